@@ -1,0 +1,1 @@
+"""firsttoken: from a language-model checkpoint to its first token on a phone."""

@@ -1,0 +1,227 @@
+"""Reading a Hugging Face checkpoint folder, tensor by tensor and row by row.
+
+Only safetensors is read, with plain positioned reads: a memory map would count every page it touches as
+resident memory, and exports are meant to need memory for a block of rows, not for a model.
+Format: https://github.com/huggingface/safetensors#format
+"""
+
+import hashlib
+import json
+import math
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from firsttoken.errors import FirstTokenError, nearest
+
+MAX_HEADER_BYTES = 100_000_000  # the safetensors specification's own limit
+ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+PICKLE_PATTERNS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """Where one tensor lies: file index, absolute byte offset, shape and stored dtype."""
+
+    file: int
+    offset: int
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def row_count(self) -> int:
+        return self.shape[0] if self.shape else 1
+
+    @property
+    def row_length(self) -> int:
+        return math.prod(self.shape[1:])
+
+
+class Checkpoint:
+    """A folder with ``config.json`` and safetensors files, single or sharded.
+
+    Opening reads only the JSON files and the safetensors headers. Raises `FirstTokenError` for a missing or
+    malformed file, a shard that is absent or truncated, or weights that are not safetensors.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise FirstTokenError(f"checkpoint {self.folder}: not a folder; expected a Hugging Face checkpoint folder with config.json and *.safetensors")
+        self.config = read_json(self.folder / "config.json", "a checkpoint needs it to know the model's shape")
+        self.files: list[Path] = []
+        self.tensors: dict[str, StoredTensor] = {}
+        self._descriptors: dict[int, int] = {}
+        index = self.folder / "model.safetensors.index.json"
+        single = self.folder / "model.safetensors"
+        if index.exists():
+            self._open_shards(index)
+        elif single.exists():
+            self._read_header(single)
+        else:
+            others = sorted(self.folder.glob("*.safetensors"))
+            if len(others) != 1:
+                self._refuse_missing_weights(others)
+            self._read_header(others[0])
+
+    def _refuse_missing_weights(self, others: list[Path]):
+        if others:
+            raise FirstTokenError(f"checkpoint {self.folder}: {len(others)} safetensors files but no model.safetensors.index.json to say which tensor lies where")
+        pickles = [p.name for pattern in PICKLE_PATTERNS for p in sorted(self.folder.glob(pattern))]
+        if pickles:
+            raise FirstTokenError(
+                f"checkpoint {self.folder}: weights only as pickle ({pickles[0]}), which can run code when opened; "
+                "save it as safetensors first (model.save_pretrained(folder, safe_serialization=True))"
+            )
+        raise FirstTokenError(f"checkpoint {self.folder}: no *.safetensors file found")
+
+    def _open_shards(self, index: Path):
+        weight_map = read_json(index, "it names the shards").get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
+            raise FirstTokenError(f"{index}: no usable 'weight_map'; expected tensor name -> shard file")
+        for shard in sorted(set(weight_map.values())):
+            if Path(shard).name != shard:
+                raise FirstTokenError(f"{index}: shard {shard!r} is not a plain file name inside the checkpoint folder")
+            if not (self.folder / shard).exists():
+                raise FirstTokenError(f"{index}: names shard {shard!r}, which is absent from {self.folder}; download it again")
+            self._read_header(self.folder / shard)
+        absent = [name for name in weight_map if name not in self.tensors]
+        if absent:
+            raise FirstTokenError(f"{index}: tensor {absent[0]!r} is in none of the shards ({len(absent)} such)")
+
+    def _read_header(self, path: Path):
+        size = path.stat().st_size
+        file = len(self.files)
+        self.files.append(path)
+        with open(path, "rb") as stream:
+            start = stream.read(8)
+            length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+            if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
+                raise FirstTokenError(f"{path}: not a safetensors file, or truncated (header of {length} bytes in a file of {size})")
+            raw = stream.read(length)
+        try:
+            header = json.loads(raw)
+            if not isinstance(header, dict):
+                raise ValueError("the header is not an object")
+        except (ValueError, RecursionError) as error:
+            raise FirstTokenError(f"{path}: the safetensors header cannot be read ({error}); the file is corrupted") from None
+        for name, entry in header.items():
+            if name != "__metadata__":
+                self._add_tensor(path, file, name, entry, 8 + length, size)
+
+    def _add_tensor(self, path: Path, file: int, name: str, entry, base: int, size: int):
+        try:
+            dtype, shape = entry["dtype"], tuple(int(n) for n in entry["shape"])
+            begin, end = (int(n) for n in entry["data_offsets"])
+        except (TypeError, KeyError, ValueError):
+            raise FirstTokenError(f"{path}: tensor {name!r} has a malformed header entry; the file is corrupted") from None
+        if name in self.tensors:
+            raise FirstTokenError(f"{path}: tensor {name!r} appears twice in the checkpoint")
+        if any(n < 0 for n in shape) or begin < 0 or end < begin:
+            raise FirstTokenError(f"{path}: tensor {name!r} has an impossible shape or place {shape}, {begin}..{end}")
+        if dtype in ITEM_BYTES and end - begin != math.prod(shape) * ITEM_BYTES[dtype]:
+            raise FirstTokenError(f"{path}: tensor {name!r} {shape} {dtype} does not fill its {end - begin} bytes; the file is corrupted")
+        if base + end > size:
+            raise FirstTokenError(f"{path}: truncated, tensor {name!r} ends at byte {base + end} of a file of {size}; download it again")
+        self.tensors[name] = StoredTensor(file, base + begin, shape, dtype)
+
+    def stored(self, name: str) -> StoredTensor:
+        """Returns where ``name`` lies. Raises `FirstTokenError` if it is absent or of a dtype that is not a plain float."""
+        tensor = self.tensors.get(name)
+        if tensor is None:
+            raise FirstTokenError(f"checkpoint {self.folder}: tensor {name!r} is missing{nearest(name, self.tensors)}")
+        if tensor.dtype not in ITEM_BYTES:
+            raise FirstTokenError(
+                f"checkpoint {self.folder}: tensor {name!r} is stored as {tensor.dtype}; expected one of {', '.join(ITEM_BYTES)} "
+                "(an already quantized checkpoint cannot be exported; use the original)"
+            )
+        return tensor
+
+    def rows(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Reads rows ``start:stop`` of a tensor as float32 ``[stop - start, row_length]``.
+
+        Raises `FirstTokenError` for NaN or infinite values, naming the tensor.
+        """
+        tensor = self.stored(name)
+        stop = tensor.row_count if stop is None else stop
+        item, length = ITEM_BYTES[tensor.dtype], tensor.row_length
+        want = (stop - start) * length * item
+        raw = self._read(tensor.file, tensor.offset + start * length * item, want)
+        if len(raw) != want:
+            raise FirstTokenError(f"{self.files[tensor.file]}: ended in the middle of tensor {name!r}; the file changed or is damaged")
+        if tensor.dtype == "BF16":
+            values = (np.frombuffer(raw, np.uint16).astype(np.uint32) << 16).view(np.float32)
+        else:
+            values = np.frombuffer(raw, np.float32 if tensor.dtype == "F32" else np.float16).astype(np.float32, copy=False)
+        if values.size and not (np.isfinite(values.min()) and np.isfinite(values.max())):
+            raise FirstTokenError(f"checkpoint {self.folder}: tensor {name!r} holds NaN or infinite values in rows {start}..{stop}; the weights are damaged")
+        return values.reshape(stop - start, length)
+
+    def vector(self, name: str) -> np.ndarray:
+        """Reads a whole one-dimensional tensor as float32 ``[n]``."""
+        return self.rows(name).reshape(-1)
+
+    def matrix(self, name: str) -> np.ndarray:
+        """Reads a whole two-dimensional tensor as float32 ``[rows, columns]``."""
+        return self.rows(name)
+
+    def _read(self, file: int, offset: int, count: int) -> bytes:
+        descriptor = self._descriptors.get(file)
+        if descriptor is None:
+            descriptor = self._descriptors[file] = os.open(self.files[file], os.O_RDONLY)
+        parts = []
+        while count > 0:  # one read call returns at most about 2 GiB
+            part = os.pread(descriptor, min(count, 1 << 30), offset)
+            if not part:
+                break
+            parts.append(part)
+            offset += len(part)
+            count -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all safetensors files together."""
+        return sum(path.stat().st_size for path in self.files)
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the configuration, every tensor's name, shape, dtype and its first 4 KiB.
+
+        It identifies a checkpoint without reading all of it; two checkpoints that differ only past the first
+        4 KiB of every tensor would share it.
+        """
+        digest = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode())
+        for name in sorted(self.tensors):
+            tensor = self.tensors[name]
+            size = math.prod(tensor.shape) * ITEM_BYTES.get(tensor.dtype, 1)
+            digest.update(f"{name}{tensor.shape}{tensor.dtype}".encode())
+            digest.update(self._read(tensor.file, tensor.offset, min(4096, size)))
+        return digest.hexdigest()
+
+    def close(self):
+        """Closes the open files; a later read opens them again."""
+        for descriptor in self._descriptors.values():
+            os.close(descriptor)
+        self._descriptors.clear()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def read_json(path: Path, why: str) -> dict:
+    """Reads a JSON object from ``path``; ``why`` ends the message when it is missing. Raises `FirstTokenError`."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FirstTokenError(f"{path}: missing; {why}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise FirstTokenError(f"{path}: cannot be read as JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise FirstTokenError(f"{path}: expected a JSON object, got {type(value).__name__}")
+    return value

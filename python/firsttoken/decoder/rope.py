@@ -1,0 +1,102 @@
+"""Rotary position embedding: the frequencies of the scaling kinds the supported families use.
+
+Every kind here is fixed once the configuration is known (it does not depend on the sequence), so it comes down
+to a vector of inverse frequencies and one factor on cos and sin.
+Sources: RoPE, Su et al. 2021 (arXiv 2104.09864); YaRN, Peng et al. 2023 (arXiv 2309.00071); the Llama 3.1 model card.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from firsttoken.errors import FirstTokenError
+
+SUPPORTED = ("default", "linear", "llama3", "yarn")
+
+
+@dataclass(frozen=True)
+class Rope:
+    """Inverse frequencies ``[head_dim / 2]`` in radians per position and the factor on cos and sin."""
+
+    inverse_frequencies: tuple[float, ...]
+    factor: float = 1.0
+
+    def angles(self, positions: np.ndarray) -> np.ndarray:
+        """Angles in float32, ``[positions, head_dim / 2]``."""
+        return positions.astype(np.float32)[:, None] * np.array(self.inverse_frequencies, np.float32)
+
+
+def rope_from_config(config: dict, head_dim: int, max_positions: int) -> Rope:
+    """Builds the frequencies from a Hugging Face ``config.json`` (old ``rope_theta``/``rope_scaling`` or new ``rope_parameters``).
+
+    Raises `FirstTokenError` for a kind that is not in `SUPPORTED` or parameters that make no sense.
+    """
+    scaling = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
+    theta = _number(scaling, "rope_theta", config.get("rope_theta", 10_000.0))
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    if kind not in SUPPORTED:
+        raise FirstTokenError(f"config.json: rope scaling kind {kind!r} is not supported; expected one of {', '.join(SUPPORTED)}")
+    if float(config.get("partial_rotary_factor", scaling.get("partial_rotary_factor", 1.0))) != 1.0:
+        raise FirstTokenError("config.json: partial_rotary_factor other than 1 is not supported (none of the supported families uses it)")
+    if theta <= 1:
+        raise FirstTokenError(f"config.json: rope_theta {theta} is absurd; expected a number above 1")
+    # float32 and this order of operations, so that the angles equal those the model was trained with
+    base = (1.0 / (np.float32(theta) ** (np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)))).astype(np.float32)
+    factor = 1.0
+    if kind == "linear":
+        base = base / np.float32(_number(scaling, "factor", minimum=1.0))
+    elif kind == "llama3":
+        base = _llama3(base, scaling)
+    elif kind == "yarn":
+        base, factor = _yarn(scaling, head_dim, theta, max_positions)
+    return Rope(tuple(float(f) for f in base), factor)
+
+
+def _number(values: dict, key: str, default=None, minimum: float | None = None) -> float:
+    value = values.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or (minimum is not None and value < minimum):
+        wanted = "a number" if minimum is None else f"a number of at least {minimum:g}"
+        raise FirstTokenError(f"config.json: rope parameter {key!r} is {value!r}; expected {wanted}")
+    return float(value)
+
+
+def _llama3(base: np.ndarray, scaling: dict) -> np.ndarray:
+    factor = _number(scaling, "factor", minimum=1.0)
+    low, high = _number(scaling, "low_freq_factor"), _number(scaling, "high_freq_factor")
+    original = _number(scaling, "original_max_position_embeddings", minimum=1)
+    if not 0 < low < high:
+        raise FirstTokenError(f"config.json: llama3 rope needs 0 < low_freq_factor < high_freq_factor, got {low} and {high}")
+    wavelength = 2 * math.pi / base
+    smooth = (original / wavelength - low) / (high - low)
+    blended = (1 - smooth) * base / factor + smooth * base
+    scaled = np.where(wavelength > original / low, base / factor, base)
+    medium = ~(wavelength < original / high) & ~(wavelength > original / low)
+    return np.where(medium, blended, scaled).astype(np.float32)
+
+
+def _yarn(scaling: dict, head_dim: int, theta: float, max_positions: int) -> tuple[np.ndarray, float]:
+    original = _number(scaling, "original_max_position_embeddings", max_positions, minimum=1)
+    factor = _number(scaling, "factor", max_positions / original, minimum=1.0)
+
+    def scale(by: float, strength: float = 1.0) -> float:
+        return 1.0 if by <= 1 else 0.1 * strength * math.log(by) + 1.0
+
+    attention = scaling.get("attention_factor")
+    if attention is None:
+        strength, strength_all = scaling.get("mscale"), scaling.get("mscale_all_dim")
+        attention = scale(factor, strength) / scale(factor, strength_all) if strength and strength_all else scale(factor)
+    fast, slow = _number(scaling, "beta_fast", 32), _number(scaling, "beta_slow", 1)
+
+    def dimension(rotations: float) -> float:
+        return head_dim * math.log(original / (rotations * 2 * math.pi)) / (2 * math.log(theta))
+
+    low, high = dimension(fast), dimension(slow)
+    if scaling.get("truncate", True):
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, head_dim - 1)
+    ramp = np.clip((np.arange(head_dim // 2, dtype=np.float32) - low) / max(high - low, 0.001), 0, 1)
+    keep = 1 - ramp
+    powers = np.float32(theta) ** (np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim))
+    frequencies = (1.0 / (np.float32(factor) * powers)) * (1 - keep) + (1.0 / powers) * keep
+    return frequencies.astype(np.float32), float(attention)

@@ -1,0 +1,24 @@
+"""The one exception a user is meant to see: one line, with what to do next."""
+
+
+class FirstTokenError(Exception):
+    """Bad input or an unmet need. The message says what was got, what was expected and what to do.
+
+    The command line prints it as one line without a traceback and exits with ``exit_code``.
+    """
+
+    exit_code = 2
+
+
+class GateError(FirstTokenError):
+    """The artifact was written but missed a bound of its proof, or its structure is not what was asked."""
+
+    exit_code = 3
+
+
+def nearest(got: str, options, count: int = 3) -> str:
+    """Returns ``" (did you mean 'a' or 'b'?)"`` for the options closest to ``got``, or an empty string."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(got, [str(o) for o in options], n=count, cutoff=0.5)
+    return f" (did you mean {' or '.join(repr(c) for c in close)}?)" if close else ""

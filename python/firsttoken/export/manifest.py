@@ -1,0 +1,170 @@
+"""``manifest.json``: the contract between export, proof, runners and the Android app.
+
+The pydantic models here are the source of the JSON Schema in ``manifest.schema.json`` (a test holds them together).
+Written last; a folder without it is not a bundle.
+"""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from firsttoken.checkpoint import read_json
+from firsttoken.declarations import first_problem
+from firsttoken.errors import FirstTokenError
+from firsttoken.export.target import Target
+from firsttoken.quant.plan import Plan
+
+SCHEMA_VERSION = 1
+MANIFEST_FILE = "manifest.json"
+SCHEMA_FILE = Path(__file__).with_name("manifest.schema.json")
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+
+class Tensor(Part):
+    """A method's input or output. A dimension is a number, or the name of one that the host chooses at run time."""
+
+    name: str
+    shape: list[int | str]
+    dtype: Literal["float32", "float16", "int32", "int64"]
+
+
+class Method(Part):
+    """A named entry of the artifact: ``first``, ``extend``, ``decode`` (.tflite) or ``forward`` (.pte)."""
+
+    name: str
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+
+
+class Cache(Part):
+    """Where the KV cache lives and how it is laid out.
+
+    ``held_by`` "host": the host passes key and value tensors of ``shape`` per layer and appends the returned rows
+    along ``axis``. ``held_by`` "artifact": mutable buffers inside, nothing is passed.
+    """
+
+    held_by: Literal["host", "artifact"]
+    layers: int
+    shape: list[int | str]
+    axis: int
+    dtype: Literal["float32", "float16"]
+    length: int
+    step: int = 1  # a host-held cache grows in steps of this many rows
+
+
+class Artifact(Part):
+    file: str
+    sha256: str
+    bytes: int
+
+
+class CheckpointIdentity(Part):
+    name: str
+    fingerprint: str
+    family: str
+    parameters: int
+    hidden_size: int
+    layers: int
+    vocab_size: int
+
+
+class Tokenizer(Part):
+    """``vocab_size`` counts the tokenizer's tokens: logits past it are padding and must never be sampled."""
+
+    files: list[str]
+    vocab_size: int
+    begin: int | None = None  # written before every prompt when the tokenizer says so
+    end: list[int]
+    special: dict[str, int]
+
+
+class Affix(Part):
+    text: str
+    tokens: list[int]
+
+
+class Chat(Part):
+    """One user turn of the chat template, rendered on the host: prefix + user text + suffix."""
+
+    prefix: Affix
+    suffix: Affix
+
+
+class AuditRow(Part):
+    """One layer: precision asked, dtype stored, dtype computed in, and whether the delegate took it."""
+
+    layer: str
+    asked: str
+    stored: str
+    computed: str
+    delegated: bool
+
+
+class Figures(Part):
+    """Divergence from the FP32 checkpoint over ``tokens`` positions. KL divergence in nats per token."""
+
+    tokens: int
+    mean_kld: float
+    p99_kld: float
+    p999_kld: float
+    same_top: float
+    perplexity: float
+    reference_perplexity: float
+    perplexity_change: float
+    magnitude_ratio: float
+    first_diverging: str | None = None
+
+
+class Proof(Part):
+    """What was compared with the checkpoint. ``text`` names the held-out text by its SHA-256."""
+
+    text: str
+    text_sha256: str
+    prefill: Figures
+    decode: Figures
+    all: Figures
+    passed: bool
+    misses: list[str] = Field(default_factory=list)
+
+
+class Manifest(Part):
+    schema_version: Literal[1] = SCHEMA_VERSION
+    artifact: Artifact
+    checkpoint: CheckpointIdentity
+    plan: Plan
+    target: Target
+    methods: list[Method]
+    cache: Cache
+    tokenizer: Tokenizer
+    chat: Chat | None = None
+    proof: Proof | None = None
+    audit: list[AuditRow] = Field(default_factory=list)
+    packages: dict[str, str]
+
+    def write(self, folder: Path):
+        """Writes ``manifest.json`` into ``folder`` (which the caller renames into place)."""
+        (folder / MANIFEST_FILE).write_text(self.model_dump_json(by_alias=True, indent=1) + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: str | Path) -> Manifest:
+    """Reads and checks a bundle's manifest. Raises `FirstTokenError` for a folder that is not a bundle or a foreign version."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FirstTokenError(f"bundle {folder}: not a folder; expected what `firsttoken export` wrote")
+    values = read_json(folder / MANIFEST_FILE, "a folder without it is not a bundle")
+    if values.get("schema_version") != SCHEMA_VERSION:
+        raise FirstTokenError(f"{folder / MANIFEST_FILE}: schema_version {values.get('schema_version')!r}; this firsttoken reads {SCHEMA_VERSION}; export again")
+    try:
+        return Manifest.model_validate(values)
+    except ValidationError as error:
+        raise FirstTokenError(f"{folder / MANIFEST_FILE}: {first_problem(error, values)}") from None
+
+
+def json_schema() -> str:
+    """Returns the JSON Schema of the manifest as the text that ``manifest.schema.json`` holds."""
+    return json.dumps(Manifest.model_json_schema(by_alias=True), indent=1, sort_keys=True) + "\n"

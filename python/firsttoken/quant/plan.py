@@ -1,0 +1,94 @@
+"""Plans: an ordered list of rules, layer-name pattern -> precision; the first match wins.
+
+A rule that matches nothing, a layer that no rule matches and a precision that the target cannot give are errors
+before any work is done. Nothing is silently skipped.
+"""
+
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from firsttoken.declarations import declaration_names, read_declaration
+from firsttoken.decoder.config import Layer
+from firsttoken.errors import FirstTokenError, nearest
+from firsttoken.export.target import Target
+
+Precision = Literal["fp32", "fp16", "int8", "int4"]
+# Bits a weight is stored in, widest first: the order in which a replacement is suggested.
+BITS = {"fp32": 32, "fp16": 16, "int8": 8, "int4": 4}
+
+
+class Rule(BaseModel):
+    """One line of a plan: a glob over our dotted layer names, and the precision its layers get."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    match: str = Field(min_length=1)
+    precision: Precision
+
+
+class Gate(BaseModel):
+    """Bounds of the proof; an artifact that misses one is rejected. KL divergence is in nats per token."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    mean_kld: float = Field(gt=0)
+    p99_kld: float = Field(gt=0)
+    same_top: float = Field(gt=0, le=1)  # share of positions with the same most likely token
+    magnitude: float = Field(gt=0, lt=1)  # |rms(logits) / rms(reference logits) - 1|
+
+
+class Plan(BaseModel):
+    """A precision plan as its TOML file says it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    name: str = ""
+    summary: str
+    group_size: int = Field(default=32, ge=32, multiple_of=32)  # weights that share one int4 scale
+    rules: tuple[Rule, ...] = Field(alias="rule", min_length=1)
+    gate: Gate
+
+    def resolve(self, layers: list[Layer], target: Target) -> dict[str, str]:
+        """Returns the precision of every layer, in the layers' order.
+
+        Raises `FirstTokenError` for a rule that matches nothing, an unmatched layer, or a precision the target
+        cannot give for that layer (naming the nearest it can).
+        """
+        names = [layer.name for layer in layers]
+        for rule in self.rules:
+            if not any(fnmatchcase(name, rule.match) for name in names):
+                raise FirstTokenError(f"plan {self.name!r}: rule {rule.match!r} matches no layer{nearest(rule.match, names)}; print the names with --audit")
+        resolved = {}
+        for layer in layers:
+            rule = next((r for r in self.rules if fnmatchcase(layer.name, r.match)), None)
+            if rule is None:
+                raise FirstTokenError(f"plan {self.name!r}: no rule matches layer {layer.name!r}; end the plan with a rule for '*'")
+            check_supported(self, rule, layer, target)
+            resolved[layer.name] = rule.precision
+        return resolved
+
+
+def check_supported(plan: Plan, rule: Rule, layer: Layer, target: Target):
+    """Raises `FirstTokenError` if ``target`` cannot give ``layer`` the precision that ``rule`` asks."""
+    possible = target.precisions(layer.kind)
+    if rule.precision not in possible:
+        close = min(possible, key=lambda p: (abs(BITS[p] - BITS[rule.precision]), -BITS[p]))
+        raise FirstTokenError(
+            f"plan {plan.name!r}, rule {rule.match!r}: {rule.precision} is not possible for {layer.name!r} on target {target.name!r}; "
+            f"expected one of {', '.join(possible)} (nearest: {close}); put a rule for it before this one"
+        )
+    if rule.precision == "int4" and layer.shape[1] % plan.group_size:
+        raise FirstTokenError(
+            f"plan {plan.name!r}: int4 needs rows that divide into groups of {plan.group_size}, but {layer.name!r} has {layer.shape[1]} columns; give it int8"
+        )
+
+
+def load_plan(name_or_path: str | Path) -> Plan:
+    """Reads a built-in plan by name or a user's ``.toml`` by path. Raises `FirstTokenError`."""
+    name, plan = read_declaration("quant", "plan", name_or_path, Plan)
+    return plan.model_copy(update={"name": name})
+
+
+def plan_names() -> list[str]:
+    """Names of the built-in plans."""
+    return declaration_names("quant")
