@@ -1,0 +1,98 @@
+"""Streaming a completion from a loaded bundle."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from firsttoken.errors import FirstTokenError
+from firsttoken.export.manifest import Chat
+from firsttoken.run.runner import Runner
+from firsttoken.run.sampling import Sampler
+from firsttoken.tokenizer import TextStream, Tokenizer
+
+STOPPED = {"end": "the model ended its answer", "length": "the asked number of tokens is reached", "cache": "the cache is full"}
+
+
+@dataclass
+class Statistics:
+    """Counts in tokens, times in seconds.
+
+    ``first_token`` runs from the prompt's text to the first token's: template and tokenizing, prefill, sampling,
+    detokenizing. ``decode`` covers all later tokens.
+    """
+
+    prompt_tokens: int = 0
+    new_tokens: int = 0
+    first_token: float = 0.0
+    decode: float = 0.0
+    stopped: Literal["end", "length", "cache"] = "length"
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Decoding speed, without the first token; 0 where there was no other."""
+        return (self.new_tokens - 1) / self.decode if self.new_tokens > 1 and self.decode > 0 else 0.0
+
+
+def encode_prompt(tokenizer: Tokenizer, prompt: str, chat: Chat | None) -> list[int]:
+    """Returns the tokens of a prompt: one user turn of ``chat``, or the text as it is after the begin token.
+
+    The turn is tokenized as a whole, as transformers does; a template writes its own begin token.
+    """
+    return tokenizer.encode(prompt) if chat is None else tokenizer.encode(chat.prefix.text + prompt + chat.suffix.text, begin=False)
+
+
+def generate(
+    runner: Runner,
+    tokenizer: Tokenizer,
+    prompt: str,
+    max_tokens: int = 128,
+    temperature: float = 0.0,
+    seed: int = 0,
+    chat: bool | None = None,
+    statistics: Statistics | None = None,
+) -> Iterator[str]:
+    """Yields pieces of the completion's text as they become whole; ``statistics`` is filled in on the way.
+
+    ``chat`` says whether the prompt is one user turn of the chat template (None: where the bundle has one). Ends at an
+    end token, after ``max_tokens`` or with a full cache, as ``statistics.stopped`` tells. Raises `FirstTokenError` for
+    a prompt that is empty or longer than the cache, or chat without a template.
+    """
+    manifest = runner.manifest
+    if max_tokens < 1:
+        raise FirstTokenError(f"max_tokens is {max_tokens}; expected at least 1")
+    if chat and manifest.chat is None:
+        raise FirstTokenError(f"bundle of {manifest.checkpoint.name!r} has no chat template; leave out chat")
+    facts = Statistics() if statistics is None else statistics
+    sampler = Sampler(manifest.tokenizer.vocab_size, temperature, seed)
+    stream, end = TextStream(tokenizer), frozenset(manifest.tokenizer.end)
+    runner.reset()
+    started = time.perf_counter()
+    tokens = encode_prompt(tokenizer, prompt, manifest.chat if chat is not False else None)
+    facts.prompt_tokens = len(tokens)
+    token = sampler.pick(runner.prefill(tokens))
+    while True:
+        if token in end:
+            facts.stopped = "end"
+            break
+        piece = stream.add(token)
+        facts.new_tokens += 1
+        now = time.perf_counter()
+        if facts.new_tokens == 1:
+            facts.first_token, started = now - started, now
+        facts.decode = now - started
+        if piece:
+            paused = time.perf_counter()
+            yield piece
+            started += time.perf_counter() - paused  # what the caller does with the text is not ours
+        if facts.new_tokens >= max_tokens:
+            facts.stopped = "length"
+            break
+        if runner.position >= runner.cache_length:
+            facts.stopped = "cache"
+            break
+        token = sampler.pick(runner.decode(token))
+    if facts.new_tokens == 0:
+        facts.first_token = time.perf_counter() - started
+    if rest := stream.finish():
+        yield rest

@@ -1,0 +1,81 @@
+"""Fixtures for tests that lower a small random decoder to .tflite and run it."""
+
+import numpy as np
+import pytest
+import torch
+
+
+def random_qwen2(folder, *, tied, vocab=320, hidden=64, layers=2, heads=4, kv_heads=2, mlp=128, positions=512, seed=0):
+    """A small Qwen2 checkpoint with nothing left at its initial value, so that a dropped bias or norm shows."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(seed)
+    config = Qwen2Config(
+        vocab_size=vocab, hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=kv_heads,
+        intermediate_size=mlp, max_position_embeddings=positions, tie_word_embeddings=tied, rope_theta=10000.0,
+    )
+    model = Qwen2ForCausalLM(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            scale = 0.3 if "norm" in name else 0.08
+            parameter.copy_(torch.randn_like(parameter) * scale + (1 if "norm" in name else 0))
+    model.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def untied_checkpoint(tmp_path_factory):
+    return random_qwen2(tmp_path_factory.mktemp("untied"), tied=False)
+
+
+@pytest.fixture(scope="session")
+def tied_checkpoint(tmp_path_factory):
+    return random_qwen2(tmp_path_factory.mktemp("tied"), tied=True)
+
+
+@pytest.fixture(scope="session")
+def tokens():
+    return np.random.default_rng(7).integers(0, 320, 200).tolist()
+
+
+@pytest.fixture(scope="session")
+def reference_logits(tied_checkpoint, tokens):
+    """FP32 logits of transformers for every position of ``tokens``, [200, 320]."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tied_checkpoint, dtype=torch.float32)
+    with torch.no_grad():
+        return model(torch.tensor([tokens])).logits[0].numpy()
+
+
+@pytest.fixture
+def lowered_runner(tmp_path):
+    """Returns a function that lowers a checkpoint and opens the written file: ``(checkpoint, plan, target) -> runner``."""
+    from firsttoken.checkpoint import Checkpoint
+    from firsttoken.decoder.families import open_decoder, plan_layers
+    from firsttoken.export.manifest import Artifact, CheckpointIdentity, Manifest
+    from firsttoken.export.target import load_target
+    from firsttoken.export.tflite.lower import lower
+    from firsttoken.quant.plan import load_plan
+    from firsttoken.run.tflite import TfliteRunner
+
+    opened = []
+
+    def make(checkpoint, plan_name="fp32", target_name="tflite-xnnpack", **lengths):
+        plan, target = load_plan(plan_name), load_target(target_name, **lengths)
+        path = tmp_path / f"{plan_name}.{target_name}.tflite"
+        with Checkpoint(checkpoint) as source:
+            config = open_decoder(source)
+            lowered = lower(source, config, plan, target, plan.resolve(plan_layers(config), target), path)
+        manifest = Manifest.model_construct(
+            artifact=Artifact(file=path.name, sha256="0" * 64, bytes=path.stat().st_size), plan=plan, target=target,
+            checkpoint=CheckpointIdentity.model_construct(vocab_size=config.vocab_size), methods=lowered.methods, cache=lowered.cache,
+        )
+        runner = TfliteRunner(path, manifest, threads=2, weight_cache=False)
+        runner.path = path
+        opened.append(runner)
+        return runner
+
+    yield make
+    for runner in opened:
+        runner.close()
