@@ -4,6 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+# Relative root-mean-square error of the logits that each plan may have on a random model, where every weight matters.
+BOUNDS = {"fp32": 1e-5, "fp16": 5e-3, "int8": 0.06, "fp16-attention": 0.06, "fp16-attention-core": 0.06, "int4-mlp": 0.4, "int4": 0.6}
+
+
+def relative_error(logits, expected) -> float:
+    return float(np.sqrt(np.mean((logits - expected) ** 2)) / expected.std())
+
 
 def random_qwen2(folder, *, tied, vocab=320, hidden=64, layers=2, heads=4, kv_heads=2, mlp=128, positions=512, seed=0):
     """A small Qwen2 checkpoint with nothing left at its initial value, so that a dropped bias or norm shows."""
@@ -48,33 +55,41 @@ def reference_logits(tied_checkpoint, tokens):
         return model(torch.tensor([tokens])).logits[0].numpy()
 
 
-@pytest.fixture
-def lowered_runner(tmp_path):
-    """Returns a function that lowers a checkpoint and opens the written file: ``(checkpoint, plan, target) -> runner``."""
+def open_lowered(checkpoint, path, plan_name, target_name, **lengths):
+    """Opens the .tflite at ``path`` (lowering it first if absent) with a manifest of what a runner reads of it."""
     from firsttoken.checkpoint import Checkpoint
     from firsttoken.decoder.families import open_decoder, plan_layers
     from firsttoken.export.manifest import Artifact, CheckpointIdentity, Manifest
     from firsttoken.export.target import load_target
-    from firsttoken.export.tflite.lower import lower
+    from firsttoken.export.tflite.lower import describe_graphs, lower
     from firsttoken.quant.plan import load_plan
     from firsttoken.run.tflite import TfliteRunner
 
+    plan, target = load_plan(plan_name), load_target(target_name, **lengths)
+    with Checkpoint(checkpoint) as source:
+        config = open_decoder(source)
+        precisions = plan.resolve(plan_layers(config), target)
+        if path.exists():
+            lowered = describe_graphs(source, config, plan, target, precisions)[1]
+        else:
+            lowered = lower(source, config, plan, target, precisions, path)
+    manifest = Manifest.model_construct(
+        artifact=Artifact(file=path.name, sha256="0" * 64, bytes=path.stat().st_size), plan=plan, target=target,
+        checkpoint=CheckpointIdentity.model_construct(vocab_size=config.vocab_size), methods=lowered.methods, cache=lowered.cache,
+    )
+    runner = TfliteRunner(path, manifest, threads=2, weight_cache=False)
+    runner.path = path
+    return runner
+
+
+@pytest.fixture
+def lowered_runner(tmp_path):
+    """Returns a function that lowers a checkpoint and opens the written file: ``(checkpoint, plan, target) -> runner``."""
     opened = []
 
     def make(checkpoint, plan_name="fp32", target_name="tflite-xnnpack", **lengths):
-        plan, target = load_plan(plan_name), load_target(target_name, **lengths)
-        path = tmp_path / f"{plan_name}.{target_name}.tflite"
-        with Checkpoint(checkpoint) as source:
-            config = open_decoder(source)
-            lowered = lower(source, config, plan, target, plan.resolve(plan_layers(config), target), path)
-        manifest = Manifest.model_construct(
-            artifact=Artifact(file=path.name, sha256="0" * 64, bytes=path.stat().st_size), plan=plan, target=target,
-            checkpoint=CheckpointIdentity.model_construct(vocab_size=config.vocab_size), methods=lowered.methods, cache=lowered.cache,
-        )
-        runner = TfliteRunner(path, manifest, threads=2, weight_cache=False)
-        runner.path = path
-        opened.append(runner)
-        return runner
+        opened.append(open_lowered(checkpoint, tmp_path / f"{plan_name}.{target_name}.tflite", plan_name, target_name, **lengths))
+        return opened[-1]
 
     yield make
     for runner in opened:

@@ -1,17 +1,9 @@
 """The written .tflite computes what the checkpoint computes: every plan, every graph, any length."""
 
-import numpy as np
 import pytest
+from tflite_fixtures import BOUNDS, relative_error
 
 from firsttoken.quant.plan import plan_names
-
-# Relative root-mean-square error of the logits that each plan may have on a random model, where every weight matters.
-BOUNDS = {"fp32": 1e-5, "fp16": 5e-3, "int8": 0.06, "fp16-attention": 0.06, "fp16-attention-core": 0.06, "int4-mlp": 0.4, "int4": 0.6}
-
-
-def relative_error(logits, expected) -> float:
-    return float(np.sqrt(np.mean((logits - expected) ** 2)) / expected.std())
-
 
 def walk(runner, tokens, reference, bound):
     """first -> decode -> extend -> decode, each compared with the reference at its position; magnitude too."""

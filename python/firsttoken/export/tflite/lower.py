@@ -26,22 +26,28 @@ def lower(checkpoint: Checkpoint, config: DecoderConfig, plan: Plan, target: Tar
     Memory follows the header (scales and graph), not the weights. Raises `FirstTokenError` for damaged weights and
     `OSError` when the disk is full; ``path`` is then incomplete and the caller's to remove.
     """
+    file, lowered = describe_graphs(checkpoint, config, plan, target, precisions)
+    file.write(path, report)
+    return lowered
+
+
+def describe_graphs(checkpoint: Checkpoint, config: DecoderConfig, plan: Plan, target: Target, precisions: dict[str, str]) -> tuple[ModelFile, Lowered]:
+    """Builds the graphs without writing anything; reads only the norms and biases. Raises `FirstTokenError` for damaged ones."""
     file = ModelFile(f"firsttoken {plan.name} {target.name}")
     native = target.delegate == "xnnpack"
     weights = read_weights(file, checkpoint, config, plan_layers(config), norm_tensors(config), precisions, plan.group_size, native)
     methods = []
     for name in GRAPHS:
-        # Stand-ins that no real dimension equals; the interpreter replaces them before the first run.
+        # Stand-ins for the run-time dimensions; the host replaces them before the first run.
         graph = DecoderGraph(file, name, weights, tokens=min(8, target.prefill_chunk), cached=min(CACHE_STEP, target.cache_length))
         graph.add_all()
         methods.append(Method(name=name, inputs=_described(graph, graph.inputs), outputs=_described(graph, graph.outputs)))
-    file.write(path, report)
     types = {TYPE_NAMES[weights.core_type(n)] for n in range(config.layer_count)}
     cache = Cache(
         held_by="host", layers=config.layer_count, shape=[config.kv_head_count, 1, "cached", config.head_dim], axis=2,
         dtype="float32" if "float32" in types else "float16", length=target.cache_length, step=min(CACHE_STEP, target.cache_length),
     )
-    return Lowered(methods, cache)
+    return file, Lowered(methods, cache)
 
 
 def _described(graph: Graph, tensors) -> list[Tensor]:
