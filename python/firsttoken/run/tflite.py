@@ -4,6 +4,7 @@ The runtime reads the cache in place, so a decode step writes one row per layer 
 call sees grows in steps: attention never reads far past what is filled.
 """
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from firsttoken.export.manifest import Manifest
 from firsttoken.run.litert import Buffers, CompiledModel, aligned_zeros
 from firsttoken.run.runner import Runner, default_threads
-from firsttoken.run.weight_cache import weight_cache_path
+from firsttoken.run.weight_cache import packed_weights
 
 MASKED = -30000.0
 
@@ -51,8 +52,8 @@ class TfliteRunner(Runner):
         self.rows = 0  # cache rows allocated
         self.used = 0  # cache rows that may hold something other than zero
         self._decode_call: Call | None = None
-        cached = weight_cache_path(manifest.artifact.sha256) if weight_cache else None
-        self.model = CompiledModel(artifact, threads or default_threads(), cached)
+        with packed_weights(manifest.artifact.sha256) if weight_cache else nullcontext() as cached:
+            self.model = CompiledModel(artifact, threads or default_threads(), cached)
 
     def _grow(self, wanted: int):
         """Makes room for ``wanted`` cache rows, in steps, keeping what is filled."""
