@@ -30,7 +30,10 @@ def run(output: Path, plan: str = "fp16-attention", threads: int | None = None):
             started = time.perf_counter()
             folders += export(checkpoint_path(), output, plan, (target,), force=True, report=report)
         proof = read_manifest(folders[-1]).proof
-        print(f"  done in {time.perf_counter() - started:.1f} s: {proof.all.tokens} positions compared, same top token at {proof.all.same_top:.1%}", flush=True)
+        print(
+            f"  done in {time.perf_counter() - started:.1f} s: {proof.all.tokens} positions compared, same top token at {proof.all.same_top:.1%}",
+            flush=True,
+        )
     rows = [shown(folder, threads) for folder in folders]
     columns = ("bundle", "size", "mean KLD", "p99 KLD", "same top", "load", "first token", "warm", "decode")
     print()
@@ -38,7 +41,7 @@ def run(output: Path, plan: str = "fp16-attention", threads: int | None = None):
     print("KLD: divergence from the FP32 checkpoint in nats; first token: of the prompt above, cold and once warm. Where the bundles lie:")
     for folder in folders:
         print(f"  {folder.resolve()}")
-    print(f"Next: firsttoken generate {folders[0]} --prompt \"{prompts()[1]['text']}\"")
+    print(f'Next: firsttoken generate {folders[0]} --prompt "{prompts()[1]["text"]}"')
 
 
 def shown(folder: Path, threads: int | None) -> tuple[str, ...]:
@@ -68,6 +71,13 @@ def row(folder: Path, manifest: Manifest, loaded: float, cold: Statistics, warm:
     """One bundle's line of the table: size, proof, seconds to load, time to first token cold and warm, decoding speed."""
     proof = manifest.proof.all
     return (
-        folder.name, readable(manifest.artifact.bytes), f"{proof.mean_kld:.2e}", f"{proof.p99_kld:.2e}", f"{proof.same_top:.1%}", f"{loaded * 1000:.0f} ms",
-        f"{cold.first_token * 1000:.1f} ms", f"{warm.first_token * 1000:.1f} ms", f"{warm.tokens_per_second:.0f} tokens/s",
+        folder.name,
+        readable(manifest.artifact.bytes),
+        f"{proof.mean_kld:.2e}",
+        f"{proof.p99_kld:.2e}",
+        f"{proof.same_top:.1%}",
+        f"{loaded * 1000:.0f} ms",
+        f"{cold.first_token * 1000:.1f} ms",
+        f"{warm.first_token * 1000:.1f} ms",
+        f"{warm.tokens_per_second:.0f} tokens/s",
     )

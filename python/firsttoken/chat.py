@@ -1,0 +1,83 @@
+"""Chat templates, rendered on the host: what goes before and after one user turn.
+
+Templates are Jinja programs that come with the checkpoint, so they run in a sandbox, with the helpers and settings
+that transformers gives them (transformers.utils.chat_template_utils). A phone needs no Jinja: it gets two affixes.
+"""
+
+import json
+from datetime import datetime
+from pathlib import Path
+
+from firsttoken.errors import FirstTokenError
+from firsttoken.export.manifest import Affix, Chat
+from firsttoken.tokenizer import Tokenizer
+
+SENTINEL = "firsttokenUserTurn"
+
+
+def chat_affixes(folder: str | Path, tokenizer: Tokenizer) -> Chat | None:
+    """Returns the text and tokens around one user turn, or None where the checkpoint has no chat template.
+
+    The template is rendered with a single user message and ``add_generation_prompt``. Raises `FirstTokenError` for a
+    template that fails or does not show the message exactly once.
+    """
+    template = read_template(Path(folder), tokenizer.settings)
+    if template is None:
+        return None
+    text = render(template, [{"role": "user", "content": SENTINEL}], tokenizer.settings)
+    parts = text.split(SENTINEL)
+    if len(parts) != 2:
+        raise FirstTokenError(
+            f"checkpoint {folder}: the chat template shows the user's message {len(parts) - 1} times, expected once; "
+            "correct chat_template in tokenizer_config.json, or take it out to export without chat"
+        )
+    prefix, suffix = (Affix(text=part, tokens=tokenizer.encode(part, begin=False)) for part in parts)
+    return Chat(prefix=prefix, suffix=suffix)
+
+
+def read_template(folder: Path, settings: dict) -> str | None:
+    """Returns the default chat template of a checkpoint, from its own file or ``tokenizer_config.json``."""
+    path = folder / "chat_template.jinja"
+    if path.exists():
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise FirstTokenError(f"{path}: cannot be read ({error})") from None
+    template = settings.get("chat_template")
+    if isinstance(template, list):
+        named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
+        template = named.get("default", next(iter(named.values()), None))
+    return template if isinstance(template, str) and template.strip() else None
+
+
+def render(template: str, messages: list[dict], settings: dict) -> str:
+    """Renders a chat template as transformers does. Raises `FirstTokenError` if it fails."""
+    import jinja2
+    from jinja2.ext import loopcontrols
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    def raise_exception(message):
+        raise jinja2.TemplateError(message)
+
+    def tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
+        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    environment.filters["tojson"] = tojson
+    environment.globals["raise_exception"] = raise_exception
+    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    special = {name: _text(settings[name]) for name in settings if name.endswith("_token") and _text(settings[name]) is not None}
+    try:
+        return environment.from_string(template).render(
+            messages=messages, add_generation_prompt=True, tools=None, documents=None, **special
+        )
+    except Exception as error:  # a template may fail in any way
+        raise FirstTokenError(
+            f"the chat template cannot be rendered ({type(error).__name__}: {str(error)[:200]}); correct chat_template in tokenizer_config.json, "
+            "or take it out to export without chat"
+        ) from None
+
+
+def _text(token) -> str | None:
+    value = token.get("content") if isinstance(token, dict) else token
+    return value if isinstance(value, str) else None

@@ -1,0 +1,87 @@
+"""The command line: one verb, one module; each calls one function of the package and prints.
+
+Nothing heavy is imported here or at the top of a verb's module, so that ``--help`` answers at once.
+"""
+
+import signal
+import sys
+
+import typer
+
+from firsttoken.cli import demo, doctor, export, generate, lists, prove
+from firsttoken.cli.options import Verbose
+from firsttoken.errors import FirstTokenError
+from firsttoken.quiet import is_verbose, set_verbose
+
+app = typer.Typer(
+    name="firsttoken",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    help="From a language-model checkpoint to its first token on a phone: .tflite and .pte bundles, quantized layer by layer, proven and run.\n\n"
+    '\b\nStart with:\n  firsttoken demo\n  firsttoken export CHECKPOINT -o out\n  firsttoken generate out/tflite-xnnpack --prompt "Hello"',
+)
+app.command()(demo.demo)
+app.command()(export.export)
+app.command()(prove.prove)
+app.command()(generate.generate)
+app.command()(lists.plans)
+app.command()(lists.targets)
+app.command()(doctor.doctor)
+
+
+def _version(value: bool):
+    if value:
+        from importlib.metadata import version
+
+        typer.echo(f"firsttoken {version('firsttoken')}")
+        raise typer.Exit()
+
+
+@app.callback()
+def options(
+    show_version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version and exit."),
+    verbose: Verbose = False,
+):
+    pass
+
+
+def main(arguments: list[str] | None = None):
+    """Runs the command line and exits: 0 done, 2 bad input, 3 a missed proof, 130 interrupted, 1 a fault of ours."""
+    set_verbose(False)
+    # so that a polite kill still removes what was being built
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Runs the command line and returns its exit code. An error is one line on standard error (a traceback with -v)."""
+    try:
+        return app(args=arguments, prog_name="firsttoken", standalone_mode=False) or 0
+    except FirstTokenError as error:
+        return fail(error, error.exit_code)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output went away
+        sys.stderr.close()
+        return 1
+    except Exception as error:
+        if hasattr(error, "format_message"):  # a usage error of the option parser
+            context = getattr(error, "ctx", None)
+            print(f"error: {error.format_message()} (see `{context.command_path if context else 'firsttoken'} --help`)", file=sys.stderr)
+            return 2
+        if isinstance(error, MemoryError):
+            error = MemoryError("out of memory; close other programs or use a larger machine")
+        return fail(error, 1, prefix=f"{type(error).__name__}: ", hint=" (this is a fault in firsttoken or a library; -v shows where)")
+
+
+def fail(error: BaseException, code: int, prefix: str = "", hint: str = "") -> int:
+    """Prints an error as one line, with the traceback where the user asked to hear everything."""
+    if is_verbose():
+        import traceback
+
+        traceback.print_exception(error)
+    print(f"error: {prefix}{' '.join(str(error).split())}{hint}", file=sys.stderr)
+    return code

@@ -1,0 +1,84 @@
+"""``firsttoken export``"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from firsttoken.cli.options import Audit, HeldOut, Verbose
+
+
+def export(
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CHECKPOINT", help="Hugging Face checkpoint folder: config.json, *.safetensors, tokenizer.json.", show_default=False
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the bundles go: OUTPUT/<target>/.")] = Path("out"),
+    plan: Annotated[
+        str,
+        typer.Option(
+            "--plan", "-p", metavar="NAME|FILE", help="Which layer gets which precision: a name from `firsttoken plans`, or your .toml."
+        ),
+    ] = "fp16-attention",
+    target: Annotated[
+        list[str],
+        typer.Option(
+            "--target",
+            "-t",
+            metavar="NAME|FILE",
+            help="Runtime to export for, may be repeated: a name from `firsttoken targets`, or your .toml.",
+        ),
+    ] = ["tflite-xnnpack"],  # noqa: B006
+    no_prove: Annotated[bool, typer.Option("--no-prove", help="Do not compare the written file with the checkpoint.")] = False,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Replace an existing bundle.")] = False,
+    cache_length: Annotated[
+        int | None, typer.Option("--cache-length", min=2, help="Tokens of prompt and answer together (default: the target's).")
+    ] = None,
+    prefill_chunk: Annotated[
+        int | None, typer.Option("--prefill-chunk", min=1, help="Most prompt tokens in one call (default: the target's).")
+    ] = None,
+    held_out: HeldOut = None,
+    audit: Audit = False,
+    verbose: Verbose = False,
+):
+    """Export a checkpoint to proven bundles.
+
+    \b
+    Examples:
+      firsttoken export path/to/checkpoint -o out
+      firsttoken export path/to/checkpoint --plan int8 -t tflite-xnnpack -t executorch-xnnpack -o out --force
+    """
+    from firsttoken.export.export import export as run
+    from firsttoken.export.manifest import read_manifest
+    from firsttoken.export.preflight import readable
+    from firsttoken.report.progress_bar import progress_bar
+    from firsttoken.report.tables import audit_summary, audit_table, console, proof_table
+
+    out = console()
+    with progress_bar() as report:
+        folders = run(
+            checkpoint,
+            output,
+            plan,
+            target,
+            not no_prove,
+            force,
+            held_out,
+            cache_length,
+            prefill_chunk,
+            report,
+            say=lambda line: print(line, flush=True),
+        )
+    for folder in folders:
+        manifest = read_manifest(folder)
+        print(f"{folder}: {manifest.artifact.file}, {readable(manifest.artifact.bytes)}, plan {manifest.plan.name}")
+        if manifest.proof is None:
+            print("  not proven (--no-prove)")
+            continue
+        out.print(proof_table(manifest.proof))
+        if audit:
+            out.print(audit_table(manifest.audit))
+        else:
+            print("\n".join(f"  {line}" for line in audit_summary(manifest.audit)))

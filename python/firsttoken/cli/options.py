@@ -1,0 +1,31 @@
+"""Options that several verbs share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from firsttoken.quiet import set_verbose
+
+
+def _verbose(value: bool) -> bool:
+    if value:
+        set_verbose(True)
+    return value
+
+
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", callback=_verbose, help="Show what the underlying libraries say, and tracebacks.")
+]
+Checkpoint = Annotated[
+    Path, typer.Option("--checkpoint", "-c", metavar="FOLDER", help="Folder of the checkpoint the bundle was made from.")
+]
+HeldOut = Annotated[
+    Path | None,
+    typer.Option("--held-out", metavar="FILE", help="Text file to prove with (default: held_out.txt of the checkpoint, else the demo's)."),
+]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads to run with (default: the cores, 4 at most).")]
+Audit = Annotated[bool, typer.Option("--audit", help="Print every layer: asked, stored, computed, delegated.")]
+BundleFolder = Annotated[
+    Path, typer.Argument(metavar="BUNDLE", help="A bundle folder, as `firsttoken export` wrote it.", show_default=False)
+]

@@ -1,0 +1,156 @@
+"""What this machine can do for firsttoken, and what is missing."""
+
+import os
+import platform
+import shutil
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+from firsttoken.errors import FirstTokenError
+from firsttoken.export.bundle import cache_folder
+from firsttoken.export.preflight import available_disk, available_memory, readable
+
+# What each package is for; the first group comes with firsttoken.
+NEEDED = {
+    "numpy": "everything",
+    "ai-edge-litert": "running .tflite",
+    "torch": "proofs and .pte",
+    "torchao": ".pte",
+    "executorch": ".pte",
+    "tokenizers": "prompts",
+}
+OPTIONAL = {
+    "transformers": ("the tests against other implementations", "install firsttoken[test]"),
+    "litert-torch": ("the tests of the .tflite graph", "install firsttoken[test]"),
+}
+# Flags that change which kernels run, by machine.
+CPU_FLAGS = {
+    "x86_64": ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_fp16", "amx_int8"),
+    "aarch64": ("asimd", "asimdhp", "asimddp", "i8mm", "sve", "sme"),
+}
+ENOUGH_MEMORY = 4 << 30
+ENOUGH_DISK = 4 << 30
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line: ``state`` "missing" keeps something from working, "note" is worth knowing."""
+
+    state: Literal["ok", "missing", "note"]
+    name: str
+    found: str
+    advice: str = ""
+
+
+def examine() -> list[Check]:
+    """Looks at everything; starts nothing that takes longer than a second."""
+    return [
+        _python(),
+        *_packages(),
+        *_optional(),
+        _cpu(),
+        _memory(),
+        _disk(),
+        _weight_cache(),
+        _tool("adb", ("version",), "Android phones"),
+        _java(),
+    ]
+
+
+def _python() -> Check:
+    return Check("ok", "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _packages() -> list[Check]:
+    checks = []
+    for name, purpose in NEEDED.items():
+        found = _version(name)
+        checks.append(Check("ok", name, found) if found else Check("missing", name, "not installed", f"for {purpose}: run scripts/setup"))
+    return checks
+
+
+def _optional() -> list[Check]:
+    checks = []
+    for name, (purpose, advice) in OPTIONAL.items():
+        found = _version(name)
+        checks.append(Check("ok", name, found) if found else Check("note", name, "not installed", f"only for {purpose}: {advice}"))
+    return checks
+
+
+def _cpu() -> Check:
+    known = CPU_FLAGS.get(platform.machine(), ())
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        text = ""
+    present = set(next((line.split(":", 1)[1].split() for line in text.splitlines() if line.lower().startswith(("flags", "features"))), ()))
+    flags = [flag for flag in known if flag in present]
+    return Check("ok", "cpu", f"{len(os.sched_getaffinity(0))} cores; {' '.join(flags) or 'no known vector flags'}")
+
+
+def _memory() -> Check:
+    free = available_memory()
+    enough = free >= ENOUGH_MEMORY
+    return Check(
+        "ok" if enough else "note",
+        "memory",
+        f"{readable(free)} available",
+        "" if enough else "large models will not fit; export says before it starts",
+    )
+
+
+def _disk() -> Check:
+    free = available_disk(Path.cwd())
+    enough = free >= ENOUGH_DISK
+    return Check(
+        "ok" if enough else "note",
+        "disk",
+        f"{readable(free)} free here",
+        "" if enough else "large models will not fit; export says before it starts",
+    )
+
+
+def _weight_cache() -> Check:
+    folder = cache_folder()
+    if folder is None:
+        return Check("note", "cache folder", "not writable", "second starts will be slower; set XDG_CACHE_HOME to a writable folder")
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return Check(
+        "ok",
+        "cache folder",
+        f"{folder}, {readable(sum(path.stat().st_size for path in files))}",
+        "may be deleted at any time" if files else "",
+    )
+
+
+def _tool(name: str, arguments: tuple[str, ...], purpose: str) -> Check:
+    path = shutil.which(name)
+    if path is None:
+        return Check("note", name, "not found", f"only for {purpose}: install your system's {name} package")
+    return Check("ok", name, _first_line([path, *arguments]))
+
+
+def _java() -> Check:
+    home = os.environ.get("JAVA_HOME")
+    path = shutil.which("javac", path=os.path.join(home, "bin") if home else None) or shutil.which("javac")
+    if path is None:
+        return Check("note", "JDK", "not found", "only for building the Android app: install JDK 17 or newer")
+    return Check("ok", "JDK", _first_line([path, "-version"]))
+
+
+def _first_line(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise FirstTokenError(f"{command[0]}: found, but does not run ({error})") from None
+    return (done.stdout or done.stderr).strip().splitlines()[0] if (done.stdout or done.stderr).strip() else "found"

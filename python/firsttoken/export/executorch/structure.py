@@ -1,0 +1,79 @@
+"""Checking a lowered program before it is written: every layer of the plan in the delegate, as the plan wants it."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+import torch
+from executorch.exir.lowered_backend_module import LoweredBackendModule
+from torch.export import ExportedProgram
+from torch.fx import Node
+
+from firsttoken.decoder.config import DecoderConfig
+from firsttoken.decoder.families import plan_layers
+from firsttoken.errors import FirstTokenError
+
+# What runs on ExecuTorch's portable kernels: lookups, cache rows, the mask, casts between two precisions, shapes.
+OUTSIDE = {
+    "sym_size.int", "mul", "add", "getitem", "executorch_call_delegate",
+    "quantized_decomposed.embedding_byte.dtype", "quantized_decomposed.embedding_4bit.dtype", "aten.embedding.default",
+    "aten._to_copy.default", "aten.arange.start_step", "aten.unsqueeze_copy.default", "aten.add.Tensor", "aten.index.Tensor",
+    "aten.expand_copy.default", "aten.view_copy.default", "aten.clone.default", "aten.index_put.default", "aten.slice_copy.Tensor",
+}  # fmt: skip
+NAMES = {torch.float32: "fp32", torch.float16: "fp16"}
+
+
+def check_structure(program: ExportedProgram, config: DecoderConfig, precisions: Mapping[str, str]):
+    """Raises `FirstTokenError` naming what stayed outside the delegate or went into it in another precision or shape."""
+    outside = Counter()
+    for node in program.graph.nodes:
+        if node.op == "call_function" and node.target.__name__ not in OUTSIDE:
+            outside[node.target.__name__] += 1
+    if outside:
+        listed = ", ".join(f"{name} ({count})" for name, count in outside.most_common())
+        raise FirstTokenError(f"lowering left operators outside XNNPACK: {listed}; expected none of these; is executorch another version than 1.5.1?")
+    found = delegated_layers(program)
+    for layer in plan_layers(config):
+        if layer.kind == "embedding":
+            continue
+        got = found.pop(layer.name, None)
+        want = (precisions[layer.name], layer.shape)
+        if got != want:
+            raise FirstTokenError(
+                f"lowering: layer {layer.name!r} should be in XNNPACK as {want[0]} {want[1] or ''}, but is {'absent' if got is None else f'{got[0]} {got[1]}'}"
+            )
+    if found:
+        raise FirstTokenError(f"lowering: XNNPACK holds {next(iter(found))!r}, which the plan does not know")
+
+
+def delegated_layers(program: ExportedProgram) -> dict[str, tuple[str, tuple[int, int] | None]]:
+    """Returns ``{layer: (precision, weight's shape)}`` of every linear layer and attention core in the delegates."""
+    found, products = {}, []
+    for node in program.graph.nodes:
+        if node.op != "get_attr" or not isinstance(lowered := getattr(program.graph_module, node.target), LoweredBackendModule):
+            continue
+        inside = lowered.original_module
+        sources = {**inside.graph_signature.inputs_to_parameters, **inside.graph_signature.inputs_to_buffers}
+        for step in inside.graph.nodes:
+            if step.op != "call_function":
+                continue
+            if step.target.__name__ == "aten.linear.default":
+                precision, weight = stored_precision(step)
+                name, _, kind = sources[weight.name].rpartition(".")
+                if kind in ("weight", "rows"):  # the others are constants: a norm's mean, the rotation
+                    found[name] = precision, tuple(weight.meta["val"].shape)
+            elif step.target.__name__ == "aten.bmm.default":
+                products.append(NAMES[step.meta["val"].dtype])
+    for index, (scores, mixed) in enumerate(zip(products[0::2], products[1::2], strict=True)):
+        found[f"layers.{index}.attention.core"] = scores if scores == mixed else f"{scores} and {mixed}", None
+    return found
+
+
+def stored_precision(linear: Node) -> tuple[str, Node]:
+    """Returns a linear node's precision and the placeholder that holds its weight."""
+    activation, weight = linear.args[:2]
+    if weight.op == "placeholder":
+        return NAMES[weight.meta["val"].dtype], weight
+    precision = "int4" if "per_channel_group" in weight.target.__name__ else "int8"
+    if "dequantize_per_token" not in activation.target.__name__:
+        precision += " weight-only"  # which XNNPACK computes wrongly
+    return precision, weight.args[0]

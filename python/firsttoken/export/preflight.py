@@ -1,0 +1,136 @@
+"""How much memory and disk an export will take, before it starts.
+
+The constants were measured on the demo checkpoint and on generated checkpoints of the Qwen2.5-0.5B and 1.5B shapes;
+they err upwards, since a refusal costs a second and a killed process costs the work.
+"""
+
+import math
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from firsttoken.decoder.config import DecoderConfig, Layer
+from firsttoken.decoder.families import parameter_count, plan_layers
+from firsttoken.errors import FirstTokenError
+from firsttoken.export.target import Target
+from firsttoken.prove.windows import budget
+
+MIB = 1 << 20
+BITS_STORED = {"fp32": 32, "fp16": 16, "int8": 8, "int4": 4}
+SCALE_BYTES = 12  # a row's float32 scale and int64 zero point, as TFLite's header holds them; others need less
+# .tflite: the interpreter, numpy and row blocks, and the header held twice, once for each of three graphs.
+TFLITE_BASE = 150 * MIB
+TFLITE_HEADER_COPIES = 6
+# .pte: torch, torchao and executorch loaded; then the quantized weights in the module, in the lowered program, in
+# XNNPACK's payload and in the file's bytes.
+EXECUTORCH_BASE = 800 * MIB
+EXECUTORCH_WEIGHT_COPIES = 4.0
+# Proof: torch and the runtime; the loaded file with its packed copy, one layer in FP32, and the reference's logits.
+PROOF_BASE = 450 * MIB
+PROOF_WEIGHT_COPIES = 2.0
+LARGEST_TENSORS = 3  # of a layer, in FP32 at once
+MARGIN = 0.05  # of the memory there is, left to everything else
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Peak memory (resident) and disk in bytes."""
+
+    memory: int
+    disk: int
+
+    def __str__(self):
+        return f"about {readable(self.memory)} of memory and {readable(self.disk)} of disk"
+
+
+def readable(count: float) -> str:
+    """Returns a number of bytes with a binary unit: ``1.5 GiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(count) < 1024:
+            return f"{count:.0f} {unit}" if unit in ("B", "KiB") else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def stored_bytes(layers: list[Layer], precisions: dict[str, str], target: Target) -> tuple[int, int]:
+    """Returns the bytes of all stored weights and of their scales. A tied head shares the embedding's bytes in .tflite only."""
+    weights = scales = 0
+    seen = set()
+    for layer in layers:
+        if layer.weight is None:
+            continue
+        precision = precisions[layer.name]
+        if target.runtime == "tflite" and (layer.weight, precision) in seen:
+            continue
+        seen.add((layer.weight, precision))
+        weights += math.prod(layer.shape) * BITS_STORED[precision] // 8
+        scales += layer.shape[0] * SCALE_BYTES if precision in ("int8", "int4") else 0
+        if precision == "int4":
+            weights += math.prod(layer.shape) // 32 * 4
+    return weights, scales
+
+
+def estimate(config: DecoderConfig, precisions: dict[str, str], target: Target, prove: bool) -> Estimate:
+    """Estimates what one export (and its proof, which comes after it) will take."""
+    layers = plan_layers(config)
+    weights, scales = stored_bytes(layers, precisions, target)
+    if target.runtime == "tflite":
+        memory = TFLITE_BASE + TFLITE_HEADER_COPIES * scales
+    else:
+        memory = EXECUTORCH_BASE + int(EXECUTORCH_WEIGHT_COPIES * weights)
+    if prove:
+        largest = max(math.prod(layer.shape) for layer in layers if layer.weight and layer.kind == "linear" and layer.name != "head")
+        logits = budget(config)[1] * config.vocab_size * 4
+        cache = 4 * 2 * config.layer_count * target.cache_length * config.kv_size
+        memory = max(memory, PROOF_BASE + int(PROOF_WEIGHT_COPIES * weights) + LARGEST_TENSORS * 4 * largest + logits + cache)
+    return Estimate(memory, weights + 3 * scales + 4 * MIB)
+
+
+def available_memory() -> int:
+    """Bytes of memory that can be had without swapping, within this process's control group."""
+    import psutil
+
+    available = psutil.virtual_memory().available
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+        cached = next(
+            int(line.split()[1])
+            for line in Path("/sys/fs/cgroup/memory.stat").read_text().splitlines()
+            if line.startswith("inactive_file ")
+        )
+        return min(available, int(limit) - used + cached) if limit != "max" else available
+    except (OSError, ValueError, StopIteration):
+        return available
+
+
+def available_disk(destination: Path) -> int:
+    """Bytes free on the file system that ``destination`` will lie on."""
+    place = Path(os.path.abspath(destination))
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def check_room(needed: dict[str, Estimate], destination: Path, checkpoint: str, config: DecoderConfig) -> str:
+    """Returns a line that says what the work will take. Raises `FirstTokenError` if it cannot fit.
+
+    Bundles are made one after the other, so memory is the largest one's and disk is the sum.
+    """
+    memory, disk = max(e.memory for e in needed.values()), sum(e.disk for e in needed.values())
+    free_memory, free_disk = available_memory(), available_disk(destination)
+    if memory > free_memory * (1 - MARGIN):
+        hungriest = max(needed, key=lambda name: needed[name].memory)
+        raise FirstTokenError(
+            f"target {hungriest!r} needs about {readable(memory)} of memory, {readable(free_memory)} are available; "
+            "close other programs, choose a plan with smaller weights, or use a larger machine"
+        )
+    if disk > free_disk:
+        raise FirstTokenError(
+            f"output {destination}: needs about {readable(disk)} of disk, {readable(free_disk)} are free; choose another place with -o"
+        )
+    return (
+        f"{checkpoint}: {config.family}, {parameter_count(config) / 1e6:.1f} M weights; will take about {readable(memory)} of {readable(free_memory)} memory "
+        f"and {readable(disk)} of {readable(free_disk)} disk"
+    )

@@ -1,0 +1,75 @@
+"""Whether an artifact passes: the plan's bounds on the figures, and the structure that was asked for."""
+
+from firsttoken.export.manifest import AuditRow, Figures
+from firsttoken.export.target import Target
+from firsttoken.quant.plan import Gate
+
+# What a layer of a precision may be computed in. Weights in int4 meet activations in int8.
+COMPUTED = {"fp32": {"fp32"}, "fp16": {"fp16"}, "int8": {"int8"}, "int4": {"int4", "int8"}}
+LISTED = 3  # layers named in full in one message
+
+
+def missed_figures(gate: Gate, all_: Figures, parts: dict[str, Figures]) -> list[str]:
+    """Returns one line for every bound that the figures miss.
+
+    ``parts`` are the kinds of call (first, extend, decode). One that is wrong alone would drown in the mean over all,
+    so each one's own mean has to keep within the bound for single positions (p99).
+    """
+    misses = []
+    for name, got, bound in (
+        ("mean KL divergence", all_.mean_kld, gate.mean_kld),
+        ("99th percentile KL divergence", all_.p99_kld, gate.p99_kld),
+    ):
+        if not got <= bound:
+            misses.append(f"{name} {got:.3g} nats; the plan allows {bound:g}{_where(all_)}")
+    if not all_.same_top >= gate.same_top:
+        misses.append(f"same top token at {all_.same_top:.2%} of positions; the plan asks {gate.same_top:.2%}{_where(all_)}")
+    if not abs(all_.magnitude_ratio - 1) <= gate.magnitude:
+        misses.append(f"logit magnitude {all_.magnitude_ratio:.4f} of the checkpoint's; the plan allows 1 ± {gate.magnitude:g}")
+    for kind, part in parts.items():
+        if part.tokens and not part.mean_kld <= gate.p99_kld:
+            misses.append(f"mean KL divergence {part.mean_kld:.3g} nats over the {kind} calls alone; at most {gate.p99_kld:g}")
+    return misses
+
+
+def _where(figures: Figures) -> str:
+    return f" (first diverging: {figures.first_diverging})" if figures.first_diverging else ""
+
+
+def missed_structure(rows: list[AuditRow], precisions: dict[str, str], target: Target) -> list[str]:
+    """Returns one line for every way in which layers are not what the plan asked: stored, computed, delegated, or absent.
+
+    ``precisions`` are the plan's, by layer name. A target without a delegate stores fp16 and computes it in fp32, and its
+    runtime decides what it delegates.
+    """
+    wrong: dict[str, list[str]] = {}
+    found = {row.layer: row for row in rows}
+    for layer in precisions:
+        if layer not in found:
+            wrong.setdefault("not in the artifact's audit", []).append(layer)
+    for layer, row in found.items():
+        asked = precisions.get(layer)
+        for problem in _problems(row, asked, target) if asked else ["in the artifact, but not in the plan"]:
+            wrong.setdefault(problem, []).append(layer)
+    return [f"{_named(layers)}: {problem}" for problem, layers in wrong.items()]
+
+
+def _problems(row: AuditRow, asked: str, target: Target) -> list[str]:
+    problems = []
+    if row.stored != asked:
+        problems.append(f"asked {asked}, stored {row.stored}")
+    if row.layer == "embedding":  # a table look-up: nothing is computed, and no delegate takes it
+        return problems
+    allowed = COMPUTED[asked]
+    if target.delegate == "none":
+        allowed = allowed | {"fp32"}
+    if row.computed not in allowed:
+        problems.append(f"asked {asked}, computed in {row.computed}")
+    if target.delegate != "none" and not row.delegated:
+        problems.append(f"not taken by the delegate ({target.delegate})")
+    return problems
+
+
+def _named(layers: list[str]) -> str:
+    shown = ", ".join(layers[:LISTED])
+    return shown if len(layers) <= LISTED else f"{shown} and {len(layers) - LISTED} more"

@@ -1,0 +1,79 @@
+"""Keeping the underlying libraries quiet, unless ``-v`` asks to hear them.
+
+Their C++ parts write to file descriptor 2 directly, so Python's own redirection does not reach them; what they said
+is kept and its last complaint added to the error, if there is one.
+"""
+
+import logging
+import os
+import re
+import sys
+import tempfile
+import warnings
+from contextlib import contextmanager
+
+from firsttoken.errors import FirstTokenError
+
+# Set before the libraries are imported; each reads its variable once.
+ENVIRONMENT = {
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "GLOG_minloglevel": "3",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
+}
+
+# Lines worth adding to an error; the rest is chatter.
+COMPLAINT = re.compile(r"error|fail|unsupported|cannot|not found", re.IGNORECASE)
+
+_verbose = False
+
+
+def set_verbose(verbose: bool):
+    """Chooses between everything the libraries say (true) and nothing but our own lines."""
+    global _verbose
+    _verbose = verbose
+    # for all loggers: torch gives its own new levels when it is imported
+    logging.disable(logging.NOTSET if verbose else logging.WARNING)
+    if verbose:
+        return
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    warnings.simplefilter("ignore")
+
+
+def is_verbose() -> bool:
+    """Whether the user asked to hear the underlying libraries."""
+    return _verbose
+
+
+@contextmanager
+def quiet_runtime():
+    """Silences file descriptor 2 while the body loads or runs a library; a `FirstTokenError` gets its last complaint."""
+    if _verbose:
+        yield
+        return
+    try:
+        sys.stderr.flush()
+        saved = os.dup(2)
+    except (OSError, AttributeError, ValueError):  # no such descriptor: nothing to silence
+        yield
+        return
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except FirstTokenError as error:
+            error.args = (str(error) + _last_complaint(kept),)
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+def _last_complaint(kept) -> str:
+    kept.seek(0, os.SEEK_END)
+    kept.seek(max(0, kept.tell() - 4096))
+    lines = [line.strip() for line in kept.read().decode("utf-8", "replace").splitlines() if COMPLAINT.search(line)]
+    return f" [the runtime said: {lines[-1][:200]}]" if lines else ""

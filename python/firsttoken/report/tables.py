@@ -1,0 +1,69 @@
+"""Tables for the terminal. Without a terminal they keep their full width, so that a pipe loses nothing."""
+
+import sys
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.table import Table
+
+from firsttoken.export.manifest import AuditRow, Figures, Proof
+from firsttoken.prove.gate import COMPUTED
+
+PIPE_WIDTH = 160
+
+
+def console(stderr: bool = False) -> Console:
+    """Returns a console for standard output (or error)."""
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, highlight=False, width=None if terminal else PIPE_WIDTH)
+
+
+def table(title: str | None, columns: Iterable[str], rows: Iterable[Iterable[str]], left: int = 1) -> Table:
+    """Returns a table whose first ``left`` columns are text and the others figures."""
+    made = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for number, column in enumerate(columns):
+        made.add_column(column, justify="left" if number < left else "right", overflow="fold")
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def proof_table(proof: Proof) -> Table:
+    """The proof's figures for prefill, decode and both together."""
+
+    def row(name: str, part: Figures) -> tuple[str, ...]:
+        return (
+            name,
+            str(part.tokens),
+            f"{part.mean_kld:.2e}",
+            f"{part.p99_kld:.2e}",
+            f"{part.p999_kld:.2e}",
+            f"{part.same_top:.2%}",
+            f"{part.reference_perplexity:.3f}",
+            f"{part.perplexity_change:+.3%}",
+            f"{part.magnitude_ratio:.4f}",
+        )
+
+    columns = ("", "positions", "mean KLD", "p99", "p99.9", "same top", "perplexity", "change", "magnitude")
+    return table(None, columns, [row("prefill", proof.prefill), row("decode", proof.decode), row("all", proof.all)])
+
+
+def audit_table(rows: list[AuditRow]) -> Table:
+    """Every layer: asked, stored, computed, delegated. Where stored is not as asked, the row is marked."""
+
+    def mark(row: AuditRow) -> str:
+        return "" if row.stored == row.asked and (row.layer == "embedding" or row.computed in COMPUTED.get(row.asked, ())) else "differs"
+
+    body = [(row.layer, row.asked, row.stored, row.computed, "yes" if row.delegated else "no", mark(row)) for row in rows]
+    return table(None, ("layer", "asked", "stored", "computed", "delegated", ""), body, left=6)
+
+
+def audit_summary(rows: list[AuditRow]) -> list[str]:
+    """One line for each combination of precisions: how many layers, and an example."""
+    groups: dict[tuple, list[str]] = {}
+    for row in rows:
+        groups.setdefault((row.asked, row.stored, row.computed, row.delegated), []).append(row.layer)
+    return [
+        f"{len(layers)} layers asked {asked}, stored {stored}, computed in {computed}, {'delegated' if delegated else 'not delegated'} ({layers[0]}{' …' if len(layers) > 1 else ''})"
+        for (asked, stored, computed, delegated), layers in groups.items()
+    ]

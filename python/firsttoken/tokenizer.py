@@ -1,0 +1,153 @@
+"""Text to tokens and back, through the checkpoint's own ``tokenizer.json``."""
+
+import shutil
+from functools import cached_property
+from pathlib import Path
+
+from firsttoken.checkpoint import read_json
+from firsttoken.errors import FirstTokenError
+from firsttoken.export.manifest import Manifest
+from firsttoken.export.manifest import Tokenizer as TokenizerFacts
+
+TOKENIZER_FILE = "tokenizer.json"
+BUNDLED_FILES = (TOKENIZER_FILE, "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+REPLACEMENT = "\ufffd"
+# A character is at most 4 bytes of UTF-8; a replacement character older than that is really in the text.
+MOST_PENDING_TOKENS = 4
+
+
+class Tokenizer:
+    """The tokenizer of a checkpoint or bundle folder.
+
+    ``vocab_size`` is the highest token id plus one, special tokens included. Raises `FirstTokenError` for a missing or
+    unreadable ``tokenizer.json``.
+    """
+
+    def __init__(self, folder: str | Path):
+        from tokenizers import Tokenizer as Engine
+
+        self.folder = Path(folder)
+        path = self.folder / TOKENIZER_FILE
+        if not path.is_file():
+            others = [name for name in ("tokenizer.model", "vocab.json", "spiece.model") if (self.folder / name).exists()]
+            hint = (
+                f"found {others[0]}: convert it with transformers, AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
+                if others
+                else "copy it from the model's page"
+            )
+            raise FirstTokenError(f"{path}: missing; the tokenizer is part of every bundle ({hint})")
+        try:
+            self.engine = Engine.from_file(str(path))
+        except Exception as error:  # the tokenizers library raises the bare Exception
+            raise FirstTokenError(f"{path}: cannot be read as a tokenizer ({str(error)[:200]})") from None
+        self.engine.no_padding()
+        self.engine.no_truncation()
+
+    @cached_property
+    def vocab_size(self) -> int:
+        return max(self.engine.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+
+    @cached_property
+    def settings(self) -> dict:
+        """``tokenizer_config.json``, or nothing where the folder has none."""
+        path = self.folder / "tokenizer_config.json"
+        return read_json(path, "") if path.exists() else {}
+
+    @cached_property
+    def special(self) -> dict[str, int]:
+        """Special tokens by their text."""
+        added = self.engine.get_added_tokens_decoder()
+        return {token.content: number for number, token in sorted(added.items()) if token.special}
+
+    @cached_property
+    def begin(self) -> int | None:
+        """The token written before every prompt, or None.
+
+        ``add_bos_token`` of ``tokenizer_config.json`` decides where it is given; else whether the tokenizer's own
+        post-processor adds one.
+        """
+        plain = self.engine.encode("a", add_special_tokens=False).ids
+        full = self.engine.encode("a", add_special_tokens=True).ids
+        added = full[0] if len(full) > len(plain) and full[0] in self.special.values() and full[0] != plain[0] else None
+        asked = self.settings.get("add_bos_token")
+        if asked is None:
+            return added
+        return (added if added is not None else self.token_id(self.settings.get("bos_token"))) if asked else None
+
+    def token_id(self, token: str | dict | None) -> int | None:
+        """Returns the id of a token given as text, or as the object that ``tokenizer_config.json`` may hold."""
+        text = token.get("content") if isinstance(token, dict) else token
+        return self.engine.token_to_id(text) if isinstance(text, str) else None
+
+    def end_tokens(self, folder: Path | None = None) -> list[int]:
+        """Tokens that end a completion: those of generation_config.json, config.json and tokenizer_config.json together."""
+        folder = self.folder if folder is None else folder
+        found: set[int] = set()
+        for name in ("generation_config.json", "config.json"):
+            path = folder / name
+            value = read_json(path, "").get("eos_token_id") if path.exists() else None
+            found.update(t for t in (value if isinstance(value, list) else [value]) if isinstance(t, int) and not isinstance(t, bool))
+        found.add(self.token_id(self.settings.get("eos_token")))
+        return sorted(t for t in found if t is not None and 0 <= t < self.vocab_size)
+
+    def encode(self, text: str, begin: bool = True) -> list[int]:
+        """Returns the tokens of ``text``, after the begin token where the model wants one (unless ``begin`` is false)."""
+        tokens = self.engine.encode(text, add_special_tokens=False).ids
+        return [self.begin, *tokens] if begin and self.begin is not None else tokens
+
+    def decode(self, tokens: list[int], special: bool = False) -> str:
+        """Returns the text of ``tokens``; special tokens are left out unless ``special``."""
+        return self.engine.decode(list(tokens), skip_special_tokens=not special)
+
+    def facts(self) -> TokenizerFacts:
+        """Returns what the manifest says about this tokenizer."""
+        files = [name for name in BUNDLED_FILES if (self.folder / name).is_file()]
+        return TokenizerFacts(files=files, vocab_size=self.vocab_size, begin=self.begin, end=self.end_tokens(), special=self.special)
+
+    def copy_files(self, folder: Path):
+        """Copies the tokenizer's files into a bundle folder."""
+        for name in BUNDLED_FILES:
+            if (self.folder / name).is_file():
+                shutil.copyfile(self.folder / name, folder / name)
+
+
+class TextStream:
+    """Turns tokens into text one at a time, holding back what is not yet a whole character.
+
+    Two decoded spans are compared instead of decoding single tokens, because the text of a token depends on the ones
+    before it (SentencePiece drops the first space; a byte-level character may take four tokens).
+    """
+
+    def __init__(self, tokenizer: Tokenizer):
+        self.tokenizer = tokenizer
+        self._silent = frozenset(tokenizer.special.values())
+        self._tokens: list[int] = []
+        self._shown = 0  # tokens whose text has been given out
+        self._context = 0  # where the span decoded together with the next token starts
+
+    def add(self, token: int) -> str:
+        """Adds a token and returns the text that is now complete (often the token's own, sometimes nothing)."""
+        if token in self._silent:
+            return ""
+        self._tokens.append(token)
+        return self._advance(final=False)
+
+    def finish(self) -> str:
+        """Returns what was held back; bytes that never became a character come out as U+FFFD."""
+        return self._advance(final=True)
+
+    def _advance(self, final: bool) -> str:
+        before = self.tokenizer.decode(self._tokens[self._context : self._shown])
+        after = self.tokenizer.decode(self._tokens[self._context :])
+        pending = len(self._tokens) - self._shown
+        if len(after) <= len(before) or (after.endswith(REPLACEMENT) and not final and pending <= MOST_PENDING_TOKENS):
+            return ""
+        self._context, self._shown = self._shown, len(self._tokens)
+        return after[len(before) :]
+
+
+def open_tokenizer(folder: str | Path, manifest: Manifest) -> Tokenizer:
+    """Loads a bundle's tokenizer, with the begin token its manifest names. Raises `FirstTokenError`."""
+    tokenizer = Tokenizer(folder)
+    tokenizer.begin = manifest.tokenizer.begin
+    return tokenizer

@@ -1,0 +1,154 @@
+"""Running a process and measuring it, and writing down what was found; shared by the benchmark scripts.
+
+Keep the importing script small: Linux counts the memory of the parent at the moment of the start into a child's peak.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import NamedTuple
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+WORK = REPOSITORY / ".work" / "benchmarks"
+TICKS = os.sysconf("SC_CLK_TCK")
+MIB = 1 << 20
+
+
+@dataclass
+class Measured:
+    """One finished process. ``other_load``: cores that everything else on the machine kept busy meanwhile."""
+
+    seconds: float
+    peak_rss: int  # bytes, the largest process of the tree
+    cpu_seconds: float
+    other_load: float
+
+
+def busy_seconds() -> float:
+    """CPU seconds of all processes since boot, without idle and waiting for disks."""
+    user, nice, system, _, _, irq, softirq, *_ = open("/proc/stat").readline().split()[1:]
+    return sum(map(int, (user, nice, system, irq, softirq))) / TICKS
+
+
+class Quiet(NamedTuple):
+    """How quiet the machine must be before a run: fewer than ``cores`` busy; after ``patience`` seconds it goes ahead anyway."""
+
+    cores: float
+    patience: float
+
+
+ANY_LOAD = Quiet(1e9, 0)
+
+
+def wait_for_quiet(quiet: Quiet, window: float = 2.0) -> float:
+    """Waits until the machine is quiet; returns the last load in busy cores, quiet or not."""
+    if quiet == ANY_LOAD:
+        return -1.0
+    deadline = time.monotonic() + quiet.patience
+    while True:
+        busy, start = busy_seconds(), time.monotonic()
+        time.sleep(window)
+        load = (busy_seconds() - busy) / (time.monotonic() - start)
+        if load < quiet.cores or time.monotonic() > deadline:
+            return load
+
+
+def run_measured(command: Sequence[str | Path], log: Path, environment: dict[str, str] | None = None, accepted: Sequence[int] = (0,)) -> Measured:
+    """Runs a command to its end, its output in ``log``. Raises `SystemExit` with the log's tail if its status is not accepted."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "wb") as stream:
+        busy, start = busy_seconds(), time.monotonic()
+        process = subprocess.Popen([str(c) for c in command], stdout=stream, stderr=stream, env=os.environ | (environment or {}), cwd=log.parent)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode not in accepted:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-25:])
+        raise SystemExit(f"{' '.join(map(str, command))}\nfailed with {process.returncode}:\n{tail}")
+    used = usage.ru_utime + usage.ru_stime
+    other = max(0.0, (busy_seconds() - busy - used) / seconds)
+    return Measured(seconds, usage.ru_maxrss * 1024, used, other)
+
+
+def run_json(command: Sequence[str | Path], log: Path, environment: dict[str, str] | None = None) -> dict:
+    """Like `run_measured` for a command whose last output line is a JSON object; adds peak_rss and other_load to it."""
+    measured = run_measured(command, log, environment)
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("{")]
+    return json.loads(lines[-1]) | {"peak_rss": measured.peak_rss, "other_load": measured.other_load}
+
+
+def interleave(sides: dict[str, Callable[[int], dict]], repeats: int, quiet: Quiet) -> dict[str, list[dict]]:
+    """Calls every side once per repeat, A B A B, each on a quiet machine."""
+    samples: dict[str, list[dict]] = {name: [] for name in sides}
+    for repeat in range(repeats):
+        for name, call in sides.items():
+            before = wait_for_quiet(quiet)
+            samples[name].append(call(repeat) | {"load_before": before})
+            print(f"{name} {repeat + 1}/{repeats}: {json.dumps(samples[name][-1])}", file=sys.stderr, flush=True)
+    return samples
+
+
+def spread(values: Sequence[float], scale: float = 1.0, digits: int = 3) -> str:
+    """Median and minimum as text."""
+    return f"{statistics.median(values) * scale:.{digits}f} ({min(values) * scale:.{digits}f})"
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    """Ours over theirs, of the medians and of the minima, as text."""
+    return f"{statistics.median(ours) / statistics.median(theirs):.2f}× ({min(ours) / min(theirs):.2f}×)"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Returns a Markdown table; the first column is left-aligned, the others right-aligned."""
+    lines = [header, [":--", *["--:"] * (len(header) - 1)], *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def machine() -> dict:
+    """What the figures depend on: processor, cores, memory, package versions."""
+    processor = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.machine())
+    packages = {}
+    for name in ("firsttoken", "litert-torch", "litert-lm", "ai-edge-litert", "executorch", "torch", "torchao", "transformers"):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {"processor": processor, "cores": len(os.sched_getaffinity(0)), "memory_mib": memory // MIB, "packages": packages}
+
+
+def publish(work: Path, name: str, tables: Sequence[str], data: dict):
+    """Prints the tables and writes ``name``.md and ``name``.json to the work folder."""
+    text = "\n\n".join(tables)
+    (work / f"{name}.md").write_text(text + "\n", encoding="utf-8")
+    (work / f"{name}.json").write_text(json.dumps({"machine": machine()} | data, indent=1, default=vars) + "\n", encoding="utf-8")
+    print(text)
+    print(f"\nwritten: {work / name}.md, .json", file=sys.stderr)
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    """A parser with the options all benchmarks share."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=lambda text: Path(text).absolute(), default=WORK, help="folder for checkpoints, exports, logs and results (default: .work/benchmarks in the repository)")
+    parser.add_argument(
+        "--quiet", type=lambda text: Quiet(*map(float, text.split(":"))), default=Quiet(0.15, 120), metavar="CORES:SECONDS",
+        help="before each run, wait until fewer cores than this are busy, but not longer than this (default: 0.15:120)",
+    )  # fmt: skip
+    return parser
+
+
+def require_checkpoint(work: Path, name: str) -> Path:
+    """Returns the folder of a generated checkpoint. Raises `SystemExit` that says how to make it."""
+    folder = work / "checkpoints" / name
+    if not (folder / "model.safetensors").is_file():
+        raise SystemExit(f"{folder} is missing; make it with: python scripts/benchmarks/make_checkpoint.py {name}")
+    return folder

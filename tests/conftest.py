@@ -1,0 +1,55 @@
+"""What tests of several folders share: a cache folder of their own, a tiny checkpoint, exported demo bundles."""
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+# Before anything is imported that reads it: tests leave nothing in the user's cache.
+_CACHE = tempfile.TemporaryDirectory(prefix="firsttoken-test-cache-")
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
+sys.path.insert(0, str(Path(__file__).parent / "decoder"))
+
+
+def pytest_unconfigure():
+    _CACHE.cleanup()
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> Path:
+    """A random two-layer Qwen2 checkpoint with the demo's tokenizer; read-only, copy it to change it (`tiny_checkpoint`)."""
+    import torch
+    from families_on_disk import random_model, save
+
+    from firsttoken.demo import checkpoint_path
+
+    folder = tmp_path_factory.mktemp("tiny") / "tiny"
+    save(random_model("qwen2", vocab_size=4096, max_position_embeddings=2048), folder, torch.bfloat16)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(checkpoint_path() / name, folder / name)
+    return folder
+
+
+@pytest.fixture
+def tiny_checkpoint(tiny_model, tmp_path) -> Path:
+    """A copy of `tiny_model` that a test may damage."""
+    return Path(shutil.copytree(tiny_model, tmp_path / "tiny"))
+
+
+@pytest.fixture(scope="session")
+def demo_bundle(tmp_path_factory):
+    """Returns a function from a target's name to the demo checkpoint's bundle for it (plan fp16-attention), made once and not proven."""
+    from firsttoken.demo import checkpoint_path
+    from firsttoken.export.export import export
+
+    made: dict[str, Path] = {}
+
+    def bundle(target: str) -> Path:
+        if target not in made:
+            [made[target]] = export(checkpoint_path(), tmp_path_factory.mktemp("demo"), targets=(target,), prove=False)
+        return made[target]
+
+    return bundle

@@ -1,0 +1,94 @@
+"""The gate on figures and audits made up for it."""
+
+import pytest
+
+from firsttoken.export.manifest import AuditRow, Figures
+from firsttoken.export.target import load_target
+from firsttoken.prove.gate import missed_figures, missed_structure
+from firsttoken.quant.plan import load_plan
+
+GOOD = Figures(
+    tokens=1000,
+    mean_kld=1e-3,
+    p99_kld=1e-2,
+    p999_kld=2e-2,
+    same_top=0.98,
+    perplexity=10,
+    reference_perplexity=10,
+    perplexity_change=0,
+    magnitude_ratio=1.0,
+)
+GATE = load_plan("fp16-attention").gate
+ASKED = {"embedding": "int8", "layers.0.attention.q": "fp16", "layers.0.attention.core": "fp16", "layers.0.mlp.up": "int8", "head": "int8"}
+
+
+def rows(**changes):
+    """An audit as asked, with rows replaced by (stored, computed, delegated)."""
+    made = []
+    for layer, asked in ASKED.items():
+        stored, computed, delegated = changes.get(
+            layer.replace(".", "_"), (asked, "fp32" if layer == "embedding" else asked, layer != "embedding")
+        )
+        made.append(AuditRow(layer=layer, asked=asked, stored=stored, computed=computed, delegated=delegated))
+    return made
+
+
+def test_good_figures_pass():
+    assert missed_figures(GATE, GOOD, {"first": GOOD, "decode": GOOD}) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"mean_kld": 0.021}, "mean KL divergence 0.021"),
+        ({"p99_kld": 0.3}, "99th percentile"),
+        ({"same_top": 0.9}, "same top token at 90.00%"),
+        ({"magnitude_ratio": 1.06}, "magnitude 1.0600"),
+        ({"magnitude_ratio": 0.94}, "magnitude 0.9400"),
+        ({"mean_kld": float("nan")}, "mean KL divergence nan"),
+    ],
+)
+def test_each_bound(change, said):
+    [miss] = missed_figures(GATE, GOOD.model_copy(update=change), {})
+    assert said in miss
+
+
+def test_one_kind_of_call_that_is_wrong_alone():
+    [miss] = missed_figures(GATE, GOOD, {"first": GOOD, "extend": GOOD.model_copy(update={"tokens": 5, "mean_kld": 1.0}), "decode": GOOD})
+    assert "extend" in miss
+
+
+def test_structure_as_asked():
+    assert missed_structure(rows(), ASKED, load_target("tflite-xnnpack")) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"layers_0_mlp_up": ("fp32", "fp32", True)},
+            ["layers.0.mlp.up: asked int8, stored fp32", "layers.0.mlp.up: asked int8, computed in fp32"],
+        ),
+        ({"layers_0_attention_core": ("fp16", "fp32", True)}, ["layers.0.attention.core: asked fp16, computed in fp32"]),
+        ({"head": ("int8", "int8", False)}, ["head: not taken by the delegate (xnnpack)"]),
+        ({"embedding": ("fp32", "fp32", False)}, ["embedding: asked int8, stored fp32"]),
+    ],
+)
+def test_structure_that_differs(change, said):
+    assert missed_structure(rows(**change), ASKED, load_target("tflite-xnnpack")) == said
+
+
+def test_layers_that_are_missing_or_too_many():
+    target = load_target("tflite-xnnpack")
+    assert missed_structure(rows()[:-1], ASKED, target) == ["head: not in the artifact's audit"]
+    more = [*rows(), AuditRow(layer="layers.1.mlp.up", asked="int8", stored="int8", computed="int8", delegated=True)]
+    assert missed_structure(more, ASKED, target) == ["layers.1.mlp.up: in the artifact, but not in the plan"]
+
+
+def test_without_a_delegate_fp16_is_storage():
+    compat = load_target("tflite-compat")
+    stored_only = rows(layers_0_attention_q=("fp16", "fp32", False), layers_0_attention_core=("fp16", "fp32", False))
+    assert missed_structure(stored_only, ASKED, compat) == []
+    assert missed_structure(rows(layers_0_attention_q=("fp32", "fp32", False)), ASKED, compat) == [
+        "layers.0.attention.q: asked fp16, stored fp32"
+    ]

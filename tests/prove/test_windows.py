@@ -1,0 +1,80 @@
+"""Which positions a proof looks at."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from firsttoken.checkpoint import Checkpoint
+from firsttoken.decoder.families import open_decoder
+from firsttoken.demo import checkpoint_path, held_out_text
+from firsttoken.errors import FirstTokenError
+from firsttoken.export.target import load_target
+from firsttoken.prove.windows import LOGIT_BYTES, choose_windows
+from firsttoken.tokenizer import Tokenizer
+
+
+@pytest.fixture(scope="module")
+def config():
+    return open_decoder(Checkpoint(checkpoint_path()))
+
+
+@pytest.fixture(scope="module")
+def text():
+    return np.array(Tokenizer(checkpoint_path()).encode(held_out_text()), np.int32)
+
+
+def runs(windows):
+    """(kind, start, stop) of every call."""
+    return [(kind, start, stop) for window in windows for kind, start, stop, _ in window.steps()]
+
+
+def test_the_demo_is_proven_on_many_lengths_and_to_the_caches_end(config, text):
+    target = load_target("tflite-xnnpack")
+    windows = choose_windows(text, None, config, target)
+    calls = runs(windows)
+    firsts = {stop for kind, _, stop in calls if kind == "first"}
+    assert 1 in firsts and any(200 < n < 500 for n in firsts)
+    assert any(n > target.prefill_chunk for n in firsts), "a prompt that goes in chunks"
+    assert sum(kind == "extend" for kind, *_ in calls) >= 10
+    assert max(stop for *_, stop in calls) == target.cache_length, "decoding to the last row of the cache"
+    assert 500 <= len(calls) <= 1024
+
+
+def test_the_same_every_time_and_windows_do_not_overlap(config, text):
+    target = load_target("tflite-xnnpack")
+    one, other = (choose_windows(np.arange(len(text)), None, config, target) for _ in range(2))
+    assert all(np.array_equal(a.tokens, b.tokens) and a.prompts == b.prompts for a, b in zip(one, other, strict=True))
+    seen = np.concatenate([window.tokens for window in one])
+    assert len(set(seen)) == len(seen)
+
+
+@pytest.mark.parametrize(("cache", "chunk"), [(2, 1), (3, 2), (16, 4), (64, 63), (200, 10), (2048, 1024)])
+@pytest.mark.parametrize("length", [16, 17, 50, 333, 5000])
+@pytest.mark.parametrize("begin", [None, 7])
+def test_any_text_and_any_cache(config, text, cache, chunk, length, begin):
+    target = load_target("tflite-xnnpack", cache, chunk)
+    windows = choose_windows(text[:length], begin, config, target)
+    assert windows
+    for window in windows:
+        if begin is not None:
+            assert window.tokens[0] == begin
+        for kind, start, stop, restart in window.steps():
+            assert 0 <= start < stop <= cache and stop < len(window.tokens)
+            assert restart == (kind == "first")
+        assert len(window.positions) == len(list(window.steps()))
+
+
+def test_large_models_and_vocabularies_get_fewer_positions(config, text):
+    target = load_target("tflite-xnnpack")
+    large = replace(config, hidden_size=4096, mlp_size=14336, layer_count=32, vocab_size=151936)
+    windows = choose_windows(text, None, large, target)
+    calls = runs(windows)
+    assert sum(len(window.tokens) for window in windows) <= 300
+    assert 30 <= len(calls) <= LOGIT_BYTES // (4 * 151936)
+    assert {kind for kind, *_ in calls} == {"first", "extend", "decode"}
+
+
+def test_a_text_that_proves_nothing_is_refused(config):
+    with pytest.raises(FirstTokenError, match="at least 16"):
+        choose_windows(np.arange(15), None, config, load_target("tflite-xnnpack"))

@@ -1,0 +1,93 @@
+"""Plans: every built-in one loads and resolves, the first match wins, and nothing is skipped silently."""
+
+import pytest
+
+from firsttoken.checkpoint import Checkpoint
+from firsttoken.decoder.families import open_decoder, plan_layers
+from firsttoken.demo import checkpoint_path
+from firsttoken.errors import FirstTokenError
+from firsttoken.export.target import load_target, target_names
+from firsttoken.quant.plan import Plan, load_plan, plan_names
+
+GATE = {"mean_kld": 1, "p99_kld": 1, "same_top": 0.5, "magnitude": 0.5}
+
+
+@pytest.fixture(scope="module")
+def layers():
+    return plan_layers(open_decoder(Checkpoint(checkpoint_path())))
+
+
+def plan(*rules, **more):
+    return Plan(
+        name="mine", summary="test", rule=[{"match": match, "precision": precision} for match, precision in rules], gate=GATE, **more
+    )
+
+
+def test_the_built_in_plans():
+    assert {"fp32", "fp16", "int8", "fp16-attention", "fp16-attention-core", "int4", "int4-mlp"} <= set(plan_names())
+
+
+@pytest.mark.parametrize("target", target_names())
+@pytest.mark.parametrize("name", plan_names())
+def test_every_plan_resolves_on_every_target_or_says_what_is_not_possible(name, target, layers):
+    chosen = load_plan(name)
+    assert chosen.name == name and chosen.summary
+    try:
+        resolved = chosen.resolve(layers, load_target(target))
+    except FirstTokenError as error:
+        assert target == "tflite-compat" and "int4 is not possible" in str(error) and "nearest: int8" in str(error)
+    else:
+        assert list(resolved) == [layer.name for layer in layers]
+
+
+def test_the_default_plan_gives_attention_fp16_and_the_rest_int8(layers):
+    for name, precision in load_plan("fp16-attention").resolve(layers, load_target("tflite-xnnpack")).items():
+        assert precision == ("fp16" if ".attention." in name else "int8")
+
+
+def test_the_first_match_wins(layers):
+    resolved = plan(("layers.0.mlp.up", "fp32"), ("layers.0.*", "fp16"), ("*.core", "fp32"), ("*", "int8")).resolve(
+        layers, load_target("tflite-xnnpack")
+    )
+    assert (
+        resolved["layers.0.mlp.up"],
+        resolved["layers.0.mlp.down"],
+        resolved["layers.0.attention.core"],
+        resolved["layers.1.attention.core"],
+        resolved["head"],
+    ) == (
+        "fp32",
+        "fp16",
+        "fp16",
+        "fp32",
+        "int8",
+    )
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ((("layers.*.atention.*", "fp16"), ("*", "fp16")), "'layers.*.atention.*' matches no layer"),
+        ((("layers.0.attention.qq", "fp16"), ("*", "fp16")), "did you mean 'layers.0.attention.q'"),
+        ((("layers.*", "fp16"),), "no rule matches layer 'embedding'"),
+        ((("*", "int8"),), "int8 is not possible for 'layers.0.attention.core'"),
+    ],
+)
+def test_what_would_be_skipped_is_an_error(layers, rules, said):
+    with pytest.raises(FirstTokenError) as caught:
+        plan(*rules).resolve(layers, load_target("tflite-xnnpack"))
+    assert said in str(caught.value)
+
+
+def test_int4_needs_rows_that_divide(layers):
+    with pytest.raises(FirstTokenError, match="groups of 160.*256 columns"):
+        plan(("layers.*.core", "fp32"), ("embedding", "int8"), ("*", "int4"), group_size=160).resolve(layers, load_target("tflite-xnnpack"))
+
+
+@pytest.mark.parametrize(
+    "change", [{"group_size": 16}, {"group_size": 33}, {"surprise": 1}, {"gate": {**GATE, "mean_kld": 0}}, {"rule": []}]
+)
+def test_fields_out_of_bounds(change):
+    values = {"summary": "test", "rule": [{"match": "*", "precision": "int8"}], "gate": GATE, **change}
+    with pytest.raises(ValueError):
+        Plan.model_validate(values)
