@@ -13,6 +13,8 @@ _CACHE = tempfile.TemporaryDirectory(prefix="firsttoken-test-cache-")
 os.environ["XDG_CACHE_HOME"] = _CACHE.name
 sys.path.insert(0, str(Path(__file__).parent / "decoder"))
 
+from executorch_fixtures import lowerings  # noqa: E402, F401  after the path it needs
+
 
 def pytest_unconfigure():
     _CACHE.cleanup()

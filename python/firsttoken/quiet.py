@@ -59,7 +59,7 @@ def quiet_runtime():
     except (OSError, AttributeError, ValueError):  # no such descriptor: nothing to silence
         yield
         return
-    with tempfile.TemporaryFile() as kept:
+    with _memory_file() as kept:
         os.dup2(kept.fileno(), 2)
         try:
             yield
@@ -70,6 +70,14 @@ def quiet_runtime():
             sys.stderr.flush()
             os.dup2(saved, 2)
             os.close(saved)
+
+
+def _memory_file():
+    """A file for what is said; in memory where the system can, since the disk may be what is full."""
+    try:
+        return os.fdopen(os.memfd_create("firsttoken-quiet"), "w+b")
+    except (AttributeError, OSError):
+        return tempfile.TemporaryFile()
 
 
 def _last_complaint(kept) -> str:

@@ -177,7 +177,7 @@ def test_a_missed_gate_keeps_the_bundle_aside(target, tmp_path, capsys, monkeypa
     strict.write_text((declaration_folder("quant") / "fp16-attention.toml").read_text().replace("mean_kld = 0.02", "mean_kld = 1e-9"))
     for _ in range(2):  # the second replaces the first rejected bundle
         assert cli.run(["export", str(checkpoint_path()), "-o", str(tmp_path / "out"), "--plan", str(strict), "-t", target, "--force"]) == 3
-    [line] = set(capsys.readouterr().err.strip().splitlines())
+    [line] = {line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")}
     assert "mean KL divergence" in line and f"{target}.rejected" in line
     assert (old / "manifest.json").read_bytes() == before
     rejected = read_manifest(tmp_path / "out" / f"{target}.rejected")

@@ -1,213 +1,141 @@
-"""What a written .pte really holds and runs: per layer the stored dtype, the dtype it is computed in, and who computes it.
+"""What a written .pte really holds: per layer the stored dtype, the dtype it is computed in, and who computes it.
 
-Stored dtypes come from the program and XNNPACK's payloads inside it; computed dtypes from the runtime's own event
-trace (ETDump) of one call. Both list the operators in the order they run, which is the order of the layers.
+Stored comes from the file: the payloads that the XNNPACK delegate gets. Computed and delegated come from the runtime's
+own event trace of one call, in which XNNPACK names every kernel it ran, such as "Fully Connected (NC, QDU8, F32, QC8W)
+GEMM": QDU8 activations, quantized as they come, times int8 rows.
+
+A trace has no layer names. Payload nodes carry their place in the traced graph, which is the order of computation, and
+the kernels of one payload run in the payload's order, so both lead to the plan's order; shapes have to agree.
 """
 
-import importlib.resources
-import json
 import re
 import tempfile
-from dataclasses import dataclass
+from collections import defaultdict
+from hashlib import sha256
 from pathlib import Path
 
 from firsttoken.decoder.config import DecoderConfig
 from firsttoken.decoder.families import plan_layers
 from firsttoken.errors import FirstTokenError
 from firsttoken.export.manifest import AuditRow
-from firsttoken.quiet import quiet_runtime
 
-# XNNPACK's names of weight types and kernels, the longest match first.
-STORED = {"qbint4": "int4", "qcint4": "int4", "qcint8": "int8", "fp16": "fp16", "fp32": "fp32"}
-COMPUTED = {"QB4W": "int4", "QC4W": "int4", "QC8W": "int8", "F16": "fp16", "F32": "fp32"}
-SCALAR_TYPES = {"FLOAT": "fp32", "HALF": "fp16", "CHAR": "int8", "BYTE": "int4"}  # int4 tables are packed in bytes
-EMBEDDINGS = {"embedding_byte": "int8", "embedding_4bit": "int4"}
-TRACED_TOKENS = 5
-UNKNOWN = "unknown"
-
-
-@dataclass
-class Linear:
-    """A fully connected operator of the program, in the order they run."""
-
-    rows: int
-    columns: int
-    stored: str
-    computed: str = UNKNOWN
+FLOATS = {"F32": "fp32", "F16": "fp16"}
+WEIGHTS = {"QC8W": "int8", "QB4W": "int4", "QC4W": "int4"}
+TRACED_TOKENS = 4
 
 
 def audit(artifact: Path, config: DecoderConfig, precisions: dict[str, str]) -> list[AuditRow]:
-    """Returns a row for every layer of the plan, in order. A linear layer that the delegate did not take is shown as unknown.
+    """Returns a row for every layer of the plan, in order. It loads the artifact and runs one short call.
 
-    An embedding is a table lookup: it is computed in FP32 whatever it is stored in. Raises `FirstTokenError` if the file
-    is not an ExecuTorch program, cannot be traced, or its trace does not fit its payloads.
+    An embedding is a table lookup on ExecuTorch's own kernel: computed in FP32 whatever it is stored in. Raises
+    `FirstTokenError` for a file that is not such a program, or one whose products do not map on the layers.
     """
-    with quiet_runtime():
-        program = read_program(artifact)
-        events = trace(artifact)
-    linears = delegated_linears(program)
-    kernels = [name for name in events if name.startswith("Fully Connected")]
-    if len(kernels) != len(linears):
-        raise FirstTokenError(f"{artifact}: the trace shows {len(kernels)} fully connected kernels, the payloads {len(linears)}; they cannot be matched")
-    for linear, kernel in zip(linears, kernels, strict=True):
-        linear.computed = computed_type(kernel)
-    found = match_linears(linears, config)
-    cores = core_types(events)
-    caches = cache_types(program)
-    table = embedding_type(program)
-    rows = []
+    from firsttoken.export.executorch.program_file import read_steps
+
+    steps = read_steps(Path(artifact))
+    products = computed_products(steps, trace(Path(artifact)), artifact)
+    linears = [found for found in products if found[0].kind == "XNNFullyConnected" and found[0].key not in constant_keys(config)]
+    cores = [found for found in products if found[0].kind != "XNNFullyConnected"]
+    caches = [step.tensors[0][0] for step in steps if step.operator == "aten::index_put_"]
+    rows, layer_cores, layer_caches = [], grouped(cores, 3), grouped(caches, 2)
     for layer in plan_layers(config):
-        asked = precisions[layer.name]
-        if layer.kind == "embedding":
-            rows.append(AuditRow(layer=layer.name, asked=asked, stored=table, computed="fp32", delegated=False))
-        elif layer.kind == "core":
-            number = int(layer.name.split(".")[1])
-            computed = cores[number] if number < len(cores) else UNKNOWN
-            stored = caches[number] if number < len(caches) else UNKNOWN
-            rows.append(AuditRow(layer=layer.name, asked=asked, stored=stored, computed=computed, delegated=computed != UNKNOWN))
-        else:
-            linear = found.get(layer.name)
-            stored, computed = (linear.stored, linear.computed) if linear else (UNKNOWN, UNKNOWN)
-            rows.append(AuditRow(layer=layer.name, asked=asked, stored=stored, computed=computed, delegated=linear is not None))
+        try:
+            if layer.kind == "core":
+                found, stored = next(layer_cores), "/".join(sorted(set(next(layer_caches))))
+                if [product.kind for product, _ in found] != ["XNNBatchMatrixMultiply", "XNNSoftmax", "XNNBatchMatrixMultiply"]:
+                    raise StopIteration
+            elif layer.kind == "embedding":
+                rows.append(embedding_row(steps, artifact, precisions[layer.name]))
+                continue
+            else:
+                found = [linears.pop(0)]
+                product = found[0][0]
+                if product.shape and sorted(product.shape) != sorted(layer.shape):
+                    raise FirstTokenError(f"{artifact}: where {layer.name!r} {layer.shape} should be, the program has {product.shape}; it is not this model's")
+                stored = product.stored or "unknown"
+        except (StopIteration, IndexError):
+            raise FirstTokenError(f"{artifact}: its event trace shows nothing that computes {layer.name!r}; it is not this model's program") from None
+        computed = "/".join(sorted({how for _, how in found}))
+        delegated = all(product.delegated for product, _ in found)
+        rows.append(AuditRow(layer=layer.name, asked=precisions[layer.name], stored=stored, computed=computed, delegated=delegated))
+    if linears:
+        raise FirstTokenError(f"{artifact}: has {len(linears)} linear layers more than the plan; it is not this model's program")
     return rows
 
 
-def read_program(artifact: Path):
-    """Returns the program's structure, without its weights. Raises `FirstTokenError` for another kind of file."""
-    from executorch.exir._serialize._program import deserialize_pte_binary
-
-    try:
-        return deserialize_pte_binary(artifact.read_bytes()).program
-    except Exception as error:
-        raise FirstTokenError(f"{artifact}: not an ExecuTorch program ({error})") from None
+def grouped(found: list, size: int):
+    """Yields the list in parts of ``size``; the last may be shorter."""
+    for start in range(0, len(found), size):
+        yield found[start : start + size]
 
 
-def trace(artifact: Path) -> list[str]:
-    """Runs one short prompt and returns the names of the kernels that ran, in order."""
-    import executorch.kernels.quantized  # noqa: F401 registers the quantized embedding's kernels
-    import torch
-    from executorch.devtools import Inspector
-    from executorch.extension.pybindings import portable_lib
-
-    from firsttoken.decoder.rotary import causal_mask
-
-    with tempfile.TemporaryDirectory() as folder:
-        file = str(Path(folder) / "trace.etdp")
-        try:
-            program = portable_lib._load_for_executorch(str(artifact), enable_etdump=True)
-            tokens = torch.zeros(1, TRACED_TOKENS, dtype=torch.int64)
-            program.run_method("forward", [tokens, torch.tensor([0]), causal_mask(TRACED_TOKENS)])
-            program.write_etdump_result_to_file(file)
-        except RuntimeError as error:
-            raise FirstTokenError(f"{artifact}: ExecuTorch cannot run it ({error})") from None
-        blocks = Inspector(etdump_path=file).event_blocks
-    return [event.name for block in blocks if block.name == "Execute" for event in block.events]
+def embedding_row(steps, artifact: Path, asked: str) -> AuditRow:
+    lookup = next((step for step in steps if step.operator and "::embedding" in step.operator), None)
+    if lookup is None:
+        raise FirstTokenError(f"{artifact}: no embedding is looked up; it is not a decoder's program")
+    return AuditRow(layer="embedding", asked=asked, stored=lookup.tensors[0][0] or "unknown", computed="fp32", delegated=False)
 
 
-def payload(program, index: int) -> dict:
-    """Returns one of XNNPACK's payloads as its flatbuffer schema describes it."""
-    import executorch.backends.xnnpack.serialization as serialization
-    from executorch.backends.xnnpack.serialization.xnnpack_graph_serialize import XNNHeader
-    from executorch.exir._serialize._flatbuffer import _flatc_decompile
+def computed_products(steps, events: dict[int, list[str]], artifact: Path) -> list[tuple]:
+    """Returns ``(product, precision it was computed in)`` in the order of computation."""
+    from firsttoken.export.executorch.program_file import EVENTS
 
-    raw = bytes(program.backend_delegate_data[index].data)
-    header = XNNHeader.from_bytes(raw[: XNNHeader.EXPECTED_LENGTH])
-    with tempfile.TemporaryDirectory() as folder:
-        binary, schema = Path(folder) / "graph.bin", Path(folder) / "schema.fbs"
-        binary.write_bytes(raw[header.flatbuffer_offset : header.flatbuffer_offset + header.flatbuffer_size])
-        schema.write_bytes(importlib.resources.files(serialization).joinpath("schema.fbs").read_bytes())
-        _flatc_decompile(folder, str(schema), str(binary), ["--raw-binary"])
-        return json.loads((Path(folder) / "graph.json").read_text())
-
-
-def delegated_linears(program) -> list[Linear]:
-    """Every fully connected operator that XNNPACK runs, in order, with the shape and type of its weight."""
-    plan, linears = program.execution_plan[0], []
-    for instruction in plan.chains[0].instructions:
-        delegate_index = getattr(instruction.instr_args, "delegate_index", None)
-        if delegate_index is None:
+    found = []
+    for step in steps:
+        if step.operator is not None:
+            found += [(product, product.stored or "unknown") for product in step.products]  # own kernels compute in what they are given
             continue
-        delegate = plan.delegates[delegate_index]
-        if delegate.id != "XnnpackBackend":
-            continue
-        graph = payload(program, delegate.processed.index)
-        values = dict(described(value["xvalue_union"]) for value in graph["xvalues"])
-        for node in graph["xnodes"]:
-            if node["xnode_union_type"] == "XNNFullyConnected":
-                dimensions, kind = values[node["xnode_union"]["filter_id"]]
-                linears.append(Linear(dimensions[0], dimensions[1], stored_type(kind)))
-    return linears
-
-
-def described(value: dict) -> tuple[int, tuple[list[int], str]]:
-    """Returns a value's id, and its dimensions and type."""
-    tensor = value.get("tensor_value", value)  # a quantized value wraps a plain one
-    return tensor.get("id_out", 0), (tensor.get("dims", []), tensor.get("datatype", ""))
-
-
-def stored_type(kind: str) -> str:
-    """Our name of one of XNNPACK's data types."""
-    return next((ours for theirs, ours in STORED.items() if theirs in kind), kind)
-
-
-def computed_type(kernel: str) -> str:
-    """Our name of what a kernel computes in, from a name such as ``Fully Connected (NC, QDU8, F32, QC8W) GEMM #1``."""
-    match = re.search(r"\(([^)]*)\)", kernel)
-    types = match[1].replace(" ", "").split(",") if match else []
-    return next((ours for theirs, ours in COMPUTED.items() if theirs in types), kernel)
-
-
-def match_linears(linears: list[Linear], config: DecoderConfig) -> dict[str, Linear]:
-    """Assigns operators to layers by order and shape; the ones between them (norms' means, rotations) are passed over."""
-    wanted = [(layer.name, layer.shape) for layer in plan_layers(config) if layer.kind == "linear"]
-    found, position = {}, 0
-    for linear in linears:
-        shape = (linear.rows, linear.columns)
-        if shape in ((1, config.hidden_size), (1, config.head_dim), (config.head_dim, config.head_dim)) and shape != wanted[position][1]:
-            continue
-        match = next((n for n in range(position, len(wanted)) if wanted[n][1] == shape), None)
-        if match is None:
-            raise FirstTokenError(f"the program has a fully connected operator of {shape[0]} x {shape[1]} that is none of the model's layers")
-        found[wanted[match][0]] = linear
-        position = match + 1
-        if position == len(wanted):
-            break
+        names = [name for name in events.get(step.number, []) if name.startswith(tuple(EVENTS.values()))]
+        wanted = [EVENTS[product.kind] for product in step.products]
+        if len(names) != len(wanted) or not all(name.startswith(want + " (") for name, want in zip(names, wanted, strict=True)):
+            raise FirstTokenError(f"{artifact}: instruction {step.number} ran {names}, but its payload holds {wanted}; the trace cannot be mapped on the layers")
+        found += [(product, computed_in(name)) for product, name in zip(step.products, names, strict=True)]
+    if all(product.order is not None for product, _ in found):
+        found.sort(key=lambda pair: pair[0].order)
     return found
 
 
-def core_types(events: list[str]) -> list[str]:
-    """What each layer's two batched products are computed in, layer by layer; unknown where one ran outside the delegate."""
-    products = [UNKNOWN if name.startswith("native_call_bmm") else computed_type(name) for name in events
-                if name.startswith(("Batch Matrix Multiply", "native_call_bmm"))]
-    pairs = zip(products[0::2], products[1::2], strict=False)
-    return [UNKNOWN if UNKNOWN in pair else "/".join(sorted(set(pair))) for pair in pairs]
+def computed_in(name: str) -> str:
+    """Returns the precision of a kernel from its name in the trace, as in "Fully Connected (NC, QDU8, F32, QC8W) GEMM #1"."""
+    types = [part for part in re.search(r"\((.*?)\)", name)[1].split(", ") if part not in ("NC", "ND")]
+    if types[0].startswith("Q"):  # quantized activations: the kernel multiplies integers, by these weights
+        return WEIGHTS.get(types[-1], types[-1])
+    return FLOATS.get(types[0], types[0])
 
 
-def cache_types(program) -> list[str]:
-    """What each layer's keys and values are stored in: the tensors that are written in place."""
-    plan = program.execution_plan[0]
-    written = [types for types in tensor_arguments(plan, "aten::index_put_")]
-    kinds = [types[0] if types else UNKNOWN for types in written]
-    return ["/".join(sorted(set(pair))) for pair in zip(kinds[0::2], kinds[1::2], strict=False)]
+def constant_keys(config: DecoderConfig) -> set[str]:
+    """SHA-256 of the constants that the decoder multiplies by as if by a weight: the rotation, and the norms' means."""
+    import torch
+
+    from firsttoken.decoder.attention import rotation_matrix
+    from firsttoken.decoder.norm import RmsNorm
+
+    rotation = rotation_matrix(config.head_dim)
+    constants = [rotation, rotation.half(), *(RmsNorm(size, config.norm_epsilon).mean_row for size in (config.hidden_size, config.head_dim))]
+    return {sha256(constant.contiguous().view(torch.uint8).numpy().tobytes()).hexdigest() for constant in constants}
 
 
-def embedding_type(program) -> str:
-    """What the embedding table is stored in, by the operator that looks it up."""
-    plan = program.execution_plan[0]
-    names = [operator.name.split("::")[-1] for operator in plan.operators]
-    quantized = next((EMBEDDINGS[name] for name in names if name in EMBEDDINGS), None)
-    if quantized:
-        return quantized
-    types = next(iter(tensor_arguments(plan, "aten::embedding")), [])
-    return types[0] if types else UNKNOWN
+def trace(artifact: Path) -> dict[int, list[str]]:
+    """Runs one short prompt and returns the events' names by instruction. Raises `FirstTokenError` if it cannot be run."""
+    from executorch.devtools import Inspector
 
+    from firsttoken.run.executorch import import_runtime
 
-def tensor_arguments(plan, operator: str) -> list[list[str]]:
-    """Types of the tensor arguments of every call of ``operator``."""
-    calls = []
-    for instruction in plan.chains[0].instructions:
-        index = getattr(instruction.instr_args, "op_index", None)
-        if index is not None and plan.operators[index].name == operator:
-            tensors = [plan.values[n].val for n in instruction.instr_args.args]
-            calls.append([SCALAR_TYPES.get(t.scalar_type.name, t.scalar_type.name) for t in tensors if hasattr(t, "scalar_type")])
-    return calls
+    torch, portable_lib = import_runtime()
+    try:
+        program = portable_lib._load_for_executorch(str(artifact), enable_etdump=True)
+        length = min(TRACED_TOKENS, program.method_meta("forward").input_tensor_meta(0).sizes()[1])
+        program.forward([torch.zeros(1, length, dtype=torch.int64), torch.zeros(1, dtype=torch.int64), torch.zeros(length, length)])
+        with tempfile.TemporaryDirectory() as folder:
+            dump = str(Path(folder, "trace.etdp"))
+            program.write_etdump_result_to_file(dump)
+            inspector = Inspector(etdump_path=dump)
+    except RuntimeError as error:
+        raise FirstTokenError(f"{artifact}: cannot be run for the audit ({error}); export it again") from None
+    events = defaultdict(list)
+    for block in inspector.event_blocks:
+        if block.name == "Execute":
+            for event in block.events:
+                if event.is_delegated_op:
+                    events[event._instruction_id].append(event.name)
+    return events

@@ -16,6 +16,7 @@ from torch.export import Dim, ExportedProgram, export
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.config import DecoderConfig
 from firsttoken.decoder.model import Decoder
+from firsttoken.errors import FirstTokenError
 from firsttoken.export.executorch.build import build_decoder
 from firsttoken.export.executorch.partition import DecoderPartitioner, lean_preprocessing
 from firsttoken.export.executorch.structure import check_structure
@@ -71,11 +72,18 @@ def trace(decoder: Decoder, target: Target) -> ExportedProgram:
 
 
 def delegate(program: ExportedProgram) -> EdgeProgramManager:
-    """Hands the program to XNNPACK. The weights that went into the delegate are freed from ``program``."""
+    """Hands the program to XNNPACK. The weights that went into the delegate are freed from ``program``.
+
+    Raises `FirstTokenError` if XNNPACK does not take one of the linear layers.
+    """
     # The dimension-order dialect would only add checks; the graph is contiguous throughout.
     config = EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True)
-    with lean_preprocessing():
-        return to_edge_transform_and_lower(program, partitioner=[DecoderPartitioner()], compile_config=config)
+    try:
+        with lean_preprocessing():
+            return to_edge_transform_and_lower(program, partitioner=[DecoderPartitioner()], compile_config=config)
+    except RuntimeError as error:
+        first = str(error).partition("\n")[0]
+        raise FirstTokenError(f"lowering: ExecuTorch or XNNPACK refused the model ({first}); is executorch another version than 1.5.1?") from error
 
 
 def write(edge: EdgeProgramManager, path: Path, report: Report):

@@ -1,0 +1,130 @@
+"""Reading a written .pte: its instructions, and the matrix products inside XNNPACK's payloads. No weight is read."""
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from executorch.backends.xnnpack.serialization.xnnpack_graph_serialize import XNNHeader, _get_schema_bytes
+from executorch.exir._serialize._flatbuffer import _run_flatc
+from executorch.exir._serialize._flatbuffer_program import _flatbuffer_to_program
+from executorch.exir._serialize._program import _ExtendedHeader
+from executorch.exir.scalar_type import ScalarType
+from executorch.exir.schema import DelegateCall, KernelCall, Program
+
+from firsttoken.errors import FirstTokenError
+
+# XNNPACK's node types and what the runtime's trace calls them.
+EVENTS = {"XNNFullyConnected": "Fully Connected", "XNNBatchMatrixMultiply": "Batch Matrix Multiply", "XNNSoftmax": "Softmax"}
+KERNELS = {"aten::linear", "aten::addmm", "aten::mm", "aten::bmm", "aten::_softmax"}
+STORED = {"fp32": "fp32", "fp16": "fp16", "qcint8": "int8", "qcint4": "int4", "qbint4": "int4"}
+SCALARS = {ScalarType.FLOAT: "fp32", ScalarType.HALF: "fp16", ScalarType.CHAR: "int8", ScalarType.BYTE: "int4"}  # bytes hold packed int4
+
+
+@dataclass(frozen=True)
+class Product:
+    """One fully connected layer, batched product or softmax of a delegate, or of ExecuTorch's own kernels.
+
+    ``order`` is its place in the traced graph, ``shape`` its weight's ``(rows, columns)``, ``stored`` the weight's
+    precision, ``key`` the SHA-256 of its content. None where it has no weight or the kernel knows no more.
+    """
+
+    kind: str
+    delegated: bool
+    order: int | None = None
+    shape: tuple[int, ...] | None = None
+    stored: str | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One instruction: a kernel's name with its tensors' precisions and shapes, or a delegate's products."""
+
+    number: int
+    operator: str | None
+    tensors: list[tuple[str | None, tuple[int, ...]] | None]
+    products: list[Product]
+
+
+def read_steps(artifact: Path) -> list[Step]:
+    """Returns the instructions of the method ``forward``. Raises `FirstTokenError` if ``artifact`` is not a .pte of that form."""
+    try:
+        with open(artifact, "rb") as stream:
+            header = _ExtendedHeader.from_bytes(stream.read(64)[8:])
+            if not header.is_valid():
+                raise ValueError("no ExecuTorch header")
+            stream.seek(0)
+            program = _flatbuffer_to_program(stream.read(header.program_size))
+            payloads = [read_payload(stream, header.segment_base_offset, program, delegate) for delegate in program.execution_plan[0].delegates]
+        return list_steps(program, decompile(payloads))
+    except (ValueError, IndexError, KeyError, AttributeError) as error:
+        raise FirstTokenError(f"{artifact}: not a .pte that this firsttoken can read ({error}); export it again") from None
+
+
+def read_payload(stream, base: int, program: Program, delegate) -> bytes:
+    """Returns the flatbuffer of one XNNPACK graph."""
+    if delegate.id != "XnnpackBackend":
+        raise ValueError(f"delegate {delegate.id}, expected XnnpackBackend")
+    segment = program.segments[delegate.processed.index]
+    stream.seek(base + segment.offset)
+    raw = stream.read(segment.size)
+    header = XNNHeader.from_bytes(raw[: XNNHeader.EXPECTED_LENGTH])
+    return raw[header.flatbuffer_offset : header.flatbuffer_offset + header.flatbuffer_size]
+
+
+def decompile(payloads: list[bytes]) -> list[list[Product]]:
+    """Returns the products of each XNNPACK graph, in its order. The schema and the decompiler are ExecuTorch's own."""
+    with tempfile.TemporaryDirectory() as folder:
+        schema = Path(folder, "schema.fbs")
+        schema.write_bytes(_get_schema_bytes())
+        files = [Path(folder, f"{number}.bin") for number in range(len(payloads))]
+        for file, payload in zip(files, payloads, strict=True):
+            file.write_bytes(payload)
+        _run_flatc(["--json", "--strict-json", "--defaults-json", "-o", folder, str(schema), "--", *map(str, files)])
+        return [list_products(json.loads(file.with_suffix(".json").read_text())) for file in files]
+
+
+def list_products(graph: dict) -> list[Product]:
+    """Returns the products of one decompiled XNNPACK graph."""
+    values = {}
+    for entry in graph["xvalues"]:
+        value = entry["xvalue_union"].get("tensor_value", entry["xvalue_union"])
+        values[value["id_out"]] = value
+    products = []
+    for node in graph["xnodes"]:
+        kind, union = node["xnode_union_type"], node["xnode_union"]
+        if kind == "XNNFullyConnected":
+            weight = values[union["filter_id"]]
+            stored = weight["datatype"].removeprefix("xnn_datatype_")
+            key = graph["constant_data"][weight["constant_buffer_idx"]]["named_key"]
+            products.append(Product(kind, True, node["debug_handle"], tuple(weight["dims"]), STORED.get(stored, stored), key))
+        elif kind in EVENTS:
+            products.append(Product(kind, True, node["debug_handle"]))
+    return products
+
+
+def list_steps(program: Program, delegates: list[list[Product]]) -> list[Step]:
+    """Returns the instructions of the program's only method."""
+    plan = program.execution_plan[0]
+
+    def describe(index: int) -> tuple[str | None, tuple[int, ...]] | None:
+        value = plan.values[index].val
+        return (SCALARS.get(value.scalar_type), tuple(value.sizes)) if hasattr(value, "scalar_type") else None
+
+    steps = []
+    for number, instruction in enumerate(plan.chains[0].instructions):
+        call = instruction.instr_args
+        if isinstance(call, DelegateCall):
+            steps.append(Step(number, None, [], delegates[call.delegate_index]))
+        elif isinstance(call, KernelCall):
+            name = plan.operators[call.op_index].name
+            tensors = [describe(index) for index in call.args]
+            products = []
+            if name in KERNELS:
+                matrices = [tensor for tensor in tensors if tensor and len(tensor[1]) == 2]
+                stored, shape = matrices[0] if matrices and name == "aten::linear" else (None, None)
+                kind = "XNNSoftmax" if name.endswith("softmax") else "XNNBatchMatrixMultiply" if name == "aten::bmm" else "XNNFullyConnected"
+                products.append(Product(kind, False, None, shape, stored))
+            steps.append(Step(number, name, tensors, products))
+    return steps

@@ -1,0 +1,43 @@
+"""The demo checkpoint through every built-in plan and target: exported, proven, and about the size the plan promises."""
+
+import pytest
+
+from firsttoken.demo import checkpoint_path
+from firsttoken.errors import FirstTokenError
+from firsttoken.export.export import export
+from firsttoken.export.manifest import read_manifest
+from firsttoken.export.target import target_names
+from firsttoken.quant.plan import plan_names
+
+# Bytes per weight at most, embedding and scales and graph included; the .pte stores a tied head a second time.
+MOST_BYTES = {"fp32": 4.2, "fp16": 2.1, "int8": 1.25, "fp16-attention": 1.45, "fp16-attention-core": 1.25, "int4-mlp": 1.15, "int4": 1.0}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", target_names())
+@pytest.mark.parametrize("plan", plan_names())
+def test_plan_on_target(plan, target, tmp_path):
+    if target == "tflite-compat" and plan.startswith("int4"):
+        with pytest.raises(FirstTokenError, match=r"int4 is not possible .* \(nearest: int8\)"):
+            export(checkpoint_path(), tmp_path, plan, (target,))
+        assert list(tmp_path.iterdir()) == []
+        return
+    [folder] = export(checkpoint_path(), tmp_path, plan, (target,))
+    manifest = read_manifest(folder)
+    assert manifest.proof.passed and manifest.proof.all.tokens > 900
+    assert {row.layer: row.asked for row in manifest.audit} == {row.layer: row.stored for row in manifest.audit}
+    copies = 1.4 if target == "executorch-xnnpack" else 1.0
+    assert manifest.artifact.bytes < copies * MOST_BYTES[plan] * manifest.checkpoint.parameters
+
+
+def test_same_plan_file_gives_the_same_layers_on_both_runtimes():
+    from firsttoken.checkpoint import Checkpoint
+    from firsttoken.decoder.families import open_decoder, plan_layers
+    from firsttoken.export.target import load_target
+    from firsttoken.quant.plan import load_plan
+
+    with Checkpoint(checkpoint_path()) as checkpoint:
+        layers = plan_layers(open_decoder(checkpoint))
+    for plan in plan_names():
+        resolved = [load_plan(plan).resolve(layers, load_target(target)) for target in ("tflite-xnnpack", "executorch-xnnpack")]
+        assert resolved[0] == resolved[1]
