@@ -23,8 +23,8 @@ NEEDED = {
     "tokenizers": "prompts",
 }
 OPTIONAL = {
-    "transformers": ("the tests against other implementations", "install firsttoken[test]"),
-    "litert-torch": ("the tests of the .tflite graph", "install firsttoken[test]"),
+    "transformers": ("the tests against other implementations", "run scripts/setup test"),
+    "litert-torch": ("the tests of the .tflite graph", "run scripts/setup test"),
 }
 # Flags that change which kernels run, by machine.
 CPU_FLAGS = {

@@ -15,7 +15,8 @@ PIPE_WIDTH = 160
 def console(stderr: bool = False) -> Console:
     """Returns a console for standard output (or error)."""
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
-    return Console(stderr=stderr, highlight=False, width=None if terminal else PIPE_WIDTH)
+    # no markup: a path or a package's extra in brackets is text, not a style
+    return Console(stderr=stderr, highlight=False, markup=False, width=None if terminal else PIPE_WIDTH)
 
 
 def table(title: str | None, columns: Iterable[str], rows: Iterable[Iterable[str]], left: int = 1) -> Table:
