@@ -35,43 +35,51 @@ def test_rows_of_other_families(case, plan, tmp_path):
 
 
 def built_with(lowerings, tmp_path, monkeypatch, plan, **changed):
-    """Lowers with other precisions than the plan's for some layers, past the check that would refuse it."""
+    """Lowers with other precisions than the plan's for some layers, past the check that would refuse it.
+
+    Returns the rows that are not as asked, as ``{layer: (stored, computed, delegated)}``.
+    """
     plain = lowering.build_decoder
     names = {name.replace("__", "."): precision for name, precision in changed.items()}
     monkeypatch.setattr(lowering, "build_decoder", lambda a, b, precisions, *rest: plain(a, b, {**precisions, **names}, *rest))
     monkeypatch.setattr(lowering, "check_structure", lambda *_: None)
     path, _, precisions = lowerings.lower(plan, tmp_path / "model.pte")
-    return missed_structure(audit(path, lowerings.config, precisions), precisions, TARGET)
+    rows = audit(path, lowerings.config, precisions)
+    wrong = [row for row in rows if missed_structure([row], {row.layer: row.asked}, TARGET)]
+    return {row.layer: (row.stored, row.computed, row.delegated) for row in wrong}
 
 
 def test_an_unquantized_layer_is_noticed(lowerings, tmp_path, monkeypatch):
-    misses = built_with(lowerings, tmp_path, monkeypatch, "int8", layers__1__mlp__up="fp32", layers__0__attention__v="fp16")
-    assert "layers.1.mlp.up: asked int8, stored fp32" in misses and "layers.0.attention.v: asked int8, computed in fp16" in misses
+    wrong = built_with(lowerings, tmp_path, monkeypatch, "int8", layers__1__mlp__up="fp32", layers__0__attention__v="fp16")
+    assert wrong == {"layers.0.attention.v": ("fp16", "fp16", True), "layers.1.mlp.up": ("fp32", "fp32", True)}
 
 
 def test_fp16_computed_in_fp32_is_noticed(lowerings, tmp_path, monkeypatch):
-    misses = built_with(lowerings, tmp_path, monkeypatch, "fp16-attention", layers__1__attention__core="fp32", layers__0__attention__k="fp32")
-    assert "layers.1.attention.core: asked fp16, computed in fp32" in misses and "layers.1.attention.core: asked fp16, stored fp32" in misses
-    assert "layers.0.attention.k: asked fp16, computed in fp32" in misses
+    changed = {"layers__1__attention__core": "fp32", "layers__0__attention__k": "fp32"}
+    wrong = built_with(lowerings, tmp_path, monkeypatch, "fp16-attention", **changed)
+    assert wrong == {"layers.0.attention.k": ("fp32", "fp32", True), "layers.1.attention.core": ("fp32", "fp32", True)}
 
 
-@pytest.mark.parametrize("layer", ["layers_0_attention_k", "layers_1_mlp_gate", "head"])
-def test_an_undelegated_layer_is_noticed(layer, lowerings, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "refused, named",
+    [("layers_0_attention_q", "layers.0.attention.q"), ("layers_1_mlp_down", "layers.1.mlp.down"), ("layers_1_mlp_gate", "layers.1.mlp.up")],
+)
+def test_an_undelegated_layer_is_noticed(refused, named, lowerings, tmp_path, monkeypatch):
+    """Of gate and up, which have one shape, the later one is named."""
     from executorch.backends.xnnpack.partition.config.gemm_configs import LinearConfig
     from executorch.exir.program import _program
 
     plain = LinearConfig.check_constraints
-    monkeypatch.setattr(LinearConfig, "check_constraints", lambda self, node, ep: layer not in str(node.args[1]) and plain(self, node, ep))
+    monkeypatch.setattr(LinearConfig, "check_constraints", lambda self, node, ep: refused not in str(node.args[1]) and plain(self, node, ep))
     monkeypatch.setattr(_program, "_sanity_check_graph_for_non_decomp_ops", lambda *_, **__: None)
-    misses = built_with(lowerings, tmp_path, monkeypatch, "fp32")
-    name = layer.replace("_", ".")
-    assert misses == [f"{name}: not taken by the delegate (xnnpack)"]
+    wrong = built_with(lowerings, tmp_path, monkeypatch, "fp32")
+    assert wrong == {named: ("fp32", "fp32", False)}
 
 
 def test_another_models_file_is_refused(lowerings, tmp_path):
     path, _, precisions = lowerings.lower("fp32")
     larger = Lowerings(tmp_path, tmp_path / "checkpoint", "qwen3")
-    with pytest.raises(FirstTokenError, match="not this model's"):
+    with pytest.raises(FirstTokenError, match="it is not this model's program"):
         audit(path, larger.config, {layer.name: "fp32" for layer in plan_layers(larger.config)})
     (tmp_path / "text.pte").write_text("not a program" * 100)
     with pytest.raises(FirstTokenError, match="not a .pte"):

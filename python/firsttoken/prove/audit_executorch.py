@@ -14,7 +14,7 @@ from collections import defaultdict
 from hashlib import sha256
 from pathlib import Path
 
-from firsttoken.decoder.config import DecoderConfig
+from firsttoken.decoder.config import DecoderConfig, Layer
 from firsttoken.decoder.families import plan_layers
 from firsttoken.errors import FirstTokenError
 from firsttoken.export.manifest import AuditRow
@@ -33,34 +33,56 @@ def audit(artifact: Path, config: DecoderConfig, precisions: dict[str, str]) -> 
     from firsttoken.export.executorch.program_file import read_steps
 
     steps = read_steps(Path(artifact))
-    products = computed_products(steps, trace(Path(artifact)), artifact)
-    linears = [found for found in products if found[0].kind == "XNNFullyConnected" and found[0].key not in constant_keys(config)]
-    cores = [found for found in products if found[0].kind != "XNNFullyConnected"]
-    caches = [step.tensors[0][0] for step in steps if step.operator == "aten::index_put_"]
-    rows, layer_cores, layer_caches = [], grouped(cores, 3), grouped(caches, 2)
+    constants = constant_keys(config)
+    products = [found for found in computed_products(steps, trace(Path(artifact)), artifact) if found[0].key not in constants]
+    linears = Sequence([found for found in products if found[0].kind == "XNNFullyConnected"])
+    cores = grouped([found for found in products if found[0].kind != "XNNFullyConnected"], 3)
+    caches = grouped([step.tensors[0][0] for step in steps if step.operator == "aten::index_put_"], 2)
+    rows = []
     for layer in plan_layers(config):
-        try:
-            if layer.kind == "core":
-                found, stored = next(layer_cores), "/".join(sorted(set(next(layer_caches))))
-                if [product.kind for product, _ in found] != ["XNNBatchMatrixMultiply", "XNNSoftmax", "XNNBatchMatrixMultiply"]:
-                    raise StopIteration
-            elif layer.kind == "embedding":
-                rows.append(embedding_row(steps, artifact, precisions[layer.name]))
-                continue
-            else:
-                found = [linears.pop(0)]
-                product = found[0][0]
-                if product.shape and sorted(product.shape) != sorted(layer.shape):
-                    raise FirstTokenError(f"{artifact}: where {layer.name!r} {layer.shape} should be, the program has {product.shape}; it is not this model's")
-                stored = product.stored or "unknown"
-        except (StopIteration, IndexError):
-            raise FirstTokenError(f"{artifact}: its event trace shows nothing that computes {layer.name!r}; it is not this model's program") from None
+        if layer.kind == "embedding":
+            rows.append(embedding_row(steps, artifact, precisions[layer.name]))
+            continue
+        if layer.kind == "core":
+            found, stored = next(cores, []), "/".join(sorted(set(next(caches, []))))
+        else:
+            found = linears.take(layer)
+            stored = found[0][0].stored or "unknown" if found else ""
+        kinds = [product.kind for product, _ in found]
+        if not stored or kinds not in (["XNNFullyConnected"], ["XNNBatchMatrixMultiply", "XNNSoftmax", "XNNBatchMatrixMultiply"]):
+            raise FirstTokenError(f"{artifact}: nothing in its event trace fits layer {layer.name!r}; it is not this model's program")
         computed = "/".join(sorted({how for _, how in found}))
         delegated = all(product.delegated for product, _ in found)
         rows.append(AuditRow(layer=layer.name, asked=precisions[layer.name], stored=stored, computed=computed, delegated=delegated))
-    if linears:
-        raise FirstTokenError(f"{artifact}: has {len(linears)} linear layers more than the plan; it is not this model's program")
+    if linears.left:
+        raise FirstTokenError(f"{artifact}: has {linears.left} linear layers more than the model; it is not this model's program")
     return rows
+
+
+class Sequence:
+    """The program's linear layers, taken in the plan's order.
+
+    ExecuTorch's own kernels have no place in the traced graph: a layer whose shape the next delegated one does not have
+    is theirs. Of two neighbours of one shape (k and v, gate and up) it may thus be the later one that is named.
+    """
+
+    def __init__(self, found: list[tuple]):
+        self.delegated = [pair for pair in found if pair[0].delegated]
+        self.own = [pair for pair in found if not pair[0].delegated]
+
+    @property
+    def left(self) -> int:
+        return len(self.delegated) + len(self.own)
+
+    def take(self, layer: Layer) -> list[tuple]:
+        """Returns the next product with the layer's shape in a list, or an empty one."""
+        if self.delegated and self.delegated[0][0].shape == layer.shape:
+            return [self.delegated.pop(0)]
+        fits = [pair for pair in self.own if pair[0].shape in (None, layer.shape)]
+        if not fits:
+            return []
+        self.own.remove(fits[0])
+        return [fits[0]]
 
 
 def grouped(found: list, size: int):
@@ -90,9 +112,9 @@ def computed_products(steps, events: dict[int, list[str]], artifact: Path) -> li
         if len(names) != len(wanted) or not all(name.startswith(want + " (") for name, want in zip(names, wanted, strict=True)):
             raise FirstTokenError(f"{artifact}: instruction {step.number} ran {names}, but its payload holds {wanted}; the trace cannot be mapped on the layers")
         found += [(product, computed_in(name)) for product, name in zip(step.products, names, strict=True)]
-    if all(product.order is not None for product, _ in found):
-        found.sort(key=lambda pair: pair[0].order)
-    return found
+    ordered = sorted((pair for pair in found if pair[0].delegated), key=lambda pair: pair[0].order)
+    # Own kernels know no place in the graph; they stay where they ran.
+    return [pair if not pair[0].delegated else ordered.pop(0) for pair in found]
 
 
 def computed_in(name: str) -> str:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from executorch_fixtures import BOUNDS, CACHE, CHUNK, Lowerings, relative_error
 
+from firsttoken.checkpoint import Checkpoint
 from firsttoken.errors import FirstTokenError
 from firsttoken.export.executorch import lower as lowering
 from firsttoken.export.executorch.modules import QuantizedEmbedding, QuantizedLinear
@@ -95,14 +96,15 @@ def test_quantized_modules_equal_torchao(precision, bits, group):
 
 
 def test_a_weight_that_float16_cannot_hold_is_refused(tmp_path):
+    from safetensors.torch import load_file, save_file
+
     model_folder = tmp_path / "checkpoint"
     made = Lowerings(tmp_path, model_folder)
-    from safetensors.torch import load_file, save_file
 
     tensors = load_file(model_folder / "model.safetensors")
     tensors["model.layers.1.self_attn.k_proj.weight"][3, 5] = 70000.0
     save_file(tensors, model_folder / "model.safetensors")
-    made.source.close()
+    made.source = Checkpoint(model_folder)
     with pytest.raises(FirstTokenError, match=r"layers\.1\.attention\.k.*weight.*65504"):
         made.lower("fp16-attention")
 
