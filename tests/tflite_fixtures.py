@@ -88,7 +88,7 @@ def lowered_runner(tmp_path):
     opened = []
 
     def make(checkpoint, plan_name="fp32", target_name="tflite-xnnpack", **lengths):
-        opened.append(open_lowered(checkpoint, tmp_path / f"{plan_name}.{target_name}.tflite", plan_name, target_name, **lengths))
+        opened.append(open_lowered(checkpoint, tmp_path / f"{len(opened)}.{plan_name}.{target_name}.tflite", plan_name, target_name, **lengths))
         return opened[-1]
 
     yield make
