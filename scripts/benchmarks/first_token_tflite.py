@@ -1,12 +1,12 @@
 """First token and decoding on .tflite: firsttoken's int8 bundle against the stock bundle run by LiteRT-LM.
 
-Same checkpoint, same precisions, same threads; fresh processes, A B A B, each started on a quiet machine. Per process:
-load, one cold prompt, then warm runs; the table has the median (and the minimum) over all of them.
+Same checkpoint, same precisions, same threads. Fresh processes of both sides are loaded and take turns, A B A B, so
+that slow moments of the machine fall on both; ratios are of neighbouring turns.
 
-What is compared. Ours: wall time around prefill and picking the best token. Theirs: LiteRT-LM's own "time to first
-token", prefill plus the mean decode step, from its benchmark mode with the same token counts (see run_litert_lm.py).
-Neither has tokenizing in it. "Second start" is the load with each side's disk cache filled, once with all files in the
-page cache, once after they were dropped from it. Run export_tflite.py first.
+Ours: wall time around prefill and picking the best token. Theirs: LiteRT-LM's own "time to first token", prefill plus
+the mean decode step, in its benchmark mode with the same token counts (see run_litert_lm.py). Neither has tokenizing
+in it. "Second start" is loading with each side's disk cache filled, and the first prompt after it: once with all files
+in the page cache, once after they were dropped from it. Run export_tflite.py first.
 """
 
 import os
@@ -14,7 +14,7 @@ import sys
 from itertools import chain
 from pathlib import Path
 
-from measure_process import ANY_LOAD, MIB, arguments, interleave, publish, ratio, run_json, spread, table
+from measure_process import ANY_LOAD, MIB, Side, arguments, disturbance, per_turn, publish, ratio, spread, table, take_turns
 
 HERE = Path(__file__).resolve().parent
 OURS, STOCK = "firsttoken", "LiteRT-LM"
@@ -31,8 +31,9 @@ def drop_from_page_cache(folders: list[Path]):
 
 def main():
     parser = arguments(__doc__)
-    parser.add_argument("--repeats", type=int, default=5, help="processes per side and prompt length (default: 5)")
-    parser.add_argument("--runs", type=int, default=3, help="warm runs per process (default: 3)")
+    parser.add_argument("--prompts", type=int, nargs="+", default=[128, 512, 16], help="tokens (default: 128 512 16)")
+    parser.add_argument("--processes", type=int, default=4, help="fresh processes per side and prompt length (default: 4)")
+    parser.add_argument("--rounds", type=int, default=8, help="turns of each (default: 8)")
     parser.add_argument("--decode", type=int, default=32, help="tokens decoded after each prompt (default: 32)")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
@@ -45,46 +46,41 @@ def main():
     caches = {OURS: work / "cache-firsttoken", STOCK: work / "cache-litert-lm"}
 
     def sides(prompt: int, drop: bool = False) -> dict:
-        common = ["--prompt", prompt, "--decode", options.decode, "--runs", 0 if drop else options.runs, "--threads", options.threads]
+        common = ["--prompt", prompt, "--decode", options.decode, "--threads", options.threads]
         commands = {
             OURS: [sys.executable, HERE / "run_bundle.py", bundle, *common],
             STOCK: [sys.executable, HERE / "run_litert_lm.py", stock, *common, "--cache", caches[STOCK]],
         }
 
-        def call(name: str) -> dict:
+        def make(name: str) -> Side:
             if drop:
                 drop_from_page_cache([bundle, stock.parent, *caches.values()])
-            return run_json(commands[name], work / "logs" / f"first-token-{name}.log", {"XDG_CACHE_HOME": str(caches[OURS])})
+            return Side(commands[name], work / "logs" / f"first-token-{name}.log", {"XDG_CACHE_HOME": str(caches[OURS])})
 
-        return {name: lambda _, name=name: call(name) for name in commands}
+        return {name: lambda name=name: make(name) for name in commands}
 
-    interleave(sides(8), 1, ANY_LOAD)  # fills both disk caches
-    samples = {str(prompt): interleave(sides(prompt), options.repeats, options.quiet) for prompt in (128, 512)}
-    dropped = interleave(sides(128, drop=True), options.repeats, options.quiet)
-
-    def values(of: dict, name: str, key: str) -> list[float]:
-        found = [sample[key] for sample in of[name]]
-        return list(chain.from_iterable(found)) if isinstance(found[0], list) else found
-
+    take_turns(sides(16), 1, 1, ANY_LOAD)  # fills both disk caches
+    samples = {prompt: take_turns(sides(prompt), options.processes, options.rounds, options.quiet) for prompt in options.prompts}
+    start = take_turns(sides(128), 2 * options.processes, 0, options.quiet)
+    dropped = take_turns(sides(128, drop=True), 2 * options.processes, 0, options.quiet)
     rows = []
 
     def row(title: str, of: dict, key: str, scale: float = 1000, digits: int = 1):
-        ours, theirs = values(of, OURS, key), values(of, STOCK, key)
+        ours, theirs = per_turn(of[OURS], key), per_turn(of[STOCK], key)
         rows.append([title, spread(ours, scale, digits), spread(theirs, scale, digits), ratio(ours, theirs)])
 
     for prompt, of in samples.items():
         row(f"first token, {prompt} tokens, ms", of, "first")
     for prompt, of in samples.items():
         row(f"decode after {prompt} tokens, ms a token", of, "decode")
-    row("second start, files in page cache: load, ms", samples["128"], "load")
-    row("… and first token after it, 128 tokens, ms", samples["128"], "cold_first")
-    row("second start, files dropped: load, ms", dropped, "load")
-    row("… and first token after it, 128 tokens, ms", dropped, "cold_first")
-    row("peak RSS at 512 tokens, MiB", samples["512"], "peak", 1 / MIB, 0)
-    row("of it private, MiB", samples["512"], "RssAnon", 1 / MIB, 0)
-    worst = max(s["other_load"] for of in (*samples.values(), dropped) for side in of.values() for s in side)
-    facts = f"Median (minimum) of {options.repeats} processes × {options.runs} warm runs, {options.threads} threads; ratio of medians (of minima). Most cores kept busy by others during a run: {worst:.2f}."
-    publish(work, "first_token_tflite", [table(["0.5B shape, INT8", OURS, STOCK, "ratio"], rows), facts], {"samples": samples, "dropped": dropped})
+    for title, of in (("files in page cache", start), ("files dropped", dropped)):
+        row(f"second start, {title}: load, ms", of, "load", 1000, 0)
+        row(f"second start, {title}: load and first token, 128 tokens, ms", of, "start", 1000, 0)
+    largest = samples[max(samples)]
+    row("peak RSS, MiB", largest, "peak", 1 / MIB, 0)
+    row("of it private, MiB", largest, "RssAnon", 1 / MIB, 0)
+    facts = f"Median (minimum) of {options.processes} processes × {options.rounds} turns on {options.threads} threads, of {2 * options.processes} processes for the starts; ratio: median (middle half) over neighbouring turns. {disturbance(list(samples.values()))}"
+    publish(work, "first_token_tflite", [table(["0.5B shape, INT8", OURS, STOCK, "ratio"], rows), facts], {"samples": samples, "start": start, "dropped": dropped})
 
 
 if __name__ == "__main__":

@@ -79,22 +79,78 @@ def run_measured(command: Sequence[str | Path], log: Path, environment: dict[str
     return Measured(seconds, usage.ru_maxrss * 1024, used, other)
 
 
-def run_json(command: Sequence[str | Path], log: Path, environment: dict[str, str] | None = None) -> dict:
-    """Like `run_measured` for a command whose last output line is a JSON object; adds peak_rss and other_load to it."""
-    measured = run_measured(command, log, environment)
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("{")]
-    return json.loads(lines[-1]) | {"peak_rss": measured.peak_rss, "other_load": measured.other_load}
+class Side:
+    """A benchmark process that does one turn at a time: start, any number of turns, stop. See turns.py for its end."""
+
+    def __init__(self, command: Sequence[str | Path], log: Path, environment: dict[str, str] | None = None):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self.command, self.log, self.process = [str(c) for c in command], log, None
+        self.environment = os.environ | (environment or {})
+
+    def start(self) -> dict:
+        """Starts the process; returns what it reports of loading and its first prompt."""
+        with open(self.log, "wb") as stream:
+            self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stream, text=True, env=self.environment)
+        return self._report()
+
+    def turn(self) -> dict:
+        """Lets the process run one prompt and decode; adds ``other_load``, the cores that everything else kept busy."""
+        busy, used, start = busy_seconds(), self._cpu_seconds(), time.monotonic()
+        print("turn", file=self.process.stdin, flush=True)
+        report = self._report()
+        other = busy_seconds() - busy - (self._cpu_seconds() - used)
+        return report | {"other_load": max(0.0, other / (time.monotonic() - start))}
+
+    def stop(self) -> dict:
+        """Ends the process; returns what it reports of memory."""
+        print("stop", file=self.process.stdin, flush=True)
+        report = self._report()
+        self.process.wait()
+        return report
+
+    def _cpu_seconds(self) -> float:
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def _report(self) -> dict:
+        for line in self.process.stdout:
+            if line.startswith("{"):  # the runtimes may print, too
+                return json.loads(line)
+        tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-25:])
+        raise SystemExit(f"{' '.join(self.command)}\nended with {self.process.wait()}:\n{tail}")
 
 
-def interleave(sides: dict[str, Callable[[int], dict]], repeats: int, quiet: Quiet) -> dict[str, list[dict]]:
-    """Calls every side once per repeat, A B A B, each on a quiet machine."""
-    samples: dict[str, list[dict]] = {name: [] for name in sides}
-    for repeat in range(repeats):
-        for name, call in sides.items():
-            before = wait_for_quiet(quiet)
-            samples[name].append(call(repeat) | {"load_before": before})
-            print(f"{name} {repeat + 1}/{repeats}: {json.dumps(samples[name][-1])}", file=sys.stderr, flush=True)
+def take_turns(make: dict[str, Callable[[], Side]], processes: int, rounds: int, quiet: Quiet) -> dict[str, list[dict]]:
+    """Runs the sides against each other: ``processes`` fresh sets of processes, ``rounds`` turns A B A B in each.
+
+    A set is loaded and then takes turns while the others wait, so that slow moments of the machine fall on all of them.
+    A round in which anything else kept more than ``quiet.cores`` busy is repeated, up to three times as many rounds.
+    Returns one dict per process and side: the reports of start and stop, and "turns" with equal length on all sides.
+    """
+    samples: dict[str, list[dict]] = {name: [] for name in make}
+    for number in range(processes):
+        names = list(make) if number % 2 == 0 else list(reversed(make))
+        sides, found = {}, {}
+        for name in names:
+            wait_for_quiet(quiet)
+            sides[name] = make[name]()
+            found[name] = sides[name].start()
+        kept, spare = [], []
+        while len(kept) < rounds and len(kept) + len(spare) < 3 * rounds:
+            turns = {name: sides[name].turn() for name in names}
+            (kept if max(turn["other_load"] for turn in turns.values()) <= quiet.cores else spare).append(turns)
+        chosen = kept + spare[: rounds - len(kept)]
+        for name in names:
+            samples[name].append(found[name] | sides[name].stop() | {"turns": [turns[name] for turns in chosen]})
+        print(f"set {number + 1}/{processes}: {len(kept)} quiet rounds, {len(spare)} disturbed", file=sys.stderr, flush=True)
     return samples
+
+
+def per_turn(samples: list[dict], key: str) -> list[float]:
+    """All turns' values of one side, or its processes' where the value is one per process."""
+    if key in samples[0]:
+        return [sample[key] for sample in samples]
+    return [turn[key] for sample in samples for turn in sample["turns"]]
 
 
 def spread(values: Sequence[float], scale: float = 1.0, digits: int = 3) -> str:
@@ -103,8 +159,16 @@ def spread(values: Sequence[float], scale: float = 1.0, digits: int = 3) -> str:
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
-    """Ours over theirs, of the medians and of the minima, as text."""
-    return f"{statistics.median(ours) / statistics.median(theirs):.2f}× ({min(ours) / min(theirs):.2f}×)"
+    """Ours over theirs, pair by pair: the median of the ratios and their middle half, as text."""
+    pairs = sorted(a / b for a, b in zip(ours, theirs, strict=True))
+    quarter = len(pairs) // 4
+    return f"{statistics.median(pairs):.2f}× ({pairs[quarter]:.2f}–{pairs[-1 - quarter]:.2f})"
+
+
+def disturbance(samples: Sequence[dict[str, list[dict]]]) -> str:
+    """Says how much else went on during the turns that count."""
+    loads = [turn["other_load"] for of in samples for side in of.values() for sample in side for turn in sample["turns"]]
+    return f"Cores kept busy by others during a turn: median {statistics.median(loads):.2f}, most {max(loads):.2f}."
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

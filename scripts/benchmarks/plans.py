@@ -1,8 +1,8 @@
 """The plans among themselves, on both runtimes: first token, decode, file size, memory, and what they cost in quality.
 
 Speed, size and memory on the generated 0.5B shape (qwen-0.5b); mean KL divergence on the trained checkpoint that comes
-with firsttoken, since random weights say little of it. Fresh processes, the plans interleaved, each started on a quiet
-machine. Memory is the process's peak while running; "private" is what it does not share with files.
+with firsttoken, since random weights say little of it. Fresh processes of all plans
+take turns. Memory is the process's peak while running; "private" is what it does not share with files.
 
 On x86 with INT8 instructions the FP16 parts are expected to cost time against all-INT8.
 """
@@ -10,11 +10,10 @@ On x86 with INT8 instructions the FP16 parts are expected to cost time against a
 import json
 import shutil
 import sys
-from itertools import chain
 from pathlib import Path
 
 from export_tflite import GATE_MISSED, OURS, export_ours
-from measure_process import ANY_LOAD, MIB, arguments, interleave, publish, require_checkpoint, run_json, run_measured, spread, table
+from measure_process import ANY_LOAD, MIB, Side, arguments, disturbance, per_turn, publish, ratio, require_checkpoint, run_measured, spread, table, take_turns
 
 HERE = Path(__file__).resolve().parent
 PLANS = ("fp32", "int8", "fp16-attention", "fp16-attention-core", "int4")
@@ -36,10 +35,10 @@ def demo_proof(work: Path, plan: str, target: str) -> dict:
 
 def main():
     parser = arguments(__doc__)
-    parser.add_argument("--plans", nargs="+", default=PLANS, metavar="PLAN", help=f"plans to compare (default: {' '.join(PLANS)})")
+    parser.add_argument("--plans", nargs="+", default=PLANS, metavar="PLAN", help=f"plans to compare, int8 among them (default: {' '.join(PLANS)})")
     parser.add_argument("--targets", nargs="+", default=TARGETS, choices=TARGETS, help="targets to run (default: both)")
-    parser.add_argument("--repeats", type=int, default=3, help="processes per plan (default: 3)")
-    parser.add_argument("--runs", type=int, default=3, help="warm runs per process (default: 3)")
+    parser.add_argument("--processes", type=int, default=3, help="fresh processes per plan (default: 3)")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each (default: 5)")
     parser.add_argument("--prompt", type=int, default=128)
     parser.add_argument("--decode", type=int, default=32)
     parser.add_argument("--threads", type=int, default=2)
@@ -49,34 +48,32 @@ def main():
     work = options.work
     checkpoint = require_checkpoint(work, "qwen-0.5b")
     environment = {"XDG_CACHE_HOME": str(work / "cache-firsttoken")}
-    rows, data = [], {}
+    rows, data, samples = [], {}, {}
     for target in options.targets:
         bundles = {plan: work / "exports" / f"{checkpoint.name}-{plan}" / target for plan in options.plans}
         for plan, bundle in bundles.items():
             if not (options.reuse and (bundle / "manifest.json").is_file()):
                 export_ours(work, checkpoint, target, plan, ANY_LOAD)
-            first = [sys.executable, HERE / "run_bundle.py", bundle, "--prompt", 8, "--decode", 1, "--runs", 0]
-            run_json(first, work / "logs" / "plans.log", environment)  # fills the weight cache
-        arguments_ = ["--prompt", options.prompt, "--decode", options.decode, "--runs", options.runs, "--threads", options.threads]
+        common = ["--prompt", options.prompt, "--decode", options.decode, "--threads", options.threads]
         sides = {
-            plan: lambda _, bundle=bundle: run_json([sys.executable, HERE / "run_bundle.py", bundle, *arguments_], work / "logs" / "plans.log", environment)
+            plan: lambda bundle=bundle: Side([sys.executable, HERE / "run_bundle.py", bundle, *common], work / "logs" / "plans.log", environment)
             for plan, bundle in bundles.items()
         }
-        samples = interleave(sides, options.repeats, options.quiet)
-        for plan, runs in samples.items():
+        take_turns(sides, 1, 0, ANY_LOAD)  # fills the weight caches
+        samples[target] = take_turns(sides, options.processes, options.rounds, options.quiet)
+        for plan, runs in samples[target].items():
             proof = demo_proof(work, plan, target)
             size = sum(p.stat().st_size for p in bundles[plan].glob("model.*")) / MIB
-            first, decode = (list(chain.from_iterable(run[key] for run in runs)) for key in ("first", "decode"))
             rows.append([
-                f"{target.split('-')[0]} {plan}", spread(first, 1000, 0), spread(decode, 1000, 1), f"{size:.0f}",
+                f"{target.split('-')[0]} {plan}", spread(per_turn(runs, "first"), 1000, 0), ratio(per_turn(runs, "first"), per_turn(samples[target]["int8"], "first")), spread(per_turn(runs, "decode"), 1000, 1), f"{size:.0f}",
                 f"{max(r['peak'] for r in runs) / MIB:.0f}", f"{max(r['RssAnon'] for r in runs) / MIB:.0f}", f"{proof['mean_kld']:.5f}", f"{proof['same_top']:.1%}",
             ])  # fmt: skip
             data[f"{target} {plan}"] = {"runs": runs, "proof": proof, "file_mib": size}
         if options.clean:
             for bundle in bundles.values():
                 shutil.rmtree(bundle.parent)
-    header = ["runtime and plan", f"first token, {options.prompt} tokens, ms", "decode, ms a token", "file MiB", "peak MiB", "private MiB", "mean KLD (demo)", "same top (demo)"]
-    publish(work, "plans", [table(header, rows)], {"plans": data})
+    header = ["runtime and plan", f"first token, {options.prompt} tokens, ms", "against int8", "decode, ms a token", "file MiB", "peak MiB", "private MiB", "mean KLD (demo)", "same top (demo)"]
+    publish(work, "plans", [table(header, rows), f"Median (minimum) of {options.processes} processes × {options.rounds} turns on {options.threads} threads; ratio: median (middle half) over neighbouring turns. {disturbance(list(samples.values()))}"], {"plans": data})
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ from families_on_disk import CASES, LLAMA3_ROPE, YARN_ROPE, random_model, save
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.block import Block
 from firsttoken.decoder.families import open_decoder
-from firsttoken.decoder.load import embedding_rows, head_logits, load_block, load_decoder
-from firsttoken.decoder.model import last_logits
+from firsttoken.decoder.load import load_block, load_decoder
 from firsttoken.decoder.rotary import Places, causal_mask
+from firsttoken.prove.reference import embed, head
 
 LENGTH = 100  # longer than the original context of the yarn and llama3 cases, where the scaling shows
 BOUND = 1e-4
@@ -20,6 +20,12 @@ BOUND = 1e-4
 def reference_logits(model, tokens):
     with torch.no_grad():
         return model(torch.tensor([tokens])).logits[0].float()
+
+
+def last_logits(decoder, tokens, position=0):
+    """Runs ``tokens`` after ``position`` cached ones and returns the last one's logits."""
+    with torch.no_grad():
+        return decoder(torch.tensor([tokens]), torch.tensor([position]), causal_mask(len(tokens), position)).view(-1)
 
 
 def assert_equals_transformers(folder, model):
@@ -69,17 +75,17 @@ def test_configurations_written_before_rope_parameters(case, rope, tmp_path):
 
 @pytest.mark.parametrize("case", ["qwen2", "llama-biases", "qwen3"])
 def test_layers_one_at_a_time_equal_the_whole(case, tmp_path):
-    """The streamed reference: embedding, blocks without a cache, final norm and head, each read when needed."""
+    """A block without a cache, filled with one layer after the other."""
     model = random_model(case)
     checkpoint = Checkpoint(save(model, tmp_path))
     config = open_decoder(checkpoint)
     tokens = torch.randint(0, config.vocab_size, (LENGTH,)).numpy()
     place = Places(config, LENGTH)(torch.tensor([0]), causal_mask(LENGTH))
-    hidden = embedding_rows(checkpoint, tokens)
+    hidden = embed(checkpoint, tokens)[None]
     with torch.device("meta"):
         block = Block(config)
     with torch.no_grad():
         for index in range(config.layer_count):
             hidden = load_block(checkpoint, config, index, block)(hidden, place)
-        logits = head_logits(checkpoint, config, hidden)
+        logits = torch.from_numpy(head(checkpoint, config, hidden[0], config.vocab_size))
     assert (logits - reference_logits(model, tokens.tolist())).abs().max() <= BOUND

@@ -26,6 +26,7 @@ def test_rows_equal_the_plan(plan, lowerings):
     assert missed_structure(rows, precisions, TARGET) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case, plan", [("qwen3-bias", "fp16-attention"), ("qwen3-bias", "mixed"), ("llama-head-dim", "int8")])
 def test_rows_of_other_families(case, plan, tmp_path):
     """q/k norms multiply by constants too; with head_dim 16 or 24 and 64 hidden these have other shapes."""
@@ -60,17 +61,22 @@ def test_fp16_computed_in_fp32_is_noticed(lowerings, tmp_path, monkeypatch):
     assert wrong == {"layers.0.attention.k": ("fp32", "fp32", True), "layers.1.attention.core": ("fp32", "fp32", True)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "refused, named",
-    [("layers_0_attention_q", "layers.0.attention.q"), ("layers_1_mlp_down", "layers.1.mlp.down"), ("layers_1_mlp_gate", "layers.1.mlp.up")],
-)
+    [
+        ("layers_0_attention_q", "layers.0.attention.q"), ("layers_1_mlp_down", "layers.1.mlp.down"),
+        ("layers_1_mlp_gate", "layers.1.mlp.up"),
+    ],
+)  # fmt: skip
 def test_an_undelegated_layer_is_noticed(refused, named, lowerings, tmp_path, monkeypatch):
     """Of gate and up, which have one shape, the later one is named."""
     from executorch.backends.xnnpack.partition.config.gemm_configs import LinearConfig
     from executorch.exir.program import _program
 
     plain = LinearConfig.check_constraints
-    monkeypatch.setattr(LinearConfig, "check_constraints", lambda self, node, ep: refused not in str(node.args[1]) and plain(self, node, ep))
+    unless = lambda self, node, ep: refused not in str(node.args[1]) and plain(self, node, ep)  # noqa: E731
+    monkeypatch.setattr(LinearConfig, "check_constraints", unless)
     monkeypatch.setattr(_program, "_sanity_check_graph_for_non_decomp_ops", lambda *_, **__: None)
     wrong = built_with(lowerings, tmp_path, monkeypatch, "fp32")
     assert wrong == {named: ("fp32", "fp32", False)}

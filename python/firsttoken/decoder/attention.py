@@ -85,7 +85,8 @@ class Attention(nn.Module):
         self.core = Core(config, cache_length, self.dtypes["core"])
         self.output = linear("output", config.query_size, config.hidden_size, config.output_bias)
         for dtype in self.rotates_in:
-            self.register_buffer(f"rotation_{str(dtype).removeprefix('torch.')}", rotation_matrix(config.head_dim).to(dtype), persistent=False)
+            matrix = rotation_matrix(config.head_dim).to(dtype)
+            self.register_buffer(f"rotation_{str(dtype).removeprefix('torch.')}", matrix, persistent=False)
 
     def rotation_dtype(self, name: str) -> torch.dtype:
         """The dtype that q or k is rotated in: float16 if it comes as float16 and the core takes it so, else float32."""

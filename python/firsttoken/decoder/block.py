@@ -45,7 +45,7 @@ class Block(nn.Module):
     """Attention and MLP, each behind a norm and added to the residual, which stays float32.
 
     ``precisions`` maps ``attention.q`` ... ``mlp.down`` to a precision (default: all fp32). With ``cache_length`` 0
-    there is no cache and a call sees only its own tokens, which is what a streamed reference wants::
+    there is no cache and a call sees only its own tokens, so that a whole text can go through one layer at a time::
 
         block = load_block(checkpoint, config, index, Block(config))
         hidden = block(hidden, Places(config, length)(torch.tensor([0]), causal_mask(length)))

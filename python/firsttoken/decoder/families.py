@@ -22,7 +22,7 @@ DESCRIBED = "llama (Llama 2 and 3, SmolLM, DeepSeek-R1-Distill-Llama), mistral, 
 # Far above any model for phones; a larger value is a damaged or hostile file.
 LIMITS = {
     "hidden_size": 1 << 16, "num_hidden_layers": 1024, "num_attention_heads": 1024, "num_key_value_heads": 1024,
-    "head_dim": 1024, "intermediate_size": 1 << 19, "vocab_size": 1 << 22, "max_position_embeddings": 1 << 27,
+    "head_dim": 1024, "max_window_layers": 1024, "intermediate_size": 1 << 19, "vocab_size": 1 << 22, "max_position_embeddings": 1 << 27,
 }
 
 
@@ -33,9 +33,13 @@ def read_config(config: dict) -> DecoderConfig:
     """
     family = config.get("model_type")
     if config.get("auto_map"):
-        raise FirstTokenError(f"config.json: needs code from the model's author (auto_map), which firsttoken never runs; supported families: {DESCRIBED}")
-    if family not in FAMILIES:
-        raise FirstTokenError(f"config.json: model_type {family!r} is not supported{nearest(str(family), FAMILIES)}; expected one of: {DESCRIBED}")
+        raise FirstTokenError(
+            f"config.json: needs code from the model's author (auto_map), which firsttoken never runs; supported families: {DESCRIBED}"
+        )
+    if not isinstance(family, str) or family not in FAMILIES:
+        raise FirstTokenError(
+            f"config.json: model_type {family!r} is not supported{nearest(str(family), FAMILIES)}; expected one of: {DESCRIBED}"
+        )
     if config.get("quantization_config"):
         raise FirstTokenError("config.json: the checkpoint is already quantized (quantization_config); export from the original weights")
     activation = config.get("hidden_act", "silu")
@@ -46,11 +50,13 @@ def read_config(config: dict) -> DecoderConfig:
     switches = {name: bool(config.get(rule, False)) if isinstance(rule, str) else rule for name, rule in FAMILIES[family].items()}
     hidden, heads = _size(config, "hidden_size"), _size(config, "num_attention_heads")
     kv_heads = _size(config, "num_key_value_heads", heads)
-    head_dim = _size(config, "head_dim", hidden // heads)
+    head_dim = _size(config, "head_dim", max(1, hidden // heads))
     if heads % kv_heads:
         raise FirstTokenError(f"config.json: num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}")
-    if "head_dim" not in config and hidden % heads:
-        raise FirstTokenError(f"config.json: hidden_size {hidden} is not a multiple of num_attention_heads {heads} and no head_dim is given")
+    if config.get("head_dim") is None and hidden % heads:
+        raise FirstTokenError(
+            f"config.json: hidden_size {hidden} is not a multiple of num_attention_heads {heads} and no head_dim is given"
+        )
     if head_dim % 2:
         raise FirstTokenError(f"config.json: head_dim {head_dim} is odd; rotary position embedding needs pairs")
     epsilon = config.get("rms_norm_eps", 1e-6)
@@ -74,17 +80,18 @@ def _size(config: dict, key: str, default: int | None = None) -> int:
 
 
 def _sliding_window(config: dict, family: str) -> int | None:
-    window = config.get("sliding_window")
-    if window is None:
+    """The window in tokens where one is in use, by the families' own rules; transformers' default where the key is absent."""
+    window = config.get("sliding_window", 4096)
+    if family == "llama" or window is None:
         return None
     kinds = config.get("layer_types")
-    if kinds is not None:
-        used = "sliding_attention" in kinds
-    elif family in ("qwen2", "qwen3"):
-        used = bool(config.get("use_sliding_window", False)) and config.get("max_window_layers", 28) < config.get("num_hidden_layers", 0)
+    if family in ("qwen2", "qwen3"):
+        used = bool(config.get("use_sliding_window", False))
+        if used and kinds is None:
+            used = _size(config, "max_window_layers", 28) < _size(config, "num_hidden_layers")
     else:
-        used = family == "mistral"
-    if not used:
+        used = True
+    if not used or (isinstance(kinds, list) and "sliding_attention" not in kinds):
         return None
     if isinstance(window, bool) or not isinstance(window, int) or window < 1:
         raise FirstTokenError(f"config.json: sliding_window is {window!r}; expected a positive whole number or null")
@@ -143,7 +150,9 @@ def open_decoder(checkpoint: Checkpoint) -> DecoderConfig:
     for name, shape in wanted:
         stored = checkpoint.stored(name)
         if stored.shape != tuple(shape):
-            raise FirstTokenError(f"checkpoint {checkpoint.folder}: tensor {name!r} has shape {list(stored.shape)}, but config.json says {list(shape)}")
+            raise FirstTokenError(
+                f"checkpoint {checkpoint.folder}: tensor {name!r} has shape {list(stored.shape)}, but config.json says {list(shape)}"
+            )
     known = {name for name, _ in wanted}
     unused = [name for name in checkpoint.tensors if name not in known and not _known_extra(name, config)]
     if unused:

@@ -1,7 +1,5 @@
 """Weights from a checkpoint into the decoder's modules, one tensor at a time."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -11,21 +9,11 @@ from firsttoken.decoder.block import Block
 from firsttoken.decoder.config import DecoderConfig, Layer
 from firsttoken.decoder.families import norm_tensors, plan_layers
 from firsttoken.decoder.model import Decoder
-from firsttoken.decoder.norm import RmsNorm
-
-BLOCK_VALUES = 1 << 20  # weights of the embedding or head held in float32 at once
 
 
 def tensor(values: np.ndarray) -> Tensor:
     """The array as a tensor that owns its memory (what `Checkpoint` returns may be read-only)."""
     return torch.from_numpy(values if values.flags.writeable else values.copy())
-
-
-def row_blocks(shape: tuple[int, int]) -> Iterator[tuple[int, int]]:
-    """Yields ``(start, stop)`` of blocks of rows that together make a matrix of ``shape``."""
-    step = max(1, BLOCK_VALUES // shape[1])
-    for start in range(0, shape[0], step):
-        yield start, min(start + step, shape[0])
 
 
 def fill(module: nn.Module, parameter: str, values: Tensor):
@@ -69,25 +57,3 @@ def load_decoder(checkpoint: Checkpoint, config: DecoderConfig, cache_length: in
         elif layer.weight:
             load_layer(checkpoint, layer, decoder.get_submodule(layer.name))
     return decoder.eval()
-
-
-def embedding_rows(checkpoint: Checkpoint, tokens: np.ndarray) -> Tensor:
-    """Embeddings of ``tokens``, float32 ``[1, S, hidden_size]``, read one row at a time."""
-    name = "model.embed_tokens.weight"
-    known = {int(token): checkpoint.rows(name, int(token), int(token) + 1)[0] for token in np.unique(tokens)}
-    return torch.from_numpy(np.stack([known[int(token)] for token in tokens]))[None]
-
-
-def head_logits(checkpoint: Checkpoint, config: DecoderConfig, hidden: Tensor) -> Tensor:
-    """Final norm and head over ``hidden`` ``[1, S, hidden_size]``: logits float32 ``[S, vocab_size]``.
-
-    The head is read in blocks of rows, so that it is never held whole; the logits are (4 bytes * S * vocab_size).
-    """
-    norm = RmsNorm(config.hidden_size, config.norm_epsilon)
-    fill(norm, "weight", tensor(checkpoint.vector("model.norm.weight")))
-    head = plan_layers(config)[-1]
-    hidden = norm(hidden.reshape(-1, config.hidden_size))
-    logits = torch.empty(len(hidden), config.vocab_size)
-    for start, stop in row_blocks(head.shape):
-        torch.matmul(hidden, tensor(checkpoint.rows(head.weight, start, stop)).T, out=logits[:, start:stop])
-    return logits

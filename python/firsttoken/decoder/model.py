@@ -28,7 +28,8 @@ class Decoder(nn.Module):
         if precisions is None:
             names = [f"layers.{n}.{part}" for n in range(config.layer_count) for part in ALL_FP32]
             precisions = dict.fromkeys(["embedding", *names, "head"], "fp32")
-        self.embedding = nn.Embedding(config.vocab_size, config.hidden_size, dtype=compute_dtype(precisions["embedding"])).requires_grad_(False)
+        table_dtype = compute_dtype(precisions["embedding"])
+        self.embedding = nn.Embedding(config.vocab_size, config.hidden_size, dtype=table_dtype).requires_grad_(False)
         self.layers = nn.ModuleList(
             Block(config, cache_length, {part: precisions[f"layers.{n}.{part}"] for part in ALL_FP32}) for n in range(config.layer_count)
         )
@@ -51,11 +52,3 @@ class Decoder(nn.Module):
             hidden = block(hidden, place)
         hidden = self.norm(hidden[:, -1:, :])  # only the last position is ever sampled
         return self.head(hidden.to(self.head_dtype)).to(torch.float32)
-
-
-def last_logits(decoder: Decoder, tokens: list[int], position: int = 0) -> Tensor:
-    """Runs ``tokens`` after ``position`` cached ones and returns the last one's logits, float32 ``[vocab_size]``."""
-    from firsttoken.decoder.rotary import causal_mask
-
-    with torch.no_grad():
-        return decoder(torch.tensor([tokens]), torch.tensor([position]), causal_mask(len(tokens), position)).view(-1)

@@ -32,13 +32,25 @@ def rope_from_config(config: dict, head_dim: int, max_positions: int) -> Rope:
 
     Raises `FirstTokenError` for a kind that is not in `SUPPORTED` or parameters that make no sense.
     """
-    scaling = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
+    scaling = {}
+    for key in ("rope_scaling", "rope_parameters"):
+        values = config.get(key) or {}
+        if not isinstance(values, dict):
+            raise FirstTokenError(f"config.json: {key} is {values!r}; expected an object or null")
+        scaling.update(values)
+    nested = next((key for key, value in scaling.items() if isinstance(value, dict)), None)
+    if nested:
+        raise FirstTokenError(
+            f"config.json: rope parameters of their own for {nested!r} layers are not supported (none of the supported families uses them)"
+        )
     theta = _number(scaling, "rope_theta", config.get("rope_theta", 10_000.0))
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if kind not in SUPPORTED:
         raise FirstTokenError(f"config.json: rope scaling kind {kind!r} is not supported; expected one of {', '.join(SUPPORTED)}")
-    if float(config.get("partial_rotary_factor", scaling.get("partial_rotary_factor", 1.0))) != 1.0:
+    if _number(scaling, "partial_rotary_factor", config.get("partial_rotary_factor") or 1.0) != 1.0:
         raise FirstTokenError("config.json: partial_rotary_factor other than 1 is not supported (none of the supported families uses it)")
+    if config.get("original_max_position_embeddings") is not None:  # transformers lets this place win
+        scaling["original_max_position_embeddings"] = config["original_max_position_embeddings"]
     if theta <= 1:
         raise FirstTokenError(f"config.json: rope_theta {theta} is absurd; expected a number above 1")
     # float32 and this order of operations, so that the angles equal those the model was trained with
@@ -47,24 +59,26 @@ def rope_from_config(config: dict, head_dim: int, max_positions: int) -> Rope:
     if kind == "linear":
         base = base / np.float32(_number(scaling, "factor", minimum=1.0))
     elif kind == "llama3":
-        base = _llama3(base, scaling)
+        base = _llama3(base, scaling, max_positions)
     elif kind == "yarn":
         base, factor = _yarn(scaling, head_dim, theta, max_positions)
     return Rope(tuple(float(f) for f in base), factor)
 
 
 def _number(values: dict, key: str, default=None, minimum: float | None = None) -> float:
-    value = values.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or (minimum is not None and value < minimum):
+    value = values.get(key)
+    value = default if value is None else value
+    usable = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not usable or (minimum is not None and value < minimum):
         wanted = "a number" if minimum is None else f"a number of at least {minimum:g}"
         raise FirstTokenError(f"config.json: rope parameter {key!r} is {value!r}; expected {wanted}")
     return float(value)
 
 
-def _llama3(base: np.ndarray, scaling: dict) -> np.ndarray:
+def _llama3(base: np.ndarray, scaling: dict, max_positions: int) -> np.ndarray:
     factor = _number(scaling, "factor", minimum=1.0)
     low, high = _number(scaling, "low_freq_factor"), _number(scaling, "high_freq_factor")
-    original = _number(scaling, "original_max_position_embeddings", minimum=1)
+    original = _number(scaling, "original_max_position_embeddings", max_positions, minimum=1)
     if not 0 < low < high:
         raise FirstTokenError(f"config.json: llama3 rope needs 0 < low_freq_factor < high_freq_factor, got {low} and {high}")
     wavelength = 2 * math.pi / base
@@ -84,7 +98,7 @@ def _yarn(scaling: dict, head_dim: int, theta: float, max_positions: int) -> tup
 
     attention = scaling.get("attention_factor")
     if attention is None:
-        strength, strength_all = scaling.get("mscale"), scaling.get("mscale_all_dim")
+        strength, strength_all = _number(scaling, "mscale", 0), _number(scaling, "mscale_all_dim", 0)
         attention = scale(factor, strength) / scale(factor, strength_all) if strength and strength_all else scale(factor)
     fast, slow = _number(scaling, "beta_fast", 32), _number(scaling, "beta_slow", 1)
 
@@ -99,4 +113,4 @@ def _yarn(scaling: dict, head_dim: int, theta: float, max_positions: int) -> tup
     keep = 1 - ramp
     powers = np.float32(theta) ** (np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim))
     frequencies = (1.0 / (np.float32(factor) * powers)) * (1 - keep) + (1.0 / powers) * keep
-    return frequencies.astype(np.float32), float(attention)
+    return frequencies.astype(np.float32), _number({"attention_factor": attention}, "attention_factor", minimum=0.0)

@@ -105,12 +105,15 @@ def computed_products(steps, events: dict[int, list[str]], artifact: Path) -> li
     found = []
     for step in steps:
         if step.operator is not None:
-            found += [(product, product.stored or "unknown") for product in step.products]  # own kernels compute in what they are given
+            # ExecuTorch's own kernels compute in what they are given.
+            found += [(product, product.stored or "unknown") for product in step.products]
             continue
         names = [name for name in events.get(step.number, []) if name.startswith(tuple(EVENTS.values()))]
         wanted = [EVENTS[product.kind] for product in step.products]
         if len(names) != len(wanted) or not all(name.startswith(want + " (") for name, want in zip(names, wanted, strict=True)):
-            raise FirstTokenError(f"{artifact}: instruction {step.number} ran {names}, but its payload holds {wanted}; the trace cannot be mapped on the layers")
+            raise FirstTokenError(
+                f"{artifact}: instruction {step.number} ran {names}, but its payload holds {wanted}; the trace does not fit the file"
+            )
         found += [(product, computed_in(name)) for product, name in zip(step.products, names, strict=True)]
     ordered = sorted((pair for pair in found if pair[0].delegated), key=lambda pair: pair[0].order)
     # Own kernels know no place in the graph; they stay where they ran.
@@ -133,7 +136,8 @@ def constant_keys(config: DecoderConfig) -> set[str]:
     from firsttoken.decoder.norm import RmsNorm
 
     rotation = rotation_matrix(config.head_dim)
-    constants = [rotation, rotation.half(), *(RmsNorm(size, config.norm_epsilon).mean_row for size in (config.hidden_size, config.head_dim))]
+    means = [RmsNorm(size, config.norm_epsilon).mean_row for size in (config.hidden_size, config.head_dim)]
+    constants = [rotation, rotation.half(), *means]
     return {sha256(constant.contiguous().view(torch.uint8).numpy().tobytes()).hexdigest() for constant in constants}
 
 

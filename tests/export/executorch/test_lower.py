@@ -44,6 +44,7 @@ def test_manifest_describes_the_method(lowerings):
     assert lowerings.lower("mixed")[1].cache.dtype == "float32"  # the wider of the two
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache_length, prefill_chunk", [(2, 1), (3, 2), (12, 11)])
 def test_short_caches_and_chunks(cache_length, prefill_chunk, lowerings):
     runner = lowerings.open("fp32", cache_length=cache_length, prefill_chunk=prefill_chunk)
@@ -52,6 +53,7 @@ def test_short_caches_and_chunks(cache_length, prefill_chunk, lowerings):
     runner.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case, plan", [("qwen3-bias", "fp16-attention"), ("llama-biases", "int8")])
 def test_families_with_norms_and_biases(case, plan, tmp_path):
     """q/k norm and biases of every linear layer, in another precision than FP32."""
@@ -62,6 +64,7 @@ def test_families_with_norms_and_biases(case, plan, tmp_path):
     runner.close()
 
 
+@pytest.mark.slow
 def test_lean_lowering_writes_the_same_file(lowerings, tmp_path, monkeypatch):
     """Stock partitioner and preprocessing, against ours, on a plan with every precision beside every other one."""
     from contextlib import nullcontext

@@ -14,7 +14,12 @@ from firsttoken.progress import Report, silent
 
 
 def build_decoder(
-    checkpoint: Checkpoint, config: DecoderConfig, precisions: Mapping[str, str], cache_length: int, group_size: int, report: Report = silent
+    checkpoint: Checkpoint,
+    config: DecoderConfig,
+    precisions: Mapping[str, str],
+    cache_length: int,
+    group_size: int,
+    report: Report = silent,
 ) -> Decoder:
     """Returns the decoder ready for torch.export. ``group_size``: weights that share one int4 scale.
 

@@ -3,7 +3,6 @@
 import ctypes
 import gc
 import logging
-import operator
 import warnings
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -69,22 +68,7 @@ def trace(decoder: Decoder, target: Target) -> ExportedProgram:
     # A chunk of one token is no dimension at all.
     sequence = Dim("sequence", min=1, max=target.prefill_chunk) if target.prefill_chunk > 1 else None
     cached = Dim("filled", min=1, max=target.cache_length)
-    program = export(decoder, example, dynamic_shapes=({1: sequence}, None, {0: sequence, 1: cached}), strict=False)
-    share_quantized_inputs(program)
-    return program
-
-
-def share_quantized_inputs(program: ExportedProgram):
-    """Lets layers with one input (q, k and v; gate and up) share its quantization, which each was traced with its own of."""
-    operators, first = torch.ops.quantized_decomposed, {}
-    shared = (operators.choose_qparams_per_token_asymmetric.default, operators.quantize_per_token.default, operators.dequantize_per_token.default)
-    for node in program.graph.nodes:
-        if node.target in shared or (node.target is operator.getitem and node.args[0].target in shared):
-            kept = first.setdefault((node.target, node.args), node)
-            if kept is not node:
-                node.replace_all_uses_with(kept)
-    program.graph.eliminate_dead_code()
-    program.graph_module.recompile()
+    return export(decoder, example, dynamic_shapes=({1: sequence}, None, {0: sequence, 1: cached}), strict=False)
 
 
 def delegate(program: ExportedProgram) -> EdgeProgramManager:
@@ -99,7 +83,9 @@ def delegate(program: ExportedProgram) -> EdgeProgramManager:
             return to_edge_transform_and_lower(program, partitioner=[DecoderPartitioner()], compile_config=config)
     except RuntimeError as error:
         first = str(error).partition("\n")[0]
-        raise FirstTokenError(f"lowering: ExecuTorch or XNNPACK refused the model ({first}); is executorch another version than 1.5.1?") from error
+        raise FirstTokenError(
+            f"lowering: ExecuTorch or XNNPACK refused the model ({first}); is executorch another version than 1.5.1?"
+        ) from error
 
 
 def write(edge: EdgeProgramManager, path: Path, report: Report):

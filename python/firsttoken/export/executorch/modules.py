@@ -40,7 +40,8 @@ class QuantizedLinear(nn.Module):
         x = operators.dequantize_per_token(x, scales, zero_points, low, high, INT8, torch.float32)
         low, high = BOUNDS[self.precision]
         if self.precision == "int4":
-            weight = operators.dequantize_per_channel_group(self.rows, self.scales, self.zero_points, low, high, INT8, self.group, torch.float32)
+            dequantize, last = operators.dequantize_per_channel_group, (low, high, INT8, self.group, torch.float32)
+            weight = dequantize(self.rows, self.scales, self.zero_points, *last)
         else:
             weight = operators.dequantize_per_channel(self.rows, self.scales, self.zero_points, 0, low, high, INT8)
         return functional.linear(x, weight, self.bias)

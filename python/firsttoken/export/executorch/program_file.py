@@ -16,7 +16,11 @@ from firsttoken.errors import FirstTokenError
 
 # XNNPACK's node types and what the runtime's trace calls them.
 EVENTS = {"XNNFullyConnected": "Fully Connected", "XNNBatchMatrixMultiply": "Batch Matrix Multiply", "XNNSoftmax": "Softmax"}
-KERNELS = {"aten::linear", "aten::addmm", "aten::mm", "aten::bmm", "aten::_softmax"}
+# ExecuTorch's own kernels for the same.
+KERNELS = {
+    "aten::linear": "XNNFullyConnected", "aten::addmm": "XNNFullyConnected", "aten::mm": "XNNFullyConnected",
+    "aten::bmm": "XNNBatchMatrixMultiply", "aten::_softmax": "XNNSoftmax",
+}  # fmt: skip
 STORED = {"fp32": "fp32", "fp16": "fp16", "qcint8": "int8", "qcint4": "int4", "qbint4": "int4"}
 SCALARS = {ScalarType.FLOAT: "fp32", ScalarType.HALF: "fp16", ScalarType.CHAR: "int8", ScalarType.BYTE: "int4"}  # bytes hold packed int4
 
@@ -56,7 +60,8 @@ def read_steps(artifact: Path) -> list[Step]:
                 raise ValueError("no ExecuTorch header")
             stream.seek(0)
             program = _flatbuffer_to_program(stream.read(header.program_size))
-            payloads = [read_payload(stream, header.segment_base_offset, program, delegate) for delegate in program.execution_plan[0].delegates]
+            delegates = program.execution_plan[0].delegates
+            payloads = [read_payload(stream, header.segment_base_offset, program, delegate) for delegate in delegates]
         return list_steps(program, decompile(payloads))
     except (ValueError, IndexError, KeyError, AttributeError) as error:
         raise FirstTokenError(f"{artifact}: not a .pte that this firsttoken can read ({error}); export it again") from None
@@ -124,7 +129,6 @@ def list_steps(program: Program, delegates: list[list[Product]]) -> list[Step]:
             if name in KERNELS:
                 matrices = [tensor for tensor in tensors if tensor and len(tensor[1]) == 2]
                 stored, shape = matrices[0] if matrices and name == "aten::linear" else (None, None)
-                kind = "XNNSoftmax" if name.endswith("softmax") else "XNNBatchMatrixMultiply" if name == "aten::bmm" else "XNNFullyConnected"
-                products.append(Product(kind, False, None, shape, stored))
+                products.append(Product(KERNELS[name], False, None, shape, stored))
             steps.append(Step(number, name, tensors, products))
     return steps

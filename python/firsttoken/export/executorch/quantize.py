@@ -3,18 +3,28 @@
 Rows are independent of each other in every precision, so a head of 150 000 rows is never held in float32.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torchao.quantization import IntxUnpackedToInt8Tensor
 
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.config import Layer
-from firsttoken.decoder.load import fill, row_blocks, tensor
+from firsttoken.decoder.load import fill, tensor
 from firsttoken.errors import FirstTokenError
 from firsttoken.export.executorch.modules import QuantizedEmbedding, QuantizedLinear
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 QUANTIZED = {"int8": torch.int8, "int4": torch.int4}
+BLOCK_VALUES = 1 << 20  # weights held in float32 at once
+
+
+def row_blocks(shape: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """Yields ``(start, stop)`` of blocks of rows that together make a matrix of ``shape``."""
+    step = max(1, BLOCK_VALUES // shape[1])
+    for start in range(0, shape[0], step):
+        yield start, min(start + step, shape[0])
 
 
 def read_quantized(checkpoint: Checkpoint, layer: Layer, precision: str, group_size: int) -> tuple[Tensor, Tensor]:

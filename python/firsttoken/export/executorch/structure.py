@@ -30,7 +30,9 @@ def check_structure(program: ExportedProgram, config: DecoderConfig, precisions:
             outside[node.target.__name__] += 1
     if outside:
         listed = ", ".join(f"{name} ({count})" for name, count in outside.most_common())
-        raise FirstTokenError(f"lowering left operators outside XNNPACK: {listed}; expected none of these; is executorch another version than 1.5.1?")
+        raise FirstTokenError(
+            f"lowering left operators outside XNNPACK: {listed}; expected none of these; is executorch another version than 1.5.1?"
+        )
     found = delegated_layers(program)
     for layer in plan_layers(config):
         if layer.kind == "embedding":
@@ -38,9 +40,8 @@ def check_structure(program: ExportedProgram, config: DecoderConfig, precisions:
         got = found.pop(layer.name, None)
         want = (precisions[layer.name], layer.shape)
         if got != want:
-            raise FirstTokenError(
-                f"lowering: layer {layer.name!r} should be in XNNPACK as {want[0]} {want[1] or ''}, but is {'absent' if got is None else f'{got[0]} {got[1]}'}"
-            )
+            is_now = "absent" if got is None else f"{got[0]} {got[1] or ''}"
+            raise FirstTokenError(f"lowering: layer {layer.name!r} should be in XNNPACK as {want[0]} {want[1] or ''}, but is {is_now}")
     if found:
         raise FirstTokenError(f"lowering: XNNPACK holds {next(iter(found))!r}, which the plan does not know")
 

@@ -1,0 +1,143 @@
+"""What is not supported is refused by name, before any weight is read."""
+
+import json
+
+import pytest
+from families_on_disk import random_model, save
+from safetensors.torch import load_file, save_file
+
+from firsttoken.checkpoint import Checkpoint
+from firsttoken.decoder.families import open_decoder, read_config
+from firsttoken.errors import FirstTokenError
+from firsttoken.export.target import load_target
+
+SMALL = {
+    "model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "intermediate_size": 96, "vocab_size": 131, "max_position_embeddings": 256, "rms_norm_eps": 1e-6, "hidden_act": "silu",
+}  # fmt: skip
+KINDS = "expected one of default, linear, llama3, yarn"
+LLAMA3 = {"rope_type": "llama3", "factor": 8}
+MIXED_KINDS = ["full_attention", "sliding_attention"]
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"model_type": "gemma2"}, "model_type 'gemma2' is not supported"),
+        ({"model_type": "qwen2_moe"}, "did you mean 'qwen2'"),
+        ({"model_type": "smollm3"}, "model_type 'smollm3' is not supported"),
+        ({"model_type": None}, "model_type None is not supported"),
+        ({"model_type": ["llama"]}, "is not supported"),
+        ({"auto_map": {"AutoModelForCausalLM": "modeling.Mine"}}, "code from the model's author"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "already quantized"),
+        ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
+        ({"pretraining_tp": 2}, "pretraining_tp"),
+        ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, f"'dynamic' is not supported; {KINDS}"),
+        ({"rope_scaling": {"rope_type": "longrope", "short_factor": [1.0], "long_factor": [2.0]}}, f"'longrope' is not supported; {KINDS}"),
+        ({"rope_parameters": {"rope_type": "proportional"}}, f"'proportional' is not supported; {KINDS}"),
+        ({"rope_parameters": {"full_attention": {"rope_type": "default"}}}, "'full_attention' layers are not supported"),
+        ({"rope_scaling": "linear"}, "rope_scaling is 'linear'; expected an object"),
+        ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
+        ({"partial_rotary_factor": 0.25}, "partial_rotary_factor"),
+        ({"rope_theta": "big"}, "'rope_theta' is 'big'"),
+        ({"rope_theta": 0}, "rope_theta 0.0 is absurd"),
+        ({"rope_scaling": {"rope_type": "linear"}}, "'factor' is None"),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 0.5}}, "'factor' is 0.5; expected a number of at least 1"),
+        ({"rope_scaling": {**LLAMA3, "low_freq_factor": 4, "high_freq_factor": 1}}, "low_freq_factor < high_freq_factor"),
+        ({"rope_scaling": {**YARN, "attention_factor": "x"}}, "'attention_factor' is 'x'"),
+        ({"rope_scaling": {**YARN, "mscale": [1]}}, "'mscale' is [1]"),
+        ({"num_attention_heads": 5, "num_key_value_heads": 5}, "hidden_size 64 is not a multiple of num_attention_heads 5"),
+        ({"num_attention_heads": 5, "num_key_value_heads": 5, "head_dim": None}, "not a multiple"),
+        ({"num_key_value_heads": 3}, "not a multiple of num_key_value_heads 3"),
+        ({"head_dim": 15}, "head_dim 15 is odd"),
+        ({"hidden_size": 2, "num_attention_heads": 4}, "not a multiple of num_attention_heads"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000"),
+        ({"vocab_size": "131"}, "vocab_size is '131'"),
+        ({"vocab_size": True}, "vocab_size is True"),
+        ({"intermediate_size": None}, "intermediate_size is None"),
+        ({"rms_norm_eps": 0}, "rms_norm_eps is 0"),
+        ({"model_type": "mistral", "sliding_window": -1}, "sliding_window is -1"),
+        ({"model_type": "qwen2", "use_sliding_window": True, "max_window_layers": "all"}, "max_window_layers is 'all'"),
+    ],
+)  # fmt: skip
+def test_configuration_is_refused(changes, said):
+    with pytest.raises(FirstTokenError) as refused:
+        read_config({**SMALL, **changes})
+    assert said in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "changes, window",
+    [
+        ({"model_type": "mistral", "sliding_window": 128}, 128),
+        ({"model_type": "mistral"}, 4096),  # what transformers takes where the key is absent
+        ({"model_type": "mistral", "sliding_window": None}, None),
+        ({"model_type": "qwen2", "sliding_window": 128}, None),
+        ({"model_type": "qwen2", "sliding_window": 128, "use_sliding_window": True, "max_window_layers": 1}, 128),
+        ({"model_type": "qwen2", "sliding_window": 128, "use_sliding_window": True, "max_window_layers": 2}, None),
+        ({"model_type": "qwen3", "sliding_window": 128, "use_sliding_window": True, "layer_types": MIXED_KINDS}, 128),
+        ({"model_type": "qwen3", "sliding_window": 128, "use_sliding_window": False, "layer_types": MIXED_KINDS}, None),
+        ({"model_type": "llama", "sliding_window": 128}, None),
+    ],
+)  # fmt: skip
+def test_sliding_window_is_found_where_the_family_uses_it(changes, window):
+    config = read_config({**SMALL, "max_position_embeddings": 8192, **changes})
+    assert config.sliding_window == window
+    target = load_target("executorch-xnnpack", cache_length=4097)
+    if window is None:
+        target.check_model(config)
+    else:
+        with pytest.raises(FirstTokenError, match=rf"sliding window of {window} tokens.*--cache-length"):
+            target.check_model(config)
+        load_target("executorch-xnnpack", cache_length=window).check_model(config)
+
+
+def test_cache_longer_than_the_positions_is_refused():
+    with pytest.raises(FirstTokenError, match="256 positions"):
+        load_target("executorch-xnnpack", cache_length=257).check_model(read_config(SMALL))
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    return save(random_model("llama-biases"), tmp_path)
+
+
+def refused(folder, *said):
+    with pytest.raises(FirstTokenError) as error:
+        open_decoder(Checkpoint(folder))
+    assert all(text in str(error.value) for text in said), error.value
+
+
+def change_config(folder, **changes):
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_a_bias_the_configuration_does_not_know_is_refused(checkpoint):
+    change_config(checkpoint, mlp_bias=False)
+    refused(checkpoint, "model.layers.0.mlp.down_proj.bias", "would be dropped silently")
+
+
+def test_a_missing_bias_is_refused(checkpoint):
+    tensors = load_file(checkpoint / "model.safetensors")
+    del tensors["model.layers.1.self_attn.q_proj.bias"]
+    save_file(tensors, checkpoint / "model.safetensors")
+    refused(checkpoint, "'model.layers.1.self_attn.q_proj.bias' is missing")
+
+
+def test_shapes_that_contradict_the_configuration_are_refused(checkpoint):
+    change_config(checkpoint, num_key_value_heads=4)
+    refused(checkpoint, "model.layers.0.self_attn.k_proj.weight", "[32, 64]", "[64, 64]")
+
+
+def test_more_layers_than_the_configuration_says_are_refused(checkpoint):
+    change_config(checkpoint, num_hidden_layers=1)
+    refused(checkpoint, "model.layers.1.", "has no place")
+
+
+def test_an_untied_model_without_a_head_is_refused(tmp_path):
+    folder = save(random_model("smollm"), tmp_path)
+    change_config(folder, tie_word_embeddings=False)
+    refused(folder, "'lm_head.weight' is missing")
