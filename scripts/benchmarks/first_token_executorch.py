@@ -72,7 +72,10 @@ def main():
     row(f"load and first token, {min(samples)} tokens, ms", smallest, "start", 1000, 0)
     row("peak RSS, MiB", largest, "peak", 1 / MIB, 0)
     row("of it private, MiB", largest, "RssAnon", 1 / MIB, 0)
-    facts = f"Median (minimum) of {options.processes} processes × {options.rounds} turns on {options.threads} threads; ratio: median (middle half) over neighbouring turns. {disturbance(list(samples.values()))}"
+    facts = (
+        f"Median (minimum) of {options.processes} processes × {options.rounds} turns on {options.threads} threads; ratio: median (middle half) over neighbouring turns. "
+        + disturbance(list(samples.values()))
+    )
     header = ["0.5B shape without biases", STOCK, INT4, "ratio", INT8, "ratio"]
     publish(work, "first_token_executorch", [table(header, rows), facts, likeness], {"samples": samples, "likeness": likeness})
 

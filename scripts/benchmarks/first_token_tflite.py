@@ -79,7 +79,10 @@ def main():
     largest = samples[max(samples)]
     row("peak RSS, MiB", largest, "peak", 1 / MIB, 0)
     row("of it private, MiB", largest, "RssAnon", 1 / MIB, 0)
-    facts = f"Median (minimum) of {options.processes} processes × {options.rounds} turns on {options.threads} threads, of {2 * options.processes} processes for the starts; ratio: median (middle half) over neighbouring turns. {disturbance(list(samples.values()))}"
+    facts = (
+        f"Median (minimum) of {options.processes} processes × {options.rounds} turns on {options.threads} threads, of {2 * options.processes} processes for the starts; ratio: median (middle half) over neighbouring turns. "
+        + disturbance(list(samples.values()))
+    )
     publish(work, "first_token_tflite", [table(["0.5B shape, INT8", OURS, STOCK, "ratio"], rows), facts], {"samples": samples, "start": start, "dropped": dropped})
 
 

@@ -1,8 +1,8 @@
 """The plans among themselves, on both runtimes: first token, decode, file size, memory, and what they cost in quality.
 
 Speed, size and memory on the generated 0.5B shape (qwen-0.5b); mean KL divergence on the trained checkpoint that comes
-with firsttoken, since random weights say little of it. Fresh processes of all plans
-take turns. Memory is the process's peak while running; "private" is what it does not share with files.
+with firsttoken, since random weights say little of it. Fresh processes of all plans take turns. Memory is the process's peak while
+running; "private" is what it does not share with files.
 
 On x86 with INT8 instructions the FP16 parts are expected to cost time against all-INT8.
 """
@@ -64,16 +64,25 @@ def main():
         for plan, runs in samples[target].items():
             proof = demo_proof(work, plan, target)
             size = sum(p.stat().st_size for p in bundles[plan].glob("model.*")) / MIB
+            first = per_turn(runs, "first")
             rows.append([
-                f"{target.split('-')[0]} {plan}", spread(per_turn(runs, "first"), 1000, 0), ratio(per_turn(runs, "first"), per_turn(samples[target]["int8"], "first")), spread(per_turn(runs, "decode"), 1000, 1), f"{size:.0f}",
-                f"{max(r['peak'] for r in runs) / MIB:.0f}", f"{max(r['RssAnon'] for r in runs) / MIB:.0f}", f"{proof['mean_kld']:.5f}", f"{proof['same_top']:.1%}",
+                f"{target.removesuffix('-xnnpack')} {plan}", spread(first, 1000, 0), ratio(first, per_turn(samples[target]["int8"], "first")),
+                spread(per_turn(runs, "decode"), 1000, 1), f"{size:.0f}", f"{max(r['peak'] for r in runs) / MIB:.0f}",
+                f"{max(r['RssAnon'] for r in runs) / MIB:.0f}", f"{proof['mean_kld']:.5f}", f"{proof['same_top']:.1%}",
             ])  # fmt: skip
             data[f"{target} {plan}"] = {"runs": runs, "proof": proof, "file_mib": size}
         if options.clean:
             for bundle in bundles.values():
                 shutil.rmtree(bundle.parent)
-    header = ["runtime and plan", f"first token, {options.prompt} tokens, ms", "against int8", "decode, ms a token", "file MiB", "peak MiB", "private MiB", "mean KLD (demo)", "same top (demo)"]
-    publish(work, "plans", [table(header, rows), f"Median (minimum) of {options.processes} processes × {options.rounds} turns on {options.threads} threads; ratio: median (middle half) over neighbouring turns. {disturbance(list(samples.values()))}"], {"plans": data})
+    header = [
+        "runtime and plan", f"first token, {options.prompt} tokens, ms", "against int8", "decode, ms a token", "file MiB", "peak MiB", "private MiB",
+        "mean KLD (demo)", "same top (demo)",
+    ]  # fmt: skip
+    facts = (
+        f"Median (minimum) of {options.processes} processes × {options.rounds} turns on {options.threads} threads; ratio: median (middle half) over neighbouring turns. "
+        + disturbance(list(samples.values()))
+    )
+    publish(work, "plans", [table(header, rows), facts], {"plans": data})
 
 
 if __name__ == "__main__":
