@@ -35,7 +35,7 @@ def export_stock(work: Path, checkpoint: Path, reuse: bool, quiet: Quiet) -> Mea
         "model.use_kv_cache": True, "model.use_sdpa_with_kv_cache": True, "model.dtype_override": "fp32",
         "quantization.qmode": "8da4w", "quantization.group_size": 128, "quantization.embedding_quantize": '"8,0"',
         "backend.xnnpack.enabled": True, "backend.xnnpack.extended_ops": True,
-        "export.max_seq_length": 1280, "export.max_context_length": 1280, "export.output_dir": out, "export.output_name": "model.pte",
+        "export.max_seq_length": 1280, "export.max_context_length": 1280, "export.output_dir": out, "export.output_name": out / "model.pte",  # a bare name is written to the working folder
         "hydra.run.dir": work / "logs" / "hydra",
     }  # fmt: skip
     command = [sys.executable, "-m", "executorch.extension.llm.export.export_llm", *(f"{key}={value}" for key, value in settings.items())]

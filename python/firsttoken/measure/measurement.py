@@ -1,0 +1,233 @@
+"""``*.measurement.json``: one schema for what the host bench and the Android app measured.
+
+The pydantic models here are the source of the JSON Schema in ``measurement.schema.json`` (a test holds them together).
+Only single runs are stored; medians and the like are derived from them (`firsttoken.measure.summary`).
+"""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from firsttoken.atomic_file import write_text
+from firsttoken.checkpoint import read_json
+from firsttoken.declarations import first_problem
+from firsttoken.errors import FirstTokenError
+from firsttoken.export.manifest import Manifest
+
+SCHEMA_VERSION = 1
+SCHEMA_FILE = Path(__file__).with_name("measurement.schema.json")
+LARGEST_FILE = 256 << 20  # bytes; a longer one is not a measurement
+Nanoseconds = int
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Cpu(Part):
+    """``clusters`` counts cores by their highest frequency in kHz ("2841600": 1, "2419200": 3, …), where it can be read."""
+
+    model: str
+    cores: int = Field(ge=1)
+    flags: list[str] = Field(default_factory=list)
+    clusters: dict[str, int] = Field(default_factory=dict)
+
+
+class Device(Part):
+    """What it ran on. ``identity`` is the start of a hash of the serial number, enough to tell two devices apart."""
+
+    kind: Literal["host", "phone"]
+    model: str
+    manufacturer: str | None = None
+    soc: str | None = None
+    hexagon: str | None = None
+    system: str
+    identity: str | None = None
+    cpu: Cpu
+    memory_bytes: int = Field(gt=0)
+
+
+class Conditions(Part):
+    """The state of the device at a moment. What could not be read is absent, never guessed.
+
+    ``thermal_status`` counts as Android does (0 none, 1 light, 2 moderate, 3 severe, 4 critical, 5 emergency,
+    6 shutdown); ``temperatures`` are degrees Celsius by sensor; ``governors`` are the CPU frequency governors in use.
+    """
+
+    time: str
+    thermal_status: int | None = Field(None, ge=0, le=6)
+    temperatures: dict[str, float] = Field(default_factory=dict)
+    battery_percent: float | None = Field(None, ge=0, le=100)
+    charging: bool | None = None
+    governors: list[str] = Field(default_factory=list)
+    available_memory_bytes: int | None = None
+
+
+class Stages(Part):
+    """Nanoseconds from "send" to the first token on the screen; they add up to TTFT. ``load`` only in cold runs, ``render`` only in the app."""
+
+    load: Nanoseconds | None = Field(None, ge=0)
+    tokenize: Nanoseconds = Field(ge=0)
+    prefill: Nanoseconds = Field(ge=0)
+    sample: Nanoseconds = Field(ge=0)
+    detokenize: Nanoseconds = Field(ge=0)
+    render: Nanoseconds | None = Field(None, ge=0)
+
+    @property
+    def first_token(self) -> Nanoseconds:
+        """TTFT: the sum of the stages."""
+        return sum(value for value in (self.load, self.tokenize, self.prefill, self.sample, self.detokenize, self.render) if value is not None)
+
+
+class Decode(Part):
+    """The tokens after the first one and the nanoseconds all of them took."""
+
+    tokens: int = Field(ge=1)
+    nanoseconds: Nanoseconds = Field(gt=0)
+
+
+class Run(Part):
+    """One prompt up to its first token, and decoding after it.
+
+    ``state``: "cold" is the first prompt of a fresh process, loading included; "warm" a prompt after another one was
+    run; "warm-up" that other one, kept apart. ``page_cache``: whether the artifact's pages were "dropped" from memory
+    before the load, were "cached", or "unknown" where that cannot be told. ``peak_memory_bytes`` is the process's
+    highest resident memory up to the end of the run. ``other_load`` is how many cores all other processes kept busy.
+    """
+
+    prompt_tokens: int = Field(ge=1)
+    state: Literal["cold", "warm", "warm-up"]
+    page_cache: Literal["dropped", "cached", "unknown"]
+    at_seconds: float = Field(ge=0)  # since the measurement started
+    stages: Stages
+    decode: Decode | None = None
+    peak_memory_bytes: int | None = Field(None, gt=0)
+    temperature: float | None = None  # degrees Celsius at the end, of the hottest sensor that speaks for the CPU
+    thermal_status: int | None = Field(None, ge=0, le=6)
+    other_load: float | None = Field(None, ge=0)
+
+
+class Failure(Part):
+    """A run that did not end: what was asked, in which stage it stopped, and why."""
+
+    prompt_tokens: int | None = None
+    state: Literal["cold", "warm", "warm-up"] | None = None
+    stage: str
+    message: str
+
+
+class ProofFigures(Part):
+    """The proof's figures that belong beside every speed: mean and 99th percentile KL divergence, same-top-token rate, gate passed."""
+
+    mean_kld: float
+    p99_kld: float
+    same_top: float
+    passed: bool
+
+
+class BundleIdentity(Part):
+    """The measured bundle: its folder's name, and what its manifest says."""
+
+    name: str
+    checkpoint: str
+    fingerprint: str
+    plan: str
+    target: str
+    runtime: Literal["tflite", "executorch"]
+    delegate: str
+    artifact_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    artifact_bytes: int = Field(gt=0)
+    cache_length: int = Field(ge=1)
+    proof: ProofFigures | None = None
+
+
+class Result(Part):
+    """One bundle on one device with one number of threads. ``chat``: whether prompts went through the chat template."""
+
+    bundle: BundleIdentity
+    runtime_version: str
+    threads: int = Field(ge=1)
+    chat: bool = False
+    before: Conditions
+    after: Conditions | None = None  # absent while the measurement is not finished
+    runs: list[Run] = Field(default_factory=list)
+    failures: list[Failure] = Field(default_factory=list)
+
+
+class Writer(Part):
+    """The program that measured."""
+
+    name: str
+    version: str
+
+
+class Measurement(Part):
+    """A file: everything measured on one device in one go."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    writer: Writer
+    device: Device
+    results: list[Result]
+
+    @field_validator("results")
+    @classmethod
+    def _some(cls, results: list[Result]) -> list[Result]:
+        if not results:
+            raise ValueError("a measurement holds at least one result")
+        return results
+
+    def write(self, path: Path):
+        """Writes the file whole or not at all; an older file stays until the new one is complete."""
+        write_text(path, self.model_dump_json(indent=1, exclude_none=True) + "\n")
+
+
+def identify_bundle(name: str, manifest: Manifest) -> BundleIdentity:
+    """Returns what a measurement keeps of a bundle's manifest."""
+    figures = manifest.proof and ProofFigures(
+        mean_kld=manifest.proof.all.mean_kld, p99_kld=manifest.proof.all.p99_kld, same_top=manifest.proof.all.same_top, passed=manifest.proof.passed
+    )
+    return BundleIdentity(
+        name=name,
+        checkpoint=manifest.checkpoint.name,
+        fingerprint=manifest.checkpoint.fingerprint,
+        plan=manifest.plan.name,
+        target=manifest.target.name,
+        runtime=manifest.target.runtime,
+        delegate=manifest.target.delegate,
+        artifact_sha256=manifest.artifact.sha256,
+        artifact_bytes=manifest.artifact.bytes,
+        cache_length=manifest.cache.length,
+        proof=figures,
+    )
+
+
+def read_measurement(path: str | Path) -> Measurement:
+    """Reads a measurement file of this or an older schema version.
+
+    Raises `FirstTokenError` for a file that is missing, is not a measurement, or comes from a newer firsttoken.
+    """
+    path = Path(path)
+    if path.is_file() and path.stat().st_size > LARGEST_FILE:
+        raise FirstTokenError(f"{path}: {path.stat().st_size} bytes; expected a measurement file of at most {LARGEST_FILE}")
+    return parse_measurement(read_json(path, "expected a file that `firsttoken bench --json` or `firsttoken device profile` wrote"), str(path))
+
+
+def parse_measurement(values: dict, source: str) -> Measurement:
+    """Returns the measurement in ``values``, brought up from an older schema version. Raises `FirstTokenError` naming ``source``."""
+    found = values.get("schema_version")
+    if not isinstance(found, int) or "results" not in values or isinstance(found, bool):
+        raise FirstTokenError(f"{source}: not a measurement (no schema_version and results); expected what `firsttoken bench --json` or `firsttoken device profile` wrote")
+    if found > SCHEMA_VERSION:
+        raise FirstTokenError(f"{source}: measurement schema version {found}; this firsttoken reads up to {SCHEMA_VERSION}, update it")
+    # A new schema version adds its step here, so that old files stay readable: values = upgrade_1_to_2(values)
+    try:
+        return Measurement.model_validate(values)
+    except ValidationError as error:
+        raise FirstTokenError(f"{source}: {first_problem(error, values)}") from None
+
+
+def json_schema() -> str:
+    """Returns the JSON Schema of a measurement as the text that ``measurement.schema.json`` holds."""
+    return json.dumps(Measurement.model_json_schema(), indent=1, sort_keys=True) + "\n"
