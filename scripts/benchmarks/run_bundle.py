@@ -13,10 +13,18 @@ def main():
     options = parse(__doc__, "bundle folder", lambda parser: parser.add_argument("--logits", type=Path, help="only write the prompt's logits here (.npy)"))
     import numpy as np
 
+    from firsttoken.export.manifest import read_manifest
     from firsttoken.quiet import quiet_runtime
     from firsttoken.run.runner import open_runner
 
     with quiet_runtime():
+        # as the other sides: loading is timed without Python's imports
+        if read_manifest(options.model).target.runtime == "tflite":
+            import firsttoken.run.tflite  # noqa: F401
+        else:
+            from firsttoken.run.executorch import import_runtime
+
+            import_runtime()
         start = time.perf_counter()
         runner = open_runner(options.model, options.threads)
         load = time.perf_counter() - start

@@ -96,7 +96,24 @@ def test_what_a_caller_does_with_the_text_is_not_counted(scripted):
     facts = Statistics()
     for _ in generate(make([65]), tokenizer, "x", max_tokens=5, statistics=facts):
         time.sleep(0.05)
-    assert facts.decode < 0.1
+    assert facts.decode < 0.1e9
+
+
+def test_the_stages_are_all_of_the_first_token_and_each_token_is_observed(scripted):
+    make, tokenizer = scripted
+    facts, seen = Statistics(), []
+    list(generate(make([65]), tokenizer, "x", max_tokens=4, statistics=facts, observe=lambda now, spent: seen.append((now.new_tokens, spent))))
+    assert [number for number, _ in seen] == [1, 2, 3, 4]
+    assert seen[0][1] == facts.tokenize + facts.prefill + facts.sample + facts.detokenize == round(facts.first_token * 1e9)
+    assert sum(spent for _, spent in seen[1:]) == facts.decode
+    assert min(facts.tokenize, facts.prefill, facts.sample, facts.detokenize) > 0
+
+
+def test_measuring_goes_on_past_an_end_token(scripted):
+    make, tokenizer = scripted
+    facts = Statistics()
+    list(generate(make([4095]), tokenizer, "x", max_tokens=5, statistics=facts, stop_at_end=False))
+    assert facts.new_tokens == 5 and facts.stopped == "length"
 
 
 def test_the_prompt_is_a_chat_turn_where_there_is_a_template(scripted):

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from firsttoken.cli import demo, doctor, export, generate, lists, prove
+from firsttoken.cli import bench, demo, doctor, export, generate, lists, prove
 from firsttoken.cli.options import Verbose
 from firsttoken.errors import FirstTokenError
 from firsttoken.quiet import is_verbose, set_verbose
@@ -27,6 +27,7 @@ app.command()(demo.demo)
 app.command()(export.export)
 app.command()(prove.prove)
 app.command()(generate.generate)
+app.command()(bench.bench)
 app.command()(lists.plans)
 app.command()(lists.targets)
 app.command()(doctor.doctor)

@@ -1,5 +1,6 @@
 """``firsttoken generate``"""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,7 +10,8 @@ from firsttoken.cli.options import BundleFolder, Threads, Verbose
 
 def generate(
     bundle: BundleFolder,
-    prompt: Annotated[str, typer.Option("--prompt", "-p", help="What to complete or answer; - reads it from standard input.")],
+    prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="What to complete or answer; - reads it from standard input.")] = None,
+    prompts: Annotated[Path | None, typer.Option("--prompts", metavar="FILE", help="Many prompts instead, one a line, each answered by itself.")] = None,
     max_tokens: Annotated[int, typer.Option("--max-tokens", "-n", min=1, help="Most tokens to generate.")] = 128,
     temperature: Annotated[
         float, typer.Option("--temperature", min=0, help="0 takes the most likely token; above, tokens are drawn.")
@@ -17,6 +19,11 @@ def generate(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Start of the random numbers for a temperature above 0.")] = 0,
     threads: Threads = None,
     raw: Annotated[bool, typer.Option("--raw", help="Continue the prompt as it is, without the chat template.")] = False,
+    monitor: Annotated[
+        Path | None,
+        typer.Option("--monitor", metavar="FILE", help="Each second, add moving averages of TTFT, tokens/s and memory to this file, as JSON lines."),
+    ] = None,
+    minutes: Annotated[float, typer.Option("--minutes", min=0, help="Answer the prompts again and again for this long, to see the device slow down.")] = 0.0,
     verbose: Verbose = False,
 ):
     """Stream a completion from a bundle, on this machine.
@@ -25,31 +32,73 @@ def generate(
     Examples:
       firsttoken generate out/tflite-xnnpack --prompt "Why is the sky blue?"
       firsttoken generate out/executorch-xnnpack --prompt "def read(self, size=-1):" --raw --max-tokens 64
+      firsttoken generate out/tflite-xnnpack --prompt "Explain module asyncio" --minutes 0.05 --monitor use.jsonl
     """
     import sys
     import time
+    from contextlib import ExitStack
 
+    from firsttoken.errors import FirstTokenError
     from firsttoken.export.manifest import read_manifest
+    from firsttoken.measure.monitor import Monitor, line_writer
     from firsttoken.run.generate import STOPPED, Statistics
     from firsttoken.run.generate import generate as run
     from firsttoken.run.runner import open_runner
     from firsttoken.tokenizer import open_tokenizer
 
-    text = sys.stdin.read() if prompt == "-" else prompt
+    texts = read_prompts(prompt, prompts)
     tokenizer = open_tokenizer(bundle, read_manifest(bundle))
-    started = time.perf_counter()
-    runner = open_runner(bundle, threads)
-    loaded = time.perf_counter() - started
-    facts = Statistics()
+    with ExitStack() as stack:
+        watch = None
+        if monitor is not None:
+            try:
+                stream = stack.enter_context(open(monitor, "a", encoding="utf-8"))
+            except OSError as error:
+                raise FirstTokenError(f"--monitor {monitor}: cannot be written ({error.strerror}); choose another file") from None
+            watch = Monitor(line_writer(stream))
+            stack.callback(watch.flush)
+        started = time.perf_counter()
+        runner = open_runner(bundle, threads)
+        stack.callback(runner.close)
+        loaded = time.perf_counter() - started
+        end, warned = time.monotonic() + 60 * minutes, False
+        while True:
+            for text in texts:
+                facts = Statistics()
+                for piece in run(runner, tokenizer, text, max_tokens, temperature, seed, False if raw else None, facts, observe=watch and watch.observe):
+                    print(piece, end="", flush=True)
+                print()
+                speed = f"{facts.tokens_per_second:.1f} tokens/s" if facts.tokens_per_second else "one token at most"
+                print(
+                    f"[load {loaded:.2f} s; first token {facts.first_token:.3f} s after {facts.prompt_tokens} prompt tokens; "
+                    f"{facts.new_tokens} tokens, {speed}; stopped: {STOPPED[facts.stopped]}]",
+                    file=sys.stderr,
+                )
+                if watch and watch.warning and not warned:
+                    warned = True  # once is enough; the file has the rest
+                    print(f"warning: {watch.warning}", file=sys.stderr)
+                if minutes and time.monotonic() >= end:
+                    return
+            if time.monotonic() >= end:
+                return
+
+
+def read_prompts(prompt: str | None, prompts: Path | None) -> list[str]:
+    """Returns the prompts of either option. Raises a usage error unless exactly one is given, `FirstTokenError` for a file without prompts."""
+    import sys
+
+    import click
+
+    from firsttoken.errors import FirstTokenError
+
+    if (prompt is None) == (prompts is None):
+        raise click.UsageError(f"{'No prompt' if prompt is None else '--prompt and --prompts together'}; give one of --prompt TEXT and --prompts FILE")
+    if prompts is None:
+        return [sys.stdin.read() if prompt == "-" else prompt]
     try:
-        for piece in run(runner, tokenizer, text, max_tokens, temperature, seed, False if raw else None, facts):
-            print(piece, end="", flush=True)
-        print()
-    finally:
-        runner.close()
-    speed = f"{facts.tokens_per_second:.1f} tokens/s" if facts.tokens_per_second else "one token at most"
-    print(
-        f"[load {loaded:.2f} s; first token {facts.first_token:.3f} s after {facts.prompt_tokens} prompt tokens; "
-        f"{facts.new_tokens} tokens, {speed}; stopped: {STOPPED[facts.stopped]}]",
-        file=sys.stderr,
-    )
+        lines = [line for line in prompts.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise FirstTokenError(f"--prompts {prompts}: cannot be read as text ({error})") from None
+    if not lines:
+        raise FirstTokenError(f"--prompts {prompts}: holds no prompt; expected one a line")
+    return lines

@@ -29,3 +29,14 @@ Audit = Annotated[bool, typer.Option("--audit", help="Print every layer: asked, 
 BundleFolder = Annotated[
     Path, typer.Argument(metavar="BUNDLE", help="A bundle folder, as `firsttoken export` wrote it.", show_default=False)
 ]
+PromptLengths = Annotated[str, typer.Option("--prompts", "-p", metavar="N,N,…", help="Prompt lengths in tokens, template included.")]
+
+
+def parse_lengths(text: str) -> list[int]:
+    """Returns the numbers of a list like "32,128,512". Raises `FirstTokenError` for anything else."""
+    from firsttoken.errors import FirstTokenError
+
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise FirstTokenError(f"prompt lengths {text!r}; expected numbers of tokens with commas between, like 32,128,512") from None

@@ -66,7 +66,10 @@ class Conditions(Part):
 
 
 class Stages(Part):
-    """Nanoseconds from "send" to the first token on the screen; they add up to TTFT. ``load`` only in cold runs, ``render`` only in the app."""
+    """Nanoseconds from "send" to the first token on the screen; they add up to TTFT.
+
+    ``load`` only where the run loaded the model (a cold run, the first warm-up), ``render`` only in the app.
+    """
 
     load: Nanoseconds | None = Field(None, ge=0)
     tokenize: Nanoseconds = Field(ge=0)

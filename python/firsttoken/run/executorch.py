@@ -22,7 +22,9 @@ def import_runtime():
     try:
         import executorch.kernels.quantized  # noqa: F401 registers its kernels
         import torch
-        from executorch.extension.pybindings import portable_lib
+
+        # The public portable_lib only passes on what is in here, but imports the whole exporter for it: 6 seconds.
+        from executorch.extension.pybindings import _C as portable_lib
     except ImportError as error:
         raise FirstTokenError(f"ExecuTorch is not installed ({error}); run: pip install 'executorch==1.5.1'") from None
     return torch, portable_lib
@@ -53,6 +55,7 @@ class ExecutorchRunner(Runner):
         self._token = self._torch.zeros(1, 1, dtype=self._torch.int64)
         self._position = self._torch.zeros(1, dtype=self._torch.int64)
         self._open_mask = self._torch.zeros(1, self.cache_length)
+        self._logits = np.zeros(self.vocab_size, np.float32)
 
     def _prefill(self, tokens: np.ndarray) -> np.ndarray:
         from firsttoken.decoder.rotary import causal_mask
@@ -66,10 +69,12 @@ class ExecutorchRunner(Runner):
     def _call(self, tokens, mask) -> np.ndarray:
         self._position[0] = self.position
         try:
-            [logits] = self._method.call([tokens, self._position, mask])
+            # A clone would be made by torch's own threads, which then spin and take the cores from XNNPACK's.
+            [logits] = self._method.call([tokens, self._position, mask], clone_outputs=False)
         except RuntimeError as error:
             raise FirstTokenError(f"ExecuTorch: running {tokens.shape[1]} tokens at position {self.position} failed ({error})") from None
-        return logits.numpy().reshape(-1)
+        np.copyto(self._logits, logits.numpy().reshape(-1))  # the program's memory would go with the program
+        return self._logits
 
     def close(self):
         self._method = self._program = None

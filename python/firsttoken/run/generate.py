@@ -1,7 +1,7 @@
-"""Streaming a completion from a loaded bundle."""
+"""Streaming a completion from a loaded bundle, with the clock that every figure of ours comes from."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,22 +16,30 @@ STOPPED = {"end": "the model ended its answer", "length": "the asked number of t
 
 @dataclass
 class Statistics:
-    """Counts in tokens, times in seconds.
+    """Counts in tokens; times in nanoseconds unless a name or its text says otherwise.
 
-    ``first_token`` runs from the prompt's text to the first token's: template and tokenizing, prefill, sampling,
-    detokenizing. ``decode`` covers all later tokens.
+    The stages from the prompt's text to the first token's text follow each other without a gap: ``tokenize`` (template
+    and tokenizer), ``prefill``, ``sample``, ``detokenize``. ``decode`` covers all later tokens.
     """
 
     prompt_tokens: int = 0
     new_tokens: int = 0
-    first_token: float = 0.0
-    decode: float = 0.0
+    tokenize: int = 0
+    prefill: int = 0
+    sample: int = 0
+    detokenize: int = 0
+    decode: int = 0
     stopped: Literal["end", "length", "cache"] = "length"
+
+    @property
+    def first_token(self) -> float:
+        """Seconds to the first token: the stages together (without detokenizing where the answer ended at once)."""
+        return (self.tokenize + self.prefill + self.sample + self.detokenize) / 1e9
 
     @property
     def tokens_per_second(self) -> float:
         """Decoding speed, without the first token; 0 where there was no other."""
-        return (self.new_tokens - 1) / self.decode if self.new_tokens > 1 and self.decode > 0 else 0.0
+        return (self.new_tokens - 1) / (self.decode / 1e9) if self.new_tokens > 1 and self.decode > 0 else 0.0
 
 
 def encode_prompt(tokenizer: Tokenizer, prompt: str, chat: Chat | None) -> list[int]:
@@ -51,12 +59,15 @@ def generate(
     seed: int = 0,
     chat: bool | None = None,
     statistics: Statistics | None = None,
+    stop_at_end: bool = True,
+    observe: Callable[[Statistics, int], None] | None = None,
 ) -> Iterator[str]:
     """Yields pieces of the completion's text as they become whole; ``statistics`` is filled in on the way.
 
     ``chat`` says whether the prompt is one user turn of the chat template (None: where the bundle has one). Ends at an
-    end token, after ``max_tokens`` or with a full cache, as ``statistics.stopped`` tells. Raises `FirstTokenError` for
-    a prompt that is empty or longer than the cache, or chat without a template.
+    end token (unless ``stop_at_end`` is false, for measuring), after ``max_tokens`` or with a full cache, as
+    ``statistics.stopped`` tells. ``observe`` is called after every token with the statistics and the nanoseconds that
+    token took. Raises `FirstTokenError` for a prompt that is empty or longer than the cache, or chat without a template.
     """
     manifest = runner.manifest
     if max_tokens < 1:
@@ -65,34 +76,41 @@ def generate(
         raise FirstTokenError(f"bundle of {manifest.checkpoint.name!r} has no chat template; leave out chat")
     facts = Statistics() if statistics is None else statistics
     sampler = Sampler(manifest.tokenizer.vocab_size, temperature, seed)
-    stream, end = TextStream(tokenizer), frozenset(manifest.tokenizer.end)
+    stream, end = TextStream(tokenizer), frozenset(manifest.tokenizer.end if stop_at_end else ())
     runner.reset()
-    started = time.perf_counter()
+    clock = time.perf_counter_ns
+    begun = clock()
     tokens = encode_prompt(tokenizer, prompt, manifest.chat if chat is not False else None)
     facts.prompt_tokens = len(tokens)
-    token = sampler.pick(runner.prefill(tokens))
+    encoded = clock()
+    logits = runner.prefill(tokens)
+    filled = clock()
+    token = sampler.pick(logits)
+    begun_token = clock()
+    facts.tokenize, facts.prefill, facts.sample = encoded - begun, filled - encoded, begun_token - filled
     while True:
         if token in end:
             facts.stopped = "end"
             break
         piece = stream.add(token)
         facts.new_tokens += 1
-        now = time.perf_counter()
+        spent = clock() - begun_token
         if facts.new_tokens == 1:
-            facts.first_token, started = now - started, now
-        facts.decode = now - started
+            facts.detokenize = spent
+            spent += facts.tokenize + facts.prefill + facts.sample
+        else:
+            facts.decode += spent
+        if observe is not None:
+            observe(facts, spent)
         if piece:
-            paused = time.perf_counter()
             yield piece
-            started += time.perf_counter() - paused  # what the caller does with the text is not ours
         if facts.new_tokens >= max_tokens:
             facts.stopped = "length"
             break
         if runner.position >= runner.cache_length:
             facts.stopped = "cache"
             break
+        begun_token = clock()  # after the yield: what the caller does with the text is not ours
         token = sampler.pick(runner.decode(token))
-    if facts.new_tokens == 0:
-        facts.first_token = time.perf_counter() - started
     if rest := stream.finish():
         yield rest

@@ -155,6 +155,10 @@ class CompiledModel:
         index = self.signatures[signature][0]
         check(library().LiteRtCompiledModelResizeInputTensor(self._compiled, index, position, dimensions, len(shape)), f"resizing {signature}")
 
+    def bind(self, arrays: list[np.ndarray]) -> Buffers:
+        """Makes arrays of `aligned_zeros` ready to be the inputs or outputs of a run."""
+        return Buffers(arrays)
+
     def run(self, signature: str, inputs: Buffers, outputs: Buffers):
         """Runs a signature; the outputs' arrays hold the result."""
         status = library().LiteRtRunCompiledModel(

@@ -1,15 +1,23 @@
-"""One small interface over both runtimes: load, prefill, decode, reset."""
+"""One small interface over both runtimes: load, prefill, decode, reset.
+
+This module and those of the .tflite runner also run inside the emulated ARM machine, where they import nothing heavy.
+"""
+
+from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.manifest import Manifest, read_manifest
 from firsttoken.quiet import quiet_runtime
+
+if TYPE_CHECKING:
+    from firsttoken.export.manifest import Manifest
 
 
 class Runner(ABC):
@@ -80,16 +88,19 @@ def default_threads() -> int:
     return min(4, len(os.sched_getaffinity(0)))
 
 
-def open_runner(bundle: str | Path, threads: int | None = None) -> Runner:
+def open_runner(bundle: str | Path, threads: int | None = None, check: bool = True) -> Runner:
     """Loads a bundle in its own runtime with ``threads`` threads (default: the machine's cores, 4 at most).
 
-    Raises `FirstTokenError` if the folder is not a bundle or the artifact does not match the manifest's hash.
+    Raises `FirstTokenError` if the folder is not a bundle or the artifact does not match the manifest's hash (which is
+    left out where ``check`` is false, by a caller that has just done it).
     """
     from firsttoken.export.bundle import check_artifact
+    from firsttoken.export.manifest import read_manifest
 
     folder = Path(bundle)
     manifest = read_manifest(folder)
-    check_artifact(folder, manifest)
+    if check:
+        check_artifact(folder, manifest)
     artifact = folder / manifest.artifact.file
     with quiet_runtime():
         if manifest.target.runtime == "tflite":

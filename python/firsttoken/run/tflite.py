@@ -4,15 +4,19 @@ The runtime reads the cache in place, so a decode step writes one row per layer 
 call sees grows in steps: attention never reads far past what is filled.
 """
 
+from __future__ import annotations
+
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from firsttoken.export.manifest import Manifest
-from firsttoken.run.litert import Buffers, CompiledModel, aligned_zeros
+from firsttoken.run.litert import CompiledModel, aligned_zeros
 from firsttoken.run.runner import Runner, default_threads
-from firsttoken.run.weight_cache import packed_weights
+
+if TYPE_CHECKING:
+    from firsttoken.export.manifest import Manifest
 
 MASKED = -30000.0
 
@@ -34,7 +38,7 @@ class Call:
         for name in outputs:
             tensor = tensors["out", name]
             self.outputs[name] = aligned_zeros([sizes[n] if isinstance(n, str) else n for n in tensor.shape], tensor.dtype)
-        self._inputs, self._outputs = Buffers(list(self.inputs.values())), Buffers(list(self.outputs.values()))
+        self._inputs, self._outputs = model.bind(list(self.inputs.values())), model.bind(list(self.outputs.values()))
 
     def run(self) -> np.ndarray:
         self.model.run(self.name, self._inputs, self._outputs)
@@ -42,9 +46,13 @@ class Call:
 
 
 class TfliteRunner(Runner):
-    """Loads ``artifact``; XNNPACK's packed weights are cached on disk by the artifact's hash unless ``weight_cache`` is False."""
+    """Loads ``artifact`` with ``threads`` threads (default: the machine's cores, 4 at most).
 
-    def __init__(self, artifact: Path, manifest: Manifest, threads: int | None = None, weight_cache: bool = True):
+    XNNPACK's packed weights are cached on disk by the artifact's hash; ``weight_cache`` False packs in memory, a path
+    names the file to use.
+    """
+
+    def __init__(self, artifact: Path, manifest: Manifest, threads: int | None = None, weight_cache: bool | Path = True):
         super().__init__(manifest)
         self.methods = {method.name: method for method in manifest.methods}
         self.cache_types = {t.name: t.dtype for t in self.methods["decode"].inputs if t.name.startswith(("key.", "value."))}
@@ -52,8 +60,17 @@ class TfliteRunner(Runner):
         self.rows = 0  # cache rows allocated
         self.used = 0  # cache rows that may hold something other than zero
         self._decode_call: Call | None = None
-        with packed_weights(manifest.artifact.sha256) if weight_cache else nullcontext() as cached:
-            self.model = CompiledModel(artifact, threads or default_threads(), cached)
+        self.model = self._load(artifact, threads or default_threads(), weight_cache)
+
+    def _load(self, artifact: Path, threads: int, weight_cache: bool | Path) -> CompiledModel:
+        if weight_cache is True:
+            from firsttoken.run.weight_cache import packed_weights
+
+            file = packed_weights(self.manifest.artifact.sha256)
+        else:
+            file = nullcontext(weight_cache or None)
+        with file as cached:
+            return CompiledModel(artifact, threads, cached)
 
     def _grow(self, wanted: int):
         """Makes room for ``wanted`` cache rows, in steps, keeping what is filled."""

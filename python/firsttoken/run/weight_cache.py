@@ -25,7 +25,7 @@ def packed_weights(artifact_sha256: str, package: str = "ai-edge-litert") -> Ite
     if folder is None:
         yield None
         return
-    complete = folder / f"{artifact_sha256}.{package}-{version(package)}.cache"
+    complete = packed_file(folder, artifact_sha256, package)
     if complete.exists():
         os.utime(complete)  # marks it as used
         yield complete
@@ -38,6 +38,11 @@ def packed_weights(artifact_sha256: str, package: str = "ai-edge-litert") -> Ite
             prune(folder)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def packed_file(folder: Path, artifact_sha256: str, package: str = "ai-edge-litert") -> Path:
+    """Returns where an artifact's packed weights lie in ``folder`` once they are packed."""
+    return folder / f"{artifact_sha256}.{package}-{version(package)}.cache"
 
 
 def writable_folder() -> Path | None:

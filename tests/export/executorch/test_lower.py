@@ -15,8 +15,8 @@ from firsttoken.quant.plan import plan_names
 @pytest.mark.parametrize("plan", [*plan_names(), "mixed"])
 def test_every_plan_computes_what_the_checkpoint_computes(plan, lowerings):
     runner = lowerings.open(plan)
-    got = [runner.prefill(lowerings.tokens[:24])]
-    got += [runner.decode(token) for token in lowerings.tokens[24:CACHE]]
+    got = [runner.prefill(lowerings.tokens[:24]).copy()]
+    got += [runner.decode(token).copy() for token in lowerings.tokens[24:CACHE]]
     got, expected = np.stack(got), lowerings.expected[23:CACHE]
     assert relative_error(got, expected) < BOUNDS[plan]
     assert abs(got.std() / expected.std() - 1) < max(0.002, BOUNDS[plan] / 3)  # weight-only kernels would be wrong by 2000
@@ -59,7 +59,7 @@ def test_families_with_norms_and_biases(case, plan, tmp_path):
     """q/k norm and biases of every linear layer, in another precision than FP32."""
     made = Lowerings(tmp_path, tmp_path / "checkpoint", case)
     runner = made.open(plan)
-    got = np.stack([runner.prefill(made.tokens[:9]), *(runner.decode(token) for token in made.tokens[9:CACHE])])
+    got = np.stack([runner.prefill(made.tokens[:9]).copy(), *(runner.decode(token).copy() for token in made.tokens[9:CACHE])])
     assert relative_error(got, made.expected[8:CACHE]) < BOUNDS[plan]
     runner.close()
 

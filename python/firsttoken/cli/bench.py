@@ -1,0 +1,91 @@
+"""``firsttoken bench``"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from firsttoken.cli.options import PromptLengths, Threads, Verbose
+
+
+def bench(
+    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE...", help="Bundle folders, as `firsttoken export` wrote them.", show_default=False)],
+    prompts: PromptLengths = "32,128,512",
+    repeat: Annotated[int, typer.Option("--repeat", "-r", min=1, help="Runs of each prompt length on each bundle.")] = 5,
+    threads: Threads = None,
+    cold: Annotated[
+        bool, typer.Option("--cold", help="Also measure cold starts: a fresh process each, files dropped from the page cache where the system allows it.")
+    ] = False,
+    decode_tokens: Annotated[int, typer.Option("--decode-tokens", min=0, help="Tokens decoded after the first one, for the decoding speed.")] = 32,
+    raw: Annotated[bool, typer.Option("--raw", help="Prompts without the chat template.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write every run as a measurement file, for `firsttoken report`.")] = None,
+    markdown: Annotated[bool, typer.Option("--md", help="Print the table as Markdown.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print every run as comma-separated values instead of the table.")] = False,
+    budget: Annotated[
+        Path | None, typer.Option("--budget", metavar="FILE", help="Limits in a .toml file; the exit status is 3 when one is missed (see docs/measuring.md).")
+    ] = None,
+    verbose: Verbose = False,
+):
+    """Measure time to first token and decoding speed of bundles, on this machine.
+
+    Every bundle runs in fresh processes that take turns, so that noise falls on all alike. Prompts are real text
+    of exactly the asked number of tokens, the chat template included.
+
+    \b
+    Examples:
+      firsttoken bench out/tflite-xnnpack
+      firsttoken bench out/tflite-xnnpack out/executorch-xnnpack --prompts 64,256 --repeat 3
+      firsttoken bench out/tflite-xnnpack --prompts 128 --cold --json host.measurement.json
+    """
+    import sys
+
+    from firsttoken.atomic_file import check_file_destination
+    from firsttoken.cli.options import parse_lengths
+    from firsttoken.errors import FirstTokenError, GateError
+    from firsttoken.measure.bench import Bench, Settings
+    from firsttoken.measure.budget import check_budget, load_budget
+    from firsttoken.report.bench_table import csv_text, markdown_text, notes, terminal_table
+    from firsttoken.report.progress_bar import progress_bar
+    from firsttoken.report.tables import console
+
+    if csv and markdown:
+        raise FirstTokenError("--csv and --md together; choose one form")
+    if json_file is not None:
+        check_file_destination(json_file, "--json")
+    limits = load_budget(budget) if budget else None
+    settings = Settings(tuple(parse_lengths(prompts)), repeat, threads, cold, decode_tokens, False if raw else None)
+    with progress_bar() as report:
+        measuring = Bench(bundles, settings, report)
+        if limits:
+            limits.check_answerable([result.bundle for result in measuring.results], settings)
+        try:
+            measurement = measuring.run()
+        except KeyboardInterrupt:
+            if json_file is not None and any(result.runs for result in measuring.results):
+                measuring.measurement.write(json_file)
+                print(f"interrupted; the finished runs are in {json_file}", file=sys.stderr)
+            raise
+    if json_file is not None:
+        measurement.write(json_file)
+    if csv:
+        print(csv_text(measurement), end="")
+    elif markdown:
+        print(markdown_text(measurement))
+    else:
+        console().print(terminal_table(measurement))
+        for line in notes(measurement):
+            print(line)
+    if json_file is not None:
+        print(f"every run: {json_file}; see it with: firsttoken report {json_file} -o report.html", file=sys.stderr)
+    failures = [(result.bundle.name, failure) for result in measurement.results for failure in result.failures]
+    for name, failure in failures:
+        print(f"failed: {name}, {failure.state} at {failure.prompt_tokens} tokens, {failure.stage}: {failure.message}", file=sys.stderr)
+    if limits:
+        verdicts = check_budget(limits, measurement)
+        for verdict in verdicts:
+            print(verdict.line, file=sys.stderr)
+        missed = [verdict for verdict in verdicts if not verdict.kept]
+        if missed:
+            raise GateError(f"{len(missed)} of {len(verdicts)} limits of {budget} missed")
+    if failures:
+        raise GateError(f"{len(failures)} runs failed; the others are complete")

@@ -1,0 +1,206 @@
+"""TTFT and decoding speed of bundles on this machine: fresh processes taking turns, so that noise falls on all alike.
+
+Warm runs: one process per bundle, loaded and warmed up with one prompt; then every round runs every prompt length on
+every bundle, the order turning from round to round. Cold runs: a fresh process for each run, started after the
+artifact, its packed weights and its tokenizer were dropped from the page cache.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from firsttoken.errors import FirstTokenError
+from firsttoken.export.bundle import check_artifact
+from firsttoken.export.manifest import Manifest, read_manifest
+from firsttoken.export.preflight import available_memory, readable
+from firsttoken.measure import host, page_cache
+from firsttoken.measure.measurement import Decode, Failure, Measurement, Result, Run, Stages, Writer, identify_bundle
+from firsttoken.measure.process import Process, ProcessFailed
+from firsttoken.measure.prompts import exact_prompt
+from firsttoken.measure.worker import runtime_version
+from firsttoken.progress import Report, silent
+from firsttoken.run.runner import default_threads
+from firsttoken.run.weight_cache import packed_file, writable_folder
+from firsttoken.tokenizer import open_tokenizer
+
+# Memory of one loaded bundle, for the refusal before the start: the runtime, and the file with its packed copy.
+BASE_BYTES = {"tflite": 150 << 20, "executorch": 700 << 20}
+COPIES = 2.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to measure. ``chat`` None: through the chat template where the bundle has one. ``cold`` adds cold runs to the warm ones."""
+
+    prompts: tuple[int, ...] = (32, 128, 512)
+    repeat: int = 5
+    threads: int | None = None
+    cold: bool = False
+    decode_tokens: int = 32
+    chat: bool | None = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A bundle that has been checked and its prompts by their number of tokens."""
+
+    folder: Path
+    manifest: Manifest
+    prompts: dict[int, str]
+    chat: bool
+
+    def files(self) -> list[Path]:
+        """What a cold start reads from the disk: artifact, tokenizer, packed weights where there are any."""
+        found = [self.folder / self.manifest.artifact.file, *(self.folder / name for name in self.manifest.tokenizer.files)]
+        caches = writable_folder()
+        packed = caches and packed_file(caches, self.manifest.artifact.sha256)
+        return found + ([packed] if packed and packed.exists() else [])
+
+
+class Bench:
+    """Measures ``bundles`` one after another turn; ``measurement`` holds all finished runs at any moment."""
+
+    def __init__(self, bundles: Sequence[str | Path], settings: Settings = Settings(), report: Report = silent):
+        """Checks everything that can be checked before the first run. Raises `FirstTokenError`."""
+        self.settings, self.report = settings, report
+        self.threads = settings.threads or default_threads()
+        self._check_settings()
+        self.candidates = [self._candidate(Path(bundle), report) for bundle in bundles]
+        self._check_memory()
+        names = _names([candidate.folder for candidate in self.candidates])
+        self.started, self.done = time.monotonic(), 0
+        per_bundle = 1 + len(settings.prompts) * settings.repeat * (2 if settings.cold else 1)
+        self.total = per_bundle * len(self.candidates)
+        self.results = [
+            Result(
+                bundle=identify_bundle(name, candidate.manifest),
+                runtime_version=runtime_version(candidate.manifest.target.runtime),
+                threads=self.threads,
+                chat=candidate.chat,
+                before=host.conditions(),
+            )
+            for name, candidate in zip(names, self.candidates, strict=True)
+        ]
+        self.measurement = Measurement(writer=Writer(name="firsttoken bench", version=version("firsttoken")), device=host.device(), results=self.results)
+
+    def run(self) -> Measurement:
+        """Does all runs and returns the measurement. A bundle whose process dies gets a failure; the others go on."""
+        self._warm()
+        if self.settings.cold:
+            self._cold()
+        for result in self.results:
+            result.after = host.conditions()
+        return self.measurement
+
+    def _check_settings(self):
+        settings = self.settings
+        if not settings.prompts:
+            raise FirstTokenError("no prompt lengths to measure; give at least one, like --prompts 128")
+        if len(set(settings.prompts)) != len(settings.prompts):
+            raise FirstTokenError(f"prompt lengths {', '.join(map(str, settings.prompts))} hold one twice; give each once")
+        for what, value, least in (("repeat", settings.repeat, 1), ("decode_tokens", settings.decode_tokens, 0), ("prompts", min(settings.prompts), 1)):
+            if value < least:
+                raise FirstTokenError(f"{what} is {value}; expected at least {least}")
+
+    def _candidate(self, folder: Path, report: Report) -> Candidate:
+        manifest = read_manifest(folder)
+        check_artifact(folder, manifest, report)
+        longest = max(self.settings.prompts) + self.settings.decode_tokens
+        if longest > manifest.cache.length:
+            raise FirstTokenError(
+                f"bundle {folder}: {max(self.settings.prompts)} prompt tokens and {self.settings.decode_tokens} decoded ones do not fit its cache of {manifest.cache.length}; "
+                "measure shorter prompts or export with a longer --cache-length"
+            )
+        tokenizer = open_tokenizer(folder, manifest)
+        chat = manifest.chat is not None if self.settings.chat is None else self.settings.chat
+        prompts = {tokens: exact_prompt(tokenizer, manifest, tokens, chat) for tokens in self.settings.prompts}
+        return Candidate(folder, manifest, prompts, chat)
+
+    def _check_memory(self):
+        if not self.candidates:
+            raise FirstTokenError("no bundle to measure; give at least one folder that `firsttoken export` wrote")
+        needed = sum(BASE_BYTES[c.manifest.target.runtime] + int(COPIES * c.manifest.artifact.bytes) for c in self.candidates)
+        if needed > available_memory():
+            raise FirstTokenError(f"{len(self.candidates)} bundles loaded at once take about {readable(needed)} of memory, {readable(available_memory())} are available; measure fewer at a time")
+
+    def _warm(self):
+        with ExitStack() as stack:
+            processes: dict[int, Process] = {}
+            for number, candidate in enumerate(self.candidates):
+                process = stack.enter_context(Process(candidate.folder, self.threads))
+                if self._attempt(number, process, max(candidate.prompts), "warm-up", "unknown"):
+                    processes[number] = process
+            for round_number in range(self.settings.repeat):
+                for prompt in self.settings.prompts:
+                    for number in _turned(list(processes), round_number):
+                        if not self._attempt(number, processes[number], prompt, "warm", "cached"):
+                            processes.pop(number).close()
+
+    def _cold(self):
+        given_up: set[int] = set()
+        for round_number in range(self.settings.repeat):
+            for prompt in self.settings.prompts:
+                for number in _turned([n for n in range(len(self.candidates)) if n not in given_up], round_number):
+                    with Process(self.candidates[number].folder, self.threads) as process:
+                        if not self._attempt(number, process, prompt, "cold", None):
+                            given_up.add(number)  # it would fail again and again
+
+    def _attempt(self, number: int, process: Process, prompt: int, state: str, cached: page_cache.State | None) -> bool:
+        """One run of one bundle, noted as a run or a failure. ``cached`` None: drop the files first."""
+        candidate, result = self.candidates[number], self.results[number]
+        try:
+            process.wait_ready()
+            if cached is None:
+                cached = page_cache.drop(candidate.files())
+            busy, own, begun = host.busy_seconds(), process.cpu_seconds(), time.monotonic()
+            answer = process.run(prompt=candidate.prompts[prompt], chat=candidate.chat, decode_tokens=self.settings.decode_tokens)
+            other = (host.busy_seconds() - busy - (process.cpu_seconds() - own)) / (time.monotonic() - begun)
+            if answer["prompt_tokens"] != prompt:
+                raise ProcessFailed("tokenize", f"the prompt gave {answer['prompt_tokens']} tokens, expected {prompt}")
+        except ProcessFailed as failure:
+            result.failures.append(Failure(prompt_tokens=prompt, state=state, stage=failure.stage, message=failure.message))
+            return False
+        finally:
+            self.done += 1
+            self.report(f"{state}, {prompt} tokens", self.done, self.total, "runs")
+        result.runs.append(
+            Run(
+                prompt_tokens=prompt,
+                state=state,
+                page_cache=cached,
+                at_seconds=time.monotonic() - self.started,
+                stages=Stages(**answer["stages"]),
+                decode=Decode(**answer["decode"]) if "decode" in answer else None,
+                peak_memory_bytes=answer["peak_memory_bytes"],
+                temperature=host.processor_temperature(host.conditions()),
+                other_load=max(0.0, other),
+            )
+        )
+        return True
+
+
+def bench(bundles: Sequence[str | Path], settings: Settings = Settings(), report: Report = silent) -> Measurement:
+    """Measures bundles on this machine; see `Bench` for the order of the runs. Raises `FirstTokenError`."""
+    return Bench(bundles, settings, report).run()
+
+
+def _turned(numbers: list[int], round_number: int) -> Iterator[int]:
+    """The order of one round: each bundle is first, second, … equally often."""
+    shift = round_number % len(numbers) if numbers else 0
+    yield from numbers[shift:] + numbers[:shift]
+
+
+def _names(folders: list[Path]) -> list[str]:
+    """The bundles' names: as much of the end of their paths as tells them apart. Raises `FirstTokenError` for one given twice."""
+    resolved = [folder.resolve() for folder in folders]
+    for folder, path in zip(folders, resolved, strict=True):
+        if resolved.count(path) > 1:
+            raise FirstTokenError(f"bundle {folder} is given twice; give each once")
+    for length in range(1, max(len(path.parts) for path in resolved) + 1):
+        names = ["/".join(path.parts[-length:]) for path in resolved]
+        if len(set(names)) == len(names):
+            return names
+    return [str(path) for path in resolved]

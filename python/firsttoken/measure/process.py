@@ -1,0 +1,99 @@
+"""The bench's end of a worker process: starting it, asking it, and saying in one line how it died."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from firsttoken.quiet import COMPLAINT, is_verbose
+
+END_SECONDS = 5.0  # a worker that is told to end gets this long
+
+
+class ProcessFailed(Exception):
+    """A run that did not end: the stage it stopped in, and why."""
+
+    def __init__(self, stage: str, message: str):
+        super().__init__(f"{stage}: {message}")
+        self.stage, self.message = stage, message
+
+
+class Process:
+    """A `firsttoken.measure.worker`; ends with the ``with`` block."""
+
+    def __init__(self, bundle: Path, threads: int):
+        self.errors = None if is_verbose() else tempfile.TemporaryFile()  # noqa: SIM115  closed with the process
+        command = [sys.executable, "-m", "firsttoken.measure.worker", os.fspath(bundle), str(threads)]
+        self.child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, encoding="utf-8")
+        self.ready = False
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def wait_ready(self):
+        """Waits until the runtime is imported. Raises `ProcessFailed`."""
+        if not self.ready:
+            self._answer()
+            self.ready = True
+
+    def run(self, **job) -> dict:
+        """Runs one job and returns the worker's answer. Raises `ProcessFailed`."""
+        self.wait_ready()
+        try:
+            print(json.dumps(job), file=self.child.stdin, flush=True)
+        except BrokenPipeError:
+            raise self._death() from None
+        return self._answer()
+
+    def cpu_seconds(self) -> float:
+        """CPU seconds the process has used so far."""
+        import psutil
+
+        try:
+            times = psutil.Process(self.child.pid).cpu_times()
+        except psutil.Error:
+            return 0.0
+        return times.user + times.system
+
+    def close(self):
+        """Ends the process, by force where asking does not help."""
+        if self.child.stdin and not self.child.stdin.closed:
+            try:
+                self.child.stdin.close()
+            except BrokenPipeError:
+                pass  # it has ended already
+        try:
+            self.child.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.child.kill()
+            self.child.wait()
+        self.child.stdout.close()
+        if self.errors:
+            self.errors.close()
+
+    def _answer(self) -> dict:
+        line = self.child.stdout.readline()
+        if not line.endswith("\n"):
+            raise self._death()
+        answer = json.loads(line)
+        if "message" in answer:
+            raise ProcessFailed(answer["stage"], answer["message"])
+        return answer
+
+    def _death(self) -> ProcessFailed:
+        code = self.child.wait()
+        if code < 0:
+            name = signal.Signals(-code).name
+            return ProcessFailed("process", f"ended by {name}" + (", probably because memory ran out" if name == "SIGKILL" else ""))
+        said = ""
+        if self.errors:
+            self.errors.seek(0)
+            lines = [line for line in self.errors.read().decode(errors="replace").splitlines() if line.strip()]
+            said = next((line for line in reversed(lines) if COMPLAINT.search(line)), lines[-1] if lines else "")
+        return ProcessFailed("process", f"ended with status {code}" + (f": {said.strip()[:300]}" if said else ""))

@@ -1,0 +1,107 @@
+"""One fresh process that runs one bundle for `firsttoken.measure.bench`: JSON lines in, JSON lines out.
+
+It imports the runtime, says it is ready, and answers each job with a run's stages. The first job loads the bundle, so
+that its load is timed after whatever the bench does to the page cache.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from firsttoken.errors import FirstTokenError
+from firsttoken.export.manifest import read_manifest
+
+PACKAGES = {"tflite": "ai-edge-litert", "executorch": "executorch"}
+
+
+def runtime_version(runtime: str) -> str:
+    """Returns the name and version of the package that runs this kind of artifact."""
+    from importlib.metadata import version
+
+    return f"{PACKAGES[runtime]} {version(PACKAGES[runtime])}"
+
+
+def peak_memory() -> int | None:
+    """Returns the highest resident memory of this process so far, in bytes."""
+    # not getrusage: its figure is inherited from the process that started this one
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
+
+
+class Worker:
+    """Holds the loaded bundle between jobs."""
+
+    def __init__(self, bundle: Path, threads: int):
+        self.bundle, self.threads = bundle, threads
+        self.runner = self.tokenizer = None
+        self.stage = "load"
+        # Imported before the clock runs: Python's imports are no part of what a phone does.
+        if read_manifest(bundle).target.runtime == "tflite":
+            import firsttoken.run.tflite  # noqa: F401
+        else:
+            from firsttoken.run.executorch import import_runtime
+
+            import_runtime()
+        import firsttoken.run.generate
+        import firsttoken.run.runner
+        import firsttoken.tokenizer  # noqa: F401
+        import tokenizers  # noqa: F401
+
+    def run(self, prompt: str, chat: bool, decode_tokens: int) -> dict:
+        """Runs one prompt; the first one also loads. Returns stages and decoding in nanoseconds, memory in bytes."""
+        from firsttoken.run.generate import Statistics, generate
+
+        load = None
+        if self.runner is None:
+            self.stage = "load"
+            begun = time.perf_counter_ns()
+            self._open()
+            load = time.perf_counter_ns() - begun
+        self.stage = "prefill"
+        facts = Statistics()
+
+        def first_token(*_):
+            self.stage = "decode"
+
+        for _ in generate(self.runner, self.tokenizer, prompt, decode_tokens + 1, chat=chat, statistics=facts, stop_at_end=False, observe=first_token):
+            pass
+        stages = {"tokenize": facts.tokenize, "prefill": facts.prefill, "sample": facts.sample, "detokenize": facts.detokenize}
+        answer = {"prompt_tokens": facts.prompt_tokens, "stages": stages | ({} if load is None else {"load": load}), "peak_memory_bytes": peak_memory()}
+        if facts.new_tokens > 1:
+            answer["decode"] = {"tokens": facts.new_tokens - 1, "nanoseconds": facts.decode}
+        return answer
+
+    def _open(self):
+        from firsttoken.run.runner import open_runner
+        from firsttoken.tokenizer import open_tokenizer
+
+        self.tokenizer = open_tokenizer(self.bundle, read_manifest(self.bundle))
+        self.runner = open_runner(self.bundle, self.threads, check=False)  # the bench has checked it
+
+
+def main():
+    """Serves jobs until standard input ends."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever a runtime prints is not an answer
+
+    def say(values: dict):
+        print(json.dumps(values), file=answers, flush=True)
+
+    worker = None
+    try:
+        worker = Worker(Path(sys.argv[1]), int(sys.argv[2]))
+        say({"ready": True})
+        for line in sys.stdin:
+            say(worker.run(**json.loads(line)))
+    except (FirstTokenError, MemoryError) as error:
+        say({"stage": worker.stage if worker else "load", "message": str(error) or "out of memory"})
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""The bench on real bundles in real processes: order, counts, cold and warm, what dies is noted and the rest goes on."""
+
+import json
+import os
+import signal
+
+import pytest
+
+from firsttoken import cli
+from firsttoken.errors import FirstTokenError
+from firsttoken.export.manifest import read_manifest
+from firsttoken.measure import bench as module
+from firsttoken.measure.bench import Bench, Settings, _names, _turned, bench
+from firsttoken.measure.measurement import read_measurement
+from firsttoken.measure.process import Process
+
+SHORT = Settings(prompts=(16, 40), repeat=2, threads=1, decode_tokens=4)
+
+
+@pytest.fixture(scope="module")
+def measured(demo_bundle):
+    """Both runtimes, warm and cold, once for the tests of this file."""
+    return bench([demo_bundle("tflite-xnnpack"), demo_bundle("executorch-xnnpack")], Settings((16, 40), 2, 1, cold=True, decode_tokens=4))
+
+
+def test_every_run_is_there_with_its_stages(measured):
+    assert [result.bundle.runtime for result in measured.results] == ["tflite", "executorch"]
+    for result in measured.results:
+        assert not result.failures and result.threads == 1 and result.chat and result.after is not None
+        kinds = [(run.state, run.prompt_tokens) for run in result.runs]
+        assert kinds[0] == ("warm-up", 40) and sorted(kinds[1:]) == sorted([(s, p) for s in ("warm", "cold") for p in (16, 40)] * 2)
+        for run in result.runs:
+            stages = run.stages
+            assert (stages.load is None) == (run.state == "warm") and stages.render is None
+            assert min(stages.tokenize, stages.prefill, stages.sample, stages.detokenize) > 0
+            assert run.decode.tokens == 4 and run.decode.nanoseconds > 0 and run.peak_memory_bytes > 10 << 20
+            assert run.page_cache == "cached" if run.state == "warm" else run.page_cache in ("dropped", "cached", "unknown")
+    assert measured.results[0].runtime_version.startswith("ai-edge-litert ")
+
+
+def test_the_bundles_take_turns(measured):
+    order = sorted(((run.at_seconds, number) for number, result in enumerate(measured.results) for run in result.runs if run.state == "warm"))
+    assert [number for _, number in order] == [0, 1, 0, 1, 1, 0, 1, 0], "round by round, each prompt on each bundle, the first one changing"
+
+
+def test_each_one_is_first_equally_often():
+    assert [list(_turned([0, 1, 2], n)) for n in range(4)] == [[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 1, 2]]
+    assert list(_turned([], 3)) == []
+
+
+def test_names_are_as_long_as_it_takes(tmp_path):
+    assert _names([tmp_path / "a/x", tmp_path / "b/x"]) == ["a/x", "b/x"]
+    assert _names([tmp_path / "a/x", tmp_path / "b/y"]) == ["x", "y"]
+    with pytest.raises(FirstTokenError, match="given twice"):
+        _names([tmp_path / "x", tmp_path / "y/../x"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (Settings(prompts=()), "no prompt lengths"),
+        (Settings(prompts=(8, 8)), "hold one twice"),
+        (Settings(prompts=(0,)), "prompts is 0"),
+        (Settings(repeat=0), "repeat is 0"),
+        (Settings(decode_tokens=-1), "decode_tokens is -1"),
+        (Settings(prompts=(1270,)), "do not fit its cache of 1280"),
+        (Settings(prompts=(3,)), "take .*; ask for more or use --raw"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_any_run(demo_bundle, settings, said):
+    with pytest.raises(FirstTokenError, match=said):
+        Bench([demo_bundle("tflite-xnnpack")], settings)
+
+
+def test_more_than_fits_into_memory(demo_bundle, monkeypatch):
+    monkeypatch.setattr(module, "available_memory", lambda: 100 << 20)
+    with pytest.raises(FirstTokenError, match="1 bundles loaded at once take about .* of memory, 100.0 MiB are available"):
+        Bench([demo_bundle("tflite-xnnpack")], SHORT)
+    with pytest.raises(FirstTokenError, match="no bundle"):
+        Bench([], SHORT)
+
+
+def test_a_process_that_dies_is_a_failure_and_the_rest_goes_on(demo_bundle, tmp_path, monkeypatch):
+    """The second bundle's process is killed, from outside, after its second answer."""
+    import shutil
+
+    good = demo_bundle("tflite-xnnpack")
+    bad = shutil.copytree(good, tmp_path / "bad")
+    answers = {"count": 0}
+    ask = Process.run
+
+    def run(self, **job):
+        if self.child.args[3] == str(bad):
+            answers["count"] += 1
+            if answers["count"] == 3:
+                os.kill(self.child.pid, signal.SIGKILL)
+        return ask(self, **job)
+
+    monkeypatch.setattr(Process, "run", run)
+    done = bench([good, bad], SHORT)
+    assert not done.results[0].failures and len(done.results[0].runs) == 5
+    [failure] = done.results[1].failures
+    assert failure.stage == "process" and "SIGKILL, probably because memory ran out" in failure.message
+    assert len(done.results[1].runs) == 2, "what was finished is kept"
+
+
+def test_a_damaged_artifact_is_found_before_the_start(demo_bundle, tmp_path):
+    import shutil
+
+    bad = shutil.copytree(demo_bundle("tflite-xnnpack"), tmp_path / "bad")
+    artifact = bad / read_manifest(bad).artifact.file
+    artifact.write_bytes(artifact.read_bytes()[:-4] + b"\0\0\0\1")
+    with pytest.raises(FirstTokenError, match="SHA-256"):
+        Bench([bad], SHORT)
+
+
+def test_the_command_writes_table_file_and_verdict(demo_bundle, tmp_path, capsys):
+    bundle, out = demo_bundle("tflite-xnnpack"), tmp_path / "m.measurement.json"
+    budget = tmp_path / "budget.toml"
+    budget.write_text('[[budget]]\nprompt_tokens = 16\nfirst_token_ms = 100000\nartifact_mib = 1\n')
+    asked = ["bench", str(bundle), "--prompts", "16", "--repeat", "2", "--threads", "1", "--decode-tokens", "2"]
+    assert cli.run([*asked, "--json", str(out), "--budget", str(budget)]) == 3
+    captured = capsys.readouterr()
+    assert "TTFT ms" in captured.out and "no proof" in captured.out and "2 runs" in captured.out
+    assert "kept    tflite-xnnpack: first_token_ms at 16 tokens, warm" in captured.err
+    assert "missed  tflite-xnnpack: artifact_mib: 4.8" in captured.err and "1 of 2 limits" in captured.err
+    assert len(read_measurement(out).results[0].runs) == 3
+    assert cli.run([*asked, "--md"]) == 0
+    assert capsys.readouterr().out.startswith("| bundle | plan |")
+    assert cli.run([*asked, "--csv"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4 and all(line.count(",") == lines[0].count(",") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--csv", "--md"], "choose one form"),
+        (["--prompts", "16;32"], "with commas between"),
+        (["--json", "absent/m.json"], "does not exist"),
+        (["--budget", "absent.toml"], "does not exist"),
+    ],
+)
+def test_bad_options_are_one_line(demo_bundle, capsys, more, said):
+    assert cli.run(["bench", str(demo_bundle("tflite-xnnpack")), *more]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and said in lines[0]
+
+
+def test_an_interrupted_bench_keeps_what_is_finished(demo_bundle, tmp_path):
+    import subprocess
+    import sys
+    import time
+
+    out = tmp_path / "m.json"
+    command = [sys.executable, "-c", "from firsttoken.cli import main; main()", "bench", demo_bundle("tflite-xnnpack"), "--prompts", "16", "--repeat", "100000", "--json", out]
+    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
+    time.sleep(8)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    assert "finished runs are in" in process.stderr.read()
+    kept = json.loads(out.read_text())
+    assert len(kept["results"][0]["runs"]) > 3 and "after" not in kept["results"][0]

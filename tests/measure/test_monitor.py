@@ -1,0 +1,86 @@
+"""The monitor on made-up durations: averages, what counts as slower, and what does not."""
+
+import json
+
+import pytest
+
+from firsttoken.errors import FirstTokenError
+from firsttoken.measure.monitor import Monitor
+from firsttoken.run.generate import Statistics
+
+
+class Device:
+    """Answers with durations that a function of the time gives; the clock is the sum of them."""
+
+    def __init__(self, factor, interval=1.0):
+        self.now, self.factor, self.records = 0.0, factor, []
+        self.monitor = Monitor(self.records.append, interval, clock=lambda: self.now, memory=lambda: 100 << 20)
+
+    def answer(self, prompt_tokens, new_tokens):
+        facts = Statistics(prompt_tokens=prompt_tokens)
+        for number in range(new_tokens):
+            facts.new_tokens += 1
+            # a token costs more the further it stands, a prompt the longer it is
+            place = prompt_tokens + number
+            nanoseconds = int((1e6 * prompt_tokens if number == 0 else 1e7 * (1 + place / 500)) * self.factor(self.now))
+            self.now += nanoseconds / 1e9
+            self.monitor.observe(facts, nanoseconds)
+
+
+def test_averages_are_of_the_window():
+    device = Device(lambda now: 1.0)
+    for _ in range(10):
+        device.answer(100, 50)
+    last = device.records[-1]
+    assert last["first_token_ms"] == 100 and last["prompt_tokens"] == 100 and last["memory_mib"] == 100
+    assert last["tokens_per_second"] == pytest.approx(1e9 / 1e7 / 1.25, rel=0.05)
+    assert last["answers"] >= 8 and "warning" not in last
+
+
+def test_long_answers_and_long_prompts_are_no_slowing_down():
+    device = Device(lambda now: 1.0)
+    for _ in range(6):
+        device.answer(20, 300)
+        device.answer(400, 300)
+    assert not any("warning" in record for record in device.records)
+    assert device.records[-1]["decode_times_the_start"] == pytest.approx(1, abs=0.1)
+
+
+def test_a_device_that_slows_down_is_warned_of_and_recovers():
+    device = Device(lambda now: 1.6 if 20 < now < 60 else 1.0)
+    while device.now < 100:
+        device.answer(50, 60)
+    early, slow, late = ([r for r in device.records if low < r["seconds"] < high] for low, high in ((0, 20), (40, 60), (90, 100)))
+    assert not any("warning" in r for r in early + late)
+    assert all("decoding takes 1.6" in r["warning"] and "the first token takes 1.6" in r["warning"] for r in slow)
+
+
+def test_a_record_a_second_and_one_at_the_end():
+    device = Device(lambda now: 1.0)
+    device.answer(10, 300)
+    assert len(device.records) == pytest.approx(device.now, abs=1)
+    device.monitor.flush()
+    assert device.records[-1]["tokens"] == 300
+
+
+def test_the_command_adds_json_lines(demo_bundle, tmp_path, capsys):
+    from firsttoken import cli
+
+    log, prompts = tmp_path / "use.jsonl", tmp_path / "prompts.txt"
+    log.write_text('{"earlier": true}\n')
+    prompts.write_text("Explain module asyncio\n\nWrite def close(self)\n")
+    bundle = str(demo_bundle("tflite-xnnpack"))
+    assert cli.run(["generate", bundle, "--prompts", str(prompts), "--monitor", str(log), "--max-tokens", "5"]) == 0
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    assert records[0] == {"earlier": True} and records[-1]["answers"] == 2 and records[-1]["tokens"] <= 10
+    assert capsys.readouterr().err.count("[load") == 2
+
+
+@pytest.mark.parametrize(("name", "content", "said"), [("absent", None, "cannot be read"), ("empty", b" \n\n", "holds no prompt"), ("bytes", b"\xff\xff", "cannot be read")])
+def test_bad_prompt_files(tmp_path, name, content, said):
+    from firsttoken.cli.generate import read_prompts
+
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(FirstTokenError, match=said):
+        read_prompts(None, tmp_path / name)
