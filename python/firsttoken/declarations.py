@@ -64,4 +64,6 @@ def first_problem(error: ValidationError, values) -> str:
         hint = nearest(str(problem["input"]), allowed)
     text = problem["msg"].removeprefix("Value error, ")
     text = text[:1].lower() + text[1:]
-    return f"{place} is {problem['input']!r}; {text}{hint}" if not isinstance(problem["input"], dict) else f"{place}: {text}{hint}"
+    got = repr(problem["input"])
+    got = got if len(got) <= 120 else f"{got[:120]}…"
+    return f"{place} is {got}; {text}{hint}" if not isinstance(problem["input"], dict) else f"{place}: {text}{hint}"

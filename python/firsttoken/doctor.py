@@ -26,11 +26,6 @@ OPTIONAL = {
     "transformers": ("the tests against other implementations", "run scripts/setup test"),
     "litert-torch": ("the tests of the .tflite graph", "run scripts/setup test"),
 }
-# Flags that change which kernels run, by machine.
-CPU_FLAGS = {
-    "x86_64": ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_fp16", "amx_int8"),
-    "aarch64": ("asimd", "asimdhp", "asimddp", "i8mm", "sve", "sme"),
-}
 ENOUGH_MEMORY = 4 << 30
 ENOUGH_DISK = 4 << 30
 
@@ -55,7 +50,8 @@ def examine() -> list[Check]:
         _memory(),
         _disk(),
         _weight_cache(),
-        _tool("adb", ("version",), "Android phones"),
+        _emulated_arm(),
+        _adb(),
         _java(),
     ]
 
@@ -88,14 +84,10 @@ def _optional() -> list[Check]:
 
 
 def _cpu() -> Check:
-    known = CPU_FLAGS.get(platform.machine(), ())
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        text = ""
-    present = set(next((line.split(":", 1)[1].split() for line in text.splitlines() if line.lower().startswith(("flags", "features"))), ()))
-    flags = [flag for flag in known if flag in present]
-    return Check("ok", "cpu", f"{len(os.sched_getaffinity(0))} cores; {' '.join(flags) or 'no known vector flags'}")
+    from firsttoken.measure.host import cpu
+
+    found = cpu()
+    return Check("ok", "cpu", f"{found.model}, {found.cores} cores; {' '.join(found.flags) or 'no known vector flags'}")
 
 
 def _memory() -> Check:
@@ -133,11 +125,31 @@ def _weight_cache() -> Check:
     )
 
 
-def _tool(name: str, arguments: tuple[str, ...], purpose: str) -> Check:
-    path = shutil.which(name)
-    if path is None:
-        return Check("note", name, "not found", f"only for {purpose}: install your system's {name} package")
-    return Check("ok", name, _first_line([path, *arguments]))
+def _emulated_arm() -> Check:
+    from firsttoken.arm import debian
+    from firsttoken.arm.cores import CORES
+    from firsttoken.arm.place import PARTS, arm_folder, missing_parts, setup_command
+
+    try:
+        missing, folder = missing_parts(), arm_folder()
+    except FirstTokenError as error:
+        return Check("note", "emulated ARM", "no folder for it", str(error))
+    if not missing:
+        return Check("ok", "emulated ARM", f"{', '.join(CORES)}; {folder}", "used by `firsttoken prove --on arm`")
+    found = "not set up" if len(missing) == len(PARTS) else f"incomplete: {', '.join(missing)} missing"
+    if obstacles := debian.obstacles():
+        return Check("note", "emulated ARM", found, f"only for `firsttoken prove --on arm`: {'; '.join(obstacles)}; it needs {debian.NEEDS}")
+    return Check("note", "emulated ARM", found, f"only for `firsttoken prove --on arm`: run {setup_command()} (no root rights, about 360 MB)")
+
+
+def _adb() -> Check:
+    from firsttoken.device.adb import find_adb
+
+    try:
+        path = find_adb()
+    except FirstTokenError:
+        return Check("note", "adb", "not found", "only for Android phones: install your system's adb package, or set ANDROID_HOME")
+    return Check("ok", "adb", _first_line([path, "version"]))
 
 
 def _java() -> Check:

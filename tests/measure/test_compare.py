@@ -4,7 +4,7 @@ import math
 
 import numpy
 import pytest
-from measurement_fixtures import make_result, make_run
+from generated_measurements import make_result, make_run
 
 from firsttoken.measure.compare import FEWEST_RUNS, bootstrap_medians, compare_results, compare_values
 
@@ -117,9 +117,14 @@ def test_what_both_measured_is_compared():
     a = make_result(runs=runs(32, "warm", range(100, 106)) + runs(32, "cold", noisy) + runs(512, "warm", noisy, decode=None))
     b = make_result(runs=runs(32, "warm", range(50, 56)) + runs(32, "cold", noisy[::-1]) + runs(128, "warm", noisy) + runs(32, "warm-up", [1] * 9))
     found = compare_results(a, b)
-    assert [(c.prompt_tokens, c.state, c.figure) for c in found] == [(32, "cold", "first token"), (32, "warm", "first token"), (32, "cold", "decode"), (32, "warm", "decode")]
+    assert [(c.prompt_tokens, c.state, c.figure) for c in found] == [
+        (32, "cold", "first token"),
+        (32, "warm", "first token"),
+        (32, "cold", "decode"),
+        (32, "warm", "decode"),
+    ]
     assert found[0].reason == "cannot tell: 0.80 to 1.25× as fast"
-    assert found[1].reason.startswith("faster: 1.9") and found[1].median_a == pytest.approx(102.5e6, rel=1e-4) and found[1].count_b == 6
+    assert found[1].reason.startswith("faster: 1.8") and found[1].median_a == pytest.approx(102.5e6, rel=1e-4) and found[1].count_b == 6
     assert found[2].ratio.value == 1
     assert compare_results(a, make_result()) == []
 

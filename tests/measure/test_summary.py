@@ -2,7 +2,7 @@
 
 import numpy
 import pytest
-from measurement_fixtures import make_result, make_run
+from generated_measurements import make_result, make_run
 
 from firsttoken.measure.summary import STAGES, decode_speed, groups, middle_stages, summarize, summarize_runs
 
@@ -52,7 +52,10 @@ def test_groups_are_sorted_and_leave_warm_up_out():
 
 
 def test_runs_are_summarized_by_stage():
-    runs = [make_run(32, "warm", prefill=p, tokenize=1, sample=2, detokenize=3, decode=(10, d), memory=m) for p, d, m in ((40, 5e9, 100), (20, 2e9, 300), (30, 4e9, None))]
+    runs = [
+        make_run(32, "warm", prefill=p, tokenize=1, sample=2, detokenize=3, decode=(10, d), memory=m)
+        for p, d, m in ((40, 5e9, 100), (20, 2e9, 300), (30, 4e9, None))
+    ]
     found = summarize_runs(runs)
     assert found.first_token.median == 36 and found.first_token.minimum == 26
     assert list(found.stages) == ["tokenize", "prefill", "sample", "detokenize"]

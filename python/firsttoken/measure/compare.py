@@ -83,7 +83,9 @@ def bootstrap_medians(values: Sequence[float], random: numpy.random.Generator, r
     return (at(first) + at(second)) / 2
 
 
-def compare_values(a: Sequence[float], b: Sequence[float], *, larger_is_faster: bool, seed: int = 0, resamples: int = RESAMPLES, fewest: int = FEWEST_RUNS) -> Ratio:
+def compare_values(
+    a: Sequence[float], b: Sequence[float], *, larger_is_faster: bool, seed: int = 0, resamples: int = RESAMPLES, fewest: int = FEWEST_RUNS
+) -> Ratio:
     """Returns how many times as fast B is as A, with the percentile bootstrap interval of the ratio of the medians.
 
     Both sides are resampled independently; the interval runs from the 2.5th to the 97.5th percentile of the resampled

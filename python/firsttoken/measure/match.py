@@ -77,7 +77,10 @@ def compare_measurements(a: Measurement, b: Measurement, name_a: str, name_b: st
         )
     if not any(pair.comparisons for pair in matched.pairs):
         pair = matched.pairs[0]
-        raise FirstTokenError(f"nothing to compare in {name_a} and {name_b}: {describe(pair.a)} has {_measured(pair.a)} in the first and {_measured(pair.b)} in the second; measure the same prompt lengths and states")
+        raise FirstTokenError(
+            f"nothing to compare in {name_a} and {name_b}: {describe(pair.a)} has {_measured(pair.a)} in the first and {_measured(pair.b)} in the second; "
+            "measure the same prompt lengths and states"
+        )
     return matched
 
 

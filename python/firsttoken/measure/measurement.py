@@ -23,7 +23,7 @@ Nanoseconds = int
 
 
 class Part(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class Cpu(Part):

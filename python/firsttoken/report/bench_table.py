@@ -9,6 +9,7 @@ from firsttoken.export.preflight import readable
 from firsttoken.measure.measurement import Measurement, Result, Run
 from firsttoken.measure.summary import RunSummary, decode_speed, groups, middle_stages, summarize_runs
 from firsttoken.report.tables import table
+from firsttoken.report.visible import visible
 
 COLUMNS = (
     "bundle", "plan", "size", "mean KLD", "tokens", "state", "TTFT ms", "best", "p90",
@@ -31,8 +32,8 @@ def _row(result: Result, tokens: int, state: str, runs: list[Run]) -> tuple[str,
     middle = middle_stages(runs)
     proof = result.bundle.proof
     return (
-        result.bundle.name,
-        result.bundle.plan,
+        visible(result.bundle.name),
+        visible(result.bundle.plan),
         readable(result.bundle.artifact_bytes),
         f"{proof.mean_kld:.1e}" if proof else "no proof",
         str(tokens),
@@ -102,16 +103,22 @@ def notes(measurement: Measurement) -> list[str]:
         f"TTFT: from the prompt's text to the first token's text; median, best and 90th percentile of {' or '.join(map(str, counts)) or 'no'} runs.",
         "Stages: of the run in the middle, in ms, adding up to its TTFT; no rendering on this machine. tokens/s: decoding after the first token.",
     ]
-    if not any(result.chat for result in measurement.results):
-        lines.append("Prompts are plain text, without a chat template.")
-    elif not all(result.chat for result in measurement.results):
-        lines.append("Prompts go through the chat template where the bundle has one, so bundles with and without one got different text.")
     cold = [run for run in runs if run.state == "cold"]
     if cold:
         lines.append(f"Cold: a fresh process; load is opening tokenizer and model (Python's imports not counted); {_page_cache(cold)}; packed weights are those of an earlier start.")
     busiest = max((run.other_load for run in runs if run.other_load is not None), default=None)
     if busiest is not None and busiest > 0.25:
         lines.append(f"Not a quiet machine: up to {busiest:.1f} cores were busy with other work during a run.")
+    return lines + reading_notes(measurement)
+
+
+def reading_notes(measurement: Measurement) -> list[str]:
+    """What a reader must know about the bundles and prompts of any measurement, of this machine or a phone."""
+    lines = []
+    if not any(result.chat for result in measurement.results):
+        lines.append("Prompts are plain text, without a chat template.")
+    elif not all(result.chat for result in measurement.results):
+        lines.append("Prompts go through the chat template where the bundle has one, so bundles with and without one got different text.")
     if any(result.bundle.proof is None for result in measurement.results):
         lines.append("A bundle without a proof may be fast and wrong: run `firsttoken prove` on it.")
     if any(result.bundle.proof and not result.bundle.proof.passed for result in measurement.results):

@@ -31,9 +31,22 @@ def table(title: str | None, columns: Iterable[str], rows: Iterable[Iterable[str
 
 def proof_table(proof: Proof) -> Table:
     """The proof's figures for prefill, decode and both together."""
+    return figures_table([("prefill", proof.prefill), ("decode", proof.decode), ("all", proof.all)])
 
-    def row(name: str, part: Figures) -> tuple[str, ...]:
-        return (
+
+def arm_table(core: str, host: Proof, arm: Proof, between: Figures) -> Table:
+    """The proof's figures on the host and on an ARM core, and those of ARM against the host instead of the checkpoint."""
+    rows = []
+    for place, proof in (("host", host), (core, arm)):
+        rows += [(f"{place}, {name}", part) for name, part in (("prefill", proof.prefill), ("decode", proof.decode), ("all", proof.all))]
+    return figures_table([*rows, (f"{core} against host", between)])
+
+
+def figures_table(rows: Iterable[tuple[str, Figures]]) -> Table:
+    """Proof figures, one named row each."""
+    columns = ("", "positions", "mean KLD", "p99", "p99.9", "same top", "perplexity", "change", "magnitude")
+    body = [
+        (
             name,
             str(part.tokens),
             f"{part.mean_kld:.2e}",
@@ -44,9 +57,9 @@ def proof_table(proof: Proof) -> Table:
             f"{part.perplexity_change:+.3%}",
             f"{part.magnitude_ratio:.4f}",
         )
-
-    columns = ("", "positions", "mean KLD", "p99", "p99.9", "same top", "perplexity", "change", "magnitude")
-    return table(None, columns, [row("prefill", proof.prefill), row("decode", proof.decode), row("all", proof.all)])
+        for name, part in rows
+    ]
+    return table(None, columns, body)
 
 
 def audit_table(rows: list[AuditRow]) -> Table:

@@ -1,0 +1,58 @@
+"""``firsttoken report``"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from firsttoken.cli.options import Verbose
+
+
+def report(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILE...]", help="Measurement files of `firsttoken bench --json` or `firsttoken device profile`.", show_default=False),
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="The page to write (default: report.html).")] = None,
+    baseline: Annotated[
+        Path | None, typer.Option("--baseline", "-b", metavar="FILE", help="An earlier measurement file; the page says what became faster or slower.")
+    ] = None,
+    diff: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option("--diff", metavar="A B", help="Instead of a page: is B faster than A beyond the noise? With -o, also the page of B against A."),
+    ] = None,
+    verbose: Verbose = False,
+):
+    """Make one page of measurement files, or compare two of them.
+
+    The page is a single HTML file without scripts; it opens offline and can be mailed. It shows TTFT by stage, decode
+    speed, memory, temperature, conditions and every single run, with the proof beside every speed.
+
+    \b
+    Examples:
+      firsttoken report host.measurement.json -o report.html
+      firsttoken report new.measurement.json --baseline old.measurement.json -o report.html
+      firsttoken report --diff old.measurement.json new.measurement.json
+    """
+    import sys
+
+    from firsttoken.errors import FirstTokenError
+    from firsttoken.report import report as verb
+
+    if diff and (files or baseline):
+        raise FirstTokenError("--diff takes its two files itself, without other files and --baseline; for a page of B against A: --diff A B -o report.html")
+    if not diff and not files:
+        raise FirstTokenError(
+            "no measurement file; make one with `firsttoken bench BUNDLE --json host.measurement.json`, then `firsttoken report host.measurement.json`"
+        )
+    if diff:
+        from firsttoken.report.diff_table import print_diff
+        from firsttoken.report.tables import console
+
+        _, _, matched = verb.diff(*diff)
+        print_diff(console(), matched, *map(str, diff))
+    if not diff or output:
+        output = output or Path("report.html")
+        for note in verb.report([diff[1]] if diff else files, output, diff[0] if diff else baseline):
+            print(f"note: {note}", file=sys.stderr)
+        print(f"{output}: written, {output.stat().st_size / 1000:.0f} kB; open it in a browser")

@@ -1,0 +1,81 @@
+"""Whether B is faster than A, for the terminal: a table for each bundle, with both proofs and what is not alike."""
+
+from rich.console import Console
+
+from firsttoken.measure.compare import CONFIDENCE, Comparison, times
+from firsttoken.measure.match import Matched, Pair, describe
+from firsttoken.measure.measurement import Result
+from firsttoken.report.page.scale import three_digits, time_text
+from firsttoken.report.page.subjects import proof_of
+from firsttoken.report.tables import table
+from firsttoken.report.visible import visible
+
+COLUMNS = ("", "prompt", "state", "A median", "B median", "B is", f"{CONFIDENCE:.0%} interval", "runs", "verdict")
+
+
+def print_diff(out: Console, matched: Matched, name_a: str, name_b: str):
+    """Prints every pair of ``matched`` and what was found in one file only."""
+    out.print(f"A: {visible(name_a)}\nB: {visible(name_b)}", soft_wrap=True)
+    for pair in matched.pairs:
+        _print_pair(out, pair)
+    for name, left in (("A", matched.only_a), ("B", matched.only_b)):
+        for result in left:
+            out.print(f"only in {name}: {visible(describe(result))}", soft_wrap=True)
+    out.print()
+    for note in notes(matched):
+        out.print(note, soft_wrap=True)
+
+
+def notes(matched: Matched) -> list[str]:
+    """Returns what a reader must know of the verdicts: chance, and what the intervals cannot see."""
+    intervals = sum(comparison.ratio.low is not None for pair in matched.pairs for comparison in pair.comparisons)
+    said = []
+    if intervals:
+        said.append(
+            f"{intervals} intervals of {CONFIDENCE:.0%}: about {max(1, round(intervals * (1 - CONFIDENCE)))} of them may call equal bundles different by chance."
+        )
+    if any(pair.differences for pair in matched.pairs):
+        said.append("NOT LIKE FOR LIKE: see above what differs besides the bundle; the verdicts hold for the two setups, not for the bundles alone.")
+    said.append(
+        "The intervals know the noise from run to run only. A and B ran at different times; to rule out heat and other work, measure both in one `firsttoken bench`."
+    )
+    return said
+
+
+def _print_pair(out: Console, pair: Pair):
+    out.print()
+    first, second = describe(pair.a), describe(pair.b)
+    out.print(visible(first) if first == second else f"A {visible(first)}; B {visible(second)}", style="bold", soft_wrap=True)
+    out.print(f"  proof of A: {_proof(pair.a)}; of B: {_proof(pair.b)}", soft_wrap=True)
+    if pair.differences:
+        out.print(f"  not like for like: {visible('; '.join(pair.differences), 1000)}", soft_wrap=True)
+    if pair.changes:
+        out.print(f"  changed: {visible('; '.join(pair.changes), 1000)}", soft_wrap=True)
+    if pair.comparisons:
+        out.print(table(None, COLUMNS, [_row(comparison) for comparison in pair.comparisons], left=1))
+    else:
+        out.print("  no prompt length and state in common")
+
+
+def _row(comparison: Comparison) -> tuple[str, ...]:
+    ratio = comparison.ratio
+    first = comparison.figure == "first token"
+
+    def text(value: float) -> str:
+        return time_text(value) if first else f"{three_digits(value)} tokens/s"
+
+    return (
+        "TTFT" if first else "decode",
+        str(comparison.prompt_tokens),
+        comparison.state,
+        text(comparison.median_a),
+        text(comparison.median_b),
+        f"{times(ratio.value)}×",
+        "too few runs" if ratio.low is None else f"{times(ratio.low)} to {times(ratio.high)}×",
+        f"{comparison.count_a}, {comparison.count_b}",
+        ratio.verdict,
+    )
+
+
+def _proof(result: Result) -> str:
+    return proof_of(result).short

@@ -1,0 +1,77 @@
+"""Reading the measurement files of a report, with what a page or a comparison cannot show refused by name."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from firsttoken.errors import FirstTokenError
+from firsttoken.measure.measurement import Measurement, read_measurement
+from firsttoken.report.visible import visible
+
+LARGEST_NUMBER = 1e18  # nanoseconds: 31 years; bytes: an exabyte
+
+
+@dataclass(frozen=True, eq=False)  # a file is itself, whatever is in it
+class Source:
+    """A measurement and the name of the file it came from."""
+
+    name: str
+    path: Path
+    measurement: Measurement
+    digest: str
+
+
+def read_sources(paths: Sequence[str | Path]) -> tuple[list[Source], list[str]]:
+    """Reads the files, one with the same content as an earlier one left out.
+
+    Returns the sources and a note for every file left out. Raises `FirstTokenError` naming the first file that is no
+    measurement, or where none of them holds a run or a failure.
+    """
+    found: dict[str, Source] = {}
+    notes = []
+    for path in map(Path, paths):
+        source = read_source(path)
+        if source.digest in found:
+            notes.append(f"{visible(path)} holds the same as {visible(found[source.digest].path)}; shown once")
+        else:
+            found[source.digest] = source
+    sources = _named(list(found.values()))
+    if not any(result.runs or result.failures for source in sources for result in source.measurement.results):
+        raise FirstTokenError(
+            f"no runs in {', '.join(visible(source.path) for source in sources)}; measure again with `firsttoken bench` or `firsttoken device profile`"
+        )
+    return sources, notes
+
+
+def read_source(path: Path) -> Source:
+    """Reads one file. Raises `FirstTokenError` where it is no measurement or holds a number that nothing can have measured."""
+    measurement = read_measurement(path)
+    for place, value in _numbers(measurement):
+        if not abs(value) <= LARGEST_NUMBER:  # also false for nan
+            raise FirstTokenError(
+                f"{visible(path)}: {place} is {value if isinstance(value, float) else 'a number of more than 18 digits'}; expected a finite number below 1e18"
+            )
+    return Source(path.name, path, measurement, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def _numbers(value, place: str = "") -> Iterator[tuple[str, float]]:
+    if isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _numbers(getattr(value, name), f"{place}.{name}" if place else name)
+    elif isinstance(value, dict):
+        for name, part in value.items():
+            yield from _numbers(part, f"{place}.{visible(name)}")
+    elif isinstance(value, list):
+        for number, part in enumerate(value):
+            yield from _numbers(part, f"{place}.{number}")
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield place, value
+
+
+def _named(sources: list[Source]) -> list[Source]:
+    """Gives files of the same name in different folders names that tell them apart."""
+    names = [source.path.name for source in sources]
+    return [Source(str(s.path) if names.count(s.path.name) > 1 else s.path.name, s.path, s.measurement, s.digest) for s in sources]

@@ -1,0 +1,73 @@
+"""Who is compared with whom, and where points and intervals lie."""
+
+import pytest
+from generated_measurements import host_measurement, make_bundle, make_measurement, make_result, make_run
+from report_fixtures import device_of
+
+from firsttoken.report.page.against import against_baseline, plan_against_plan, runtime_against_runtime
+from firsttoken.report.page.sources import Source
+
+
+def test_plans_of_one_target_and_targets_of_one_plan():
+    device = device_of(host_measurement())
+    plans, runtimes = plan_against_plan(device), runtime_against_runtime(device)
+    assert [(duel.b, duel.a) for duel in plans.duels] == [
+        ("int8 · tflite-xnnpack", "fp16-attention · tflite-xnnpack"),
+        ("int4 · tflite-xnnpack", "fp16-attention · tflite-xnnpack"),
+        ("int8 · executorch-xnnpack", "fp16-attention · executorch-xnnpack"),
+    ]
+    assert [duel.b for duel in runtimes.duels] == ["fp16-attention · executorch-xnnpack", "int8 · executorch-xnnpack"]
+    assert plans.duels[1].proof_b.state == "failed" and plans.duels[2].proof_b.state == "none" and plans.duels[0].notes == []
+    names = [whisker.name for whisker in plans.duels[0].whiskers]
+    assert names[:2] == ["TTFT, 32 cold", "TTFT, 32 warm"] and "decode, 32 warm" in names and "decode, 32 cold" not in names
+    assert plans.comparisons == 27
+    for duel in plans.duels:
+        for whisker in duel.whiskers:
+            assert whisker.low <= whisker.at <= whisker.high and whisker.verdict == "faster" and whisker.value.endswith("×, faster")
+    assert all(whisker.value.endswith("×, slower") for whisker in runtimes.duels[0].whiskers)
+
+
+def test_nothing_to_compare():
+    assert plan_against_plan(device_of(make_measurement())) is None and runtime_against_runtime(device_of(make_measurement())) is None
+    results = [make_result(make_bundle("int8"), [make_run(32)]), make_result(make_bundle("fp16"), [make_run(64)])]
+    assert plan_against_plan(device_of(make_measurement(results))) is None
+
+
+def test_too_few_runs_have_no_interval():
+    results = [make_result(make_bundle(plan), [make_run(32, prefill=10**6)] * 3) for plan in ("int8", "fp16")]
+    [duel] = plan_against_plan(device_of(make_measurement(results))).duels
+    assert duel.whiskers[0].low is None and duel.whiskers[0].words == "cannot tell, too few runs" and duel.whiskers[0].verdict == "cannot-tell"
+
+
+def test_other_threads_or_checkpoints_are_not_compared():
+    runs = [make_run(32)] * 5
+    results = [
+        make_result(make_bundle("int8"), runs),
+        make_result(make_bundle("fp16"), runs, threads=8),
+        make_result(make_bundle("fp16", checkpoint="x"), runs),
+    ]
+    assert plan_against_plan(device_of(make_measurement(results))) is None
+
+
+def test_baseline():
+    old, new = (Source(name, None, host_measurement(seed=seed, faster=faster), name) for name, seed, faster in (("old", 0, 1.0), ("new", 3, 1.3)))
+    new.measurement.results[0].threads = 8
+    del old.measurement.results[1], new.measurement.results[2]
+    arena, notes = against_baseline([new], old)
+    assert [duel.b for duel in arena.duels] == [
+        "fp16-attention · tflite-xnnpack (new)",
+        "fp16-attention · executorch-xnnpack (new)",
+        "int8 · executorch-xnnpack (new)",
+    ]
+    assert arena.duels[0].notes == ["Not like for like: threads: 2 against 8."] and arena.duels[1].notes == []
+    assert notes == ["int8 · tflite-xnnpack (new): not in the baseline", "int4 · tflite-xnnpack: in the baseline, not in new"]
+    warm = next(whisker for whisker in arena.duels[1].whiskers if whisker.name == "TTFT, 512 warm")
+    assert float(warm.value.split("×")[0]) == pytest.approx(1.28, abs=0.04)
+
+
+def test_baseline_without_anything_in_common():
+    other = Source(
+        "other", None, make_measurement([make_result(make_bundle("p", checkpoint="x"), [make_run()] * 5), make_result(make_bundle("q", checkpoint="x"))]), "x"
+    )
+    arena, notes = against_baseline([other], Source("base", None, host_measurement(repeat=1), "y"))
+    assert arena is None and len(notes) == 7
