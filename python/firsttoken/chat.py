@@ -50,7 +50,7 @@ def read_template(folder: Path, settings: dict) -> str | None:
     return template if isinstance(template, str) and template.strip() else None
 
 
-def render(template: str, messages: list[dict], settings: dict) -> str:
+def render(template: str, messages: list[dict], settings: dict, add_generation_prompt: bool = True) -> str:
     """Renders a chat template as transformers does. Raises `FirstTokenError` if it fails."""
     import jinja2
     from jinja2.ext import loopcontrols
@@ -69,7 +69,7 @@ def render(template: str, messages: list[dict], settings: dict) -> str:
     special = {name: _text(settings[name]) for name in settings if name.endswith("_token") and _text(settings[name]) is not None}
     try:
         return environment.from_string(template).render(
-            messages=messages, add_generation_prompt=True, tools=None, documents=None, **special
+            messages=messages, add_generation_prompt=add_generation_prompt, tools=None, documents=None, **special
         )
     except Exception as error:  # a template may fail in any way
         raise FirstTokenError(

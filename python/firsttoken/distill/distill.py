@@ -1,0 +1,274 @@
+"""One recipe in, one student checkpoint out."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+
+from firsttoken.distill.documents import held_out_windows, training_windows
+from firsttoken.distill.models import load_decoder, need_transformers, parameters_of, write_decoder
+from firsttoken.distill.recipe import INSIDE, Recipe, load_recipe
+from firsttoken.distill.students import Stage, cut_model, first_student, plan_stages, settings_folder, tokenizer_folder
+from firsttoken.distill.training_page import read_recipe_text, training_page
+from firsttoken.distill.windows import Windows
+from firsttoken.distill.work_folder import identity_of, open_work, work_folder
+from firsttoken.errors import FirstTokenError
+from firsttoken.export.atomic import Staging, clean, remove
+from firsttoken.progress import Report, silent
+from firsttoken.tokenizer import Tokenizer
+
+RECORD = "distillation.json"
+PAGE = "training.html"
+SAME = 1e-3  # relative; how far the written float32 student's score may be from the trained one's
+
+
+def no_bar() -> AbstractContextManager[Report]:
+    """Shows nothing while data is read; the command line passes `firsttoken.report.progress_bar.progress_bar`."""
+    return nullcontext(silent)
+
+
+def distill(
+    recipe: str | Path | Recipe,
+    output: str | Path | None = None,
+    force: bool = False,
+    restart: bool = False,
+    keep_work: bool = False,
+    bar: Callable[[], AbstractContextManager[Report]] = no_bar,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Trains the student that ``recipe`` (a name, a path or a `Recipe`) describes and returns its folder.
+
+    ``output`` defaults to ``out/<recipe's name>``. The folder appears complete or not at all: a checkpoint in Hugging
+    Face layout, `RECORD` (what it was made from, and its figures) and `PAGE`. An interrupted run goes on when it is
+    called again; ``restart`` starts over. Under ``torchrun`` every process calls this. Raises `FirstTokenError`.
+    """
+    need_transformers()
+    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    text = "" if isinstance(recipe, Recipe) else read_recipe_text(Path(chosen.folder, f"{chosen.name}.toml"))
+    output = Path(os.path.abspath(output or Path("out", chosen.name or "student")))
+    if os.path.lexists(output) and not force:
+        raise FirstTokenError(f"output {output}: exists; replace it with --force or choose another with -o")
+    stages = plan_stages(chosen)
+    main = int(os.environ.get("RANK", "0")) == 0
+    run = _Run(chosen, output, text, main, bar if main else no_bar, say if main else _mute)
+    identity = identity_of(chosen, run.train, run.held_out)
+    held = None
+    if main:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        clean(output.parent)
+        held = open_work(run.work, identity, restart)
+    try:
+        model = run.train_all(stages)
+        if main:
+            run.publish(model, stages, identity, force)
+            if not keep_work:
+                remove(run.work)
+    finally:
+        if held is not None:
+            os.close(held)
+    return output
+
+
+def _mute(_line: str):
+    """What the processes beside the first say."""
+
+
+class _Run:
+    """One call of `distill`: data, teachers and what was measured on the way."""
+
+    def __init__(self, recipe: Recipe, output: Path, text: str, main: bool, bar: Callable, say: Callable[[str], None]):
+        self.recipe, self.output, self.text, self.main, self.say = recipe, output, text, main, say
+        self.work = work_folder(output)
+        self.attention = "eager" if any(loss.kind == "attention" for loss in recipe.losses) else "sdpa"
+        self.tokenizer = Tokenizer(tokenizer_folder(recipe))
+        with bar() as report:  # gone before the training's own bar appears
+            self.train = training_windows(recipe, self.tokenizer, report)
+            self.held_out = held_out_windows(recipe, self.tokenizer, report)
+        self.teachers, self.vocabulary = open_teachers(recipe, self.tokenizer, self.train, self.attention)
+        self.started = time.time()
+        self.figures: dict[str, dict] = {}
+        used = recipe.training.steps * recipe.training.batch
+        say(
+            f"{len(self.train):,} training windows of {recipe.data.length} tokens ({self.train.predicted:,} labels), {used / len(self.train):.1f} times over; "
+            f"{len(self.held_out)} held-out windows"
+        )
+
+    def train_all(self, stages: list[Stage]):
+        """Runs every stage, or takes the result of those that an earlier run finished."""
+        model = first_student(self.recipe, self.attention)
+        model.train()
+        self.describe(model)
+        for number, stage in enumerate(stages):
+            folder = self.work / f"stage-{number}"
+            done = folder / "student"
+            if (done / RECORD).exists():
+                model = load_decoder(done, self.attention)
+                record = json.loads((done / RECORD).read_text(encoding="utf-8"))
+                stage.history, self.figures = record["history"], record["figures"]
+                self.say(f"{stage.name}: already done")
+                continue
+            if stage.sizes is not None:
+                model = cut_model(model, self.recipe, stage.sizes, self.train, self.attention)
+                self.say(f"{stage.name}: {stage.sizes}; {parameters_of(model):,} parameters")
+            self.train_stage(model, stage, number, folder)
+            if self.main:
+                with Staging(done) as staging:
+                    write_decoder(model, self.tokenizer, staging.folder, "float32")
+                    (staging.folder / RECORD).write_text(json.dumps({"history": stage.history, "figures": self.figures}), encoding="utf-8")
+                    staging.commit(replace=True)
+        return model
+
+    def describe(self, model):
+        """Checks the student's head against the tokenizer, and scores the teachers."""
+        from firsttoken.distill.losses.vocabulary import shared_vocabulary
+
+        source = self.recipe.student.checkpoint
+        student = Tokenizer(self.recipe.path(source)) if source is not None and self.recipe.tokenizer is None else self.tokenizer
+        shared_vocabulary(student, self.tokenizer, model.get_output_embeddings().weight.shape[0], self.vocabulary)
+        for teacher in self.teachers:
+            if teacher.live:
+                self.figures[f"teacher {teacher.name}"] = self.score(teacher.model, [])
+                self.say(f"teacher {teacher.name}: held-out perplexity {self.figures[f'teacher {teacher.name}']['perplexity']:.3f}")
+
+    def objective(self, model, teachers):
+        import torch
+
+        from firsttoken.distill.objective import Distillation
+
+        torch.manual_seed(self.recipe.seed)  # the projections' first values
+        training = self.recipe.training
+        return Distillation(
+            model, teachers, self.recipe.losses, self.train.domains, self.vocabulary, training.head_chunk, training.progressive_layers
+        )
+
+    def score(self, model, teachers) -> dict:
+        """Held-out figures of a model, without a Trainer."""
+        import torch
+
+        from firsttoken.distill.objective import Distillation
+        from firsttoken.distill.trainer import score_of
+
+        objective = Distillation(model, teachers, (), self.train.domains, self.vocabulary, self.recipe.training.head_chunk)
+        training, total = model.training, torch.zeros(3, dtype=torch.float64)
+        model.eval()
+        device = next(model.parameters()).device
+        for start in range(0, len(self.held_out), 8):
+            rows = slice(start, start + 8)
+            tokens, labels = (torch.from_numpy(a[rows]).long().to(device) for a in (self.held_out.tokens, self.held_out.labels))
+            total += objective.score({"input_ids": tokens, "labels": labels}).cpu()
+        model.train(training)
+        return {name.removeprefix("score_"): value for name, value in score_of(total, "score", any(t.live for t in teachers)).items()}
+
+    def train_stage(self, model, stage: Stage, number: int, folder: Path):
+        """One training, from its newest complete state."""
+        from firsttoken.distill.trainer import DistillationTrainer, WindowItems, newest_state, remove_incomplete
+        from firsttoken.distill.watch import Watch
+
+        before = self.score(model, self.teachers)
+        self.figures["student before" if stage.sizes is None else f"{stage.name}, before training"] = before
+        self.say(f"{stage.name}: held-out perplexity {before['perplexity']:.3f} before training")
+        if stage.steps == 0:
+            return
+        if self.main:
+            remove_incomplete(folder)
+        state = newest_state(folder)
+        if state:
+            self.say(f"{stage.name}: going on from step {state[0]} of {stage.steps}")
+        watch = Watch(stage.name, self.recipe.training.batch * self.recipe.data.length, self.say)
+        items = WindowItems(self.train), WindowItems(self.held_out)
+        trainer = DistillationTrainer(self.objective(model, self.teachers), self.recipe, *items, folder, stage.steps, [watch])
+        trainer.remove_callback(_printer())
+        try:
+            trainer.train(resume_from_checkpoint=str(state[1]) if state else None)
+        except KeyboardInterrupt:
+            kept = newest_state(folder)
+            self.say(f"interrupted; the same command goes on from step {kept[0] if kept else 0}")
+            raise
+        finally:
+            watch.close()
+        stage.history = [entry for entry in trainer.state.log_history if "train_runtime" not in entry]
+        self.figures["student" if stage.name == "training" else f"{stage.name}, after training"] = self.score(model, self.teachers)
+        if trainer.state.global_step < stage.steps:
+            self.say(f"{stage.name}: stopped at step {trainer.state.global_step}, the held-out score no longer improved")
+
+    def publish(self, model, stages: list[Stage], identity: dict, force: bool):
+        """Writes the student, reads it back, scores what was read, and renames the folder into place."""
+        with Staging(self.output) as staging:
+            write_decoder(model, self.tokenizer, staging.folder, self.recipe.student.save_as, settings_folder(self.recipe))
+            read = load_decoder(staging.folder)
+            figures = self.figures["student as written"] = self.score(read.to(model.device), self.teachers)
+            trained = self.score(model, self.teachers)["cross_entropy"]
+            if self.recipe.student.save_as == "float32" and abs(figures["cross_entropy"] - trained) > SAME * abs(trained):
+                raise FirstTokenError(
+                    f"the written student scores {figures['cross_entropy']:.6f} and the trained one {trained:.6f} on the same text; the checkpoint is not what was trained"
+                )
+            record = {
+                "format": 1,
+                "made": datetime.now(UTC).isoformat(timespec="seconds"),
+                "recipe": {"name": self.recipe.name, "summary": self.recipe.summary},
+                **identity,
+                "parameters": parameters_of(model),
+                "shared vocabulary": self.vocabulary,
+                "tokens seen": sum(stage.steps for stage in stages) * self.recipe.training.batch * self.recipe.data.length,
+                "figures": self.figures,
+            }
+            (staging.folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            facts = [
+                ("parameters", f"{record['parameters']:,}"),
+                ("training tokens", f"{record['tokens seen']:,}"),
+                ("seed", str(self.recipe.seed)),
+            ]
+            facts += [
+                (who, ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in each.items()))
+                for who, each in self.figures.items()
+            ]
+            (staging.folder / PAGE).write_text(training_page(self.recipe, stages, facts, self.text), encoding="utf-8")
+            staging.commit(replace=force)
+        self.say(f"{self.output}: {record['parameters']:,} parameters, held-out perplexity {figures['perplexity']:.3f}; curves in {PAGE}")
+
+
+def _printer():
+    """The Trainer's own printing, which `Watch` takes the place of."""
+    from transformers.trainer_callback import PrinterCallback
+
+    return PrinterCallback
+
+
+def open_teachers(recipe: Recipe, tokenizer: Tokenizer, train: Windows, attention: str) -> tuple[list, int]:
+    """Opens the teachers and returns them with the number of head rows that all share. Raises `FirstTokenError`."""
+    from firsttoken.distill.cache import open_cache
+    from firsttoken.distill.losses.vocabulary import shared_vocabulary
+    from firsttoken.distill.teachers import CachedTeacher, LiveTeacher, check_domains
+
+    check_domains(recipe.teachers, train.domains, Path(recipe.folder))
+    needs_teachers = any(loss.kind != "cross_entropy" for loss in recipe.losses)
+    eager = attention if any(loss.kind in INSIDE for loss in recipe.losses) else "sdpa"
+    teachers: list = []
+    for each in recipe.teachers if needs_teachers else ():
+        if each.cache is not None:
+            folder = recipe.path(each.cache)
+            cache = open_cache(folder, train)
+            if cache.facts["vocabulary"] != tokenizer.vocab_size:
+                raise FirstTokenError(
+                    f"cache {folder}: made for a vocabulary of {cache.facts['vocabulary']} tokens, the tokenizer has {tokenizer.vocab_size}; make it again"
+                )
+            for temperature in (recipe.temperature.start, recipe.temperature.end):
+                check_temperature(cache, temperature)
+            teachers.append(CachedTeacher(folder.name, cache, each.weight, each.domains))
+            continue
+        folder = recipe.path(each.checkpoint)
+        model = load_decoder(folder, eager).requires_grad_(False)
+        shared_vocabulary(tokenizer, Tokenizer(folder), tokenizer.vocab_size, model.get_output_embeddings().weight.shape[0])
+        teachers.append(LiveTeacher(folder.resolve().name, model, each.weight, each.domains))
+    return teachers, tokenizer.vocab_size
+
+
+def check_temperature(cache, temperature: float | None):
+    """Raises `FirstTokenError` before the training for a temperature that the cache does not cover."""
+    import torch
+
+    if temperature is not None:
+        cache.log_rest(torch.zeros(len(cache.nodes)), temperature)

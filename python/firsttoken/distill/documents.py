@@ -1,0 +1,204 @@
+"""Reading training text: plain files, JSONL and chats, with the place of every document for error messages."""
+
+import glob
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from firsttoken.chat import read_template, render
+from firsttoken.distill.recipe import Data, Recipe, Source
+from firsttoken.distill.windows import Encoded, Windows, pack
+from firsttoken.errors import FirstTokenError, nearest
+from firsttoken.progress import Report, silent
+from firsttoken.tokenizer import Tokenizer
+
+ROLES = ("system", "user", "assistant", "tool")
+
+
+@dataclass(frozen=True)
+class Document:
+    """Text, or the turns of a chat; one of the two."""
+
+    source: str
+    domain: str
+    text: str | None = None
+    messages: list[dict] | None = None
+
+
+def find_files(recipe: Recipe, patterns: tuple[str, ...]) -> list[tuple[Path, str]]:
+    """Returns ``(file, path below the pattern's fixed folder)``, sorted, for paths and globs (``**`` crosses folders).
+
+    Raises `FirstTokenError` for a pattern that matches no file.
+    """
+    found: dict[Path, str] = {}
+    for pattern in patterns:
+        full = str(recipe.path(pattern))
+        fixed = Path(full.split("*")[0]) if "*" in full else Path(full)
+        base = fixed if full.split("*")[0].endswith("/") else fixed.parent
+        files = [Path(p) for p in sorted(glob.glob(full, recursive=True, include_hidden=False)) if Path(p).is_file()]
+        if not files:
+            raise FirstTokenError(
+                f"data {pattern!r}: no such file (looked for {full}); paths are relative to the recipe, ** crosses folders"
+            )
+        found.update({path: path.relative_to(base).as_posix() for path in files})
+    return sorted(found.items(), key=lambda item: str(item[0]))
+
+
+def held_back(relative: str, percent: int) -> bool:
+    """Whether a file is kept out of training: SHA-256 of its relative path, first eight bytes, modulo 100, below ``percent``.
+
+    The rule that the demo checkpoint was trained with, so that a student can keep to its teacher's split.
+    """
+    return int.from_bytes(hashlib.sha256(relative.encode()).digest()[:8], "big") % 100 < percent
+
+
+def read_source(recipe: Recipe, source: Source, percent: int = 0) -> Iterator[Document]:
+    """Yields the documents of one source in the order of their paths. Raises `FirstTokenError` naming file and line."""
+    for path, relative in find_files(recipe, source.files):
+        if held_back(relative, percent) or any(fnmatchcase(relative, pattern) for pattern in source.exclude):
+            continue
+        if path.suffix == ".jsonl":
+            yield from read_jsonl(path, source.domain)
+        else:
+            text = read_text(path)
+            if text.strip():
+                yield Document(relative, source.domain, text)
+
+
+def read_text(path: Path) -> str:
+    """Reads UTF-8. Raises `FirstTokenError`."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FirstTokenError(f"{path}: cannot be read as UTF-8 text ({error}); exclude it in the recipe, or convert it") from None
+
+
+def read_jsonl(path: Path, domain: str) -> Iterator[Document]:
+    """Yields one document a line; a line's own ``domain`` wins. Raises `FirstTokenError` naming the line."""
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        if not line.strip():
+            continue
+        where = f"{path.name}:{number}"
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise FirstTokenError(f"{path}, line {number}: not JSON ({error})") from None
+        if not isinstance(value, dict):
+            raise FirstTokenError(f"{path}, line {number}: expected a JSON object, got {type(value).__name__}")
+        own = value.get("domain", domain)
+        if isinstance(value.get("text"), str):
+            yield Document(where, str(own), value["text"])
+        elif isinstance(value.get("messages"), list):
+            yield Document(where, str(own), messages=check_messages(value["messages"], path, number))
+        elif isinstance(value.get("prompt"), str) and isinstance(value.get("answer"), str):
+            turns = [{"role": "user", "content": value["prompt"]}, {"role": "assistant", "content": value["answer"]}]
+            yield Document(where, str(own), messages=turns)
+        else:
+            hint = next(
+                (
+                    nearest(key, ("text", "messages", "prompt", "answer"))
+                    for key in value
+                    if nearest(key, ("text", "messages", "prompt", "answer"))
+                ),
+                "",
+            )
+            raise FirstTokenError(
+                f'{path}, line {number}: has {", ".join(map(repr, value))}{hint}; expected "text", "messages", or "prompt" and "answer"'
+            )
+
+
+def check_messages(messages: list, path: Path, number: int) -> list[dict]:
+    """Returns the turns of a chat. Raises `FirstTokenError` for one without a known role and text."""
+    for message in messages:
+        if not isinstance(message, dict) or message.get("role") not in ROLES or not isinstance(message.get("content"), str):
+            raise FirstTokenError(
+                f'{path}, line {number}: a message is {str(message)[:80]}; expected "role" (one of {", ".join(ROLES)}) and "content" as text'
+            )
+    if not any(message["role"] == "assistant" for message in messages):
+        raise FirstTokenError(f"{path}, line {number}: no message of the assistant; there is nothing to learn from")
+    return messages
+
+
+def encode_document(document: Document, tokenizer: Tokenizer, template: str | None, answers_only: bool) -> Encoded:
+    """Returns a document's tokens and which of them are labels.
+
+    Of a chat, those of the assistant's turns, the token that ends a turn included; ``answers_only`` false counts all.
+    """
+    if document.messages is None:
+        tokens = tokenizer.encode(document.text)
+        return Encoded(tokens, [True] * len(tokens), document.domain, document.source)
+    if template is None:
+        raise FirstTokenError(
+            f"{document.source}: a chat, but the tokenizer of {tokenizer.folder} has no chat template; give one with tokenizer = … in the recipe"
+        )
+    tokens, counted = [], []
+    done = ""
+    for number, message in enumerate(document.messages):
+        answer = message["role"] == "assistant"
+        if answer:
+            tokens, counted, done = extend(
+                document, tokens, counted, done, render(template, document.messages[:number], tokenizer.settings), False, tokenizer
+            )
+        if answer or number == len(document.messages) - 1:
+            whole = render(template, document.messages[: number + 1], tokenizer.settings, add_generation_prompt=False)
+            tokens, counted, done = extend(document, tokens, counted, done, whole, answer, tokenizer)
+    return Encoded(tokens, counted if answers_only else [True] * len(tokens), document.domain, document.source)
+
+
+def extend(
+    document: Document, tokens: list, counted: list, done: str, text: str, answer: bool, tokenizer: Tokenizer
+) -> tuple[list, list, str]:
+    """Adds what ``text`` has beyond ``done``. Raises `FirstTokenError` for a template that changes earlier turns."""
+    if not text.startswith(done):
+        raise FirstTokenError(
+            f"{document.source}: the chat template changes earlier turns when one is added (some drop old reasoning), so answers cannot be told apart; "
+            "split the chat into one line for each answer"
+        )
+    new = tokenizer.encode(text[len(done) :], begin=False)
+    return tokens + new, counted + [answer] * len(new), text
+
+
+def separator_token(tokenizer: Tokenizer) -> int:
+    """The token between documents: ``<|endoftext|>`` where there is one, else the end of a completion.
+
+    Raises `FirstTokenError` for a tokenizer that has neither.
+    """
+    token = tokenizer.special.get("<|endoftext|>")
+    ends = tokenizer.end_tokens()
+    if token is None and not ends:
+        raise FirstTokenError(f"{tokenizer.folder}: the tokenizer names no end token; set eos_token in tokenizer_config.json")
+    return ends[0] if token is None else token
+
+
+def training_windows(recipe: Recipe, tokenizer: Tokenizer, report: Report = silent) -> Windows:
+    """Reads, encodes and packs the recipe's training files. Raises `FirstTokenError`."""
+    documents = [d for source in recipe.data.train for d in read_source(recipe, source, recipe.data.hold_back_percent)]
+    return encode_all(documents, recipe.data, tokenizer, report, "encoding")
+
+
+def held_out_windows(recipe: Recipe, tokenizer: Tokenizer, report: Report = silent) -> Windows:
+    """The same for the held-out files, at most ``held_out_windows`` of them, spread over the whole text."""
+    documents = list(read_source(recipe, Source(files=recipe.data.held_out, domain="held-out")))
+    windows = encode_all(documents, recipe.data, tokenizer, report, "encoding held-out")
+    count = recipe.data.held_out_windows
+    if len(windows) <= count:
+        return windows
+    import numpy as np
+
+    chosen = np.linspace(0, len(windows) - 1, count).round().astype(int)
+    return Windows(
+        windows.tokens[chosen], windows.labels[chosen], windows.domain[chosen], windows.domains, tuple(windows.source[i] for i in chosen)
+    )
+
+
+def encode_all(documents: list[Document], data: Data, tokenizer: Tokenizer, report: Report, stage: str) -> Windows:
+    """Encodes and packs documents."""
+    template = read_template(tokenizer.folder, tokenizer.settings)
+    encoded = []
+    for number, document in enumerate(documents):
+        encoded.append(encode_document(document, tokenizer, template, data.answers_only))
+        report(stage, number + 1, len(documents), "documents")
+    return pack(encoded, data.length, separator_token(tokenizer))

@@ -1,0 +1,141 @@
+"""Decoders as transformers models: opening a checkpoint, and writing one that `firsttoken export` reads."""
+
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from firsttoken.checkpoint import Checkpoint
+from firsttoken.decoder.families import open_decoder, read_config
+from firsttoken.errors import FirstTokenError
+from firsttoken.tokenizer import Tokenizer
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+CHECK_TOKENS = 8
+INSTALL = "pip install 'firsttoken[distill]'"
+
+
+def need_transformers():
+    """Raises `FirstTokenError` saying what to install where transformers or accelerate is absent; quiets their own bars."""
+    from importlib.util import find_spec
+
+    from firsttoken.quiet import is_verbose
+
+    for package in ("transformers", "accelerate", "safetensors"):
+        if find_spec(package) is None:
+            raise FirstTokenError(f"distillation needs the package {package}, which is not installed; install it with: {INSTALL}")
+    if not is_verbose():
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+
+
+def load_decoder(folder: str | Path, attention: str = "sdpa", dtype: str = "float32") -> nn.Module:
+    """Returns a checkpoint as a transformers model in evaluation mode.
+
+    Every tensor's name, shape and dtype is checked first, nothing is downloaded and no code of the checkpoint runs.
+    ``attention`` is ``sdpa``, or ``eager`` where attention maps are wanted. Raises `FirstTokenError`.
+    """
+    from transformers import AutoModelForCausalLM
+
+    with Checkpoint(folder) as checkpoint:
+        open_decoder(checkpoint)
+    model = AutoModelForCausalLM.from_pretrained(
+        str(folder),
+        dtype=DTYPES[dtype],
+        attn_implementation=attention,
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+    )
+    check_head(model)
+    return model.eval()
+
+
+def make_decoder(config: dict, tensors: dict[str, Tensor] | None = None, attention: str = "sdpa") -> nn.Module:
+    """Returns a float32 model for a ``config.json``, with random weights or the given ones. Raises `FirstTokenError`."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    read_config(config)
+    plain = {
+        name: value
+        for name, value in config.items()
+        if name not in ("torch_dtype", "dtype", "architectures", "model_type", "transformers_version")
+    }
+    model = AutoModelForCausalLM.from_config(
+        AutoConfig.for_model(config["model_type"], **plain), dtype=torch.float32, attn_implementation=attention
+    )
+    if tensors is not None:
+        missing, unexpected = model.load_state_dict(tensors, strict=False)
+        missing = [name for name in missing if not (name == "lm_head.weight" and config.get("tie_word_embeddings"))]
+        if missing or unexpected:
+            raise FirstTokenError(f"the weights do not fit config.json: missing {missing[:3]}, without a place {unexpected[:3]}")
+        model.tie_weights()
+    check_head(model)
+    return model
+
+
+@torch.no_grad()
+def check_head(model: nn.Module):
+    """Raises `FirstTokenError` unless the model's logits are its last hidden states through its head and nothing else.
+
+    Some families scale or cap their logits; the chunked losses would then train something else than what runs.
+    """
+    tokens = torch.arange(CHECK_TOKENS, device=model.device)[None] % model.config.vocab_size
+    training = model.training
+    model.eval()
+    wanted = model(input_ids=tokens, use_cache=False).logits
+    got = nn.functional.linear(model.model(input_ids=tokens, use_cache=False).last_hidden_state, *head_of(model))
+    model.train(training)
+    if not torch.allclose(got, wanted, rtol=1e-2, atol=1e-2 * float(wanted.abs().max())):
+        raise FirstTokenError(
+            f"{model.config.model_type}: the logits are not a plain product of the last hidden states with the head; such models cannot be distilled"
+        )
+
+
+def head_of(model: nn.Module) -> tuple[Tensor, Tensor | None]:
+    """Weight ``[vocab, width]`` and bias of the vocabulary head."""
+    head = model.get_output_embeddings()
+    return head.weight, head.bias
+
+
+def parameters_of(model: nn.Module) -> int:
+    """Parameters, the tied head counted once."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def write_decoder(model: nn.Module, tokenizer: Tokenizer, folder: Path, save_as: str, config_from: Path | None = None):
+    """Writes a checkpoint into ``folder``: config, safetensors, tokenizer files and the generation settings.
+
+    ``folder`` is to be renamed into place by the caller. ``config_from`` is the checkpoint whose end tokens and
+    generation settings are kept. Raises `FirstTokenError` where the disk is full.
+    """
+    import copy
+
+    from safetensors import SafetensorError
+
+    written = copy.deepcopy(model).to(DTYPES[save_as]).eval()
+    try:
+        written.save_pretrained(folder)
+        for path in folder.glob("*.safetensors"):
+            path.chmod(0o644)  # safetensors makes them private
+        tokenizer.copy_files(folder)
+        if config_from is not None:
+            keep_settings(folder, config_from)
+    except (OSError, SafetensorError) as error:
+        raise FirstTokenError(
+            f"{folder}: the student cannot be written ({str(error)[:160]}); free space and run the same command again, it goes on"
+        ) from None
+
+
+def keep_settings(folder: Path, source: Path):
+    """Carries begin and end tokens and ``generation_config.json`` over from the checkpoint a student comes from."""
+    theirs = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    path = folder / "config.json"
+    ours = json.loads(path.read_text(encoding="utf-8"))
+    ours.update({name: theirs[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id") if name in theirs})
+    path.write_text(json.dumps(ours, indent=2) + "\n", encoding="utf-8")
+    settings = source / "generation_config.json"
+    if settings.exists():
+        (folder / "generation_config.json").write_text(settings.read_text(encoding="utf-8"), encoding="utf-8")

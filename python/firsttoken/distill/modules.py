@@ -1,0 +1,210 @@
+"""Distillation beyond decoders: any two PyTorch modules that give class logits for the same input.
+
+CNN, BERT-style encoder, LSTM, MLP, in any pair. Hidden states are taken by module name (`torch.nn.Module.get_submodule`),
+so nothing has to be rewritten; feature maps ``[batch, channels, height, width]`` go through a 1x1 convolution, all else
+through a linear map.
+"""
+
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from firsttoken.distill.losses.attention import activation_attention_transfer
+from firsttoken.distill.losses.divergence import DIVERGENCES, IGNORED, cross_entropy
+from firsttoken.distill.losses.hidden import Projection, hidden_cosine, hidden_l2, positions_of
+from firsttoken.distill.objective import Moment, part_names
+from firsttoken.distill.recipe import INSIDE, Loss, Training
+from firsttoken.distill.schedules import Scheduled, constant
+from firsttoken.errors import FirstTokenError, nearest
+
+
+class ModulePlan(BaseModel):
+    """What a recipe says about training, for modules: losses, temperature, steps, seed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    seed: int = 0
+    temperature: Scheduled = constant(1.0)
+    losses: tuple[Loss, ...] = Field(min_length=1)
+    training: Training
+
+
+class ModuleDistillation(nn.Module):
+    """A student module with its teacher (or None) and losses; ``layers`` pairs module names, ``(student's, teacher's)``.
+
+    Both modules take one tensor ``[batch, …]`` and return logits ``[batch, classes]``. ``example`` is an input for
+    measuring the layers' widths. Raises `FirstTokenError` for a layer that is not there, or losses without a teacher.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: nn.Module | None,
+        losses: tuple[Loss, ...],
+        example: Tensor,
+        layers: tuple[tuple[str, str], ...] = (),
+    ):
+        super().__init__()
+        self.student, self.losses, self.layers = student, losses, layers
+        self.teachers = [] if teacher is None else [_Frozen(teacher)]
+        self.names = part_names(losses)
+        for loss in losses:
+            if loss.kind != "cross_entropy" and teacher is None:
+                raise FirstTokenError(f"loss {loss.kind} needs a teacher; cross_entropy alone does not")
+            if loss.kind in INSIDE and not layers:
+                raise FirstTokenError(f"loss {loss.kind} needs layers: pairs of module names, the student's and the teacher's")
+        self.projections = nn.ModuleDict()
+        if layers:
+            self._make_projections(teacher, example)
+
+    def _make_projections(self, teacher: nn.Module, example: Tensor):
+        with torch.no_grad():
+            ours, theirs = (self._run(m, example, [pair[side] for pair in self.layers])[1] for side, m in ((0, self.student), (1, teacher)))
+        for number, loss in enumerate(self.losses):
+            if loss.kind in ("hidden_l2", "hidden_cosine"):
+                for pair, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+                    maps = a.dim() == 4
+                    if maps != (b.dim() == 4):
+                        raise FirstTokenError(
+                            f"layers {self.layers[pair]}: shapes {list(a.shape)} and {list(b.shape)}; a feature map is only compared with a feature map"
+                        )
+                    if a.shape[2:] != b.shape[2:] if maps else a.shape[:-1] != b.shape[:-1]:
+                        raise FirstTokenError(
+                            f"layers {self.layers[pair]}: shapes {list(a.shape)} and {list(b.shape)} differ in more than the width; pair layers of the same resolution"
+                        )
+                    self.projections[f"{number}-{pair}"] = Projection(
+                        a.shape[1] if maps else a.shape[-1], b.shape[1] if maps else b.shape[-1], maps
+                    )
+
+    def forward(self, inputs: Tensor, labels: Tensor, index: Tensor, moment: Moment, count: Tensor | float) -> tuple[Tensor, Tensor]:
+        """Returns the weighted loss and the unweighted parts ``[losses]``; labels ``[batch]``, -100 where unknown.
+
+        A sample without a label still learns from the teacher; ``count`` divides all sums.
+        """
+        logits, ours = self._run(self.student, inputs, [a for a, _ in self.layers])
+        if self.teachers:
+            with torch.no_grad():
+                taught, theirs = self._run(self.teachers[0].model, inputs, [b for _, b in self.layers])
+        total, parts = logits.new_zeros(()), []
+        for number, (loss, weight) in enumerate(zip(self.losses, moment.weights, strict=True)):
+            if loss.kind == "cross_entropy":
+                value = cross_entropy(logits, labels).sum()
+            elif loss.kind in DIVERGENCES:
+                value = DIVERGENCES[loss.kind][0](logits, taught, moment.temperature, **loss.options).sum()
+            else:
+                value = sum(
+                    self._inside(number, loss, pair, a, b).sum() for pair, (a, b) in enumerate(zip(ours, theirs, strict=True))
+                ) / len(self.layers)
+            total = total + weight * value / count
+            parts.append((value / count).detach())
+        return total, torch.stack(parts)
+
+    def _inside(self, number: int, loss: Loss, pair: int, ours: Tensor, theirs: Tensor) -> Tensor:
+        """One loss between two layers, ``[batch]``."""
+        if loss.kind == "attention":
+            if ours.dim() != 4 or theirs.dim() != 4:
+                raise FirstTokenError(
+                    f"layers {self.layers[pair]}: attention between modules is that of feature maps [batch, channels, height, width]; got {list(ours.shape)} and {list(theirs.shape)}"
+                )
+            return activation_attention_transfer(ours, theirs)
+        projected = self.projections[f"{number}-{pair}"](ours)
+        if ours.dim() == 4:
+            projected, theirs = positions_of(projected), positions_of(theirs)
+        value = hidden_l2(projected, theirs, relative=True) if loss.kind == "hidden_l2" else hidden_cosine(projected, theirs)
+        return value.flatten(1).mean(1) if value.dim() > 1 else value
+
+    @torch.no_grad()
+    def score(self, batch: dict[str, Tensor]) -> Tensor:
+        """Sums of a held-out batch: ``[cross-entropy, KL divergence from the teacher, samples, right answers]``, float64."""
+        counted = batch["labels"] != IGNORED
+        logits = self.student(batch["inputs"])[counted]
+        labels = batch["labels"][counted]
+        kld = (
+            DIVERGENCES["forward_kl"][0](logits, self.teachers[0].model(batch["inputs"])[counted]).double().sum()
+            if self.teachers
+            else logits.new_zeros(())
+        )
+        right = (logits.argmax(-1) == labels).sum()
+        return torch.stack([value.double() for value in (cross_entropy(logits, labels).sum(), kld, counted.sum(), right)])
+
+    @staticmethod
+    def _run(module: nn.Module, inputs: Tensor, names: list[str]) -> tuple[Tensor, list[Tensor]]:
+        with outputs_of(module, names) as seen:
+            logits = module(inputs)
+        return logits, [seen[name] for name in names]
+
+
+class _Frozen:
+    """Keeps a teacher out of the parameters, in evaluation mode."""
+
+    live = True
+
+    def __init__(self, model: nn.Module):
+        self.model = model.eval().requires_grad_(False)
+
+
+@contextmanager
+def outputs_of(module: nn.Module, names: list[str]):
+    """Yields a dictionary that holds, after a call of ``module``, what its submodules ``names`` gave; of a tuple, the first."""
+    seen: dict[str, Tensor] = {}
+
+    def keep(name: str):
+        def hook(_module, _given, result):
+            seen[name] = result[0] if isinstance(result, tuple) else result
+
+        return hook
+
+    known = dict(module.named_modules())
+    for name in names:
+        if name not in known:
+            raise FirstTokenError(
+                f"layer {name!r} is not in {type(module).__name__}{nearest(name, known)}; expected one of {', '.join(n for n in known if n)}"
+            )
+    handles = [known[name].register_forward_hook(keep(name)) for name in dict.fromkeys(names)]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def train_module(
+    objective: ModuleDistillation, plan: ModulePlan, train: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor], work: str | Path
+) -> dict[str, float]:
+    """Trains the objective's student on ``(inputs, labels)`` and returns its held-out figures, ``accuracy`` among them.
+
+    States lie in ``work``; a call with the same objective and plan goes on from the newest one.
+    """
+    from transformers.trainer_callback import PrinterCallback
+
+    from firsttoken.distill.trainer import DistillationTrainer, newest_state, remove_incomplete, score_of
+
+    work = Path(work)
+    remove_incomplete(work)
+    trainer = DistillationTrainer(objective, plan, make_items(*train), make_items(*held_out), work, plan.training.steps, [], shifted=False)
+    trainer.remove_callback(PrinterCallback)
+    state = newest_state(work)
+    trainer.train(resume_from_checkpoint=str(state[1]) if state else None)
+    device = next(objective.parameters()).device
+    objective.eval()
+    total = objective.score({"inputs": held_out[0].to(device), "labels": held_out[1].to(device)}).cpu()
+    return {name.removeprefix("score_"): value for name, value in score_of(total, "score", bool(objective.teachers)).items()}
+
+
+def make_items(inputs: Tensor, labels: Tensor):
+    """Samples as the trainer takes them."""
+    from firsttoken.distill.trainer import Items
+
+    class Samples(Items):
+        def __len__(self) -> int:
+            return len(inputs)
+
+        def __getitem__(self, index: int) -> dict[str, Tensor]:
+            return {"inputs": inputs[index], "labels": labels[index], "index": torch.tensor(index)}
+
+        def source(self, index: int) -> str:
+            return f"sample {index}"
+
+    return Samples()

@@ -1,0 +1,221 @@
+"""Recipes: one TOML file says which teachers, which student, which data, which losses and how long.
+
+Paths in a recipe are relative to the recipe's own folder; ``{demo}`` stands for the embedded demo checkpoint's folder
+and ``{stdlib}`` for the Python standard library's, so that a recipe can run anywhere without a download.
+"""
+
+import sysconfig
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from firsttoken.declarations import declaration_folder, declaration_names, read_declaration
+from firsttoken.distill.schedules import Scheduled, constant
+from firsttoken.errors import FirstTokenError, nearest
+
+PREDICTION = ("forward_kl", "reverse_kl", "jensen_shannon", "skewed_kl", "skewed_reverse_kl")
+INSIDE = ("hidden_l2", "hidden_cosine", "attention")
+LossKind = Literal[
+    "forward_kl",
+    "reverse_kl",
+    "jensen_shannon",
+    "skewed_kl",
+    "skewed_reverse_kl",
+    "cross_entropy",
+    "hidden_l2",
+    "hidden_cosine",
+    "attention",
+]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
+
+
+class Teacher(Part):
+    """A teacher checkpoint, run live, or what it said, kept on disk by ``firsttoken distill cache``."""
+
+    checkpoint: str | None = None
+    cache: str | None = None
+    weight: float = Field(default=1.0, gt=0)  # among the teachers that teach a sample
+    domains: tuple[str, ...] = ()  # teaches only samples of these domains; none: all
+
+    @model_validator(mode="after")
+    def _one_source(self):
+        if (self.checkpoint is None) == (self.cache is None):
+            raise ValueError("a teacher is either a checkpoint or a cache; give exactly one of the two")
+        return self
+
+
+class Cut(Part):
+    """What is kept of the first teacher. A width that is left out stays as it is."""
+
+    layers: int | None = Field(default=None, ge=1)
+    hidden_size: int | None = Field(default=None, ge=1)
+    heads: int | None = Field(default=None, ge=1)
+    kv_heads: int | None = Field(default=None, ge=1)
+    intermediate_size: int | None = Field(default=None, ge=1)
+    importance: Literal["activation", "l1"] = "activation"
+    most_per_step: float = Field(default=1.0, gt=0, le=1)  # share of the parameters that one step may take away
+    steps_between: int = Field(default=0, ge=0)  # training steps after each cut but the last
+    calibration_windows: int = Field(default=32, ge=1)
+
+
+class Student(Part):
+    """Where the student comes from: another checkpoint, a cut of the first teacher, or from scratch from a config.json."""
+
+    checkpoint: str | None = None
+    config: str | None = None
+    cut: Cut | None = None
+    save_as: Literal["float32", "bfloat16", "float16"] = "float32"
+
+    @model_validator(mode="after")
+    def _one_source(self):
+        if sum(source is not None for source in (self.checkpoint, self.config, self.cut)) != 1:
+            raise ValueError("a student is a checkpoint, a config or a cut; give exactly one of the three")
+        return self
+
+
+class Source(Part):
+    """Files of one domain. ``.jsonl`` holds ``{"text"}``, ``{"messages"}`` or ``{"prompt", "answer"}``; anything else is text."""
+
+    files: tuple[str, ...] = Field(min_length=1)
+    exclude: tuple[str, ...] = ()  # glob patterns over the paths; * also crosses folders
+    domain: str = "text"
+
+
+class Data(Part):
+    """Training and held-out text, and how it is cut into windows of ``length`` tokens."""
+
+    train: tuple[Source, ...] = Field(min_length=1)
+    held_out: tuple[str, ...] = Field(min_length=1)
+    length: int = Field(default=512, ge=8)
+    hold_back_percent: int = Field(default=0, ge=0, le=50)  # of the training files, by a hash of their path; never trained on
+    held_out_windows: int = Field(default=64, ge=1)
+    answers_only: bool = True  # in chats only what the assistant says is a label
+
+
+class Loss(Part):
+    """One term of the loss, and its weight over time."""
+
+    kind: LossKind
+    weight: Scheduled = constant(1.0)
+    pairs: tuple[tuple[int, int], ...] | None = None  # (student layer, teacher layer), from 0; none: same relative depth
+    beta: float | None = Field(default=None, gt=0, lt=1)  # jensen_shannon
+    skew: float | None = Field(default=None, gt=0, lt=1)  # skewed_kl, skewed_reverse_kl
+    measure: Literal["kl", "l2"] | None = None  # attention
+
+    @model_validator(mode="after")
+    def _options_fit(self):
+        fits = {"pairs": INSIDE, "beta": ("jensen_shannon",), "skew": ("skewed_kl", "skewed_reverse_kl"), "measure": ("attention",)}
+        for option, kinds in fits.items():
+            if getattr(self, option) is not None and self.kind not in kinds:
+                raise ValueError(f"{option} has no meaning for {self.kind}; expected it with {', '.join(kinds)}")
+        return self
+
+    @property
+    def options(self) -> dict:
+        """The options that the loss function takes."""
+        return {name: value for name in ("beta", "skew", "measure") if (value := getattr(self, name)) is not None}
+
+
+class Training(Part):
+    """How long and how fast. ``batch`` is sequences per step over all processes; ``micro_batch`` what one forward takes."""
+
+    steps: int = Field(ge=1)
+    batch: int = Field(default=16, ge=1)
+    micro_batch: int | None = Field(default=None, ge=1)
+    learning_rate: float = Field(default=1e-4, gt=0)
+    schedule: Literal["linear", "cosine", "constant_with_warmup", "cosine_with_min_lr", "polynomial", "inverse_sqrt"] = "cosine"
+    warmup_steps: int = Field(default=0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip_gradient: float = Field(default=1.0, ge=0)  # largest gradient norm; 0 does not clip
+    precision: Literal["fp32", "bf16"] = "fp32"  # bf16 computes in half precision, weights stay float32
+    evaluate_every: int = Field(default=100, ge=1)
+    save_every: int | None = Field(default=None, ge=1)  # none: with every evaluation
+    early_stop: int | None = Field(default=None, ge=1)  # evaluations without a better held-out score
+    keep: Literal["best", "last"] = "last"  # by the held-out cross-entropy
+    progressive_layers: float = Field(default=0.0, ge=0, le=1)  # share of the training over which layer pairs join, lowest first
+    head_chunk: int = Field(default=256, ge=1)  # positions whose logits exist at once
+
+    @model_validator(mode="after")
+    def _sizes_fit(self):
+        if self.micro_batch is not None and self.batch % self.micro_batch:
+            raise ValueError(f"batch {self.batch} is not a multiple of micro_batch {self.micro_batch}")
+        if self.save_every is not None and self.keep == "best" and self.save_every % self.evaluate_every:
+            raise ValueError(
+                f"save_every {self.save_every} is not a multiple of evaluate_every {self.evaluate_every}, which keep = 'best' needs"
+            )
+        return self
+
+
+class Recipe(Part):
+    """A recipe as its TOML file says it."""
+
+    name: str = ""
+    folder: str = ""  # what relative paths are relative to
+    summary: str
+    seed: int = Field(default=0, ge=0)
+    tokenizer: str | None = None  # a checkpoint folder; none: the student's own, else the first teacher's
+    teachers: tuple[Teacher, ...] = Field(default=(), alias="teacher")
+    student: Student
+    data: Data
+    temperature: Scheduled = constant(1.0)
+    losses: tuple[Loss, ...] = Field(alias="loss", min_length=1)
+    training: Training
+
+    @model_validator(mode="after")
+    def _losses_have_what_they_need(self):
+        if self.temperature.least <= 0:
+            raise ValueError("temperature reaches 0; expected it to stay above")
+        taught = [loss for loss in self.losses if loss.kind != "cross_entropy"]
+        if taught and not self.teachers:
+            raise ValueError(f"loss {taught[0].kind} needs a [[teacher]]; cross_entropy alone does not")
+        if self.student.cut and (not self.teachers or self.teachers[0].checkpoint is None):
+            raise ValueError("a student cut from the teacher needs the first [[teacher]] to be a checkpoint")
+        inside = next((loss for loss in self.losses if loss.kind in INSIDE), None)
+        if inside and any(teacher.cache for teacher in self.teachers):
+            raise ValueError(f"loss {inside.kind} looks inside the teacher, and a cache holds only its answers; use a checkpoint")
+        if inside and inside.pairs is not None and len(self.teachers) > 1:
+            raise ValueError("explicit layer pairs are for one teacher; leave them out with several")
+        return self
+
+    def path(self, text: str) -> Path:
+        """Returns a path of the recipe with its placeholders filled in. Raises `FirstTokenError` for an unknown placeholder."""
+        return Path(self.folder, fill(text)) if self.folder else Path(fill(text))
+
+
+def fill(text: str) -> str:
+    """Fills ``{demo}`` and ``{stdlib}`` in. Raises `FirstTokenError` for any other placeholder."""
+    from firsttoken.demo import checkpoint_path
+
+    known = {"demo": str(checkpoint_path().parent), "stdlib": sysconfig.get_paths()["stdlib"]}
+    for name, value in known.items():
+        text = text.replace("{" + name + "}", value)
+    if "{" in text:
+        got = text[text.index("{") + 1 :].split("}")[0]
+        raise FirstTokenError(f"path {text!r}: placeholder {got!r} is unknown{nearest(got, known)}; expected one of {', '.join(known)}")
+    return text
+
+
+def load_recipe(name_or_path: str | Path) -> Recipe:
+    """Reads a built-in recipe by name or a user's ``.toml`` by path. Raises `FirstTokenError`."""
+    name, recipe = read_declaration("recipes", "recipe", name_or_path, Recipe)
+    folder = Path(name_or_path).parent if Path(name_or_path).suffix == ".toml" else declaration_folder("recipes")
+    return recipe.model_copy(update={"name": name, "folder": str(folder)})
+
+
+def check_recipe(values: dict) -> Recipe:
+    """Returns a recipe made in Python. Raises `FirstTokenError` naming the first wrong field."""
+    from firsttoken.declarations import first_problem
+
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise FirstTokenError(f"recipe: {first_problem(error, values)}") from None
+
+
+def recipe_names() -> list[str]:
+    """Names of the built-in recipes."""
+    return declaration_names("recipes")

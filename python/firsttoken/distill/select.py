@@ -1,0 +1,175 @@
+"""Choosing few good samples from many, and saying why each was taken (s1, arXiv:2501.19393).
+
+Duplicates and samples that share 13 words in a row with an evaluation file go first; then the easiest, where difficulty
+is known; of the rest, every draw takes a domain, each equally likely, and in it a sample with weight ``2**-rank`` by
+length, the longest first.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from firsttoken.atomic_file import check_file_destination, write_text
+from firsttoken.distill.documents import read_text
+from firsttoken.errors import FirstTokenError
+
+GRAM = 13
+WORD = re.compile(r"\w+")
+
+
+@dataclass
+class Sample:
+    """A line of the pool. ``difficulty`` is any number, larger is harder; None where the line has none."""
+
+    line: dict
+    number: int
+    domain: str
+    text: str
+    length: int
+    difficulty: float | None
+
+
+@dataclass
+class Selection:
+    """What was kept, with reasons, and how many were left out for what."""
+
+    kept: list[dict] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
+
+    def leave(self, why: str):
+        self.left_out[why] = self.left_out.get(why, 0) + 1
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words and numbers; punctuation and spacing do not hide a copy."""
+    return WORD.findall(text.lower())
+
+
+def grams(text: str, size: int = GRAM) -> set[tuple[str, ...]]:
+    """All runs of ``size`` words; of a shorter text, the whole of it."""
+    found = words(text)
+    if not found:
+        return set()
+    return {tuple(found[n : n + size]) for n in range(max(1, len(found) - size + 1))}
+
+
+def contaminated(text: str, forbidden: set[tuple[str, ...]], size: int = GRAM) -> bool:
+    """Whether ``text`` shares a run of ``size`` words with the evaluation texts, or holds one of their shorter texts whole."""
+    if not grams(text, size).isdisjoint(forbidden):
+        return True
+    found = words(text)
+    lengths = {len(gram) for gram in forbidden if len(gram) < size}
+    return any(tuple(found[n : n + length]) in forbidden for length in lengths for n in range(len(found) - length + 1))
+
+
+def select(pool: list[Sample], count: int, forbidden: Iterable[str] = (), easiest: float = 0.0, seed: int = 0) -> Selection:
+    """Chooses at most ``count`` samples. ``easiest`` is the share of lowest difficulty to leave out. Raises `FirstTokenError`."""
+    chosen, seen = Selection(), set()
+    banned = set().union(*(grams(text) for text in forbidden)) if forbidden else set()
+    left: list[Sample] = []
+    for sample in pool:
+        key = tuple(words(sample.text))
+        if key in seen:
+            chosen.leave("copy of an earlier sample")
+        elif banned and contaminated(sample.text, banned):
+            chosen.leave(f"shares {GRAM} words in a row with the evaluation")
+        else:
+            left.append(sample)
+        seen.add(key)
+    if easiest > 0:
+        unknown = [sample.number for sample in left if sample.difficulty is None]
+        if unknown:
+            raise FirstTokenError(f'line {unknown[0]} has no "difficulty" ({len(unknown)} such); needed to leave the easiest out')
+        bound = float(np.quantile([sample.difficulty for sample in left], easiest)) if left else 0.0
+        harder = [sample for sample in left if sample.difficulty >= bound]
+        for _ in range(len(left) - len(harder)):
+            chosen.leave(f"among the easiest {easiest:.0%}")
+        left = harder
+    draw(chosen, left, count, seed)
+    return chosen
+
+
+def draw(chosen: Selection, left: list[Sample], count: int, seed: int):
+    """Draws domain by domain, without putting back."""
+    random = np.random.default_rng(seed)
+    domains = {
+        name: sorted((s for s in left if s.domain == name), key=lambda s: (-s.length, s.number))
+        for name in sorted({s.domain for s in left})
+    }
+    while len(chosen.kept) < count and domains:
+        name = str(random.choice(list(domains)))
+        ranked = domains[name]
+        weights = 0.5 ** np.arange(len(ranked))
+        rank = int(random.choice(len(ranked), p=weights / weights.sum()))
+        sample = ranked.pop(rank)
+        reason = f"domain {name}, length {sample.length} words, rank {rank + 1} of {len(ranked) + 1} left" + (
+            f", difficulty {sample.difficulty:g}" if sample.difficulty is not None else ""
+        )
+        chosen.kept.append({**sample.line, "reason": reason})
+        if not ranked:
+            del domains[name]
+    for _ in range(sum(map(len, domains.values()))):
+        chosen.leave("not drawn")
+
+
+def select_file(
+    pool: str | Path, output: str | Path, count: int, evaluation: tuple[Path, ...] = (), easiest: float = 0.0, seed: int = 0
+) -> Selection:
+    """Reads a JSONL pool and writes the chosen lines, each with its ``reason``. Raises `FirstTokenError` naming the line."""
+    check_file_destination(output, "--output")
+    forbidden = [text for path in evaluation for text in texts_of(Path(path))]
+    chosen = select(read_pool(Path(pool)), count, forbidden, easiest, seed)
+    if not chosen.kept:
+        raise FirstTokenError(f"{pool}: nothing is left to keep ({'; '.join(f'{n} {why}' for why, n in chosen.left_out.items())})")
+    write_text(output, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in chosen.kept))
+    return chosen
+
+
+def read_pool(path: Path) -> list[Sample]:
+    """Reads samples: ``text``, ``prompt`` with ``answer``, or ``messages``; ``domain`` and ``difficulty`` where given."""
+    pool = []
+    for number, line in json_lines(path):
+        text = text_of(line)
+        if text is None:
+            raise FirstTokenError(f'{path}, line {number}: expected "text", "messages", or "prompt" and "answer"')
+        difficulty = line.get("difficulty")
+        if difficulty is not None and (isinstance(difficulty, bool) or not isinstance(difficulty, int | float)):
+            raise FirstTokenError(f"{path}, line {number}: difficulty is {difficulty!r}; expected a number")
+        pool.append(Sample(line, number, str(line.get("domain", "text")), text, len(words(line.get("answer") or text)), difficulty))
+    return pool
+
+
+def text_of(line: dict) -> str | None:
+    """All text of a sample, or None where it has none."""
+    if isinstance(line.get("text"), str):
+        return line["text"]
+    if isinstance(line.get("messages"), list):
+        return "\n".join(str(m.get("content", "")) for m in line["messages"] if isinstance(m, dict))
+    if isinstance(line.get("prompt"), str):
+        return f"{line['prompt']}\n{line.get('answer') or ''}"
+    return None
+
+
+def texts_of(path: Path) -> list[str]:
+    """Texts of an evaluation file: every text field of a JSONL line, or the lines of anything else."""
+    if path.suffix == ".jsonl":
+        return ["\n".join(value for value in line.values() if isinstance(value, str)) for _, line in json_lines(path)]
+    return [line for line in read_text(path).splitlines() if line.strip()]
+
+
+def json_lines(path: Path) -> Iterable[tuple[int, dict]]:
+    """Yields number and object of every line. Raises `FirstTokenError`."""
+    for number, text in enumerate(read_text(path).splitlines(), 1):
+        if not text.strip():
+            continue
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise FirstTokenError(f"{path}, line {number}: not JSON ({error})") from None
+        if not isinstance(value, dict):
+            raise FirstTokenError(f"{path}, line {number}: expected a JSON object, got {type(value).__name__}")
+        yield number, value

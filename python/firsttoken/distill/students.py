@@ -1,0 +1,98 @@
+"""Where a student comes from: a checkpoint, a config.json, or its teacher, cut in one or many steps."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from firsttoken.checkpoint import Checkpoint, read_json
+from firsttoken.decoder.families import open_decoder, read_config
+from firsttoken.distill import cut as cutting
+from firsttoken.distill.importance import by_activation, by_l1
+from firsttoken.distill.models import load_decoder, make_decoder
+from firsttoken.distill.recipe import Recipe
+from firsttoken.distill.windows import Windows
+from firsttoken.errors import FirstTokenError
+
+CALIBRATION_BATCH = 4
+
+
+@dataclass
+class Stage:
+    """One training: what is cut before it, and how many steps follow. ``sizes`` None cuts nothing."""
+
+    name: str
+    steps: int
+    sizes: cutting.Sizes | None = None
+    history: list[dict] = field(default_factory=list)
+
+
+def plan_stages(recipe: Recipe) -> list[Stage]:
+    """Returns the trainings that a recipe asks for, before any work. Raises `FirstTokenError` for an impossible cut."""
+    cut = recipe.student.cut
+    if cut is None:
+        return [Stage("training", recipe.training.steps)]
+    with Checkpoint(recipe.path(recipe.teachers[0].checkpoint)) as checkpoint:
+        config = open_decoder(checkpoint)
+    goal = cutting.target_sizes(config, cut)
+    steps = cutting.plan_steps(config, goal, cut.most_per_step)
+    if not steps:
+        raise FirstTokenError("student.cut changes nothing; give at least one size below the teacher's")
+    stages = [Stage(f"cut {n} of {len(steps)}", cut.steps_between, sizes) for n, sizes in enumerate(steps[:-1], 1)]
+    return [*stages, Stage("training", recipe.training.steps, steps[-1])]
+
+
+def first_student(recipe: Recipe, attention: str) -> nn.Module:
+    """The student before any training; for a cut, the teacher it starts as. Weights from scratch follow the recipe's seed."""
+    source = recipe.student
+    if source.cut is not None:
+        return load_decoder(recipe.path(recipe.teachers[0].checkpoint), attention)
+    if source.checkpoint is not None:
+        return load_decoder(recipe.path(source.checkpoint), attention)
+    torch.manual_seed(recipe.seed)
+    return make_decoder(read_json(recipe.path(source.config), "student.config names it"), attention=attention)
+
+
+def cut_model(model: nn.Module, recipe: Recipe, sizes: cutting.Sizes, train: Windows, attention: str) -> nn.Module:
+    """Returns a smaller model made of the most important parts of ``model``, measured on the first training windows of the seed."""
+    cut = recipe.student.cut
+    # to_diff_dict would leave defaults out, and a default of today is not one of tomorrow
+    config = model.config.to_dict()
+    described = read_config(config)
+    now = cutting.sizes_of(described)
+    if cut.importance == "l1":
+        importance = by_l1(model)
+    else:
+        chooser = torch.Generator().manual_seed(recipe.seed)
+        chosen = torch.randperm(len(train), generator=chooser)[: cut.calibration_windows]
+        tokens = torch.from_numpy(train.tokens[chosen.numpy()]).long()
+        importance = by_activation(model, tokens.split(CALIBRATION_BATCH))
+    kept = cutting.choose(importance, now, sizes)
+    tensors = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    if described.tied_head:
+        tensors.pop("lm_head.weight", None)
+    made = make_decoder(
+        cutting.cut_config(config, kept, sizes, described.head_dim), cutting.cut_tensors(tensors, kept, described.head_dim), attention
+    )
+    return made.to(model.device)
+
+
+def settings_folder(recipe: Recipe) -> Path | None:
+    """The checkpoint whose end tokens and generation settings the student keeps."""
+    if recipe.student.checkpoint is not None:
+        return recipe.path(recipe.student.checkpoint)
+    teacher = next((t for t in recipe.teachers if t.checkpoint is not None), None)
+    return recipe.path(teacher.checkpoint) if teacher else None
+
+
+def tokenizer_folder(recipe: Recipe) -> Path:
+    """Where the tokenizer comes from: the recipe's own, the student's, or the first teacher's. Raises `FirstTokenError`."""
+    if recipe.tokenizer is not None:
+        return recipe.path(recipe.tokenizer)
+    folder = settings_folder(recipe)
+    if folder is None:
+        raise FirstTokenError(
+            'the recipe names no tokenizer: a student from a config without a teacher checkpoint needs tokenizer = "checkpoint folder"'
+        )
+    return folder

@@ -1,0 +1,78 @@
+"""What a run shows while it goes: a bar with the loss's parts on a terminal, a line now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable
+
+from transformers import TrainerCallback
+
+LINES = 20  # where there is no terminal, this many over a stage
+
+
+class Watch(TrainerCallback):
+    """Shows step, loss parts, temperature, tokens/s and time left. ``say`` takes finished lines."""
+
+    def __init__(self, stage: str, tokens_per_step: int, say: Callable[[str], None]):
+        self.stage, self.tokens_per_step, self.say = stage, tokens_per_step, say
+        self.bar = self.task = None
+        self.note = ""
+
+    def on_train_begin(self, args, state, control, **_):
+        self.started, self.first = time.monotonic(), state.global_step
+        if state.is_world_process_zero and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(20),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[note]}"),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+            )
+            self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self.bar.start()
+            self.task = self.bar.add_task(self.stage, total=state.max_steps, completed=state.global_step, note="")
+
+    def on_log(self, args, state, control, logs=None, **_):
+        if not logs or not state.is_world_process_zero or "train_runtime" in logs:
+            return
+        if "eval_cross_entropy" in logs:
+            divergence = f", KL divergence from the teacher {logs['eval_kld']:.4f}" if "eval_kld" in logs else ""
+            line = f"step {state.global_step}: held-out perplexity {logs['eval_perplexity']:.3f} (cross-entropy {logs['eval_cross_entropy']:.4f}{divergence})"
+            self._line(line)
+        elif "loss" in logs:
+            self.note = self._describe(state, logs)
+            if self.bar is None and state.global_step % max(1, state.max_steps // LINES) < args.logging_steps:
+                self._line(f"step {state.global_step} of {state.max_steps}: {self.note}, {self._left(state)} left")
+
+    def on_step_end(self, args, state, control, **_):
+        if self.bar is not None:
+            self.bar.update(self.task, completed=state.global_step, note=self.note)
+
+    def on_train_end(self, args, state, control, **_):
+        self.close()
+
+    def close(self):
+        """Takes the bar away; safe to call twice."""
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+    def _describe(self, state, logs: dict) -> str:
+        parts = " + ".join(f"{name.removeprefix('part_')} {value:.3f}" for name, value in logs.items() if name.startswith("part_"))
+        done = state.global_step - self.first
+        speed = done * self.tokens_per_step / max(1e-9, time.monotonic() - self.started)
+        return f"loss {logs['loss']:.3f} ({parts}), T {logs['temperature']:.2f}, {speed:,.0f} tokens/s"
+
+    def _left(self, state) -> str:
+        done = max(1, state.global_step - self.first)
+        seconds = (time.monotonic() - self.started) / done * (state.max_steps - state.global_step)
+        return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"
+
+    def _line(self, line: str):
+        if self.bar is not None:
+            self.bar.console.print(line, highlight=False, markup=False)
+        else:
+            self.say(line)

@@ -1,0 +1,110 @@
+"""Documents as windows of equal length, every label either a token or exactly ignored.
+
+The documents of a domain are laid end to end with a separator and cut into windows (packing), so that no computation
+goes into padding but in the very last window. Tokens of one document can see the end of the one before it.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from firsttoken.distill.losses.divergence import IGNORED
+from firsttoken.errors import FirstTokenError
+
+
+@dataclass(frozen=True)
+class Windows:
+    """``tokens`` and ``labels`` are int32 ``[windows, length]``; the label of a position is its own token or -100.
+
+    As everywhere in transformers, position ``t`` predicts label ``t + 1``. ``domain`` is int32 ``[windows]`` into
+    ``domains``; ``source`` names the document each window begins in.
+    """
+
+    tokens: np.ndarray
+    labels: np.ndarray
+    domain: np.ndarray
+    domains: tuple[str, ...]
+    source: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def predicted(self) -> int:
+        """Positions that count."""
+        return int((self.labels[:, 1:] != IGNORED).sum())
+
+    def fingerprint(self) -> str:
+        """SHA-256 over everything that training sees."""
+        digest = hashlib.sha256(f"{self.tokens.shape}{self.domains}".encode())
+        for array in (self.tokens, self.labels, self.domain):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def first(self, count: int) -> "Windows":
+        """The first ``count`` windows, or all."""
+        return Windows(self.tokens[:count], self.labels[:count], self.domain[:count], self.domains, self.source[:count])
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A document's tokens, which of them are labels (boolean, same length), its domain and where it came from."""
+
+    tokens: list[int]
+    counted: list[bool]
+    domain: str
+    source: str
+
+
+def pack(documents: list[Encoded], length: int, separator: int) -> Windows:
+    """Lays documents end to end, ``separator`` after each (itself a label where its document's last token is), and cuts.
+
+    The last window of a domain is filled with separators whose labels are ignored. Raises `FirstTokenError` where
+    nothing would be left to learn.
+    """
+    domains = tuple(dict.fromkeys(document.domain for document in documents))
+    tokens, labels, numbers, sources = [], [], [], []
+    for number, domain in enumerate(domains):
+        chosen = [document for document in documents if document.domain == domain and document.tokens]
+        stream = [np.array([*d.tokens, separator], np.int32) for d in chosen]
+        counted = [np.array([*d.counted, d.counted[-1]], bool) for d in chosen]
+        if not stream:
+            continue
+        starts = np.cumsum([0, *map(len, stream)])[:-1]
+        flat, flags = np.concatenate(stream), np.concatenate(counted)
+        missing = -len(flat) % length
+        flat = np.pad(flat, (0, missing), constant_values=separator)
+        flags = np.pad(flags, (0, missing))
+        rows = len(flat) // length
+        tokens.append(flat.reshape(rows, length))
+        labels.append(np.where(flags, flat, IGNORED).astype(np.int32).reshape(rows, length))
+        numbers.append(np.full(rows, number, np.int32))
+        places = np.searchsorted(starts, np.arange(rows) * length, side="right") - 1
+        sources += [chosen[place].source for place in places]
+    if not tokens:
+        raise FirstTokenError("the data holds no tokens; give files with text")
+    windows = Windows(np.concatenate(tokens), np.concatenate(labels), np.concatenate(numbers), domains, tuple(sources))
+    useful = (windows.labels[:, 1:] != IGNORED).any(axis=1)
+    if not useful.any():
+        raise FirstTokenError("the data holds no label: in chats only what the assistant says is one (answers_only = false takes all)")
+    keep = np.flatnonzero(useful)
+    return Windows(windows.tokens[keep], windows.labels[keep], windows.domain[keep], domains, tuple(windows.source[i] for i in keep))
+
+
+def order(count: int, position: int, seed: int) -> tuple[int, int]:
+    """Returns ``(epoch, index)`` of the ``position``-th window that training sees: every epoch in an order of its own."""
+    epoch, place = divmod(position, count)
+    return epoch, int(_permutation(count, epoch, seed)[place])
+
+
+_last: tuple[tuple[int, int, int], np.ndarray] | None = None
+
+
+def _permutation(count: int, epoch: int, seed: int) -> np.ndarray:
+    # kept for the next call: an epoch asks count times for the same one
+    global _last
+    key = (count, epoch, seed)
+    if _last is None or _last[0] != key:
+        _last = (key, np.random.default_rng([seed, epoch]).permutation(count))
+    return _last[1]

@@ -1,0 +1,95 @@
+"""The folder next to the output in which a run keeps what it needs to go on: ``OUTPUT.work``.
+
+It holds ``identity.json`` (what the run is made from), one folder a stage, and nothing that the student needs later.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from firsttoken.atomic_file import write_text
+from firsttoken.checkpoint import Checkpoint, read_json
+from firsttoken.distill.recipe import Recipe
+from firsttoken.distill.windows import Windows
+from firsttoken.errors import FirstTokenError
+from firsttoken.export.atomic import lock
+
+IDENTITY = "identity.json"
+
+
+def work_folder(output: Path) -> Path:
+    """Where the run for ``output`` keeps its state."""
+    return output.with_name(f"{output.name}.work")
+
+
+def identity_of(recipe: Recipe, train: Windows, held_out: Windows) -> dict:
+    """What decides the result: every field of the recipe, the checkpoints, the data and the libraries' versions."""
+    from importlib.metadata import version
+
+    folders = {f"teacher {n}": t.checkpoint for n, t in enumerate(recipe.teachers) if t.checkpoint} | (
+        {"student": recipe.student.checkpoint} if recipe.student.checkpoint else {}
+    )
+    prints = {}
+    for who, folder in folders.items():
+        with Checkpoint(recipe.path(folder)) as checkpoint:
+            prints[who] = checkpoint.fingerprint()
+    return {
+        "recipe": recipe.model_dump(mode="json", exclude={"name", "folder", "summary"}),
+        "checkpoints": prints,
+        "training data": train.fingerprint(),
+        "held-out data": held_out.fingerprint(),
+        "packages": {package: version(package) for package in ("torch", "transformers", "accelerate")},
+    }
+
+
+def open_work(folder: Path, identity: dict, restart: bool) -> int | None:
+    """Makes or reopens the work folder and returns its lock, to be kept open. Raises `FirstTokenError`.
+
+    A run whose recipe, checkpoints, data or packages differ from those it began with is refused, naming what differs.
+    """
+    if restart and folder.exists():
+        shutil.rmtree(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = lock(folder)
+    except OSError as error:
+        raise FirstTokenError(f"{folder}: cannot be written ({error.strerror}); choose another output with -o") from None
+    if held is None:
+        raise FirstTokenError(f"{folder}: another run is at work on it; wait for it, or choose another output with -o")
+    path = folder / IDENTITY
+    if path.exists():
+        old = read_json(path, "")
+        changed = first_difference(old, identity)
+        if changed:
+            os.close(held)
+            where, before, now = changed
+            raise FirstTokenError(
+                f"{folder}: this run began with {where} = {shorten(before)}, now it is {shorten(now)}; put it back to go on, give --restart to start over, or choose another output with -o"
+            )
+    else:
+        write_text(path, json.dumps(identity, indent=1) + "\n")
+    return held
+
+
+def first_difference(old, new, place: str = "") -> tuple[str, object, object] | None:
+    """Returns ``(place, old value, new value)`` of the first leaf that differs, or None."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in dict.fromkeys([*old, *new]):
+            found = first_difference(old.get(key), new.get(key), f"{place}.{key}" if place else str(key))
+            if found:
+                return found
+        return None
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for number, pair in enumerate(zip(old, new, strict=True)):
+            found = first_difference(*pair, f"{place}[{number}]")
+            if found:
+                return found
+        return None
+    return None if old == new else (place, old, new)
+
+
+def shorten(value) -> str:
+    """A value for an error message."""
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

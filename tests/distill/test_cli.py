@@ -1,0 +1,86 @@
+"""``firsttoken distill``: what it teaches, the form without the word run, a run from a file, and errors on one line."""
+
+import tomllib
+
+import pytest
+from firsttoken.cli import run
+
+RECIPE = """
+summary = "test"
+[[teacher]]
+checkpoint = "{teacher}"
+[student.cut]
+layers = 1
+[data]
+held_out = ["held_out.md"]
+length = 32
+held_out_windows = 4
+[[data.train]]
+files = ["part*.txt"]
+[temperature]
+start = 5
+end = 1
+[[loss]]
+kind = "forward_kl"
+[training]
+steps = 2
+batch = 2
+"""
+
+
+@pytest.fixture
+def recipe_file(tmp_path, texts, tiny_model):
+    for name in ("part0.txt", "held_out.md"):
+        (tmp_path / name).write_text((texts / name).read_text(encoding="utf-8"), encoding="utf-8")
+    path = tmp_path / "mine.toml"
+    path.write_text(RECIPE.replace("{teacher}", str(tiny_model)), encoding="utf-8")
+    assert tomllib.loads(path.read_text(encoding="utf-8"))
+    return path
+
+
+def test_help_teaches(capfd):
+    assert run(["distill", "--help"]) == 0
+    shown = capfd.readouterr().out
+    assert "firsttoken distill demo-cut -o out/student" in shown and "cache" in shown and "recipes" in shown
+    assert run(["distill", "run", "--help"]) == 0
+    assert "--restart" in capfd.readouterr().out
+
+
+def test_recipes_are_listed(capfd):
+    assert run(["distill", "recipes"]) == 0
+    assert "demo-cut" in capfd.readouterr().out
+
+
+def test_a_recipe_file_is_run_and_its_paths_are_relative_to_it(recipe_file, tmp_path, capfd, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert run(["distill", str(recipe_file)]) == 0
+    student = tmp_path / "elsewhere/out/mine"
+    assert (student / "model.safetensors").exists() and "kind = &quot;forward_kl&quot;" in (student / "training.html").read_text(
+        encoding="utf-8"
+    )
+    assert "curves in training.html" in capfd.readouterr().out
+    assert run(["distill", str(recipe_file)]) == 2
+    assert "exists; replace it with --force" in capfd.readouterr().err
+    assert run(["distill", "--force", str(recipe_file)]) == 0  # options may come first
+
+
+def test_answers_are_kept_with_their_size(recipe_file, tmp_path, capfd):
+    assert run(["distill", "cache", str(recipe_file), "-o", str(tmp_path / "answers"), "--top", "16"]) == 0
+    assert "16 tokens each, 100 bytes a position" in capfd.readouterr().out
+    assert run(["distill", "cache", str(recipe_file), "-o", str(tmp_path / "more"), "--teacher", "1"]) == 2
+    assert "the recipe has 1 teachers" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments,message",
+    [
+        (["distill", "demo-cat"], "recipe 'demo-cat' is unknown (did you mean 'demo-cut'"),
+        (["distill", "missing.toml"], "missing.toml: does not exist"),
+        (["distill", "run"], "Missing argument 'RECIPE'"),
+    ],
+)
+def test_errors_are_one_line(arguments, message, capfd):
+    assert run(arguments) == 2
+    error = capfd.readouterr().err
+    assert message in error and error.count("\n") == 1
