@@ -1,0 +1,157 @@
+"""A profile on one phone: bundles staged, requests carried out one after another, everything finished kept."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from firsttoken.atomic_file import check_file_destination
+from firsttoken.device import PACKAGE
+from firsttoken.device.adb import Adb, DeviceError, Stopped
+from firsttoken.device.conditions import thermal
+from firsttoken.device.cooling import Cooling, cool_down
+from firsttoken.device.identify import Phone, identify
+from firsttoken.device.ready import check_ready, keep_awake, worries
+from firsttoken.device.request import Prompt, Settings, check_settings, prompts_for
+from firsttoken.device.session import Session, Step, discard, finished_runs, new_session, read_session, same_work
+from firsttoken.device.staging import LocalBundle, local_bundle, stage
+from firsttoken.device.step import StepFailed, StepRunner, failure_of
+from firsttoken.errors import FirstTokenError
+from firsttoken.export.preflight import readable
+from firsttoken.measure.measurement import Measurement
+from firsttoken.progress import Report, silent
+
+SUFFIX = ".measurement.json"
+
+
+@dataclass
+class Work:
+    """A bundle with its prompts, ready to be measured on any number of phones."""
+
+    name: str
+    bundle: LocalBundle
+    chat: bool
+    prompts: list[Prompt]
+
+
+def prepare(bundles: Sequence[str | Path], settings: Settings, report: Report = silent) -> list[Work]:
+    """Reads and checks all bundles and cuts their prompts, before any phone is touched. Raises `FirstTokenError`."""
+    check_settings(settings)
+    found = [local_bundle(folder, report) for folder in bundles]
+    keys = [bundle.key for bundle in found]
+    for number, key in enumerate(keys):
+        if key in keys[:number]:
+            raise FirstTokenError(f"bundle {found[number].folder}: the same as {found[keys.index(key)].folder}; give each once")
+    return [Work(name, bundle, *prompts_for(bundle, settings)) for name, bundle in zip(_names(found), found, strict=True)]
+
+
+def _names(bundles: list[LocalBundle]) -> list[str]:
+    """The folders' names; the paths as given where two folders are called the same."""
+    names = [bundle.folder.resolve().name for bundle in bundles]
+    return [name if names.count(name) == 1 else str(bundle.folder) for name, bundle in zip(names, bundles, strict=True)]
+
+
+class Profile:
+    """A profile on one phone. Everything finished is on the disk after every request, so it can end at any point.
+
+    ``report`` is a progress report; ``say`` shows a line. Opening identifies the phone. Raises `DeviceError`.
+    """
+
+    def __init__(self, adb: Adb, work: list[Work], settings: Settings, cooling: Cooling, report: Report = silent, say: Callable[[str], None] = print):
+        self.adb, self.work, self.settings, self.cooling = adb, work, settings, cooling
+        self.report, self._say = report, say
+        self.phone: Phone = identify(adb)
+        self.session: Session | None = None
+        self.output: Path | None = None
+
+    @property
+    def bundles(self) -> list[LocalBundle]:
+        return [one.bundle for one in self.work]
+
+    @property
+    def measurement(self) -> Measurement | None:
+        """Everything measured so far, or None where there is nothing yet."""
+        return self.session.measurement(self.bundles) if self.session else None
+
+    def say(self, line: str):
+        self._say(f"{self.phone.name}: {line}")
+
+    def open(self, output: Path, resume: bool = False, force: bool = False):
+        """Finds or starts the session of ``output``. Raises `FirstTokenError` where that would lose something or makes no sense."""
+        check_file_destination(output, "-o")
+        self.output = output
+        found = None if force else read_session(output)
+        if found is not None:
+            if difference := same_work(found, self.phone.device(), self.settings, self.bundles):
+                raise FirstTokenError(f"{output}: an unfinished profile is there, but {difference}; run that one again, choose another -o, or start over with --force")
+            self.session = found
+            self.say(f"going on with {output.name}: {found.runs_done()} of {found.runs_total()} runs are done (--force starts over)")
+            return
+        if resume:
+            raise FirstTokenError(f"{output}: no unfinished profile to resume; leave out --resume")
+        if output.exists() and not force:
+            raise FirstTokenError(f"{output}: already exists; replace it with --force or choose another -o")
+        discard(output)
+        self.session = new_session(self.phone.device(), self.settings, [one.name for one in self.work], self.bundles)
+
+    def save(self):
+        """Writes the session, and the measurement as soon as it holds a run."""
+        self.session.write(self.output)
+        measurement = self.measurement
+        if measurement is not None and any(result.runs for result in measurement.results):
+            measurement.write(self.output)
+
+    def run(self) -> list[str]:
+        """Does what is left and returns what failed, a line each. Raises `DeviceError` where the phone cannot go on, `Stopped`."""
+        check_ready(self.adb, self.phone)
+        for worry in worries(self.adb):
+            self.say(f"note: {worry}")
+        pushed = stage(self.adb, self.bundles, self.report)
+        self.say(f"{', '.join(one.name for one in self.work)}: {f'{readable(pushed)} pushed' if pushed else 'already on the phone, nothing to push'}")
+        start = thermal(self.adb)
+        failed: list[str] = []
+        for number in range(len(self.work)):
+            steps = [step for step in self.session.left() if step.bundle == number]
+            if not steps:
+                continue
+            keep_awake(self.adb)
+            # a phone that does not tell how hot it is waits before every bundle but the first
+            cool_down(self.adb, start, self.cooling, steps[0] is not self.session.steps[0], self.say)
+            self._run_bundle(steps, failed)
+        self.adb.shell("am force-stop {}", PACKAGE)
+        for step in self.session.steps:
+            for failure in step.result.failures if step.ended and step.result else []:
+                failed.append(f"{self.work[step.bundle].name}, {failure.state or step.state} at {failure.prompt_tokens or 'any'} tokens, {failure.stage}: {failure.message}")
+        if not self.session.left():
+            discard(self.output)
+        return failed
+
+    def _run_bundle(self, steps: list[Step], failed: list[str]):
+        one = self.work[steps[0].bundle]
+        for step in steps:
+            before = self.session.runs_done() - finished_runs(step)
+            runner = StepRunner(
+                adb=self.adb,
+                phone=self.phone,
+                step=step,
+                request=self.session.request(step, one.chat, one.prompts),
+                bundle=one.bundle,
+                session_started=self.session.started,
+                done=lambda runs, before=before: self._progress(before + runs),
+                save=self.save,
+                say=self.say,
+            )
+            try:
+                runner.run()
+            except StepFailed as error:
+                step.failure = failure_of(step, error)
+                self.save()
+                failed.append(f"{one.name}, {step.state}, {error.stage}: {error}")
+                self.say(f"{one.name}: {error}")
+                return  # its other steps would most likely end the same way
+            except (DeviceError, Stopped):
+                self.save()
+                raise
+            self._progress(self.session.runs_done())
+
+    def _progress(self, runs: int):
+        self.report("profile", runs, self.session.runs_total(), "runs")

@@ -1,0 +1,73 @@
+"""Steps that several tests of `firsttoken device` share."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from firsttoken import cli
+from firsttoken.measure.measurement import Measurement, read_measurement
+
+COMMAND = [sys.executable, "-c", "from firsttoken.cli import main; main()"]
+SHORT = ("--prompts", "32", "--repeat", "2", "--decode-tokens", "4")
+OUT = Path("phone.measurement.json")
+
+
+def run(*arguments) -> int:
+    """Runs ``firsttoken device`` in this process and returns its exit status."""
+    return cli.run(["device", *map(str, arguments)])
+
+
+def profile(*arguments, output: Path = OUT) -> int:
+    return run("profile", *arguments, "-o", output)
+
+
+def background(*arguments) -> subprocess.Popen:
+    """Starts ``firsttoken device`` as a user's shell would."""
+    return subprocess.Popen([*COMMAND, "device", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def measured(output: Path = OUT) -> Measurement:
+    return read_measurement(output)
+
+
+def counts(measurement: Measurement) -> list[dict[tuple[int, str], int]]:
+    """For each result how many runs it has of each prompt length and state."""
+    found = []
+    for result in measurement.results:
+        of_result: dict[tuple[int, str], int] = {}
+        for one in result.runs:
+            of_result[one.prompt_tokens, one.state] = of_result.get((one.prompt_tokens, one.state), 0) + 1
+        found.append(of_result)
+    return found
+
+
+def sessions(folder: Path = Path()) -> list[str]:
+    return sorted(path.name for path in folder.glob(".*.session"))
+
+
+def until(condition, seconds: float = 20.0):
+    """Waits until ``condition`` holds and returns its value."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.002)
+    return value
+
+
+def rewrite_bundle(source: Path, folder: Path, artifact: bytes | None = None, name: str | None = None) -> Path:
+    """Copies a bundle, its artifact replaced by other bytes or renamed, with a manifest that fits."""
+    shutil.copytree(source, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    old = manifest["artifact"]["file"]
+    if artifact is not None:
+        (folder / old).write_bytes(artifact)
+        manifest["artifact"].update(sha256=hashlib.sha256(artifact).hexdigest(), bytes=len(artifact))
+    if name is not None:
+        (folder / old).rename(folder / name)
+        manifest["artifact"]["file"] = name
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder

@@ -1,0 +1,197 @@
+"""`firsttoken device` against a real adbd: the whole flow, what is pushed, what stays on the phone."""
+
+import hashlib
+import stat
+import zipfile
+from pathlib import Path
+
+import pytest
+from flow import OUT, SHORT, counts, measured, profile, rewrite_bundle, run, sessions
+
+from firsttoken.device.staging import local_bundle
+from firsttoken.export.manifest import read_manifest
+from firsttoken.measure.measurement import identify_bundle
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_whole_flow(phone, two_bundles, capsys):
+    """Two bundles, warm and cold, to one measurement file with everything in it."""
+    assert profile(*two_bundles, "--prompts", "32,64", "--repeat", "2", "--cold") == 0
+    out = capsys.readouterr().out
+    measurement = measured()
+    assert counts(measurement) == [{(64, "warm-up"): 1, (32, "warm"): 2, (64, "warm"): 2, (32, "cold"): 2, (64, "cold"): 2}] * 2
+    device = measurement.device
+    assert (device.kind, device.model, device.manufacturer, device.hexagon) == ("phone", "SM-S928B", "samsung", "V75")
+    assert device.soc == "Snapdragon 8 Gen 3 (SM8650-AC)" and device.system == "Android 14 (API 34)"
+    assert device.cpu.cores == 8 and device.cpu.clusters == {"3398400": 1, "3148800": 3, "2956800": 2, "2265600": 2} and "i8mm" in device.cpu.flags
+    assert device.memory_bytes == 11534336 * 1024 and len(device.identity) == 12
+    for folder, result in zip(two_bundles, measurement.results, strict=True):
+        assert result.bundle == identify_bundle(folder.name, read_manifest(folder))
+        assert result.runtime_version == "LiteRT 2.3.0 (emulated)" and result.threads == 4 and not result.failures
+        for state in (result.before, result.after):
+            # from adb, which knows the sensors; the app's own has none
+            assert state.temperatures["skin/skin"] == 29.0 and state.battery_percent == 72 and state.charging is False
+            assert state.governors == ["walt"] and state.available_memory_bytes == 6291456 * 1024
+        times = [one.at_seconds for one in result.runs]
+        assert times == sorted(times)
+        assert {one.page_cache for one in result.runs if one.state == "cold"} == {"unknown"}
+        assert all((one.stages.load is not None) == (one.state == "cold") for one in result.runs)
+        assert len({one.stages.first_token for one in result.runs}) == len(result.runs)
+        assert any(one.temperature == 38.7 for one in result.runs)
+    assert measurement.results[1].runs[0].at_seconds > measurement.results[0].runs[-1].at_seconds
+    assert sessions() == []
+    assert "tflite-xnnpack" in out and "SM-S928B" in out and str(OUT) in out
+    # on the phone only the bundles stay, the app is stopped
+    assert sorted({path.split("/")[3] for path in phone.files()}) == ["bundles"]
+    assert phone.state()["app_pid"] is None
+
+
+def test_nothing_is_pushed_twice(phone, two_bundles, capsys):
+    first, second = (local_bundle(folder) for folder in two_bundles)
+    assert profile(first.folder, *SHORT) == 0
+    place = phone.staging / "bundles" / first.key
+    before = {path.name: path.stat().st_ino for path in place.iterdir()}
+    assert {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in place.iterdir()} == {file.name: file.sha256 for file in first.files}
+    assert "pushed" in capsys.readouterr().out
+    # another bundle with the same tokenizer, and the first one again
+    assert profile(first.folder, second.folder, *SHORT, output=Path("two.measurement.json")) == 0
+    shared = {file.sha256 for file in first.files}
+    new = sum(file.bytes for file in second.files if file.sha256 not in shared)
+    from firsttoken.export.preflight import readable
+
+    assert new < sum(file.bytes for file in second.files)
+    assert f"{readable(new)} pushed" in capsys.readouterr().out
+    assert {path.name: path.stat().st_ino for path in place.iterdir()} == before
+    assert profile(second.folder, first.folder, *SHORT, output=Path("again.measurement.json")) == 0
+    assert "nothing to push" in capsys.readouterr().out
+
+
+def test_staged_files_may_be_read_by_apps_and_by_nobody_changed(phone, bundle):
+    assert profile(bundle, *SHORT) == 0
+    for path in phone.staging.rglob("*"):
+        facts = path.lstat()
+        assert stat.S_IMODE(facts.st_mode) == (0o755 if path.is_dir() else 0o644) and (path.is_dir() or stat.S_ISREG(facts.st_mode)), path
+
+
+def test_a_file_of_the_wrong_size_on_the_phone_is_pushed_again(phone, bundle, capsys):
+    key = local_bundle(bundle).key
+    assert profile(bundle, *SHORT) == 0
+    tokenizer = phone.staging / "bundles" / key / "tokenizer.json"
+    tokenizer.write_bytes(tokenizer.read_bytes()[:-1])
+    capsys.readouterr()
+    assert profile(bundle, *SHORT, "--force") == 0
+    assert "nothing to push" not in capsys.readouterr().out
+    assert tokenizer.read_bytes() == (bundle / "tokenizer.json").read_bytes()
+
+
+HOSTILE = "-rf $(touch pwned) `touch pwned`; touch pwned & 'a' \"b\" \\ *?~ ü"
+
+
+def test_hostile_names_are_only_names(phone, bundle, tmp_path, capsys):
+    """Spaces, quotes, $(), newlines and leading dashes in the bundle's folder, the artifact and the output."""
+    folder = rewrite_bundle(bundle, tmp_path / (HOSTILE + "\n\x1b[31mred"), artifact=b"an artifact of its own", name=HOSTILE + ".tflite")
+    output = Path(f"./{HOSTILE}\n.measurement.json")
+    assert profile(folder, *SHORT, output=output) == 0
+    [result] = measured(output).results
+    assert result.bundle.name == folder.name and len(result.runs) == 3
+    assert (phone.staging / "bundles" / local_bundle(folder).key / (HOSTILE + ".tflite")).read_bytes() == b"an artifact of its own"
+    assert not list(phone.root.rglob("pwned")) and not list(Path().rglob("pwned")) and not list(tmp_path.glob("pwned"))
+    captured = capsys.readouterr()
+    assert "\x1b[31m" not in captured.out + captured.err
+
+
+def test_an_artifact_name_that_is_no_plain_name_is_refused(phone, bundle, tmp_path, capsys):
+    folder = rewrite_bundle(bundle, tmp_path / "newline", name="model\n.tflite")
+    assert profile(folder, *SHORT) == 2
+    assert "not a plain, printable name" in capsys.readouterr().err
+    assert phone.files() == {}
+
+
+def test_install_list_and_clean(phones, bundle, capsys, tmp_path):
+    phone = phones(installed=False)
+    assert profile(bundle, *SHORT) == 2
+    assert "firsttoken device install APK" in capsys.readouterr().err
+    apk = tmp_path / "-app's $(x).apk"
+    with zipfile.ZipFile(apk, "w") as archive:
+        archive.writestr("AndroidManifest.xml", b"\x03\0" + "dev.firsttoken.demo".encode("utf-16-le"))
+        archive.writestr("classes.dex", b"dex")
+    assert run("install", apk) == 0
+    assert "installed" in capsys.readouterr().out
+    assert (phone.root / "data/app/dev.firsttoken.demo-1/base.apk").read_bytes() == apk.read_bytes()
+    assert phone.files() == {}
+    assert run("install", apk) == 0
+    assert "installed already" in capsys.readouterr().out
+    assert sum(call[:2] == ["pm", "install"] for call in phone.commands()) == 1
+    assert run("list") == 0
+    listed = capsys.readouterr().out
+    assert all(text in listed for text in (phone.serial, "samsung SM-S928B", "V75", "14 (API 34)", "ready"))
+    assert profile(bundle, *SHORT) == 0
+    phone.shell("mkdir -p /sdcard/Android/media/dev.firsttoken.demo/measurements && touch /sdcard/Android/media/dev.firsttoken.demo/measurements/x.json")
+    capsys.readouterr()
+    assert run("clean") == 0
+    out = capsys.readouterr().out
+    assert "/data/local/tmp/firsttoken (" in out and "the app" in out
+    assert phone.files() == {} and not phone.staging.exists() and not phone.media.exists()
+    assert not (phone.root / "data/app/dev.firsttoken.demo-1").exists()
+    assert run("clean") == 0
+    assert "nothing of ours" in capsys.readouterr().out
+
+
+def test_clean_may_keep_the_app(phone, bundle, capsys):
+    assert profile(bundle, *SHORT) == 0
+    assert run("clean", "--keep-app") == 0
+    assert not phone.staging.exists() and (phone.root / "data/app/dev.firsttoken.demo-1").exists()
+
+
+@pytest.mark.parametrize(
+    ("refusal", "said"),
+    [
+        ("INSTALL_FAILED_UPDATE_INCOMPATIBLE: Package dev.firsttoken.demo signatures do not match", "device clean"),
+        ("INSTALL_FAILED_USER_RESTRICTED: Install canceled by user", "Install via USB"),
+        ("INSTALL_FAILED_SOMETHING_NEW: because", "INSTALL_FAILED_SOMETHING_NEW: because"),
+    ],
+)
+def test_install_refused(phones, capsys, tmp_path, refusal, said):
+    phone = phones(installed=False, install_refusal=refusal)
+    apk = tmp_path / "app.apk"
+    with zipfile.ZipFile(apk, "w") as archive:
+        archive.writestr("AndroidManifest.xml", "dev.firsttoken.demo")
+    assert run("install", apk) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert phone.files() == {}
+
+
+def test_two_phones_at_once(phones, bundle, capsys):
+    first, second = phones("first"), phones("second", model="android15-oneplus")
+    assert profile(bundle, *SHORT) == 2
+    assert "--serial" in capsys.readouterr().err and not OUT.exists()
+    assert run("profile", bundle, *SHORT, "--all", "-o", "both.measurement.json") == 0
+    found = {path.name: measured(path) for path in Path().glob("*.measurement.json")}
+    assert len(found) == 2 and all(name.startswith("both-") for name in found)
+    assert {one.device.model: one.device.hexagon for one in found.values()} == {"SM-S928B": "V75", "CPH2653": "V79"}
+    assert all(counts(one) == [{(32, "warm-up"): 1, (32, "warm"): 2}] for one in found.values())
+    # one of them alone, by its serial number
+    assert profile(bundle, *SHORT, "--serial", second.serial) == 0
+    assert measured().device.model == "CPH2653"
+    assert first.state()["starts"] == 1 and second.state()["starts"] == 2
+
+
+def test_one_of_two_phones_fails(phones, bundle, capsys):
+    phones("good")
+    phones("locked", model="android15-oneplus", locked=True)
+    assert run("profile", bundle, *SHORT, "--all") == 2
+    assert "locked" in capsys.readouterr().err
+    [done] = Path().glob("*.measurement.json")
+    assert measured(done).device.model == "SM-S928B"
+
+
+def test_a_phone_without_thermal_service(phones, two_bundles, capsys):
+    """As on Android 8: nothing is known of its heat but the battery's."""
+    phones(model="android8-pixel2", thermal_service=False)
+    assert profile(*two_bundles, *SHORT, "--cooldown", "1") == 0
+    measurement = measured()
+    assert measurement.device.hexagon is None and measurement.device.soc == "msm8998"
+    assert measurement.results[0].before.thermal_status is None or measurement.results[0].before.thermal_status == 0
+    assert list(measurement.results[0].before.temperatures) == ["battery/battery"]
