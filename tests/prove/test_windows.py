@@ -78,3 +78,14 @@ def test_large_models_and_vocabularies_get_fewer_positions(config, text):
 def test_a_text_that_proves_nothing_is_refused(config):
     with pytest.raises(FirstTokenError, match="at least 16"):
         choose_windows(np.arange(15), None, config, load_target("tflite-xnnpack"))
+
+
+def test_a_smaller_budget_and_a_number_of_windows(config, text):
+    target = load_target("tflite-xnnpack")
+    few = choose_windows(text, None, config, target, most=(640, 256))
+    assert sum(len(window.tokens) for window in few) <= 640 and len(runs(few)) <= 256
+    assert {kind for kind, *_ in runs(few)} == {"first", "extend", "decode"}
+    assert len(choose_windows(text, None, config, target, count=3)) == 3
+    assert len(choose_windows(text, None, config, target, count=1)) == 1
+    most = choose_windows(text, None, config, target, count=100_000)
+    assert 10 < len(most) < 100_000, "as many as the text holds"

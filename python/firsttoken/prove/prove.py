@@ -1,6 +1,7 @@
 """Proving a bundle: the written file, in its own runtime, against the FP32 checkpoint."""
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from firsttoken.export.manifest import AuditRow, Figures, Manifest, Proof, read_
 from firsttoken.progress import Report, silent
 from firsttoken.prove.divergence import Divergence, collect, diverge_at, figures
 from firsttoken.prove.gate import missed_figures, missed_structure
-from firsttoken.prove.windows import Window, choose_windows
+from firsttoken.prove.windows import Kind, Window, choose_windows
 from firsttoken.quiet import quiet_runtime
 from firsttoken.run.runner import Runner, open_runner
 from firsttoken.tokenizer import Tokenizer, open_tokenizer
@@ -36,11 +37,7 @@ def prove(
     """
     folder = Path(bundle)
     manifest = read_manifest(folder)
-    source = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
-    if source.fingerprint() != manifest.checkpoint.fingerprint:
-        raise FirstTokenError(
-            f"bundle {folder}: was made from another checkpoint than {source.folder} ({manifest.checkpoint.name!r}); give that one with --checkpoint"
-        )
+    source = own_checkpoint(folder, manifest, checkpoint)
     config = open_decoder(source)
     name, text = held_out_text(source.folder, held_out)
     tokenizer = open_tokenizer(folder, manifest)
@@ -60,6 +57,16 @@ def prove(
     return proof, rows
 
 
+def own_checkpoint(folder: Path, manifest: Manifest, checkpoint: str | Path | Checkpoint) -> Checkpoint:
+    """Opens the checkpoint. Raises `FirstTokenError` if the bundle was made from another one."""
+    source = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
+    if source.fingerprint() != manifest.checkpoint.fingerprint:
+        raise FirstTokenError(
+            f"bundle {folder}: was made from another checkpoint than {source.folder} ({manifest.checkpoint.name!r}); give that one with --checkpoint"
+        )
+    return source
+
+
 def held_out_text(folder: Path, held_out: str | Path | None) -> tuple[str, str]:
     """Returns the name and content of the held-out text. Raises `FirstTokenError` if it cannot be read as UTF-8."""
     own = folder / HELD_OUT_FILE
@@ -74,20 +81,26 @@ def held_out_text(folder: Path, held_out: str | Path | None) -> tuple[str, str]:
         raise FirstTokenError(f"held-out text {path}: cannot be read as UTF-8 text ({error})") from None
 
 
-def proof_windows(text: str, tokenizer: Tokenizer, config: DecoderConfig, manifest: Manifest) -> list[Window]:
-    """Cuts the text into the windows that are run."""
+def proof_windows(
+    text: str, tokenizer: Tokenizer, config: DecoderConfig, manifest: Manifest, most: tuple[int, int] | None = None, count: int | None = None
+) -> list[Window]:
+    """Cuts the text into the windows that are run; ``most`` and ``count`` are `choose_windows`'s."""
     tokens = np.array(tokenizer.encode(text, begin=False), np.int32)
-    return choose_windows(tokens, manifest.tokenizer.begin, config, manifest.target)
+    return choose_windows(tokens, manifest.tokenizer.begin, config, manifest.target, most, count)
 
 
 def references(
     checkpoint: Checkpoint, config: DecoderConfig, manifest: Manifest, windows: list[Window], report: Report
 ) -> list[np.ndarray]:
-    """Reference logits of every window at its compared positions, float32 ``[positions, tokenizer's vocabulary]``."""
+    """Reference logits of every window at its compared positions, float32 ``[positions, tokenizer's vocabulary]``.
+
+    They are the checkpoint's, or its float student's where it was trained for quantization (`export.lineage`).
+    """
+    from firsttoken.export.lineage import proof_reference
     from firsttoken.prove.reference import reference_logits
 
     run = [window.tokens[:-1] for window in windows]
-    return reference_logits(checkpoint, config, run, [window.positions for window in windows], manifest.tokenizer.vocab_size, report)
+    return reference_logits(proof_reference(checkpoint), config, run, [window.positions for window in windows], manifest.tokenizer.vocab_size, report)
 
 
 def run_windows(
@@ -98,17 +111,25 @@ def run_windows(
     Returns the divergence, the kind of call of each position, and its place in words.
     """
     rows, kinds, places = [], [], []
-    total = sum(len(expected) for expected in reference)
-    for number, (window, expected) in enumerate(zip(windows, reference, strict=True)):
-        for (kind, start, stop, restart), theirs in zip(window.steps(), expected, strict=True):
+    theirs = (row for expected in reference for row in expected)
+    for (logits, next_token, kind, place), expected in zip(run_steps(runner, windows, report), theirs, strict=True):
+        rows.append(diverge_at(logits[:vocab_size], expected, next_token))
+        kinds.append(kind)
+        places.append(place)
+    return collect(rows), np.array(kinds), places
+
+
+def run_steps(runner: Runner, windows: list[Window], report: Report, stage: str = "proof") -> Iterator[tuple[np.ndarray, int, Kind, str]]:
+    """Runs every step of every window; yields its logits (the runner's own array), the text's next token, its kind and its place in words."""
+    total, done = sum(len(window.positions) for window in windows), 0
+    for number, window in enumerate(windows):
+        for kind, start, stop, restart in window.steps():
             if restart:
                 runner.reset()
             logits = runner.decode(int(window.tokens[start])) if kind == "decode" else runner.prefill(window.tokens[start:stop])
-            rows.append(diverge_at(logits[:vocab_size], theirs, int(window.tokens[stop])))
-            kinds.append(kind)
-            places.append(f"window {number}, {kind} at position {stop - 1}")
-            report("proof", len(rows), total, "positions")
-    return collect(rows), np.array(kinds), places
+            done += 1
+            report(stage, done, total, "positions")
+            yield logits, int(window.tokens[stop]), kind, f"window {number}, {kind} at position {stop - 1}"
 
 
 def audit(folder: Path, manifest: Manifest, config: DecoderConfig, precisions: dict[str, str]) -> list[AuditRow]:

@@ -69,28 +69,39 @@ def budget(config: DecoderConfig) -> tuple[int, int]:
     return tokens, max(16, min(MOST_POSITIONS, LOGIT_BYTES // (4 * config.vocab_size)))
 
 
-def choose_windows(text: np.ndarray, begin: int | None, config: DecoderConfig, target: Target) -> list[Window]:
+def choose_windows(
+    text: np.ndarray,
+    begin: int | None,
+    config: DecoderConfig,
+    target: Target,
+    most: tuple[int, int] | None = None,
+    count: int | None = None,
+) -> list[Window]:
     """Cuts the held-out tokens ``text`` into windows that do not overlap, spread over the whole of it.
 
     The first fills the cache to its last position, through a prompt longer than one prefill chunk where the target
     has room for it; for a model so large, or a text so short, that this would be most of the work it is left out. Each
-    window begins with ``begin`` where the model wants that. Raises `FirstTokenError` for a text that is too short.
+    window begins with ``begin`` where the model wants that. ``most`` are the most tokens and compared positions
+    (default: `budget`); ``count`` asks for that many windows instead, or as many as the text holds. Raises
+    `FirstTokenError` for a text that is too short.
     """
     if len(text) < LEAST_TOKENS:
         raise FirstTokenError(
             f"the held-out text has {len(text)} tokens; at least {LEAST_TOKENS} are needed to prove anything, give a longer one with --held-out"
         )
-    most_tokens, most_positions = budget(config)
+    most_tokens, most_positions = most or budget(config)
+    if count is not None:
+        most_tokens, most_positions = len(text), max(16, LOGIT_BYTES // (4 * config.vocab_size))
     most_tokens = min(most_tokens, len(text))
     shapes, tokens, positions = [], 0, 0
     for prompts, decodes in candidate_shapes(target, most_tokens, most_positions):
         prompts, decodes = fit(prompts, decodes, min(target.cache_length, most_tokens - tokens - 1))
-        count = sum(map(len, prompts)) + decodes
-        if not prompts or (shapes and positions + count > most_positions):
+        compared = sum(map(len, prompts)) + decodes
+        if not prompts or (shapes and positions + compared > most_positions) or len(shapes) == count:
             break
         shapes.append((prompts, decodes))
         tokens += sum(prompts[-1]) + decodes + 1
-        positions += count
+        positions += compared
     return place(text, begin, shapes)
 
 

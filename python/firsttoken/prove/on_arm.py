@@ -1,0 +1,152 @@
+"""Proving a bundle on emulated ARM: the same file and text as on the host, on the kernels that a phone runs."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from firsttoken.arm.cores import DEFAULT_CORE, Core, find_core
+from firsttoken.arm.emulator import Runtime, check_parts, runtime_version, runtimes_of
+from firsttoken.arm.kernels import TRANSLATED, kinds_that_ran, missed_kinds
+from firsttoken.arm.runner import ArmRunner
+from firsttoken.checkpoint import Checkpoint
+from firsttoken.decoder.config import DecoderConfig
+from firsttoken.decoder.families import open_decoder, parameter_count, plan_layers
+from firsttoken.export.manifest import ArmProof, Manifest, Proof, read_manifest
+from firsttoken.progress import Report, silent
+from firsttoken.prove.divergence import Divergence, collect, diverge_at, figures
+from firsttoken.prove.prove import held_out_text, own_checkpoint, proof_windows, references, run_steps, sum_up
+from firsttoken.prove.record import record
+from firsttoken.prove.windows import Window
+from firsttoken.prove.windows import budget as host_budget
+from firsttoken.run.runner import Runner, open_runner
+from firsttoken.tokenizer import open_tokenizer
+
+# What a proof may cost without being asked for more: an emulated core multiplies about 2e8 weights a second in FP16,
+# which it takes longest for. The demo checkpoint takes half a minute.
+WEIGHT_TOKENS = 8e9
+MOST_TOKENS, FEWEST_TOKENS = 640, 64
+MOST_POSITIONS = 512
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """A bundle on one core and runtime: both sides' proofs over the same positions, and what goes into the manifest."""
+
+    runtime: str  # with its version
+    core: str
+    host: Proof
+    arm: Proof
+    summary: ArmProof
+
+    @property
+    def misses(self) -> list[str]:
+        return self.arm.misses
+
+
+def prove_on_arm(
+    bundle: str | Path,
+    checkpoint: str | Path | Checkpoint,
+    core: str = DEFAULT_CORE,
+    held_out: str | Path | None = None,
+    windows: int | None = None,
+    threads: int | None = None,
+    report: Report = silent,
+    most: tuple[int, int] | None = None,
+) -> list[ArmResult]:
+    """Runs the artifact on an emulated core and on the host, on the same held-out text; one result for each runtime.
+
+    A bundle for every TensorFlow Lite (``tflite-compat``) is also run on the oldest. ``windows`` asks for a number of
+    windows of text instead of about a minute's worth, ``most`` for other bounds in tokens and positions, ``threads``
+    are the host's. The host's figures are this release's runtime's. Misses are the plan's bounds on ARM, and
+    precisions whose instructions did not run there; a missed bound is not an error here.
+
+    What passed is recorded in the manifest, what failed is removed from it. Raises `FirstTokenError` if the bundle is
+    damaged or was made from another checkpoint, or if the emulated machine is not set up.
+    """
+    folder, chosen = Path(bundle), find_core(core)
+    manifest = read_manifest(folder)
+    check_parts(runtimes_of(manifest.target))
+    source = own_checkpoint(folder, manifest, checkpoint)
+    config = open_decoder(source)
+    name, text = held_out_text(source.folder, held_out)
+    stretches = proof_windows(text, open_tokenizer(folder, manifest), config, manifest, most or budget(config), windows)
+    reference = np.concatenate(references(source, config, manifest, stretches, report))
+    host = open_runner(folder, threads)
+    try:
+        seen = Seen(host, stretches, reference, None, manifest, "host", report)
+    finally:
+        host.close()
+    host_proof = sum_up(manifest, seen.divergence, seen.kinds, seen.places, name, text)
+    results = []
+    for runtime in runtimes_of(manifest.target):
+        label = f"{runtime.name} {runtime_version(runtime)}"
+        on_arm, ran = run_on(folder, chosen, runtime, stretches, reference, seen.logits, manifest, f"{label} on {core}", report)
+        proof = sum_up(manifest, on_arm.divergence, on_arm.kinds, on_arm.places, name, text)
+        proof.misses += missed_kinds(ran, manifest.plan.resolve(plan_layers(config), manifest.target), plan_layers(config), manifest.target, chosen)
+        proof.passed = not proof.misses
+        summary = ArmProof(
+            core=core, runtime=runtime.name, runtime_version=runtime_version(runtime), text=name, text_sha256=proof.text_sha256,
+            windows=len(stretches), arm=proof.all, host=host_proof.all,
+            arm_against_host=figures(on_arm.from_host, np.ones(len(on_arm.kinds), bool)), kernels=ran,
+        )  # fmt: skip
+        record(folder, manifest.artifact.sha256, core, runtime.name, summary if proof.passed else None)
+        results.append(ArmResult(label, core, host_proof, proof, summary))
+    return results
+
+
+def budget(config: DecoderConfig) -> tuple[int, int]:
+    """Returns the most tokens and the most compared positions for a model of this size."""
+    tokens = int(min(MOST_TOKENS, max(FEWEST_TOKENS, WEIGHT_TOKENS / parameter_count(config))))
+    return tokens, min(MOST_POSITIONS, host_budget(config)[1])
+
+
+class Seen:
+    """What a runner computed for every step: its divergence from the reference and, where given, from the host's logits.
+
+    Logits are float32 ``[positions, tokenizer's vocabulary]``; they are kept only where there is nothing to compare
+    them with, that is, for the host.
+    """
+
+    def __init__(
+        self, runner: Runner, windows: list[Window], reference: np.ndarray, host: np.ndarray | None, manifest: Manifest, stage: str, report: Report
+    ):
+        size = manifest.tokenizer.vocab_size
+        self.logits = np.empty_like(reference) if host is None else host
+        self.places: list[str] = []
+        kinds, rows, others = [], [], []
+        for n, (logits, next_token, kind, place) in enumerate(run_steps(runner, windows, report, stage)):
+            rows.append(diverge_at(logits[:size], reference[n], next_token))
+            if host is None:
+                self.logits[n] = logits[:size]
+            else:
+                others.append(diverge_at(logits[:size], host[n], next_token))
+            kinds.append(kind)
+            self.places.append(place)
+        self.kinds = np.array(kinds)
+        self.divergence = collect(rows)
+        self.from_host: Divergence | None = collect(others) if others else None
+
+
+def run_on(
+    folder: Path,
+    core: Core,
+    runtime: Runtime,
+    windows: list[Window],
+    reference: np.ndarray,
+    host: np.ndarray,
+    manifest: Manifest,
+    stage: str,
+    report: Report,
+) -> tuple[Seen, list[str]]:
+    """Runs all windows on an emulated core; returns what was computed and the kinds of multiply instructions that ran."""
+    with tempfile.TemporaryDirectory(prefix="firsttoken-arm-") as scratch:
+        log = Path(scratch, "translated")
+        report(stage, 0, len(reference), "positions")
+        runner = ArmRunner(folder, core, runtime, (*TRANSLATED, "-D", str(log)))
+        try:
+            seen = Seen(runner, windows, reference, host, manifest, stage, report)
+        finally:
+            runner.close()
+        return seen, kinds_that_ran(log)
