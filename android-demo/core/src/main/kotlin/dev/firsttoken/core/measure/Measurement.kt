@@ -1,0 +1,119 @@
+package dev.firsttoken.core.measure
+
+import dev.firsttoken.core.bundle.Manifest
+
+/** A measurement file, as python/firsttoken/measure/measurement.py describes it. Absent values are null and are not written. */
+class Measurement(val writer: Writer, val device: Device, val results: List<Result>)
+
+class Writer(val name: String, val version: String)
+
+/** [clusters] counts cores by their highest frequency in kHz, where it can be read. */
+class Cpu(val model: String, val cores: Int, val flags: List<String> = emptyList(), val clusters: Map<String, Int> = emptyMap())
+
+/** What it ran on. [identity] is the start of a hash of the serial number. */
+class Device(
+    val kind: String,
+    val model: String,
+    val system: String,
+    val cpu: Cpu,
+    val memoryBytes: Long,
+    val manufacturer: String? = null,
+    val soc: String? = null,
+    val hexagon: String? = null,
+    val identity: String? = null,
+)
+
+/** The state of the device at a moment; [time] is ISO 8601 with its offset, [thermalStatus] counts as Android does, [temperatures] are degrees Celsius by sensor. */
+class Conditions(
+    val time: String,
+    val thermalStatus: Int? = null,
+    val temperatures: Map<String, Double> = emptyMap(),
+    val batteryPercent: Double? = null,
+    val charging: Boolean? = null,
+    val governors: List<String> = emptyList(),
+    val availableMemoryBytes: Long? = null,
+)
+
+/** Nanoseconds from "send" to the first token on the screen; they add up to TTFT. */
+class Stages(
+    val load: Long? = null,
+    val tokenize: Long,
+    val prefill: Long,
+    val sample: Long,
+    val detokenize: Long,
+    val render: Long? = null,
+) {
+    /** TTFT: the sum of the stages. */
+    val firstToken: Long get() = (load ?: 0) + tokenize + prefill + sample + detokenize + (render ?: 0)
+
+    /** The stages by name, in the order they happen. */
+    val byName: Map<String, Long?>
+        get() = linkedMapOf("load" to load, "tokenize" to tokenize, "prefill" to prefill, "sample" to sample, "detokenize" to detokenize, "render" to render)
+}
+
+/** The tokens after the first one and the nanoseconds all of them took. */
+class Decode(val tokens: Int, val nanoseconds: Long)
+
+/** One prompt up to its first token, and decoding after it. [atSeconds] counts from the measurement's start. */
+class Run(
+    val promptTokens: Int,
+    val state: String,
+    val pageCache: String,
+    val atSeconds: Double,
+    val stages: Stages,
+    val decode: Decode? = null,
+    val peakMemoryBytes: Long? = null,
+    val temperature: Double? = null,
+    val thermalStatus: Int? = null,
+    val otherLoad: Double? = null,
+)
+
+/** A run that did not end: what was asked, in which stage it stopped, and why. */
+class Failure(val stage: String, val message: String, val promptTokens: Int? = null, val state: String? = null)
+
+class ProofFigures(val meanKld: Double, val p99Kld: Double, val sameTop: Double, val passed: Boolean)
+
+/** The measured bundle: its name, and what its manifest says. */
+class BundleIdentity(
+    val name: String,
+    val checkpoint: String,
+    val fingerprint: String,
+    val plan: String,
+    val target: String,
+    val runtime: String,
+    val delegate: String,
+    val artifactSha256: String,
+    val artifactBytes: Long,
+    val cacheLength: Int,
+    val proof: ProofFigures? = null,
+) {
+    companion object {
+        /** What a measurement keeps of a bundle's manifest. */
+        fun of(name: String, manifest: Manifest) =
+            BundleIdentity(
+                name = name,
+                checkpoint = manifest.checkpoint.name,
+                fingerprint = manifest.checkpoint.fingerprint,
+                plan = manifest.plan.name,
+                target = manifest.target.name,
+                runtime = manifest.target.runtime,
+                delegate = manifest.target.delegate,
+                artifactSha256 = manifest.artifact.sha256,
+                artifactBytes = manifest.artifact.bytes,
+                cacheLength = manifest.cache.length,
+                proof = manifest.proof?.let { ProofFigures(it.all.meanKld, it.all.p99Kld, it.all.sameTop, it.passed) },
+            )
+    }
+}
+
+/** One bundle on one device with one number of threads. [after] is absent while the measurement is not finished. */
+class Result(
+    val bundle: BundleIdentity,
+    val runtimeVersion: String,
+    val threads: Int,
+    val chat: Boolean,
+    val before: Conditions,
+    val after: Conditions?,
+    val runs: List<Run>,
+    val failures: List<Failure>,
+)

@@ -1,0 +1,116 @@
+package dev.firsttoken.core.measure
+
+import com.google.gson.JsonObject
+import dev.firsttoken.core.FirstTokenException
+import dev.firsttoken.core.json.JsonFields
+import dev.firsttoken.core.json.JsonText
+import java.io.File
+
+/** Reads measurement files, as strict as measurement.schema.json. Raises [FirstTokenException] naming what is wrong. */
+object MeasurementReader {
+    const val SCHEMA_VERSION = 1
+    private const val LARGEST = 64L shl 20 // bytes; 32 prompts of 1000 runs each take about 20 MB
+    private val POSITIVE = 1..Int.MAX_VALUE
+    private val NANOSECONDS = 0..Long.MAX_VALUE
+    private val THERMAL = 0..6
+    private val STATES = arrayOf("cold", "warm", "warm-up")
+
+    fun read(file: File): Measurement = parse(JsonText.readObject(file, LARGEST, "a measurement file"), file.name)
+
+    fun parse(values: JsonObject, source: String): Measurement {
+        val version = values.get("schema_version")
+        if (version == null || version.toString() != "$SCHEMA_VERSION") {
+            throw FirstTokenException("$source: measurement schema version ${JsonText.describe(version)}; this app reads $SCHEMA_VERSION, update it or remove the file")
+        }
+        return JsonFields.read(source, values) {
+            int("schema_version")
+            Measurement(
+                writer = objectOf("writer") { Writer(text("name"), text("version")) },
+                device = objectOf("device") { device() },
+                results = objects("results", POSITIVE) { result() },
+            )
+        }
+    }
+
+    private fun JsonFields.device() =
+        Device(
+            kind = choice("kind", "host", "phone"),
+            model = text("model"),
+            system = text("system"),
+            cpu = objectOf("cpu") { Cpu(text("model"), int("cores", POSITIVE), textsOrEmpty("flags"), intMapOrEmpty("clusters")) },
+            memoryBytes = long("memory_bytes", 1..Long.MAX_VALUE),
+            manufacturer = textOrNull("manufacturer"),
+            soc = textOrNull("soc"),
+            hexagon = textOrNull("hexagon"),
+            identity = textOrNull("identity"),
+        )
+
+    private fun JsonFields.conditions() =
+        Conditions(
+            time = text("time"),
+            thermalStatus = intOrNull("thermal_status", THERMAL),
+            temperatures = numberMapOrEmpty("temperatures"),
+            batteryPercent = numberOrNull("battery_percent", "a number from 0 to 100") { it in 0.0..100.0 },
+            charging = booleanOrNull("charging"),
+            governors = textsOrEmpty("governors"),
+            availableMemoryBytes = longOrNull("available_memory_bytes"),
+        )
+
+    private fun JsonFields.result() =
+        Result(
+            bundle = objectOf("bundle") { bundle() },
+            runtimeVersion = text("runtime_version"),
+            threads = int("threads", POSITIVE),
+            chat = if (has("chat")) boolean("chat") else false,
+            before = objectOf("before") { conditions() },
+            after = objectOrNull("after") { conditions() },
+            runs = objectsOrEmpty("runs") { run() },
+            failures = objectsOrEmpty("failures") { failure() },
+        )
+
+    private fun JsonFields.bundle() =
+        BundleIdentity(
+            name = text("name"),
+            checkpoint = text("checkpoint"),
+            fingerprint = text("fingerprint"),
+            plan = text("plan"),
+            target = text("target"),
+            runtime = choice("runtime", "tflite", "executorch"),
+            delegate = text("delegate"),
+            artifactSha256 = text("artifact_sha256").also { if (!Regex("[0-9a-f]{64}").matches(it)) refuse("artifact_sha256", "'$it'", "64 hexadecimal digits") },
+            artifactBytes = long("artifact_bytes", 1..Long.MAX_VALUE),
+            cacheLength = int("cache_length", POSITIVE),
+            proof = objectOrNull("proof") { ProofFigures(number("mean_kld"), number("p99_kld"), number("same_top"), boolean("passed")) },
+        )
+
+    private fun JsonFields.run() =
+        Run(
+            promptTokens = int("prompt_tokens", POSITIVE),
+            state = choice("state", *STATES),
+            pageCache = choice("page_cache", "dropped", "cached", "unknown"),
+            atSeconds = number("at_seconds", "a number from 0") { it >= 0 },
+            stages = objectOf("stages") {
+                Stages(
+                    longOrNull("load", NANOSECONDS),
+                    long("tokenize", NANOSECONDS),
+                    long("prefill", NANOSECONDS),
+                    long("sample", NANOSECONDS),
+                    long("detokenize", NANOSECONDS),
+                    longOrNull("render", NANOSECONDS),
+                )
+            },
+            decode = objectOrNull("decode") { Decode(int("tokens", POSITIVE), long("nanoseconds", 1..Long.MAX_VALUE)) },
+            peakMemoryBytes = longOrNull("peak_memory_bytes", 1..Long.MAX_VALUE),
+            temperature = numberOrNull("temperature"),
+            thermalStatus = intOrNull("thermal_status", THERMAL),
+            otherLoad = numberOrNull("other_load", "a number from 0") { it >= 0 },
+        )
+
+    private fun JsonFields.failure() =
+        Failure(
+            stage = text("stage"),
+            message = text("message"),
+            promptTokens = intOrNull("prompt_tokens"),
+            state = if (has("state")) textOrNull("state")?.also { if (it !in STATES) refuse("state", "'$it'", "one of ${STATES.joinToString(", ")}") } else null,
+        )
+}

@@ -1,0 +1,83 @@
+package dev.firsttoken.core.generate
+
+import com.google.gson.JsonElement
+import com.google.gson.JsonObject
+import dev.firsttoken.core.Parity
+import dev.firsttoken.core.assertRefused
+import java.io.File
+import org.junit.Assert.assertEquals
+import org.junit.Test
+
+/** The loop and its clock, against what Python's made of the same tokens and the same times. */
+class GenerationTest {
+    private class RecordedClock(private val times: Iterator<Long>) : Clock {
+        override fun nanoTime() = times.next()
+
+        override fun wallMillis() = 0L
+    }
+
+    private class Heard(private val until: Int = Int.MAX_VALUE) : GenerationListener {
+        val pieces = ArrayList<String>()
+        val spent = ArrayList<Long>()
+
+        override fun onToken(number: Int, text: String, nanoseconds: Long): Boolean {
+            assertEquals(spent.size + 1, number)
+            if (text.isNotEmpty()) pieces += text
+            spent += nanoseconds
+            return number < until
+        }
+
+        override fun onRest(text: String) {
+            pieces += text
+        }
+    }
+
+    private fun JsonElement.booleanOrNull() = if (isJsonNull) null else asBoolean
+
+    @Test fun givesPythonsFiguresForTheSameRecordedRuns() {
+        val cases = Parity.cases(File(Parity.folder(), "generations.jsonl"))
+        assertEquals(60, cases.size)
+        assertEquals("every way to stop", setOf("end", "length", "cache"), cases.map { it["expected"].asJsonObject["stopped"].asString }.toSet())
+        val tokenizer = DemoFiles.tokenizer()
+        for (case in cases) compare(case, tokenizer)
+    }
+
+    private fun compare(case: JsonObject, tokenizer: dev.firsttoken.core.tokenizer.Tokenizer) {
+        val expected = case["expected"].asJsonObject
+        val engine = ScriptedEngine(DemoFiles.manifest(), case["script"].asJsonArray.map { it.asInt }, case["cache_length"].asInt)
+        val heard = Heard()
+        val options = GenerationOptions(maxTokens = case["max_tokens"].asInt, chat = case["chat"].booleanOrNull(), stopAtEnd = case["stop_at_end"].asBoolean)
+        val clock = RecordedClock(case["clock"].asJsonArray.map { it.asLong }.iterator())
+        val found = Generation(engine, tokenizer, clock).run(case["prompt"].asString, options, heard)
+        val figures = mapOf(
+            "prompt_tokens" to found.promptTokens, "new_tokens" to found.newTokens, "tokenize" to found.tokenize, "prefill" to found.prefill, "sample" to found.sample,
+            "detokenize" to found.detokenize, "decode" to found.decode, "first_token" to found.firstToken, "position" to engine.position,
+        )
+        for ((name, value) in figures) assertEquals(name, expected[name].asLong, value.toLong())
+        assertEquals(expected["stopped"].asString, found.stopped.name.lowercase())
+        assertEquals(expected["tokens_per_second"].asDouble, found.tokensPerSecond, 1e-12)
+        assertEquals(expected["pieces"].asJsonArray.map { it.asString }, heard.pieces)
+        assertEquals(expected["spent"].asJsonArray.map { it.asLong }, heard.spent)
+    }
+
+    @Test fun stopsWhenItIsToldTo() {
+        val heard = Heard(until = 3)
+        val found = Generation(ScriptedEngine(DemoFiles.manifest(), listOf(65)), DemoFiles.tokenizer()).run("hi", GenerationOptions(), heard)
+        assertEquals(Stop.CANCELLED, found.stopped)
+        assertEquals(3, heard.spent.size)
+    }
+
+    @Test fun theSecondRunStartsWithAnEmptyCache() {
+        val engine = ScriptedEngine(DemoFiles.manifest(), listOf(65))
+        val generation = Generation(engine, DemoFiles.tokenizer())
+        repeat(2) { generation.run("hi", GenerationOptions(maxTokens = 2), Heard()) }
+        assertEquals(engine.prompts[0].size + 1, engine.position)
+    }
+
+    @Test fun promptsThatCannotBe() {
+        val generation = Generation(ScriptedEngine(DemoFiles.manifest(), listOf(65)), DemoFiles.tokenizer())
+        assertRefused("prompt is empty") { generation.run("", GenerationOptions(chat = false), Heard()) }
+        assertRefused("do not fit the cache") { generation.run("word ".repeat(5000), GenerationOptions(), Heard()) }
+        assertRefused("max_tokens is 0") { generation.run("x", GenerationOptions(maxTokens = 0), Heard()) }
+    }
+}

@@ -1,0 +1,74 @@
+"""The command line of scripts/build_apk."""
+
+import argparse
+import fcntl
+from pathlib import Path
+
+from android import apk, app, core, levels
+from android.failure import BuildError
+from android.places import WORK
+
+DESCRIPTION = """\
+Builds and tests the Android demo without the Android SDK and without Gradle.
+
+Needs Python 3.11 or newer, a JDK 17 or newer, Maven, aapt2 and apksigner (Debian, Ubuntu: sudo apt-get install
+openjdk-17-jdk-headless maven aapt apksigner), and the network the first time only (about 350 MB; 65 MB for --test core).
+Everything it makes is in .work/android of the repository, but the APK, which is in out/: remove that folder to start over.
+Versions are read from android-demo/gradle/libs.versions.toml.
+
+The APK carries LiteRT and ExecuTorch where Maven gives them. Where it does not, it carries TensorFlow Lite instead, and says so.
+"""
+EXAMPLES = """\
+examples:
+  scripts/build_apk                               build, sign and verify out/firsttoken-demo.apk
+  scripts/build_apk --test                        compile both modules and run their tests
+  scripts/build_apk --test core --only TextStream only core's tests whose class name contains TextStream
+  scripts/build_apk --test app --pictures /tmp/p  the app's tests, with pictures of its screens
+  scripts/build_apk --check-levels                does anything use what Android 8 does not have?
+  scripts/build_apk --time-tokenizer FILE TEXT    measure loading a tokenizer.json and encoding a text file
+
+`--test` alone leaves out the comparison with Hugging Face tokenizers, which needs data that Python makes:
+  .venv/bin/pytest tests/android                  makes it and runs all tests
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command and returns its exit status: 0 done, 1 a test failed, 2 it could not be done."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.parity is not None and not options.parity.is_dir():
+            raise BuildError(f"--parity {options.parity}: not a folder; expected what tests/android/parity.py made")
+        WORK.mkdir(parents=True, exist_ok=True)
+        with (WORK / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two builds would take each other's classes away
+            return _run(options)
+    except BuildError as error:
+        print(f"error: {error}")
+        return 2
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.time_tokenizer:
+        return core.time_tokenizer(*options.time_tokenizer)
+    if options.check_levels:
+        return levels.check()
+    if not options.test:
+        apk.build()
+        return 0
+    failed = 0
+    if options.test in ("core", "all"):
+        failed |= core.test(options.only, options.parity)
+    if options.test in ("app", "all"):
+        failed |= app.test(options.only, options.pictures, options.parity)
+    return failed
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="scripts/build_apk", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--test", nargs="?", const="all", choices=("all", "core", "app"), help="compile and run the tests; prints 'N passed, M failed' for each module")
+    parser.add_argument("--only", metavar="NAME", default="", help="with --test: only test classes whose name contains NAME")
+    parser.add_argument("--parity", metavar="FOLDER", type=Path, help="with --test: what tests/android/parity.py made, to be compared with")
+    parser.add_argument("--pictures", metavar="FOLDER", type=Path, help="with --test: where the app's tests leave pictures of its screens")
+    parser.add_argument("--check-levels", action="store_true", help="check that only what Android 8 (API 26) has is used unguarded")
+    parser.add_argument("--time-tokenizer", nargs=2, metavar=("FILE", "TEXT"), type=Path, help="print how long loading a tokenizer.json and encoding a text take")
+    return parser

@@ -1,0 +1,54 @@
+"""Compiling Kotlin with the embeddable compiler, only what has changed."""
+
+import hashlib
+import shutil
+import subprocess
+from pathlib import Path
+
+from android.failure import BuildError
+from android.java import RELEASE, classpath
+from android.jars import jars
+from android.places import WORK, program
+
+COMPILER = "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler"
+
+
+def compiled(module: str, source: Path, libraries: list[Path], friend: Path | None = None) -> Path:
+    """Returns the folder of ``module``'s classes, compiled from ``source`` where that has changed.
+
+    ``friend`` is a folder of classes whose internal declarations may be used: a module's tests see its inside.
+    Raises `BuildError` with the compiler's messages.
+    """
+    sources = sorted(source.rglob("*.kt"))
+    if not sources:
+        raise BuildError(f"{source}: holds no Kotlin files")
+    folder, stamp = WORK / "classes" / module, WORK / "classes" / f"{module}.stamp"
+    digest = _digest(sources, libraries, friend)
+    if folder.is_dir() and stamp.is_file() and stamp.read_text() == digest:
+        return folder
+    java = program("java")
+    stamp.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    print(f"Compiling {module} …", flush=True)
+    on_path = [*([friend] if friend else []), *libraries]
+    friends = [f"-Xfriend-paths={friend}"] if friend else []
+    # no -no-jdk: without java.* the errors are misleading ones
+    command = [java, "-Xmx1g", "-cp", classpath(*jars("compiler")), COMPILER, "-no-stdlib", "-no-reflect", "-jvm-target", RELEASE]
+    command += ["-Werror", "-module-name", module, *friends, "-cp", classpath(*on_path), "-d", str(folder), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        messages = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        raise BuildError(f"{module} does not compile:\n" + "\n".join(messages[:60]))
+    stamp.write_text(digest)
+    return folder
+
+
+def _digest(sources: list[Path], libraries: list[Path], friend: Path | None) -> str:
+    digest = hashlib.sha256(Path(__file__).read_bytes())
+    for path in sources:
+        digest.update(f"{path}\0".encode() + path.read_bytes() + b"\0")
+    digest.update("\n".join(jar.name for jar in libraries).encode())
+    if friend:
+        digest.update(friend.with_name(f"{friend.name}.stamp").read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,56 @@
+"""The app's resources and manifest, compiled and linked with aapt2."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+from android.jars import catalog, jars
+from android.java import javac, tool
+from android.places import APP, REPOSITORY, WORK, program
+from android.runtimes import Runtimes
+
+PROMPTS = REPOSITORY / "python" / "firsttoken" / "demo" / "held_out.txt"  # what prompts of exact lengths are cut from
+RESOURCE_FILE = """<?xml version="1.0" encoding="utf-8"?>
+<resources>
+{strings}
+</resources>
+"""
+
+
+@dataclass
+class Resources:
+    package: Path  # an APK of the manifest, the resource table, resources and assets
+    classes: Path  # R
+
+
+def manifest() -> Path:
+    return APP / "src" / "main" / "AndroidManifest.xml"
+
+
+def linked(found: Runtimes) -> Resources:
+    """Links resources, assets and manifest, and compiles R. Raises `BuildError` with aapt2's messages."""
+    folder = WORK / "resources"
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "generated" / "values").mkdir(parents=True)
+    (folder / "assets").mkdir()
+    shutil.copyfile(PROMPTS, folder / "assets" / PROMPTS.name)
+    _write_versions(folder / "generated" / "values" / "runtimes.xml", found)
+    aapt2, versions = program("aapt2"), catalog()["versions"]
+    compiled = []
+    for name, source in (("main", APP / "src" / "main" / "res"), ("generated", folder / "generated")):
+        compiled.append(folder / f"{name}.zip")
+        tool([aapt2, "compile", "--dir", source, "-o", compiled[-1]], "aapt2 compile")
+    sdk = ["--min-sdk-version", versions["android-minSdk"], "--target-sdk-version", versions["android-targetSdk"]]
+    [android] = jars("android")
+    package, generated = folder / "resources.apk", folder / "java"
+    command = [aapt2, "link", "-o", package, "-I", android, "--manifest", manifest(), "--java", generated, "-A", folder / "assets", *sdk, *compiled]
+    tool(command, "aapt2 link")
+    javac(generated.rglob("*.java"), folder / "classes")
+    return Resources(package, folder / "classes")
+
+
+def _write_versions(file: Path, found: Runtimes):
+    values = {"litert_version": found.litert, "tflite_version": found.tensorflow_lite, "executorch_version": found.executorch}
+    lines = (f'    <string name="{name}" translatable="false">{escape(value)}</string>' for name, value in values.items())
+    file.write_text(RESOURCE_FILE.format(strings="\n".join(lines)), encoding="utf-8")

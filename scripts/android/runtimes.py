@@ -1,0 +1,49 @@
+"""Which runtimes the APK carries, and what the app is compiled against where it carries none."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from android.jars import aars, catalog, is_available, jars
+from android.java import javac
+from android.places import PROJECT, WORK
+
+STUBS = PROJECT / "stubs"
+
+
+@dataclass
+class Runtimes:
+    """Versions are empty where the APK carries no such runtime."""
+
+    litert: str
+    tensorflow_lite: str
+    executorch: str
+    jars: list[Path]  # classes that go into the APK
+    aars: list[Path]  # whose native libraries go into the APK
+    stubs: list[Path]  # folders of classes to compile against, which never go into the APK
+
+    def __str__(self) -> str:
+        tflite = f"LiteRT {self.litert}" if self.litert else f"TensorFlow Lite {self.tensorflow_lite} (LiteRT cannot be fetched here: bundles for it are refused)"
+        return f"carries {tflite}; " + (f"ExecuTorch {self.executorch}" if self.executorch else "no ExecuTorch (cannot be fetched here): .pte bundles are refused")
+
+
+def runtimes() -> Runtimes:
+    """Returns what can be had: LiteRT, else TensorFlow Lite; ExecuTorch, else stubs of the few classes the app uses of it."""
+    versions = catalog()["versions"]
+    litert, executorch = is_available("litert"), is_available("executorch")
+    bundles = ["litert" if litert else "tensorflow-lite", *(["executorch"] if executorch else [])]
+    return Runtimes(
+        litert=versions["litert"] if litert else "",
+        tensorflow_lite="" if litert else versions["tensorflow-lite"],
+        executorch=versions["executorch"] if executorch else "",
+        jars=jars(*bundles),
+        aars=[aar for bundle in bundles for aar in aars(bundle)],
+        stubs=[] if executorch else [_stubs("executorch")],
+    )
+
+
+def _stubs(name: str) -> Path:
+    into = WORK / "classes" / f"{name}-stubs"
+    shutil.rmtree(into, ignore_errors=True)
+    javac((STUBS / name).rglob("*.java"), into)
+    return into

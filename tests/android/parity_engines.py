@@ -1,0 +1,95 @@
+"""What Python's runners pass to the runtimes and get back, for the app's engines to be held against: they must make the same calls."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+
+from firsttoken.demo import checkpoint_path, held_out_text
+from firsttoken.export.export import export
+from firsttoken.export.manifest import read_manifest
+from firsttoken.measure.prompts import exact_prompt
+from firsttoken.run import executorch, tflite
+from firsttoken.tokenizer import Tokenizer
+
+# Prompts longer than a chunk, a cache that grows while decoding, a second prompt after a reset.
+STEPS = ([("prefill", 300), ("decode", 3)], [("prefill", 254), ("decode", 4)], [("prefill", 5), ("decode", 2)])
+RUNNERS = {"tflite-compat": tflite.TfliteRunner, "executorch-xnnpack": executorch.ExecutorchRunner}
+
+
+class Recording:
+    """Calls as lines of JSON, with the outputs' bytes in a file beside them."""
+
+    def __init__(self, folder: Path):
+        self.lines = (folder / "calls.jsonl").open("w", encoding="utf-8")
+        self.bytes = (folder / "outputs.bin").open("wb")
+
+    def add(self, method: str, inputs: dict[str, np.ndarray], outputs: dict[str, np.ndarray]):
+        line = {"method": method, "inputs": {}, "outputs": {}}
+        for name, array in inputs.items():
+            array = np.ascontiguousarray(array)
+            line["inputs"][name] = {"shape": list(array.shape), "dtype": str(array.dtype), "sha256": hashlib.sha256(array.tobytes()).hexdigest()}
+        for name, array in outputs.items():
+            line["outputs"][name] = {"shape": list(array.shape), "offset": self.bytes.tell()}
+            self.bytes.write(np.ascontiguousarray(array).tobytes())
+        self.lines.write(json.dumps(line) + "\n")
+
+    def close(self):
+        self.lines.close()
+        self.bytes.close()
+
+
+def recorded(folder: Path, bundle: Path, target: str):
+    """Runs `STEPS` on ``bundle`` and writes every call of its runtime into ``folder``."""
+    recording, manifest = Recording(folder), read_manifest(bundle)
+    call, execute = tflite.Call.run, executorch.ExecutorchRunner._call
+
+    def run_signature(self):
+        logits = call(self)
+        recording.add(self.name, self.inputs, self.outputs)
+        return logits
+
+    def run_forward(self, tokens, mask):
+        position = self._position
+        logits = execute(self, tokens, mask)
+        recording.add("forward", {"tokens": tokens.numpy(), "position": position.numpy(), "mask": mask.numpy()}, {"logits": logits})
+        return logits
+
+    rng = np.random.default_rng(1)
+    with patch.object(tflite.Call, "run", run_signature), patch.object(executorch.ExecutorchRunner, "_call", run_forward):
+        runner = RUNNERS[target](bundle / manifest.artifact.file, manifest, threads=1)
+        steps = []
+        for sequence in STEPS:
+            runner.reset()
+            tokens = [int(token) for token in rng.integers(0, manifest.tokenizer.vocab_size, sum(count for _, count in sequence))]
+            given = list(tokens)
+            for kind, count in sequence:
+                piece, given = given[:count], given[count:]
+                for part in [piece] if kind == "prefill" else [[token] for token in piece]:
+                    logits = runner.prefill(part) if kind == "prefill" else runner.decode(part[0])
+                    steps.append({"kind": kind, "tokens": part, "reset": kind == "prefill", "logits": hashlib.sha256(np.ascontiguousarray(logits, np.float32).tobytes()).hexdigest()})
+        runner.close()
+    recording.close()
+    (folder / "steps.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps), encoding="utf-8")
+
+
+def prompt_cases(folder: Path, bundle: Path):
+    """Writes the prompts of exact lengths that Python makes for ``bundle``."""
+    tokenizer, manifest = Tokenizer(bundle), read_manifest(bundle)
+    cases = [{"tokens": tokens, "chat": chat, "text": exact_prompt(tokenizer, manifest, tokens, chat)} for tokens in (11, 32, 128, 512) for chat in (True, False)]
+    (folder / "prompts.jsonl").write_text("".join(json.dumps(case) + "\n" for case in cases), encoding="utf-8")
+
+
+def write(folder: Path):
+    """Fills ``folder/engines``: one folder a target with its bundle's manifest, calls and steps."""
+    for target in RUNNERS:
+        place = folder / "engines" / target
+        place.mkdir(parents=True)
+        [bundle] = export(checkpoint_path(), folder / "bundles", plan="int8", targets=(target,), prove=False)
+        shutil.copy(bundle / "manifest.json", place)
+        recorded(place, bundle, target)
+    prompt_cases(folder, bundle)
+    (folder / "held_out.txt").write_text(held_out_text(), encoding="utf-8")
