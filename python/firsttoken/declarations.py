@@ -11,6 +11,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from firsttoken.errors import FirstTokenError, nearest
+from firsttoken.visible import visible
 
 PACKAGE = Path(__file__).parent
 Model = TypeVar("Model", bound=BaseModel)
@@ -53,7 +54,7 @@ def read_declaration(kind: str, what: str, name_or_path: str | Path, model: type
 def first_problem(error: ValidationError, values) -> str:
     """Returns pydantic's first complaint as one readable line, with the nearest allowed name where there is one."""
     problem = error.errors()[0]
-    place = ".".join(str(part) for part in problem["loc"]) or "file"
+    place = ".".join(visible(part, 80) for part in problem["loc"]) or "file"
     if problem["type"] == "missing":
         return f"{place} is missing"
     if problem["type"] == "extra_forbidden":

@@ -9,7 +9,7 @@ from firsttoken.export.preflight import readable
 from firsttoken.measure.measurement import Measurement, Result, Run
 from firsttoken.measure.summary import RunSummary, decode_speed, groups, middle_stages, summarize_runs
 from firsttoken.report.tables import table
-from firsttoken.report.visible import visible
+from firsttoken.visible import visible
 
 COLUMNS = (
     "bundle", "plan", "size", "mean KLD", "tokens", "state", "TTFT ms", "best", "p90",

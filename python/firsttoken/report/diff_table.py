@@ -8,7 +8,7 @@ from firsttoken.measure.measurement import Result
 from firsttoken.report.page.scale import three_digits, time_text
 from firsttoken.report.page.subjects import proof_of
 from firsttoken.report.tables import table
-from firsttoken.report.visible import visible
+from firsttoken.visible import visible
 
 COLUMNS = ("", "prompt", "state", "A median", "B median", "B is", f"{CONFIDENCE:.0%} interval", "runs", "verdict")
 

@@ -8,7 +8,7 @@ from firsttoken.errors import FirstTokenError
 from firsttoken.measure.match import Matched, compare_measurements
 from firsttoken.report.page.build import build_page
 from firsttoken.report.page.sources import Source, read_source, read_sources
-from firsttoken.report.visible import visible
+from firsttoken.visible import visible
 
 
 def report(files: Sequence[str | Path], output: str | Path, baseline: str | Path | None = None) -> list[str]:

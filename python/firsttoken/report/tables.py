@@ -9,7 +9,7 @@ from rich.table import Table
 from firsttoken.export.manifest import AuditRow, Figures, Proof
 from firsttoken.prove.gate import COMPUTED
 
-PIPE_WIDTH = 160
+PIPE_WIDTH = 200
 
 
 def console(stderr: bool = False) -> Console:
@@ -36,10 +36,20 @@ def proof_table(proof: Proof) -> Table:
 
 def arm_table(core: str, host: Proof, arm: Proof, between: Figures) -> Table:
     """The proof's figures on the host and on an ARM core, and those of ARM against the host instead of the checkpoint."""
+    return beside_table("host", host, core, arm, between)
+
+
+def npu_table(cpu: Proof, npu: Proof, between: Figures) -> Table:
+    """The proof's figures of a bundle's CPU artifact and of its NPU artifact, and those of the NPU against the CPU."""
+    return beside_table("CPU", cpu, "NPU", npu, between)
+
+
+def beside_table(first: str, one: Proof, second: str, other: Proof, between: Figures) -> Table:
+    """Two proofs over the same positions, and the figures of the second against the first instead of the checkpoint."""
     rows = []
-    for place, proof in (("host", host), (core, arm)):
+    for place, proof in ((first, one), (second, other)):
         rows += [(f"{place}, {name}", part) for name, part in (("prefill", proof.prefill), ("decode", proof.decode), ("all", proof.all))]
-    return figures_table([*rows, (f"{core} against host", between)])
+    return figures_table([*rows, (f"{second} against {first}", between)])
 
 
 def figures_table(rows: Iterable[tuple[str, Figures]]) -> Table:
@@ -62,11 +72,12 @@ def figures_table(rows: Iterable[tuple[str, Figures]]) -> Table:
     return table(None, columns, body)
 
 
-def audit_table(rows: list[AuditRow]) -> Table:
-    """Every layer: asked, stored, computed, delegated. Where stored is not as asked, the row is marked."""
+def audit_table(rows: list[AuditRow], computed: dict[str, set[str]] = COMPUTED) -> Table:
+    """Every layer: asked, stored, computed, delegated. Where it is not as asked (``computed``: what each precision may be
+    computed in), the row is marked."""
 
     def mark(row: AuditRow) -> str:
-        return "" if row.stored == row.asked and (row.layer == "embedding" or row.computed in COMPUTED.get(row.asked, ())) else "differs"
+        return "" if row.stored == row.asked and (row.layer == "embedding" or row.computed in computed.get(row.asked, ())) else "differs"
 
     body = [(row.layer, row.asked, row.stored, row.computed, "yes" if row.delegated else "no", mark(row)) for row in rows]
     return table(None, ("layer", "asked", "stored", "computed", "delegated", ""), body, left=6)

@@ -14,7 +14,7 @@ from firsttoken.report.page.scale import bytes_text, plain, three_digits, time_t
 from firsttoken.report.page.sources import Source
 from firsttoken.report.page.subjects import DeviceGroup, Subject, device_groups, threads_text
 from firsttoken.report.page.timeline import Timeline, timelines
-from firsttoken.report.visible import visible
+from firsttoken.visible import visible
 
 FOLDER = Path(__file__).parent
 MOST_RUNS = 1500  # rows in the tables of single runs; more would make the page too large to mail

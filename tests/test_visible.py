@@ -2,7 +2,7 @@
 
 import pytest
 
-from firsttoken.report.visible import visible
+from firsttoken.visible import visible
 
 
 @pytest.mark.parametrize(
