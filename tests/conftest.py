@@ -4,16 +4,25 @@ import os
 import shutil
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from firsttoken.arm.place import FOLDER_VARIABLE, arm_folder
+from firsttoken.errors import FirstTokenError
+
+# The emulated ARM machine of scripts/setup_arm is used where it lies.
+with suppress(FirstTokenError):  # no place for it
+    os.environ.setdefault(FOLDER_VARIABLE, str(arm_folder()))
 # Before anything is imported that reads it: tests leave nothing in the user's cache.
 _CACHE = tempfile.TemporaryDirectory(prefix="firsttoken-test-cache-")
 os.environ["XDG_CACHE_HOME"] = _CACHE.name
 sys.path.insert(0, str(Path(__file__).parent / "decoder"))
 
+from arm_fixtures import emulated_arm  # noqa: E402, F401
 from executorch_fixtures import lowerings  # noqa: E402, F401  after the path it needs
+from hexagon_fixtures import hexagon_bundle, hexagon_libraries  # noqa: E402, F401
 
 
 def pytest_unconfigure():

@@ -51,6 +51,7 @@ def examine() -> list[Check]:
         _disk(),
         _weight_cache(),
         _emulated_arm(),
+        _hexagon(),
         _adb(),
         _java(),
     ]
@@ -140,6 +141,23 @@ def _emulated_arm() -> Check:
     if obstacles := debian.obstacles():
         return Check("note", "emulated ARM", found, f"only for `firsttoken prove --on arm`: {'; '.join(obstacles)}; it needs {debian.NEEDS}")
     return Check("note", "emulated ARM", found, f"only for `firsttoken prove --on arm`: run {setup_command()} (no root rights, about 360 MB)")
+
+
+def _hexagon() -> Check:
+    from firsttoken.export.hexagon.compile import compiler_folder
+    from firsttoken.export.hexagon.libraries import PLUGIN_QNN, find_libraries
+
+    purpose = "only for Hexagon NPUs (targets tflite-hexagon-*)"
+    try:
+        libraries = find_libraries()
+        compiler_folder()
+    except FirstTokenError as error:
+        return Check("note", "Hexagon", "cannot be compiled for", f"{purpose}: {error}")
+    fitting = f"{libraries.origin}, QNN {libraries.version}; fits LiteRT's compiler (QNN {'.'.join(map(str, PLUGIN_QNN))})"
+    missing = [name for name in ("onnxruntime", "onnx", "onnxruntime-qnn") if not _version(name)]
+    if missing:
+        return Check("note", "Hexagon", fitting, f"compiles, but proofs need {', '.join(missing)}: pip install 'firsttoken[hexagon]'")
+    return Check("ok", "Hexagon", fitting)
 
 
 def _adb() -> Check:

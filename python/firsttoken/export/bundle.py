@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.manifest import MANIFEST_FILE, Manifest
+from firsttoken.export.manifest import MANIFEST_FILE, Artifact, Manifest
 from firsttoken.progress import Report, silent
 
 READ_BYTES = 4 << 20
@@ -61,27 +61,28 @@ def hash_file(path: Path, report: Report = silent) -> str:
     return digest.hexdigest()
 
 
-def check_artifact(folder: Path, manifest: Manifest, report: Report = silent):
-    """Checks the artifact's size and SHA-256 against the manifest. Raises `FirstTokenError` if they differ.
+def check_artifact(folder: Path, manifest: Manifest, report: Report = silent, artifact: Artifact | None = None):
+    """Checks the artifact's (default: the CPU's) size and SHA-256 against the manifest. Raises `FirstTokenError` if they differ.
 
     A file found right is remembered, so that the next start does not read all of it again.
     """
-    path = Path(folder) / manifest.artifact.file
-    if Path(manifest.artifact.file).name != manifest.artifact.file:
-        raise FirstTokenError(f"bundle {folder}: artifact name {manifest.artifact.file!r} is not a plain file name; export again")
+    artifact = artifact or manifest.artifact
+    path = Path(folder) / artifact.file
+    if Path(artifact.file).name != artifact.file:
+        raise FirstTokenError(f"bundle {folder}: artifact name {artifact.file!r} is not a plain file name; export again")
     if not path.is_file():
-        raise FirstTokenError(f"bundle {folder}: {manifest.artifact.file} is missing; export again")
+        raise FirstTokenError(f"bundle {folder}: {artifact.file} is missing; export again")
     size = path.stat().st_size
-    if size != manifest.artifact.bytes:
+    if size != artifact.bytes:
         raise FirstTokenError(
-            f"{path}: {size} bytes, but the manifest says {manifest.artifact.bytes}; the file is damaged or was replaced, export or copy it again"
+            f"{path}: {size} bytes, but the manifest says {artifact.bytes}; the file is damaged or was replaced, export or copy it again"
         )
-    if remembered_hash(path) == manifest.artifact.sha256:
+    if remembered_hash(path) == artifact.sha256:
         return
     got = hash_file(path, report)
-    if got != manifest.artifact.sha256:
+    if got != artifact.sha256:
         raise FirstTokenError(
-            f"{path}: SHA-256 {got[:12]}…, but the manifest says {manifest.artifact.sha256[:12]}…; the file is damaged or was replaced, export or copy it again"
+            f"{path}: SHA-256 {got[:12]}…, but the manifest says {artifact.sha256[:12]}…; the file is damaged or was replaced, export or copy it again"
         )
     remember_hash(path, got)
 

@@ -15,6 +15,7 @@ from firsttoken.decoder.families import open_decoder, parameter_count, plan_laye
 from firsttoken.errors import FirstTokenError, GateError
 from firsttoken.export.atomic import Staging
 from firsttoken.export.bundle import check_destination, hash_file, remember_hash
+from firsttoken.export.lineage import read_lineage
 from firsttoken.export.lowered import Lowered
 from firsttoken.export.manifest import Artifact, Chat, CheckpointIdentity, Manifest
 from firsttoken.export.manifest import Tokenizer as TokenizerFacts
@@ -69,7 +70,7 @@ def export(
     with Checkpoint(checkpoint) as source:
         config = open_decoder(source)
         chosen = load_plan(plan)
-        jobs = plan_jobs(config, chosen, targets, Path(output), force, cache_length, prefill_chunk)
+        jobs = plan_jobs(config, chosen, targets, Path(output), force, cache_length, prefill_chunk, prove)
         tokenizer = Tokenizer(source.folder)
         check_tokenizer(tokenizer, config)
         words = Words(tokenizer, tokenizer.facts(), chat_affixes(source.folder, tokenizer))
@@ -88,6 +89,7 @@ def plan_jobs(
     force: bool,
     cache_length: int | None,
     prefill_chunk: int | None,
+    prove: bool = True,
 ) -> list[Job]:
     """Resolves the plan against every target and checks every destination. Raises `FirstTokenError`."""
     layers = plan_layers(config)
@@ -95,6 +97,10 @@ def plan_jobs(
     for name in targets:
         target = load_target(name, cache_length, prefill_chunk)
         target.check_model(config)
+        if target.npu is not None and (prove or target.npu.compile == "ahead"):
+            from firsttoken.export.hexagon.lower import check_tools
+
+            check_tools()
         if any(job.target.name == target.name for job in jobs):
             raise FirstTokenError(f"target {target.name!r} is given twice; each bundle folder is named after its target")
         jobs.append(Job(target, plan.resolve(layers, target), output / target.name))
@@ -147,23 +153,26 @@ def make_bundle(
             manifest = describe(source, config, plan, target, words, lowered, folder, staged(report, target.name))
             manifest.write(folder)
             if prove:
-                prove_here(manifest, folder, source, held_out, staged(report, target.name))
-            if manifest.proof is None or manifest.proof.passed:
+                prove_here(manifest, folder, source, held_out, staged(report, target.name), say)
+            misses = proof_misses(manifest)
+            if not misses:
                 staging.commit(replace=force)
         except OSError as error:
             raise no_room(error, job.destination) from error
         for note in lowered.notes:
             say(f"{target.name}: {note}")
-        if manifest.proof is not None and not manifest.proof.passed:
+        if misses:
             rejected = job.destination.with_name(job.destination.name + ".rejected")
             staging.commit(replace=True, destination=rejected)
-            raise GateError(f"{target.name}: rejected by its proof, kept as {rejected}: {'; '.join(manifest.proof.misses)}")
+            raise GateError(f"{target.name}: rejected by its proof, kept as {rejected}: {'; '.join(misses)}")
     return job.destination
 
 
 def lower(source: Checkpoint, config: DecoderConfig, plan: Plan, job: Job, path: Path, report: Report) -> Lowered:
     """Writes the artifact with the target runtime's lowering, which is imported only now."""
-    if job.target.runtime == "tflite":
+    if job.target.npu is not None:
+        from firsttoken.export.hexagon.lower import lower as lowering
+    elif job.target.runtime == "tflite":
         from firsttoken.export.tflite.lower import lower as lowering
     else:
         from firsttoken.export.executorch.lower import lower as lowering
@@ -189,22 +198,40 @@ def describe(
             layers=config.layer_count,
             vocab_size=config.vocab_size,
         ),
+        lineage=read_lineage(source),
         plan=plan,
         target=target,
         methods=lowered.methods,
         cache=lowered.cache,
+        npu=lowered.npu,
         tokenizer=words.facts,
         chat=words.chat,
         packages=package_versions(),
     )
 
 
-def prove_here(manifest: Manifest, folder: Path, source: Checkpoint, held_out: str | Path | None, report: Report):
-    """Proves the bundle in ``folder`` and writes proof and audit into its manifest."""
+def prove_here(
+    manifest: Manifest, folder: Path, source: Checkpoint, held_out: str | Path | None, report: Report, say: Callable[[str], None]
+):
+    """Proves the bundle in ``folder``, both artifacts where there is one for an NPU, and writes proof and audit into its manifest."""
     from firsttoken.prove.prove import prove
 
     manifest.proof, manifest.audit = prove(folder, source, held_out, report=report)
     manifest.write(folder)
+    if manifest.npu is not None:
+        from firsttoken.prove.on_hexagon import prove_on_hexagon
+
+        result = prove_on_hexagon(folder, source, held_out, report=report, say=lambda line: say(f"{manifest.target.name}: {line}"))
+        manifest.npu.proof, manifest.npu.audit = result.summary, result.audit
+        manifest.write(folder)
+
+
+def proof_misses(manifest: Manifest) -> list[str]:
+    """Returns every bound that the bundle's proofs missed; empty where they passed or none was made."""
+    misses = list(manifest.proof.misses) if manifest.proof is not None else []
+    if manifest.npu is not None and manifest.npu.proof is not None:
+        misses += [f"on the NPU: {miss}" for miss in manifest.npu.proof.misses]
+    return misses
 
 
 def package_versions() -> dict[str, str]:

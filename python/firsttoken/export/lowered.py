@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass, field
 
-from firsttoken.export.manifest import Cache, Method
+from firsttoken.export.manifest import Cache, Method, Npu
 
 
 @dataclass
 class Lowered:
-    """``methods`` and ``cache`` as the manifest describes them; ``notes`` are lines a user should read."""
+    """``methods`` and ``cache`` as the manifest describes them; ``notes`` are lines a user should read; ``npu`` where
+    an artifact for one was compiled beside it."""
 
     methods: list[Method]
     cache: Cache
     notes: list[str] = field(default_factory=list)
+    npu: Npu | None = None

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer
 
 from firsttoken.checkpoint import read_json
 from firsttoken.declarations import first_problem
@@ -132,10 +132,122 @@ class Proof(Part):
     misses: list[str] = Field(default_factory=list)
 
 
+class ArmProof(Part):
+    """A passed proof on an emulated ARM core: figures there, on the host over the same positions, and between the two.
+
+    ``kernels`` are the kinds of multiply instructions that ran there; ``text`` as in `Proof`.
+    """
+
+    core: str
+    runtime: str
+    runtime_version: str
+    text: str
+    text_sha256: str
+    windows: int
+    arm: Figures
+    host: Figures
+    arm_against_host: Figures
+    kernels: list[str]
+
+
+class Lineage(Part):
+    """Where a distilled checkpoint comes from: its recipe, teachers and data, each by a fingerprint.
+
+    ``teachers`` maps a teacher's place in the recipe to its checkpoint's fingerprint. ``reference`` is the fingerprint
+    of the float student that the proof compares with, for one that was trained for quantization after it; else None.
+    """
+
+    recipe: str
+    recipe_sha256: str
+    teachers: dict[str, str]
+    training_data: str
+    held_out_data: str
+    tokens_seen: int
+    reference: str | None = None
+
+
+class HostTable(Part):
+    """The embedding as the host finds it: row ``t`` starts ``t * columns`` values after byte ``offset`` of ``file``.
+
+    An int8 row is multiplied by float32 number ``t`` after byte ``scales_offset``. Little endian.
+    """
+
+    file: str
+    dtype: Literal["float32", "float16", "int8"]
+    rows: int
+    columns: int
+    offset: int
+    scales_offset: int | None = None
+
+
+class NpuGraph(Part):
+    """One compiled graph: operators, how many the NPU took, in how many partitions, and what was left behind ("KIND layer: reason")."""
+
+    method: str
+    operators: int
+    offloaded: int
+    partitions: int
+    left: list[str] = Field(default_factory=list)
+
+
+class NpuProof(Part):
+    """What the NPU's contexts computed on Qualcomm's HTP backend for x86, and the CPU artifact at the same positions.
+
+    ``backend`` names it with its version; ``last_position`` is the largest position that was run; ``text`` as in `Proof`.
+    """
+
+    backend: str
+    text: str
+    text_sha256: str
+    windows: int
+    last_position: int
+    prefill: Figures
+    decode: Figures
+    all: Figures
+    cpu: Figures
+    npu_against_cpu: Figures
+    passed: bool
+    misses: list[str] = Field(default_factory=list)
+
+
+class Npu(Part):
+    """The artifact for a Snapdragon's NPU, beside the CPU artifact that the rest of the manifest describes.
+
+    ``compiled`` "ahead": for ``soc``, with Qualcomm's libraries of version ``qnn``. "device": the graphs themselves, for the
+    QNN delegate on a phone, which compiles them when it loads them; what that takes is known only there.
+
+    Methods are ``first_N`` (up to N tokens from position 0), ``extend_N`` (up to N more over the cache) and ``decode``;
+    shapes are fixed, so fewer tokens are padded behind. The host feeds ``embedding`` rows, ``cos`` and ``sin`` of
+    ``position * inverse_frequencies`` in FP32 (both halves alike, sin's first half negated), ``last`` (index of the last
+    real token), ``cache_mask`` (0 for filled rows, ``masked`` for others) and the cache, and appends the returned rows.
+    """
+
+    artifact: Artifact
+    compiled: Literal["ahead", "device"]
+    soc: str | None = None
+    hexagon: str | None = None
+    fp16: Literal["documented", "unverified"]
+    qnn: str | None = None
+    source_sha256: str  # of the graphs that went into the compiler
+    weights_shared: bool
+    prefill_lengths: list[int]
+    methods: list[Method]
+    cache: Cache
+    embedding: HostTable
+    inverse_frequencies: list[float]
+    masked: float
+    graphs: list[NpuGraph] = Field(default_factory=list)
+    compile_seconds: float = 0.0
+    compile_memory: int = 0  # bytes, peak resident
+    audit: list[AuditRow] = Field(default_factory=list)
+    proof: NpuProof | None = None
+
+
 class Manifest(Part):
     schema_version: Literal[1] = SCHEMA_VERSION
     artifact: Artifact
     checkpoint: CheckpointIdentity
+    lineage: Lineage | None = None
     plan: Plan
     target: Target
     methods: list[Method]
@@ -144,7 +256,16 @@ class Manifest(Part):
     chat: Chat | None = None
     proof: Proof | None = None
     audit: list[AuditRow] = Field(default_factory=list)
+    proven_on: list[ArmProof] = Field(default_factory=list)
+    npu: Npu | None = None
     packages: dict[str, str]
+
+    @model_serializer(mode="wrap")
+    def _without_absent_npu(self, write):
+        values = write(self)
+        if values.get("npu") is None:  # readers of bundles without one need not know the field
+            values.pop("npu", None)
+        return values
 
     def write(self, folder: Path):
         """Writes ``manifest.json`` into ``folder`` (which the caller renames into place)."""

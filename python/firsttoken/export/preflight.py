@@ -35,10 +35,11 @@ MARGIN = 0.05  # of the memory there is, left to everything else
 
 @dataclass(frozen=True)
 class Estimate:
-    """Peak memory (resident) and disk in bytes."""
+    """Peak memory (resident) and disk in bytes; ``compiling`` are the seconds that compiling for an NPU takes."""
 
     memory: int
     disk: int
+    compiling: float = 0.0
 
     def __str__(self):
         return f"about {readable(self.memory)} of memory and {readable(self.disk)} of disk"
@@ -51,6 +52,11 @@ def readable(count: float) -> str:
             return f"{count:.0f} {unit}" if unit in ("B", "KiB") else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} TiB"
+
+
+def lasting(seconds: float) -> str:
+    """Returns a duration as one reads it: ``40 s``, ``3 min``."""
+    return f"{max(1, round(seconds))} s" if seconds < 100 else f"{round(seconds / 60)} min"
 
 
 def stored_bytes(layers: list[Layer], precisions: dict[str, str], target: Target) -> tuple[int, int]:
@@ -84,7 +90,14 @@ def estimate(config: DecoderConfig, precisions: dict[str, str], target: Target, 
         logits = budget(config)[1] * config.vocab_size * 4
         cache = 4 * 2 * config.layer_count * target.cache_length * config.kv_size
         memory = max(memory, PROOF_BASE + int(PROOF_WEIGHT_COPIES * weights) + LARGEST_TENSORS * 4 * largest + logits + cache)
-    return Estimate(memory, weights + 3 * scales + 4 * MIB)
+    disk = weights + 3 * scales + 4 * MIB
+    if target.npu is None:
+        return Estimate(memory, disk)
+    from firsttoken.export.hexagon.cost import compile_cost, emulation_cost
+
+    cost = compile_cost(config, precisions, target)
+    emulation = emulation_cost(config, precisions, target, []).memory if prove else 0
+    return Estimate(max(memory, cost.memory, emulation), disk + cost.disk, cost.seconds)
 
 
 def available_memory() -> int:
@@ -130,7 +143,8 @@ def check_room(needed: dict[str, Estimate], destination: Path, checkpoint: str, 
         raise FirstTokenError(
             f"output {destination}: needs about {readable(disk)} of disk, {readable(free_disk)} are free; choose another place with -o"
         )
+    compiling = sum(e.compiling for e in needed.values())
     return (
         f"{checkpoint}: {config.family}, {parameter_count(config) / 1e6:.1f} M weights; will take about {readable(memory)} of {readable(free_memory)} memory "
-        f"and {readable(disk)} of {readable(free_disk)} disk"
+        f"and {readable(disk)} of {readable(free_disk)} disk{f'; compiling for the NPU about {lasting(compiling)}' if compiling else ''}"
     )

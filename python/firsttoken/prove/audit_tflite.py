@@ -35,7 +35,7 @@ def audit(artifact: Path, config: DecoderConfig, precisions: dict[str, str], tar
     for index, signature in enumerate(model.signatureDefs):
         undelegated[signature.subgraphIndex] = executed_outside_delegate(artifact, header_bytes, model, signature)
         report("asking the delegate", index + 1, len(model.signatureDefs), "graphs")
-    graphs = [_Graph(model, index, undelegated[index]) for index in sorted(undelegated)]
+    graphs = [LoadedGraph(model, index, undelegated[index]) for index in sorted(undelegated)]
     rows = []
     for layer in plan_layers(config):
         seen = [graph.core(layer.name) if layer.kind == "core" else graph.weight(layer.name, layer.kind) for graph in graphs]
@@ -47,7 +47,7 @@ def audit(artifact: Path, config: DecoderConfig, precisions: dict[str, str], tar
     return rows
 
 
-class _Graph:
+class LoadedGraph:
     """One subgraph, indexed by what the audit asks for."""
 
     def __init__(self, model, index: int, undelegated: set[int]):

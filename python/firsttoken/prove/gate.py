@@ -6,6 +6,8 @@ from firsttoken.quant.plan import Gate
 
 # What a layer of a precision may be computed in. Weights in int4 meet activations in int8.
 COMPUTED = {"fp32": {"fp32"}, "fp16": {"fp16"}, "int8": {"int8"}, "int4": {"int4", "int8"}}
+# On a Hexagon NPU everything is computed in FP16; int8 weights are unpacked as they are used.
+NPU_COMPUTED = {"fp16": {"fp16"}, "int8": {"fp16"}}
 LISTED = 3  # layers named in full in one message
 
 
@@ -36,11 +38,11 @@ def _where(figures: Figures) -> str:
     return f" (first diverging: {figures.first_diverging})" if figures.first_diverging else ""
 
 
-def missed_structure(rows: list[AuditRow], precisions: dict[str, str], target: Target) -> list[str]:
+def missed_structure(rows: list[AuditRow], precisions: dict[str, str], target: Target, on_npu: bool = False) -> list[str]:
     """Returns one line for every way in which layers are not what the plan asked: stored, computed, delegated, or absent.
 
     ``precisions`` are the plan's, by layer name. A target without a delegate stores fp16 and computes it in fp32, and its
-    runtime decides what it delegates.
+    runtime decides what it delegates. ``on_npu`` asks about the rows of the target's NPU artifact.
     """
     wrong: dict[str, list[str]] = {}
     found = {row.layer: row for row in rows}
@@ -49,24 +51,25 @@ def missed_structure(rows: list[AuditRow], precisions: dict[str, str], target: T
             wrong.setdefault("not in the artifact's audit", []).append(layer)
     for layer, row in found.items():
         asked = precisions.get(layer)
-        for problem in _problems(row, asked, target) if asked else ["in the artifact, but not in the plan"]:
+        for problem in _problems(row, asked, target, on_npu) if asked else ["in the artifact, but not in the plan"]:
             wrong.setdefault(problem, []).append(layer)
     return [f"{_named(layers)}: {problem}" for problem, layers in wrong.items()]
 
 
-def _problems(row: AuditRow, asked: str, target: Target) -> list[str]:
+def _problems(row: AuditRow, asked: str, target: Target, on_npu: bool) -> list[str]:
     problems = []
     if row.stored != asked:
         problems.append(f"asked {asked}, stored {row.stored}")
     if row.layer == "embedding":  # a table look-up: nothing is computed, and no delegate takes it
         return problems
-    allowed = COMPUTED[asked]
+    allowed = (NPU_COMPUTED if on_npu else COMPUTED)[asked]
     if target.delegate == "none":
         allowed = allowed | {"fp32"}
     if row.computed not in allowed:
         problems.append(f"asked {asked}, computed in {row.computed}")
-    if target.delegate != "none" and not row.delegated:
-        problems.append(f"not taken by the delegate ({target.delegate})")
+    partial = on_npu and target.npu.allow_partial
+    if target.delegate != "none" and not row.delegated and not partial:
+        problems.append(f"not taken by the {'NPU' if on_npu else f'delegate ({target.delegate})'}")
     return problems
 
 

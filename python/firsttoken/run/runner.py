@@ -31,6 +31,7 @@ class Runner(ABC):
         self.manifest = manifest
         self.vocab_size = manifest.checkpoint.vocab_size
         self.cache_length = manifest.cache.length
+        self.prefill_chunk = manifest.target.prefill_chunk
         self.position = 0
 
     def prefill(self, tokens: Sequence[int]) -> np.ndarray:
@@ -40,7 +41,7 @@ class Runner(ABC):
         """
         tokens = np.asarray(tokens, np.int32).reshape(-1)
         self._check(tokens)
-        chunk = self.manifest.target.prefill_chunk
+        chunk = self.prefill_chunk
         logits = None
         for start in range(0, len(tokens), chunk):
             piece = tokens[start : start + chunk]

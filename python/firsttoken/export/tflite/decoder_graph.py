@@ -68,7 +68,19 @@ class DecoderGraph(Graph):
 
     def add_all(self):
         config = self.config
-        tokens = self.input("tokens", [self.S], Type.INT32)
+        self._inputs()
+        self._rotation()
+        self._masks()
+        x = self._embedding()
+        for n in range(config.layer_count):
+            x = self._block(n, x)
+        self.scope = "head"
+        logits = self.linear("head", self.norm(x, "norm"))
+        self.output("logits", self.convert(logits, Type.FLOAT32))
+        self.finish()
+
+    def _inputs(self):
+        self.tokens = self.input("tokens", [self.S], Type.INT32)
         self.positions = self.input("positions", [self.S], Type.FLOAT32)
         if self.S != 1:
             self.last = self.input("last", [1], Type.INT32)
@@ -76,19 +88,14 @@ class DecoderGraph(Graph):
             self.cache_mask = self.input("cache_mask", [1, self.C], Type.FLOAT32)
         if self.name == "decode":
             self.slot = self.input("slot", [1, self.C], Type.FLOAT32)
+        self._cache_inputs()
+
+    def _cache_inputs(self):
+        config = self.config
         shape = [config.kv_head_count, 1, self.C, config.head_dim]
         self.cache = [
             [self.input(f"{which}.{n}", shape, self.cache_type(n)) for which in ("key", "value")] for n in range(config.layer_count)
         ] if self.cached else None
-        self._rotation()
-        self._masks()
-        x = self._embedding(tokens)
-        for n in range(config.layer_count):
-            x = self._block(n, x)
-        self.scope = "head"
-        logits = self.linear("head", self.norm(x, "norm"))
-        self.output("logits", self.convert(logits, Type.FLOAT32))
-        self.finish()
 
     # helpers
 
@@ -137,12 +144,15 @@ class DecoderGraph(Graph):
         The queries' tables carry 1/sqrt(head_dim)."""
         self.scope = "rotation"
         rope, scale = self.config.rope, self.config.head_dim**-0.5
-        angles = self.multiply(self.reshape(self.positions, [self.S, 1, 1]), self.constant(np.reshape(rope.inverse_frequencies, (1, 1, -1))))
-        cos, sin = self.unary(Op.COS, angles), self.unary(Op.SIN, angles)
-        cos, sin = self.concatenate([cos, cos], 2), self.concatenate([self.unary(Op.NEG, sin), sin], 2)
+        cos, sin = self._cos_sin()
         self.rotations = {}
         for who, factor in (("query", rope.factor * scale), ("key", rope.factor)):
             self.rotations[who] = [t if factor == 1 else self.multiply(t, self.constant(np.full((1, 1, 1), factor))) for t in (cos, sin)]
+
+    def _cos_sin(self) -> tuple[int, int]:
+        angles = self.multiply(self.reshape(self.positions, [self.S, 1, 1]), self.constant(np.reshape(self.config.rope.inverse_frequencies, (1, 1, -1))))
+        cos, sin = self.unary(Op.COS, angles), self.unary(Op.SIN, angles)
+        return self.concatenate([cos, cos], 2), self.concatenate([self.unary(Op.NEG, sin), sin], 2)
 
     def _masks(self):
         """Additive masks: ``[S, S]`` for the call's own tokens, ``[S, C + S]`` with the cache before them."""
@@ -160,8 +170,8 @@ class DecoderGraph(Graph):
             over_cache = self.add(self.multiply(row, zero), self.cache_mask)
             self.own_mask = self.concatenate([over_cache, self.own_mask], 1)
 
-    def _embedding(self, tokens: int) -> int:
-        self.scope = "embedding"
+    def _embedding(self) -> int:
+        self.scope, tokens = "embedding", self.tokens
         weight = self.weights.matrices["embedding"]
         if weight.precision == "int8":
             # Not EMBEDDING_LOOKUP: TFLite 2.16 gives wrong numbers for an int8 table with per-row scales.
@@ -228,20 +238,23 @@ class DecoderGraph(Graph):
         self.output(f"key.{n}", self.to_cache(k, n))
         self.output(f"value.{n}", self.to_cache(v, n))
         self.scope = f"layers.{n}.attention.core"
-        if self.name == "decode":
-            o = self._attend_one(n, q, k, v, core)
-        else:
-            if self.cached:
-                k, v = (self.concatenate([self.from_cache(c, n), t], 2) for c, t in zip(self.cache[n], (k, v)))
-            mask = self.own_mask if not single else (self.last_mask if self.cached else None)
-            scores = self.matmul(q, k, transpose_b=True)
-            if mask is not None:
-                scores = self.add(scores, self.convert(mask, core))
-            o = self.matmul(self.softmax(scores), v)
+        o = self._attend(n, q, k, v, core, single)
         self.scope = f"layers.{n}.attention"
         if not single:
             o = self.transpose(o, [2, 0, 1, 3])
         return self.linear(f"layers.{n}.attention.output", self.reshape(o, [rows, config.query_size]))
+
+    def _attend(self, n: int, q: int, k: int, v: int, core: int, single: bool) -> int:
+        """Scores, softmax and weighted sum; ``single`` where the queries are the last position's alone."""
+        if self.name == "decode":
+            return self._attend_one(n, q, k, v, core)
+        if self.cached:
+            k, v = (self.concatenate([self.from_cache(c, n), t], 2) for c, t in zip(self.cache[n], (k, v)))
+        mask = self.own_mask if not single else (self.last_mask if self.cached else None)
+        scores = self.matmul(q, k, transpose_b=True)
+        if mask is not None:
+            scores = self.add(scores, self.convert(mask, core))
+        return self.matmul(self.softmax(scores), v)
 
     def _attend_one(self, n: int, q: int, k: int, v: int, core: int) -> int:
         """One token over the cache, without copying it: the cache row that will be this token's is still zero, so its

@@ -41,7 +41,7 @@ def describe_graphs(checkpoint: Checkpoint, config: DecoderConfig, plan: Plan, t
         # Stand-ins for the run-time dimensions; the host replaces them before the first run.
         graph = DecoderGraph(file, name, weights, tokens=min(8, target.prefill_chunk), cached=min(CACHE_STEP, target.cache_length))
         graph.add_all()
-        methods.append(Method(name=name, inputs=_described(graph, graph.inputs), outputs=_described(graph, graph.outputs)))
+        methods.append(Method(name=name, inputs=described(graph, graph.inputs), outputs=described(graph, graph.outputs)))
     types = {TYPE_NAMES[weights.core_type(n)] for n in range(config.layer_count)}
     cache = Cache(
         held_by="host", layers=config.layer_count, shape=[config.kv_head_count, 1, "cached", config.head_dim], axis=2,
@@ -50,9 +50,10 @@ def describe_graphs(checkpoint: Checkpoint, config: DecoderConfig, plan: Plan, t
     return file, Lowered(methods, cache)
 
 
-def _described(graph: Graph, tensors) -> list[Tensor]:
-    described = []
+def described(graph: Graph, tensors) -> list[Tensor]:
+    """Returns a graph's inputs or outputs as the manifest describes them."""
+    found = []
     for name, index in tensors:
         shape = [n.name if isinstance(n, Dynamic) else int(n) for n in graph.shapes[index]]
-        described.append(Tensor(name=name, shape=shape, dtype=TYPE_NAMES[graph.dtype(index)]))
-    return described
+        found.append(Tensor(name=name, shape=shape, dtype=TYPE_NAMES[graph.dtype(index)]))
+    return found

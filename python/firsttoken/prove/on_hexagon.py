@@ -1,0 +1,221 @@
+"""Proving a bundle's NPU artifact: its QNN contexts on Qualcomm's HTP backend for x86, beside the CPU artifact.
+
+A context whose weights are shared between graphs does not load on x86 (it ends the process). Where the artifact has
+such, every graph is compiled again by itself, from the same source to the byte (its hash is in the manifest), with the
+same libraries and for the same SoC.
+"""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from firsttoken.checkpoint import Checkpoint
+from firsttoken.decoder.config import DecoderConfig
+from firsttoken.decoder.families import open_decoder, parameter_count, plan_layers
+from firsttoken.errors import FirstTokenError
+from firsttoken.export.bundle import check_artifact, hash_file
+from firsttoken.export.hexagon.compile import compile_for
+from firsttoken.export.hexagon.compiled import Context, read_compiled
+from firsttoken.export.hexagon.cost import compile_cost, emulation_cost, npu_weight_bytes
+from firsttoken.export.hexagon.libraries import HostLibraries, find_libraries
+from firsttoken.export.hexagon.source import write_source
+from firsttoken.export.manifest import AuditRow, Manifest, NpuProof, Proof, read_manifest
+from firsttoken.export.preflight import MARGIN, available_memory, lasting, readable
+from firsttoken.progress import Report, silent
+from firsttoken.prove.audit_hexagon import audit
+from firsttoken.prove.divergence import figures
+from firsttoken.prove.gate import missed_structure
+from firsttoken.prove.on_arm import Seen
+from firsttoken.prove.prove import held_out_text, own_checkpoint, proof_windows, references, sum_up
+from firsttoken.prove.windows import Window
+from firsttoken.prove.windows import budget as host_budget
+from firsttoken.run.hexagon import HexagonRunner
+from firsttoken.run.runner import open_runner
+from firsttoken.tokenizer import open_tokenizer
+
+# What a proof may cost without being asked for more: the emulator multiplies about a thousandth as fast as the CPU.
+WEIGHT_TOKENS = 1.6e10
+MOST_TOKENS, FEWEST_TOKENS = 2048, 24
+MOST_POSITIONS, FEWEST_POSITIONS = 160, 16
+# Past this many weights a stated sample is run: one prompt in two pieces, so that every kind of graph is, and a few decode steps.
+LARGE = 10**8
+SAMPLE_PROMPT, SAMPLE_DECODES = (20, 5), 3
+STAND_IN_SOC = "SM8550"  # graphs that a phone compiles are compiled here for this one
+UNPACKED = 1.25  # a context this much larger than the stored weights no longer holds them as stored
+CONTEXT_BYTES = 4 << 20  # of graphs and tables, whatever the weights
+
+
+@dataclass(frozen=True)
+class HexagonResult:
+    """Both artifacts' proofs over the same positions, what goes into the manifest, and the NPU's audit."""
+
+    cpu: Proof
+    npu: Proof
+    summary: NpuProof
+    audit: list[AuditRow]
+
+
+def prove_on_hexagon(
+    bundle: str | Path,
+    checkpoint: str | Path | Checkpoint,
+    held_out: str | Path | None = None,
+    windows: int | None = None,
+    threads: int | None = None,
+    report: Report = silent,
+    most: tuple[int, int] | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> HexagonResult:
+    """Runs the NPU's contexts and the CPU artifact on the same held-out text, prefill and decode, over one cache each.
+
+    ``windows`` asks for a number of windows of text instead of about two minutes' worth (past `LARGE` weights: a sample), ``most`` for other bounds in
+    tokens and positions; ``threads`` are the CPU's; ``say`` is told what it will take before it starts. Misses are the plan's bounds on the NPU and operators or weights
+    that are not as asked; a missed bound is not an error here. Raises `FirstTokenError` if the bundle has no NPU artifact,
+    is damaged or was made from another checkpoint, or if the libraries are missing or others than it was compiled with.
+    """
+    folder = Path(bundle)
+    manifest = read_manifest(folder)
+    if manifest.npu is None:
+        raise FirstTokenError(f"bundle {folder}: has no NPU artifact; export with a target like tflite-hexagon-sm8550")
+    libraries = find_libraries()
+    check_artifact(folder, manifest, report, manifest.npu.artifact)
+    source = own_checkpoint(folder, manifest, checkpoint)
+    config = open_decoder(source)
+    name, text = held_out_text(source.folder, held_out)
+    tokenizer = open_tokenizer(folder, manifest)
+    stretches = proof_windows(text, tokenizer, config, manifest, most or budget(config), windows)
+    if parameter_count(config) > LARGE and most is None and windows is None:
+        stretches = [sample(stretches[0], tokenizer.encode(text, begin=False))]
+    precisions = manifest.plan.resolve(plan_layers(config), manifest.target)
+    say(check_cost(config, precisions, manifest, stretches))
+    reference = np.concatenate(references(source, config, manifest, stretches, report))
+    cpu_runner = open_runner(folder, threads)
+    try:
+        cpu = Seen(cpu_runner, stretches, reference, None, manifest, "CPU artifact", report)
+    finally:
+        cpu_runner.close()
+    with tempfile.TemporaryDirectory(prefix="firsttoken-npu-") as scratch:
+        source_file = Path(scratch) / "source.tflite"
+        write_same_source(source, config, manifest, precisions, source_file, report)
+        rows = audit(source_file, config, precisions, manifest.npu)
+        contexts = proof_contexts(folder, manifest, config, precisions, source_file, libraries, report)
+        runner = HexagonRunner(folder, manifest, contexts, libraries)
+        try:
+            npu = Seen(runner, stretches, reference, cpu.logits, manifest, "HTP backend for x86", report)
+        finally:
+            runner.close()
+    cpu_proof, npu_proof = (sum_up(manifest, seen.divergence, seen.kinds, seen.places, name, text) for seen in (cpu, npu))
+    npu_proof.misses += missed_structure(rows, precisions, manifest.target, on_npu=True) + unpacked(manifest, config, precisions)
+    npu_proof.passed = not npu_proof.misses
+    summary = NpuProof(
+        backend=backend(manifest, libraries),
+        text=name,
+        text_sha256=npu_proof.text_sha256,
+        windows=len(stretches),
+        last_position=max(int(window.positions.max()) for window in stretches),
+        prefill=npu_proof.prefill,
+        decode=npu_proof.decode,
+        all=npu_proof.all,
+        cpu=cpu_proof.all,
+        npu_against_cpu=figures(npu.from_host, np.ones(len(npu.kinds), bool)),
+        passed=npu_proof.passed,
+        misses=npu_proof.misses,
+    )
+    return HexagonResult(cpu_proof, npu_proof, summary, rows)
+
+
+def backend(manifest: Manifest, libraries: HostLibraries) -> str:
+    """Names what ran the contexts, and how it differs from the phone where it does."""
+    name = f"QNN {libraries.version}, HTP backend for x86"
+    if manifest.npu.compiled == "ahead":
+        return name
+    return f"{name}, the same graphs compiled ahead of time for {STAND_IN_SOC} (the phone's own compiler was not run)"
+
+
+def budget(config: DecoderConfig) -> tuple[int, int]:
+    """Returns the most tokens and the most compared positions for a model of this size."""
+    scale = WEIGHT_TOKENS / parameter_count(config)
+    tokens = int(min(MOST_TOKENS, max(FEWEST_TOKENS, scale)))
+    return tokens, min(int(min(MOST_POSITIONS, max(FEWEST_POSITIONS, scale / 10))), host_budget(config)[1])
+
+
+def sample(window: Window, text: list[int]) -> Window:
+    """The smallest window that runs every kind of graph, beginning as ``window`` does. Raises `FirstTokenError` for too short a text."""
+    count = sum(SAMPLE_PROMPT) + SAMPLE_DECODES + 1
+    tokens = np.concatenate([window.tokens[:1], np.array(text, np.int32)[1:count]])
+    if len(tokens) < count:
+        raise FirstTokenError(f"the held-out text has {len(text)} tokens; at least {count} are needed, give a longer one with --held-out")
+    return Window(tokens, (SAMPLE_PROMPT,), SAMPLE_DECODES)
+
+
+def check_cost(config: DecoderConfig, precisions: dict[str, str], manifest: Manifest, windows: list[Window]) -> str:
+    """Returns a line that says what the proof will take. Raises `FirstTokenError` if there is not the memory for it."""
+    cost = emulation_cost(config, precisions, manifest.target, [step[:3] for window in windows for step in window.steps()])
+    compiling = compile_cost(config, precisions, manifest.target, graphs=1)
+    seconds, memory = cost.seconds, cost.memory
+    if manifest.npu.weights_shared or manifest.npu.compiled == "device":
+        seconds, memory = seconds + len(manifest.npu.methods) * compiling.seconds, max(memory, compiling.memory)
+    free = available_memory()
+    if memory > free * (1 - MARGIN):
+        raise FirstTokenError(
+            f"the proof of the NPU artifact needs about {readable(memory)} of memory, {readable(free)} are available; close other programs, "
+            "use a larger machine, or export with --no-prove"
+        )
+    positions, last = sum(len(window.positions) for window in windows), max(int(window.positions.max()) for window in windows)
+    return (
+        f"proof of the NPU artifact: {positions} positions, up to position {last}, on the HTP backend for x86; "
+        f"about {lasting(seconds)} and {readable(memory)} of memory"
+    )
+
+
+def write_same_source(source: Checkpoint, config: DecoderConfig, manifest: Manifest, precisions: dict[str, str], path: Path, report: Report):
+    """Writes the graphs that the bundle was compiled from. Raises `FirstTokenError` if they come out different."""
+    write_source(source, config, manifest.plan, manifest.target, precisions, path, report)
+    if hash_file(path) != manifest.npu.source_sha256:
+        raise FirstTokenError(
+            f"the graphs made from {source.folder} now are not those that the bundle was compiled from ({manifest.packages.get('firsttoken')}, "
+            f"ai-edge-litert {manifest.packages.get('ai-edge-litert')}); export it again"
+        )
+
+
+def proof_contexts(
+    folder: Path, manifest: Manifest, config: DecoderConfig, precisions: dict[str, str], source: Path, libraries: HostLibraries, report: Report
+) -> dict[str, Context]:
+    """Returns a context for every method: the artifact's own, or its twins with unshared weights, beside ``source``."""
+    npu = manifest.npu
+    if npu.compiled == "ahead" and not npu.weights_shared:
+        compiled = read_compiled(folder / npu.artifact.file)
+        return {graph.name: _whole(graph.contexts, graph.name) for graph in compiled}
+    if npu.compiled == "ahead" and libraries.version != npu.qnn:
+        raise FirstTokenError(
+            f"the bundle was compiled with QNN {npu.qnn}, but {libraries.origin} has {libraries.version}; install that release, or export again"
+        )
+    contexts = {}
+    cost = compile_cost(config, precisions, manifest.target, graphs=1)
+    for number, method in enumerate(npu.methods):
+
+        def tell(stage, done, total, unit, method=method):
+            report(f"{stage} {method.name} for the proof", done, total, unit)
+
+        compiled = source.with_name(f"{method.name}.tflite")
+        done = compile_for(source, compiled, npu.soc or STAND_IN_SOC, libraries, False, manifest.target.npu.allow_partial, number, cost.seconds, tell)
+        contexts[method.name] = _whole(done.compiled[0].contexts, method.name)
+    return contexts
+
+
+def _whole(contexts: tuple[Context, ...], method: str) -> Context:
+    if len(contexts) != 1:
+        raise FirstTokenError(f"graph {method!r} is in {len(contexts)} parts; the proof runs graphs that the NPU took whole")
+    return contexts[0]
+
+
+def unpacked(manifest: Manifest, config: DecoderConfig, precisions: dict[str, str]) -> list[str]:
+    """A line if the compiled artifact is much larger than the weights asked for: then they are not stored as asked."""
+    npu = manifest.npu
+    copies = 1 if npu.weights_shared or npu.compiled == "device" else len(npu.methods)
+    stored = npu_weight_bytes(config, precisions, manifest.target) * copies
+    if npu.artifact.bytes <= UNPACKED * stored + CONTEXT_BYTES:
+        return []
+    return [f"the compiled artifact has {npu.artifact.bytes} bytes for {stored} bytes of weights; they are not stored as the plan asks"]

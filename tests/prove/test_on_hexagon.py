@@ -1,0 +1,169 @@
+"""The NPU's own contexts on Qualcomm's HTP backend for x86: prefill, later pieces and decode over one cache, to its end."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from firsttoken import cli
+from firsttoken.checkpoint import Checkpoint
+from firsttoken.decoder.families import open_decoder, plan_layers
+from firsttoken.demo import checkpoint_path
+from firsttoken.errors import FirstTokenError, GateError
+from firsttoken.export.export import export
+from firsttoken.export.hexagon.compiled import read_compiled
+from firsttoken.export.manifest import read_manifest
+from firsttoken.prove import on_hexagon
+from firsttoken.prove.on_hexagon import prove_on_hexagon
+from firsttoken.run.hexagon import HexagonRunner
+from firsttoken.run.qnn_context import QnnSession
+from firsttoken.run.runner import open_runner
+
+
+@pytest.fixture
+def sampled(monkeypatch):
+    """Proofs as of a large model: five positions, one of every kind of call at least."""
+    monkeypatch.setattr(on_hexagon, "LARGE", 0)
+
+
+@pytest.fixture(scope="module")
+def unshared_bundle(hexagon_libraries, tmp_path_factory):
+    """A target whose artifact itself can be loaded on x86: every graph has its own weights."""
+    from firsttoken.declarations import declaration_folder
+
+    folder = tmp_path_factory.mktemp("unshared")
+    text = (declaration_folder("export") / "tflite-hexagon-sm8550.toml").read_text().replace("share_weights = true", "share_weights = false")
+    (folder / "own.toml").write_text(text)
+    [bundle] = export(checkpoint_path(), folder, targets=(folder / "own.toml",), prove=False, cache_length=160)
+    return bundle
+
+
+@pytest.fixture
+def runner(unshared_bundle, hexagon_libraries):
+    manifest = read_manifest(unshared_bundle)
+    contexts = {graph.name: graph.contexts[0] for graph in read_compiled(unshared_bundle / manifest.npu.artifact.file)}
+    opened = HexagonRunner(unshared_bundle, manifest, contexts, hexagon_libraries)
+    yield opened
+    opened.close()
+
+
+def test_prefill_pieces_and_decode_agree_with_the_cpu(runner, unshared_bundle):
+    """150 tokens: a padded first piece, one over the cache, and single steps; the same top token and nearly the same logits."""
+    tokens = np.array(read_tokens()[:152], np.int32)
+    cpu = open_runner(unshared_bundle, threads=1)
+    for step in (lambda r: r.prefill(tokens[:20]), lambda r: r.prefill(tokens[20:30]), lambda r: r.decode(int(tokens[30])), lambda r: r.prefill(tokens[31:150]), lambda r: r.decode(int(tokens[150]))):
+        ours, theirs = step(runner).copy(), step(cpu).copy()
+        assert runner.position == cpu.position
+        assert np.sqrt(np.mean((ours - theirs) ** 2)) < 0.05 * theirs.std() and ours.argmax() == theirs.argmax()
+    assert runner.position == 151
+    cpu.close()
+
+
+def read_tokens() -> list[int]:
+    from firsttoken.demo import held_out_text
+    from firsttoken.tokenizer import Tokenizer
+
+    return Tokenizer(checkpoint_path()).encode(held_out_text()[:4000], begin=False)
+
+
+def test_padding_changes_nothing(runner):
+    """The 32-token graph with 20 tokens, and the 128-token graph with the same: the padding is behind the mask."""
+    tokens = np.array(read_tokens()[:20], np.int32)
+    short = runner.prefill(tokens).copy()
+    runner.reset()
+    runner.lengths = [128]
+    assert np.abs(runner.prefill(tokens) - short).max() < 0.02 * short.std()
+
+
+def test_one_graph_at_a_time(runner, hexagon_libraries):
+    runner.prefill([1, 2, 3])
+    with pytest.raises(FirstTokenError, match="takes one at a time"):
+        QnnSession(runner.contexts["decode"], hexagon_libraries)
+
+
+def test_the_artifacts_own_contexts_are_run(unshared_bundle, monkeypatch, sampled):
+    monkeypatch.setattr(on_hexagon, "compile_for", None)  # nothing is compiled again
+    said = []
+    result = prove_on_hexagon(unshared_bundle, checkpoint_path(), say=said.append)
+    assert result.summary.passed and not result.summary.misses
+    assert (result.summary.prefill.tokens, result.summary.decode.tokens, result.summary.last_position) == (2, 3, 27)
+    assert result.summary.npu_against_cpu.mean_kld < 0.005
+    assert "positions" in said[0] and "of memory" in said[0]
+
+
+@pytest.mark.slow
+def test_more_accurate_than_the_cpu_past_position_1000(hexagon_libraries, tmp_path):
+    """The shipped target with its cache of 1280, to the cache's end: INT8 weights meet FP16 activations, not INT8 ones."""
+    [bundle] = export(checkpoint_path(), tmp_path, targets=("tflite-hexagon-sm8550",), prove=False)
+    summary = prove_on_hexagon(bundle, checkpoint_path(), most=(1900, 24)).summary
+    assert summary.passed and summary.last_position == 1279
+    assert summary.decode.tokens >= 12 and summary.all.mean_kld < 0.5 * summary.cpu.mean_kld
+    assert abs(summary.all.magnitude_ratio - 1) < 0.01
+
+
+@pytest.mark.parametrize("soc", ["sm8450", "sm8850"])
+def test_the_oldest_and_the_newest_generation(hexagon_bundle, soc, sampled):
+    result = prove_on_hexagon(hexagon_bundle(soc), checkpoint_path())
+    assert result.summary.passed and result.summary.all.mean_kld < 0.002
+    with Checkpoint(checkpoint_path()) as checkpoint:
+        layers = [layer.name for layer in plan_layers(open_decoder(checkpoint))]
+    assert [row.layer for row in result.audit] == layers
+    assert {(row.asked, row.stored, row.computed, row.delegated) for row in result.audit if row.layer != "embedding"} == {
+        ("fp16", "fp16", "fp16", True), ("int8", "int8", "fp16", True),
+    }  # fmt: skip
+
+
+def test_a_wrong_feed_is_noticed(unshared_bundle, monkeypatch, sampled):
+    """Planted: cos and sin two positions off, which is what an in-graph angle in FP16 does from some position on."""
+    from firsttoken.run.host_feed import HostFeed
+
+    right = HostFeed.rotation
+    monkeypatch.setattr(HostFeed, "rotation", lambda self, positions: right(self, positions + 2 * (positions > 10)))
+    result = prove_on_hexagon(unshared_bundle, checkpoint_path())
+    assert not result.summary.passed and result.summary.misses
+
+
+def test_export_rejects_what_fails_on_the_npu(hexagon_libraries, tmp_path, monkeypatch, sampled):
+    from firsttoken.run.host_feed import HostFeed
+
+    right = HostFeed.call
+    monkeypatch.setattr(HostFeed, "call", lambda self, tokens, position, length: {**right(self, tokens, position, length), "cache_mask": np.zeros((1, 160), np.float32)})
+    with pytest.raises(GateError, match="on the NPU: "):
+        export(checkpoint_path(), tmp_path, targets=("tflite-hexagon-sm8550",), cache_length=160)
+    assert [path.name for path in tmp_path.iterdir()] == ["tflite-hexagon-sm8550.rejected"]
+    rejected = read_manifest(tmp_path / "tflite-hexagon-sm8550.rejected")
+    assert rejected.proof.passed and not rejected.npu.proof.passed
+
+
+def test_export_and_prove_from_the_command_line(hexagon_libraries, tmp_path, capsys, sampled):
+    assert cli.run(["export", str(checkpoint_path()), "-o", str(tmp_path), "-t", "tflite-hexagon-sm8750", "--cache-length", "160"]) == 0
+    out = capsys.readouterr().out
+    assert "930 of 930 operators of 4 graphs on the NPU" in out and "NPU against CPU" in out and "LIBNATIVE" not in out
+    bundle = tmp_path / "tflite-hexagon-sm8750"
+    assert read_manifest(bundle).npu.proof.passed and read_manifest(bundle).npu.audit
+    assert cli.run(["prove", str(bundle), "-c", str(checkpoint_path()), "--on", "npu", "--audit"]) == 0
+    out = capsys.readouterr().out
+    assert "proof of the NPU artifact" in out and "proven on the HTP backend for x86" in out and "differs" not in out
+
+
+def test_graphs_that_a_phone_compiles(hexagon_libraries, tmp_path, sampled):
+    """Shipped as they are; the proof compiles the same bytes ahead of time and says so."""
+    said = []
+    [bundle] = export(checkpoint_path(), tmp_path, targets=("tflite-hexagon-jit",), prove=False, cache_length=160, say=said.append)
+    npu = read_manifest(bundle).npu
+    assert (npu.compiled, npu.soc, npu.graphs) == ("device", None, []) and npu.source_sha256 == npu.artifact.sha256
+    assert any("compiled by the phone's QNN delegate" in line for line in said)
+    summary = prove_on_hexagon(bundle, checkpoint_path()).summary
+    assert summary.passed and "the phone's own compiler was not run" in summary.backend
+
+
+def test_bundles_and_checkpoints_that_do_not_fit(hexagon_bundle, demo_bundle, tmp_path):
+    with pytest.raises(FirstTokenError, match="has no NPU artifact; export with a target like tflite-hexagon-sm8550"):
+        prove_on_hexagon(demo_bundle("tflite-xnnpack"), checkpoint_path())
+    folder = shutil.copytree(hexagon_bundle(), tmp_path / "bundle")
+    values = json.loads((folder / "manifest.json").read_text())
+    for key, value, said in (("source_sha256", "0" * 64, "are not those that the bundle was compiled from"), ("qnn", "2.49.0", "was compiled with QNN 2.49.0, but package")):
+        (folder / "manifest.json").write_text(json.dumps({**values, "npu": {**values["npu"], key: value}}))
+        with pytest.raises(FirstTokenError, match=said):
+            prove_on_hexagon(folder, checkpoint_path())
