@@ -40,6 +40,14 @@ VARIANTS = {
     "cut, KL T 5 to 1": ("cut", ANNEALED, [KL, LABELS]),
     "cut, KL+hidden+attention": ("cut", ANNEALED, [KL, LABELS, {"kind": "hidden_l2", "weight": 0.1}, {"kind": "attention", "weight": 0.1}]),
 }
+# claims: what is said to be better, and than what
+CLAIMS = (
+    ("cut, KL T 5 to 1", "cut, labels"),
+    ("cut, labels", "from scratch"),
+    ("cut, KL T 5 to 1", "cut, KL T=1"),
+    ("cut, KL T 5 to 1", "cut, KL T=3"),
+    ("cut, KL+hidden+attention", "cut, KL T 5 to 1"),
+)
 # the two-sided 95 % quantile of Student's t by the number of seeds
 STUDENT_T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 
@@ -136,6 +144,11 @@ def main():
         if name in rows:
             klds = [row["kld"] for row in rows[name] if "kld" in row]
             print(f"| {name} | {interval([row['perplexity'] for row in rows[name]])} | {interval(klds) if klds else ''} |")
+    print("\nDifference of the perplexities within a seed:\n\n| | |\n|---|---|")
+    for better, worse in CLAIMS:
+        if better in rows and worse in rows:
+            pairs = zip(rows[better], rows[worse], strict=True)
+            print(f"| {better}, minus {worse} | {interval([a['perplexity'] - b['perplexity'] for a, b in pairs])} |")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ def test_losses_fall_and_the_student_beats_its_cut(name, tmp_path):
     values["training"] |= {"steps": 24, "batch": 4, "warmup_steps": 2, "evaluate_every": 24}
     if values["student"]["cut"]:
         values["student"]["cut"] |= {"steps_between": min(values["student"]["cut"]["steps_between"], 2), "calibration_windows": 8}
+    if values["quantize"]:
+        values["quantize"] |= {"steps": 4, "cache_length": 256, "when": "always"}
     distill(check_recipe(values), tmp_path / "student", keep_work=True)
     figures = json.loads((tmp_path / "student/distillation.json").read_text())["figures"]
     cut = figures["training, before training"]

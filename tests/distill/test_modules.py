@@ -135,3 +135,50 @@ def test_a_run_goes_on_where_it_stopped(digits, tmp_path, monkeypatch):
     train_module(again, plan, train, held_out, tmp_path / "parts")
     for name, tensor in straight.state_dict().items():
         assert torch.equal(tensor.cpu(), again.state_dict()[name].cpu()), name
+
+
+def bert(layers, width):
+    from firsttoken.distill.classifiers.encoder import Encoder
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(
+        vocab_size=50, hidden_size=width, num_hidden_layers=layers, num_attention_heads=width // 8, intermediate_size=width,
+        max_position_embeddings=16, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, attn_implementation="eager",
+    )  # fmt: skip
+    return Encoder(BertModel(config, add_pooling_layer=False), 3)
+
+
+def test_an_encoders_attention_maps_are_compared_where_there_is_text():
+    from firsttoken.distill.losses.attention import attention_transfer
+
+    torch.manual_seed(1)
+    student, teacher = bert(1, 16), bert(2, 32)
+    inputs = torch.randint(1, 50, (4, 9))
+    inputs[1, 5:] = 0  # padding
+    layers = (("pool", "pool"), ("bert.encoder.layer.0.attention.self:1", "bert.encoder.layer.1.attention.self:1"))
+    made = ModuleDistillation(student, teacher, losses("attention", "hidden_cosine"), inputs, layers)
+    assert list(made.projections) == ["1-0"]  # the pooled states have a projection, the maps have none
+    loss, parts = made(inputs, torch.zeros(4, dtype=torch.long), None, Moment(0, 1.0, (1.0, 0.0)), 4.0)
+    seen = (inputs != 0).long()
+    ours, theirs = (
+        m.bert(input_ids=inputs, attention_mask=seen, output_attentions=True).attentions[layer] for m, layer in ((student, 0), (teacher, 1))
+    )
+    rows = attention_transfer(ours, theirs)
+    wanted = (rows[[0, 2, 3]].mean(1).sum() + rows[1, :5].mean()) / 4
+    torch.testing.assert_close(loss, wanted)
+    loss.backward()
+    assert student.bert.encoder.layer[0].attention.self.query.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    "layers,message",
+    [
+        ((("pool:1", "pool"),), "one names attention maps"),
+        ((("pool:1", "pool:1"),), "gives no such result; attention maps need"),
+        ((("bert.encoder.layer.0.attention.sulf:1", "pool:1"),), "did you mean 'bert.encoder.layer.0.attention.self'"),
+        ((("pool:x", "pool:1"),), "expected NAME or NAME:NUMBER"),
+    ],
+)
+def test_wrong_names_of_attention_maps_say_what_is_wrong(layers, message):
+    with pytest.raises(FirstTokenError, match=message):
+        ModuleDistillation(bert(1, 16), bert(2, 32), losses("attention"), torch.ones(1, 4, dtype=torch.long), layers)

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from firsttoken.cli import bench, demo, doctor, export, generate, lists, prove
+from firsttoken.cli import bench, demo, device, distill, doctor, evaluate, export, generate, lists, prove, report
 from firsttoken.cli.options import Verbose
 from firsttoken.errors import FirstTokenError
 from firsttoken.quiet import is_verbose, set_verbose
@@ -24,13 +24,17 @@ app = typer.Typer(
     '\b\nStart with:\n  firsttoken demo\n  firsttoken export CHECKPOINT -o out\n  firsttoken generate out/tflite-xnnpack --prompt "Hello"',
 )
 app.command()(demo.demo)
+app.add_typer(distill.app, name="distill")
 app.command()(export.export)
+app.command()(evaluate.evaluate)
 app.command()(prove.prove)
 app.command()(generate.generate)
 app.command()(bench.bench)
+app.command()(report.report)
 app.command()(lists.plans)
 app.command()(lists.targets)
 app.command()(doctor.doctor)
+app.add_typer(device.app)
 
 
 def _version(value: bool):

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 import typer.core
 
-from firsttoken.cli.options import Verbose
+from firsttoken.cli.options import PromptLengths, Verbose
 
 
 class DefaultsToRun(typer.core.TyperGroup):
@@ -25,7 +25,7 @@ app = typer.Typer(
     help="Distil a smaller checkpoint from a teacher.\n\n"
     "The recipe says which teacher, student, data and losses; `firsttoken distill recipes` lists the built-in ones. The student is a checkpoint for `firsttoken export`.\n\n"
     "\b\nExamples:\n  firsttoken distill recipes\n  firsttoken distill demo-cut -o out/student\n  firsttoken distill my-recipe.toml -o out/student\n"
-    "  firsttoken distill cache my-recipe.toml -o out/teacher-answers --top 64\n  firsttoken distill generate path/to/teacher prompts.jsonl -o answers.jsonl\n"
+    "  firsttoken distill chain demo-cut -o out/chain\n  firsttoken distill cache my-recipe.toml -o out/teacher-answers --top 64\n  firsttoken distill generate path/to/teacher prompts.jsonl -o answers.jsonl\n"
     "  torchrun --nproc-per-node 2 $(which firsttoken) distill my-recipe.toml -o out/student",
 )
 RecipeFile = Annotated[
@@ -42,6 +42,7 @@ def run(
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace an existing student.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Start over instead of going on with an interrupted run.")] = False,
     keep_work: Annotated[bool, typer.Option("--keep-work", help="Keep FOLDER.work, with the last training states.")] = False,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, max=10, help="For a classifier's recipe: so many seeds, and a table with intervals.")] = 1,
     verbose: Verbose = False,
 ):
     """Train a student as a recipe says (the word run may be left out).
@@ -53,10 +54,20 @@ def run(
     Examples:
       firsttoken distill demo-cut -o out/student
       firsttoken distill my-recipe.toml -o out/student --force
+      firsttoken distill digits-cnn -o out/digits --seeds 5
     """
     from firsttoken.distill.distill import distill as work
+    from firsttoken.distill.recipe import is_classifier
+    from firsttoken.errors import FirstTokenError
     from firsttoken.report.progress_bar import progress_bar
 
+    if is_classifier(recipe):
+        from firsttoken.distill.classifiers.run import distill_classifier
+
+        distill_classifier(recipe, output, seeds, force, restart, keep_work, lambda line: print(line, flush=True))
+        return
+    if seeds != 1:
+        raise FirstTokenError("--seeds is for a classifier's recipe; a decoder's has its seed in the file")
     work(recipe, output, force, restart, keep_work, progress_bar, say=lambda line: print(line, flush=True))
 
 
@@ -141,6 +152,10 @@ def select(
     easiest: Annotated[
         float, typer.Option("--leave-easiest", min=0, max=0.99, help='Share with the lowest "difficulty" to leave out.')
     ] = 0.0,
+    solved_by: Annotated[
+        list[Path] | None,
+        typer.Option("--solved-by", metavar="FILE", help='Leave out what these answers of a model solve; needs a "reference" in the lines; may be repeated.'),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Start of the random numbers.")] = 0,
     verbose: Verbose = False,
 ):
@@ -154,20 +169,94 @@ def select(
     """
     from firsttoken.distill.select import select_file
 
-    chosen = select_file(pool, output, count, tuple(evaluation or ()), easiest, seed)
+    chosen = select_file(pool, output, count, tuple(evaluation or ()), easiest, seed, tuple(solved_by or ()))
     print(f"{output}: {len(chosen.kept)} samples, each with its reason")
     for why, number in chosen.left_out.items():
         print(f"  {number} left out: {why}")
 
 
 @app.command()
+def difficulty(
+    pool: Annotated[Path, typer.Argument(metavar="POOL", help="JSONL file of samples.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="JSONL file for the same lines with their difficulty.", show_default=False)],
+    model: Annotated[Path, typer.Option("--model", metavar="CKPT", help="Checkpoint in whose eyes a sample is hard.", show_default=False)],
+    length: Annotated[int, typer.Option("--length", min=2, help="Tokens of a sample that are looked at.")] = 1024,
+    verbose: Verbose = False,
+):
+    """Add to every sample how hard it is for a model: the cross-entropy of what would be learned of it.
+
+    An interrupted run goes on when the same command is given again.
+
+    \b
+    Example:
+      firsttoken distill difficulty pool.jsonl -o rated.jsonl --model path/to/student
+      firsttoken distill select rated.jsonl -o chosen.jsonl --count 1000 --leave-easiest 0.3
+    """
+    from firsttoken.distill.difficulty import add_difficulty
+    from firsttoken.report.progress_bar import progress_bar
+
+    with progress_bar() as report:
+        count = add_difficulty(pool, output, model, length, report)
+    print(f"{output}: {count} samples with their difficulty, in nats per token")
+
+
+@app.command()
+def chain(
+    recipe: RecipeFile,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where student, bundles and figures go.")] = Path("out/chain"),
+    plan: Annotated[
+        str | None, typer.Option("--plan", "-p", metavar="NAME|FILE", help="Precision plan (default: the recipe's, else fp16-attention).")
+    ] = None,
+    target: Annotated[
+        list[str] | None, typer.Option("--target", "-t", metavar="NAME|FILE", help="Runtime to export for, may be repeated (default: .tflite and .pte).")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Replace a student of another recipe.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin an interrupted student anew.")] = False,
+    cache_length: Annotated[int | None, typer.Option("--cache-length", min=2, help="Tokens of prompt and answer (default: the targets').")] = None,
+    prompts: PromptLengths = "32,128",
+    repeat: Annotated[int, typer.Option("--repeat", "-r", min=1, help="Runs of each prompt length on each bundle.")] = 5,
+    text_tokens: Annotated[int, typer.Option("--text-tokens", min=16, help="Held-out tokens that every step is scored on.")] = 2048,
+    verbose: Verbose = False,
+):
+    """From teacher to first token: student, plan, bundles, proof, the loss of every step, and TTFT on this machine.
+
+    What an earlier call finished is not done again. Every bundle's manifest names recipe, teachers and data.
+
+    \b
+    Example:
+      firsttoken distill chain demo-cut -o out/chain
+    """
+    from firsttoken.cli.options import parse_lengths
+    from firsttoken.distill.chain import MEASUREMENT, TARGETS
+    from firsttoken.distill.chain import chain as work
+    from firsttoken.measure.bench import Settings
+    from firsttoken.report.bench_table import notes, terminal_table
+    from firsttoken.report.evaluation_table import terminal_table as scores_table
+    from firsttoken.report.progress_bar import progress_bar
+    from firsttoken.report.tables import console
+
+    settings = Settings(prompts=tuple(parse_lengths(prompts)), repeat=repeat)
+    made = work(
+        recipe, output, plan, tuple(target or TARGETS), force, restart, cache_length, text_tokens, settings, progress_bar, lambda line: print(line, flush=True)
+    )
+    print("\nThe same held-out text through every step:")
+    console().print(scores_table(made.scores))
+    print("\nTime to first token on this machine:")
+    console().print(terminal_table(made.measurement))
+    for line in notes(made.measurement):
+        print(line)
+    print(f"\nStudent: {made.student}; bundles: {', '.join(map(str, made.bundles))}; every run: {output / MEASUREMENT}")
+
+
+@app.command()
 def recipes(verbose: Verbose = False):
     """List the built-in recipes."""
     from firsttoken.declarations import declaration_folder
+    from firsttoken.distill.classifiers.recipe import classifier_names, load_classifier
     from firsttoken.distill.recipe import load_recipe, recipe_names
     from firsttoken.report.tables import console, table
 
-    loaded = [load_recipe(name) for name in recipe_names()]
+    loaded = [*map(load_recipe, recipe_names()), *map(load_classifier, classifier_names())]
     rows = [(r.name, r.summary, " + ".join(loss.kind for loss in r.losses), str(r.training.steps)) for r in loaded]
     console().print(table(None, ("recipe", "summary", "losses", "steps"), rows, left=3))
     print(f"\nThe files are short; copy one, change it and give its path: {declaration_folder('recipes')}")

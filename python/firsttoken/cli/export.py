@@ -49,12 +49,13 @@ def export(
     Examples:
       firsttoken export path/to/checkpoint -o out
       firsttoken export path/to/checkpoint --plan int8 -t tflite-xnnpack -t executorch-xnnpack -o out --force
+      firsttoken export path/to/checkpoint -t tflite-hexagon-sm8550 -t tflite-hexagon-sm8750 -o out
     """
     from firsttoken.export.export import export as run
     from firsttoken.export.manifest import read_manifest
     from firsttoken.export.preflight import readable
     from firsttoken.report.progress_bar import progress_bar
-    from firsttoken.report.tables import audit_summary, audit_table, console, proof_table
+    from firsttoken.report.tables import audit_summary, audit_table, console, figures_table, proof_table
 
     out = console()
     with progress_bar() as report:
@@ -74,6 +75,9 @@ def export(
     for folder in folders:
         manifest = read_manifest(folder)
         print(f"{folder}: {manifest.artifact.file}, {readable(manifest.artifact.bytes)}, plan {manifest.plan.name}")
+        if (npu := manifest.npu) is not None:
+            made_for = f"for {npu.soc} (Hexagon {npu.hexagon})" if npu.soc else "to be compiled by the phone"
+            print(f"  {npu.artifact.file}, {readable(npu.artifact.bytes)}, {made_for}")
         if manifest.proof is None:
             print("  not proven (--no-prove)")
             continue
@@ -82,3 +86,9 @@ def export(
             out.print(audit_table(manifest.audit))
         else:
             print("\n".join(f"  {line}" for line in audit_summary(manifest.audit)))
+        if npu is not None and npu.proof is not None:
+            proof = npu.proof
+            print(f"  NPU artifact on {proof.backend}, positions up to {proof.last_position}; and the CPU artifact at the same positions:")
+            parts = [("NPU, prefill", proof.prefill), ("NPU, decode", proof.decode), ("NPU, all", proof.all), ("CPU, all", proof.cpu)]
+            out.print(figures_table([*parts, ("NPU against CPU", proof.npu_against_cpu)]))
+            print("\n".join(f"  {line}" for line in audit_summary(npu.audit)))

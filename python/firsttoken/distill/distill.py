@@ -5,24 +5,23 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from datetime import UTC, datetime
 from pathlib import Path
 
-from firsttoken.distill.documents import held_out_windows, training_windows
+from firsttoken.atomic_file import write_text
+from firsttoken.distill.documents import held_out_text, held_out_windows, training_windows
 from firsttoken.distill.models import load_decoder, need_transformers, parameters_of, write_decoder
+from firsttoken.distill.publish import publish
+from firsttoken.distill.quantize_stage import check_quantize, run_quantize_stage
 from firsttoken.distill.recipe import INSIDE, Recipe, load_recipe
-from firsttoken.distill.students import Stage, cut_model, first_student, plan_stages, settings_folder, tokenizer_folder
-from firsttoken.distill.training_page import read_recipe_text, training_page
+from firsttoken.distill.students import Stage, cut_model, first_student, plan_stages, student_config, tokenizer_folder
+from firsttoken.distill.training_page import read_recipe_text
 from firsttoken.distill.windows import Windows
 from firsttoken.distill.work_folder import identity_of, open_work, work_folder
 from firsttoken.errors import FirstTokenError
 from firsttoken.export.atomic import Staging, clean, remove
+from firsttoken.export.lineage import RECORD
 from firsttoken.progress import Report, silent
 from firsttoken.tokenizer import Tokenizer
-
-RECORD = "distillation.json"
-PAGE = "training.html"
-SAME = 1e-3  # relative; how far the written float32 student's score may be from the trained one's
 
 
 def no_bar() -> AbstractContextManager[Report]:
@@ -52,18 +51,24 @@ def distill(
     if os.path.lexists(output) and not force:
         raise FirstTokenError(f"output {output}: exists; replace it with --force or choose another with -o")
     stages = plan_stages(chosen)
+    if chosen.quantize is not None:
+        check_quantize(chosen, chosen.quantize, student_config(chosen))
     main = int(os.environ.get("RANK", "0")) == 0
     run = _Run(chosen, output, text, main, bar if main else no_bar, say if main else _mute)
-    identity = identity_of(chosen, run.train, run.held_out)
+    run.identity = identity = identity_of(chosen, run.train, run.held_out)
     held = None
     if main:
         output.parent.mkdir(parents=True, exist_ok=True)
         clean(output.parent)
         held = open_work(run.work, identity, restart)
     try:
-        model = run.train_all(stages)
+        model, outcome = run.train_all(stages), None
+        if chosen.quantize is not None:
+            run.write_proof_text()
+            model, outcome = run_quantize_stage(run, model, chosen.quantize)
         if main:
-            run.publish(model, stages, identity, force)
+            run.write_proof_text()
+            publish(run, model, stages, outcome, force, write_decoder)
             if not keep_work:
                 remove(run.work)
     finally:
@@ -80,7 +85,7 @@ class _Run:
     """One call of `distill`: data, teachers and what was measured on the way."""
 
     def __init__(self, recipe: Recipe, output: Path, text: str, main: bool, bar: Callable, say: Callable[[str], None]):
-        self.recipe, self.output, self.text, self.main, self.say = recipe, output, text, main, say
+        self.recipe, self.output, self.text, self.main, self.bar, self.say = recipe, output, text, main, bar, say
         self.work = work_folder(output)
         self.attention = "eager" if any(loss.kind == "attention" for loss in recipe.losses) else "sdpa"
         self.tokenizer = Tokenizer(tokenizer_folder(recipe))
@@ -90,6 +95,8 @@ class _Run:
         self.teachers, self.vocabulary = open_teachers(recipe, self.tokenizer, self.train, self.attention)
         self.started = time.time()
         self.figures: dict[str, dict] = {}
+        self.identity: dict = {}
+        self.proof_text: Path | None = None
         used = recipe.training.steps * recipe.training.batch
         say(
             f"{len(self.train):,} training windows of {recipe.data.length} tokens ({self.train.predicted:,} labels), {used / len(self.train):.1f} times over; "
@@ -113,7 +120,7 @@ class _Run:
             if stage.sizes is not None:
                 model = cut_model(model, self.recipe, stage.sizes, self.train, self.attention)
                 self.say(f"{stage.name}: {stage.sizes}; {parameters_of(model):,} parameters")
-            self.train_stage(model, stage, number, folder)
+            self.train_stage(model, stage, folder, self.recipe, self.teachers)
             if self.main:
                 with Staging(done) as staging:
                     write_decoder(model, self.tokenizer, staging.folder, "float32")
@@ -133,15 +140,30 @@ class _Run:
                 self.figures[f"teacher {teacher.name}"] = self.score(teacher.model, [])
                 self.say(f"teacher {teacher.name}: held-out perplexity {self.figures[f'teacher {teacher.name}']['perplexity']:.3f}")
 
-    def objective(self, model, teachers):
+    def wait(self):
+        """Lets the processes of ``torchrun`` meet; alone, nothing."""
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            from accelerate import PartialState
+
+            PartialState().wait_for_everyone()
+
+    def write_proof_text(self):
+        """Keeps the held-out text, where it is plain text, for the proofs of the student's bundles."""
+        text = held_out_text(self.recipe)
+        if text is not None:
+            self.proof_text = self.work / "held_out.txt"
+            if self.main:
+                write_text(self.proof_text, text)
+
+    def objective(self, model, recipe: Recipe, teachers: list):
         import torch
 
         from firsttoken.distill.objective import Distillation
 
-        torch.manual_seed(self.recipe.seed)  # the projections' first values
-        training = self.recipe.training
+        torch.manual_seed(recipe.seed)  # the projections' first values
+        training = recipe.training
         return Distillation(
-            model, teachers, self.recipe.losses, self.train.domains, self.vocabulary, training.head_chunk, training.progressive_layers
+            model, teachers, recipe.losses, self.train.domains, self.vocabulary, training.head_chunk, training.progressive_layers
         )
 
     def score(self, model, teachers) -> dict:
@@ -162,13 +184,14 @@ class _Run:
         model.train(training)
         return {name.removeprefix("score_"): value for name, value in score_of(total, "score", any(t.live for t in teachers)).items()}
 
-    def train_stage(self, model, stage: Stage, number: int, folder: Path):
-        """One training, from its newest complete state."""
+    def train_stage(self, model, stage: Stage, folder: Path, recipe: Recipe, teachers: list):
+        """One training with the losses and settings of ``recipe``, from its newest complete state."""
         from firsttoken.distill.trainer import DistillationTrainer, WindowItems, newest_state, remove_incomplete
         from firsttoken.distill.watch import Watch
 
-        before = self.score(model, self.teachers)
-        self.figures["student before" if stage.sizes is None else f"{stage.name}, before training"] = before
+        before = self.score(model, teachers)
+        whole = stage.name == "training"
+        self.figures["student before" if whole and stage.sizes is None else f"{stage.name}, before training"] = before
         self.say(f"{stage.name}: held-out perplexity {before['perplexity']:.3f} before training")
         if stage.steps == 0:
             return
@@ -177,9 +200,9 @@ class _Run:
         state = newest_state(folder)
         if state:
             self.say(f"{stage.name}: going on from step {state[0]} of {stage.steps}")
-        watch = Watch(stage.name, self.recipe.training.batch * self.recipe.data.length, self.say)
+        watch = Watch(stage.name, recipe.training.batch * self.recipe.data.length, self.say)
         items = WindowItems(self.train), WindowItems(self.held_out)
-        trainer = DistillationTrainer(self.objective(model, self.teachers), self.recipe, *items, folder, stage.steps, [watch])
+        trainer = DistillationTrainer(self.objective(model, recipe, teachers), recipe, *items, folder, stage.steps, [watch])
         trainer.remove_callback(_printer())
         try:
             trainer.train(resume_from_checkpoint=str(state[1]) if state else None)
@@ -190,44 +213,9 @@ class _Run:
         finally:
             watch.close()
         stage.history = [entry for entry in trainer.state.log_history if "train_runtime" not in entry]
-        self.figures["student" if stage.name == "training" else f"{stage.name}, after training"] = self.score(model, self.teachers)
+        self.figures["student" if whole else f"{stage.name}, after training"] = self.score(model, teachers)
         if trainer.state.global_step < stage.steps:
             self.say(f"{stage.name}: stopped at step {trainer.state.global_step}, the held-out score no longer improved")
-
-    def publish(self, model, stages: list[Stage], identity: dict, force: bool):
-        """Writes the student, reads it back, scores what was read, and renames the folder into place."""
-        with Staging(self.output) as staging:
-            write_decoder(model, self.tokenizer, staging.folder, self.recipe.student.save_as, settings_folder(self.recipe))
-            read = load_decoder(staging.folder)
-            figures = self.figures["student as written"] = self.score(read.to(model.device), self.teachers)
-            trained = self.score(model, self.teachers)["cross_entropy"]
-            if self.recipe.student.save_as == "float32" and abs(figures["cross_entropy"] - trained) > SAME * abs(trained):
-                raise FirstTokenError(
-                    f"the written student scores {figures['cross_entropy']:.6f} and the trained one {trained:.6f} on the same text; the checkpoint is not what was trained"
-                )
-            record = {
-                "format": 1,
-                "made": datetime.now(UTC).isoformat(timespec="seconds"),
-                "recipe": {"name": self.recipe.name, "summary": self.recipe.summary},
-                **identity,
-                "parameters": parameters_of(model),
-                "shared vocabulary": self.vocabulary,
-                "tokens seen": sum(stage.steps for stage in stages) * self.recipe.training.batch * self.recipe.data.length,
-                "figures": self.figures,
-            }
-            (staging.folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-            facts = [
-                ("parameters", f"{record['parameters']:,}"),
-                ("training tokens", f"{record['tokens seen']:,}"),
-                ("seed", str(self.recipe.seed)),
-            ]
-            facts += [
-                (who, ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in each.items()))
-                for who, each in self.figures.items()
-            ]
-            (staging.folder / PAGE).write_text(training_page(self.recipe, stages, facts, self.text), encoding="utf-8")
-            staging.commit(replace=force)
-        self.say(f"{self.output}: {record['parameters']:,} parameters, held-out perplexity {figures['perplexity']:.3f}; curves in {PAGE}")
 
 
 def _printer():

@@ -15,6 +15,7 @@ from firsttoken.errors import FirstTokenError, nearest
 from firsttoken.progress import Report, silent
 from firsttoken.tokenizer import Tokenizer
 
+PROOF_CHARACTERS = 1_000_000  # of held-out text that goes along with a student
 ROLES = ("system", "user", "assistant", "tool")
 
 
@@ -192,6 +193,12 @@ def held_out_windows(recipe: Recipe, tokenizer: Tokenizer, report: Report = sile
     return Windows(
         windows.tokens[chosen], windows.labels[chosen], windows.domain[chosen], windows.domains, tuple(windows.source[i] for i in chosen)
     )
+
+
+def held_out_text(recipe: Recipe) -> str | None:
+    """The held-out files as one text of at most `PROOF_CHARACTERS`, or None where none of them is plain text."""
+    files = [path for path, _ in find_files(recipe, recipe.data.held_out) if path.suffix != ".jsonl"]
+    return "\n".join(read_text(path) for path in files)[:PROOF_CHARACTERS] or None
 
 
 def encode_all(documents: list[Document], data: Data, tokenizer: Tokenizer, report: Report, stage: str) -> Windows:

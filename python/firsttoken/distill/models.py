@@ -100,6 +100,17 @@ def head_of(model: nn.Module) -> tuple[Tensor, Tensor | None]:
     return head.weight, head.bias
 
 
+def head_inputs(model: nn.Module, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """``hidden`` ``[positions, width]``, weight and bias as the head multiplies them: rounded, in quantization-aware training."""
+    head = model.get_output_embeddings()
+    rounds_hidden, rounds_weight = (getattr(head, f"{what}_fake_quantizer", None) for what in ("activation", "weight"))
+    return (
+        hidden if rounds_hidden is None else rounds_hidden(hidden),
+        head.weight if rounds_weight is None else rounds_weight(head.weight),
+        head.bias,
+    )
+
+
 def parameters_of(model: nn.Module) -> int:
     """Parameters, the tied head counted once."""
     return sum(p.numel() for p in model.parameters())

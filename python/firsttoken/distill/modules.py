@@ -12,7 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from firsttoken.distill.losses.attention import activation_attention_transfer
+from firsttoken.distill.losses.attention import activation_attention_transfer, attention_transfer
 from firsttoken.distill.losses.divergence import DIVERGENCES, IGNORED, cross_entropy
 from firsttoken.distill.losses.hidden import Projection, hidden_cosine, hidden_l2, positions_of
 from firsttoken.distill.objective import Moment, part_names
@@ -35,7 +35,7 @@ class ModuleDistillation(nn.Module):
     """A student module with its teacher (or None) and losses; ``layers`` pairs module names, ``(student's, teacher's)``.
 
     Both modules take one tensor ``[batch, …]`` and return logits ``[batch, classes]``. ``example`` is an input for
-    measuring the layers' widths. Raises `FirstTokenError` for a layer that is not there, or losses without a teacher.
+    measuring the layers' widths. ``name:1`` takes the second of several results, such as an encoder's attention maps. Raises `FirstTokenError` for a layer that is not there, or losses without a teacher.
     """
 
     def __init__(
@@ -53,8 +53,11 @@ class ModuleDistillation(nn.Module):
         for loss in losses:
             if loss.kind != "cross_entropy" and teacher is None:
                 raise FirstTokenError(f"loss {loss.kind} needs a teacher; cross_entropy alone does not")
-            if loss.kind in INSIDE and not layers:
+            if loss.kind in INSIDE and not self._pairs_of(loss):
                 raise FirstTokenError(f"loss {loss.kind} needs layers: pairs of module names, the student's and the teacher's")
+        for pair in layers:
+            if (":" in pair[0]) != (":" in pair[1]):
+                raise FirstTokenError(f"layers {pair}: one names attention maps (NAME:1), the other does not; expected two of a kind")
         self.projections = nn.ModuleDict()
         if layers:
             self._make_projections(teacher, example)
@@ -64,7 +67,8 @@ class ModuleDistillation(nn.Module):
             ours, theirs = (self._run(m, example, [pair[side] for pair in self.layers])[1] for side, m in ((0, self.student), (1, teacher)))
         for number, loss in enumerate(self.losses):
             if loss.kind in ("hidden_l2", "hidden_cosine"):
-                for pair, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+                for pair in self._pairs_of(loss):
+                    a, b = ours[pair], theirs[pair]
                     maps = a.dim() == 4
                     if maps != (b.dim() == 4):
                         raise FirstTokenError(
@@ -94,15 +98,24 @@ class ModuleDistillation(nn.Module):
             elif loss.kind in DIVERGENCES:
                 value = DIVERGENCES[loss.kind][0](logits, taught, moment.temperature, **loss.options).sum()
             else:
-                value = sum(
-                    self._inside(number, loss, pair, a, b).sum() for pair, (a, b) in enumerate(zip(ours, theirs, strict=True))
-                ) / len(self.layers)
+                pairs = self._pairs_of(loss)
+                value = sum(self._inside(number, loss, pair, ours[pair], theirs[pair]).sum() for pair in pairs) / len(pairs)
             total = total + weight * value / count
             parts.append((value / count).detach())
         return total, torch.stack(parts)
 
+    def _pairs_of(self, loss: Loss) -> list[int]:
+        """Places of the layer pairs that a loss compares: attention maps (``name:1``) are only for attention, which prefers them."""
+        maps = [pair for pair, names in enumerate(self.layers) if ":" in names[0]]
+        rest = [pair for pair, names in enumerate(self.layers) if ":" not in names[0]]
+        return (maps or rest) if loss.kind == "attention" else rest
+
     def _inside(self, number: int, loss: Loss, pair: int, ours: Tensor, theirs: Tensor) -> Tensor:
         """One loss between two layers, ``[batch]``."""
+        if loss.kind == "attention" and ":" in self.layers[pair][0]:
+            value = attention_transfer(ours, theirs, **loss.options)
+            counted = theirs.amax((1, 2)) > 0  # what nobody looks at is padding
+            return (value * counted).sum(1) / counted.sum(1).clamp_min(1)
         if loss.kind == "attention":
             if ours.dim() != 4 or theirs.dim() != 4:
                 raise FirstTokenError(
@@ -147,22 +160,33 @@ class _Frozen:
 
 @contextmanager
 def outputs_of(module: nn.Module, names: list[str]):
-    """Yields a dictionary that holds, after a call of ``module``, what its submodules ``names`` gave; of a tuple, the first."""
+    """Yields a dictionary that holds, after a call of ``module``, what its submodules ``names`` gave; of a tuple, the first.
+
+    ``name:1`` is the second of a tuple.
+    """
     seen: dict[str, Tensor] = {}
 
     def keep(name: str):
+        place = int(name.partition(":")[2] or 0)
+
         def hook(_module, _given, result):
-            seen[name] = result[0] if isinstance(result, tuple) else result
+            results = result if isinstance(result, tuple) else (result,)
+            if place >= len(results) or results[place] is None:
+                raise FirstTokenError(f"layer {name!r} gives no such result; attention maps need a model with attn_implementation='eager'")
+            seen[name] = results[place]
 
         return hook
 
     known = dict(module.named_modules())
-    for name in names:
+    for given in names:
+        name, _, place = given.partition(":")
+        if place and not place.isdigit():
+            raise FirstTokenError(f"layer {given!r}: expected NAME or NAME:NUMBER")
         if name not in known:
             raise FirstTokenError(
                 f"layer {name!r} is not in {type(module).__name__}{nearest(name, known)}; expected one of {', '.join(n for n in known if n)}"
             )
-    handles = [known[name].register_forward_hook(keep(name)) for name in dict.fromkeys(names)]
+    handles = [known[name.partition(":")[0]].register_forward_hook(keep(name)) for name in dict.fromkeys(names)]
     try:
         yield seen
     finally:
@@ -171,11 +195,14 @@ def outputs_of(module: nn.Module, names: list[str]):
 
 
 def train_module(
-    objective: ModuleDistillation, plan: ModulePlan, train: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor], work: str | Path
+    objective: ModuleDistillation, plan: ModulePlan, train: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor], work: str | Path,
+    history: list[dict] | None = None,
+    callbacks: tuple = (),
 ) -> dict[str, float]:
     """Trains the objective's student on ``(inputs, labels)`` and returns its held-out figures, ``accuracy`` among them.
 
-    States lie in ``work``; a call with the same objective and plan goes on from the newest one.
+    States lie in ``work``; a call with the same objective and plan goes on from the newest one. The course of the training
+    (the Trainer's log) is added to ``history``; ``callbacks`` are the Trainer's.
     """
     from transformers.trainer_callback import PrinterCallback
 
@@ -183,10 +210,12 @@ def train_module(
 
     work = Path(work)
     remove_incomplete(work)
-    trainer = DistillationTrainer(objective, plan, make_items(*train), make_items(*held_out), work, plan.training.steps, [], shifted=False)
+    trainer = DistillationTrainer(objective, plan, make_items(*train), make_items(*held_out), work, plan.training.steps, list(callbacks), shifted=False)
     trainer.remove_callback(PrinterCallback)
     state = newest_state(work)
     trainer.train(resume_from_checkpoint=str(state[1]) if state else None)
+    if history is not None:
+        history += [entry for entry in trainer.state.log_history if "train_runtime" not in entry]
     device = next(objective.parameters()).device
     objective.eval()
     total = objective.score({"inputs": held_out[0].to(device), "labels": held_out[1].to(device)}).cpu()

@@ -14,7 +14,7 @@ from firsttoken.distill.losses.attention import attention_transfer
 from firsttoken.distill.losses.chunked import chunked_head_loss
 from firsttoken.distill.losses.divergence import DIVERGENCES, IGNORED, cross_entropy
 from firsttoken.distill.losses.hidden import Projection, hidden_cosine, hidden_l2, layer_pairs
-from firsttoken.distill.models import head_of
+from firsttoken.distill.models import head_inputs
 from firsttoken.distill.recipe import INSIDE, Loss
 from firsttoken.distill.schedules import active_pairs
 from firsttoken.distill.teachers import AnyTeacher, Seen, domain_weights
@@ -83,7 +83,7 @@ class Distillation(nn.Module):
         self, hidden: Tensor, labels: Tensor, seen: list[Seen], shares: Tensor, moment: Moment, count
     ) -> tuple[Tensor, Tensor]:
         """Cross-entropy and divergences, chunk by chunk; ``hidden`` ``[N, width]``, ``labels`` ``[N]``."""
-        weight, bias = head_of(self.student)
+        hidden, weight, bias = head_inputs(self.student, hidden)
 
         def loss_of(logits: Tensor, where: slice) -> tuple[Tensor, Tensor]:
             logits = logits[:, : self.vocabulary]
@@ -154,7 +154,7 @@ class Distillation(nn.Module):
                 values[1] = values[1] + teacher.weight / total * teacher.divergence(loss, of, shown, where, logits, 1.0, {}).double().sum()
             return values[0], torch.stack(values)
 
-        _, parts = chunked_head_loss(hidden, *head_of(self.student), loss_of, self.chunk)
+        _, parts = chunked_head_loss(*head_inputs(self.student, hidden), loss_of, self.chunk)
         parts = parts if len(parts) else hidden.new_zeros(2, dtype=torch.float64)
         return torch.cat([parts, parts.new_tensor([len(hidden)])])
 

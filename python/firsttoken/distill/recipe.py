@@ -5,6 +5,7 @@ and ``{stdlib}`` for the Python standard library's, so that a recipe can run any
 """
 
 import sysconfig
+import tomllib
 from pathlib import Path
 from typing import Literal
 
@@ -123,7 +124,7 @@ class Loss(Part):
 class Training(Part):
     """How long and how fast. ``batch`` is sequences per step over all processes; ``micro_batch`` what one forward takes."""
 
-    steps: int = Field(ge=1)
+    steps: int = Field(ge=0)  # 0 only with [quantize]: an existing student is quantized without other training
     batch: int = Field(default=16, ge=1)
     micro_batch: int | None = Field(default=None, ge=1)
     learning_rate: float = Field(default=1e-4, gt=0)
@@ -150,6 +151,21 @@ class Training(Part):
         return self
 
 
+class Quantize(Part):
+    """Quantization-aware training as the last stage: the float student teaches itself with rounded weights.
+
+    First the student is exported with ``plan`` for ``target`` and proven; the stage only runs where that proof misses
+    the plan's gate, or ``when`` is ``always``.
+    """
+
+    plan: str = "int8"
+    target: str = "tflite-xnnpack"
+    when: Literal["missed", "always"] = "missed"
+    steps: int = Field(ge=1)
+    learning_rate: float = Field(default=1e-5, gt=0)
+    cache_length: int | None = Field(default=None, ge=2)  # of the proof's bundle; none: the target's
+
+
 class Recipe(Part):
     """A recipe as its TOML file says it."""
 
@@ -164,9 +180,12 @@ class Recipe(Part):
     temperature: Scheduled = constant(1.0)
     losses: tuple[Loss, ...] = Field(alias="loss", min_length=1)
     training: Training
+    quantize: Quantize | None = None
 
     @model_validator(mode="after")
     def _losses_have_what_they_need(self):
+        if self.training.steps == 0 and self.quantize is None:
+            raise ValueError("training.steps is 0; expected at least 1 where there is no [quantize]")
         if self.temperature.least <= 0:
             raise ValueError("temperature reaches 0; expected it to stay above")
         taught = [loss for loss in self.losses if loss.kind != "cross_entropy"]
@@ -201,6 +220,8 @@ def fill(text: str) -> str:
 
 def load_recipe(name_or_path: str | Path) -> Recipe:
     """Reads a built-in recipe by name or a user's ``.toml`` by path. Raises `FirstTokenError`."""
+    if is_classifier(name_or_path):
+        raise FirstTokenError(f"recipe {str(name_or_path)!r}: is for a classifier, not a decoder; run it with `firsttoken distill {name_or_path}`")
     name, recipe = read_declaration("recipes", "recipe", name_or_path, Recipe)
     folder = Path(name_or_path).parent if Path(name_or_path).suffix == ".toml" else declaration_folder("recipes")
     return recipe.model_copy(update={"name": name, "folder": str(folder)})
@@ -216,6 +237,17 @@ def check_recipe(values: dict) -> Recipe:
         raise FirstTokenError(f"recipe: {first_problem(error, values)}") from None
 
 
+def is_classifier(name_or_path: str | Path) -> bool:
+    """Whether a recipe's file has a ``[classifier]`` table; what cannot be read is left to `load_recipe` to refuse."""
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        path = declaration_folder("recipes") / f"{name_or_path}.toml"
+    try:
+        return "classifier" in tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return False
+
+
 def recipe_names() -> list[str]:
-    """Names of the built-in recipes."""
-    return declaration_names("recipes")
+    """Names of the built-in recipes for decoders; those for classifiers are `classifiers.recipe.classifier_names`."""
+    return [name for name in declaration_names("recipes") if not is_classifier(name)]

@@ -66,8 +66,13 @@ def contaminated(text: str, forbidden: set[tuple[str, ...]], size: int = GRAM) -
     return any(tuple(found[n : n + length]) in forbidden for length in lengths for n in range(len(found) - length + 1))
 
 
-def select(pool: list[Sample], count: int, forbidden: Iterable[str] = (), easiest: float = 0.0, seed: int = 0) -> Selection:
-    """Chooses at most ``count`` samples. ``easiest`` is the share of lowest difficulty to leave out. Raises `FirstTokenError`."""
+def select(
+    pool: list[Sample], count: int, forbidden: Iterable[str] = (), easiest: float = 0.0, seed: int = 0, solved: frozenset[int] = frozenset()
+) -> Selection:
+    """Chooses at most ``count`` samples. ``easiest`` is the share of lowest difficulty to leave out, ``solved`` are numbers of lines.
+
+    Raises `FirstTokenError`.
+    """
     chosen, seen = Selection(), set()
     banned = set().union(*(grams(text) for text in forbidden)) if forbidden else set()
     left: list[Sample] = []
@@ -77,6 +82,8 @@ def select(pool: list[Sample], count: int, forbidden: Iterable[str] = (), easies
             chosen.leave("copy of an earlier sample")
         elif banned and contaminated(sample.text, banned):
             chosen.leave(f"shares {GRAM} words in a row with the evaluation")
+        elif sample.number in solved:
+            chosen.leave("solved by a model that answered it")
         else:
             left.append(sample)
         seen.add(key)
@@ -117,12 +124,26 @@ def draw(chosen: Selection, left: list[Sample], count: int, seed: int):
 
 
 def select_file(
-    pool: str | Path, output: str | Path, count: int, evaluation: tuple[Path, ...] = (), easiest: float = 0.0, seed: int = 0
+    pool: str | Path,
+    output: str | Path,
+    count: int,
+    evaluation: tuple[Path, ...] = (),
+    easiest: float = 0.0,
+    seed: int = 0,
+    solved_by: tuple[Path, ...] = (),
 ) -> Selection:
-    """Reads a JSONL pool and writes the chosen lines, each with its ``reason``. Raises `FirstTokenError` naming the line."""
+    """Reads a JSONL pool and writes the chosen lines, each with its ``reason``. Raises `FirstTokenError` naming the line.
+
+    ``solved_by`` are answers of models to the pool's prompts; what one of them solved is left out (`difficulty.solved_lines`).
+    """
     check_file_destination(output, "--output")
     forbidden = [text for path in evaluation for text in texts_of(Path(path))]
-    chosen = select(read_pool(Path(pool)), count, forbidden, easiest, seed)
+    solved: frozenset[int] = frozenset()
+    if solved_by:
+        from firsttoken.distill.difficulty import solved_lines
+
+        solved = frozenset(solved_lines(Path(pool), solved_by))
+    chosen = select(read_pool(Path(pool)), count, forbidden, easiest, seed, solved)
     if not chosen.kept:
         raise FirstTokenError(f"{pool}: nothing is left to keep ({'; '.join(f'{n} {why}' for why, n in chosen.left_out.items())})")
     write_text(output, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in chosen.kept))

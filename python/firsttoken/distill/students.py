@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from firsttoken.checkpoint import Checkpoint, read_json
+from firsttoken.decoder.config import DecoderConfig
 from firsttoken.decoder.families import open_decoder, read_config
 from firsttoken.distill import cut as cutting
 from firsttoken.distill.importance import by_activation, by_l1
@@ -41,6 +42,16 @@ def plan_stages(recipe: Recipe) -> list[Stage]:
         raise FirstTokenError("student.cut changes nothing; give at least one size below the teacher's")
     stages = [Stage(f"cut {n} of {len(steps)}", cut.steps_between, sizes) for n, sizes in enumerate(steps[:-1], 1)]
     return [*stages, Stage("training", recipe.training.steps, steps[-1])]
+
+
+def student_config(recipe: Recipe) -> DecoderConfig:
+    """The shape of the student that the recipe ends with, read without its weights. Raises `FirstTokenError`."""
+    source = recipe.student
+    if source.config is not None:
+        return read_config(read_json(recipe.path(source.config), "student.config names it"))
+    with Checkpoint(recipe.path(source.checkpoint or recipe.teachers[0].checkpoint)) as checkpoint:
+        config = open_decoder(checkpoint)
+    return config if source.cut is None else cutting.with_sizes(config, cutting.target_sizes(config, source.cut))
 
 
 def first_student(recipe: Recipe, attention: str) -> nn.Module:

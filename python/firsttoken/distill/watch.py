@@ -10,10 +10,10 @@ LINES = 20  # where there is no terminal, this many over a stage
 
 
 class Watch(TrainerCallback):
-    """Shows step, loss parts, temperature, tokens/s and time left. ``say`` takes finished lines."""
+    """Shows step, loss parts, temperature, speed and time left. ``say`` takes finished lines; ``unit`` is what a step has ``per_step`` of."""
 
-    def __init__(self, stage: str, tokens_per_step: int, say: Callable[[str], None]):
-        self.stage, self.tokens_per_step, self.say = stage, tokens_per_step, say
+    def __init__(self, stage: str, per_step: int, say: Callable[[str], None], unit: str = "tokens"):
+        self.stage, self.per_step, self.say, self.unit = stage, per_step, say, unit
         self.bar = self.task = None
         self.note = ""
 
@@ -63,8 +63,8 @@ class Watch(TrainerCallback):
     def _describe(self, state, logs: dict) -> str:
         parts = " + ".join(f"{name.removeprefix('part_')} {value:.3f}" for name, value in logs.items() if name.startswith("part_"))
         done = state.global_step - self.first
-        speed = done * self.tokens_per_step / max(1e-9, time.monotonic() - self.started)
-        return f"loss {logs['loss']:.3f} ({parts}), T {logs['temperature']:.2f}, {speed:,.0f} tokens/s"
+        speed = done * self.per_step / max(1e-9, time.monotonic() - self.started)
+        return f"loss {logs['loss']:.3f} ({parts}), T {logs['temperature']:.2f}, {speed:,.0f} {self.unit}/s"
 
     def _left(self, state) -> str:
         done = max(1, state.global_step - self.first)

@@ -34,7 +34,17 @@ def identity_of(recipe: Recipe, train: Windows, held_out: Windows) -> dict:
     for who, folder in folders.items():
         with Checkpoint(recipe.path(folder)) as checkpoint:
             prints[who] = checkpoint.fingerprint()
+    quantize = recipe.quantize
+    plans = {}
+    if quantize is not None:
+        from firsttoken.distill.quantize_stage import named
+        from firsttoken.export.target import load_target
+        from firsttoken.quant.plan import load_plan
+
+        plans["quantization plan"] = load_plan(named(recipe, quantize.plan)).model_dump(mode="json", by_alias=True)
+        plans["quantization target"] = load_target(named(recipe, quantize.target)).model_dump(mode="json")
     return {
+        **plans,
         "recipe": recipe.model_dump(mode="json", exclude={"name", "folder", "summary"}),
         "checkpoints": prints,
         "training data": train.fingerprint(),

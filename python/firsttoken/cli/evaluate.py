@@ -1,0 +1,71 @@
+"""``firsttoken evaluate``"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from firsttoken.cli.options import Threads, Verbose
+
+
+def evaluate(
+    models: Annotated[
+        list[Path], typer.Argument(metavar="CKPT|BUNDLE...", help="Checkpoint and bundle folders, compared in one table.", show_default=False)
+    ],
+    tasks: Annotated[
+        list[str],
+        typer.Option(
+            "--tasks", "-t", metavar="KIND=FILE", help="What is asked: text=, maths=, choice= or code= and a file; may be repeated.", show_default=False
+        ),
+    ],
+    reference: Annotated[
+        Path | None, typer.Option("--reference", metavar="CKPT", help="KL divergences are from this checkpoint (default: the first model).")
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many questions of each file.")] = None,
+    text_tokens: Annotated[int, typer.Option("--text-tokens", min=16, help="About how many tokens of a text are read.")] = 2048,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", "-n", min=1, help="Most tokens of an answer.")] = 512,
+    temperature: Annotated[float, typer.Option("--temperature", min=0, help="0 takes the most likely token; above, tokens are drawn.")] = 0.0,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Answers to each maths and code question, averaged.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Start of the random numbers for a temperature above 0.")] = 0,
+    raw: Annotated[bool, typer.Option("--raw", help="Questions without the chat template.")] = False,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Time limit of a program that a model wrote.")] = 10.0,
+    memory: Annotated[int, typer.Option("--memory", min=64, help="Its memory limit, in MiB.")] = 1024,
+    answers: Annotated[
+        Path | None, typer.Option("--answers", metavar="FILE", help="Keep what the models wrote; the same command then goes on where it stopped.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write every figure to this file.")] = None,
+    markdown: Annotated[bool, typer.Option("--md", help="Print the table as Markdown.")] = False,
+    threads: Threads = None,
+    verbose: Verbose = False,
+):
+    """Score checkpoints and bundles on text, maths, multiple choice and code.
+
+    text: perplexity, and KL divergence from the reference. maths: exact match; lines as in MATH-500, GSM8K or AIME.
+    choice: {"question", "choices", "answer"}. code: pass@1; lines as in HumanEval or MBPP, each program run without
+    network and without the right to write files. Shares have their 95 % interval behind them.
+
+    \b
+    Examples:
+      firsttoken evaluate path/to/checkpoint out/tflite-xnnpack --tasks text=held_out.txt
+      firsttoken evaluate teacher out/student out/bundles/tflite-xnnpack -t text=held_out.txt -t maths=gsm8k.jsonl --limit 100 --answers answers.jsonl
+    """
+    from firsttoken.atomic_file import check_file_destination, write_text
+    from firsttoken.evaluate.evaluate import Settings
+    from firsttoken.evaluate.evaluate import evaluate as work
+    from firsttoken.evaluate.sandbox import Limits
+    from firsttoken.report.evaluation_table import json_text, markdown_text, terminal_table
+    from firsttoken.report.progress_bar import progress_bar
+    from firsttoken.report.tables import console
+
+    for option, file in (("--answers", answers), ("--json", json_file)):
+        if file is not None:
+            check_file_destination(file, option)
+    settings = Settings(limit, text_tokens, max_tokens, temperature, samples, seed, raw, Limits(seconds, memory << 20))
+    with progress_bar() as report:
+        scores = work(models, tasks, settings, reference, answers, threads, report)
+    if json_file is not None:
+        write_text(json_file, json_text(scores))
+    if markdown:
+        print(markdown_text(scores))
+    else:
+        console().print(terminal_table(scores))

@@ -1,0 +1,109 @@
+"""The recipe of a classifier: told from a decoder's by its ``[classifier]`` table."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from firsttoken.declarations import declaration_folder, declaration_names, read_declaration
+from firsttoken.distill.modules import ModulePlan
+from firsttoken.distill.recipe import INSIDE, Loss, Part, Training, is_classifier
+from firsttoken.distill.schedules import Scheduled, constant
+from firsttoken.errors import FirstTokenError
+
+ModelKind = Literal["cnn", "mlp", "lstm", "row-transformer", "encoder", "minilm"]
+DataKind = Literal["digits", "breast-cancer", "movement", "docstrings"]
+
+
+class Data(Part):
+    """What is classified: built-in data, or ``make = "file.py:function"``, which returns ``(inputs, labels)`` for a seed."""
+
+    data: DataKind | None = None
+    make: str | None = None
+    train_share: float = Field(default=0.5, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _one_source(self):
+        if (self.data is None) == (self.make is None):
+            raise ValueError("a classifier needs data or make; give exactly one of the two")
+        return self
+
+
+class Model(Part):
+    """A built-in kind of model and its size, or ``make = "file.py:function"``, which returns a ``torch.nn.Module``."""
+
+    kind: ModelKind | None = None
+    make: str | None = None
+    width: int = Field(default=32, ge=1)
+    layers: int = Field(default=1, ge=1)
+    steps: int | None = Field(default=None, ge=1)  # of its training; none: the recipe's
+    learning_rate: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _one_source(self):
+        if (self.kind is None) == (self.make is None):
+            raise ValueError("a model needs kind or make; give exactly one of the two")
+        return self
+
+
+class ClassifierRecipe(Part):
+    """A recipe as its TOML file says it. ``layers`` pairs module names, the student's and the teacher's."""
+
+    name: str = ""
+    folder: str = ""
+    summary: str
+    seed: int = Field(default=1, ge=0)
+    classifier: Data
+    teacher: Model
+    student: Model
+    layers: tuple[tuple[str, str], ...] = ()
+    temperature: Scheduled = constant(1.0)
+    losses: tuple[Loss, ...] = Field(alias="loss", min_length=1)
+    training: Training
+
+    @model_validator(mode="after")
+    def _layers_are_used(self):
+        if self.training.steps == 0:
+            raise ValueError("training.steps is 0; expected at least 1")
+        inside = [loss.kind for loss in self.losses if loss.kind in INSIDE]
+        if inside and not self.layers:
+            raise ValueError(f"loss {inside[0]} needs layers: pairs of module names, the student's and the teacher's")
+        return self
+
+    def plan(self, seed: int, model: Model, losses: tuple[Loss, ...] | None = None, temperature=None) -> ModulePlan:
+        """What one training of a model does; without ``losses``, it learns from the labels."""
+        changes = {"steps": model.steps or self.training.steps, "learning_rate": model.learning_rate or self.training.learning_rate}
+        training = self.training.model_copy(update=changes)
+        hard = (Loss(kind="cross_entropy"),)
+        return ModulePlan(seed=seed, losses=losses or hard, temperature=temperature or constant(1.0), training=training)
+
+
+def load_classifier(name_or_path: str | Path) -> ClassifierRecipe:
+    """Reads a built-in recipe by name or a user's ``.toml`` by path. Raises `FirstTokenError`."""
+    name, recipe = read_declaration("recipes", "recipe", name_or_path, ClassifierRecipe)
+    folder = Path(name_or_path).parent if Path(name_or_path).suffix == ".toml" else declaration_folder("recipes")
+    return recipe.model_copy(update={"name": name, "folder": str(folder)})
+
+
+def classifier_names() -> list[str]:
+    """Names of the built-in recipes for classifiers."""
+    return [name for name in declaration_names("recipes") if is_classifier(name)]
+
+
+def user_function(recipe: ClassifierRecipe, given: str):
+    """Returns the function that ``file.py:function`` names, relative to the recipe. Runs the file: it is the user's own.
+
+    Raises `FirstTokenError` for a file or function that is not there.
+    """
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    file, mark, function = given.rpartition(":")
+    path = Path(recipe.folder, file)
+    if not mark or path.suffix != ".py" or not path.is_file():
+        raise FirstTokenError(f'make = {given!r}: no such file (looked for {path}); expected "file.py:function", relative to the recipe')
+    spec = spec_from_file_location(path.stem, path)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not callable(getattr(module, function, None)):
+        raise FirstTokenError(f"make = {given!r}: {path} has no function {function!r}")
+    return getattr(module, function)

@@ -1,0 +1,178 @@
+"""Training what a classifier's recipe says, seed by seed, and writing the student."""
+
+import json
+import os
+import statistics
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from firsttoken.atomic_file import write_text
+from firsttoken.checkpoint import read_json
+from firsttoken.distill.classifiers.data import load_data, split
+from firsttoken.distill.classifiers.models import make_model
+from firsttoken.distill.classifiers.recipe import ClassifierRecipe, Model, load_classifier
+from firsttoken.distill.models import need_transformers, parameters_of
+from firsttoken.distill.modules import ModuleDistillation, ModulePlan, train_module
+from firsttoken.distill.students import Stage
+from firsttoken.distill.training_page import read_recipe_text, training_page
+from firsttoken.distill.work_folder import open_work, work_folder
+from firsttoken.errors import FirstTokenError
+from firsttoken.export.atomic import Staging, clean, remove
+
+WEIGHTS, PROGRAM, RECORD, PAGE = "model.safetensors", "model.pt2", "distillation.json", "training.html"
+ROWS = ("teacher", "student from labels", "student distilled")
+# the two-sided 95 % quantile of Student's t by the number of values
+STUDENT_T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
+
+
+def distill_classifier(
+    recipe: str | Path | ClassifierRecipe,
+    output: str | Path | None = None,
+    seeds: int = 1,
+    force: bool = False,
+    restart: bool = False,
+    keep_work: bool = False,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Trains teacher, student from labels and student distilled for ``seeds`` seeds from the recipe's on; returns the folder.
+
+    It holds the distilled student of the first seed as weights (`WEIGHTS`) and as a program (`PROGRAM`, torch.export), and
+    the figures of all seeds (`RECORD`, `PAGE`). Within a seed both students begin with the same weights and see the same
+    samples. Goes on where it was interrupted. Raises `FirstTokenError`.
+    """
+    need_transformers()
+    if not 1 <= seeds <= max(STUDENT_T):
+        raise FirstTokenError(f"seeds is {seeds}; expected 1 to {max(STUDENT_T)}")
+    chosen = recipe if isinstance(recipe, ClassifierRecipe) else load_classifier(recipe)
+    text = "" if isinstance(recipe, ClassifierRecipe) else read_recipe_text(Path(chosen.folder, f"{chosen.name}.toml"))
+    output = Path(os.path.abspath(output or Path("out", chosen.name or "student")))
+    if os.path.lexists(output) and not force:
+        raise FirstTokenError(f"output {output}: exists; replace it with --force or choose another with -o")
+    inputs, _ = load_data(chosen, chosen.seed)
+    identity = identity_of(chosen)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    clean(output.parent)
+    work = work_folder(output)
+    held = open_work(work, identity, restart)
+    try:
+        found, first = [], None
+        for seed in range(chosen.seed, chosen.seed + seeds):
+            figures, student, history = one_seed(chosen, seed, work / f"seed-{seed}")
+            found.append(figures)
+            first = first or (student, history)
+            say(f"seed {seed}: " + ", ".join(f"{row} {100 * figures[row]['accuracy']:.2f} %" for row in ROWS))
+        publish(chosen, output, first, found, identity, inputs[:2], text, force)
+        say(table_of(found))
+        if not keep_work:
+            remove(work)
+    finally:
+        os.close(held)
+    return output
+
+
+def identity_of(recipe: ClassifierRecipe) -> dict:
+    """What decides the result."""
+    from importlib.metadata import version
+
+    packages = {package: version(package) for package in ("torch", "transformers", "accelerate")}
+    return {"recipe": recipe.model_dump(mode="json", exclude={"name", "folder", "summary"}), "packages": packages}
+
+
+def one_seed(recipe: ClassifierRecipe, seed: int, folder: Path) -> tuple[dict, nn.Module, list[dict]]:
+    """Returns the figures of one seed by row, the distilled student, and the course of its training."""
+    data = load_data(recipe, seed)
+    teacher, of_teacher, _ = fit(recipe, recipe.teacher, recipe.plan(seed, recipe.teacher), data, folder / "teacher")
+    _, of_labels, _ = fit(recipe, recipe.student, recipe.plan(seed, recipe.student), data, folder / "labels")
+    plan = recipe.plan(seed, recipe.student, recipe.losses, recipe.temperature)
+    student, of_student, history = fit(recipe, recipe.student, plan, data, folder / "distilled", teacher, recipe.layers)
+    sizes = {"teacher": parameters_of(teacher), "student": parameters_of(student)}
+    return dict(zip(ROWS, (of_teacher, of_labels, of_student), strict=True)) | {"parameters": sizes, "seed": seed}, student, history
+
+
+def fit(
+    recipe: ClassifierRecipe,
+    model: Model,
+    plan: ModulePlan,
+    data: tuple[Tensor, Tensor],
+    folder: Path,
+    teacher: nn.Module | None = None,
+    layers: tuple[tuple[str, str], ...] = (),
+) -> tuple[nn.Module, dict, list[dict]]:
+    """Trains one model on the training share and scores it on the rest; a finished training is read back from ``folder``."""
+    from safetensors.torch import load_model, save_model
+
+    from firsttoken.distill.watch import Watch
+
+    inputs, labels = data
+    train, held_out = split(labels, recipe.classifier.train_share, plan.seed)
+    torch.manual_seed(plan.seed)  # the first weights: the same for both students
+    made = make_model(recipe, model, inputs, int(labels.max()) + 1)
+    objective = ModuleDistillation(made, teacher, plan.losses, inputs[:2], layers if teacher is not None else ())
+    done, weights = folder / "figures.json", folder / WEIGHTS
+    if done.exists():
+        load_model(made, str(weights))
+        found = read_json(done, "")
+        return made, found["figures"], found["history"]
+    history: list[dict] = []
+    watch = Watch(f"{folder.parent.name}, {folder.name}", plan.training.batch, lambda _: None, "samples")
+    figures = train_module(objective, plan, (inputs[train], labels[train]), (inputs[held_out], labels[held_out]), folder / "states", history, (watch,))
+    watch.close()
+    remove(folder / "states")
+    save_model(made, str(weights))
+    write_text(done, json.dumps({"figures": figures, "history": history}) + "\n")
+    return made, figures, history
+
+
+def publish(
+    recipe: ClassifierRecipe, output: Path, first: tuple[nn.Module, list[dict]], found: list[dict], identity: dict, example: Tensor, text: str, force: bool
+):
+    """Writes the folder; the exported program is run once and held against the model."""
+    import safetensors.torch
+
+    student, history = first
+    student.eval()
+    with Staging(output) as staging:
+        safetensors.torch.save_model(student, str(staging.folder / WEIGHTS))
+        program = torch.export.export(student, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=1 << 16)},))
+        torch.export.save(program, staging.folder / PROGRAM)
+        with torch.no_grad():
+            wanted, got = student(example), torch.export.load(staging.folder / PROGRAM).module()(example)
+        if not torch.allclose(wanted, got, rtol=1e-3, atol=1e-4):
+            raise FirstTokenError(f"the exported program differs from the student by {float((wanted - got).abs().max()):.3g}; it was not written")
+        record = {
+            "format": 1,
+            "made": datetime.now(UTC).isoformat(timespec="seconds"),
+            "recipe name": recipe.name,
+            "summary": recipe.summary,
+            **identity,
+            "seeds": found,
+        }
+        (staging.folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        stage = Stage(f"student distilled, seed {recipe.seed}", recipe.training.steps, history=history)
+        facts = [("parameters", f"{found[0]['parameters']['teacher']:,} to {found[0]['parameters']['student']:,}")]
+        facts += [(row, accuracy(found, row)) for row in ROWS]
+        (staging.folder / PAGE).write_text(training_page(recipe, [stage], facts, text), encoding="utf-8")
+        staging.commit(replace=force)
+
+
+def interval(values: list[float]) -> str:
+    """Mean and, of several, the half width of the 95 % interval of the mean (Student's t)."""
+    mean = statistics.fmean(values)
+    return f"{mean:.2f}" if len(values) == 1 else f"{mean:.2f} ± {STUDENT_T[len(values)] * statistics.stdev(values) / len(values) ** 0.5:.2f}"
+
+
+def accuracy(found: list[dict], row: str) -> str:
+    """Held-out accuracy of a row over all seeds, in percent."""
+    return f"{interval([100 * figures[row]['accuracy'] for figures in found])} %"
+
+
+def table_of(found: list[dict]) -> str:
+    """Teacher, student from labels, student distilled; and the difference of the two within a seed."""
+    lines = [f"held-out accuracy, {len(found)} {'seed' if len(found) == 1 else 'seeds, mean and 95 % interval'}:"]
+    lines += [f"  {row}: {accuracy(found, row)}" for row in ROWS]
+    gain = [100 * (figures[ROWS[2]]["accuracy"] - figures[ROWS[1]]["accuracy"]) for figures in found]
+    return "\n".join([*lines, f"  distilled minus labels, seed by seed: {interval(gain)}"])

@@ -1,0 +1,80 @@
+"""Writing the finished student: checkpoint, record, curves, and the text that its proofs use; all of it or nothing."""
+
+import json
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+from firsttoken.distill.models import load_decoder, parameters_of, write_decoder
+from firsttoken.distill.quantize_stage import FLOAT_FOLDER, TRAINED, Outcome, fingerprints
+from firsttoken.distill.students import Stage, settings_folder
+from firsttoken.distill.training_page import training_page
+from firsttoken.errors import FirstTokenError
+from firsttoken.export.atomic import Staging
+from firsttoken.export.lineage import RECORD
+from firsttoken.prove.prove import HELD_OUT_FILE
+
+PAGE = "training.html"
+SAME = 1e-3  # relative; how far the written float32 student's score may be from the trained one's
+
+
+def publish(run, model, stages: list[Stage], outcome: Outcome | None, force: bool, write=write_decoder):
+    """Writes the student, reads it back, scores what was read, and renames the folder into place. ``run`` is `distill._Run`.
+
+    Raises `FirstTokenError` where the written student is not the trained one.
+    """
+    recipe = run.recipe
+    with Staging(run.output) as staging:
+        write(model, run.tokenizer, staging.folder, recipe.student.save_as, settings_folder(recipe))
+        if outcome is not None and outcome.float_folder is not None:
+            shutil.copytree(outcome.float_folder, staging.folder / FLOAT_FOLDER)
+        figures = run.figures["student as written"] = run.score(load_decoder(staging.folder).to(model.device), run.teachers)
+        trained = run.score(model, run.teachers)["cross_entropy"]
+        if recipe.student.save_as == "float32" and abs(figures["cross_entropy"] - trained) > SAME * abs(trained):
+            raise FirstTokenError(
+                f"the written student scores {figures['cross_entropy']:.6f} and the trained one {trained:.6f} on the same text; the checkpoint is not what was trained"
+            )
+        if run.proof_text is not None:
+            shutil.copyfile(run.proof_text, staging.folder / HELD_OUT_FILE)
+        stages = stages + (outcome.stages if outcome else [])
+        record = record_of(run, staging.folder, parameters_of(model), stages, outcome)
+        (staging.folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        (staging.folder / PAGE).write_text(training_page(recipe, stages, facts_of(record, run.figures), run.text), encoding="utf-8")
+        staging.commit(replace=force)
+    kept = f"; {TRAINED}, its float student is in {FLOAT_FOLDER}/" if outcome and outcome.kept == TRAINED else ""
+    run.say(f"{run.output}: {record['parameters']:,} parameters, held-out perplexity {figures['perplexity']:.3f}; curves in {PAGE}{kept}")
+
+
+def record_of(run, folder: Path, parameters: int, stages: list[Stage], outcome: Outcome | None) -> dict:
+    """What ``distillation.json`` says: identity of everything that went in, and the figures of what came out."""
+    return {
+        "format": 1,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "recipe name": run.recipe.name,
+        "summary": run.recipe.summary,
+        **run.identity,
+        **fingerprints(folder),
+        "parameters": parameters,
+        "shared vocabulary": run.vocabulary,
+        "tokens seen": sum(stage.steps for stage in stages) * run.recipe.training.batch * run.recipe.data.length,
+        "figures": run.figures,
+        **({"quantization": outcome.record()} if outcome else {}),
+    }
+
+
+def facts_of(record: dict, figures: dict[str, dict]) -> list[tuple[str, str]]:
+    """Rows of the page's table."""
+    rows = [
+        ("parameters", f"{record['parameters']:,}"),
+        ("training tokens", f"{record['tokens seen']:,}"),
+        ("seed", str(record["recipe"]["seed"])),
+    ]
+    rows += [(who, ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in each.items())) for who, each in figures.items()]
+    quantization = record.get("quantization")
+    for which in ("before", "after") if quantization else ():
+        if which in quantization:
+            found = quantization[which]
+            passed = "passed" if found["passed"] else "missed its gate"
+            name = "quantized" if which == "before" else "quantized, trained for it"
+            rows.append((name, f"plan {quantization['plan']}, mean KL divergence {found['figures']['mean_kld']:.4g} nats, {passed}"))
+    return rows

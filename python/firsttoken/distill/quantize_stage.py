@@ -1,0 +1,157 @@
+"""The last stage of a recipe: the student is proven quantized, and trained for quantization where that misses its gate.
+
+The float student is its own teacher here (LLM-QAT, arXiv:2305.17888): the rounded weights learn to answer as the float
+ones do, so that the proof, before and after, measures the loss of quantization alone.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from firsttoken.checkpoint import Checkpoint, read_json
+from firsttoken.decoder.families import open_decoder, plan_layers
+from firsttoken.distill.models import load_decoder, write_decoder
+from firsttoken.distill.recipe import Loss, Quantize, Recipe
+from firsttoken.distill.schedules import constant
+from firsttoken.distill.students import Stage, settings_folder
+from firsttoken.errors import GateError
+from firsttoken.export.atomic import Staging
+from firsttoken.export.export import export
+from firsttoken.export.lineage import FLOAT_FOLDER, RECORD
+from firsttoken.export.manifest import Proof, read_manifest
+from firsttoken.export.target import load_target
+from firsttoken.quant.plan import load_plan
+
+NAME = "quantization-aware training"
+FLOAT, TRAINED = "float student", "student trained for quantization"
+
+
+@dataclass
+class Outcome:
+    """What the stage found: proofs of the quantized student before and after, and which student was kept."""
+
+    plan: str
+    target: str
+    before: Proof
+    after: Proof | None = None
+    kept: str = FLOAT
+    float_folder: Path | None = None  # of the student that was not kept, where the proof needs it
+    stages: list[Stage] = field(default_factory=list)
+
+    def record(self) -> dict:
+        """For ``distillation.json``."""
+        proofs = {"before": self.before, "after": self.after}
+        shown = {
+            which: {"passed": proof.passed, "misses": proof.misses, "figures": proof.all.model_dump()} for which, proof in proofs.items() if proof
+        }
+        return {"plan": self.plan, "target": self.target, "kept": self.kept, **shown}
+
+
+def check_quantize(recipe: Recipe, quantize: Quantize, config) -> None:
+    """Raises `FirstTokenError` before any work for a plan or target that does not exist or does not fit the student."""
+    target = load_target(named(recipe, quantize.target), quantize.cache_length)
+    target.check_model(config)
+    load_plan(named(recipe, quantize.plan)).resolve(plan_layers(config), target)
+
+
+def named(recipe: Recipe, name: str) -> str | Path:
+    """A plan's or target's name, or its file's path relative to the recipe."""
+    return recipe.path(name) if name.endswith(".toml") else name
+
+
+def run_quantize_stage(run, model, quantize: Quantize) -> tuple[object, Outcome]:
+    """Returns the student to publish, in plain layers, and what was found. ``run`` is `distill._Run`."""
+    folder, recipe, plan = run.work / "quantize", run.recipe, load_plan(named(run.recipe, quantize.plan))
+    before = folder / "before"
+    if run.main and not before.exists():
+        with Staging(before) as staging:
+            write_decoder(model, run.tokenizer, staging.folder, recipe.student.save_as, settings_folder(recipe))
+            staging.commit()
+    outcome = Outcome(plan.name, quantize.target, proven(run, before, quantize))
+    figures = outcome.before.all
+    run.say(
+        f"quantized with plan {plan.name} without further training: mean KL divergence from the float student {figures.mean_kld:.3g} nats, "
+        f"same top token {figures.same_top:.2%}; {'within the gate' if outcome.before.passed else 'misses the gate: ' + '; '.join(outcome.before.misses)}"
+    )
+    if outcome.before.passed and quantize.when == "missed":
+        run.say(f"{NAME}: not needed (when = 'always' runs it all the same)")
+        return model, outcome
+    after = folder / "after"
+    if not (after / RECORD).exists():
+        trained = train(run, before, quantize, plan, outcome, folder)
+        if run.main:
+            write_after(run, trained, before, after, outcome)
+    run.wait()
+    outcome.stages = [Stage(NAME, quantize.steps, history=read_json(after / RECORD, "")["history"])]
+    outcome.after = proven(run, after, quantize)
+    better = outcome.after.all.mean_kld < outcome.before.all.mean_kld
+    verdict = "within the gate" if outcome.after.passed else "misses the gate: " + "; ".join(outcome.after.misses)
+    run.say(f"{NAME}: mean KL divergence {outcome.before.all.mean_kld:.3g} -> {outcome.after.all.mean_kld:.3g} nats; {verdict}")
+    if not better:
+        run.say(f"{NAME}: did not help; the float student is kept")
+        return model, outcome
+    outcome.kept, outcome.float_folder = TRAINED, before
+    return load_decoder(after), outcome
+
+
+def train(run, before: Path, quantize: Quantize, plan, outcome: Outcome, folder: Path):
+    """Trains the rounded student against the float one; returns it with plain layers again."""
+    from firsttoken.distill.teachers import LiveTeacher
+    from firsttoken.quant import qat
+
+    recipe = run.recipe
+    target = load_target(named(recipe, quantize.target), quantize.cache_length)
+    with Checkpoint(before) as checkpoint:
+        layers = plan_layers(open_decoder(checkpoint))
+    model = load_decoder(before)
+    rounded = qat.prepare(model, layers, plan.resolve(layers, target), plan.group_size, target.runtime)
+    run.say(f"{NAME}: {quantize.steps} steps, {len(rounded)} of {len(layers)} layers rounded as {target.name} does")
+    model.train()
+    teacher = LiveTeacher("float student", load_decoder(before).requires_grad_(False))
+    warmup = min(recipe.training.warmup_steps, quantize.steps // 10)
+    changes = {"steps": quantize.steps, "learning_rate": quantize.learning_rate, "warmup_steps": warmup, "keep": "last", "early_stop": None}
+    changes["progressive_layers"] = 0.0
+    settings = {"losses": (Loss(kind="forward_kl"),), "temperature": constant(1.0), "training": recipe.training.model_copy(update=changes)}
+    stage = Stage(NAME, quantize.steps)
+    run.train_stage(model, stage, folder / "training", recipe.model_copy(update=settings), [teacher])
+    outcome.stages = [stage]
+    return qat.finish(model)
+
+
+def write_after(run, model, before: Path, after: Path, outcome: Outcome):
+    """Writes the trained student beside its float one, as `firsttoken export` expects the two."""
+    with Staging(after) as staging:
+        write_decoder(model, run.tokenizer, staging.folder, run.recipe.student.save_as, settings_folder(run.recipe))
+        shutil.copytree(before, staging.folder / FLOAT_FOLDER)
+        record = run.identity | {"recipe name": run.recipe.name, "tokens seen": 0, **fingerprints(staging.folder)}
+        record["history"] = outcome.stages[0].history
+        (staging.folder / RECORD).write_text(json.dumps(record) + "\n", encoding="utf-8")
+        staging.commit(replace=True)
+
+
+def fingerprints(folder: Path) -> dict[str, str]:
+    """Of the student in ``folder`` and, where there is one, of its float student."""
+    found = {"student": folder} | ({"float student": folder / FLOAT_FOLDER} if (folder / FLOAT_FOLDER).is_dir() else {})
+    made = {}
+    for who, place in found.items():
+        with Checkpoint(place) as checkpoint:
+            made[who] = checkpoint.fingerprint()
+    return made
+
+
+def proven(run, checkpoint: Path, quantize: Quantize) -> Proof:
+    """Exports a student into the work folder, once, and returns its proof, passed or not."""
+    place = run.work / "quantize" / f"proof-{checkpoint.name}"
+    name = load_target(named(run.recipe, quantize.target)).name
+    found = [place / name, place / f"{name}.rejected"]
+    if run.main and not any(folder.exists() for folder in found):
+        plan, target = named(run.recipe, quantize.plan), named(run.recipe, quantize.target)
+        try:
+            with run.bar() as report:
+                export(checkpoint, place, plan, (target,), held_out=run.proof_text, cache_length=quantize.cache_length, report=report)
+        except GateError as error:
+            if not found[1].exists():
+                raise error
+    run.wait()
+    return read_manifest(next(folder for folder in found if folder.exists())).proof

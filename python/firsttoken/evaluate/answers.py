@@ -1,0 +1,50 @@
+"""Answers that models wrote, kept in a file line by line: an evaluation that was interrupted asks nothing twice."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from firsttoken.errors import FirstTokenError
+from firsttoken.evaluate.subject import Subject
+from firsttoken.run.generate import generate
+
+
+class Answers:
+    """Answers by model, prompt and settings; ``file`` None keeps them in memory alone."""
+
+    def __init__(self, file: Path | None):
+        self.file, self.known = file, {}
+        if file is not None and file.exists():
+            text = file.read_text(encoding="utf-8", errors="replace")
+            for line in text.splitlines(keepends=True):
+                try:
+                    value = json.loads(line)
+                    self.known[value["key"]] = value["answer"]
+                except (ValueError, KeyError, TypeError):
+                    if line.endswith("\n"):
+                        raise FirstTokenError(f"--answers {file}: not a file of `firsttoken evaluate`; choose another") from None
+            if text and not text.endswith("\n"):  # a kill in the middle of a line
+                os.truncate(file, len(text[: text.rfind("\n") + 1].encode()))
+
+    def ask(self, subject: Subject, prompt: str, max_tokens: int, temperature: float, seed: int, chat: bool) -> str:
+        """Returns the model's answer to a prompt, from the file where it is there."""
+        settings = [subject.fingerprint, prompt, max_tokens, temperature, seed, chat]
+        key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+        if key not in self.known:
+            pieces = generate(subject.runner, subject.tokenizer, prompt, max_tokens, temperature, seed, chat)
+            self.known[key] = "".join(pieces)
+            if self.file is not None:
+                self._write({"key": key, "model": subject.name, "prompt": prompt, "answer": self.known[key]})
+        return self.known[key]
+
+    def _write(self, line: dict):
+        try:
+            with open(self.file, "a", encoding="utf-8") as stream:
+                stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            raise FirstTokenError(
+                f"--answers {self.file}: cannot be written ({error.strerror}); free space and run the same command again, it goes on"
+            ) from None

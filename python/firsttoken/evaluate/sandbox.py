@@ -1,0 +1,91 @@
+"""Running a program that a model wrote: no network, no files to write, no other programs, bounded time and memory.
+
+A fresh Python process without the user's environment limits itself (`sandbox_child`) and only then reads the program. It is a
+guard against a model's mistakes and mischief; it is no prison for an attacker with a kernel exploit. Where the system
+cannot give the limits, nothing is run.
+"""
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from firsttoken.errors import FirstTokenError
+
+CHILD = Path(__file__).with_name("sandbox_child.py")
+MOST_OUTPUT = 1 << 20  # bytes of a program's output that are looked at
+NO_SANDBOX = 97  # the child's exit status where it cannot limit itself
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds on the clock, and bytes of memory."""
+
+    seconds: float = 10.0
+    memory: int = 1 << 30
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Whether the program ran to its end, and if not, why in a line."""
+
+    passed: bool
+    why: str = ""
+
+
+def run_program(program: str, limits: Limits = Limits()) -> Outcome:
+    """Runs a Python program. It passes only if its last line was reached: leaving early, even with status 0, fails.
+
+    Raises `FirstTokenError` where this system cannot sandbox.
+    """
+    secret = secrets.token_hex(16)
+    request = json.dumps({"program": program, "secret": secret, "seconds": limits.seconds, "memory": limits.memory})
+    with tempfile.TemporaryDirectory() as empty, tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as told:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-B", str(CHILD), str(told.fileno())],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=empty,
+            env={"PYTHONHASHSEED": "0", "LANG": "C.UTF-8"},
+            start_new_session=True,
+            pass_fds=(told.fileno(),),
+        )
+        try:
+            process.communicate(request.encode(), timeout=limits.seconds)
+            late = False
+        except subprocess.TimeoutExpired:
+            late = True
+        finally:
+            _end(process)
+        told.seek(0)
+        end = told.read(4096).decode(errors="replace")
+        output.seek(max(0, output.seek(0, os.SEEK_END) - MOST_OUTPUT))
+        lines = [line for line in output.read().decode(errors="replace").splitlines() if line.strip()]
+    last = lines[-1][:200] if lines else ""
+    if process.returncode == NO_SANDBOX:
+        raise FirstTokenError(
+            f"programs that a model wrote are not run here, because they cannot be kept from network and files: {last}; "
+            "use Linux 5.0 or newer on x86-64 or 64-bit ARM, or leave out the code task"
+        )
+    if late:
+        return Outcome(False, f"not finished after {limits.seconds:g} s")
+    if process.returncode == 0 and end == secret:
+        return Outcome(True)
+    if process.returncode < 0:
+        return Outcome(False, f"ended by {signal.Signals(-process.returncode).name}")
+    return Outcome(False, last or f"left early with status {process.returncode}")
+
+
+def _end(process: subprocess.Popen):
+    """Ends the child and whatever it started."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        process.poll()
+    process.wait()

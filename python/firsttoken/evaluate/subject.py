@@ -1,0 +1,146 @@
+"""What is evaluated: a checkpoint (in FP32, with PyTorch) or a bundle (in its own runtime), behind one interface."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from firsttoken.chat import chat_affixes
+from firsttoken.checkpoint import Checkpoint
+from firsttoken.decoder.config import DecoderConfig
+from firsttoken.decoder.families import open_decoder
+from firsttoken.errors import FirstTokenError
+from firsttoken.export.manifest import MANIFEST_FILE, Chat, read_manifest
+from firsttoken.export.manifest import Tokenizer as TokenizerFacts
+from firsttoken.progress import Report, silent
+from firsttoken.run.runner import Runner, open_runner
+from firsttoken.tokenizer import Tokenizer, open_tokenizer
+
+PREFILL_CHUNK = 512
+CACHE_LENGTH = 2048  # tokens of prompt and answer of a checkpoint, unless it has fewer positions
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """The parts of a manifest that a runner and `run.generate` read, for a checkpoint that has none."""
+
+    @dataclass(frozen=True)
+    class Named:
+        name: str
+        vocab_size: int
+
+    @dataclass(frozen=True)
+    class Length:
+        length: int
+
+    @dataclass(frozen=True)
+    class Chunk:
+        prefill_chunk: int
+
+    checkpoint: Named
+    cache: Length
+    target: Chunk
+    tokenizer: TokenizerFacts
+    chat: Chat | None
+
+
+class CheckpointRunner(Runner):
+    """A checkpoint as a runner: our decoder in FP32 with its cache. Four bytes of memory a weight."""
+
+    def __init__(self, checkpoint: Checkpoint, config: DecoderConfig, shape: _Shape):
+        from firsttoken.decoder.load import load_decoder
+
+        super().__init__(shape)
+        self._decoder = load_decoder(checkpoint, config, self.cache_length)
+
+    def _prefill(self, tokens: np.ndarray) -> np.ndarray:
+        import torch
+
+        from firsttoken.decoder.rotary import causal_mask
+
+        with torch.no_grad():
+            tokens = torch.from_numpy(tokens.astype(np.int64))[None]
+            mask = causal_mask(tokens.shape[1], self.position)
+            return self._decoder(tokens, torch.tensor([self.position]), mask)[0, 0].numpy()
+
+    def _decode(self, token: int) -> np.ndarray:
+        return self._prefill(np.array([token]))
+
+    def close(self):
+        self._decoder = None
+
+
+class Subject:
+    """One model under evaluation. ``kind`` is ``checkpoint`` or ``bundle``; ``fingerprint`` says which exactly.
+
+    The runner, and with it the memory of a model, exists from the first use until `close`.
+    """
+
+    def __init__(self, folder: str | Path, threads: int | None = None):
+        self.folder, self.threads = Path(folder), threads
+        self._runner: Runner | None = None
+        if not self.folder.is_dir():
+            raise FirstTokenError(f"{self.folder}: not a folder; expected a checkpoint, or a bundle that `firsttoken export` wrote")
+        self.name = self.folder.resolve().name
+        if (self.folder / MANIFEST_FILE).exists():
+            self.kind, self.manifest = "bundle", read_manifest(self.folder)
+            self.tokenizer, self.fingerprint = open_tokenizer(self.folder, self.manifest), self.manifest.artifact.sha256
+        else:
+            self.kind, self.checkpoint = "checkpoint", Checkpoint(self.folder)
+            self.config, self.fingerprint = open_decoder(self.checkpoint), self.checkpoint.fingerprint()
+            self.tokenizer = Tokenizer(self.folder)
+            self.manifest = _Shape(
+                _Shape.Named(self.name, self.config.vocab_size),
+                _Shape.Length(min(CACHE_LENGTH, self.config.max_positions)),
+                _Shape.Chunk(PREFILL_CHUNK),
+                self.tokenizer.facts(),
+                chat_affixes(self.folder, self.tokenizer),
+            )
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens of the tokenizer; logits past it are padding."""
+        return self.manifest.tokenizer.vocab_size
+
+    @property
+    def cache_length(self) -> int:
+        """Tokens of prompt and answer together."""
+        return self.manifest.cache.length
+
+    @property
+    def runner(self) -> Runner:
+        """The loaded model."""
+        if self._runner is None:
+            if self.kind == "bundle":
+                self._runner = open_runner(self.folder, self.threads)
+            else:
+                self._runner = CheckpointRunner(self.checkpoint, self.config, self.manifest)
+        return self._runner
+
+    def logits(self, windows: Sequence[np.ndarray], report: Report = silent) -> list[np.ndarray]:
+        """Logits after every token of each window, float32 ``[tokens, vocabulary]``; a window must fit the cache.
+
+        A checkpoint is streamed layer by layer and never held whole (`prove.reference`); a bundle decodes token by token.
+        """
+        if self.kind == "checkpoint":
+            from firsttoken.prove.reference import reference_logits
+
+            positions = [np.arange(len(window)) for window in windows]
+            return reference_logits(self.checkpoint, self.config, list(windows), positions, self.vocabulary, report)
+        made, total = [], sum(map(len, windows))
+        for window in windows:
+            self.runner.reset()
+            rows = np.empty((len(window), self.vocabulary), np.float32)
+            for place, token in enumerate(window):
+                logits = self.runner.decode(int(token)) if place else self.runner.prefill(window[:1])
+                rows[place] = logits[: self.vocabulary]
+                report(self.name, sum(map(len, made)) + place + 1, total, "tokens")
+            made.append(rows)
+        return made
+
+    def close(self):
+        """Frees the model's memory."""
+        if self._runner is not None:
+            self._runner.close()
+            self._runner = None

@@ -1,0 +1,45 @@
+"""One command from teacher to first token; what is finished is not done again."""
+
+import pytest
+from firsttoken.distill.chain import chain
+from firsttoken.distill.recipe import Recipe
+from firsttoken.errors import FirstTokenError
+from firsttoken.export.manifest import read_manifest
+from firsttoken.measure.bench import Settings
+from firsttoken.measure.measurement import read_measurement
+
+QUICK = Settings(prompts=(16,), repeat=1, decode_tokens=2)
+
+
+def run(recipe: Recipe, output, lines, **options):
+    options = {"plan": "int8", "targets": ("tflite-xnnpack",), "cache_length": 64, "text_tokens": 64, "bench_settings": QUICK} | options
+    return chain(recipe, output, say=lines.append, **options)
+
+
+def test_from_teacher_to_first_token(make_recipe, tmp_path, tiny_model):
+    lines, recipe = [], make_recipe()
+    made = run(recipe, tmp_path / "out", lines)
+    assert list(made.scores) == ["tiny", "student", "tflite-xnnpack"]
+    student = {score.measure: score.value for score in made.scores["student"]}
+    bundle = {score.measure: score.value for score in made.scores["tflite-xnnpack"]}
+    assert student["KLD"] > 0 and bundle["perplexity"] == pytest.approx(student["perplexity"], rel=0.02)
+    manifest = read_manifest(made.bundles[0])
+    assert manifest.proof.passed and manifest.lineage.recipe == "tiny" and manifest.proof.text == "held_out.txt"
+    [result] = read_measurement(tmp_path / "out/host.measurement.json").results
+    assert not result.failures and {run.prompt_tokens for run in result.runs} == {16}
+    again = []
+    assert run(recipe, tmp_path / "out", again).scores["student"] == made.scores["student"]
+    assert sum("already" in line for line in again) == 2 and not any("step" in line for line in again)
+    with pytest.raises(FirstTokenError, match="was made from another recipe; replace it with --force"):
+        run(make_recipe({"seed": 4}), tmp_path / "out", [])
+    run(make_recipe({"seed": 4}), tmp_path / "out", [], force=True)
+    changed = read_manifest(made.bundles[0]).lineage
+    assert changed.recipe_sha256 != manifest.lineage.recipe_sha256
+
+
+def test_the_package_itself_can_be_called(make_recipe, tmp_path):
+    import firsttoken
+
+    assert firsttoken.distill(make_recipe({"training.steps": 1}), tmp_path / "student", say=lambda _: None) == tmp_path / "student"
+    with pytest.raises(AttributeError, match="no attribute 'destill'"):
+        firsttoken.destill  # noqa: B018

@@ -1,0 +1,46 @@
+"""Programs put together from what a model wrote, in a chat and as plain continuation."""
+
+import pytest
+from firsttoken.evaluate.code import program, read_problem, request
+from firsttoken.evaluate.sandbox import Limits, run_program
+
+HUMANEVAL = {
+    "task_id": "t/0",
+    "prompt": 'from typing import List\n\n\ndef add(a: int, b: int) -> int:\n    """Adds."""\n',
+    "entry_point": "add",
+    "test": "def check(candidate):\n    assert candidate(1, 2) == 3\n    assert candidate(-1, 1) == 0\n",
+}
+MBPP = {"task_id": 1, "text": "Write a function double(x).", "test_list": ["assert double(2) == 4", "assert double(0) == 0"]}
+
+
+@pytest.mark.parametrize(
+    "line,answer,chat,passes",
+    [
+        (HUMANEVAL, "    return a + b\n", False, True),
+        (HUMANEVAL, "    return a + b\n\n\ndef other():\n    return undefined(\n", False, True),  # goes on to something else
+        (HUMANEVAL, "    return a - b\n", False, False),
+        (HUMANEVAL, "```python\ndef add(a, b):\n    return a + b\n```", True, True),
+        (HUMANEVAL, "Sure!\n```python\ndef add(a: int, b: int) -> int:\n    x: List = [a, b]\n    return sum(x)\n```\nDone.", True, True),
+        (HUMANEVAL, "```\n    return a + b\n```", True, True),
+        (HUMANEVAL, "```python\ndef add(a, b):\n    return a + b", True, True),  # cut off before the fence
+        (HUMANEVAL, "def add(a, b):\n    return a + b", True, True),
+        (HUMANEVAL, "I cannot.", True, False),
+        (HUMANEVAL, "", False, False),
+        (MBPP, "```python\ndef double(x):\n    return 2 * x\n```", True, True),
+        (MBPP, "Example:\n```python\nx = 1\n```\nThe function:\n```python\ndef double(x):\n    return 2 * x\n```", True, True),
+        (MBPP, "def double(x):\n    return 2 * x\n", False, True),
+        (MBPP, "def double(x):\n    return x\n", False, False),
+    ],
+)
+def test_programs(line, answer, chat, passes):
+    assert run_program(program(read_problem(line), answer, chat), Limits(5, 512 << 20)).passed == passes
+
+
+def test_requests_show_the_task():
+    assert request(read_problem(HUMANEVAL), False) == HUMANEVAL["prompt"]
+    assert "def add" in request(read_problem(HUMANEVAL), True) and "double(2) == 4" in request(read_problem(MBPP), True)
+
+
+@pytest.mark.parametrize("line", [{}, {"prompt": "x"}, {"text": "x", "test_list": []}, {"text": "x", "test_list": [1]}])
+def test_other_lines_are_not_problems(line):
+    assert read_problem(line) is None
