@@ -30,8 +30,8 @@ def main():
     parser.add_argument("--soc", action="append", help="may be repeated (default: sm8550)")
     parser.add_argument("--positions", type=int, help="most positions to compare (default: what `firsttoken prove` takes)")
     arguments = parser.parse_args()
-    print("| plan | SoC | mean KLD, CPU | mean KLD, HTP | same top, CPU | same top, HTP | positions | up to | .tflite | compiled | compile | memory | proof |")
-    print("| :-- | :-- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |")
+    print("| plan | SoC | mean KLD, CPU | mean KLD, HTP | same top, CPU | same top, HTP | magnitude, HTP | within the plan's bounds | positions | up to | .tflite | compiled | compile | memory | proof |")
+    print("| :-- | :-- | --: | --: | --: | --: | --: | :-- | --: | --: | --: | --: | --: | --: | --: |")
     for plan in arguments.plan or PLANS:
         for soc in arguments.soc or ["sm8550"]:
             with tempfile.TemporaryDirectory(prefix="firsttoken-hexagon-") as folder:
@@ -43,7 +43,7 @@ def main():
                 spent, npu = time.monotonic() - started, manifest.npu
                 print(
                     f"| {plan} | {npu.soc} ({npu.hexagon}) | {summary.cpu.mean_kld:.2e} | {summary.all.mean_kld:.2e} | {summary.cpu.same_top:.2%} | "
-                    f"{summary.all.same_top:.2%} | {summary.all.tokens} | {summary.last_position} | {readable(manifest.artifact.bytes)} | "
+                    f"{summary.all.same_top:.2%} | {summary.all.magnitude_ratio:.4f} | {'yes' if summary.passed else '; '.join(summary.misses)} | {summary.all.tokens} | {summary.last_position} | {readable(manifest.artifact.bytes)} | "
                     f"{readable(npu.artifact.bytes)} | {npu.compile_seconds:.0f} s | {readable(npu.compile_memory)} | {spent:.0f} s |",
                     flush=True,
                 )

@@ -135,17 +135,18 @@ def _run(command: list[str], libraries: Path, expected_seconds: float, report: R
     started = time.monotonic()
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
-        done = threading.Event()
+        done, peaks = threading.Event(), [0]
 
         def tell():
             # The compiler does not say how far it is: the bar follows the estimate and waits just short of its end.
-            while not done.wait(0.2):
+            while not done.wait(0.1):
+                peaks.append(_peak_memory(process.pid))
                 report("compiling", min(time.monotonic() - started, 0.98 * expected_seconds), expected_seconds, "s")
 
         teller = threading.Thread(target=tell, daemon=True)
         teller.start()
         try:
-            _, status, usage = os.wait4(process.pid, 0)
+            _, status = os.waitpid(process.pid, 0)
         except BaseException:
             process.kill()
             process.wait()
@@ -156,7 +157,17 @@ def _run(command: list[str], libraries: Path, expected_seconds: float, report: R
         process.returncode = os.waitstatus_to_exitcode(status)
         report("compiling", expected_seconds, expected_seconds, "s")
         log.seek(0)
-        return process.returncode, log.read().decode(errors="replace"), usage.ru_maxrss * 1024
+        return process.returncode, log.read().decode(errors="replace"), max(peaks)
+
+
+def _peak_memory(process: int) -> int:
+    """Peak resident bytes of a running process so far, 0 once it is gone. Not wait4's figure: that counts what we had at the fork."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return 0
+    found = re.search(r"VmHWM:\s*(\d+) kB", status)
+    return int(found[1]) * 1024 if found else 0
 
 
 def _why(code: int, size: int, operators: dict[int, int], said: str) -> str:
