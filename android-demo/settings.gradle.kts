@@ -1,7 +1,8 @@
 pluginManagement {
     repositories {
-        gradlePluginPortal()
+        google()
         mavenCentral()
+        gradlePluginPortal()
     }
 }
 
@@ -13,4 +14,4 @@ dependencyResolutionManagement {
 }
 
 rootProject.name = "firsttoken-demo"
-include(":core")
+include(":core", ":app")

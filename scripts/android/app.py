@@ -9,11 +9,10 @@ from android.jars import jars
 from android.java import classpath
 from android.kotlin import compiled
 from android.places import APP, WORK, program
-from android.resources import Resources, linked, manifest
+from android.resources import PACKAGE, Resources, linked
 from android.runtimes import Runtimes, runtimes
 
 TESTS = "dev.firsttoken.core.RunTestsKt"
-PACKAGE = "dev.firsttoken.demo"
 
 
 @dataclass
@@ -45,7 +44,8 @@ def test(only: str = "", pictures: Path | None = None, parity: Path | None = Non
     jars("robolectric-sdk")
     properties += [f"-Dfirsttoken.pictures={pictures.resolve()}"] if pictures else []
     properties += [f"-Dfirsttoken.parity={parity.resolve()}"] if parity else []
-    command = [program("java"), "-Xmx2g", *properties, "-cp", classpath(tests, shared, WORK / "classes" / "app-test-configuration", *libraries), TESTS]
+    opened = "--add-opens=java.base/java.io=ALL-UNNAMED"  # Robolectric closes files by a private field of the JDK
+    command = [program("java"), "-Xmx2g", opened, *properties, "-cp", classpath(tests, shared, WORK / "classes" / "app-test-configuration", *libraries), TESTS]
     return 1 if subprocess.run(command).returncode else 0
 
 
@@ -53,5 +53,5 @@ def _configure(app: App, folder: Path):
     """Writes what Robolectric reads to find the app's manifest and resources."""
     file = folder / "com" / "android" / "tools" / "test_config.properties"
     file.parent.mkdir(parents=True, exist_ok=True)
-    lines = {"android_merged_manifest": manifest(), "android_resource_apk": app.resources.package, "android_custom_package": PACKAGE}
+    lines = {"android_merged_manifest": app.resources.manifest, "android_resource_apk": app.resources.package, "android_custom_package": PACKAGE}
     file.write_text("".join(f"{name}={value}\n" for name, value in lines.items()), encoding="utf-8")

@@ -4,7 +4,7 @@ import argparse
 import fcntl
 from pathlib import Path
 
-from android import apk, app, core, levels
+from android import apk, app, core, gradle, levels
 from android.failure import BuildError
 from android.places import WORK
 
@@ -23,7 +23,7 @@ examples:
   scripts/build_apk                               build, sign and verify out/firsttoken-demo.apk
   scripts/build_apk --test                        compile both modules and run their tests
   scripts/build_apk --test core --only TextStream only core's tests whose class name contains TextStream
-  scripts/build_apk --test app --pictures /tmp/p  the app's tests, with pictures of its screens
+  scripts/build_apk --test app --pictures shots  the app's tests, with pictures of its screens
   scripts/build_apk --check-levels                does anything use what Android 8 does not have?
   scripts/build_apk --time-tokenizer FILE TEXT    measure loading a tokenizer.json and encoding a text file
 
@@ -52,6 +52,8 @@ def _run(options: argparse.Namespace) -> int:
         return core.time_tokenizer(*options.time_tokenizer)
     if options.check_levels:
         return levels.check()
+    if options.check_gradle:
+        return gradle.check()
     if not options.test:
         apk.build()
         return 0
@@ -70,5 +72,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--parity", metavar="FOLDER", type=Path, help="with --test: what tests/android/parity.py made, to be compared with")
     parser.add_argument("--pictures", metavar="FOLDER", type=Path, help="with --test: where the app's tests leave pictures of its screens")
     parser.add_argument("--check-levels", action="store_true", help="check that only what Android 8 (API 26) has is used unguarded")
+    parser.add_argument("--check-gradle", action="store_true", help="compile the android block of the Gradle build against the Android Gradle Plugin's types")
     parser.add_argument("--time-tokenizer", nargs=2, metavar=("FILE", "TEXT"), type=Path, help="print how long loading a tokenizer.json and encoding a text take")
     return parser

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 import tomllib
 import zipfile
 from pathlib import Path
@@ -19,6 +20,7 @@ POM = """<project><modelVersion>4.0.0</modelVersion><groupId>dev.firsttoken</gro
 # Bundles of AARs: each is fetched alone, since the POM of tensorflow-lite names a jar that does not exist.
 AARS = {"executorch", "litert", "tensorflow-lite"}
 ABSENT = "absent"  # a file that says a bundle could not be fetched, so that not every build asks again
+REMEMBERED = 86400  # seconds
 
 
 def catalog() -> dict:
@@ -51,10 +53,10 @@ def aars(bundle: str) -> list[Path]:
 
 
 def is_available(bundle: str) -> bool:
-    """Whether ``bundle`` can be fetched; asked once for a version, then remembered until .work/android is removed."""
+    """Whether ``bundle`` can be fetched; that it cannot is remembered for a day."""
     mark = WORK / "jars" / f"{bundle}.{ABSENT}"
     wanted = json.dumps(libraries(bundle))
-    if mark.is_file() and mark.read_text() == wanted:
+    if mark.is_file() and mark.read_text() == wanted and time.time() - mark.stat().st_mtime < REMEMBERED:
         return False
     try:
         _fetched(bundle)

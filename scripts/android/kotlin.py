@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 
 from android.failure import BuildError
-from android.java import RELEASE, classpath
 from android.jars import jars
+from android.java import RELEASE, classpath
 from android.places import WORK, program
 
 COMPILER = "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler"

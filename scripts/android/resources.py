@@ -11,6 +11,7 @@ from android.places import APP, REPOSITORY, WORK, program
 from android.runtimes import Runtimes
 
 PROMPTS = REPOSITORY / "python" / "firsttoken" / "demo" / "held_out.txt"  # what prompts of exact lengths are cut from
+PACKAGE = "dev.firsttoken.demo"
 RESOURCE_FILE = """<?xml version="1.0" encoding="utf-8"?>
 <resources>
 {strings}
@@ -22,10 +23,7 @@ RESOURCE_FILE = """<?xml version="1.0" encoding="utf-8"?>
 class Resources:
     package: Path  # an APK of the manifest, the resource table, resources and assets
     classes: Path  # R
-
-
-def manifest() -> Path:
-    return APP / "src" / "main" / "AndroidManifest.xml"
+    manifest: Path
 
 
 def linked(found: Runtimes) -> Resources:
@@ -41,13 +39,22 @@ def linked(found: Runtimes) -> Resources:
     for name, source in (("main", APP / "src" / "main" / "res"), ("generated", folder / "generated")):
         compiled.append(folder / f"{name}.zip")
         tool([aapt2, "compile", "--dir", source, "-o", compiled[-1]], "aapt2 compile")
+    manifest = folder / "AndroidManifest.xml"
+    _write_manifest(manifest, versions)
     sdk = ["--min-sdk-version", versions["android-minSdk"], "--target-sdk-version", versions["android-targetSdk"]]
     [android] = jars("android")
     package, generated = folder / "resources.apk", folder / "java"
-    command = [aapt2, "link", "-o", package, "-I", android, "--manifest", manifest(), "--java", generated, "-A", folder / "assets", *sdk, *compiled]
+    command = [aapt2, "link", "-o", package, "-I", android, "--manifest", manifest, "--java", generated, "-A", folder / "assets", *sdk, *compiled]
     tool(command, "aapt2 link")
     javac(generated.rglob("*.java"), folder / "classes")
-    return Resources(package, folder / "classes")
+    return Resources(package, folder / "classes", manifest)
+
+
+def _write_manifest(file: Path, versions: dict[str, str]):
+    """Adds the package and the version, which Gradle takes from its build file."""
+    source = (APP / "src" / "main" / "AndroidManifest.xml").read_text(encoding="utf-8")
+    values = f'package="{PACKAGE}" android:versionCode="{versions["app-versionCode"]}" android:versionName="{versions["app-versionName"]}"'
+    file.write_text(source.replace("<manifest ", f"<manifest {values} ", 1), encoding="utf-8")
 
 
 def _write_versions(file: Path, found: Runtimes):

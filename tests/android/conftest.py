@@ -1,6 +1,27 @@
-"""The parity modules beside the tests are imported by their names."""
+"""The modules beside the tests are imported by their names; what Python makes for the Kotlin tests is made once."""
 
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="session")
+def parity(tmp_path_factory) -> Path:
+    from building import need
+    from parity import make
+
+    need("java", "javac", "mvn")
+    folder = tmp_path_factory.mktemp("parity")
+    make(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def core_said(parity) -> str:
+    """What the tests of core said; they have all run, and passed."""
+    from building import build
+
+    return build("--test", "core", "--parity", parity)

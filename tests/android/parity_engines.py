@@ -17,7 +17,12 @@ from firsttoken.tokenizer import Tokenizer
 
 # Prompts longer than a chunk, a cache that grows while decoding, a second prompt after a reset.
 STEPS = ([("prefill", 300), ("decode", 3)], [("prefill", 254), ("decode", 4)], [("prefill", 5), ("decode", 2)])
-RUNNERS = {"tflite-compat": tflite.TfliteRunner, "executorch-xnnpack": executorch.ExecutorchRunner}
+# The last is a float16 cache.
+RUNNERS = {
+    "tflite-compat": (tflite.TfliteRunner, "int8"),
+    "executorch-xnnpack": (executorch.ExecutorchRunner, "int8"),
+    "tflite-xnnpack": (tflite.TfliteRunner, "fp16-attention"),
+}
 
 
 class Recording:
@@ -60,7 +65,7 @@ def recorded(folder: Path, bundle: Path, target: str):
 
     rng = np.random.default_rng(1)
     with patch.object(tflite.Call, "run", run_signature), patch.object(executorch.ExecutorchRunner, "_call", run_forward):
-        runner = RUNNERS[target](bundle / manifest.artifact.file, manifest, threads=1)
+        runner = RUNNERS[target][0](bundle / manifest.artifact.file, manifest, threads=1)
         steps = []
         for sequence in STEPS:
             runner.reset()
@@ -85,10 +90,10 @@ def prompt_cases(folder: Path, bundle: Path):
 
 def write(folder: Path):
     """Fills ``folder/engines``: one folder a target with its bundle's manifest, calls and steps."""
-    for target in RUNNERS:
+    for target, (_, plan) in RUNNERS.items():
         place = folder / "engines" / target
         place.mkdir(parents=True)
-        [bundle] = export(checkpoint_path(), folder / "bundles", plan="int8", targets=(target,), prove=False)
+        [bundle] = export(checkpoint_path(), folder / "bundles", plan=plan, targets=(target,), prove=False)
         shutil.copy(bundle / "manifest.json", place)
         recorded(place, bundle, target)
     prompt_cases(folder, bundle)

@@ -1,0 +1,61 @@
+plugins {
+    alias(libs.plugins.android.application) // it compiles Kotlin itself since 9.0
+}
+
+// What prompts of exact lengths are cut from: the same text as on the host.
+val promptAssets = layout.buildDirectory.dir("promptAssets").get().asFile
+val copyPromptText by tasks.registering(Copy::class) {
+    from("../../python/firsttoken/demo/held_out.txt")
+    into(promptAssets)
+}
+
+android {
+    namespace = "dev.firsttoken.demo"
+    compileSdk = libs.versions.android.targetSdk.get().toInt()
+
+    defaultConfig {
+        applicationId = "dev.firsttoken.demo"
+        minSdk = libs.versions.android.minSdk.get().toInt()
+        targetSdk = libs.versions.android.targetSdk.get().toInt()
+        versionCode = libs.versions.app.versionCode.get().toInt()
+        versionName = libs.versions.app.versionName.get()
+        ndk {
+            abiFilters += listOf("arm64-v8a", "x86_64")
+        }
+        // which runtimes are in this build; engine/CarriedRuntimes.kt reads them
+        resValue("string", "litert_version", libs.versions.litert.get())
+        resValue("string", "tflite_version", "")
+        resValue("string", "executorch_version", libs.versions.executorch.get())
+    }
+
+    buildFeatures {
+        resValues = true
+    }
+
+    buildTypes {
+        release {
+            isMinifyEnabled = true
+            proguardFiles(getDefaultProguardFile("proguard-android-optimize.txt"), "proguard-rules.pro")
+        }
+    }
+
+    compileOptions {
+        sourceCompatibility = JavaVersion.VERSION_17
+        targetCompatibility = JavaVersion.VERSION_17
+    }
+
+    sourceSets.getByName("main").assets.directories.add(promptAssets.path)
+
+    packaging {
+        jniLibs.useLegacyPackaging = false
+    }
+}
+
+tasks.named("preBuild") { dependsOn(copyPromptText) }
+
+dependencies {
+    implementation(project(":core"))
+    implementation(libs.gson)
+    implementation(libs.litert)
+    implementation(libs.executorch)
+}

@@ -1,0 +1,21 @@
+package dev.firsttoken.demo.answer
+
+import dev.firsttoken.core.generate.Stop
+import dev.firsttoken.core.measure.Stages
+
+/** What an answer is waiting for, or how it ended. */
+enum class Phase { IDLE, LOADING, READING, GENERATING, DONE, CANCELLED, FAILED }
+
+/** An answer as the screen shows it. [stages] is there from the first token on, [tokensPerSecond] once there is a second one. */
+data class AnswerState(
+    val phase: Phase = Phase.IDLE,
+    val text: String = "",
+    val stages: Stages? = null,
+    val promptTokens: Int = 0,
+    val newTokens: Int = 0,
+    val tokensPerSecond: Double = 0.0,
+    val stop: Stop? = null,
+    val error: String? = null,
+) {
+    val isRunning: Boolean get() = phase == Phase.LOADING || phase == Phase.READING || phase == Phase.GENERATING
+}

@@ -1,0 +1,50 @@
+package dev.firsttoken.demo.engine
+
+import dev.firsttoken.core.FirstTokenException
+import dev.firsttoken.core.benchmark.Engines
+import dev.firsttoken.core.bundle.Bundle
+import dev.firsttoken.core.bundle.Manifest
+import dev.firsttoken.core.generate.Engine
+
+/** One of the runtimes that a bundle may be for. */
+interface Runtime {
+    /** As the manifest's target names it. */
+    val name: String
+
+    /** Name and version, for people and measurements. */
+    val version: String
+
+    /** Why it cannot run the bundle, in one sentence, or null where it can. */
+    fun refusal(manifest: Manifest): String?
+
+    fun open(bundle: Bundle, threads: Int): Engine
+}
+
+/** Picks the runtime that a bundle is for. */
+class RuntimeEngines(private val runtimes: List<Runtime>) : Engines {
+    override fun refusal(manifest: Manifest): String? {
+        val runtime = runtimes.firstOrNull { it.name == manifest.target.runtime }
+        return if (runtime == null) "this app knows no runtime '${manifest.target.runtime}'; update it" else runtime.refusal(manifest)
+    }
+
+    override fun runtimeVersion(manifest: Manifest): String = of(manifest).version
+
+    override fun open(bundle: Bundle, threads: Int): Engine {
+        refusal(bundle.manifest)?.let { throw FirstTokenException(it) }
+        return of(bundle.manifest).open(bundle, threads)
+    }
+
+    private fun of(manifest: Manifest): Runtime =
+        runtimes.firstOrNull { it.name == manifest.target.runtime } ?: throw FirstTokenException("this app knows no runtime '${manifest.target.runtime}'; update it")
+}
+
+/** Compares versions such as "2.16.1" number by number; what is no number counts as 0. */
+internal fun isAtLeast(version: String, wanted: String): Boolean {
+    fun numbers(text: String) = text.split('.').map { part -> part.takeWhile { it.isDigit() }.toIntOrNull() ?: 0 }
+    val (have, need) = numbers(version) to numbers(wanted)
+    for (place in 0 until maxOf(have.size, need.size)) {
+        val difference = have.getOrElse(place) { 0 } - need.getOrElse(place) { 0 }
+        if (difference != 0) return difference > 0
+    }
+    return true
+}

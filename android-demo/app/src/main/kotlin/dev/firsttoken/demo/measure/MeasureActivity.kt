@@ -1,0 +1,142 @@
+package dev.firsttoken.demo.measure
+
+import android.app.Activity
+import android.content.Intent
+import android.os.Bundle
+import android.os.Handler
+import android.os.Looper
+import android.view.View
+import android.view.WindowManager
+import android.widget.Button
+import android.widget.CheckBox
+import android.widget.EditText
+import android.widget.LinearLayout
+import android.widget.ProgressBar
+import android.widget.RadioButton
+import android.widget.TextView
+import dev.firsttoken.core.FirstTokenException
+import dev.firsttoken.core.measure.MeasurementText
+import dev.firsttoken.demo.R
+import dev.firsttoken.demo.bundles.BundleEntry
+import dev.firsttoken.demo.bundles.BundleLibrary
+import dev.firsttoken.demo.phone.defaultThreads
+import dev.firsttoken.demo.phone.thermalText
+import dev.firsttoken.demo.screen.FrameScreen
+import dev.firsttoken.demo.services
+
+/** Chooses bundles and prompt lengths, measures them, and shows the results side by side. */
+class MeasureActivity : Activity() {
+    private lateinit var choices: LinearLayout
+    private lateinit var start: Button
+    private lateinit var stop: Button
+    private lateinit var share: Button
+    private lateinit var progress: ProgressBar
+    private lateinit var phase: TextView
+    private lateinit var thermal: TextView
+    private lateinit var frames: FrameScreen
+    private lateinit var results: ResultsView
+    private val main = Handler(Looper.getMainLooper())
+    private var chosen: Set<String>? = null // before the list is there: what was chosen before the screen was turned
+
+    override fun onCreate(saved: Bundle?) {
+        super.onCreate(saved)
+        window.addFlags(WindowManager.LayoutParams.FLAG_KEEP_SCREEN_ON) // a screen that is off draws no frames
+        setContentView(R.layout.activity_measure)
+        choices = findViewById(R.id.choices)
+        start = findViewById(R.id.start)
+        stop = findViewById(R.id.stop)
+        share = findViewById(R.id.share)
+        progress = findViewById(R.id.progress)
+        phase = findViewById(R.id.phase)
+        thermal = findViewById(R.id.thermal)
+        frames = FrameScreen(findViewById(R.id.token), services.frames)
+        results = ResultsView(findViewById(R.id.results))
+        chosen = saved?.getStringArray(CHOSEN)?.toSet()
+        if (saved == null) field(R.id.threads).setText(defaultThreads().toString())
+        start.setOnClickListener { begin() }
+        stop.setOnClickListener { services.measures.cancel() }
+        share.setOnClickListener { share() }
+        services.measures.restore()
+        val library = services.library
+        services.reader.execute {
+            val found = library.list().filter { it.problem == null }
+            runOnUiThread { if (!isDestroyed) offer(found) }
+        }
+    }
+
+    override fun onStart() {
+        super.onStart()
+        services.screen.attach(frames)
+        services.measures.watch(::show)
+        look()
+    }
+
+    override fun onStop() {
+        super.onStop()
+        main.removeCallbacksAndMessages(null)
+        services.measures.watch(null)
+        services.screen.detach(frames)
+    }
+
+    override fun onSaveInstanceState(state: Bundle) {
+        super.onSaveInstanceState(state)
+        state.putStringArray(CHOSEN, checked().toTypedArray())
+    }
+
+    private fun offer(entries: List<BundleEntry>) {
+        choices.removeAllViews()
+        for (entry in entries) {
+            choices.addView(CheckBox(this).apply {
+                text = entry.manifest?.let(BundleLibrary::title) ?: entry.key
+                tag = entry.key
+                isChecked = chosen?.contains(entry.key) ?: true
+                minHeight = resources.getDimensionPixelSize(R.dimen.touch)
+            })
+        }
+    }
+
+    private fun checked(): List<String> = (0 until choices.childCount).map { choices.getChildAt(it) as CheckBox }.filter { it.isChecked }.map { it.tag as String }
+
+    private fun begin() {
+        try {
+            val isCold = findViewById<RadioButton>(R.id.cold).isChecked
+            services.measures.start(MeasureOptions.parse(checked(), typed(R.id.lengths), typed(R.id.repeat), typed(R.id.decode), typed(R.id.threads), isCold))
+        } catch (refusal: FirstTokenException) {
+            phase.text = refusal.message
+        }
+    }
+
+    private fun field(id: Int): EditText = findViewById(id)
+
+    private fun typed(id: Int) = field(id).text.toString()
+
+    private fun show(state: MeasureState) {
+        start.isEnabled = !state.isRunning
+        stop.visibility = if (state.isRunning) View.VISIBLE else View.GONE
+        progress.visibility = stop.visibility
+        progress.isIndeterminate = state.total == 0
+        progress.max = maxOf(1, state.total)
+        progress.progress = state.done
+        phase.text = state.message ?: if (state.isRunning) getString(R.string.measure_phase, state.bundle, state.phase) else ""
+        results.show(state.results)
+        share.visibility = if (state.results == null || state.isRunning) View.GONE else View.VISIBLE
+    }
+
+    /** The thermal state, looked at every two seconds while the screen is in front. */
+    private fun look() {
+        thermal.text = getString(R.string.thermal_line, thermalText(this))
+        main.postDelayed(::look, 2000)
+    }
+
+    private fun share() {
+        val measurement = services.measures.state.results ?: return
+        MeasurementText.write(measurement, MeasurementProvider.file(this))
+        val send = Intent(Intent.ACTION_SEND).setType("application/json").putExtra(Intent.EXTRA_STREAM, MeasurementProvider.URI).addFlags(Intent.FLAG_GRANT_READ_URI_PERMISSION)
+        send.clipData = android.content.ClipData.newRawUri(null, MeasurementProvider.URI) // what the permission is tied to
+        startActivity(Intent.createChooser(send, getString(R.string.share)))
+    }
+
+    private companion object {
+        const val CHOSEN = "chosen"
+    }
+}

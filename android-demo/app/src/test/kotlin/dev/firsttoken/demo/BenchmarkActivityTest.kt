@@ -1,0 +1,112 @@
+package dev.firsttoken.demo
+
+import android.content.Intent
+import android.view.WindowManager
+import dev.firsttoken.core.Parity
+import dev.firsttoken.core.generate.DemoFiles
+import dev.firsttoken.core.generate.encodePrompt
+import dev.firsttoken.core.measure.MeasurementReader
+import dev.firsttoken.demo.TestWorld.waitFor
+import java.io.File
+import java.util.concurrent.CountDownLatch
+import org.junit.Assert.assertEquals
+import org.junit.Assert.assertFalse
+import org.junit.Assert.assertTrue
+import org.junit.Test
+import org.robolectric.RuntimeEnvironment
+
+/** The benchmark as `firsttoken device profile` starts it, to its files. */
+class BenchmarkActivityTest : ScreenTest() {
+    private val id = "0f".repeat(16)
+    private val progress get() = File(TestWorld.media, "measurements/$id.progress")
+    private val measurement get() = File(TestWorld.media, "measurements/$id.json")
+    private val events get() = if (progress.isFile) Parity.cases(progress).map { it["event"].asString } else emptyList()
+
+    private fun intent(id: String?) = Intent("dev.firsttoken.demo.BENCHMARK").setClass(RuntimeEnvironment.getApplication(), BenchmarkActivity::class.java).apply { if (id != null) putExtra("id", id) }
+
+    private fun request(name: String = id, repeat: Int = 2, state: String = "warm") {
+        val tokens = encodePrompt(DemoFiles.tokenizer(), "hi", DemoFiles.manifest().chat).size
+        File(TestWorld.staging, "requests").mkdirs()
+        File(TestWorld.staging, "requests/$name.json").writeText(
+            """{"protocol": 1, "id": "$name", "bundle": "${TestWorld.FIRST}", "state": "$state", "threads": 2, "repeat": $repeat, "decode_tokens": 3, "chat": true, "prompts": [{"tokens": $tokens, "text": "hi"}]}""",
+        )
+    }
+
+    @Test fun aRequestIsCarriedOutToItsMeasurement() {
+        TestWorld.stage()
+        request()
+        val screen = open<BenchmarkActivity>(intent(id)).get()
+        assertTrue("the screen stays on", screen.window.attributes.flags and WindowManager.LayoutParams.FLAG_KEEP_SCREEN_ON != 0)
+        waitFor("the end") { "done" in events && "All runs are done." in screen.says() }
+        val result = MeasurementReader.read(measurement).results.single()
+        assertEquals(listOf("warm-up", "warm", "warm"), result.runs.map { it.state })
+        assertEquals(TestWorld.FIRST, result.bundle.name)
+        assertTrue("every first token had its frame", result.runs.all { it.stages.render != null })
+        assertEquals("LiteRT 2.3.0", result.runtimeVersion)
+        assertTrue("Run 2 of 2" in screen.says())
+        File(Parity.folder(), "written").mkdirs()
+        measurement.copyTo(File(Parity.folder(), "written/app.json"), overwrite = true)
+    }
+
+    @Test fun withoutAnIdItOnlyWaits() {
+        val screen = open<BenchmarkActivity>(intent(null)).get()
+        assertTrue("Waiting for the command" in screen.says())
+        assertTrue(screen.window.attributes.flags and WindowManager.LayoutParams.FLAG_KEEP_SCREEN_ON != 0)
+        assertFalse(TestWorld.media.exists())
+    }
+
+    @Test fun anIdThatLeadsElsewhereOpensNothing() {
+        for (bad in listOf("../../x", "", "AB".repeat(16), "a".repeat(100_000))) {
+            val screen = open<BenchmarkActivity>(intent(bad)).get()
+            assertTrue(screen.says(), "Not carried out: the id of the request is" in screen.says())
+        }
+        assertFalse(TestWorld.media.exists())
+    }
+
+    @Test fun aLockedPhoneRefusesInTheProgressFile() {
+        TestWorld.isLocked = true
+        val screen = open<BenchmarkActivity>(intent(id)).get()
+        assertEquals(listOf("refused"), events)
+        assertTrue("the phone is locked" in screen.says())
+    }
+
+    @Test fun aSecondBenchmarkIsRefusedWhileOneRuns() {
+        TestWorld.stage()
+        request()
+        val other = "1e".repeat(16)
+        request(other)
+        TestWorld.loading = CountDownLatch(1)
+        val controller = open<BenchmarkActivity>(intent(id))
+        waitFor("the start") { "started" in events }
+        controller.newIntent(intent(other))
+        val refused = Parity.cases(File(TestWorld.media, "measurements/$other.progress")).single()
+        assertTrue("another benchmark is running" in refused["message"].asString)
+        controller.newIntent(intent(id))
+        TestWorld.loading.countDown()
+        waitFor("the end") { "done" in events }
+        assertEquals("the same id again joins in", 1, events.count { it == "started" })
+    }
+
+    @Test fun aRequestThatIsMissingIsRefused() {
+        val screen = open<BenchmarkActivity>(intent(id)).get()
+        waitFor("the refusal") { "refused" in events && "Not carried out" in screen.says() }
+        assertTrue("missing" in screen.says())
+    }
+
+    @Test fun stopEndsIt() {
+        TestWorld.stage()
+        request(repeat = 1000)
+        TestWorld.decoding = CountDownLatch(1)
+        val screen = open<BenchmarkActivity>(intent(id)).get()
+        waitFor("the start") { "started" in events }
+        screen.click(R.id.stop)
+        TestWorld.decoding.countDown()
+        waitFor("the end") { "done" in events }
+        assertEquals("cancelled on the phone", MeasurementReader.read(measurement).results.single().failures.single().message)
+    }
+
+    @Test fun theVersionsAreOne() {
+        val info = RuntimeEnvironment.getApplication().packageManager.getPackageInfo("dev.firsttoken.demo", 0)
+        assertEquals(BuildFacts.VERSION, info.versionName)
+    }
+}

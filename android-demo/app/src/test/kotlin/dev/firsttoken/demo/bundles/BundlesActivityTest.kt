@@ -1,0 +1,115 @@
+package dev.firsttoken.demo.bundles
+
+import android.content.Intent
+import android.net.Uri
+import android.view.View
+import dev.firsttoken.core.bundle.BundleKey
+import dev.firsttoken.core.bundle.MANIFEST_FILE
+import dev.firsttoken.core.generate.DemoFiles
+import dev.firsttoken.demo.R
+import dev.firsttoken.demo.ScreenTest
+import dev.firsttoken.demo.TestWorld
+import dev.firsttoken.demo.TestWorld.waitFor
+import dev.firsttoken.demo.measure.MeasureActivity
+import java.io.ByteArrayInputStream
+import java.io.ByteArrayOutputStream
+import java.io.File
+import java.util.zip.ZipEntry
+import java.util.zip.ZipOutputStream
+import org.junit.Assert.assertEquals
+import org.junit.Assert.assertFalse
+import org.junit.Assert.assertTrue
+import org.junit.Test
+import org.robolectric.RuntimeEnvironment
+import org.robolectric.Shadows.shadowOf
+import org.robolectric.shadows.ShadowAlertDialog
+
+class BundlesActivityTest : ScreenTest() {
+    private val document = Uri.parse("content://documents/bundle.zip")
+
+    private fun opened(count: Int): BundlesActivity {
+        val screen = open<BundlesActivity>().get()
+        waitFor("$count bundles") { screen.findViewById<android.view.ViewGroup>(R.id.bundles).childCount == count && (count > 0 || screen.isShown(R.id.empty)) }
+        return screen
+    }
+
+    private fun provide(bytes: ByteArray) = shadowOf(RuntimeEnvironment.getApplication().contentResolver).registerInputStreamSupplier(document) { ByteArrayInputStream(bytes) }
+
+    private fun archive(damaged: Boolean = false): ByteArray {
+        val folder = TestWorld.stage()
+        val text = File(folder, MANIFEST_FILE).readText().replaceFirst("ab".repeat(32), BundleKey.sha256(File(folder, "model.tflite")))
+        File(folder, MANIFEST_FILE).writeText(text)
+        if (damaged) File(folder, "model.tflite").writeText("54321")
+        val out = ByteArrayOutputStream()
+        val names = folder.list()!!.toSet() + DemoFiles.manifest().tokenizer.files
+        ZipOutputStream(out).use { zip ->
+            for (name in names) {
+                zip.putNextEntry(ZipEntry(name))
+                zip.write(File(folder, name).takeIf { it.isFile }?.readBytes() ?: "{}".toByteArray())
+            }
+        }
+        folder.deleteRecursively()
+        return out.toByteArray()
+    }
+
+    @Test fun anEmptyPhoneSaysHowToFillIt() {
+        val screen = opened(0)
+        assertTrue("firsttoken device profile BUNDLE" in screen.says())
+        assertFalse(screen.findViewById<View>(R.id.measure).isEnabled)
+    }
+
+    @Test fun everyBundleIsShownWithWhatItIsAndWhetherItRuns() {
+        TestWorld.stageSeveral()
+        val said = opened(4).says()
+        assertTrue("Plan fp16-attention, target tflite-xnnpack" in said && "8.00 billion parameters" in said)
+        assertTrue("Proven: mean KL divergence 0.00010, 99th percentile 0.0020, same top token 99.0 %" in said)
+        assertTrue("Proof failed: mean KL divergence" in said)
+        assertTrue("Does not run here: this build of the app carries no ExecuTorch" in said)
+        assertTrue(said, "This bundle cannot be read." in said && "Does not run here: manifest.json:" in said)
+    }
+
+    @Test fun aBundleThatRunsCanBeTried() {
+        TestWorld.stageSeveral()
+        val screen = opened(4)
+        val buttons = screen.views().filter { it.id == R.id.open && it.isShown }
+        assertEquals(2, buttons.size)
+        assertEquals("Try demo", buttons[0].contentDescription)
+        buttons[0].performClick()
+        val started = shadowOf(screen).nextStartedActivity
+        assertEquals("dev.firsttoken.demo.answer.TryActivity", started.component!!.className)
+        screen.click(R.id.measure)
+        assertEquals(MeasureActivity::class.java.name, shadowOf(screen).nextStartedActivity.component!!.className)
+    }
+
+    @Test fun aPickedArchiveIsImportedAndCanBeRemoved() {
+        provide(archive())
+        val screen = opened(0)
+        screen.click(R.id.import_bundle)
+        val request = shadowOf(screen).nextStartedActivityForResult
+        assertEquals(Intent.ACTION_OPEN_DOCUMENT, request.intent.action)
+        shadowOf(screen).receiveResult(request.intent, android.app.Activity.RESULT_OK, Intent().setData(document))
+        waitFor("the import") { services.imports.state.isDone }
+        waitFor("the bundle in the list") { screen.findViewById<android.view.ViewGroup>(R.id.bundles).childCount == 1 }
+        assertTrue("its hash is the manifest’s" in screen.says())
+        screen.views().single { it.id == R.id.remove && it.isShown }.performClick()
+        val dialog = ShadowAlertDialog.getLatestAlertDialog()
+        dialog.getButton(android.app.AlertDialog.BUTTON_POSITIVE).performClick()
+        waitFor("the empty list") { screen.isShown(R.id.empty) }
+    }
+
+    @Test fun aDamagedArchiveIsRefusedWithTheReason() {
+        provide(archive(damaged = true))
+        val screen = opened(0)
+        services.imports.start(document)
+        waitFor("the refusal") { services.imports.state.message != null }
+        assertTrue("Not imported: model.tflite: its SHA-256 is not the manifest's" in screen.says())
+        provide("no archive".toByteArray())
+        services.imports.start(document)
+        waitFor("the next refusal") { "not a .zip archive" in services.imports.state.message.orEmpty() }
+    }
+
+    @Test fun bundlesOfTheCommandAreNotTheAppsToRemove() {
+        TestWorld.stage()
+        assertTrue(opened(1).views().none { it.id == R.id.remove && it.isShown })
+    }
+}

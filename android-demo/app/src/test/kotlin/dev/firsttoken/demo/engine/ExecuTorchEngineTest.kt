@@ -1,0 +1,30 @@
+package dev.firsttoken.demo.engine
+
+import java.nio.ByteBuffer
+import java.nio.ByteOrder
+import java.nio.FloatBuffer
+import org.junit.Test
+
+class ExecuTorchEngineTest {
+    @Test fun theCallsAreThoseOfPythonsRunner() {
+        val recorded = Recorded("executorch-xnnpack")
+        val program = object : ExecuTorchProgram {
+            override fun forward(tokens: LongArray, position: Long, mask: FloatBuffer, filled: Int): FloatArray {
+                val masks = FloatArray(mask.remaining()).also { mask.get(it) }
+                val inputs = mapOf(
+                    "tokens" to (intArrayOf(1, tokens.size) to longs(tokens)),
+                    "position" to (intArrayOf(1) to longs(longArrayOf(position))),
+                    "mask" to (intArrayOf(tokens.size, filled) to Recorded.bytes(masks)),
+                )
+                val bytes = ByteArray(4 * recorded.manifest.checkpoint.vocabularySize)
+                recorded.read(recorded.call("forward", inputs)["logits"].asJsonObject, bytes)
+                return FloatArray(bytes.size / 4).also { ByteBuffer.wrap(bytes).order(ByteOrder.nativeOrder()).asFloatBuffer().get(it) }
+            }
+
+            override fun close() = Unit
+        }
+        recorded.replay(ExecuTorchEngine(recorded.manifest, program))
+    }
+
+    private fun longs(values: LongArray): ByteArray = ByteBuffer.allocate(8 * values.size).order(ByteOrder.nativeOrder()).also { it.asLongBuffer().put(values) }.array()
+}

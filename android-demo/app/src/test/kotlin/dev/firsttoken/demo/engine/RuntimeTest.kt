@@ -1,0 +1,88 @@
+package dev.firsttoken.demo.engine
+
+import dev.firsttoken.core.Parity
+import dev.firsttoken.core.assertRefused
+import dev.firsttoken.core.bundle.Bundle
+import dev.firsttoken.core.bundle.Manifest
+import dev.firsttoken.core.bundle.ManifestReader
+import dev.firsttoken.core.json.JsonText
+import java.io.File
+import org.junit.Assert.assertEquals
+import org.junit.Assert.assertFalse
+import org.junit.Assert.assertNull
+import org.junit.Assert.assertTrue
+import org.junit.Rule
+import org.junit.Test
+import org.junit.rules.TemporaryFolder
+
+/** What runs where; a bundle that cannot run is named with its reason. */
+class RuntimeTest {
+    @get:Rule val folder = TemporaryFolder()
+
+    private fun manifest(target: String): Manifest = ManifestReader.read(File(Parity.folder(), "engines/$target"))
+
+    /** The demo's manifest: LiteRT with a float16 cache. */
+    private fun half(change: (String) -> String = { it }): Manifest =
+        ManifestReader.parse(JsonText.parseObject(change(File(Parity.folder(), "demo_manifest.json").readText()), "m"))
+
+    private val tensorflow = TfliteRuntime(TfliteBuild(isLiteRt = false, "2.16.1"))
+    private val litert = TfliteRuntime(TfliteBuild(isLiteRt = true, "2.3.0"))
+
+    @Test fun compatRunsOnBoth() {
+        assertNull(tensorflow.refusal(manifest("tflite-compat")))
+        assertNull(litert.refusal(manifest("tflite-compat")))
+        assertTrue("it needs TensorFlow Lite 2.16, this app carries TensorFlow Lite 2.15" in TfliteRuntime(TfliteBuild(false, "2.15.9")).refusal(manifest("tflite-compat"))!!)
+    }
+
+    @Test fun aLiteRtBundleNeedsLiteRtHoweverNewTensorFlowLiteIs() {
+        assertTrue("it needs LiteRT 2.0, this app carries TensorFlow Lite 2.16.1" in tensorflow.refusal(half())!!)
+        assertTrue("it needs LiteRT 2.0, this app carries LiteRT 1.4" in TfliteRuntime(TfliteBuild(true, "1.4.0")).refusal(half())!!)
+        assertNull(litert.refusal(half()))
+    }
+
+    @Test fun aFloat16CacheIsRefusedByNameWhereTheLibraryDoesNotTakeIt() {
+        val manifest = manifest("tflite-xnnpack")
+        assertNull("this library takes it", litert.refusal(manifest))
+        val without = TfliteRuntime(TfliteBuild(isLiteRt = true, "9.0"), takesFloat16 = { false })
+        assertTrue("its KV cache is float16" in without.refusal(manifest)!!)
+        assertNull("float32 needs nothing special", without.refusal(manifest("tflite-compat")))
+    }
+
+    @Test fun executorchRunsWhereItIsCarried() {
+        assertNull(ExecuTorchRuntime("1.5.1").refusal(manifest("executorch-xnnpack")))
+        assertTrue("it needs ExecuTorch 1.5, this app carries 1.4.9" in ExecuTorchRuntime("1.4.9").refusal(manifest("executorch-xnnpack"))!!)
+        assertTrue("carries no ExecuTorch" in ExecuTorchRuntime(null).refusal(manifest("executorch-xnnpack"))!!)
+        assertTrue("carries no LiteRT" in TfliteRuntime(null).refusal(manifest("tflite-compat"))!!)
+    }
+
+    @Test fun theRuntimeIsPickedByTheManifestAndOpensTheArtifact() {
+        val source = File(Parity.folder(), "bundles/tflite-compat")
+        val opened = ArrayList<Pair<String, Int>>()
+        val halves = ArrayList<Boolean>()
+        val program = object : TfliteProgram {
+            override fun run(signature: String, inputs: Map<String, HostTensor>, outputs: Map<String, HostTensor>) = Unit
+
+            override fun close() = Unit
+        }
+        val engines = RuntimeEngines(
+            listOf(
+                ExecuTorchRuntime(null),
+                TfliteRuntime(TfliteBuild(false, "2.16.1"), load = { file, threads, hasFloat16 -> program.also { opened += file.name to threads; halves += hasFloat16 } }),
+            ),
+        )
+        val bundle = Bundle.open(source)
+        engines.open(bundle, 3).close()
+        assertEquals(listOf("model.tflite" to 3), opened)
+        assertEquals(listOf(false), halves)
+        assertEquals("TensorFlow Lite 2.16.1", engines.runtimeVersion(bundle.manifest))
+        assertRefused("carries no ExecuTorch") { engines.open(Bundle.open(File(Parity.folder(), "bundles/executorch-xnnpack")), 1) }
+    }
+
+    @Test fun versionsAreComparedByNumber() {
+        assertTrue(isAtLeast("2.16.1", "2.16"))
+        assertTrue(isAtLeast("2.10", "2.9"))
+        assertTrue(isAtLeast("1.5.0-rc1", "1.5"))
+        assertFalse(isAtLeast("2.9", "2.10"))
+        assertFalse(isAtLeast("2", "2.0.1"))
+    }
+}

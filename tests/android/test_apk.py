@@ -1,0 +1,70 @@
+"""The APK that scripts/build_apk makes: signed, aligned, of the right versions, carrying what it says and no stub."""
+
+import subprocess
+import sys
+import zipfile
+
+import pytest
+from building import REPOSITORY, build, need
+
+sys.path.insert(0, str(REPOSITORY / "scripts"))
+
+from android.apk import APK, misaligned  # noqa: E402  after its path
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def said() -> str:
+    need("java", "javac", "mvn", "aapt2", "apksigner")
+    return build()
+
+
+def ask(*command) -> str:
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_it_is_signed(said):
+    text = ask("apksigner", "verify", "--verbose", "--print-certs", "--min-sdk-version", "26", APK)
+    assert "Verified using v2 scheme (APK Signature Scheme v2): true" in text and "Number of signers: 1" in text
+
+
+def test_it_is_what_the_command_expects(said):
+    badging = ask("aapt2", "dump", "badging", APK)
+    assert "package: name='dev.firsttoken.demo' versionCode='1' versionName='0.1.0'" in badging
+    assert "sdkVersion:'26'" in badging and "targetSdkVersion:'35'" in badging
+    assert "launchable-activity: name='dev.firsttoken.demo.bundles.BundlesActivity'" in badging
+    assert "uses-permission" not in badging, "the app asks for nothing"
+    manifest = ask("aapt2", "dump", "xmltree", "--file", "AndroidManifest.xml", APK)
+    assert "dev.firsttoken.demo.BENCHMARK" in manifest
+    from firsttoken.device.install import check_apk
+
+    check_apk(APK)
+
+
+def test_its_native_libraries_are_aligned_and_for_64_bit(said):
+    assert misaligned(APK) == []
+    with zipfile.ZipFile(APK) as archive:
+        libraries = [name for name in archive.namelist() if name.endswith(".so")]
+    assert {name.split("/")[1] for name in libraries} == {"arm64-v8a", "x86_64"}
+
+
+def test_its_classes_are_those_it_says_it_carries_and_no_stub(said):
+    with zipfile.ZipFile(APK) as archive:
+        assert [name for name in archive.namelist() if name.endswith(".dex")] == ["classes.dex"]
+        dex = archive.read("classes.dex")
+        assert "assets/held_out.txt" in archive.namelist()
+    for name in ("dev/firsttoken/demo/BenchmarkActivity", "dev/firsttoken/demo/engine/InterpreterProgram", "dev/firsttoken/core/benchmark/Benchmark", "org/tensorflow/lite/Interpreter"):
+        assert f"L{name};".encode() in dex, name
+    assert b"a stub" not in dex
+    # a class that is only referred to has no superclass in the file: what counts is a method of it that nobody calls
+    assert (b"readLogBuffer" in dex) == ("no ExecuTorch" not in said)
+
+
+def test_the_held_out_text_is_the_one_that_the_host_cuts_prompts_from(said):
+    from firsttoken.demo import held_out_text
+
+    with zipfile.ZipFile(APK) as archive:
+        assert archive.read("assets/held_out.txt").decode() == held_out_text()

@@ -1,0 +1,79 @@
+"""android-demo/app under Robolectric: every screen, the engines' calls against those that Python's runners make, and what Android 8 has."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from building import REPOSITORY, build, give_up, need
+
+from firsttoken.measure.measurement import read_measurement
+
+pytestmark = pytest.mark.slow
+
+SCREENS = ("empty", "bundles", "try", "benchmark", "command")
+LOOKS = ("light", "dark", "tablet", "large-text")
+# Marked uses are left out by the check; without the marks the same check must find them.
+GUARD = """
+import sys
+sys.path.insert(0, "scripts")
+from android import app, levels
+made = app.build()
+print("MARKED", levels.lacking(made, levels.GUARDED))
+print("UNMARKED", levels.lacking(made, "no.such.Annotation"))
+"""
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return tmp_path_factory.mktemp("pictures")
+
+
+@pytest.fixture(scope="module")
+def said(core_said, parity, pictures) -> str:
+    """What the tests of the app said. After core's, whose files this must not be mixed with."""
+    need("aapt2")
+    for file in (parity / "written").glob("*.json"):
+        file.unlink()
+    return build("--test", "app", "--parity", parity, "--pictures", pictures)
+
+
+def test_all_kotlin_tests_pass_and_none_is_skipped(said):
+    passed, failed = map(int, re.search(r"^(\d+) passed, (\d+) failed$", said, re.MULTILINE).groups())
+    assert failed == 0 and passed >= 45, said
+
+
+def test_every_screen_is_drawn_in_every_look(said, pictures):
+    from PIL import Image
+
+    for screen in SCREENS:
+        for look in LOOKS:
+            with Image.open(pictures / f"{screen}-{look}.png") as image:
+                colors = image.convert("RGB").getcolors(maxcolors=1 << 24)
+                assert image.size == ((1920, 1200) if look == "tablet" else (1078, 2338))
+                assert len(colors) > 20, f"{screen}-{look} is empty"
+                page = max(colors)[1]
+                assert (sum(page) < 150) == (look == "dark"), f"{screen}-{look} has the page colour {page}"
+
+
+def test_measurements_that_the_app_wrote_are_read_by_python(said, parity):
+    headless = read_measurement(parity / "written" / "app.json")
+    assert headless.writer.name == "firsttoken demo app" and headless.device.soc == "SM8650"
+    assert all(run.stages.render is not None for run in headless.results[0].runs)
+    shared = read_measurement(parity / "written" / "shared.json")
+    assert [result.bundle.plan for result in shared.results] == ["fp16-attention", "int8"]
+
+
+def test_nothing_is_used_that_android_8_lacks():
+    need("java", "javac", "mvn", "aapt2")
+    done = subprocess.run([sys.executable, "-c", GUARD], cwd=REPOSITORY, capture_output=True, text=True, timeout=900)
+    if "Maven cannot fetch" in done.stderr:
+        give_up("Maven cannot fetch what the API levels are checked with")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "MARKED []" in done.stdout.splitlines(), done.stdout
+    assert "getCurrentThermalStatus" in done.stdout and "registerFrameCommitCallback" in done.stdout, "the check finds nothing at all"
+
+
+def test_the_gradle_build_fits_the_android_plugin():
+    need("java", "mvn")
+    assert "its android block compiles" in build("--check-gradle")
