@@ -75,7 +75,7 @@ def test_answers_are_kept_with_their_size(recipe_file, tmp_path, capfd):
 @pytest.mark.parametrize(
     "arguments,message",
     [
-        (["distill", "demo-cat"], "recipe 'demo-cat' is unknown (did you mean 'demo-cut'"),
+        (["distill", "demo-cuts"], "recipe 'demo-cuts' is unknown (did you mean 'demo-cut'"),
         (["distill", "missing.toml"], "missing.toml: does not exist"),
         (["distill", "run"], "Missing argument 'RECIPE'"),
     ],

@@ -26,7 +26,7 @@ def test_there_are_built_in_recipes():
     [
         ({"loss.0.kind": "foward_kl"}, "loss.0.kind is 'foward_kl'.*did you mean 'forward_kl'"),
         ({"training.step": 3}, "training.step is not a known field"),
-        ({"training.steps": 0}, "training.steps is 0; .*greater than or equal to 1"),
+        ({"training.steps": 0}, "training.steps is 0; expected at least 1 where there is no .quantize."),
         ({"training.steps": None}, "training.steps is missing"),
         ({"teacher": []}, "forward_kl needs a \\[\\[teacher\\]\\]"),
         ({"teacher.0.cache": "x"}, "either a checkpoint or a cache"),
@@ -49,8 +49,8 @@ def test_mistakes_are_named(make_recipe, changes, message):
 
 
 def test_names_and_files(tmp_path):
-    with pytest.raises(FirstTokenError, match="recipe 'demo-cat' is unknown.*did you mean 'demo-cut'"):
-        load_recipe("demo-cat")
+    with pytest.raises(FirstTokenError, match="recipe 'demo-cuts' is unknown.*did you mean 'demo-cut'"):
+        load_recipe("demo-cuts")
     path = tmp_path / "mine.toml"
     path.write_text("summary = ", encoding="utf-8")
     with pytest.raises(FirstTokenError, match="cannot be read as TOML"):

@@ -57,7 +57,7 @@ def test_losses_fall_and_the_student_is_written_as_weights_and_program(name, tmp
 
 def test_several_seeds_go_on_and_both_students_begin_alike(tmp_path, monkeypatch):
     need("digits-cnn")
-    recipe = short("digits-cnn", 6)
+    recipe = short("digits-cnn", 3)
     whole = distill_classifier(recipe, tmp_path / "whole", seeds=2, say=lambda _: None)
     fit, calls = module.fit, []
 
