@@ -16,7 +16,7 @@ def test_all_kotlin_tests_pass_and_none_is_skipped(core_said):
 
 
 def test_measurements_that_kotlin_wrote_are_read_by_python(core_said, parity):
-    files = sorted((parity / "written").glob("*.json"))
+    files = sorted((parity / "written-by-core").glob("*.json"))
     assert len(files) >= 10
     runs = 0
     for file in files:
@@ -24,7 +24,7 @@ def test_measurements_that_kotlin_wrote_are_read_by_python(core_said, parity):
         runs += sum(len(found) for found in groups(result).values())
         assert all(run.stages.first_token > 0 for run in result.runs)
     assert runs > 20
-    full = read_measurement(parity / "written" / "full.json")
+    full = read_measurement(parity / "written-by-core" / "full.json")
     [result] = full.results
     assert full.device.kind == "phone" and full.device.cpu.clusters == {"2841600": 1} and full.device.memory_bytes == 8 << 30
     assert result.runs[0].stages.first_token == 21 and result.runs[0].decode.nanoseconds == 5_000_000_000
