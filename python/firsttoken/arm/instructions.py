@@ -26,8 +26,12 @@ from firsttoken.export.manifest import read_manifest
 STEPS = {"prefill": 1, "decode": 5}  # step -> region of the log; the second of two decode steps, whose shapes are already set
 LIBRARIES = {"litert": "libLiteRt.so", "tflite-2.16": "_pywrap_tensorflow_interpreter_wrapper.so"}
 NOWHERE = "0x0..0x1"
-TRIES = 4  # the library's address is known once it is loaded, and holds for the next start of the same kind
-MOST_UNKNOWN = 0.05  # of the executed blocks; threads of the start can leave a few that the log does not tell
+TRIES = 5  # the library's address is known once it is loaded, and holds for the next start of the same kind
+MOST_UNKNOWN = 0.005  # of the executed blocks; threads of the start can garble the log of a few, by chance more
+
+
+class UntoldBlocks(FirstTokenError):
+    """The log does not tell enough of what was executed; another run usually does."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +70,16 @@ class InstructionCounter:
                 # weights packed in a run of its own: in the counted one, each block of it would be a line of the log
                 packed = Path(scratch, "packed")
                 ArmRunner(bundle, core, runtime, weight_cache=packed).close()
+            failure = None
             for _ in range(TRIES):
                 lines = self._logged(Path(scratch), bundle, core, runtime, prompt, packed)
-                if lines is not None:
+                if lines is None:
+                    continue
+                try:
                     return summed(lines)
-        raise FirstTokenError(f"{LIBRARIES[runtime.key]} was loaded at another address each of {TRIES} times; run again")
+                except UntoldBlocks as error:
+                    failure = error
+        raise failure or FirstTokenError(f"{LIBRARIES[runtime.key]} was loaded at another address each of {TRIES} times; run again")
 
     def _logged(self, scratch: Path, bundle, core: Core, runtime: Runtime, prompt: np.ndarray, packed: Path | None) -> list[str] | None:
         """Runs prefill and two decode steps under log; None where the log was limited to addresses that were not the library's."""
@@ -124,7 +133,7 @@ def addresses(process_id: int, library: str) -> str:
 
 
 def summed(lines: list[str]) -> dict[str, Counts]:
-    """Adds up the lines that count_log.c prints, by step. Raises `FirstTokenError` where too much is not known."""
+    """Adds up the lines that count_log.c prints, by step. Raises `UntoldBlocks` where too much is not known."""
     words, blocks = defaultdict(list), {}
     for line in lines:
         name, *values = line.split()
@@ -136,6 +145,6 @@ def summed(lines: list[str]) -> dict[str, Counts]:
     for step, region in STEPS.items():
         known, unknown = blocks.get(region, (0, 0))
         if not known or unknown > MOST_UNKNOWN * known:
-            raise FirstTokenError(f"the log tells {known} executed blocks of the {step} step and does not tell {unknown}; run again")
+            raise UntoldBlocks(f"the log tells {known} executed blocks of the {step} step and does not tell {unknown}; run again")
         counts[step] = Counts(sum(count for _, count in words[region]), count_kinds(*zip(*words[region], strict=True)))
     return counts
