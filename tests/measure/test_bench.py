@@ -10,7 +10,7 @@ from firsttoken import cli
 from firsttoken.errors import FirstTokenError
 from firsttoken.export.manifest import read_manifest
 from firsttoken.measure import bench as module
-from firsttoken.measure.bench import Bench, Settings, _names, _turned, bench
+from firsttoken.measure.bench import Bench, Settings, _names, _turned, bench, other_load
 from firsttoken.measure.measurement import read_measurement
 from firsttoken.measure.process import Process
 
@@ -46,6 +46,11 @@ def test_the_bundles_take_turns(measured):
 def test_each_one_is_first_equally_often():
     assert [list(_turned([0, 1, 2], n)) for n in range(4)] == [[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 1, 2]]
     assert list(_turned([], 3)) == []
+
+
+def test_other_load_is_told_only_of_runs_long_enough_for_the_kernels_ticks():
+    assert other_load(1.5, 0.5, 2.0) == 0.5 and other_load(0.4, 0.5, 2.0) == 0.0
+    assert other_load(0.02, 0.0, 0.01) is None
 
 
 def test_names_are_as_long_as_it_takes(tmp_path):

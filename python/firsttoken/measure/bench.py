@@ -29,6 +29,7 @@ from firsttoken.tokenizer import open_tokenizer
 # Memory of one loaded bundle, for the refusal before the start: the runtime, and the file with its packed copy.
 BASE_BYTES = {"tflite": 150 << 20, "executorch": 700 << 20}
 COPIES = 2.0
+SHORTEST_LOAD_SECONDS = 0.2  # the kernel counts CPU time in ticks of 10 ms, so a shorter run cannot tell who else was busy
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ class Bench:
                 cached = page_cache.drop(candidate.files())
             busy, own, begun = host.busy_seconds(), process.cpu_seconds(), time.monotonic()
             answer = process.run(prompt=candidate.prompts[prompt], chat=candidate.chat, decode_tokens=self.settings.decode_tokens)
-            other = (host.busy_seconds() - busy - (process.cpu_seconds() - own)) / (time.monotonic() - begun)
+            other = other_load(host.busy_seconds() - busy, process.cpu_seconds() - own, time.monotonic() - begun)
             if answer["prompt_tokens"] != prompt:
                 raise ProcessFailed("tokenize", f"the prompt gave {answer['prompt_tokens']} tokens, expected {prompt}")
         except ProcessFailed as failure:
@@ -176,10 +177,15 @@ class Bench:
                 decode=Decode(**answer["decode"]) if "decode" in answer else None,
                 peak_memory_bytes=answer["peak_memory_bytes"],
                 temperature=host.processor_temperature(host.conditions()),
-                other_load=max(0.0, other),
+                other_load=other,
             )
         )
         return True
+
+
+def other_load(busy: float, own: float, seconds: float) -> float | None:
+    """Returns how many cores others kept busy: all processes' CPU seconds less our own, over ``seconds``; None for too short a run to tell."""
+    return max(0.0, (busy - own) / seconds) if seconds >= SHORTEST_LOAD_SECONDS else None
 
 
 def bench(bundles: Sequence[str | Path], settings: Settings = Settings(), report: Report = silent) -> Measurement:

@@ -97,7 +97,8 @@ class Run(Part):
     ``state``: "cold" is the first prompt of a fresh process, loading included; "warm" a prompt after another one was
     run; "warm-up" that other one, kept apart. ``page_cache``: whether the artifact's pages were "dropped" from memory
     before the load, were "cached", or "unknown" where that cannot be told. ``peak_memory_bytes`` is the process's
-    highest resident memory up to the end of the run. ``other_load`` is how many cores all other processes kept busy.
+    highest resident memory up to the end of the run. ``other_load`` is how many cores all other processes kept busy,
+    absent where the run was too short to tell.
     """
 
     prompt_tokens: int = Field(ge=1)
