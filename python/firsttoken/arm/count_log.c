@@ -69,6 +69,22 @@ static Block* find(uint64_t host) {
   return &blocks[place];
 }
 
+// The latest translation of each address. Another thread's line can stand between a translation and its first execution.
+typedef struct {
+  uint64_t pc;
+  uint32_t first, length;
+  int used;
+} Translation;
+
+static Translation* translations;
+static uint32_t used_translations;
+
+static Translation* translation_of(uint64_t pc) {
+  size_t place = (pc * 0x9E3779B97F4A7C15ull) >> (64 - kBlockBits);
+  while (translations[place].used && translations[place].pc != pc) place = (place + 1) % kBlocks;
+  return &translations[place];
+}
+
 static void settle(Block* block) {  // moves its executions to its instructions
   for (uint32_t n = 0; block->count && n < block->length; ++n) add(block->region, words[block->first + n], block->count);
   block->count = 0;
@@ -82,27 +98,35 @@ int main(int count, char** arguments) {
     return 1;
   }
   setvbuf(log, NULL, _IOFBF, 1 << 20);
-  uint64_t last_pc = 0;
-  uint32_t last_first = 0, last_length = 0, region = 0;
+  Translation* latest = NULL;
+  uint32_t region = 0;
   int fresh = 0, inside = 0;
   blocks = need(calloc(kBlocks, sizeof(Block)));
+  translations = need(calloc(kBlocks, sizeof(Translation)));
   words = need(malloc(word_room * sizeof *words));
   while (fgets_unlocked(line, sizeof line, log)) {
     if (line[0] == 'T' && !strncmp(line, "Trace ", 6)) {
       char* at = strstr(line, "0x");
       if (!at) continue;
       const uint64_t host = strtoull(at, &at, 16);
+      const char* slash = strchr(at, '/');
+      if (!slash) continue;
+      const uint64_t pc = strtoull(slash + 1, NULL, 16);
       Block* block = find(host);
-      if (fresh) {  // the block that was just translated, if its address is the one executed
-        const char* pc = strchr(at, '/');
-        if (pc && strtoull(pc + 1, NULL, 16) == last_pc) {
-          if (block->host) settle(block);
-          else check_room(++used_blocks, kBlocks, "translated blocks");
-          *block = (Block){host, last_pc, last_first, last_length, region, 0};
+      const int just_translated = fresh && latest->pc == pc;
+      if (just_translated || !block->host || block->pc != pc) {
+        const Translation* made = just_translated ? latest : translation_of(pc);
+        if (block->host) settle(block);
+        if (made->used) {
+          if (!block->host) check_room(++used_blocks, kBlocks, "translated blocks");
+          *block = (Block){host, pc, made->first, made->length, region, 0};
+        } else {
+          block->length = 0;  // nothing is known of what is there now
+          block->pc = pc;
         }
-        fresh = 0;
+        if (just_translated) fresh = 0;
       }
-      if (!block->host) {
+      if (!block->host || !block->length) {
         ++unknown[region];
         continue;
       }
@@ -116,11 +140,16 @@ int main(int count, char** arguments) {
       char* after;
       const uint64_t pc = strtoull(line, &after, 16);
       if (*after != ':') continue;
-      if (!inside) last_pc = pc, last_first = word_count, last_length = 0, inside = fresh = 1;
+      if (!inside) {
+        latest = translation_of(pc);
+        if (!latest->used) check_room(++used_translations, kBlocks, "translated addresses");
+        *latest = (Translation){pc, word_count, 0, 1};
+        inside = fresh = 1;
+      }
       if (word_count == word_room) words = need(realloc(words, (word_room *= 2) * sizeof *words));
       words[word_count] = strtoul(after + 1, NULL, 16);
       add(kMostRegions - 1, words[word_count++], 1);
-      ++last_length;
+      ++latest->length;
     } else if (line[0] == 'I' && line[1] == 'N') {
       inside = 0;
     } else if (strstr(line, "getppid(") && region < kMostRegions - 2) {
