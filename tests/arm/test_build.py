@@ -77,10 +77,17 @@ def test_a_block_translated_anew_at_an_old_place_counts_as_the_new_one(counter, 
     assert regions == ["region 1 000000aa 1", "region 1 000000dd 4"]
 
 
+def test_another_threads_line_between_translation_and_execution_hides_nothing(counter, tmp_path):
+    log = block(0x1000, 0xAA) + block(0x2000, 0xBB) + ran(0x9100, 0x2000) + ran(0x9000, 0x1000) + ran(0x9000, 0x1000)
+    lines = count(counter, tmp_path, log)
+    assert sorted(line for line in lines if line.startswith("region")) == ["region 0 000000aa 2", "region 0 000000bb 1"]
+    assert [line for line in lines if line.startswith("blocks")] == ["blocks 0 3 0"]
+
+
 def test_blocks_that_the_log_does_not_tell_are_counted_as_unknown(counter, tmp_path):
-    # another thread ran between the translation and the first execution
-    log = block(0x1000, 0xAA) + ran(0x8000, 0x7000) + ran(0x9000, 0x1000) + ran(0x9000, 0x1000)
-    assert [line for line in count(counter, tmp_path, log) if line.startswith("blocks")] == ["blocks 0 0 3"]
+    # 0x7000 was never told; at 0x9000 something else runs later that was not told either
+    log = block(0x1000, 0xAA) + ran(0x8000, 0x7000) + ran(0x9000, 0x1000) + ran(0x9000, 0x1000) + ran(0x9000, 0x6000)
+    assert [line for line in count(counter, tmp_path, log) if line.startswith("blocks")] == ["blocks 0 2 2"]
 
 
 def test_a_log_that_is_not_there_is_an_error(counter, tmp_path):
