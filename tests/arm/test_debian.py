@@ -23,10 +23,10 @@ def program(folder: Path, name: str, script: str):
 @pytest.mark.parametrize(
     ("targets", "mirror"),
     [
-        ("Debian\thttp://mirror.example/debian/\nDebian\thttp://mirror.example/debian-security/", "http://mirror.example/debian"),
-        ("Other\thttp://other.example/other/\n\thttps://fresh.example/mirrors/debian", "https://fresh.example/mirrors/debian"),
-        ("Ubuntu\thttp://archive.example/ubuntu/", None),
-        ("Other\thttp://third.example/debian", None),
+        ("Debian\tfile:/mirror/debian/\nDebian\tfile:/mirror/debian-security/", "file:/mirror/debian"),
+        ("Other\tfile:/other/other/\n\tfile:/fresh/mirrors/debian", "file:/fresh/mirrors/debian"),
+        ("Ubuntu\tfile:/archive/ubuntu/", None),
+        ("Other\tfile:/third/debian", None),
         ("", None),
     ],
 )
@@ -44,12 +44,12 @@ def test_what_apt_complains_of_is_the_error(monkeypatch, tmp_path):
     program(tmp_path / "bin", "apt-get", "echo 'W: a warning' >&2; echo 'E: Unable to locate package qemu-user' >&2; exit 100")
     program(tmp_path / "bin", "dpkg", "echo amd64")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
-    packages = debian.Packages(tmp_path / "state", "http://mirror.example/debian")
+    packages = debian.Packages(tmp_path / "state", "file:/mirror/debian")
     with pytest.raises(FirstTokenError, match=r"apt-get update failed \(E: Unable to locate package qemu-user\)"):
         packages.fetch(["qemu-user:amd64"])
 
 
-@pytest.mark.parametrize("mirror", ["", "mirror", "http://a b/debian", "http://a/debian] http://b", "http://a/debian\ndeb http://b"])
+@pytest.mark.parametrize("mirror", ["", "mirror", "file:/a b/debian", "file:/a/debian] file:/b", "file:/a/debian\ndeb file:/b"])
 def test_an_address_that_is_none_is_refused(tmp_path, mirror):
     with pytest.raises(FirstTokenError, match="not an address"):
         debian.Packages(tmp_path / "state", mirror)
