@@ -14,7 +14,7 @@ from faults import (
 )
 
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.hexagon.compile import compile_for, compile_unchecked
+from firsttoken.export.hexagon.compile import compile_for
 from firsttoken.export.hexagon.source import check_source, known_wrong
 from firsttoken.export.tflite.graph import Op
 from firsttoken.run.qnn_context import QnnSession
@@ -27,7 +27,9 @@ def compiled(hexagon_libraries, tmp_path):
     """Returns a function that compiles a fault without our check; every operator of it counts as offloaded."""
 
     def make(fault, *arguments):
-        done = compile_unchecked(fault(tmp_path / "fault.tflite", *arguments), tmp_path / "compiled.tflite", SOC, hexagon_libraries, False)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("firsttoken.export.hexagon.compile.check_source", lambda source: None)
+            done = compile_for(fault(tmp_path / "fault.tflite", *arguments), tmp_path / "compiled.tflite", SOC, hexagon_libraries, False)
         assert all(graph.offloaded == graph.operators and not graph.left for graph in done.graphs), "the compiler is content"
         return done.compiled[0].contexts[0]
 

@@ -60,21 +60,6 @@ def compile_for(
     unless ``allow_partial``, operators that the NPU did not take: each named with its layer and reason.
     """
     check_source(source)
-    return compile_unchecked(source, output, soc, libraries, share_weights, allow_partial, only, expected_seconds, report)
-
-
-def compile_unchecked(
-    source: Path,
-    output: Path,
-    soc: str,
-    libraries: HostLibraries,
-    share_weights: bool = True,
-    allow_partial: bool = False,
-    only: int | None = None,
-    expected_seconds: float = 60,
-    report: Report = silent,
-) -> Compilation:
-    """`compile_for` without the look at the source: for tests that show why the look is needed."""
     started = time.monotonic()
     with libraries.linked() as folder:
         code, said, peak = _run(_command(source, output, soc, share_weights, only), folder, expected_seconds, report)
