@@ -9,6 +9,9 @@ val copyPromptText by tasks.registering(Copy::class) {
     into(promptAssets)
 }
 
+// -Pnpu adds Qualcomm's libraries, which have a licence of their own (README.md).
+val npu = providers.gradleProperty("npu").isPresent
+
 android {
     namespace = "dev.firsttoken.demo"
     compileSdk = libs.versions.android.targetSdk.get().toInt()
@@ -45,9 +48,10 @@ android {
     }
 
     sourceSets.getByName("main").assets.directories.add(promptAssets.path)
+    if (npu) sourceSets.getByName("main").kotlin.directories.add("src/npu/kotlin")
 
     packaging {
-        jniLibs.useLegacyPackaging = false
+        jniLibs.useLegacyPackaging = npu // the DSP loads its libraries from a folder, so they must be unpacked
     }
 }
 
@@ -58,4 +62,9 @@ dependencies {
     implementation(libs.gson)
     implementation(libs.litert)
     implementation(libs.executorch)
+    if (npu) {
+        implementation(libs.litert.npu.qualcomm)
+        implementation(libs.qnn.litert.delegate)
+        implementation(libs.qnn.runtime)
+    }
 }

@@ -29,7 +29,8 @@ def build() -> App:
     inside = core.build()
     resources = linked(found)
     libraries = [resources.classes, inside, *found.stubs, *found.jars, *jars("core", "android")]
-    return App(resources, compiled("app", APP / "src" / "main" / "kotlin", libraries), inside, found)
+    sources = [APP / "src" / part / "kotlin" for part in ("main", "npu")]
+    return App(resources, compiled("app", sources, libraries), inside, found)
 
 
 def test(only: str = "", pictures: Path | None = None, parity: Path | None = None) -> int:

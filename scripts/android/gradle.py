@@ -9,12 +9,12 @@ from android.jars import jars
 from android.kotlin import compiled
 from android.places import APP, WORK
 
-# What the block sees in a build script: itself as receiver, the version catalog, and the value made above it.
+# What the block sees in a build script: itself as receiver, the version catalog, and the values made above it.
 CHECK = """\
 import com.android.build.api.dsl.ApplicationExtension
 import org.gradle.api.JavaVersion
 
-fun ApplicationExtension.block(promptAssets: java.io.File) {{
+fun ApplicationExtension.block(promptAssets: java.io.File, npu: Boolean) {{
 {body}
 }}
 """

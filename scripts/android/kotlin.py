@@ -13,15 +13,16 @@ from android.places import WORK, program
 COMPILER = "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler"
 
 
-def compiled(module: str, source: Path, libraries: list[Path], friend: Path | None = None) -> Path:
-    """Returns the folder of ``module``'s classes, compiled from ``source`` where that has changed.
+def compiled(module: str, source: Path | list[Path], libraries: list[Path], friend: Path | None = None) -> Path:
+    """Returns the folder of ``module``'s classes, compiled from ``source``, a folder or several, where that has changed.
 
     ``friend`` is a folder of classes whose internal declarations may be used: a module's tests see its inside.
     Raises `BuildError` with the compiler's messages.
     """
-    sources = sorted(source.rglob("*.kt"))
+    places = source if isinstance(source, list) else [source]
+    sources = sorted(path for place in places for path in place.rglob("*.kt"))
     if not sources:
-        raise BuildError(f"{source}: holds no Kotlin files")
+        raise BuildError(f"{places[0]}: holds no Kotlin files")
     folder, stamp = WORK / "classes" / module, WORK / "classes" / f"{module}.stamp"
     digest = _digest(sources, libraries, friend)
     if folder.is_dir() and stamp.is_file() and stamp.read_text() == digest:
@@ -35,7 +36,7 @@ def compiled(module: str, source: Path, libraries: list[Path], friend: Path | No
     friends = [f"-Xfriend-paths={friend}"] if friend else []
     # no -no-jdk: without java.* the errors are misleading ones
     command = [java, "-Xmx1g", "-cp", classpath(*jars("compiler")), COMPILER, "-no-stdlib", "-no-reflect", "-jvm-target", RELEASE]
-    command += ["-Werror", "-module-name", module, *friends, "-cp", classpath(*on_path), "-d", str(folder), str(source)]
+    command += ["-Werror", "-module-name", module, *friends, "-cp", classpath(*on_path), "-d", str(folder), *map(str, places)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         messages = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]

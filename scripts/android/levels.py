@@ -11,7 +11,7 @@ from android.places import WORK, program
 
 PLUGIN = "org.codehaus.mojo:animal-sniffer-maven-plugin:1.24"
 # Classes that are looked for before they are used, or that come with the APK.
-IGNORED = ("org.tensorflow.*", "org.pytorch.*", "com.google.gson.*", "kotlin.*", "dev.firsttoken.*")
+IGNORED = ("org.tensorflow.*", "org.pytorch.*", "com.google.ai.edge.litert.*", "com.qualcomm.qti.*", "com.google.gson.*", "kotlin.*", "dev.firsttoken.*")
 GUARDED = "dev.firsttoken.demo.SinceAndroid"
 POM = """<project><modelVersion>4.0.0</modelVersion><groupId>dev.firsttoken</groupId><artifactId>levels</artifactId><version>1</version>
 <build><outputDirectory>{classes}</outputDirectory><plugins><plugin><groupId>{group}</groupId><artifactId>{artifact}</artifactId><version>{version}</version>

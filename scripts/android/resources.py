@@ -1,10 +1,12 @@
 """The app's resources and manifest, compiled and linked with aapt2."""
 
 import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+from android.failure import BuildError
 from android.jars import catalog, jars
 from android.java import javac, tool
 from android.places import APP, REPOSITORY, WORK, program
@@ -45,16 +47,26 @@ def linked(found: Runtimes) -> Resources:
     [android] = jars("android")
     package, generated = folder / "resources.apk", folder / "java"
     command = [aapt2, "link", "-o", package, "-I", android, "--manifest", manifest, "--java", generated, "-A", folder / "assets", *sdk, *compiled]
-    tool(command, "aapt2 link")
+    _link(command)
     javac(generated.rglob("*.java"), folder / "classes")
     return Resources(package, folder / "classes", manifest)
 
 
+def _link(command: list):
+    """Debian's aapt2 is older than ``<property>`` in a service: its errors about the manifest are made warnings, and all others raised again."""
+    done = subprocess.run([*map(str, command), "--warn-manifest-validation"], capture_output=True, text=True)
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    wrong = [line for line in lines if "AndroidManifest.xml" in line and "unexpected element <property>" not in line]
+    if done.returncode or wrong:
+        raise BuildError("aapt2 link failed:\n" + "\n".join((wrong or lines)[:40]))
+
+
 def _write_manifest(file: Path, versions: dict[str, str]):
-    """Adds the package and the version, which Gradle takes from its build file."""
+    """Adds the package, the version and how native libraries are packed, which Gradle takes from its build file."""
     source = (APP / "src" / "main" / "AndroidManifest.xml").read_text(encoding="utf-8")
     values = f'package="{PACKAGE}" android:versionCode="{versions["app-versionCode"]}" android:versionName="{versions["app-versionName"]}"'
-    file.write_text(source.replace("<manifest ", f"<manifest {values} ", 1), encoding="utf-8")
+    source = source.replace("<manifest ", f"<manifest {values} ", 1).replace("<application", '<application android:extractNativeLibs="false"', 1)
+    file.write_text(source, encoding="utf-8")
 
 
 def _write_versions(file: Path, found: Runtimes):

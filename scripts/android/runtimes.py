@@ -6,6 +6,7 @@ from pathlib import Path
 
 from android.jars import aars, catalog, is_available, jars
 from android.java import javac
+from android.kotlin import compiled
 from android.places import PROJECT, WORK
 
 STUBS = PROJECT / "stubs"
@@ -24,7 +25,9 @@ class Runtimes:
 
     def __str__(self) -> str:
         tflite = f"LiteRT {self.litert}" if self.litert else f"TensorFlow Lite {self.tensorflow_lite} (LiteRT cannot be fetched here: bundles for it are refused)"
-        return f"carries {tflite}; " + (f"ExecuTorch {self.executorch}" if self.executorch else "no ExecuTorch (cannot be fetched here): .pte bundles are refused")
+        executorch = f"ExecuTorch {self.executorch}" if self.executorch else "no ExecuTorch (cannot be fetched here): .pte bundles are refused"
+        npu = "; no NPU libraries (Gradle's -Pnpu adds them): bundles for an NPU run on the CPU" if self.litert else ""
+        return f"carries {tflite}; {executorch}{npu}"
 
 
 def runtimes() -> Runtimes:
@@ -38,12 +41,18 @@ def runtimes() -> Runtimes:
         executorch=versions["executorch"] if executorch else "",
         jars=jars(*bundles),
         aars=[aar for bundle in bundles for aar in aars(bundle)],
-        stubs=[] if executorch else [_stubs("executorch")],
+        # of Qualcomm's delegate there are only stubs: a Gradle build with -Pnpu carries it
+        stubs=[*([] if executorch else [_stubs("executorch")]), *([] if litert else [_kotlin_stubs("litert")]), _stubs("qnn", jars(bundles[0]))],
     )
 
 
-def _stubs(name: str) -> Path:
+def _stubs(name: str, libraries: list[Path] = ()) -> Path:
     into = WORK / "classes" / f"{name}-stubs"
     shutil.rmtree(into, ignore_errors=True)
-    javac((STUBS / name).rglob("*.java"), into)
+    javac((STUBS / name).rglob("*.java"), into, libraries)
     return into
+
+
+def _kotlin_stubs(name: str) -> Path:
+    """Stubs of a Kotlin library are Kotlin, since named and default arguments are part of what is called."""
+    return compiled(f"{name}-stubs", STUBS / name, jars("core"))

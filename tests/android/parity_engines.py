@@ -13,6 +13,7 @@ from firsttoken.export.export import export
 from firsttoken.export.manifest import read_manifest
 from firsttoken.measure.prompts import exact_prompt
 from firsttoken.run import executorch, tflite
+from firsttoken.run.runner import Runner
 from firsttoken.tokenizer import Tokenizer
 
 # Prompts longer than a chunk, a cache that grows while decoding, a second prompt after a reset.
@@ -63,22 +64,28 @@ def recorded(folder: Path, bundle: Path, target: str):
         recording.add("forward", {"tokens": tokens.numpy(), "position": position.numpy(), "mask": mask.numpy()}, {"logits": logits})
         return logits
 
-    rng = np.random.default_rng(1)
     with patch.object(tflite.Call, "run", run_signature), patch.object(executorch.ExecutorchRunner, "_call", run_forward):
         runner = RUNNERS[target][0](bundle / manifest.artifact.file, manifest, threads=1)
-        steps = []
-        for sequence in STEPS:
-            runner.reset()
-            tokens = [int(token) for token in rng.integers(0, manifest.tokenizer.vocab_size, sum(count for _, count in sequence))]
-            given = list(tokens)
-            for kind, count in sequence:
-                piece, given = given[:count], given[count:]
-                for part in [piece] if kind == "prefill" else [[token] for token in piece]:
-                    logits = runner.prefill(part) if kind == "prefill" else runner.decode(part[0])
-                    steps.append({"kind": kind, "tokens": part, "reset": kind == "prefill", "logits": hashlib.sha256(np.ascontiguousarray(logits, np.float32).tobytes()).hexdigest()})
+        steps = steps_of(runner, STEPS, manifest.tokenizer.vocab_size)
         runner.close()
     recording.close()
     (folder / "steps.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps), encoding="utf-8")
+
+
+def steps_of(runner: Runner, sequences, vocabulary: int) -> list[dict]:
+    """Runs ``sequences`` of random tokens, each from an empty cache, and returns what was asked and the logits' hashes."""
+    rng, steps = np.random.default_rng(1), []
+    for sequence in sequences:
+        runner.reset()
+        tokens = [int(token) for token in rng.integers(0, vocabulary, sum(count for _, count in sequence))]
+        given, reset = list(tokens), True
+        for kind, count in sequence:
+            piece, given = given[:count], given[count:]
+            for part in [piece] if kind == "prefill" else [[token] for token in piece]:
+                logits = runner.prefill(part) if kind == "prefill" else runner.decode(part[0])
+                steps.append({"kind": kind, "tokens": part, "reset": reset, "logits": hashlib.sha256(np.ascontiguousarray(logits, np.float32).tobytes()).hexdigest()})
+                reset = False
+    return steps
 
 
 def prompt_cases(folder: Path, bundle: Path):

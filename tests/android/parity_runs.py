@@ -66,12 +66,34 @@ def demo_manifest() -> Manifest:
     )
 
 
+def npu_manifest() -> Manifest:
+    """The same of a bundle that also has an artifact for a Snapdragon's NPU, with every field that there is of it."""
+    tensor = {"name": "cos", "shape": [32, 1, 64], "dtype": "float32"}
+    proof = {"backend": "QNN 2", "text": "t", "text_sha256": SHA, "windows": 2, "last_position": 1279, "prefill": FIGURES, "decode": FIGURES, "all": FIGURES, "cpu": FIGURES, "npu_against_cpu": FIGURES, "passed": True, "misses": ["m"]}
+    npu = {
+        "artifact": {"file": "model.npu.tflite", "sha256": "cd" * 32, "bytes": 6_000_000_000}, "compiled": "ahead", "soc": "SM8650", "hexagon": "V75",
+        "fp16": "documented", "qnn": "2.50.40", "source_sha256": SHA, "weights_shared": True, "prefill_lengths": [32, 128],
+        "methods": [{"name": "first_32", "inputs": [tensor], "outputs": [tensor]}],
+        "cache": {"held_by": "host", "layers": 2, "shape": [2, 1, 256, 64], "axis": 2, "dtype": "float32", "length": 256, "step": 256},
+        "embedding": {"file": "model.tflite", "dtype": "int8", "rows": 4096, "columns": 64, "offset": 5_000_000_000, "scales_offset": 128},
+        "inverse_frequencies": [1.0, 0.01], "masked": -30000.0, "graphs": [{"method": "first_32", "operators": 9, "offloaded": 8, "partitions": 1, "left": ["CAST layers.0: reason"]}],
+        "compile_seconds": 2.5, "compile_memory": 9_000_000_000, "audit": [{"layer": "head", "asked": "int8", "stored": "int8", "computed": "fp16", "delegated": True}], "proof": proof,
+    }  # fmt: skip
+    values = json.loads(demo_manifest().model_dump_json(by_alias=True))
+    return Manifest.model_validate(values | {"target": load_target("tflite-hexagon-sm8650").model_dump(), "npu": npu})
+
+
 def manifest_cases() -> list[dict]:
-    """A manifest damaged in every place and way, and whether the JSON Schema takes it."""
-    schema = jsonschema.Draft202012Validator(Manifest.model_json_schema(by_alias=True))
-    good = json.loads(demo_manifest().model_dump_json(by_alias=True))
+    """Manifests damaged in every place and way, and whether the JSON Schema takes them."""
+    plain, with_npu = (json.loads(made.model_dump_json(by_alias=True)) for made in (demo_manifest(), npu_manifest()))
+    return damaged(plain, _places(plain)) + damaged(with_npu, [place for place in _places(with_npu) if "npu" in place])
+
+
+def damaged(good: dict, places) -> list[dict]:
+    """``good`` with every one of ``places`` replaced, removed and added to."""
+    schema, places = jsonschema.Draft202012Validator(Manifest.model_json_schema(by_alias=True)), list(places)
     cases = [good]
-    for place in list(_places(good)):
+    for place in places:
         *path, last = place
         for replacement in (None, "text", -1, 1.5, True, [], {}, ["text"], {"key": 1}, 7, _REMOVED):
             case = copy.deepcopy(good)
@@ -83,7 +105,7 @@ def manifest_cases() -> list[dict]:
             elif isinstance(at, dict):
                 del at[last]
             cases.append(case)
-    for place in _places(good):
+    for place in places:
         case = copy.deepcopy(good)
         at = case
         for step in place:
@@ -161,4 +183,5 @@ def write(folder: Path):
     """Writes all cases into ``folder``."""
     for name, cases in (("manifests", manifest_cases()), ("generations", generation_cases()), ("measurements", measurement_cases())):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(case) + "\n" for case in cases), encoding="utf-8")
+    (folder / "npu_manifest.json").write_text(npu_manifest().model_dump_json(by_alias=True), encoding="utf-8")
     (folder / "demo_manifest.json").write_text(demo_manifest().model_dump_json(by_alias=True), encoding="utf-8")

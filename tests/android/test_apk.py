@@ -1,5 +1,8 @@
 """The APK that scripts/build_apk makes: signed, aligned, of the right versions, carrying what it says and no stub."""
 
+import re
+import shutil
+import struct
 import subprocess
 import sys
 import zipfile
@@ -12,6 +15,9 @@ sys.path.insert(0, str(REPOSITORY / "scripts"))
 from android.apk import APK, misaligned  # noqa: E402  after its path
 
 pytestmark = pytest.mark.slow
+
+# A benchmark that goes on when its screen is left, awake, with a notification; android-demo/README.md says so to the user.
+PERMISSIONS = [f"android.permission.{name}" for name in ("FOREGROUND_SERVICE", "FOREGROUND_SERVICE_SPECIAL_USE", "POST_NOTIFICATIONS", "WAKE_LOCK")]
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +42,7 @@ def test_it_is_what_the_command_expects(said):
     assert "package: name='dev.firsttoken.demo' versionCode='1' versionName='0.1.0'" in badging
     assert "sdkVersion:'26'" in badging and "targetSdkVersion:'35'" in badging
     assert "launchable-activity: name='dev.firsttoken.demo.bundles.BundlesActivity'" in badging
-    assert "uses-permission" not in badging, "the app asks for nothing"
+    assert sorted(re.findall(r"^uses-permission\S*: name='([^']+)'", badging, re.MULTILINE)) == PERMISSIONS, "no other permission, and no network"
     manifest = ask("aapt2", "dump", "xmltree", "--file", "AndroidManifest.xml", APK)
     assert "dev.firsttoken.demo.BENCHMARK" in manifest
     from firsttoken.device.install import check_apk
@@ -49,6 +55,37 @@ def test_its_native_libraries_are_aligned_and_for_64_bit(said):
     with zipfile.ZipFile(APK) as archive:
         libraries = [name for name in archive.namelist() if name.endswith(".so")]
     assert {name.split("/")[1] for name in libraries} == {"arm64-v8a", "x86_64"}
+
+
+def test_what_may_be_started_from_outside_is_the_list_and_the_benchmark(said):
+    manifest = ask("aapt2", "dump", "xmltree", "--file", "AndroidManifest.xml", APK)
+    components = re.split(r"\n\s+E: (?=activity|service|provider|receiver)", manifest)[1:]
+    exported = {re.search(r'android:name\(\S+\)="([^"]+)"', text)[1] for text in components if re.search(r"android:exported\(\S+\)=true", text)}
+    assert exported == {".bundles.BundlesActivity", ".BenchmarkActivity"}
+    assert all("android:exported" in text for text in components)
+    service = next(text for text in components if "MeasureService" in text)
+    assert "android:foregroundServiceType(0x01010599)=0x40000000" in service and "android.app.PROPERTY_SPECIAL_USE_FGS_SUBTYPE" in service
+
+
+def test_the_checks_see_what_is_wrong(said, tmp_path):
+    aside = tmp_path / "aside.apk"
+    with zipfile.ZipFile(aside, "w") as archive:
+        archive.writestr("lib/arm64-v8a/aside.so", b"elf")
+        archive.writestr(zipfile.ZipInfo("lib/arm64-v8a/packed.so"), b"elf" * 100, compress_type=zipfile.ZIP_DEFLATED)
+    assert misaligned(aside) == ["lib/arm64-v8a/aside.so", "lib/arm64-v8a/packed.so"]
+    changed = tmp_path / "changed.apk"
+    shutil.copy(APK, changed)
+    with zipfile.ZipFile(APK) as archive:
+        place = archive.getinfo("classes.dex").header_offset
+    with changed.open("r+b") as stream:
+        stream.seek(place + 26)
+        name, extra = struct.unpack("<HH", stream.read(4))
+        stream.seek(place + 30 + name + extra + 1000)
+        byte = stream.read(1)[0]
+        stream.seek(-1, 1)
+        stream.write(bytes([byte ^ 1]))
+    done = subprocess.run(["apksigner", "verify", "--min-sdk-version", "26", changed], capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0 and "DOES NOT VERIFY" in done.stdout + done.stderr
 
 
 def test_its_classes_are_those_it_says_it_carries_and_no_stub(said):

@@ -71,3 +71,18 @@ def rewrite_bundle(source: Path, folder: Path, artifact: bytes | None = None, na
         manifest["artifact"]["file"] = name
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
+
+
+def with_npu(source: Path, folder: Path, soc: str = "SM8650", content: bytes = b"compiled for an NPU") -> Path:
+    """Copies a .tflite bundle and puts a file for ``soc``'s NPU beside its artifact, with a manifest that fits: nothing here runs it."""
+    shutil.copytree(source, folder)
+    (folder / "model.npu.tflite").write_bytes(content)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["target"]["npu"] = {"compile": "ahead", "soc": soc, "prefill_lengths": [32], "share_weights": True, "allow_partial": False}
+    manifest["npu"] = {
+        "artifact": {"file": "model.npu.tflite", "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}, "compiled": "ahead", "soc": soc,
+        "fp16": "documented", "source_sha256": "0" * 64, "weights_shared": True, "prefill_lengths": [32], "methods": [], "cache": manifest["cache"],
+        "embedding": {"file": manifest["artifact"]["file"], "dtype": "int8", "rows": 1, "columns": 1, "offset": 0}, "inverse_frequencies": [1.0], "masked": -30000.0,
+    }  # fmt: skip
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder

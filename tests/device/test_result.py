@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+from flow import with_npu
 
 from firsttoken.device.adb import DeviceError
 from firsttoken.device.request import Request, Settings, check_settings, prompts_for
@@ -125,3 +126,64 @@ def test_a_session_goes_on_only_with_the_same_work(made, tmp_path):
         session_file(output).write_text(damaged)
         with pytest.raises(FirstTokenError, match="start over with --force"):
             read_session(output)
+
+
+@pytest.fixture(scope="module")
+def with_two_artifacts(demo_bundle, tmp_path_factory):
+    return local_bundle(with_npu(demo_bundle("tflite-xnnpack"), tmp_path_factory.mktemp("npu") / "npu"))
+
+
+def two(bundle, kind, runs=None, **more):
+    artifact = bundle.manifest.npu.artifact if kind == "npu" else bundle.manifest.artifact
+    values = document(bundle, [run_of("warm-up"), run_of()] if runs is None else runs)
+    values["results"][0]["artifact"] = {"kind": kind, "sha256": artifact.sha256, "bytes": artifact.bytes} | more
+    return values
+
+
+def test_the_artifact_that_ran(with_two_artifacts):
+    result = checked(with_two_artifacts, two(with_two_artifacts, "npu"))
+    assert (result.processor, result.artifact.soc, result.ran_bytes) == ("NPU", "SM8650", len(b"compiled for an NPU"))
+    told = checked(with_two_artifacts, two(with_two_artifacts, "cpu", fallback="no\n\x07" + 10_000 * "x", soc="SM1", proof={"mean_kld": 0, "p99_kld": 0, "same_top": 1, "passed": True}))
+    assert "\n" not in told.artifact.fallback and len(told.artifact.fallback) == 500
+    assert told.artifact.soc is None and told.proof == told.bundle.proof, "what the phone says of the bundle is not taken over"
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked", "change", "said"),
+    [
+        ("npu", "cpu", {}, "is of the NPU artifact, expected the CPU's"),
+        ("cpu", "npu", {}, "is of the CPU artifact, expected the NPU's"),
+        ("npu", "auto", {"sha256": "f" * 64}, "its NPU artifact has SHA-256 ffffffffffff"),
+        ("cpu", "auto", {"bytes": 7}, "and 7 bytes, expected"),
+    ],
+)
+def test_another_artifact_than_asked_for_is_refused(with_two_artifacts, kind, asked, change, said):
+    with pytest.raises(DeviceError, match=said):
+        checked(with_two_artifacts, two(with_two_artifacts, kind, **change), artifact=asked)
+
+
+def test_an_app_that_does_not_say_which_ran_is_refused(with_two_artifacts, made):
+    with pytest.raises(DeviceError, match="does not say which of the bundle's artifacts ran"):
+        checked(with_two_artifacts, document(with_two_artifacts, [run_of()]))
+    assert checked(with_two_artifacts, document(with_two_artifacts, [], [{"stage": "load", "message": "m"}])).artifact is None
+    values = document(made, [run_of()])
+    values["results"][0]["artifact"] = {"kind": "cpu", "sha256": "f" * 64, "bytes": 7}
+    with pytest.raises(DeviceError, match="of a bundle that has but one"):
+        checked(made, values)
+
+
+def test_runs_of_both_artifacts_are_two_results(with_two_artifacts):
+    """A phone whose NPU failed in one cold run of two: its figures are not mixed with the other's."""
+    settings = Settings(prompts=(32,), repeat=2, cold=True, decode_tokens=8)
+    session = new_session(DEVICE, settings, ["two"], [with_two_artifacts])
+    kinds = ("npu", "npu", "cpu")
+    for step, kind in zip(session.steps, kinds, strict=True):
+        step.before, step.began = Conditions(time="t"), 0.0
+        runs = [run_of(step.state)]
+        step.result = checked(with_two_artifacts, two(with_two_artifacts, kind, runs, **({"fallback": "the DSP crashed"} if kind == "cpu" else {})), state=step.state)
+    results = session.measurement([with_two_artifacts]).results
+    assert [(result.title, [run.state for run in result.runs]) for result in results] == [("two (NPU)", ["warm", "cold"]), ("two (CPU)", ["cold"])]
+    assert results[1].artifact.fallback == "the DSP crashed"
+    session.steps[2].result, session.steps[2].failure = None, Failure(stage="crash", message="gone", state="cold")
+    [result] = session.measurement([with_two_artifacts]).results
+    assert result.processor == "NPU" and [failure.message for failure in result.failures] == ["gone"]

@@ -5,7 +5,7 @@ from generated_measurements import make_bundle, make_conditions, make_measuremen
 
 from firsttoken.errors import FirstTokenError
 from firsttoken.measure.match import compare_measurements, match
-from firsttoken.measure.measurement import Cpu
+from firsttoken.measure.measurement import Cpu, RanArtifact
 
 RUNS = [make_run(32, "warm", prefill=10**6 + number) for number in range(6)]
 
@@ -116,3 +116,15 @@ def test_no_prompt_length_in_common():
         compare_measurements(a, b, "old", "new")
     with pytest.raises(FirstTokenError, match="no runs in the first"):
         compare_measurements(make_measurement([make_result()]), b, "old", "new")
+
+
+def test_the_same_artifact_of_two_is_paired_and_another_is_said_to_be():
+    def on(*kinds):
+        artifacts = {"npu": RanArtifact(kind="npu", sha256="1" * 64, bytes=7), "cpu": RanArtifact(kind="cpu", sha256="2" * 64, bytes=8)}
+        return make_measurement([make_result(make_bundle(), RUNS).model_copy(update={"artifact": artifacts[kind]}) for kind in kinds])
+
+    found = match(on("npu", "cpu"), on("cpu", "npu"))
+    assert [(pair.a.processor, pair.b.processor) for pair in found.pairs] == [("NPU", "NPU"), ("CPU", "CPU")]
+    assert all(pair.differences == [] and pair.changes == [] for pair in found.pairs)
+    [pair] = match(on("cpu"), on("npu")).pairs
+    assert pair.differences == ["ran on: CPU against NPU"] and "size: 8 bytes against 7 bytes" in pair.changes

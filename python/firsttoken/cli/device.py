@@ -1,5 +1,6 @@
 """``firsttoken device list | install | profile | clean``"""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,14 @@ app = typer.Typer(
     help="Measure on Android phones over adb.\n\n"
     "\b\nStart with:\n  firsttoken device list\n  firsttoken device install firsttoken.apk\n  firsttoken device profile out/tflite-xnnpack out/executorch-xnnpack",
 )
+
+
+class Artifact(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    npu = "npu"
+    both = "both"
+
 
 Serials = Annotated[
     list[str] | None, typer.Option("--serial", "-s", metavar="SERIAL", help="Phone to use, may be repeated (default: the only one, or $ANDROID_SERIAL).")
@@ -112,6 +121,9 @@ def profile(
         typer.Option("--max-temp", min=0, max=90, metavar="C", help="Measure only below this skin and battery temperature (default: as cool as at the start)."),
     ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Prompts without the chat template.")] = False,
+    artifact: Annotated[
+        Artifact, typer.Option("--artifact", help="Of bundles for a Snapdragon's NPU: that artifact where it runs (auto), only one, or each by itself.")
+    ] = Artifact.auto,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="The measurement file (default: <phone>.measurement.json here).", show_default=False)
     ] = None,
@@ -130,6 +142,7 @@ def profile(
       firsttoken device profile out/tflite-xnnpack
       firsttoken device profile out/tflite-xnnpack out/executorch-xnnpack --cold -o phone.measurement.json
       firsttoken device profile out/tflite-xnnpack --prompts 64,256 --repeat 10 --cooldown 300 --max-temp 34
+      firsttoken device profile out/tflite-hexagon-sm8650 --artifact both
     """
     import sys
 
@@ -141,7 +154,9 @@ def profile(
     from firsttoken.device.untrusted import one_line
     from firsttoken.report.progress_bar import progress_bar
 
-    settings = Settings(prompts=tuple(parse_lengths(prompts)), repeat=repeat, threads=threads, cold=cold, decode_tokens=decode_tokens, chat=False if raw else None)
+    settings = Settings(
+        prompts=tuple(parse_lengths(prompts)), repeat=repeat, threads=threads, cold=cold, decode_tokens=decode_tokens, chat=False if raw else None, artifact=artifact.value
+    )
     chosen = _chosen(serial, all_phones)
     with progress_bar() as report:
         work = prepare(bundles, settings, report)

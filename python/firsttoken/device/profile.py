@@ -31,6 +31,7 @@ class Work:
     bundle: LocalBundle
     chat: bool
     prompts: list[Prompt]
+    artifact: str = "auto"
 
 
 def prepare(bundles: Sequence[str | Path], settings: Settings, report: Report = silent) -> list[Work]:
@@ -41,7 +42,15 @@ def prepare(bundles: Sequence[str | Path], settings: Settings, report: Report = 
     for number, key in enumerate(keys):
         if key in keys[:number]:
             raise FirstTokenError(f"bundle {found[number].folder}: the same as {found[keys.index(key)].folder}; give each once")
-    return [Work(name, bundle, *prompts_for(bundle, settings)) for name, bundle in zip(_names(found), found, strict=True)]
+    if settings.artifact in ("npu", "both") and (absent := [bundle for bundle in found if bundle.manifest.npu is None]):
+        if settings.artifact == "npu" or len(absent) == len(found):
+            raise FirstTokenError(f"bundle {absent[0].folder}: has no NPU artifact; leave out --artifact, or export for a Snapdragon (-t tflite-hexagon-sm8650)")
+    work = []
+    for name, bundle in zip(_names(found), found, strict=True):
+        chat, prompts = prompts_for(bundle, settings)
+        chosen = settings.artifact if bundle.manifest.npu else "auto"
+        work += [Work(name, bundle, chat, prompts, artifact) for artifact in (("npu", "cpu") if chosen == "both" else (chosen,))]
+    return work
 
 
 def _names(bundles: list[LocalBundle]) -> list[str]:
@@ -91,7 +100,7 @@ class Profile:
         if output.exists() and not force:
             raise FirstTokenError(f"{output}: already exists; replace it with --force or choose another -o")
         discard(output)
-        self.session = new_session(self.phone.device(), self.settings, [one.name for one in self.work], self.bundles)
+        self.session = new_session(self.phone.device(), self.settings, [one.name for one in self.work], self.bundles, [one.artifact for one in self.work])
 
     def save(self):
         """Writes the session, and the measurement as soon as it holds a run."""
@@ -106,7 +115,7 @@ class Profile:
         for worry in worries(self.adb):
             self.say(f"note: {worry}")
         pushed = stage(self.adb, self.bundles, self.report)
-        self.say(f"{', '.join(one.name for one in self.work)}: {f'{readable(pushed)} pushed' if pushed else 'already on the phone, nothing to push'}")
+        self.say(f"{', '.join(dict.fromkeys(one.name for one in self.work))}: {f'{readable(pushed)} pushed' if pushed else 'already on the phone, nothing to push'}")
         start = thermal(self.adb)
         failed: list[str] = []
         for number in range(len(self.work)):

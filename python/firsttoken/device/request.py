@@ -16,7 +16,10 @@ MOST_PROMPTS, MOST_REPEATS, MOST_THREADS, MOST_DECODE_TOKENS = 32, 1000, 16, 409
 
 
 class Settings(BaseModel):
-    """What to measure. ``chat`` None: through the chat template where the bundle has one. ``cold`` adds cold runs to the warm ones."""
+    """What to measure. ``chat`` None: through the chat template where the bundle has one. ``cold`` adds cold runs to the warm ones.
+
+    ``artifact`` of bundles that have one for an NPU: "auto" is the NPU's where it runs, "both" measures each by itself.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     prompts: tuple[int, ...] = (32, 128, 512)
@@ -25,6 +28,7 @@ class Settings(BaseModel):
     cold: bool = False
     decode_tokens: int = 32
     chat: bool | None = None
+    artifact: Literal["auto", "cpu", "npu", "both"] = "auto"
 
 
 class Prompt(BaseModel):
@@ -44,6 +48,7 @@ class Request(BaseModel):
     decode_tokens: int
     chat: bool
     prompts: list[Prompt]
+    artifact: Literal["auto", "cpu", "npu"] = "auto"
 
     @property
     def place(self) -> str:
@@ -56,7 +61,8 @@ class Request(BaseModel):
 
     def text(self) -> str:
         """Returns the file's text. Raises `FirstTokenError` if the app would refuse it for its size."""
-        text = self.model_dump_json(indent=1) + "\n"
+        # an app that knows no other artifact need not know the field
+        text = self.model_dump_json(indent=1, exclude={"artifact"} if self.artifact == "auto" else None) + "\n"
         if len(text.encode()) > LARGEST_REQUEST:
             raise FirstTokenError(f"prompts of {', '.join(str(p.tokens) for p in self.prompts)} tokens make a request of {len(text.encode())} bytes, more than the {LARGEST_REQUEST} the app takes; measure fewer at a time")
         return text

@@ -7,7 +7,8 @@ from firsttoken.device.request import Request
 from firsttoken.device.staging import LocalBundle
 from firsttoken.device.untrusted import one_line, parse_json
 from firsttoken.errors import FirstTokenError
-from firsttoken.measure.measurement import Measurement, Result, Run, identify_bundle, parse_measurement
+from firsttoken.export.manifest import Manifest
+from firsttoken.measure.measurement import Measurement, Result, Run, identify_bundle, parse_measurement, ran_artifact
 
 LARGEST_RESULT = 64 << 20  # bytes; 32 prompts of 1000 runs each take about 20 MB
 LONGEST_RUN = 6 * 3600 * 10**9  # nanoseconds
@@ -66,14 +67,30 @@ def check_result(measurement: Measurement, request: Request, bundle: LocalBundle
     for name in ("threads", "chat"):
         if getattr(result, name) != getattr(request, name):
             refuse(f"{name} is {getattr(result, name)}, expected {getattr(request, name)}")
-    if problem := _runs_problem(result.runs, request, memory):
+    if problem := _runs_problem(result.runs, request, memory) or _artifact_problem(result, request, bundle.manifest):
         refuse(problem)
+    if result.artifact:
+        result.artifact = ran_artifact(bundle.manifest, result.artifact.kind, result.artifact.fallback and one_line(result.artifact.fallback, LONGEST_MESSAGE))
     if len(result.failures) > MOST_FAILURES:
         refuse(f"holds {len(result.failures)} failures")
     for failure in result.failures:
         failure.stage, failure.message = one_line(failure.stage, 60), one_line(failure.message, LONGEST_MESSAGE)
     result.runtime_version = one_line(result.runtime_version, 80)
     return result
+
+
+def _artifact_problem(result: Result, request: Request, manifest: Manifest) -> str | None:
+    ran = result.artifact
+    if manifest.npu is None:
+        return "names an artifact of a bundle that has but one" if ran else None
+    if ran is None:
+        return "does not say which of the bundle's artifacts ran; install the app that comes with this firsttoken" if result.runs else None
+    if request.artifact != "auto" and ran.kind != request.artifact:
+        return f"is of the {ran.kind.upper()} artifact, expected the {request.artifact.upper()}'s"
+    expected = ran_artifact(manifest, ran.kind)
+    if (ran.sha256, ran.bytes) != (expected.sha256, expected.bytes):
+        return f"its {ran.kind.upper()} artifact has SHA-256 {ran.sha256[:12]}… and {ran.bytes} bytes, expected {expected.sha256[:12]}… and {expected.bytes}"
+    return None
 
 
 def _runs_problem(runs: list[Run], request: Request, memory: int | None) -> str | None:

@@ -27,6 +27,7 @@ class BundleEntry(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: str
     key: str
+    artifact: Literal["auto", "cpu", "npu"] = "auto"
 
 
 class Step(BaseModel):
@@ -83,20 +84,26 @@ class Session(BaseModel):
             decode_tokens=self.settings.decode_tokens,
             chat=chat,
             prompts=[prompt for prompt in prompts if step.prompt in (None, prompt.tokens)],
+            artifact=self.bundles[step.bundle].artifact,
         )
 
     def measurement(self, bundles: list[LocalBundle]) -> Measurement | None:
-        """Returns all finished runs as one measurement, one result a bundle; None where no step has anything to tell."""
-        results = [result for number, bundle in enumerate(bundles) if (result := self._merge(number, bundle)) is not None]
+        """Returns all finished runs as one measurement, one result a bundle and artifact that ran; None where no step has anything to tell."""
+        results = [result for number, bundle in enumerate(bundles) for result in self._merge(number, bundle)]
         if not results:
             return None
         return Measurement(writer=Writer(name="firsttoken device profile", version=version("firsttoken")), device=self.device, results=results)
 
-    def _merge(self, number: int, bundle: LocalBundle) -> Result | None:
+    def _merge(self, number: int, bundle: LocalBundle) -> list[Result]:
         steps = [step for step in self.steps if step.bundle == number and step.before is not None]
+        if not any(step.result is not None or step.failure for step in steps):
+            return []
+        kinds = list(dict.fromkeys(kind for step in steps if (kind := step_artifact(step)) is not None)) or [None]
+        # what told of no artifact goes with the first
+        return [self._merged(number, bundle, [step for step in steps if (step_artifact(step) or kinds[0]) == kind]) for kind in kinds]
+
+    def _merged(self, number: int, bundle: LocalBundle, steps: list[Step]) -> Result:
         told = [step for step in steps if step.result is not None]
-        if not steps or not (told or any(step.failure for step in steps)):
-            return None
         runs, failures = [], []
         for step in steps:
             for run in step.result.runs if step.result else []:
@@ -106,6 +113,7 @@ class Session(BaseModel):
         all_ended = all(step.ended for step in self.steps if step.bundle == number)
         return Result(
             bundle=identify_bundle(self.bundles[number].name, bundle.manifest),
+            artifact=next((step.result.artifact for step in told if step.result.artifact), None),
             runtime_version=app.runtime_version if app else "unknown",
             threads=self.settings.threads,
             chat=app.chat if app else bool(self.settings.chat),
@@ -123,6 +131,11 @@ def together(ours: Conditions, apps: Conditions | None) -> Conditions:
     return Conditions.model_validate({**theirs, **{name: value for name, value in values.items() if value not in ([], {})}})
 
 
+def step_artifact(step: Step) -> str | None:
+    """Returns which artifact a step ran, where its bundle has two and the app has told."""
+    return step.result.artifact.kind if step.result and step.result.artifact else None
+
+
 def step_runs(step: Step, settings: Settings) -> int:
     return settings.repeat * len(settings.prompts) if step.state == "warm" else 1
 
@@ -131,9 +144,13 @@ def finished_runs(step: Step) -> int:
     return sum(run.state == step.state for run in step.result.runs) if step.result else 0
 
 
-def new_session(device: Device, settings: Settings, names: Iterable[str], bundles: list[LocalBundle]) -> Session:
-    """Returns a session with all steps to do: for each bundle its warm runs, then its cold ones, the prompts taking turns."""
-    entries = [BundleEntry(name=name, key=bundle.key) for name, bundle in zip(names, bundles, strict=True)]
+def new_session(device: Device, settings: Settings, names: Iterable[str], bundles: list[LocalBundle], artifacts: Iterable[str] = ()) -> Session:
+    """Returns a session with all steps to do: for each bundle its warm runs, then its cold ones, the prompts taking turns.
+
+    ``artifacts`` say for each bundle which to run; all "auto" where none are given.
+    """
+    chosen = list(artifacts) or ["auto"] * len(bundles)
+    entries = [BundleEntry(name=name, key=bundle.key, artifact=artifact) for name, bundle, artifact in zip(names, bundles, chosen, strict=True)]
     steps = []
     for number in range(len(entries)):
         steps.append(Step(bundle=number, state="warm", id=new_id()))

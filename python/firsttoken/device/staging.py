@@ -61,7 +61,11 @@ def local_bundle(folder: str | Path, report: Report = silent) -> LocalBundle:
     folder = Path(folder)
     manifest = read_manifest(folder)
     check_artifact(folder, manifest, report)
-    names = [manifest.artifact.file, *manifest.tokenizer.files, MANIFEST_FILE]
+    artifacts = [manifest.artifact]
+    if manifest.npu is not None:
+        check_artifact(folder, manifest, report, manifest.npu.artifact)
+        artifacts.append(manifest.npu.artifact)
+    names = [*(artifact.file for artifact in artifacts), *manifest.tokenizer.files, MANIFEST_FILE]
     files = []
     for name in names:
         if Path(name).name != name or not name.isprintable() or name in (".", ".."):
@@ -94,6 +98,7 @@ def stage(adb: Adb, bundles: list[LocalBundle], report: Report = silent) -> int:
 
     Raises `DeviceError` where the phone has not enough space (before anything is pushed) or a file arrives damaged.
     """
+    bundles = list({bundle.key: bundle for bundle in bundles}.values())
     _make_folders(adb, STAGING, f"{STAGING}/bundles", f"{STAGING}/requests", *(bundle.place for bundle in bundles))
     adb.ask("rm -rf {} && mkdir -p {}", INCOMING, INCOMING)
     wanted = [(bundle, file) for bundle in bundles for file in missing(adb, bundle)]

@@ -174,10 +174,10 @@ class HostTable(Part):
 
     file: str
     dtype: Literal["float32", "float16", "int8"]
-    rows: int
-    columns: int
-    offset: int
-    scales_offset: int | None = None
+    rows: int = Field(ge=1)
+    columns: int = Field(ge=1)
+    offset: int = Field(ge=0)
+    scales_offset: int | None = Field(None, ge=0)
 
 
 class NpuGraph(Part):
@@ -230,7 +230,7 @@ class Npu(Part):
     qnn: str | None = None
     source_sha256: str  # of the graphs that went into the compiler
     weights_shared: bool
-    prefill_lengths: list[int]
+    prefill_lengths: list[int] = Field(min_length=1)
     methods: list[Method]
     cache: Cache
     embedding: HostTable

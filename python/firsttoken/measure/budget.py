@@ -124,7 +124,7 @@ def check_budget(budgets: Budgets, measurement: Measurement) -> list[Verdict]:
 
 def _verdict(budget: Budget, result: Result, name: str, limit: float) -> Verdict:
     found, how = _figure(budget, result, name)
-    what = f"{result.bundle.name}: {name}"
+    what = f"{result.title}: {name}"
     if name in SPEED:
         what += f" at {budget.prompt_tokens} tokens, {budget.state}"
     if found is None:
@@ -136,9 +136,9 @@ def _verdict(budget: Budget, result: Result, name: str, limit: float) -> Verdict
 def _figure(budget: Budget, result: Result, name: str) -> tuple[float | None, str]:
     """The figure a limit is held against, and how it was taken."""
     if name == "artifact_mib":
-        return result.bundle.artifact_bytes / MIB, "file"
+        return result.ran_bytes / MIB, "file"
     if name in PROOF:
-        return (getattr(result.bundle.proof, name), "proof") if result.bundle.proof else (None, "")
+        return (getattr(result.proof, name), "proof") if result.proof else (None, "")
     if name == "peak_memory_mib":
         peaks = [run.peak_memory_bytes for run in result.runs if run.peak_memory_bytes]
         return (max(peaks) / MIB, "most of all runs") if peaks else (None, "")

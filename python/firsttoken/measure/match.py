@@ -35,10 +35,10 @@ class Matched:
 
 # From strict to loose: a result is paired at the first of these at which it has exactly one counterpart.
 _KEYS: tuple[Callable[[Result], Hashable], ...] = (
-    lambda r: (r.bundle.fingerprint, r.bundle.plan, r.bundle.target, r.threads, r.chat, r.bundle.name),
-    lambda r: (r.bundle.fingerprint, r.bundle.plan, r.bundle.target, r.threads, r.chat, r.bundle.artifact_sha256),
-    lambda r: (r.bundle.fingerprint, r.bundle.plan, r.bundle.target, r.threads, r.chat),
-    lambda r: (r.bundle.fingerprint, r.bundle.plan, r.bundle.target, r.threads),
+    lambda r: (r.bundle.fingerprint, r.bundle.plan, r.bundle.target, r.threads, r.chat, r.bundle.name, r.processor),
+    lambda r: (r.bundle.fingerprint, r.bundle.plan, r.bundle.target, r.threads, r.chat, r.ran_sha256, r.processor),
+    lambda r: (r.bundle.fingerprint, r.bundle.plan, r.bundle.target, r.threads, r.chat, r.processor),
+    lambda r: (r.bundle.fingerprint, r.bundle.plan, r.bundle.target, r.threads, r.processor),
     lambda r: (r.bundle.fingerprint, r.bundle.plan, r.bundle.target),
     lambda r: (r.bundle.checkpoint, r.bundle.plan, r.bundle.target, r.threads),
     lambda r: (r.bundle.checkpoint, r.bundle.plan, r.bundle.target),
@@ -86,7 +86,7 @@ def compare_measurements(a: Measurement, b: Measurement, name_a: str, name_b: st
 
 def describe(result: Result) -> str:
     """Returns checkpoint, plan and target of a result's bundle as text."""
-    return f"{result.bundle.checkpoint}, {result.bundle.plan}, {result.bundle.target}"
+    return ", ".join([result.bundle.checkpoint, result.bundle.plan, result.bundle.target, *([result.processor] if result.processor else [])])
 
 
 def _unique(results: list[Result], key: Callable[[Result], Hashable]) -> dict[Hashable, Result]:
@@ -119,6 +119,7 @@ def _differences(a: Measurement, b: Measurement, one: Result, other: Result) -> 
         ("plan", lambda m, r: r.bundle.plan),
         ("target", lambda m, r: r.bundle.target),
         ("delegate", lambda m, r: r.bundle.delegate),
+        ("ran on", lambda m, r: r.processor),
         ("cache length", lambda m, r: r.bundle.cache_length),
         ("runtime", lambda m, r: r.runtime_version),
         ("threads", lambda m, r: r.threads),
@@ -135,13 +136,13 @@ def _differences(a: Measurement, b: Measurement, one: Result, other: Result) -> 
 
 def _changes(one: Result, other: Result) -> list[str]:
     def proof(result: Result) -> str:
-        figures = result.bundle.proof
+        figures = result.proof
         return "none" if figures is None else f"mean KLD {figures.mean_kld:.2e}, same top {figures.same_top:.2%}{'' if figures.passed else ', failed'}"
 
     return _listed_changes(
         [
-            ("artifact", one.bundle.artifact_sha256[:12], other.bundle.artifact_sha256[:12]),
-            ("size", f"{one.bundle.artifact_bytes} bytes", f"{other.bundle.artifact_bytes} bytes"),
+            ("artifact", one.ran_sha256[:12], other.ran_sha256[:12]),
+            ("size", f"{one.ran_bytes} bytes", f"{other.ran_bytes} bytes"),
             ("proof", proof(one), proof(other)),
         ]
     )

@@ -14,7 +14,7 @@ from firsttoken.atomic_file import write_text
 from firsttoken.checkpoint import read_json
 from firsttoken.declarations import first_problem
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.manifest import Manifest
+from firsttoken.export.manifest import Manifest, NpuProof, Proof
 
 SCHEMA_VERSION = 1
 SCHEMA_FILE = Path(__file__).with_name("measurement.schema.json")
@@ -147,10 +147,29 @@ class BundleIdentity(Part):
     proof: ProofFigures | None = None
 
 
+class RanArtifact(Part):
+    """Which artifact ran of a bundle that has one for a Snapdragon's NPU beside the CPU's.
+
+    ``soc`` is what the NPU's was compiled for, absent where the phone compiles it; ``fallback`` is why the CPU's ran where
+    that was not asked for. ``proof`` is that artifact's own.
+    """
+
+    kind: Literal["cpu", "npu"]
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    bytes: int = Field(gt=0)
+    soc: str | None = None
+    fallback: str | None = None
+    proof: ProofFigures | None = None
+
+
 class Result(Part):
-    """One bundle on one device with one number of threads. ``chat``: whether prompts went through the chat template."""
+    """One bundle on one device with one number of threads. ``chat``: whether prompts went through the chat template.
+
+    ``artifact`` says which ran, and is absent where the bundle has but one.
+    """
 
     bundle: BundleIdentity
+    artifact: RanArtifact | None = None
     runtime_version: str
     threads: int = Field(ge=1)
     chat: bool = False
@@ -158,6 +177,29 @@ class Result(Part):
     after: Conditions | None = None  # absent while the measurement is not finished
     runs: list[Run] = Field(default_factory=list)
     failures: list[Failure] = Field(default_factory=list)
+
+    @property
+    def proof(self) -> ProofFigures | None:
+        """The proof of the artifact that ran."""
+        return self.artifact.proof if self.artifact else self.bundle.proof
+
+    @property
+    def ran_sha256(self) -> str:
+        return self.artifact.sha256 if self.artifact else self.bundle.artifact_sha256
+
+    @property
+    def ran_bytes(self) -> int:
+        return self.artifact.bytes if self.artifact else self.bundle.artifact_bytes
+
+    @property
+    def processor(self) -> str:
+        """"NPU" or "CPU", whichever artifact of two ran; empty for a bundle with one."""
+        return self.artifact.kind.upper() if self.artifact else ""
+
+    @property
+    def title(self) -> str:
+        """The bundle's name, and which artifact ran where it has two."""
+        return f"{self.bundle.name} ({self.processor})" if self.artifact else self.bundle.name
 
 
 class Writer(Part):
@@ -189,9 +231,6 @@ class Measurement(Part):
 
 def identify_bundle(name: str, manifest: Manifest) -> BundleIdentity:
     """Returns what a measurement keeps of a bundle's manifest."""
-    figures = manifest.proof and ProofFigures(
-        mean_kld=manifest.proof.all.mean_kld, p99_kld=manifest.proof.all.p99_kld, same_top=manifest.proof.all.same_top, passed=manifest.proof.passed
-    )
     return BundleIdentity(
         name=name,
         checkpoint=manifest.checkpoint.name,
@@ -203,8 +242,22 @@ def identify_bundle(name: str, manifest: Manifest) -> BundleIdentity:
         artifact_sha256=manifest.artifact.sha256,
         artifact_bytes=manifest.artifact.bytes,
         cache_length=manifest.cache.length,
-        proof=figures,
+        proof=proof_figures(manifest.proof),
     )
+
+
+def ran_artifact(manifest: Manifest, kind: Literal["cpu", "npu"], fallback: str | None = None) -> RanArtifact:
+    """Returns what a measurement keeps of the artifact that ran, of a bundle with an NPU artifact beside the CPU's."""
+    part = manifest.npu if kind == "npu" else manifest
+    soc = manifest.npu.soc if kind == "npu" else None
+    return RanArtifact(
+        kind=kind, sha256=part.artifact.sha256, bytes=part.artifact.bytes, soc=soc, fallback=fallback if kind == "cpu" else None, proof=proof_figures(part.proof)
+    )
+
+
+def proof_figures(proof: Proof | NpuProof | None) -> ProofFigures | None:
+    """Returns what a measurement keeps of a proof."""
+    return proof and ProofFigures(mean_kld=proof.all.mean_kld, p99_kld=proof.all.p99_kld, same_top=proof.all.same_top, passed=proof.passed)
 
 
 def read_measurement(path: str | Path) -> Measurement:

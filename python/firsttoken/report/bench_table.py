@@ -17,7 +17,7 @@ COLUMNS = (
 )  # fmt: skip
 STAGES = ("load", "tokenize", "prefill", "sample", "detokenize", "render")
 CSV_COLUMNS = (
-    "bundle", "plan", "target", "artifact_sha256", "mean_kld", "same_top", "runtime", "threads", "prompt_tokens", "state", "page_cache", "at_seconds",
+    "bundle", "plan", "target", "artifact", "artifact_sha256", "mean_kld", "same_top", "runtime", "threads", "prompt_tokens", "state", "page_cache", "at_seconds",
     "first_token_ns", *(f"{stage}_ns" for stage in STAGES), "decode_tokens", "decode_ns", "tokens_per_second", "peak_memory_bytes", "other_load",
 )  # fmt: skip
 
@@ -30,11 +30,11 @@ def rows(measurement: Measurement) -> list[tuple[str, ...]]:
 def _row(result: Result, tokens: int, state: str, runs: list[Run]) -> tuple[str, ...]:
     summary: RunSummary = summarize_runs(runs)
     middle = middle_stages(runs)
-    proof = result.bundle.proof
+    proof = result.proof
     return (
-        visible(result.bundle.name),
+        visible(result.title),
         visible(result.bundle.plan),
-        readable(result.bundle.artifact_bytes),
+        readable(result.ran_bytes),
         f"{proof.mean_kld:.1e}" if proof else "no proof",
         str(tokens),
         state,
@@ -78,11 +78,11 @@ def csv_text(measurement: Measurement) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
     for result in measurement.results:
-        bundle, proof = result.bundle, result.bundle.proof
+        bundle, proof = result.bundle, result.proof
         for run in result.runs:
             speed = decode_speed(run)
             writer.writerow((
-                bundle.name, bundle.plan, bundle.target, bundle.artifact_sha256, proof and proof.mean_kld, proof and proof.same_top,
+                bundle.name, bundle.plan, bundle.target, result.processor.lower(), result.ran_sha256, proof and proof.mean_kld, proof and proof.same_top,
                 result.runtime_version, result.threads, run.prompt_tokens, run.state, run.page_cache, f"{run.at_seconds:.3f}",
                 run.stages.first_token, *(getattr(run.stages, stage) for stage in STAGES),
                 run.decode and run.decode.tokens, run.decode and run.decode.nanoseconds, speed and f"{speed:.2f}",
@@ -119,11 +119,11 @@ def reading_notes(measurement: Measurement) -> list[str]:
         lines.append("Prompts are plain text, without a chat template.")
     elif not all(result.chat for result in measurement.results):
         lines.append("Prompts go through the chat template where the bundle has one, so bundles with and without one got different text.")
-    if any(result.bundle.proof is None for result in measurement.results):
+    if any(result.proof is None for result in measurement.results):
         lines.append("A bundle without a proof may be fast and wrong: run `firsttoken prove` on it.")
-    if any(result.bundle.proof and not result.bundle.proof.passed for result in measurement.results):
+    if any(result.proof and not result.proof.passed for result in measurement.results):
         lines.append("A bundle here missed its proof's gate: its speed is that of a wrong model.")
-    return lines
+    return lines + [f"{visible(result.bundle.name)}: ran on the CPU, not on the NPU: {visible(result.artifact.fallback)}." for result in measurement.results if result.artifact and result.artifact.fallback]
 
 
 def _page_cache(cold: list[Run]) -> str:

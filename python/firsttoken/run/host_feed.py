@@ -33,9 +33,11 @@ class HostFeed:
 
     def rotation(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """cos and sin of the angles in FP32, each ``[positions, 1, head_dim]``; both halves alike, sin's first one negated,
-        so that the graph's rotate-half is a plain swap of halves (RoPE, arXiv 2104.09864)."""
-        angles = positions.astype(np.float32)[:, None] * self.inverse_frequencies
-        cos, sin = np.cos(angles), np.sin(angles)
+        so that the graph's rotate-half is a plain swap of halves (RoPE, arXiv 2104.09864).
+
+        The angle is FP32, as in the model; its cos and sin are taken in FP64 and rounded, which every platform does alike."""
+        angles = (positions.astype(np.float32)[:, None] * self.inverse_frequencies).astype(np.float64)
+        cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
         return np.concatenate([cos, cos], 1)[:, None], np.concatenate([-sin, sin], 1)[:, None]
 
 

@@ -69,7 +69,9 @@ class App:
         if len(data) > 1 << 20:
             raise Refused("the request is too large")
         self.request = request = json.loads(data)
-        if set(request) != {"protocol", "id", "bundle", "state", "threads", "repeat", "decode_tokens", "chat", "prompts"} or request["protocol"] != 1 or request["id"] != self.id:
+        if request.setdefault("artifact", "auto") not in ("auto", "cpu", "npu"):
+            raise Refused("malformed request")
+        if set(request) - {"artifact"} != {"protocol", "id", "bundle", "state", "threads", "repeat", "decode_tokens", "chat", "prompts"} or request["protocol"] != 1 or request["id"] != self.id:
             raise Refused("malformed request")
         bounds = (request["threads"], 1, 16), (request["repeat"], 1, 1000), (request["decode_tokens"], 0, 4096), (len(request["prompts"]), 1, 32)
         if not all(type(value) is int and least <= value <= most for value, least, most in bounds) or request["state"] not in ("warm", "cold"):
@@ -87,6 +89,8 @@ class App:
         self.manifest = json.loads(contents["manifest.json"])
         if hashlib.sha256(contents[self.manifest["artifact"]["file"]]).hexdigest() != self.manifest["artifact"]["sha256"]:
             raise Refused("the artifact is not the manifest's")
+        if (npu := self.manifest.get("npu")) and hashlib.sha256(contents[npu["artifact"]["file"]]).hexdigest() != npu["artifact"]["sha256"]:
+            raise Refused("the NPU's artifact is not the manifest's")
 
     def carry_out(self):
         request, file = self.request, self.folder / f"{self.id}.json"
@@ -99,6 +103,7 @@ class App:
             "before": {"time": now(), "thermal_status": 0, "available_memory_bytes": 5 << 30},
             "runs": [],
             "failures": [],
+            **self.artifact(),
         }
         self.begun = time.monotonic() - (self.result["runs"][-1]["at_seconds"] if self.result["runs"] else 0)
         finished = [run["prompt_tokens"] for run in self.result["runs"] if run["state"] == request["state"]]
@@ -168,6 +173,16 @@ class App:
         if proof := manifest.get("proof"):
             found["proof"] = {**{name: proof["all"][name] for name in ("mean_kld", "p99_kld", "same_top")}, "passed": proof["passed"]}
         return found
+
+    def artifact(self) -> dict:
+        """Which artifact a phone with an SM8650 runs, in the result of a bundle that has two."""
+        if not (npu := self.manifest.get("npu")):
+            return {}
+        reason = self.behaviour.get("npu_fails") or (None if npu["soc"] == "SM8650" else f"it is compiled for {npu['soc']}, and this phone has SM8650-AC")
+        on_npu = self.request["artifact"] != "cpu" and not reason
+        artifact = (npu if on_npu else self.manifest)["artifact"]
+        found = {"kind": "npu" if on_npu else "cpu", "sha256": artifact["sha256"], "bytes": artifact["bytes"]}
+        return {"artifact": found | ({"fallback": reason} if reason and self.request["artifact"] == "auto" else {})}
 
     def misbehave(self, finished: int):
         """Ends the process as the real one may end, once so many runs are finished."""

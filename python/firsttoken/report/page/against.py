@@ -7,7 +7,7 @@ from firsttoken.measure.compare import Comparison, compare_results, times
 from firsttoken.measure.match import Matched, match
 from firsttoken.report.page.scale import Axis, ratio_axis, three_digits, time_text
 from firsttoken.report.page.sources import Source
-from firsttoken.report.page.subjects import DeviceGroup, Proof, Subject, proof_of
+from firsttoken.report.page.subjects import DeviceGroup, Proof, Subject, plan_and_target, proof_of
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,15 @@ class Arena:
 
 def plan_against_plan(device: DeviceGroup) -> Arena | None:
     """Every other plan of the same checkpoint and target against the first one."""
-    return _within(device, lambda s: (s.result.bundle.fingerprint, s.result.bundle.target, s.result.threads, s.result.chat), lambda s: s.result.bundle.plan)
+    return _within(device, lambda s: (s.result.bundle.fingerprint, s.result.bundle.target, s.result.processor, s.result.threads, s.result.chat), lambda s: s.result.bundle.plan)
 
 
 def runtime_against_runtime(device: DeviceGroup) -> Arena | None:
-    """Every other target or runtime version of the same checkpoint and plan against the first one."""
+    """Every other target, runtime version or artifact that ran of the same checkpoint and plan against the first one."""
     return _within(
         device,
         lambda s: (s.result.bundle.fingerprint, s.result.bundle.plan, s.result.threads, s.result.chat),
-        lambda s: (s.result.bundle.target, s.result.runtime_version),
+        lambda s: (s.result.bundle.target, s.result.runtime_version, s.result.processor),
     )
 
 
@@ -70,9 +70,9 @@ def against_baseline(sources: list[Source], baseline: Source) -> tuple[Arena | N
     for source in sources:
         matched: Matched = match(baseline.measurement, source.measurement)
         for pair in matched.pairs:
-            name = f"{pair.b.bundle.plan} · {pair.b.bundle.target} ({source.name})"
-            same = (pair.a.bundle.plan, pair.a.bundle.target) == (pair.b.bundle.plan, pair.b.bundle.target)
-            was = f"the same in {baseline.name}" if same else f"{pair.a.bundle.plan} · {pair.a.bundle.target} ({baseline.name})"
+            name = f"{plan_and_target(pair.b)} ({source.name})"
+            same = plan_and_target(pair.a) == plan_and_target(pair.b)
+            was = f"the same in {baseline.name}" if same else f"{plan_and_target(pair.a)} ({baseline.name})"
             if pair.comparisons:
                 unlike = [f"Not like for like: {'; '.join(pair.differences)}."] if pair.differences else []
                 pairs.append(
@@ -87,8 +87,8 @@ def against_baseline(sources: list[Source], baseline: Source) -> tuple[Arena | N
                 )
             else:
                 notes.append(f"{name}: no prompt length and state in common with the baseline")
-        notes += [f"{r.bundle.plan} · {r.bundle.target} ({source.name}): not in the baseline" for r in matched.only_b]
-        notes += [f"{r.bundle.plan} · {r.bundle.target}: in the baseline, not in {source.name}" for r in matched.only_a]
+        notes += [f"{plan_and_target(r)} ({source.name}): not in the baseline" for r in matched.only_b]
+        notes += [f"{plan_and_target(r)}: in the baseline, not in {source.name}" for r in matched.only_a]
     return _arena(pairs), notes
 
 

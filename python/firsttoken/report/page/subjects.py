@@ -62,7 +62,7 @@ _MORE: tuple[Callable[[Source, Result], str], ...] = (
     lambda source, result: result.runtime_version,
     lambda source, result: "chat template" if result.chat else "no chat template",
     lambda source, result: result.bundle.name,
-    lambda source, result: f"artifact {result.bundle.artifact_sha256[:8]}",
+    lambda source, result: f"artifact {result.ran_sha256[:8]}",
     lambda source, result: source.name,
     lambda source, result: result.before.time,
 )
@@ -93,7 +93,7 @@ def device_groups(sources: list[Source]) -> list[DeviceGroup]:
 
 def distinct_titles(pairs: list[tuple[Source, Result]]) -> list[str]:
     """Returns "plan · target" for each result, with as much more as tells those of the same name apart."""
-    titles = [f"{result.bundle.plan} · {result.bundle.target}" for _, result in pairs]
+    titles = [plan_and_target(result) for _, result in pairs]
     for more in _MORE:
         for title in {title for title in titles if titles.count(title) > 1}:
             same = [number for number, other in enumerate(titles) if other == title]
@@ -104,12 +104,17 @@ def distinct_titles(pairs: list[tuple[Source, Result]]) -> list[str]:
     return [f"{title} · {number + 1}" if titles.count(title) > 1 else title for number, title in enumerate(titles)]
 
 
+def plan_and_target(result: Result) -> str:
+    """Returns "plan · target", and which artifact ran where there are two."""
+    return " · ".join([result.bundle.plan, result.bundle.target, *([result.processor] if result.processor else [])])
+
+
 def threads_text(result: Result) -> str:
     return "1 thread" if result.threads == 1 else f"{result.threads} threads"
 
 
 def proof_of(result: Result) -> Proof:
-    figures = result.bundle.proof
+    figures = result.proof
     if figures is None:
         return Proof("none", "no proof")
     kld, p99, top = f"{figures.mean_kld:.1e}", f"{figures.p99_kld:.1e}", f"{figures.same_top:.1%}"
@@ -117,7 +122,9 @@ def proof_of(result: Result) -> Proof:
 
 
 def _detail(result: Result) -> str:
-    return f"{result.bundle.checkpoint}, {result.runtime_version}, {result.bundle.delegate}, {threads_text(result)}"
+    ran = result.artifact
+    where = "" if ran is None else f"on the NPU ({ran.soc or 'compiled on the phone'})" if ran.kind == "npu" else f"on the CPU, not on the NPU: {ran.fallback}" if ran.fallback else "on the CPU, as asked"
+    return ", ".join([result.bundle.checkpoint, result.runtime_version, result.bundle.delegate, threads_text(result), *([where] if where else [])])
 
 
 def _device_title(device: Device) -> str:

@@ -71,7 +71,7 @@ open class BenchmarkActivity : Activity() {
     protected open fun onEnd() = Unit
 
     private fun take(intent: Intent) {
-        val id = intent.getStringExtra("id")
+        val id = requestId(intent)
         if (id == null) {
             if (reader == null) tell(getString(R.string.benchmark_waiting), isBusy = false)
             return
@@ -89,6 +89,14 @@ open class BenchmarkActivity : Activity() {
             }
         }
     }
+
+    /** The id of the request, null where none was given. Extras come from any app: what is no text is an id that is refused. */
+    private fun requestId(intent: Intent): String? =
+        try {
+            if (intent.hasExtra("id")) intent.getStringExtra("id") ?: "(no text)" else null
+        } catch (hostile: RuntimeException) { // an extra of a class that is not in this app, or that does not unpack
+            "(unreadable)"
+        }
 
     private fun follow() {
         val events = reader?.next() ?: return

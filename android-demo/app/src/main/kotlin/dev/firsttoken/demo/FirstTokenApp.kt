@@ -7,16 +7,23 @@ import dev.firsttoken.demo.engine.CarriedRuntimes
 import dev.firsttoken.demo.engine.RuntimeEngines
 import dev.firsttoken.demo.phone.AndroidPhone
 
-/** The process: makes the services once, frees the loaded model when memory is short. */
+/** The process: makes the services once, frees the loaded model when memory is short. What is finished is on disk, what runs goes on. */
 open class FirstTokenApp : Application() {
-    val services: Services by lazy { makeServices() }
+    open val services: Services by lazy { makeServices() }
 
     protected open fun makeServices(): Services =
-        Services(this, RuntimeEngines(CarriedRuntimes.all(resources)), AndroidPhone(this), AppFolders(this), ::isLocked)
+        Services(this, RuntimeEngines(CarriedRuntimes.all(this)), AndroidPhone(this), AppFolders(this), ::isLocked)
 
     override fun onTrimMemory(level: Int) {
         super.onTrimMemory(level)
-        if (level >= TRIM_MEMORY_BACKGROUND) services.answers.forgetModel()
+        @Suppress("DEPRECATION") // told by Android 13 and before only: the phone is short while the app is in front
+        if (level >= TRIM_MEMORY_BACKGROUND || level == TRIM_MEMORY_RUNNING_CRITICAL) services.answers.forgetModel()
+    }
+
+    @Suppress("OVERRIDE_DEPRECATION") // the whole phone is short of memory; older ones tell only this
+    override fun onLowMemory() {
+        super.onLowMemory()
+        services.answers.forgetModel()
     }
 
     private fun isLocked() = (getSystemService(Context.KEYGUARD_SERVICE) as KeyguardManager).isKeyguardLocked

@@ -9,6 +9,7 @@ import dev.firsttoken.core.benchmark.Engines
 import dev.firsttoken.core.benchmark.Phone
 import dev.firsttoken.core.measure.Writer
 import dev.firsttoken.demo.answer.AnswerJob
+import dev.firsttoken.demo.answer.AnswerMemory
 import dev.firsttoken.demo.answer.LoadedBundle
 import dev.firsttoken.demo.bundles.BundleLibrary
 import dev.firsttoken.demo.bundles.ImportJob
@@ -16,6 +17,7 @@ import dev.firsttoken.demo.measure.HeadlessBenchmark
 import dev.firsttoken.demo.measure.MeasureJob
 import dev.firsttoken.demo.screen.Frames
 import dev.firsttoken.demo.screen.ScreenSlot
+import java.io.File
 import java.util.concurrent.ExecutorService
 import java.util.concurrent.Executors
 
@@ -37,7 +39,7 @@ class Services(
     val screen = ScreenSlot()
     val library = BundleLibrary(folders, engines)
     val loaded = LoadedBundle(engines)
-    val answers = AnswerJob(worker, main, loaded, screen)
+    val answers = AnswerJob(worker, main, loaded, screen, AnswerMemory(File(context.filesDir, "answer.properties")))
     val imports = ImportJob(context.applicationContext, main, folders.imported)
 
     /** Small reads that the main thread must not wait for. */
@@ -46,7 +48,10 @@ class Services(
 
     /** The same for cold runs that the app starts itself, in the process of their own. */
     val ownHeadless = HeadlessBenchmark(worker, loaded, folders::own, { false }, ::host)
-    val measures = MeasureJob(context.applicationContext, worker, main, loaded, folders, ::host)
+    val measures = MeasureJob(context.applicationContext, worker, main, loaded, folders, screen::isInFront, ::host)
+
+    /** Whether a benchmark has the engine's thread. Main thread. */
+    val isMeasuring: Boolean get() = measures.state.isRunning || headless.isRunning
 
     private fun host(folders: BenchmarkFolders, cancelled: () -> Boolean) =
         BenchmarkHost(folders, engines, phone, screen, Writer("firsttoken demo app", BuildFacts.VERSION), android.os.Process.myPid(), cancelled = cancelled)

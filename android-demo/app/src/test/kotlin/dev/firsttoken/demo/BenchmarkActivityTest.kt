@@ -1,6 +1,9 @@
 package dev.firsttoken.demo
 
 import android.content.Intent
+import android.os.Bundle
+import android.os.Parcel
+import android.os.Parcelable
 import android.view.WindowManager
 import dev.firsttoken.core.Parity
 import dev.firsttoken.core.generate.DemoFiles
@@ -63,6 +66,57 @@ class BenchmarkActivityTest : ScreenTest() {
         assertFalse(TestWorld.media.exists())
     }
 
+    @Test fun anIdThatIsNoTextIsRefused() {
+        val extras = listOf<(Intent) -> Intent>({ it.putExtra("id", 7) }, { it.putExtra("id", arrayOf(id)) }, { it.putExtra("id", Bundle()) }, { it.putExtra("id", ByteArray(100_000)) })
+        for (put in extras) {
+            val screen = open<BenchmarkActivity>(put(intent(null))).get()
+            assertTrue(screen.says(), "Not carried out: the id of the request is '(no text)'" in screen.says())
+        }
+        assertFalse(TestWorld.media.exists())
+    }
+
+    @Test fun anExtraThatDoesNotUnpackIsRefused() {
+        val parcel = Parcel.obtain()
+        intent(null).putExtra("id", Hostile()).writeToParcel(parcel, 0)
+        parcel.setDataPosition(0)
+        val received = Intent.CREATOR.createFromParcel(parcel).apply { setExtrasClassLoader(Hostile::class.java.classLoader) }
+        // Android 12 and before unpack all extras at the first look at any
+        val older = object : Intent(intent(null)) {
+            override fun hasExtra(name: String?) = throw android.os.BadParcelableException("hostile")
+        }
+        for (hostile in listOf(received, older)) {
+            val screen = open<BenchmarkActivity>(hostile).get()
+            assertTrue(screen.says(), "Not carried out: the id of the request is '(" in screen.says())
+        }
+        assertFalse(TestWorld.media.exists())
+    }
+
+    @Test fun aRequestThatIsOutOfBoundsIsRefusedInItsProgressFile() {
+        TestWorld.stage()
+        val changes = listOf<Pair<String, (String) -> String>>(
+            "repeat" to { it.replace("\"repeat\": 2", "\"repeat\": 1000000000") },
+            "threads" to { it.replace("\"threads\": 2", "\"threads\": -1") },
+            "decode_tokens" to { it.replace("\"decode_tokens\": 3", "\"decode_tokens\": 99999999999999999999") },
+            "bundle" to { it.replace(TestWorld.FIRST, "../../../../data/data") },
+            "chat" to { it.replace("\"chat\": true", "\"chat\": \"true\"") },
+            "state" to { it.replace("\"warm\"", "\"${"w".repeat(10_000)}\"") },
+            "prompts" to { it.replace(Regex("\\[.*]"), "[]") },
+            "id" to { it.replace(id, "1e".repeat(16)) },
+            "1048576" to { it.replace("\"hi\"", "\"${"a".repeat(2 shl 20)}\"") },
+        )
+        for ((named, change) in changes) {
+            request()
+            val file = File(TestWorld.staging, "requests/$id.json")
+            file.writeText(change(file.readText()))
+            progress.delete()
+            val screen = open<BenchmarkActivity>(intent(id)).get()
+            waitFor("the refusal of $named") { "refused" in events && "Not carried out" in screen.says() }
+            val message = Parity.cases(progress).last()["message"].asString
+            assertTrue("$named: $message", (named in message || "larger" in message) && message.length < 500)
+            assertFalse(measurement.exists())
+        }
+    }
+
     @Test fun aLockedPhoneRefusesInTheProgressFile() {
         TestWorld.isLocked = true
         val screen = open<BenchmarkActivity>(intent(id)).get()
@@ -108,5 +162,20 @@ class BenchmarkActivityTest : ScreenTest() {
     @Test fun theVersionsAreOne() {
         val info = RuntimeEnvironment.getApplication().packageManager.getPackageInfo("dev.firsttoken.demo", 0)
         assertEquals(BuildFacts.VERSION, info.versionName)
+    }
+}
+
+/** An extra that another app made so that it fails while it is unpacked. */
+class Hostile : Parcelable {
+    override fun describeContents() = 0
+
+    override fun writeToParcel(parcel: Parcel, flags: Int) = Unit
+
+    companion object {
+        @JvmField val CREATOR = object : Parcelable.Creator<Hostile> {
+            override fun createFromParcel(parcel: Parcel): Hostile = throw android.os.BadParcelableException("hostile")
+
+            override fun newArray(size: Int) = arrayOfNulls<Hostile>(size)
+        }
     }
 }

@@ -5,7 +5,6 @@ import android.content.Intent
 import android.view.ViewGroup
 import android.widget.CheckBox
 import android.widget.EditText
-import android.widget.ScrollView
 import dev.firsttoken.core.generate.DemoFiles
 import dev.firsttoken.core.generate.encodePrompt
 import dev.firsttoken.demo.TestWorld.waitFor
@@ -14,12 +13,11 @@ import dev.firsttoken.demo.answer.TryActivity
 import dev.firsttoken.demo.bundles.BundlesActivity
 import dev.firsttoken.demo.measure.MeasureActivity
 import java.io.File
-import org.junit.Assert.assertTrue
 import org.junit.Test
 import org.robolectric.RuntimeEnvironment
 
 /** Every screen in every theme and size: clickable things are named and large enough, nothing is cut off; with `--pictures`, as files. */
-class PicturesTest : ScreenTest() {
+class PicturesTest : PictureTest() {
     @Test fun onAPhone() = all("light", "w411dp-h891dp-notnight-420dpi")
 
     @Test fun onAPhoneInTheDark() = all("dark", "w411dp-h891dp-night-420dpi")
@@ -72,26 +70,5 @@ class PicturesTest : ScreenTest() {
         val screen = open<BenchmarkActivity>(Intent("dev.firsttoken.demo.BENCHMARK").setClass(RuntimeEnvironment.getApplication(), BenchmarkActivity::class.java).putExtra("id", id)).get()
         waitFor("the end") { "All runs are done." in screen.says() }
         return screen
-    }
-
-    private fun finished(screen: Activity, name: String) {
-        screen.picture(name)
-        val density = screen.resources.displayMetrics.density
-        for (view in screen.views().filter { it.isClickable && it.isShown && it.width > 0 && it.isEnabled }) {
-            val label = listOf(view.contentDescription, (view as? android.widget.TextView)?.text, (view as? EditText)?.hint).firstOrNull { !it.isNullOrBlank() }
-            val labelled = label != null || screen.views().any { it.labelFor == view.id }
-            assertTrue("$name: ${view.javaClass.simpleName} ${view.id} has no label", labelled || view.id == R.id.answer)
-            if (view.id != R.id.answer) assertTrue("$name: '$label' is ${view.height / density} dp high", view.height / density >= 47.5)
-        }
-        val width = screen.window.decorView.width
-        for (view in screen.views().filter { it.isShown && it !is ScrollView }) {
-            val place = IntArray(2).also(view::getLocationInWindow)
-            assertTrue("$name: ${view.javaClass.simpleName} reaches past the screen", place[0] >= 0 && place[0] + view.width <= width)
-        }
-        val scroll = screen.views().filterIsInstance<ScrollView>().single()
-        if (scroll.getChildAt(0).height <= scroll.height) return
-        scroll.scrollTo(0, scroll.getChildAt(0).height)
-        screen.picture("$name-end")
-        scroll.scrollTo(0, 0)
     }
 }

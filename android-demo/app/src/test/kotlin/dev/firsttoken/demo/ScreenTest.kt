@@ -15,6 +15,7 @@ import org.robolectric.Robolectric
 import org.robolectric.RobolectricTestRunner
 import org.robolectric.RuntimeEnvironment
 import org.robolectric.android.controller.ActivityController
+import org.robolectric.Shadows.shadowOf
 import org.robolectric.annotation.Config
 import org.robolectric.annotation.GraphicsMode
 
@@ -25,7 +26,16 @@ import org.robolectric.annotation.GraphicsMode
 abstract class ScreenTest {
     private val controllers = ArrayList<ActivityController<*>>()
 
-    @Before fun beginWorld() = TestWorld.begin()
+    @Before fun beginWorld() {
+        TestWorld.begin()
+        shadowOf(RuntimeEnvironment.getApplication()).grantPermissions(android.Manifest.permission.POST_NOTIFICATIONS)
+    }
+
+    /** The services of a process that starts after this one was killed: nothing but what is on disk is left. */
+    fun nextProcess(): Services {
+        val app = RuntimeEnvironment.getApplication()
+        return Services(app, TestWorld.engines, TestWorld.phone, AppFolders(app, TestWorld.staging) { arrayOf(TestWorld.media) }, { false })
+    }
 
     @After fun endWorld() {
         controllers.forEach { runCatching { it.pause().stop().destroy() } }

@@ -8,6 +8,7 @@ import dev.firsttoken.core.benchmark.RunConditions
 import dev.firsttoken.core.bundle.Bundle
 import dev.firsttoken.core.bundle.MANIFEST_FILE
 import dev.firsttoken.core.bundle.Manifest
+import dev.firsttoken.core.generate.ArtifactChoice
 import dev.firsttoken.core.generate.DemoFiles
 import dev.firsttoken.core.generate.Engine
 import dev.firsttoken.core.generate.ScriptedEngine
@@ -33,6 +34,12 @@ object TestWorld {
     var isLocked = false
     var openFails: Throwable? = null
 
+    /** What runs bundles in the place of the engine that answers what it is told to. */
+    var otherEngines: Engines? = null
+
+    /** With how many threads the engine was opened last. */
+    @Volatile var threads = 0
+
     /** Holds the engine up in loading, prefill or decoding until it is counted down. */
     var loading = CountDownLatch(0)
     var prefill = CountDownLatch(0)
@@ -50,6 +57,7 @@ object TestWorld {
         root = Files.createTempDirectory("firsttoken-app-test").toFile()
         isLocked = false
         openFails = null
+        otherEngines = null
         loading = CountDownLatch(0)
         prefill = CountDownLatch(0)
         decoding = CountDownLatch(0)
@@ -79,13 +87,17 @@ object TestWorld {
     }
 
     val engines = object : Engines {
-        override fun refusal(manifest: Manifest) = if (manifest.target.runtime == "executorch") "this build of the app carries no ExecuTorch; build it with Gradle, which fetches it" else null
+        override fun refusal(manifest: Manifest): String? = if (otherEngines != null) otherEngines!!.refusal(manifest) else if (manifest.target.runtime == "executorch") "this build of the app carries no ExecuTorch; build it with Gradle, which fetches it" else null
+
+        override fun artifact(bundle: Bundle) = otherEngines?.artifact(bundle)
 
         override fun runtimeVersion(manifest: Manifest) = if (manifest.target.name == "tflite-compat") "TensorFlow Lite 2.16.1" else "LiteRT 2.3.0"
 
-        override fun open(bundle: Bundle, threads: Int): Engine {
+        override fun open(bundle: Bundle, threads: Int, choice: ArtifactChoice): Engine {
             loading.await(30, TimeUnit.SECONDS)
+            this@TestWorld.threads = threads
             openFails?.let { throw it }
+            otherEngines?.let { return it.open(bundle, threads, choice) }
             return Answering(bundle.manifest)
         }
     }
@@ -133,5 +145,13 @@ object TestWorld {
 
 /** The app with [TestWorld] for a phone. */
 class TestApp : FirstTokenApp() {
+    private var now: Services? = null
+    override val services: Services get() = now ?: makeServices().also { now = it }
+
+    /** As if the process were killed and started again: nothing but what is on disk is left. */
+    fun killed() {
+        now = null
+    }
+
     override fun makeServices() = Services(this, TestWorld.engines, TestWorld.phone, AppFolders(this, TestWorld.staging) { arrayOf(TestWorld.media) }, { TestWorld.isLocked }, TestWorld.frames)
 }

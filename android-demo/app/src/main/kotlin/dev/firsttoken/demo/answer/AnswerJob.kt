@@ -6,7 +6,6 @@ import dev.firsttoken.core.benchmark.failureMessage
 import dev.firsttoken.core.generate.Clock
 import dev.firsttoken.core.generate.Generation
 import dev.firsttoken.core.generate.GenerationListener
-import dev.firsttoken.core.generate.GenerationOptions
 import dev.firsttoken.core.generate.GenerationStatistics
 import dev.firsttoken.core.generate.Stop
 import dev.firsttoken.core.generate.SystemClock
@@ -21,6 +20,7 @@ class AnswerJob(
     private val main: Handler,
     private val loaded: LoadedBundle,
     private val screen: Screen,
+    private val memory: AnswerMemory,
     private val clock: Clock = SystemClock,
 ) {
     /** The last state. Main thread only. */
@@ -36,19 +36,20 @@ class AnswerJob(
     }
 
     /** Starts an answer. Does nothing while another is running. */
-    fun start(folder: File, prompt: String, threads: Int, maxTokens: Int) {
+    fun start(folder: File, prompt: String, settings: AnswerSettings) {
         if (state.isRunning) return
         val cancel = AtomicBoolean().also { cancelled = it }
-        tell(AnswerState(Phase.LOADING))
-        worker.execute { Answering(cancel).run(folder, prompt, threads, maxTokens) }
+        tell(AnswerState(folder.name, Phase.LOADING))
+        worker.execute { Answering(folder, cancel).run(prompt, settings) }
     }
 
     /** Ends the running answer after the token it is at; a model that is being loaded is loaded to its end. */
     fun cancel() = cancelled.set(true)
 
     /** Shows an answer that an earlier process has given. */
-    fun restore(old: AnswerState) {
-        if (state.phase == Phase.IDLE) tell(old)
+    fun restore() {
+        if (state.phase != Phase.IDLE) return
+        worker.execute { memory.saved()?.let { old -> main.post { if (state.phase == Phase.IDLE) tell(old) } } }
     }
 
     /** Frees the model's memory once nothing runs on it. */
@@ -60,33 +61,36 @@ class AnswerJob(
     }
 
     /** One answer, on the worker thread. */
-    private inner class Answering(private val cancel: AtomicBoolean) : GenerationListener {
+    private inner class Answering(private val folder: File, private val cancel: AtomicBoolean) : GenerationListener {
         private val statistics = GenerationStatistics()
         private val text = StringBuilder()
-        private var now = AnswerState(Phase.LOADING)
+        private var now = AnswerState(folder.name, Phase.LOADING)
         private var load: Long? = null
+        private var ready: LoadedBundle.Ready? = null
         private val told = AtomicBoolean(true)
 
         @Volatile private var newest = now
 
-        fun run(folder: File, prompt: String, threads: Int, maxTokens: Int) {
+        fun run(prompt: String, settings: AnswerSettings) {
             val end = try {
-                answer(folder, prompt, threads, maxTokens)
+                answer(prompt, settings)
             } catch (error: Throwable) {
                 loaded.close() // a runtime that failed may be in any state
                 now.copy(phase = Phase.FAILED, error = failureMessage(error))
             }
+            memory.save(end)
             publish(end)
         }
 
-        private fun answer(folder: File, prompt: String, threads: Int, maxTokens: Int): AnswerState {
+        private fun answer(prompt: String, settings: AnswerSettings): AnswerState {
             val begun = clock.nanoTime()
-            val isLoaded = loaded.holds(folder, threads)
-            val ready = loaded.open(folder, threads)
+            val isLoaded = loaded.holds(folder, settings.threads)
+            val ready = loaded.open(folder, settings.threads)
             if (!isLoaded) load = clock.nanoTime() - begun
+            this.ready = ready
             if (cancel.get()) return now.copy(phase = Phase.CANCELLED)
             publish(now.copy(phase = Phase.READING))
-            Generation(ready.engine, ready.tokenizer, clock).run(prompt, GenerationOptions(maxTokens), this, statistics)
+            Generation(ready.engine, ready.tokenizer, clock).run(prompt, settings.options, this, statistics)
             val phase = if (statistics.stopped == Stop.CANCELLED) Phase.CANCELLED else Phase.DONE
             return now.copy(phase = phase, text = text.toString(), promptTokens = statistics.promptTokens, stop = statistics.stopped)
         }
@@ -95,7 +99,7 @@ class AnswerJob(
             this.text.append(text)
             val stages = if (number == 1) firstToken() else now.stages
             publish(
-                AnswerState(Phase.GENERATING, this.text.toString(), stages, statistics.promptTokens, number, statistics.tokensPerSecond),
+                AnswerState(folder.name, Phase.GENERATING, this.text.toString(), stages, statistics.promptTokens, number, statistics.tokensPerSecond, artifact = ready?.artifact),
             )
             return !cancel.get()
         }

@@ -2,13 +2,17 @@ package dev.firsttoken.demo.answer
 
 import dev.firsttoken.core.benchmark.Engines
 import dev.firsttoken.core.bundle.Bundle
+import dev.firsttoken.core.generate.ArtifactInUse
 import dev.firsttoken.core.generate.Engine
 import dev.firsttoken.core.tokenizer.Tokenizer
 import java.io.File
 
 /** The one bundle that is loaded, kept for the next prompt. Used by the worker thread only. */
 class LoadedBundle(private val engines: Engines) {
-    class Ready(val folder: File, val threads: Int, val bundle: Bundle, val tokenizer: Tokenizer, val engine: Engine)
+    class Ready(val folder: File, val threads: Int, val bundle: Bundle, val tokenizer: Tokenizer, val engine: Engine) {
+        /** Which artifact runs, now; null where the bundle has but one. */
+        val artifact: ArtifactInUse? get() = if (bundle.manifest.npu == null) null else engine.artifact
+    }
 
     private var ready: Ready? = null
 

@@ -12,11 +12,11 @@ import android.widget.ProgressBar
 import android.widget.TextView
 import dev.firsttoken.core.FirstTokenException
 import dev.firsttoken.demo.R
-import dev.firsttoken.demo.phone.defaultThreads
 import dev.firsttoken.demo.screen.FrameScreen
 import dev.firsttoken.demo.services
 import dev.firsttoken.demo.view.StageBarView
 import dev.firsttoken.demo.view.StageText
+import dev.firsttoken.demo.view.artifactText
 import java.io.File
 
 /** A prompt and its streamed answer, with the first-token time as a bar of stages. */
@@ -30,6 +30,7 @@ class TryActivity : Activity() {
     private lateinit var bar: StageBarView
     private lateinit var figures: TextView
     private lateinit var frames: FrameScreen
+    private lateinit var settings: SettingsPanel
     private lateinit var folder: File
 
     override fun onCreate(saved: Bundle?) {
@@ -54,7 +55,13 @@ class TryActivity : Activity() {
         findViewById<TextView>(R.id.title).text = services.library.title(folder)
         send.setOnClickListener { ask() }
         cancel.setOnClickListener { services.answers.cancel() }
-        saved?.let(AnswerMemory::restore)?.let(services.answers::restore)
+        settings = SettingsPanel(this, saved)
+        services.answers.restore()
+    }
+
+    override fun onPostCreate(saved: Bundle?) {
+        super.onPostCreate(saved)
+        if (!isFinishing) settings.showWhatCounts()
     }
 
     override fun onStart() {
@@ -66,14 +73,19 @@ class TryActivity : Activity() {
 
     override fun onStop() {
         super.onStop()
-        if (isFinishing && !::frames.isInitialized) return
+        if (!::frames.isInitialized) return
         services.answers.watch(null)
         services.screen.detach(frames)
     }
 
+    override fun onDestroy() {
+        super.onDestroy()
+        if (isFinishing) services.answers.cancel() // nobody waits for it; turning the phone does not finish the screen
+    }
+
     override fun onSaveInstanceState(state: Bundle) {
         super.onSaveInstanceState(state)
-        AnswerMemory.save(services.answers.state, state)
+        settings.save(state)
     }
 
     private fun ask() {
@@ -84,14 +96,21 @@ class TryActivity : Activity() {
         }
         // the keyboard would cover where the answer appears
         (getSystemService(INPUT_METHOD_SERVICE) as InputMethodManager).hideSoftInputFromWindow(prompt.windowToken, 0)
-        services.answers.start(folder, text, defaultThreads(), MOST_TOKENS)
+        try {
+            val set = settings.read()
+            if (services.isMeasuring) say(getString(R.string.benchmark_first), isProblem = true) else services.answers.start(folder, text, set)
+        } catch (refusal: FirstTokenException) {
+            say(refusal.message.orEmpty(), isProblem = true)
+        }
     }
 
-    private fun show(state: AnswerState) {
-        send.isEnabled = !state.isRunning
-        cancel.visibility = if (state.isRunning) View.VISIBLE else View.GONE
+    private fun show(newest: AnswerState) {
+        send.isEnabled = !newest.isRunning
+        cancel.visibility = if (newest.isRunning) View.VISIBLE else View.GONE
         busy.visibility = cancel.visibility
-        phase.text = phaseText(state)
+        // an answer of another bundle is not this one's
+        val state = if (newest.bundle == folder.name) newest else AnswerState(phase = if (newest.isRunning) Phase.LOADING else Phase.IDLE)
+        say(phaseText(state), state.phase == Phase.FAILED)
         if (answer.text.toString() != state.text) answer.text = state.text
         val stages = state.stages
         bar.visibility = if (stages == null) View.GONE else View.VISIBLE
@@ -99,7 +118,13 @@ class TryActivity : Activity() {
         if (stages != null) {
             bar.show(StageText.milliseconds(stages.byName))
             figures.text = StageText.figures(this, stages, state.promptTokens, state.newTokens, state.tokensPerSecond)
+            artifactText(this, state.artifact)?.let { figures.append("\n$it") }
         }
+    }
+
+    private fun say(text: CharSequence, isProblem: Boolean) {
+        phase.text = text
+        phase.setTextColor(getColor(if (isProblem) R.color.warning else R.color.ink_soft))
     }
 
     private fun phaseText(state: AnswerState): CharSequence =
@@ -115,7 +140,6 @@ class TryActivity : Activity() {
 
     companion object {
         private const val KEY = "bundle"
-        private const val MOST_TOKENS = 256
 
         /** Opens the screen for the bundle [key]. */
         fun intent(context: Context, key: String): Intent = Intent(context, TryActivity::class.java).putExtra(KEY, key)

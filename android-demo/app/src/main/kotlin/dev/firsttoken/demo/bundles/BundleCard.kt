@@ -5,24 +5,30 @@ import android.view.View
 import android.view.ViewGroup
 import android.widget.Button
 import android.widget.TextView
-import dev.firsttoken.core.bundle.Proof
+import dev.firsttoken.core.bundle.Manifest
 import dev.firsttoken.demo.R
 import dev.firsttoken.demo.view.Numbers
+import dev.firsttoken.demo.view.artifactText
 
 /** One bundle of the list: what it is, how it was proven, and whether it runs here. */
 class BundleCard(parent: ViewGroup, private val entry: BundleEntry) {
     val view: View = LayoutInflater.from(parent.context).inflate(R.layout.item_bundle, parent, false)
     private val resources = view.resources
+    private val isOnNpu = entry.artifact?.isNpu == true
 
     init {
         val manifest = entry.manifest
         view.findViewById<TextView>(R.id.name).text = manifest?.checkpoint?.name ?: entry.key
         view.findViewById<TextView>(R.id.facts).text =
             if (manifest == null) resources.getString(R.string.bundle_unreadable)
-            else resources.getString(R.string.bundle_facts, manifest.plan.name, manifest.target.name, Numbers.bytes(manifest.artifact.bytes), Numbers.count(manifest.checkpoint.parameters))
+            else resources.getString(R.string.bundle_facts, manifest.plan.name, manifest.target.name, Numbers.bytes(size(manifest)), Numbers.count(manifest.checkpoint.parameters))
         view.findViewById<TextView>(R.id.proof).apply {
             visibility = if (manifest == null) View.GONE else View.VISIBLE
-            text = proofText(manifest?.proof)
+            text = proofText(manifest)
+        }
+        view.findViewById<TextView>(R.id.artifact).apply {
+            visibility = if (entry.artifact == null) View.GONE else View.VISIBLE
+            text = artifactText(context, entry.artifact)
         }
         view.findViewById<TextView>(R.id.problem).apply {
             visibility = if (entry.problem == null) View.GONE else View.VISIBLE
@@ -44,10 +50,14 @@ class BundleCard(parent: ViewGroup, private val entry: BundleEntry) {
         }
     }
 
-    private fun proofText(proof: Proof?): String =
-        if (proof == null) resources.getString(R.string.proof_missing)
-        else resources.getString(
-            if (proof.passed) R.string.proof_passed else R.string.proof_failed,
-            Numbers.significant(proof.all.meanKld), Numbers.significant(proof.all.p99Kld), Numbers.percent(proof.all.sameTop),
-        )
+    /** Of the artifact that runs. */
+    private fun size(manifest: Manifest): Long = (manifest.npu?.artifact?.takeIf { isOnNpu } ?: manifest.artifact).bytes
+
+    private fun proofText(manifest: Manifest?): String {
+        val npu = manifest?.npu?.takeIf { isOnNpu }
+        val (figures, passed) = if (npu != null) npu.proof?.all to npu.proof?.passed else manifest?.proof?.all to manifest?.proof?.passed
+        if (figures == null) return resources.getString(R.string.proof_missing)
+        val said = if (passed == true) R.string.proof_passed else R.string.proof_failed
+        return resources.getString(said, Numbers.significant(figures.meanKld), Numbers.significant(figures.p99Kld), Numbers.percent(figures.sameTop))
+    }
 }

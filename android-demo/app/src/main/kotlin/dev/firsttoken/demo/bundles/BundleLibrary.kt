@@ -6,11 +6,12 @@ import dev.firsttoken.core.benchmark.Request
 import dev.firsttoken.core.bundle.Bundle
 import dev.firsttoken.core.bundle.Manifest
 import dev.firsttoken.core.bundle.ManifestReader
+import dev.firsttoken.core.generate.ArtifactInUse
 import dev.firsttoken.demo.AppFolders
 import java.io.File
 
-/** A bundle on the phone. [problem] says why it cannot run here; [manifest] is null where that cannot be read. */
-class BundleEntry(val key: String, val folder: File, val isImported: Boolean, val manifest: Manifest?, val problem: String?)
+/** A bundle on the phone. [problem] says why it cannot run here, [artifact] which of two artifacts would; [manifest] is null where that cannot be read. */
+class BundleEntry(val key: String, val folder: File, val isImported: Boolean, val manifest: Manifest?, val problem: String?, val artifact: ArtifactInUse? = null)
 
 /** What bundles are on the phone. */
 class BundleLibrary(private val folders: AppFolders, private val engines: Engines) {
@@ -40,7 +41,7 @@ class BundleLibrary(private val folders: AppFolders, private val engines: Engine
         try {
             val bundle = Bundle.open(folder)
             val problem = engines.refusal(bundle.manifest) ?: fileProblem(bundle)
-            BundleEntry(folder.name, folder, isImported, bundle.manifest, problem)
+            BundleEntry(folder.name, folder, isImported, bundle.manifest, problem, if (problem == null) engines.artifact(bundle) else null)
         } catch (damaged: FirstTokenException) {
             BundleEntry(folder.name, folder, isImported, null, damaged.message)
         }

@@ -1,11 +1,19 @@
 package dev.firsttoken.demo.engine
 
+import android.content.Context
 import android.content.res.Resources
+import dev.firsttoken.core.bundle.Npu
+import dev.firsttoken.core.npu.NpuProgram
 import dev.firsttoken.demo.R
+import dev.firsttoken.demo.phone.socModel
+import java.io.File
 
 /** Which runtimes are in this APK: the build wrote their versions into its resources, empty where it carries none. */
 object CarriedRuntimes {
-    fun all(resources: Resources): List<Runtime> = listOf(TfliteRuntime(tflite(resources)), ExecuTorchRuntime(executorch(resources)))
+    fun all(context: Context): List<Runtime> {
+        val tflite = tflite(context.resources)
+        return listOf(TfliteRuntime(tflite, npu = npu(context, tflite)), ExecuTorchRuntime(executorch(context.resources)))
+    }
 
     private fun tflite(resources: Resources): TfliteBuild? {
         val (litert, tflite) = resources.getString(R.string.litert_version) to resources.getString(R.string.tflite_version)
@@ -20,11 +28,49 @@ object CarriedRuntimes {
     private fun executorch(resources: Resources): String? =
         resources.getString(R.string.executorch_version).takeIf { it.isNotEmpty() && isThere("org.pytorch.executorch.Module") }
 
+    private fun npu(context: Context, tflite: TfliteBuild?): NpuSupport {
+        val libraries = File(context.applicationInfo.nativeLibraryDir)
+        return NpuSupport(socModel(), npuBuild(tflite, libraries)) { file, npu -> load(file, npu, libraries, context.cacheDir) }
+    }
+
+    /** What is missing of what each way to the NPU needs. [libraries] holds the app's native libraries where they were unpacked. */
+    internal fun npuBuild(tflite: TfliteBuild?, libraries: File): NpuBuild {
+        val dispatch = "libLiteRtDispatch_Qualcomm.so"
+        val ahead = when {
+            tflite?.isLiteRt != true -> "this app carries ${tflite?.title ?: "no LiteRT"}, and the NPU needs LiteRT 2; build it with Gradle and -Pnpu"
+            !isThere("com.google.ai.edge.litert.CompiledModel") -> "this app's ${tflite.title} has no CompiledModel; build it with a newer one"
+            !File(libraries, dispatch).isFile -> "this app was built without $dispatch; build it with Gradle and -Pnpu"
+            else -> null
+        }
+        val device = when {
+            tflite == null -> "this app carries no LiteRT"
+            !isThere("com.qualcomm.qti.QnnDelegate") || !isThere(QNN_PROGRAM) -> "this app was built without Qualcomm's delegate, which compiles it on the phone; build it with Gradle and -Pnpu"
+            else -> null
+        }
+        return NpuBuild(ahead, device)
+    }
+
+    private fun load(file: File, npu: Npu, libraries: File, cache: File): NpuProgram =
+        if (npu.compiled == "ahead") CompiledModelProgram(file, npu.methods, libraries) else qnnProgram(file, npu, libraries, cache)
+
+    /** That class is only in builds with -Pnpu (src/npu). */
+    private fun qnnProgram(file: File, npu: Npu, libraries: File, cache: File): NpuProgram =
+        try {
+            Class.forName(QNN_PROGRAM).getConstructor(File::class.java, String::class.java, List::class.java, File::class.java, File::class.java)
+                .newInstance(file, npu.artifact.sha256, npu.methods, libraries, cache) as NpuProgram
+        } catch (error: java.lang.reflect.InvocationTargetException) {
+            throw error.targetException // what the delegate said
+        }
+
     private fun isThere(name: String): Boolean =
         try {
             Class.forName(name, false, CarriedRuntimes::class.java.classLoader) // its native library is not loaded yet
             true
         } catch (missing: ClassNotFoundException) {
             false
+        } catch (missing: LinkageError) { // it needs a class that is not there
+            false
         }
+
+    private const val QNN_PROGRAM = "dev.firsttoken.demo.engine.QnnDelegateProgram"
 }

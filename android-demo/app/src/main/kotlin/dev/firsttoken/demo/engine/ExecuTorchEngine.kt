@@ -1,6 +1,7 @@
 package dev.firsttoken.demo.engine
 
 import dev.firsttoken.core.bundle.Manifest
+import dev.firsttoken.core.generate.ArtifactInUse
 import dev.firsttoken.core.generate.Engine
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
@@ -9,7 +10,9 @@ import java.nio.FloatBuffer
 private const val MASKED = -60000f // as python/firsttoken/decoder/rotary.py has it
 
 /** Runs a .pte bundle: one method, whose program keeps the KV cache; the same calls as python/firsttoken/run/executorch.py makes. */
-class ExecuTorchEngine(manifest: Manifest, private val program: ExecuTorchProgram) : Engine(manifest) {
+class ExecuTorchEngine(manifest: Manifest, private val program: ExecuTorchProgram, fallback: String? = null) : Engine(manifest) {
+    override val artifact = ArtifactInUse(isNpu = false, fallback)
+
     override fun prefillChunk(tokens: IntArray): FloatArray {
         val filled = position + tokens.size
         val mask = floats(tokens.size * filled)

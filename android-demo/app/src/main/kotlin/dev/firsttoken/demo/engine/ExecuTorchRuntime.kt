@@ -1,7 +1,10 @@
 package dev.firsttoken.demo.engine
 
+import dev.firsttoken.core.FirstTokenException
 import dev.firsttoken.core.bundle.Bundle
 import dev.firsttoken.core.bundle.Manifest
+import dev.firsttoken.core.generate.ArtifactChoice
+import dev.firsttoken.core.generate.ArtifactInUse
 import dev.firsttoken.core.generate.Engine
 import java.io.File
 
@@ -19,5 +22,15 @@ class ExecuTorchRuntime(private val number: String?, private val load: (File, In
             else -> null
         }
 
-    override fun open(bundle: Bundle, threads: Int): Engine = ExecuTorchEngine(bundle.manifest, load(bundle.artifact(), threads))
+    override fun artifact(bundle: Bundle): ArtifactInUse? = bundle.manifest.npu?.let { ArtifactInUse(isNpu = false, CPU_ONLY) }
+
+    override fun open(bundle: Bundle, threads: Int, choice: ArtifactChoice): Engine {
+        if (choice == ArtifactChoice.NPU) throw FirstTokenException("its NPU artifact does not run here: $CPU_ONLY")
+        val fallback = CPU_ONLY.takeIf { bundle.manifest.npu != null && choice == ArtifactChoice.AUTO }
+        return ExecuTorchEngine(bundle.manifest, load(bundle.artifact(), threads), fallback)
+    }
+
+    private companion object {
+        const val CPU_ONLY = "this app carries ExecuTorch without Qualcomm's backend"
+    }
 }

@@ -4,6 +4,8 @@ import dev.firsttoken.core.FirstTokenException
 import dev.firsttoken.core.benchmark.Engines
 import dev.firsttoken.core.bundle.Bundle
 import dev.firsttoken.core.bundle.Manifest
+import dev.firsttoken.core.generate.ArtifactChoice
+import dev.firsttoken.core.generate.ArtifactInUse
 import dev.firsttoken.core.generate.Engine
 
 /** One of the runtimes that a bundle may be for. */
@@ -17,7 +19,11 @@ interface Runtime {
     /** Why it cannot run the bundle, in one sentence, or null where it can. */
     fun refusal(manifest: Manifest): String?
 
-    fun open(bundle: Bundle, threads: Int): Engine
+    /** Which of the bundle's artifacts would run here; null where it has but one. */
+    fun artifact(bundle: Bundle): ArtifactInUse? = null
+
+    /** Raises [FirstTokenException] where [choice] cannot be met. */
+    fun open(bundle: Bundle, threads: Int, choice: ArtifactChoice): Engine
 }
 
 /** Picks the runtime that a bundle is for. */
@@ -29,9 +35,12 @@ class RuntimeEngines(private val runtimes: List<Runtime>) : Engines {
 
     override fun runtimeVersion(manifest: Manifest): String = of(manifest).version
 
-    override fun open(bundle: Bundle, threads: Int): Engine {
+    override fun artifact(bundle: Bundle): ArtifactInUse? = runtimes.firstOrNull { it.name == bundle.manifest.target.runtime }?.artifact(bundle)
+
+    override fun open(bundle: Bundle, threads: Int, choice: ArtifactChoice): Engine {
         refusal(bundle.manifest)?.let { throw FirstTokenException(it) }
-        return of(bundle.manifest).open(bundle, threads)
+        if (choice == ArtifactChoice.NPU && bundle.manifest.npu == null) throw FirstTokenException("the bundle has no NPU artifact; leave out the choice, or export for a Snapdragon")
+        return of(bundle.manifest).open(bundle, threads, choice)
     }
 
     private fun of(manifest: Manifest): Runtime =

@@ -3,12 +3,14 @@ package dev.firsttoken.demo.engine
 import dev.firsttoken.core.FirstTokenException
 import dev.firsttoken.core.bundle.Manifest
 import dev.firsttoken.core.bundle.Method
+import dev.firsttoken.core.generate.ArtifactInUse
 import dev.firsttoken.core.generate.Engine
 
 private const val MASKED = -30000f // as python/firsttoken/run/tflite.py has it
 
 /** Runs a .tflite bundle: three signatures over one KV cache; the same calls as python/firsttoken/run/tflite.py makes. */
-class TfliteEngine(manifest: Manifest, private val program: TfliteProgram) : Engine(manifest) {
+class TfliteEngine(manifest: Manifest, private val program: TfliteProgram, fallback: String? = null) : Engine(manifest) {
+    override val artifact = ArtifactInUse(isNpu = false, fallback)
     private val cache = KeyValueCache(manifest.cache, method("decode"))
     private val logits = HostTensor(Element.FLOAT32, method("decode").outputs.single { it.name == "logits" }.shape.map { it.toInt() }.toIntArray())
     private var used = 0 // rows that may hold something other than zero

@@ -33,6 +33,8 @@ class HeadlessBenchmark(
     private val running = AtomicReference<String?>()
     private var cancelled = AtomicBoolean()
 
+    val isRunning: Boolean get() = running.get() != null
+
     /** Starts request [id], which comes from outside and may be anything. Main thread. */
     fun start(id: String): Started {
         if (!Request.isKey(id)) return Started.Refused("the id of the request is '${id.take(40)}'; expected 32 hexadecimal digits")

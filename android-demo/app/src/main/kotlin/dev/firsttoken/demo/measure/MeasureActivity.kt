@@ -36,11 +36,11 @@ class MeasureActivity : Activity() {
     private lateinit var frames: FrameScreen
     private lateinit var results: ResultsView
     private val main = Handler(Looper.getMainLooper())
+    private val watcher: (MeasureState) -> Unit = ::show
     private var chosen: Set<String>? = null // before the list is there: what was chosen before the screen was turned
 
     override fun onCreate(saved: Bundle?) {
         super.onCreate(saved)
-        window.addFlags(WindowManager.LayoutParams.FLAG_KEEP_SCREEN_ON) // a screen that is off draws no frames
         setContentView(R.layout.activity_measure)
         choices = findViewById(R.id.choices)
         start = findViewById(R.id.start)
@@ -53,7 +53,7 @@ class MeasureActivity : Activity() {
         results = ResultsView(findViewById(R.id.results))
         chosen = saved?.getStringArray(CHOSEN)?.toSet()
         if (saved == null) field(R.id.threads).setText(defaultThreads().toString())
-        start.setOnClickListener { begin() }
+        start.setOnClickListener { if (!NoticePermission(this).ask()) begin() }
         stop.setOnClickListener { services.measures.cancel() }
         share.setOnClickListener { share() }
         services.measures.restore()
@@ -67,20 +67,27 @@ class MeasureActivity : Activity() {
     override fun onStart() {
         super.onStart()
         services.screen.attach(frames)
-        services.measures.watch(::show)
+        services.measures.watch(watcher)
+        MeasureNotices(this).forgetEnd()
         look()
     }
 
     override fun onStop() {
         super.onStop()
         main.removeCallbacksAndMessages(null)
-        services.measures.watch(null)
+        services.measures.unwatch(watcher)
         services.screen.detach(frames)
     }
 
     override fun onSaveInstanceState(state: Bundle) {
         super.onSaveInstanceState(state)
         state.putStringArray(CHOSEN, checked().toTypedArray())
+    }
+
+    /** The benchmark begins after the question, not under it. */
+    override fun onRequestPermissionsResult(request: Int, permissions: Array<out String>, results: IntArray) {
+        super.onRequestPermissionsResult(request, permissions, results)
+        if (request == NoticePermission.REQUEST) begin()
     }
 
     private fun offer(entries: List<BundleEntry>) {
@@ -101,8 +108,9 @@ class MeasureActivity : Activity() {
         try {
             val isCold = findViewById<RadioButton>(R.id.cold).isChecked
             services.measures.start(MeasureOptions.parse(checked(), typed(R.id.lengths), typed(R.id.repeat), typed(R.id.decode), typed(R.id.threads), isCold))
+            MeasureService.start(this)
         } catch (refusal: FirstTokenException) {
-            phase.text = refusal.message
+            say(refusal.message.orEmpty(), isProblem = true)
         }
     }
 
@@ -111,15 +119,22 @@ class MeasureActivity : Activity() {
     private fun typed(id: Int) = field(id).text.toString()
 
     private fun show(state: MeasureState) {
+        // a screen that is off draws no frames
+        if (state.isRunning) window.addFlags(WindowManager.LayoutParams.FLAG_KEEP_SCREEN_ON) else window.clearFlags(WindowManager.LayoutParams.FLAG_KEEP_SCREEN_ON)
         start.isEnabled = !state.isRunning
         stop.visibility = if (state.isRunning) View.VISIBLE else View.GONE
         progress.visibility = stop.visibility
         progress.isIndeterminate = state.total == 0
         progress.max = maxOf(1, state.total)
         progress.progress = state.done
-        phase.text = state.message ?: if (state.isRunning) getString(R.string.measure_phase, state.bundle, state.phase) else ""
+        say(state.message ?: if (state.isRunning) getString(R.string.measure_phase, state.bundle, state.phase) else "", state.isProblem)
         results.show(state.results)
         share.visibility = if (state.results == null || state.isRunning) View.GONE else View.VISIBLE
+    }
+
+    private fun say(text: String, isProblem: Boolean) {
+        phase.text = text
+        phase.setTextColor(getColor(if (isProblem) R.color.warning else R.color.ink))
     }
 
     /** The thermal state, looked at every two seconds while the screen is in front. */

@@ -26,19 +26,25 @@ class MeasureJob(
     private val main: Handler,
     private val loaded: LoadedBundle,
     private val folders: AppFolders,
+    private val isInFront: () -> Boolean,
     private val host: (BenchmarkFolders, () -> Boolean) -> BenchmarkHost,
 ) {
     private val session = Session(File(context.filesDir, "session.txt"), folders::own)
     private val cancelled = AtomicBoolean()
-    private var watcher: ((MeasureState) -> Unit)? = null
+    private val watchers = LinkedHashSet<(MeasureState) -> Unit>()
 
     /** Main thread only. */
     var state = MeasureState()
         private set
 
-    fun watch(watcher: ((MeasureState) -> Unit)?) {
-        this.watcher = watcher
-        watcher?.invoke(state)
+    /** Tells [watcher] the state now and every change, on the main thread. */
+    fun watch(watcher: (MeasureState) -> Unit) {
+        watchers += watcher
+        watcher(state)
+    }
+
+    fun unwatch(watcher: (MeasureState) -> Unit) {
+        watchers -= watcher
     }
 
     /** Shows what an earlier process has measured. */
@@ -64,7 +70,12 @@ class MeasureJob(
                 problem = "the measurement cannot be written (${error.message}); free some space on the phone"
             }
             val results = session.results()
-            main.post { tell(MeasureState(message = problem ?: context.getString(if (cancelled.get()) R.string.measure_cancelled else R.string.benchmark_done), results = results)) }
+            val end = when {
+                cancelled.get() -> MeasureState(message = context.getString(R.string.measure_cancelled)) // what was cut short is no problem
+                problem != null -> MeasureState(message = problem, isProblem = true)
+                else -> MeasureState(message = context.getString(R.string.benchmark_done))
+            }
+            main.post { tell(end.copy(results = results)) }
         }
     }
 
@@ -93,12 +104,14 @@ class MeasureJob(
     private fun carryOut(request: Request, places: BenchmarkFolders): String? {
         val watching = ProgressWatch(ProgressReader(places.progress(request.id)), context, main, ::post).apply { start() }
         try {
-            if (request.cold) ColdRun(context, cancelled::get).carryOut(request.id, places) else Benchmark(host(places, cancelled::get)).carryOut(request.id)
+            if (request.cold) ColdRun(context, cancelled::get, isInFront, ::tellThatItWaits).carryOut(request.id, places) else Benchmark(host(places, cancelled::get)).carryOut(request.id)
         } finally {
             watching.stop()
         }
         return ProgressReader(places.progress(request.id)).next().lastOrNull { it.event == "refused" || it.event == "failed" }?.message
     }
+
+    private fun tellThatItWaits() = post { it.copy(phase = context.getString(R.string.phase_waiting_for_front)) }
 
     /** Changes the state from any thread. */
     private fun post(change: (MeasureState) -> MeasureState) {
@@ -107,7 +120,7 @@ class MeasureJob(
 
     private fun tell(state: MeasureState) {
         this.state = state
-        watcher?.invoke(state)
+        watchers.toList().forEach { it(state) } // one that is told the end leaves
     }
 
     private companion object {

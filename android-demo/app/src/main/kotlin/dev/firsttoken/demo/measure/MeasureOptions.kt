@@ -1,6 +1,7 @@
 package dev.firsttoken.demo.measure
 
 import dev.firsttoken.core.FirstTokenException
+import dev.firsttoken.demo.view.Typed
 
 /** What is measured of every chosen bundle. */
 class MeasureOptions(val bundles: List<String>, val lengths: List<Int>, val repeat: Int, val decodeTokens: Int, val threads: Int, val isCold: Boolean) {
@@ -8,12 +9,9 @@ class MeasureOptions(val bundles: List<String>, val lengths: List<Int>, val repe
         /** Reads what was typed. Raises [FirstTokenException] with what is wrong. */
         fun parse(bundles: List<String>, lengths: String, repeat: String, decodeTokens: String, threads: String, isCold: Boolean): MeasureOptions {
             if (bundles.isEmpty()) throw FirstTokenException("no bundle is chosen; choose at least one")
-            val numbers = lengths.split(',', ' ', ';').filter { it.isNotBlank() }.map { number("a prompt length", it, 1..(1 shl 20)) }.distinct()
+            val numbers = lengths.split(',', ' ', ';').filter { it.isNotBlank() }.map { Typed.whole("a prompt length", it, 1..(1 shl 20)) }.distinct()
             if (numbers.isEmpty() || numbers.size > 32) throw FirstTokenException("${numbers.size} prompt lengths; expected 1 to 32, such as 32, 128, 512")
-            return MeasureOptions(bundles, numbers.sorted(), number("the number of runs", repeat, 1..1000), number("the tokens decoded", decodeTokens, 0..4096), number("the number of threads", threads, 1..16), isCold)
+            return MeasureOptions(bundles, numbers.sorted(), Typed.whole("the number of runs", repeat, 1..1000), Typed.whole("the tokens decoded", decodeTokens, 0..4096), Typed.whole("the number of threads", threads, 1..16), isCold)
         }
-
-        private fun number(what: String, text: String, range: IntRange): Int =
-            text.trim().toIntOrNull()?.takeIf { it in range } ?: throw FirstTokenException("$what is '${text.trim().take(20)}'; expected ${range.first} to ${range.last}")
     }
 }

@@ -27,6 +27,7 @@ class ResultsView(private val list: LinearLayout) {
             for ((result, runs) in rows) row(result, runs, whole)
         }
         if (found.isNotEmpty()) legend()
+        for (result in measurement?.results.orEmpty()) result.artifact?.fallback?.let { line(context.getString(R.string.result_fallback, name(result), it), R.layout.item_failure) }
         for (result in measurement?.results.orEmpty()) for (failure in result.failures) line(context.getString(R.string.result_failure, name(result), failure.stage, failure.message), R.layout.item_failure)
     }
 
@@ -44,7 +45,9 @@ class ResultsView(private val list: LinearLayout) {
         val figures = context.getString(R.string.result_figures, Numbers.milliseconds(first.median), Numbers.milliseconds(first.minimum), Numbers.milliseconds(first.p90), first.count)
         val speed = summary.decodeSpeed?.let { "\n" + context.getString(R.string.result_speed, Numbers.rate(it.median)) }.orEmpty()
         val memory = summary.peakMemory?.let { " " + context.getString(R.string.result_memory, Numbers.bytes(it.maximum.toLong())) }.orEmpty()
-        row.findViewById<TextView>(R.id.figures).text = figures + speed + memory
+        val unseen = runs.count { it.stages.render == null }
+        val frames = if (unseen == 0) "" else "\n" + context.getString(R.string.result_unseen, unseen, runs.size)
+        row.findViewById<TextView>(R.id.figures).text = figures + speed + memory + frames
         list.addView(row)
     }
 
@@ -63,5 +66,8 @@ class ResultsView(private val list: LinearLayout) {
         list.addView((inflater.inflate(layout, list, false) as TextView).apply { this.text = text })
     }
 
-    private fun name(result: Result) = context.getString(R.string.result_name, result.bundle.checkpoint, result.bundle.plan, result.runtimeVersion, result.threads)
+    private fun name(result: Result): String {
+        val name = context.getString(R.string.result_name, result.bundle.checkpoint, result.bundle.plan, result.runtimeVersion, result.threads)
+        return result.artifact?.let { context.getString(R.string.result_artifact, name, it.kind.uppercase()) } ?: name
+    }
 }

@@ -10,7 +10,6 @@ import dev.firsttoken.core.benchmark.Phone
 import dev.firsttoken.core.benchmark.RunConditions
 import dev.firsttoken.core.measure.Conditions
 import dev.firsttoken.core.measure.Device
-import dev.firsttoken.demo.SinceAndroid
 import java.io.File
 import java.time.OffsetDateTime
 import java.time.format.DateTimeFormatter
@@ -22,14 +21,11 @@ class AndroidPhone(private val context: Context, private val files: SystemFiles 
             kind = "phone",
             model = Build.MODEL,
             manufacturer = Build.MANUFACTURER,
-            soc = soc(),
+            soc = socModel(),
             system = "Android ${Build.VERSION.RELEASE}",
             cpu = files.cpu(),
             memoryBytes = memory().totalMem,
         )
-
-    @SinceAndroid(31)
-    private fun soc(): String? = if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.S) Build.SOC_MODEL.takeUnless { it == Build.UNKNOWN } else null
 
     override fun conditions(): Conditions {
         val battery = battery()

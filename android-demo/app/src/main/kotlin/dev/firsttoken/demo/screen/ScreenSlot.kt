@@ -7,6 +7,9 @@ import java.util.concurrent.atomic.AtomicReference
 class ScreenSlot : Screen {
     private val current = AtomicReference<Screen?>()
 
+    /** Whether one of the app's screens is on the display. */
+    val isInFront: Boolean get() = current.get() != null
+
     fun attach(screen: Screen) = current.set(screen)
 
     /** Takes [screen] away, unless another has taken its place already. */

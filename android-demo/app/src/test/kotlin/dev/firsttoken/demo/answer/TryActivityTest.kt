@@ -1,17 +1,21 @@
 package dev.firsttoken.demo.answer
 
-import android.os.Bundle
+import android.content.ComponentCallbacks2
 import android.view.View
 import android.widget.EditText
 import dev.firsttoken.demo.R
 import dev.firsttoken.demo.ScreenTest
+import dev.firsttoken.demo.TestApp
 import dev.firsttoken.demo.TestWorld
 import dev.firsttoken.demo.TestWorld.waitFor
+import dev.firsttoken.demo.measure.MeasureOptions
 import dev.firsttoken.demo.view.StageBarView
+import java.io.File
 import java.util.concurrent.CountDownLatch
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
 import org.junit.Assert.assertNotNull
+import org.junit.Assert.assertNull
 import org.junit.Assert.assertTrue
 import org.junit.Before
 import org.junit.Test
@@ -116,13 +120,82 @@ class TryActivityTest : ScreenTest() {
         controller.get().ask()
         waitFor("the end") { state.phase == Phase.DONE }
         val before = state
-        val saved = Bundle().also { AnswerMemory.save(before, it) }
-        val after = AnswerMemory.restore(saved)!!
+        val next = nextProcess().answers
+        next.restore()
+        waitFor("the old answer") { next.state.phase == Phase.DONE }
+        val after = next.state
         assertEquals(before.stages!!.byName, after.stages!!.byName)
         assertEquals(before.copy(stages = null), after.copy(stages = null))
-        val job = AnswerJob({ }, android.os.Handler(android.os.Looper.getMainLooper()), LoadedBundle(TestWorld.engines), { null })
-        job.restore(after)
-        assertEquals(TestWorld.answer, job.state.text)
+        assertEquals(TestWorld.answer, after.text)
+    }
+
+    @Test fun aDamagedMemoryIsNoAnswer() {
+        val file = File(RuntimeEnvironment.getApplication().filesDir, "answer.properties")
+        for (text in listOf("", "phase=NO", "text=\\uZZZZ", "phase=DONE\nstage.prefill=many")) {
+            file.writeText(text)
+            assertNull(text, AnswerMemory(file).saved()?.stages)
+        }
+    }
+
+    @Test fun anAnswerIsShownUnderItsOwnBundleOnly() {
+        TestWorld.stageSeveral()
+        opened().get().ask()
+        waitFor("the end") { state.phase == Phase.DONE }
+        val other = open<TryActivity>(TryActivity.intent(RuntimeEnvironment.getApplication(), TestWorld.SECOND)).get()
+        assertEquals("", other.text(R.id.answer))
+        assertEquals("Ready.", other.text(R.id.phase))
+        assertFalse(other.isShown(R.id.bar))
+        assertEquals(TestWorld.answer, opened().get().text(R.id.answer))
+    }
+
+    @Test fun leavingTheScreenEndsTheAnswer() {
+        TestWorld.decoding = CountDownLatch(1)
+        val controller = opened()
+        controller.get().ask()
+        waitFor("the first token") { state.phase == Phase.GENERATING }
+        controller.get().finish()
+        controller.pause().stop().destroy()
+        TestWorld.decoding.countDown()
+        waitFor("the end") { state.phase == Phase.CANCELLED }
+    }
+
+    @Test fun whileABenchmarkRunsNothingIsAsked() {
+        TestWorld.loading = CountDownLatch(1)
+        services.measures.start(MeasureOptions(listOf(TestWorld.FIRST), listOf(32), 1, 1, 1, false))
+        val screen = opened().get()
+        screen.ask()
+        assertTrue("A benchmark is running" in screen.text(R.id.phase))
+        assertEquals(Phase.IDLE, state.phase)
+    }
+
+    @Test fun aShortOfMemoryPhoneGetsTheModelsBackAndTheAnswerStays() {
+        val screen = opened().get()
+        val app = RuntimeEnvironment.getApplication() as TestApp
+        screen.ask()
+        waitFor("the end") { state.phase == Phase.DONE }
+        fun isColdAfter(pressure: () -> Unit): Boolean {
+            pressure()
+            assertEquals("the answer stays", TestWorld.answer, screen.text(R.id.answer))
+            val before = state
+            screen.ask("Once more?")
+            waitFor("the end") { state.phase == Phase.DONE && state !== before }
+            return state.stages!!.load != null
+        }
+        assertFalse("only out of sight: the model stays", isColdAfter { app.onTrimMemory(ComponentCallbacks2.TRIM_MEMORY_UI_HIDDEN) })
+        assertTrue(isColdAfter { app.onTrimMemory(ComponentCallbacks2.TRIM_MEMORY_BACKGROUND) })
+        assertTrue(isColdAfter { app.onTrimMemory(15) }) // TRIM_MEMORY_RUNNING_CRITICAL
+        assertTrue(isColdAfter { app.onLowMemory() })
+    }
+
+    @Test fun memoryPressureDuringAnAnswerWaitsForItsEnd() {
+        TestWorld.decoding = CountDownLatch(1)
+        val screen = opened().get()
+        screen.ask()
+        waitFor("the first token") { state.phase == Phase.GENERATING }
+        (RuntimeEnvironment.getApplication() as TestApp).onTrimMemory(ComponentCallbacks2.TRIM_MEMORY_COMPLETE)
+        TestWorld.decoding.countDown()
+        waitFor("the end") { state.phase == Phase.DONE }
+        assertEquals(TestWorld.answer, screen.text(R.id.answer))
     }
 
     @Test fun aModelThatDoesNotLoadSaysWhy() {

@@ -5,6 +5,8 @@ import dev.firsttoken.core.assertRefused
 import dev.firsttoken.core.bundle.Bundle
 import dev.firsttoken.core.bundle.Manifest
 import dev.firsttoken.core.bundle.ManifestReader
+import dev.firsttoken.core.generate.ArtifactChoice
+import dev.firsttoken.core.generate.ArtifactInUse
 import dev.firsttoken.core.json.JsonText
 import java.io.File
 import org.junit.Assert.assertEquals
@@ -76,6 +78,25 @@ class RuntimeTest {
         assertEquals(listOf(false), halves)
         assertEquals("TensorFlow Lite 2.16.1", engines.runtimeVersion(bundle.manifest))
         assertRefused("carries no ExecuTorch") { engines.open(Bundle.open(File(Parity.folder(), "bundles/executorch-xnnpack")), 1) }
+    }
+
+    @Test fun executorchRunsTheCpusArtifactOfTwoAndSaysWhy() {
+        val folder = folder.newFolder()
+        File(Parity.folder(), "bundles/executorch-xnnpack").copyRecursively(folder, overwrite = true)
+        val npu = JsonText.parseObject(File(Parity.folder(), "npu_manifest.json").readText(), "m")["npu"].toString()
+        File(folder, "manifest.json").apply { writeText(readText().trimEnd().removeSuffix("}") + ", \"npu\": $npu}") }
+        val program = object : ExecuTorchProgram {
+            override fun forward(tokens: LongArray, position: Long, mask: java.nio.FloatBuffer, filled: Int) = FloatArray(1)
+
+            override fun close() = Unit
+        }
+        val engines = RuntimeEngines(listOf(ExecuTorchRuntime("1.5.1") { _, _ -> program }))
+        val bundle = Bundle.open(folder)
+        val reason = "this app carries ExecuTorch without Qualcomm's backend"
+        assertEquals(ArtifactInUse(isNpu = false, reason), engines.artifact(bundle))
+        assertEquals(ArtifactInUse(isNpu = false, reason), engines.open(bundle, 1).use { it.artifact })
+        assertEquals(ArtifactInUse(isNpu = false), engines.open(bundle, 1, ArtifactChoice.CPU).use { it.artifact })
+        assertRefused(reason) { engines.open(bundle, 1, ArtifactChoice.NPU) }
     }
 
     @Test fun versionsAreComparedByNumber() {

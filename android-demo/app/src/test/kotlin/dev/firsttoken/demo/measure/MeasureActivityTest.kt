@@ -8,14 +8,13 @@ import dev.firsttoken.core.json.JsonText
 import dev.firsttoken.core.measure.MeasurementReader
 import dev.firsttoken.demo.R
 import dev.firsttoken.demo.ScreenTest
-import dev.firsttoken.demo.Services
-import dev.firsttoken.demo.AppFolders
 import dev.firsttoken.demo.TestWorld
 import dev.firsttoken.demo.TestWorld.waitFor
 import java.io.File
 import java.io.FileNotFoundException
 import java.util.concurrent.CountDownLatch
 import org.junit.Assert.assertEquals
+import org.junit.Assert.assertFalse
 import org.junit.Assert.assertThrows
 import org.junit.Assert.assertTrue
 import org.junit.Test
@@ -69,8 +68,7 @@ class MeasureActivityTest : ScreenTest() {
         screen.fill(lengths = "32", repeat = "1")
         screen.click(R.id.start)
         waitFor("the end") { !state.isRunning && state.results != null }
-        val app = RuntimeEnvironment.getApplication()
-        val next = Services(app, TestWorld.engines, TestWorld.phone, AppFolders(app, TestWorld.staging) { arrayOf(TestWorld.media) }, { false })
+        val next = nextProcess()
         next.measures.restore()
         waitFor("the old results") { next.measures.state.results != null }
         assertEquals(1, next.measures.state.results!!.results.single().runs.count { it.state == "warm" })
@@ -111,7 +109,71 @@ class MeasureActivityTest : ScreenTest() {
         screen.click(R.id.stop)
         waitFor("the end") { !state.isRunning }
         assertTrue(state.results!!.results.single().runs.size >= 2)
-        assertTrue("Stopped" in screen.text(R.id.phase) || "cancelled" in screen.text(R.id.phase))
+        assertEquals("Stopped; the finished runs are kept.", screen.text(R.id.phase))
+    }
+
+    @Test fun itGoesOnWhileThePhoneIsTurned() {
+        TestWorld.stageSeveral()
+        TestWorld.secondsPerToken = 0.02
+        val controller = open<MeasureActivity>()
+        waitFor("the bundles") { controller.get().views().any { it is CheckBox } }
+        controller.get().fill(lengths = "32", repeat = "200", decode = "2")
+        controller.get().views().filterIsInstance<CheckBox>()[1].isChecked = false
+        controller.get().click(R.id.start)
+        waitFor("a few runs") { state.done >= 2 }
+        RuntimeEnvironment.setQualifiers("+land")
+        controller.configurationChange().visible()
+        val turned = controller.get()
+        waitFor("the bundles again") { turned.views().count { it is CheckBox } == 2 }
+        assertEquals(listOf(true, false), turned.views().filterIsInstance<CheckBox>().map { it.isChecked })
+        assertEquals("200", turned.text(R.id.repeat))
+        val before = state.done
+        waitFor("more runs") { state.done > before && "of 200: 32 prompt tokens" in turned.text(R.id.phase) }
+        assertFalse(turned.findViewById<android.view.View>(R.id.start).isEnabled)
+        turned.click(R.id.stop)
+        waitFor("the end") { !state.isRunning }
+        assertTrue(state.results!!.results.single().runs.size > before)
+    }
+
+    @Test fun memoryPressureLosesNoRun() {
+        TestWorld.stage()
+        TestWorld.secondsPerToken = 0.01
+        val screen = opened()
+        screen.fill(lengths = "32", repeat = "20", decode = "1")
+        screen.click(R.id.start)
+        waitFor("a few runs") { state.done >= 2 }
+        val app = RuntimeEnvironment.getApplication()
+        app.onTrimMemory(android.content.ComponentCallbacks2.TRIM_MEMORY_COMPLETE)
+        app.onLowMemory()
+        waitFor("the end") { !state.isRunning && state.results != null }
+        assertEquals(20, state.results!!.results.single().runs.count { it.state == "warm" })
+    }
+
+    @Test fun theThermalStateIsTheOneOfNow() {
+        TestWorld.stage()
+        val screen = opened()
+        assertEquals("Thermal state: none", screen.text(R.id.thermal))
+        val power = RuntimeEnvironment.getApplication().getSystemService(android.content.Context.POWER_SERVICE) as android.os.PowerManager
+        shadowOf(power).setCurrentThermalStatus(android.os.PowerManager.THERMAL_STATUS_SEVERE)
+        waitFor("the new state") { screen.text(R.id.thermal) == "Thermal state: severe: times will be worse" }
+    }
+
+    @Test fun theProviderGivesNothingButTheOneFile() {
+        val provider = Robolectric.setupContentProvider(MeasurementProvider::class.java, "dev.firsttoken.demo.measurements")
+        MeasurementProvider.file(RuntimeEnvironment.getApplication()).writeText("{}")
+        for (path in listOf("", "/", "/session.txt", "/../session.txt", "/measurement.json/../../session.txt", "/%2e%2e/session.txt", "/measurement.json%00.txt", "//measurement.json", "/shared/measurement.json", "/${"a".repeat(100_000)}")) {
+            val uri = android.net.Uri.parse("content://dev.firsttoken.demo.measurements$path")
+            assertThrows(path.take(40), FileNotFoundException::class.java) { provider.openFile(uri, "r") }
+        }
+        for (mode in listOf("w", "rw", "rwt", "wa", "")) assertThrows(mode, FileNotFoundException::class.java) { provider.openFile(MeasurementProvider.URI, mode) }
+        assertThrows(UnsupportedOperationException::class.java) { provider.delete(MeasurementProvider.URI, null, null) }
+        assertThrows(UnsupportedOperationException::class.java) { provider.insert(MeasurementProvider.URI, null) }
+        provider.query(MeasurementProvider.URI, null, null, null, null).use {
+            assertTrue(it.moveToFirst())
+            assertEquals("measurement.json" to 2L, it.getString(0) to it.getLong(1))
+        }
+        val info = RuntimeEnvironment.getApplication().packageManager.resolveContentProvider("dev.firsttoken.demo.measurements", 0)!!
+        assertFalse(info.exported)
     }
 
     @Test fun failuresAreShownWithTheirStage() {

@@ -65,7 +65,7 @@ class Benchmark(private val host: BenchmarkHost) {
             load.resume()
             val tokenizer = bundle.openTokenizer()
             bundle.artifact()
-            tokenizer to host.engines.open(bundle, request.threads).also { load.pause() }
+            tokenizer to host.engines.open(bundle, request.threads, request.artifact).also { load.pause() }
         } catch (error: Throwable) {
             val message = failureMessage(error)
             log.add(Failure("load", message))
@@ -73,6 +73,7 @@ class Benchmark(private val host: BenchmarkHost) {
             return
         }
         val (tokenizer, engine) = loaded
+        log.ran(engine.artifact)
         engine.use { BenchmarkRuns(host, request, engine, tokenizer, load.spent, log, plan, progress).all() }
     }
 }

@@ -2,6 +2,7 @@ package dev.firsttoken.core.benchmark
 
 import dev.firsttoken.core.FirstTokenException
 import dev.firsttoken.core.bundle.Manifest
+import dev.firsttoken.core.generate.ArtifactInUse
 import dev.firsttoken.core.generate.Clock
 import dev.firsttoken.core.measure.BundleIdentity
 import dev.firsttoken.core.measure.Conditions
@@ -10,6 +11,7 @@ import dev.firsttoken.core.measure.Failure
 import dev.firsttoken.core.measure.Measurement
 import dev.firsttoken.core.measure.MeasurementReader
 import dev.firsttoken.core.measure.MeasurementText
+import dev.firsttoken.core.measure.RanArtifact
 import dev.firsttoken.core.measure.Result
 import dev.firsttoken.core.measure.Run
 import dev.firsttoken.core.measure.Writer
@@ -28,11 +30,14 @@ internal class MeasurementLog private constructor(
     private val file: File,
     private val writer: Writer,
     private val device: Device,
+    private val manifest: Manifest,
     private val empty: Result,
     kept: List<Run>,
+    private var artifact: RanArtifact?,
     private val clock: Clock,
 ) {
     private val mutableRuns = kept.toMutableList()
+    private val isContinued = kept.isNotEmpty()
     private val mutableFailures = ArrayList<Failure>()
     private val began = clock.nanoTime()
     private val earlier = secondsSince(empty.before.time, kept)
@@ -56,10 +61,21 @@ internal class MeasurementLog private constructor(
         write(null)
     }
 
+    /** Notes which artifact runs. Raises [FirstTokenException] where an earlier process has written runs of the other one. */
+    fun ran(inUse: ArtifactInUse) {
+        val now = RanArtifact.of(manifest, inUse) ?: return
+        val was = artifact
+        if (isContinued && was != null && was.kind != now.kind) {
+            val reason = inUse.fallback?.let { " ($it)" }.orEmpty()
+            throw FirstTokenException("${file.name}: its runs are the ${was.kind.uppercase()} artifact's, but now the ${now.kind.uppercase()}'s runs$reason; start a request with another id")
+        }
+        artifact = now
+    }
+
     fun end(after: Conditions) = write(after)
 
     private fun write(after: Conditions?) {
-        val result = with(empty) { Result(bundle, runtimeVersion, threads, chat, before, after, runs = mutableRuns, failures = mutableFailures) }
+        val result = with(empty) { Result(bundle, runtimeVersion, threads, chat, before, after, runs = mutableRuns, failures = mutableFailures, artifact = this@MeasurementLog.artifact) }
         MeasurementText.write(Measurement(writer, device, listOf(result)), file)
     }
 
@@ -82,7 +98,7 @@ internal class MeasurementLog private constructor(
             val fresh = Result(identity, runtimeVersion, request.threads, request.chat, before, after = null, runs = emptyList(), failures = emptyList())
             for (result in old) checkSame(file, result, fresh)
             if (old.size > 1) throw FirstTokenException("${file.name}: holds ${old.size} results, expected 1; remove it with `firsttoken device clean`")
-            return MeasurementLog(file, writer, phone.device(), fresh, old.flatMap { it.runs }, clock)
+            return MeasurementLog(file, writer, phone.device(), manifest, fresh, old.flatMap { it.runs }, old.firstOrNull()?.artifact, clock)
         }
 
         private fun checkSame(file: File, old: Result, fresh: Result) {

@@ -2,6 +2,8 @@ package dev.firsttoken.core.benchmark
 
 import dev.firsttoken.core.bundle.Bundle
 import dev.firsttoken.core.bundle.Manifest
+import dev.firsttoken.core.generate.ArtifactChoice
+import dev.firsttoken.core.generate.ArtifactInUse
 import dev.firsttoken.core.generate.Engine
 import dev.firsttoken.core.measure.Conditions
 import dev.firsttoken.core.measure.Device
@@ -14,8 +16,14 @@ interface Engines {
     /** The runtime's name and version, for the measurement. */
     fun runtimeVersion(manifest: Manifest): String
 
-    /** Loads the artifact with [threads] threads. May raise anything that a runtime raises. */
-    fun open(bundle: Bundle, threads: Int): Engine
+    /** Which of the bundle's artifacts would run here, as far as can be told without loading it; null where it has but one. */
+    fun artifact(bundle: Bundle): ArtifactInUse? = null
+
+    /**
+     * Loads the artifact with [threads] threads. Where [choice] leaves it open and the NPU's does not load or run, the CPU's is
+     * taken; the engine says why. May raise anything that a runtime raises.
+     */
+    fun open(bundle: Bundle, threads: Int, choice: ArtifactChoice = ArtifactChoice.AUTO): Engine
 }
 
 /** What is known of the process and the phone at the end of a run; what cannot be read is null. */

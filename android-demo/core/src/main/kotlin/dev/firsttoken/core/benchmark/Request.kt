@@ -2,6 +2,7 @@ package dev.firsttoken.core.benchmark
 
 import com.google.gson.JsonObject
 import dev.firsttoken.core.FirstTokenException
+import dev.firsttoken.core.generate.ArtifactChoice
 import dev.firsttoken.core.json.JsonFields
 import dev.firsttoken.core.json.JsonText
 import java.io.File
@@ -19,6 +20,7 @@ class Request(
     val decodeTokens: Int,
     val chat: Boolean,
     val prompts: List<PromptRequest>,
+    val artifact: ArtifactChoice = ArtifactChoice.AUTO,
 ) {
     /** How runs are marked: "cold" or "warm". */
     val state: String get() = if (cold) "cold" else "warm"
@@ -53,6 +55,7 @@ class Request(
                     chat = boolean("chat"),
                     prompts = objects("prompts", if (cold) 1..1 else 1..32) { PromptRequest(int("tokens", 1..(1 shl 20)), text("text")) }
                         .also { prompts -> if (prompts.distinctBy { it.tokens }.size != prompts.size) refuse("prompts", "a list with one length twice", "each length once") },
+                    artifact = if (has("artifact")) ArtifactChoice.of(choice("artifact", *ArtifactChoice.TEXTS)) else ArtifactChoice.AUTO,
                 )
             }
         }

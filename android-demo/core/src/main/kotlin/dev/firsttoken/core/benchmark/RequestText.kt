@@ -1,6 +1,7 @@
 package dev.firsttoken.core.benchmark
 
 import com.google.gson.stream.JsonWriter
+import dev.firsttoken.core.generate.ArtifactChoice
 import dev.firsttoken.core.json.AtomicFile
 import java.io.File
 import java.io.StringWriter
@@ -22,6 +23,7 @@ object RequestText {
             name("repeat").value(request.repeat)
             name("decode_tokens").value(request.decodeTokens)
             name("chat").value(request.chat)
+            if (request.artifact != ArtifactChoice.AUTO) name("artifact").value(request.artifact.text)
             name("prompts").beginArray()
             for (prompt in request.prompts) beginObject().name("tokens").value(prompt.tokens).name("text").value(prompt.text).endObject()
             endArray()

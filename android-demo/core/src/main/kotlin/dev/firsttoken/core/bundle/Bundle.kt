@@ -7,11 +7,16 @@ import java.io.File
 /** A bundle's folder with its manifest. */
 class Bundle private constructor(val folder: File, val manifest: Manifest) {
     /** The artifact's file. Raises [FirstTokenException] if it is missing or not of the manifest's size. Its hash is checked by whoever brought it here. */
-    fun artifact(): File {
-        val file = File(folder, manifest.artifact.file)
-        if (!file.isFile) throw FirstTokenException("${manifest.artifact.file}: missing from the bundle; copy the bundle again")
-        if (file.length() != manifest.artifact.bytes) {
-            throw FirstTokenException("${manifest.artifact.file}: ${file.length()} bytes, but the manifest says ${manifest.artifact.bytes}; copy the bundle again")
+    fun artifact(): File = whole(manifest.artifact)
+
+    /** The file of the manifest's `npu`, which must be there. Raises like [artifact]. */
+    fun npuArtifact(): File = whole(checkNotNull(manifest.npu) { "the bundle has no NPU artifact" }.artifact)
+
+    private fun whole(artifact: Artifact): File {
+        val file = File(folder, artifact.file)
+        if (!file.isFile) throw FirstTokenException("${artifact.file}: missing from the bundle; copy the bundle again")
+        if (file.length() != artifact.bytes) {
+            throw FirstTokenException("${artifact.file}: ${file.length()} bytes, but the manifest says ${artifact.bytes}; copy the bundle again")
         }
         return file
     }

@@ -79,14 +79,16 @@ class BundleArchive(private val bundles: File, private val largest: Long) {
     private fun finished(partial: File): File {
         val bundle = Bundle.open(partial)
         val manifest = bundle.manifest
-        val wanted = manifest.tokenizer.files.toSet() + manifest.artifact.file + MANIFEST_FILE + listOfNotNull(manifest.npu?.file)
+        val artifacts = listOfNotNull(manifest.artifact, manifest.npu?.artifact)
+        val wanted = manifest.tokenizer.files.toSet() + artifacts.map { it.file } + MANIFEST_FILE
         val found = partial.list().orEmpty().toSet()
         (found - wanted).firstOrNull()?.let { throw FirstTokenException("the archive holds $it, which its manifest does not name; zip only the bundle's files") }
         (wanted - found).firstOrNull()?.let { throw FirstTokenException("$it: missing from the archive; zip all files of the bundle") }
         bundle.artifact()
+        if (manifest.npu != null) bundle.npuArtifact()
         val hashes = found.associateWith { BundleKey.sha256(File(partial, it)) }
-        if (hashes[manifest.artifact.file] != manifest.artifact.sha256) {
-            throw FirstTokenException("${manifest.artifact.file}: its SHA-256 is not the manifest's; the archive is damaged, make it again")
+        artifacts.firstOrNull { hashes[it.file] != it.sha256 }?.let {
+            throw FirstTokenException("${it.file}: its SHA-256 is not the manifest's; the archive is damaged, make it again")
         }
         val folder = File(bundles, BundleKey.of(hashes))
         if (File(folder, MANIFEST_FILE).isFile) return folder // the same bytes are already here

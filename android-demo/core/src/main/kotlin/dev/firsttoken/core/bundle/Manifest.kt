@@ -57,6 +57,7 @@ class Target(
     val cacheLength: Int,
     val prefillChunk: Int,
     val minRuntime: String,
+    val npu: TargetNpu?,
 )
 
 /** A named entry of the artifact. */
@@ -116,6 +117,3 @@ class ArmProof(
     val armAgainstHost: Figures,
     val kernels: List<String>,
 )
-
-/** The same model compiled for one Snapdragon's NPU, in a file beside the CPU artifact. This app runs the CPU artifact. */
-class Npu(val file: String, val soc: String)

@@ -28,19 +28,19 @@ object ManifestReader {
     private fun JsonFields.manifest(): Manifest {
         int("schema_version")
         return Manifest(
-            artifact = objectOf("artifact") { Artifact(plainName("file"), text("sha256"), long("bytes")) },
+            artifact = objectOf("artifact") { artifact() },
             checkpoint = objectOf("checkpoint") { checkpoint() },
             lineage = objectOrNull("lineage") { lineage() },
             plan = objectOf("plan") { plan() },
             target = objectOf("target") { target() },
-            methods = objects("methods") { Method(text("name"), objects("inputs") { tensor() }, objects("outputs") { tensor() }) },
+            methods = objects("methods") { method() },
             cache = objectOf("cache") { cache() },
             tokenizer = objectOf("tokenizer") {
                 TokenizerFacts(texts("files").onEach { checkPlain("files", it) }, int("vocab_size"), intOrNull("begin"), ints("end"), intMap("special"))
             },
             chat = objectOrNull("chat") { Chat(objectOf("prefix") { affix() }, objectOf("suffix") { affix() }) },
             proof = objectOrNull("proof") { proof() },
-            audit = objectsOrEmpty("audit") { AuditRow(text("layer"), text("asked"), text("stored"), text("computed"), boolean("delegated")) },
+            audit = objectsOrEmpty("audit") { auditRow() },
             provenOn = objectsOrEmpty("proven_on") { armProof() },
             npu = objectOrNull("npu") { npu() },
             packages = textMap("packages"),
@@ -88,43 +88,11 @@ object ManifestReader {
             delegate = choice("delegate", "xnnpack", "none"),
             cacheLength = int("cache_length", 2..MOST_TOKENS),
             prefillChunk = int("prefill_chunk", 1..MOST_TOKENS),
-            minRuntime = text("min_runtime").also { objectOrNull("npu") { ignoreOthers() } },
-        )
-
-    /** What the app does not use of it is checked by Python's reader only. */
-    private fun JsonFields.npu(): Npu {
-        val file = objectOf("artifact") { plainName("file").also { ignoreOthers() } }
-        return Npu(file, text("soc")).also { ignoreOthers() }
-    }
-
-    private fun JsonFields.tensor() = Tensor(text("name"), dimensions("shape"), choice("dtype", "float32", "float16", "int32", "int64"))
-
-    private fun JsonFields.cache() =
-        Cache(
-            heldBy = choice("held_by", "host", "artifact"),
-            layers = int("layers"),
-            shape = dimensions("shape"),
-            axis = int("axis"),
-            dtype = choice("dtype", "float32", "float16"),
-            length = int("length"),
-            step = if (has("step")) int("step") else 1,
+            minRuntime = text("min_runtime"),
+            npu = objectOrNull("npu") { targetNpu() },
         )
 
     private fun JsonFields.affix() = Affix(text("text"), ints("tokens"))
-
-    private fun JsonFields.figures() =
-        Figures(
-            tokens = int("tokens"),
-            meanKld = number("mean_kld"),
-            p99Kld = number("p99_kld"),
-            p999Kld = number("p999_kld"),
-            sameTop = number("same_top"),
-            perplexity = number("perplexity"),
-            referencePerplexity = number("reference_perplexity"),
-            perplexityChange = number("perplexity_change"),
-            magnitudeRatio = number("magnitude_ratio"),
-            firstDiverging = textOrNull("first_diverging"),
-        )
 
     private fun JsonFields.proof() =
         Proof(
@@ -152,13 +120,6 @@ object ManifestReader {
         )
 
     private fun JsonFields.textOrDefault(name: String) = if (has(name)) text(name) else ""
-
-    private fun JsonFields.plainName(name: String): String = text(name).also { checkPlain(name, it) }
-
-    /** A name in a manifest is untrusted: it must not lead out of the bundle's folder. */
-    private fun JsonFields.checkPlain(field: String, name: String) {
-        if (name.isEmpty() || name == "." || name == ".." || name.any { it == '/' || it == '\\' || it.code == 0 }) refuse(field, "'$name'", "a plain file name")
-    }
 
     private const val MOST_TOKENS = 1 shl 20
 }

@@ -12,7 +12,13 @@ import java.io.Closeable
  */
 abstract class Engine(val manifest: Manifest) : Closeable {
     val vocabularySize: Int = manifest.checkpoint.vocabularySize
-    open val cacheLength: Int = manifest.cache.length
+    open val cacheLength: Int get() = manifest.cache.length
+
+    /** The most tokens of one call; a longer prompt goes in pieces. */
+    open val prefillLength: Int get() = manifest.target.prefillChunk
+
+    /** Which of the bundle's artifacts runs. */
+    open val artifact: ArtifactInUse get() = ArtifactInUse(isNpu = false)
 
     /** Tokens already in the cache. */
     var position = 0
@@ -26,7 +32,7 @@ abstract class Engine(val manifest: Manifest) : Closeable {
     fun prefill(tokens: IntArray): FloatArray {
         check(tokens)
         var logits = FloatArray(0)
-        val chunk = manifest.target.prefillChunk
+        val chunk = prefillLength
         for (start in tokens.indices step chunk) {
             val piece = tokens.copyOfRange(start, minOf(start + chunk, tokens.size))
             logits = prefillChunk(piece)
@@ -49,7 +55,7 @@ abstract class Engine(val manifest: Manifest) : Closeable {
     /** Frees the runtime's memory. */
     override fun close() = Unit
 
-    /** Runs one chunk of at most the target's `prefill_chunk` tokens at [position]. */
+    /** Runs one chunk of at most [prefillLength] tokens at [position]. */
     protected abstract fun prefillChunk(tokens: IntArray): FloatArray
 
     /** Runs one token at [position]. */

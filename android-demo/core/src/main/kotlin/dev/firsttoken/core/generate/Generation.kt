@@ -22,6 +22,7 @@ class GenerationOptions(
     val maxTokens: Int = 128,
     val temperature: Double = 0.0,
     val seed: Long = 0,
+    val topK: Int = 0,
     val chat: Boolean? = null,
     val stopAtEnd: Boolean = true,
 )
@@ -47,7 +48,7 @@ class Generation(private val engine: Engine, private val tokenizer: Tokenizer, p
         val manifest = engine.manifest
         if (options.maxTokens < 1) throw FirstTokenException("max_tokens is ${options.maxTokens}; expected at least 1")
         if (options.chat == true && manifest.chat == null) throw FirstTokenException("bundle of '${manifest.checkpoint.name}' has no chat template; leave out chat")
-        val sampler = Sampler(manifest.tokenizer.vocabularySize, options.temperature, options.seed)
+        val sampler = Sampler(manifest.tokenizer.vocabularySize, options.temperature, options.seed, options.topK)
         val stream = TextStream(tokenizer)
         val end = if (options.stopAtEnd) manifest.tokenizer.end.toSet() else emptySet()
         engine.reset()

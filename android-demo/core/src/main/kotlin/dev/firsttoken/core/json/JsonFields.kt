@@ -22,7 +22,7 @@ class JsonFields private constructor(private val source: String, private val pat
 
     fun choice(name: String, vararg possible: String): String {
         val found = text(name)
-        return if (found in possible) found else refuse(name, "'$found'", "one of ${possible.joinToString(", ")}")
+        return if (found in possible) found else refuse(name, "'${found.take(40)}'", "one of ${possible.joinToString(", ")}")
     }
 
     fun boolean(name: String): Boolean = booleanOf(name, value(name))
@@ -47,6 +47,8 @@ class JsonFields private constructor(private val source: String, private val pat
     fun textsOrEmpty(name: String): List<String> = if (has(name)) texts(name) else emptyList()
 
     fun ints(name: String): IntArray = listOf(name, value(name)).mapIndexed { place, item -> intOf("$name[$place]", item, WHOLE) }.toIntArray()
+
+    fun numbers(name: String): List<Double> = listOf(name, value(name)).mapIndexed { place, item -> numberOf("$name[$place]", item, "a number") { true } }
 
     fun intMap(name: String): Map<String, Int> = mapOf(name) { at, item -> intOf(at, item, WHOLE) }
 
@@ -74,11 +76,6 @@ class JsonFields private constructor(private val source: String, private val pat
         listOf(name, value(name)).mapIndexed { place, item ->
             if (item.isText()) item.asString else intOf("$name[$place]", item, WHOLE).toString()
         }
-
-    /** Takes the fields that were not asked for as they are. */
-    fun ignoreOthers() {
-        asked += values.keySet()
-    }
 
     /** Throws the sentence for field [name]. */
     fun refuse(name: String, found: String, expected: String): Nothing =

@@ -1,6 +1,8 @@
 package dev.firsttoken.core.measure
 
+import dev.firsttoken.core.bundle.Figures
 import dev.firsttoken.core.bundle.Manifest
+import dev.firsttoken.core.generate.ArtifactInUse
 
 /** A measurement file, as python/firsttoken/measure/measurement.py describes it. Absent values are null and are not written. */
 class Measurement(val writer: Writer, val device: Device, val results: List<Result>)
@@ -106,7 +108,26 @@ class BundleIdentity(
     }
 }
 
-/** One bundle on one device with one number of threads. [after] is absent while the measurement is not finished. */
+/**
+ * Which artifact ran of a bundle that has one for a Snapdragon's NPU ([soc], or null where the phone compiles it) beside the CPU's.
+ *
+ * [kind] is "npu" or "cpu"; [fallback] is why it is the CPU's, where that was not asked for. [proof] is that artifact's own.
+ */
+class RanArtifact(val kind: String, val sha256: String, val bytes: Long, val soc: String? = null, val fallback: String? = null, val proof: ProofFigures? = null) {
+    companion object {
+        /** Null for a bundle with one artifact. */
+        fun of(manifest: Manifest, inUse: ArtifactInUse): RanArtifact? {
+            val npu = manifest.npu ?: return null
+            val proof = if (inUse.isNpu) npu.proof?.let { figures(it.all, it.passed) } else manifest.proof?.let { figures(it.all, it.passed) }
+            val artifact = if (inUse.isNpu) npu.artifact else manifest.artifact
+            return RanArtifact(if (inUse.isNpu) "npu" else "cpu", artifact.sha256, artifact.bytes, npu.soc.takeIf { inUse.isNpu }, inUse.fallback, proof)
+        }
+
+        private fun figures(all: Figures, passed: Boolean) = ProofFigures(all.meanKld, all.p99Kld, all.sameTop, passed)
+    }
+}
+
+/** One bundle on one device with one number of threads. [after] is absent while the measurement is not finished, [artifact] where the bundle has but one. */
 class Result(
     val bundle: BundleIdentity,
     val runtimeVersion: String,
@@ -116,4 +137,5 @@ class Result(
     val after: Conditions?,
     val runs: List<Run>,
     val failures: List<Failure>,
+    val artifact: RanArtifact? = null,
 )

@@ -66,6 +66,7 @@ object MeasurementReader {
             after = objectOrNull("after") { conditions() },
             runs = objectsOrEmpty("runs") { run() },
             failures = objectsOrEmpty("failures") { failure() },
+            artifact = objectOrNull("artifact") { artifact() },
         )
 
     private fun JsonFields.bundle() =
@@ -77,11 +78,18 @@ object MeasurementReader {
             target = text("target"),
             runtime = choice("runtime", "tflite", "executorch"),
             delegate = text("delegate"),
-            artifactSha256 = text("artifact_sha256").also { if (!Regex("[0-9a-f]{64}").matches(it)) refuse("artifact_sha256", "'$it'", "64 hexadecimal digits") },
+            artifactSha256 = sha256("artifact_sha256"),
             artifactBytes = long("artifact_bytes", 1..Long.MAX_VALUE),
             cacheLength = int("cache_length", POSITIVE),
-            proof = objectOrNull("proof") { ProofFigures(number("mean_kld"), number("p99_kld"), number("same_top"), boolean("passed")) },
+            proof = objectOrNull("proof") { proof() },
         )
+
+    private fun JsonFields.artifact() =
+        RanArtifact(choice("kind", "cpu", "npu"), sha256("sha256"), long("bytes", 1..Long.MAX_VALUE), textOrNull("soc"), textOrNull("fallback"), objectOrNull("proof") { proof() })
+
+    private fun JsonFields.proof() = ProofFigures(number("mean_kld"), number("p99_kld"), number("same_top"), boolean("passed"))
+
+    private fun JsonFields.sha256(name: String) = text(name).also { if (!Regex("[0-9a-f]{64}").matches(it)) refuse(name, "'$it'", "64 hexadecimal digits") }
 
     private fun JsonFields.run() =
         Run(

@@ -57,6 +57,16 @@ object MeasurementText {
 
     private fun JsonWriter.result(result: Result) {
         obj("bundle") { bundle(result.bundle) }
+        result.artifact?.let {
+            obj("artifact") {
+                name("kind").value(it.kind)
+                name("sha256").value(it.sha256)
+                name("bytes").value(it.bytes)
+                name("soc").value(it.soc)
+                name("fallback").value(it.fallback)
+                proof(it.proof)
+            }
+        }
         name("runtime_version").value(result.runtimeVersion)
         name("threads").value(result.threads)
         name("chat").value(result.chat)
@@ -82,13 +92,16 @@ object MeasurementText {
         name("artifact_sha256").value(bundle.artifactSha256)
         name("artifact_bytes").value(bundle.artifactBytes)
         name("cache_length").value(bundle.cacheLength)
-        bundle.proof?.let {
-            obj("proof") {
-                name("mean_kld").value(it.meanKld)
-                name("p99_kld").value(it.p99Kld)
-                name("same_top").value(it.sameTop)
-                name("passed").value(it.passed)
-            }
+        proof(bundle.proof)
+    }
+
+    private fun JsonWriter.proof(proof: ProofFigures?) {
+        if (proof == null) return
+        obj("proof") {
+            name("mean_kld").value(proof.meanKld)
+            name("p99_kld").value(proof.p99Kld)
+            name("same_top").value(proof.sameTop)
+            name("passed").value(proof.passed)
         }
     }
 

@@ -5,6 +5,7 @@ import dev.firsttoken.core.Parity
 import dev.firsttoken.core.bundle.Bundle
 import dev.firsttoken.core.bundle.MANIFEST_FILE
 import dev.firsttoken.core.bundle.Manifest
+import dev.firsttoken.core.generate.ArtifactChoice
 import dev.firsttoken.core.generate.Clock
 import dev.firsttoken.core.generate.DemoFiles
 import dev.firsttoken.core.generate.Engine
@@ -54,7 +55,7 @@ class BenchmarkTest {
 
         override fun runtimeVersion(manifest: Manifest) = "scripted 1"
 
-        override fun open(bundle: Bundle, threads: Int): Engine {
+        override fun open(bundle: Bundle, threads: Int, choice: ArtifactChoice): Engine {
             openFails?.let { throw it }
             clock.now += 7_000_000
             return object : Engine(bundle.manifest) {

@@ -3,6 +3,7 @@ package dev.firsttoken.core.benchmark
 import com.google.gson.JsonObject
 import com.google.gson.JsonParser
 import dev.firsttoken.core.assertRefused
+import dev.firsttoken.core.generate.ArtifactChoice
 import dev.firsttoken.core.holding
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertTrue
@@ -46,6 +47,12 @@ class RequestTest {
         assertTrue(parse { addProperty("state", "cold"); addProperty("repeat", 1); add("prompts", one) }.cold)
         assertRefused("repeat is 5") { parse { addProperty("state", "cold"); add("prompts", one) } }
         assertRefused("prompts is a list of 2") { parse { addProperty("state", "cold"); addProperty("repeat", 1) } }
+    }
+
+    @Test fun theArtifactMayBeChosen() {
+        assertEquals(ArtifactChoice.AUTO, parse { }.artifact)
+        for (choice in ArtifactChoice.entries) assertEquals(choice, parse { addProperty("artifact", choice.text) }.artifact)
+        assertRefused("request: artifact is 'gpu'", "auto, cpu, npu") { parse { addProperty("artifact", "gpu") } }
     }
 
     @Test fun anythingElseIsRefused() {

@@ -1,5 +1,6 @@
 package dev.firsttoken.core.benchmark
 
+import dev.firsttoken.core.generate.ArtifactChoice
 import dev.firsttoken.core.json.JsonText
 import java.io.File
 import org.junit.Assert.assertEquals
@@ -19,5 +20,7 @@ class RequestTextTest {
         assertEquals(RequestText.of(request), RequestText.of(read))
         assertEquals(listOf("a \"b\"\n日", "c"), read.prompts.map { it.text })
         assertEquals(9, JsonText.parseObject(RequestText.of(request), "r").size())
+        val onCpu = with(request) { Request(id, bundle, cold, threads, repeat, decodeTokens, chat, prompts, ArtifactChoice.CPU) }
+        assertEquals(ArtifactChoice.CPU, Request.parse(JsonText.parseObject(RequestText.of(onCpu), "r"), id).artifact)
     }
 }

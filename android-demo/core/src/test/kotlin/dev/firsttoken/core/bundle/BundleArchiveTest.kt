@@ -62,6 +62,26 @@ class BundleArchiveTest {
 
     @Test fun anArtifactThatWasChangedIsRefused() = refused(zipped(members + ("model.tflite" to "12346".toByteArray())), "its SHA-256 is not the manifest's")
 
+    /** The same bundle with an artifact for an NPU beside it. */
+    private fun withNpu(): Map<String, ByteArray> {
+        val npu = "compiled".toByteArray()
+        val hash = BundleKey.sha256(folder.newFile().apply { writeBytes(npu) })
+        val text = File(Parity.folder(), "npu_manifest.json").readText().replace("5000000000,\"scales", "0,\"scales").replace("\"bytes\":5000000000", "\"bytes\":5").replace("6000000000", "${npu.size}")
+        val manifest = text.replaceFirst("ab".repeat(32), BundleKey.sha256(folder.newFile().apply { writeBytes(artifact) })).replace("cd".repeat(32), hash)
+        return members + (MANIFEST_FILE to manifest.toByteArray()) + ("model.npu.tflite" to npu)
+    }
+
+    @Test fun aBundleWithAnNpuArtifactIsUnpackedWithIt() {
+        val made = unpack(zipped(withNpu()))
+        assertEquals("compiled", Bundle.open(made).npuArtifact().readText())
+    }
+
+    @Test fun anNpuArtifactThatIsMissingOrChangedIsRefused() {
+        refused(zipped(withNpu() - "model.npu.tflite"), "model.npu.tflite: missing from the archive")
+        refused(zipped(withNpu() + ("model.npu.tflite" to "Compiled".toByteArray())), "model.npu.tflite: its SHA-256 is not the manifest's")
+        refused(zipped(withNpu() + ("model.npu.tflite" to "short".toByteArray())), "model.npu.tflite: 5 bytes, but the manifest says 8")
+    }
+
     @Test fun aMissingFileIsNamed() = refused(zipped(members - "tokenizer.json"), "tokenizer.json: missing from the archive")
 
     @Test fun anArchiveWithoutAManifestIsNoBundle() = refused(zipped(members - MANIFEST_FILE), "manifest.json: missing")

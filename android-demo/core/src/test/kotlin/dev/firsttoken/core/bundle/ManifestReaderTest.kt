@@ -46,12 +46,35 @@ class ManifestReaderTest {
         assertEquals(listOf("sdot"), manifest.provenOn.single().kernels)
     }
 
-    @Test fun anArtifactForAnNpuBesideTheOtherIsTaken() {
-        val text = File(Parity.folder(), "demo_manifest.json").readText()
-        val npu = """"npu": {"artifact": {"file": "model.bin", "sha256": "ab", "bytes": 1}, "soc": "SM8650", "hexagon": "v75", "masked": -1.0}"""
-        val manifest = ManifestReader.parse(JsonText.parseObject(text.replace(Regex("\\}\\s*$"), ", $npu}"), "m"))
-        assertEquals(listOf("model.bin", "SM8650"), listOf(manifest.npu!!.file, manifest.npu!!.soc))
-        assertRefused("npu.artifact.file is '../x'") { ManifestReader.parse(JsonText.parseObject(text.replace(Regex("\\}\\s*$"), ", ${npu.replace("model.bin", "../x")}}"), "m")) }
+    @Test fun everyFieldOfTheNpuPartHasItsValue() {
+        val text = File(Parity.folder(), "npu_manifest.json").readText()
+        val manifest = ManifestReader.parse(JsonText.parseObject(text, "m"))
+        val npu = manifest.npu!!
+        assertEquals(listOf("model.npu.tflite", 6_000_000_000, "cd".repeat(32)), listOf(npu.artifact.file, npu.artifact.bytes, npu.artifact.sha256))
+        assertEquals(listOf("ahead", "SM8650", "V75", "documented", "2.50.40"), listOf(npu.compiled, npu.soc, npu.hexagon, npu.fp16, npu.qnn))
+        assertEquals(listOf(32, 128), npu.prefillLengths.toList())
+        assertEquals(listOf("32", "1", "64"), npu.methods.single().inputs.single().shape)
+        assertEquals("float32" to 2, npu.cache.dtype to npu.cache.axis)
+        assertEquals(listOf("model.tflite", "int8", 4096, 64, 5_000_000_000, 128L), with(npu.embedding) { listOf(file, dtype, rows, columns, offset, scalesOffset) })
+        assertEquals(listOf(1f, 0.01f), npu.inverseFrequencies.toList())
+        assertEquals(-30000f, npu.masked, 0f)
+        assertEquals(listOf("CAST layers.0: reason"), npu.graphs.single().left)
+        assertEquals(9_000_000_000, npu.compileMemory)
+        assertEquals(1279, npu.proof!!.lastPosition)
+        assertEquals("fp16", npu.audit.single().computed)
+        assertEquals("SM8650" to true, manifest.target.npu!!.let { it.soc to it.shareWeights })
+    }
+
+    @Test fun anNpuPartThatIsWrongIsNamed() {
+        val text = File(Parity.folder(), "npu_manifest.json").readText()
+        fun refused(old: String, new: String, vararg said: String) {
+            assertTrue(old, old in text)
+            assertRefused(*said) { ManifestReader.parse(JsonText.parseObject(text.replace(old, new), "m")) }
+        }
+        refused("\"model.npu.tflite\"", "\"../x\"", "npu.artifact.file is '../x'")
+        refused("\"offset\":5000000000", "\"offset\":-1", "npu.embedding.offset is -1", "at least 0")
+        refused("[1.0,0.01]", "[1.0,\"x\"]", "npu.inverse_frequencies[1] is \"x\"")
+        refused("\"compiled\":\"ahead\"", "\"compiled\":\"elsewhere\"", "npu.compiled is 'elsewhere'", "ahead, device")
     }
 
     @Test fun anotherVersionSaysWhatToDo() = assertRefused("schema_version is 2", "reads 1", "export the bundle again") { ManifestReader.parse(JsonText.parseObject("""{"schema_version": 2}""", "m")) }

@@ -35,6 +35,28 @@ class SamplerTest {
         assertNotEquals(draws(3), draws(4))
     }
 
+    @Test fun onlyTheMostLikelyAreDrawnAsOftenAsSoftmaxAmongThemSays() {
+        val sampler = Sampler(5, temperature = 2.0, seed = 5, topK = 2)
+        val draws = IntArray(5)
+        val count = 100_000
+        repeat(count) { draws[sampler.pick(floatArrayOf(0f, 3f, 2f, -1f, 1f))]++ }
+        assertEquals(setOf(1, 2), draws.indices.filter { draws[it] > 0 }.toSet())
+        val expected = exp(3 / 2.0) / (exp(3 / 2.0) + exp(2 / 2.0))
+        assertTrue("token 1: ${draws[1]}", abs(draws[1].toDouble() / count - expected) < 0.01)
+    }
+
+    @Test fun tokensAsLikelyAsTheLastOfTheMostLikelyCountToo() {
+        val sampler = Sampler(4, 1.0, 7, topK = 2)
+        assertEquals(setOf(0, 1, 3), List(2000) { sampler.pick(floatArrayOf(2f, 5f, 1f, 2f)) }.toSet())
+    }
+
+    @Test fun asManyAsThereAreOrMoreIsAll() {
+        fun draws(topK: Int) = Sampler(4, 0.7, 11, topK).let { sampler -> List(200) { sampler.pick(logits) } }
+        assertEquals(draws(0), draws(4))
+        assertEquals(draws(0), draws(1000))
+        assertEquals("one is greedy, but for ties", setOf(4), Sampler(5, 1.0, 1, topK = 1).let { one -> List(100) { one.pick(logits) } }.toSet())
+    }
+
     @Test fun aTokenThatCannotBeIsNeverDrawn() {
         val sampler = Sampler(3, 1.0, 1)
         val draws = List(1000) { sampler.pick(floatArrayOf(Float.NEGATIVE_INFINITY, 0f, Float.NEGATIVE_INFINITY)) }
@@ -51,6 +73,7 @@ class SamplerTest {
     @Test fun settingsThatCannotBe() {
         assertRefused("temperature is -1.0") { Sampler(3, -1.0) }
         assertRefused("temperature is NaN") { Sampler(3, Double.NaN) }
+        assertRefused("top-k is -1") { Sampler(3, 1.0, 0, -1) }
         assertRefused("seed is -1") { Sampler(3, 1.0, -1) }
     }
 }

@@ -1,0 +1,42 @@
+package dev.firsttoken.core.generate
+
+import dev.firsttoken.core.bundle.Manifest
+
+/**
+ * Runs [first]; where its very first call fails, [second] takes over with the same tokens, and says why.
+ *
+ * Once a call of [first] has succeeded it is trusted: a later failure is the caller's to hear of. [describe] makes a reason of what was
+ * raised, or rethrows what nothing can go on after.
+ */
+class FallbackEngine(manifest: Manifest, first: Engine, private val describe: (Throwable) -> String, private val second: (String) -> Engine) : Engine(manifest) {
+    private var engine = first
+    private var isTrusted = false
+
+    override val cacheLength get() = engine.cacheLength
+    override val prefillLength get() = engine.prefillLength
+    override val artifact get() = engine.artifact
+
+    override fun prefillChunk(tokens: IntArray): FloatArray = attempt { prefill(tokens) }
+
+    override fun decodeToken(token: Int): FloatArray = attempt { decode(token) }
+
+    override fun reset() {
+        engine.reset()
+        super.reset()
+    }
+
+    override fun close() = engine.close()
+
+    private fun attempt(call: Engine.() -> FloatArray): FloatArray {
+        if (isTrusted) return engine.call()
+        try {
+            return engine.call().also { isTrusted = true }
+        } catch (error: Throwable) {
+            val reason = describe(error)
+            engine.close()
+            engine = second(reason)
+            isTrusted = true
+        }
+        return engine.call()
+    }
+}

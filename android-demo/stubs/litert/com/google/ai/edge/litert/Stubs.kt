@@ -1,0 +1,51 @@
+package com.google.ai.edge.litert
+
+// Compile-only: what the app calls of LiteRT 2.x, as its release 2.2 declares it (litert/kotlin/src/main/kotlin). Never packaged.
+
+private fun stub(): Nothing = throw UnsupportedOperationException("a stub")
+
+enum class Accelerator { NPU }
+
+class Environment private constructor() : AutoCloseable {
+    enum class Option { DispatchLibraryDir }
+
+    override fun close(): Unit = stub()
+
+    companion object {
+        @JvmStatic
+        fun create(options: Map<Option, String> = mapOf()): Environment = stub()
+    }
+}
+
+class TensorBuffer internal constructor() : AutoCloseable {
+    fun writeFloat(data: FloatArray): Unit = stub()
+
+    fun writeInt(data: IntArray): Unit = stub()
+
+    fun readFloat(): FloatArray = stub()
+
+    override fun close(): Unit = stub()
+}
+
+class CompiledModel private constructor() : AutoCloseable {
+    class QualcommOptions(val htpPerformanceMode: HtpPerformanceMode? = null) {
+        enum class HtpPerformanceMode { BURST }
+    }
+
+    class Options(vararg accelerators: Accelerator) {
+        var qualcommOptions: QualcommOptions? = null
+    }
+
+    fun createInputBuffer(inputName: String, signature: String = ""): TensorBuffer = stub()
+
+    fun createOutputBuffer(outputName: String, signature: String = ""): TensorBuffer = stub()
+
+    fun run(inputs: Map<String, TensorBuffer>, outputs: Map<String, TensorBuffer>, signature: String = ""): Unit = stub()
+
+    override fun close(): Unit = stub()
+
+    companion object {
+        @JvmStatic
+        fun create(filePath: String, options: Options, optionalEnv: Environment? = null): CompiledModel = stub()
+    }
+}
