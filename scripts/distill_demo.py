@@ -135,7 +135,7 @@ def main():
             if teacher:
                 rows["teacher"] = [teacher]
             if VARIANTS[name][0] == "cut":
-                rows.setdefault("cut only", []).append(record["figures"]["training, before training"]) if name == "cut, labels" else None
+                rows.setdefault("cut only", []).append(record["figures"]["student as cut"]) if name == "cut, labels" else None
     print(
         f"\nStudent: {parameters:,} parameters; {tokens:,} training tokens; {options.seeds} seeds. Held-out perplexity and KL divergence from the teacher.\n"
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from firsttoken.distill.classifiers.data import load_data
 from firsttoken.distill.classifiers.recipe import ClassifierRecipe, classifier_names, load_classifier
-from firsttoken.distill.classifiers.run import fit, interval
+from firsttoken.distill.classifiers.run import fit, fit_teachers, interval
 from firsttoken.distill.models import need_transformers, parameters_of
 from firsttoken.distill.recipe import INSIDE
 from firsttoken.distill.schedules import constant
@@ -28,15 +28,15 @@ COLUMNS = ("teacher", "labels", "KL, T=4", "KL, T 5 to 1", "and layers")
 def with_steps(recipe: ClassifierRecipe, steps: int | None) -> ClassifierRecipe:
     """The recipe with other numbers of steps."""
     every = {"evaluate_every": steps or recipe.training.steps, "steps": steps or recipe.training.steps}
-    teacher = recipe.teacher if steps is None else recipe.teacher.model_copy(update={"steps": 2 * steps})
-    return recipe.model_copy(update={"training": recipe.training.model_copy(update=every), "teacher": teacher})
+    teachers = recipe.teachers if steps is None else tuple(each.model_copy(update={"steps": 2 * steps}) for each in recipe.teachers)
+    return recipe.model_copy(update={"training": recipe.training.model_copy(update=every), "teachers": teachers})
 
 
 def run(recipe: ClassifierRecipe, seed: int, folder: Path) -> dict[str, float]:
     """Trains teacher and students of one recipe and seed. Returns held-out accuracies in percent, and the sizes."""
     data = load_data(recipe, seed)
     predictions = tuple(loss for loss in recipe.losses if loss.kind not in INSIDE)
-    teacher, of_teacher, _ = fit(recipe, recipe.teacher, recipe.plan(seed, recipe.teacher), data, folder / "teacher")
+    [teacher], [of_teacher] = fit_teachers(recipe, seed, data, folder)
     student, of_labels, _ = fit(recipe, recipe.student, recipe.plan(seed, recipe.student), data, folder / "labels")
     figures = {"teacher": of_teacher, "labels": of_labels}
     ways = {"KL, T=4": (predictions, constant(4.0), ()), "KL, T 5 to 1": (predictions, recipe.temperature, ())}
@@ -45,8 +45,8 @@ def run(recipe: ClassifierRecipe, seed: int, folder: Path) -> dict[str, float]:
     for name, (losses, temperature, layers) in ways.items():
         plan = recipe.plan(seed, recipe.student, losses, temperature)
         place = folder / "".join(c if c.isalnum() else "-" for c in name)
-        _, figures[name], _ = fit(recipe, recipe.student, plan, data, place, teacher, layers)
-    return {name: 100 * each["accuracy"] for name, each in figures.items()} | {"sizes": (parameters_of(teacher), parameters_of(student))}
+        _, figures[name], _ = fit(recipe, recipe.student, plan, data, place, [teacher], layers)
+    return {name: 100 * each["accuracy"] for name, each in figures.items()} | {"sizes": (parameters_of(teacher[0]), parameters_of(student))}
 
 
 def main():

@@ -2,6 +2,9 @@
 
 import copy
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from firsttoken.demo import held_out_text
@@ -67,3 +70,25 @@ def make_recipe(recipe_values):
         return check_recipe(recipe_values)
 
     return make
+
+
+@pytest.fixture
+def torchrun(tmp_path):
+    """Returns a function that distils a recipe in two processes (gloo, CPU), started by torchrun as a user would.
+
+    ``before`` is Python that each process runs first, ``environment`` what `accelerate launch` would set; with ``dies`` it must fail.
+    """
+
+    def start(recipe: Recipe, output, before: str = "", environment: dict[str, str] | None = None, dies: bool = False) -> str:
+        script = tmp_path / "child.py"
+        script.write_text(
+            f"{before}\nimport json, sys\nfrom firsttoken.distill.distill import distill\nfrom firsttoken.distill.recipe import Recipe\n"
+            "distill(Recipe.model_validate(json.loads(sys.argv[1])), sys.argv[2])\n"
+        )
+        values = json.dumps(recipe.model_dump(mode="json", by_alias=True))
+        command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29533", str(script), values, str(output)]
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})})
+        assert (done.returncode != 0) == dies, done.stderr[-3000:]
+        return done.stdout
+
+    return start

@@ -20,7 +20,7 @@ def test_losses_fall_and_the_student_beats_its_cut(name, tmp_path):
         values["quantize"] |= {"steps": 4, "cache_length": 256, "when": "always"}
     distill(check_recipe(values), tmp_path / "student", keep_work=True)
     figures = json.loads((tmp_path / "student/distillation.json").read_text())["figures"]
-    cut = figures["training, before training"]
+    cut = figures["student as cut"]
     assert figures["student as written"]["cross_entropy"] < cut["cross_entropy"] and figures["student"]["kld"] < cut["kld"]
     assert figures["teacher checkpoint"]["cross_entropy"] < figures["student"]["cross_entropy"]  # it is not more than its teacher
     last = sorted((tmp_path / "student.work").glob("stage-*"), key=lambda path: int(path.name.split("-")[1]))[-1]

@@ -37,6 +37,12 @@ def test_from_teacher_to_first_token(make_recipe, tmp_path, tiny_model):
     assert changed.recipe_sha256 != manifest.lineage.recipe_sha256
 
 
+def test_a_chain_takes_one_process(make_recipe, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(FirstTokenError, match="firsttoken distill chain runs in one process, and torchrun started 2; train with"):
+        chain(make_recipe(), tmp_path / "out")
+
+
 def test_the_package_itself_can_be_called(make_recipe, tmp_path):
     import firsttoken
 

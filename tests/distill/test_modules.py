@@ -59,6 +59,21 @@ def test_the_loss_is_the_sum_of_the_pure_functions(digits):
     torch.testing.assert_close(parts, torch.stack([kl, hard]).detach())
 
 
+def test_several_teachers_count_by_their_weights(digits):
+    torch.manual_seed(0)
+    student, teachers = cnn(4), [cnn(8), cnn(6)]
+    inputs, labels = digits[0][0][:6], digits[0][1][:6]
+    made = ModuleDistillation(student, [(teachers[0], 3.0), (teachers[1], 1.0)], losses("forward_kl"), inputs)
+    loss, _ = made(inputs, labels, None, Moment(0, 2.0, (1.0,)), 6.0)
+    each = [forward_kl(student(inputs), teacher(inputs), 2.0).sum() / 6 for teacher in teachers]
+    torch.testing.assert_close(loss, 0.75 * each[0] + 0.25 * each[1])
+    scored = made.score({"inputs": inputs, "labels": labels})
+    at_one = [forward_kl(student(inputs), teacher(inputs), 1.0).sum().double() for teacher in teachers]
+    torch.testing.assert_close(scored[1], 0.75 * at_one[0] + 0.25 * at_one[1])
+    with pytest.raises(FirstTokenError, match="layers pair a student with one teacher, and there are 2"):
+        ModuleDistillation(student, [(teacher, 1.0) for teacher in teachers], losses("hidden_l2"), inputs, (("3", "3"),))
+
+
 def test_feature_maps_go_through_a_convolution_and_states_through_a_linear_map(digits):
     inputs = digits[0][0][:2]
     maps = ModuleDistillation(cnn(4), cnn(8), losses("hidden_l2", "attention"), inputs, (("3", "3"),))

@@ -11,6 +11,7 @@ from firsttoken.export.export import export
 from firsttoken.export.lineage import proof_reference, read_lineage
 from firsttoken.export.manifest import read_manifest
 from firsttoken.prove.prove import prove
+from safetensors.torch import load_file
 
 PLAN = """
 summary = "test"
@@ -108,6 +109,22 @@ def test_an_interrupted_stage_goes_on_to_the_same_student(make_recipe, plans, tm
     monkeypatch.setattr(quantize_stage, "write_after", finish)
     parts = distill(recipe, tmp_path / "parts")
     assert (whole / "model.safetensors").read_bytes() == (parts / "model.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+def test_two_processes_train_for_quantization_as_one_does(make_recipe, plans, tmp_path, torchrun):
+    recipe = quantized(make_recipe, plans["tight"], steps=4)
+    said = torchrun(recipe, tmp_path / "two")
+    assert said.count("quantization-aware training: 4 steps") == 1  # the first process alone speaks
+    one = distill(recipe, tmp_path / "one")
+    found, wanted = (record_of(folder)["quantization"] for folder in (tmp_path / "two", one))
+    assert found["kept"] == wanted["kept"] == "student trained for quantization"
+    for which in ("before", "after"):
+        assert found[which]["figures"]["mean_kld"] == pytest.approx(wanted[which]["figures"]["mean_kld"], rel=0.01)
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (tmp_path / "two", one))
+    for name, tensor in theirs.items():
+        difference = (ours[name] - tensor).abs()
+        assert difference.max() < 5e-3 and difference.mean() < 2e-5, (name, difference.max(), difference.mean())
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,11 @@ HUMANEVAL = {
     "entry_point": "add",
     "test": "def check(candidate):\n    assert candidate(1, 2) == 3\n    assert candidate(-1, 1) == 0\n",
 }
+HELPED = {
+    "prompt": 'def add(a, b):\n    return a + b\n\n\ndef twice(a):\n    """Uses add."""\n',
+    "entry_point": "twice",
+    "test": "def check(candidate):\n    assert candidate(3) == 6\n",
+}
 MBPP = {"task_id": 1, "text": "Write a function double(x).", "test_list": ["assert double(2) == 4", "assert double(0) == 0"]}
 
 
@@ -24,6 +29,13 @@ MBPP = {"task_id": 1, "text": "Write a function double(x).", "test_list": ["asse
         (HUMANEVAL, "```\n    return a + b\n```", True, True),
         (HUMANEVAL, "```python\ndef add(a, b):\n    return a + b", True, True),  # cut off before the fence
         (HUMANEVAL, "def add(a, b):\n    return a + b", True, True),
+        (HUMANEVAL, "```python\r\ndef add(a, b):\r\n    return a + b\r\n```", True, True),
+        (HUMANEVAL, "1. So:\n   ```Python\n   def add(a, b):\n       return a + b\n   ```", True, True),
+        (HUMANEVAL, "```python\ndef add(a, b):\n    return a + b```", True, True),
+        (HUMANEVAL, "<think>\n```python\ndef add(a, b):\n    return 0\n```\n</think>\n```python\ndef add(a, b):\n    return a + b\n```", True, True),
+        (HUMANEVAL, "    return a + b\n```\nThis adds.", False, True),
+        (HELPED, "```python\ndef twice(a):\n    return add(a, a)\n```", True, True),
+        (HELPED, "    return add(a, a)\n", False, True),
         (HUMANEVAL, "I cannot.", True, False),
         (HUMANEVAL, "", False, False),
         (MBPP, "```python\ndef double(x):\n    return 2 * x\n```", True, True),

@@ -48,6 +48,17 @@ EQUAL = [
     ("The answer is 5 because 3+2=5.", "5"),
     (r"\boxed 7.", "7"),
     (r"\boxed{f(\{1\}) = 3}", r"f(\{1\})=3"),
+    (r"\boxed{70{,}000}", "70000"),
+    (r"\boxed{(3, \pi/2)}", r"\left( 3, \frac{\pi}{2} \right)"),
+    (r"\boxed{2x/3}", r"\frac{2x}{3}"),
+    (r"\boxed{\sqrt{3}/3}", r"\frac{\sqrt3}{3}"),
+    (r"\boxed{\dfrac\pi2}", r"\frac{\pi}{2}"),
+    (r"\boxed{1.5 \times 10^3}", "1500"),
+    (r"\boxed{2 \cdot 10^{-2}}", "0.02"),
+    (r"\boxed{\pm 2}", "2,-2"),
+    (r"\boxed{1-\sqrt{2}, 1+\sqrt{2}}", r"1 \pm \sqrt{2}"),
+    ("There are 10-3 of them", "3"),
+    ("It is -5", "-5"),
 ]
 DIFFERENT = [
     (r"\boxed{(1,2]}", "(1,2)"),
@@ -63,6 +74,12 @@ DIFFERENT = [
     (r"\boxed{5}", "-5"),
     (r"\boxed{2,2}", "2,3"),
     (r"\boxed{1/0}", "0"),
+    (r"\boxed{a/b}", r"\frac{b}{a}"),
+    (r"\boxed{1/2x}", r"\frac{1}{2}"),
+    (r"\boxed{3/4x}", r"\frac{3}{4x}"),  # two readings
+    (r"\boxed{\pm 2}", "2"),
+    (r"\boxed{1.5 \times 10^3}", "15000"),
+    (r"\boxed{x \times 10^3}", "1000"),
 ]
 
 

@@ -62,6 +62,40 @@ def test_files_stay_as_they_are(tmp_path, how):
     assert path.read_text() == "gold" and sorted(os.listdir(tmp_path)) == ["precious"] and os.stat(path).st_mode == before.st_mode
 
 
+READS = ["open({path!r}).read()", "import os\nos.listdir(os.path.dirname({path!r}))", "open('/etc/passwd').read()", "open('/proc/1/cmdline').read()",
+         "open('/proc/self/root' + {path!r}).read()", "import os\nos.chdir(os.path.dirname({path!r}))\nopen('secret').read()"]  # fmt: skip
+
+
+@pytest.mark.parametrize("how", READS)
+def test_the_users_files_are_hidden(tmp_path, how):
+    if not sandbox.hides_files():
+        pytest.skip("NOT TESTED, hidden files: this kernel has no landlock; use Linux 5.13 or newer with it enabled")
+    (tmp_path / "secret").write_text("gold")
+    outcome = run_program(how.format(path=str(tmp_path / "secret")), FEW)
+    assert not outcome.passed and "PermissionError" in outcome.why, outcome
+
+
+def test_the_standard_library_is_not_hidden():
+    program = "import ctypes, sqlite3, ssl, lzma, zoneinfo, os\nassert os.urandom(4) and os.listdir('.') == []\nassert open('/dev/urandom', 'rb').read(2)\nassert open(os.__file__).read()"
+    assert run_program(program, FEW) == sandbox.Outcome(True)
+
+
+def test_a_kernel_that_cannot_hide_files_still_runs_programs_and_says_so(tmp_path, monkeypatch, capfd):
+    from firsttoken.cli import run
+
+    monkeypatch.setattr(sandbox, "landlock_version", lambda: 0)
+    secret = tmp_path / "secret"
+    secret.write_text("gold")
+    assert run_program(f"assert open({str(secret)!r}).read() == 'gold'", FEW).passed
+    assert not run_program(f"open({str(secret)!r}, 'w')", FEW).passed
+    assert run(["evaluate", str(tmp_path), "--tasks", f"code={secret}"]) == 2
+    told = capfd.readouterr().err
+    assert "this kernel has no landlock" in told and told.count("\n") == 2
+    monkeypatch.undo()
+    assert run(["evaluate", str(tmp_path), "--tasks", f"text={secret}"]) == 2
+    assert "landlock" not in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("program", ["while True: pass", "import time\ntime.sleep(60)"])
 def test_time_is_limited(program):
     started = time.monotonic()

@@ -58,3 +58,15 @@ def test_the_notes_say_what_a_reader_must_know():
     assert "without a chat template" in text and "1 or 3 runs" in text
     assert "could NOT be dropped" in text and "up to 1.5 cores were busy" in text and "without a proof" in text
     assert "missed its proof's gate" not in text
+
+
+def test_the_artifact_that_ran_is_named_with_its_own_proof_and_size():
+    proof = {"mean_kld": 2e-4, "p99_kld": 0.01, "same_top": 0.99, "passed": True}
+    npu = measured(artifact={"kind": "npu", "sha256": "1" * 64, "bytes": 5 << 20, "soc": "SM8650", "proof": proof})
+    assert rows(npu)[0][:4] == ("b|1 (NPU)", "int8", "5.0 MiB", "2.0e-04")
+    assert {line["artifact"] for line in csv.DictReader(io.StringIO(csv_text(npu)))} == {"npu"} and "1" * 64 in csv_text(npu)
+    assert not any("not on the NPU" in line for line in notes(npu))
+    fallen = measured(artifact={"kind": "cpu", "sha256": "0" * 64, "bytes": 3 << 20, "fallback": "the DSP\x1b crashed"})
+    assert rows(fallen)[0][0] == "b|1 (CPU)"
+    [line] = [line for line in notes(fallen) if "not on the NPU" in line]
+    assert line.startswith("b|1: ran on the CPU, not on the NPU: the DSP") and "\x1b" not in line

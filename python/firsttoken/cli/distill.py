@@ -239,7 +239,7 @@ def chain(
     made = work(
         recipe, output, plan, tuple(target or TARGETS), force, restart, cache_length, text_tokens, settings, progress_bar, lambda line: print(line, flush=True)
     )
-    print("\nThe same held-out text through every step:")
+    print(f"\nThe same held-out text through every step (about {text_tokens:,} tokens of it; --text-tokens takes more):")
     console().print(scores_table(made.scores))
     print("\nTime to first token on this machine:")
     console().print(terminal_table(made.measurement))

@@ -42,7 +42,7 @@ def evaluate(
 
     text: perplexity, and KL divergence from the reference. maths: exact match; lines as in MATH-500, GSM8K or AIME.
     choice: {"question", "choices", "answer"}. code: pass@1; lines as in HumanEval or MBPP, each program run without
-    network and without the right to write files. Shares have their 95 % interval behind them.
+    network, without your files, and without the right to write any. Shares have their 95 % interval behind them.
 
     \b
     Examples:
@@ -52,7 +52,7 @@ def evaluate(
     from firsttoken.atomic_file import check_file_destination, write_text
     from firsttoken.evaluate.evaluate import Settings
     from firsttoken.evaluate.evaluate import evaluate as work
-    from firsttoken.evaluate.sandbox import Limits
+    from firsttoken.evaluate.sandbox import Limits, hides_files
     from firsttoken.report.evaluation_table import json_text, markdown_text, terminal_table
     from firsttoken.report.progress_bar import progress_bar
     from firsttoken.report.tables import console
@@ -60,6 +60,8 @@ def evaluate(
     for option, file in (("--answers", answers), ("--json", json_file)):
         if file is not None:
             check_file_destination(file, option)
+    if any(task.startswith("code=") for task in tasks) and not hides_files():
+        typer.echo("note: this kernel has no landlock (Linux 5.13): the programs that the models write can read your files, though not change or send them", err=True)
     settings = Settings(limit, text_tokens, max_tokens, temperature, samples, seed, raw, Limits(seconds, memory << 20))
     with progress_bar() as report:
         scores = work(models, tasks, settings, reference, answers, threads, report)

@@ -10,6 +10,7 @@ from firsttoken.atomic_file import write_text
 from firsttoken.checkpoint import Checkpoint, read_json
 from firsttoken.distill.distill import distill, no_bar
 from firsttoken.distill.recipe import Recipe, load_recipe
+from firsttoken.distill.work_folder import alone
 from firsttoken.errors import FirstTokenError
 from firsttoken.evaluate.evaluate import Score, Settings, evaluate
 from firsttoken.export.export import export
@@ -57,6 +58,7 @@ def chain(
     ``restart`` begins an interrupted student anew. Raises
     `FirstTokenError`, and `GateError` for a bundle that misses its proof.
     """
+    alone("firsttoken distill chain", "train with `torchrun … firsttoken distill RECIPE -o FOLDER/student` first, then give -o FOLDER here")
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     output = Path(output)
     plan = plan or (chosen.quantize.plan if chosen.quantize else "fp16-attention")

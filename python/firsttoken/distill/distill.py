@@ -12,7 +12,7 @@ from firsttoken.distill.documents import held_out_text, held_out_windows, traini
 from firsttoken.distill.models import load_decoder, need_transformers, parameters_of, write_decoder
 from firsttoken.distill.publish import publish
 from firsttoken.distill.quantize_stage import check_quantize, run_quantize_stage
-from firsttoken.distill.recipe import INSIDE, Recipe, load_recipe
+from firsttoken.distill.recipe import INSIDE, UNTRAINED, Recipe, load_recipe, looks_inside_only
 from firsttoken.distill.students import Stage, cut_model, first_student, plan_stages, student_config, tokenizer_folder
 from firsttoken.distill.training_page import read_recipe_text
 from firsttoken.distill.windows import Windows
@@ -22,6 +22,9 @@ from firsttoken.export.atomic import Staging, clean, remove
 from firsttoken.export.lineage import RECORD
 from firsttoken.progress import Report, silent
 from firsttoken.tokenizer import Tokenizer
+
+
+AS_CUT = "student as cut"  # its figures before the training that follows the last cut
 
 
 def no_bar() -> AbstractContextManager[Report]:
@@ -52,6 +55,8 @@ def distill(
         raise FirstTokenError(f"output {output}: exists; replace it with --force or choose another with -o")
     stages = plan_stages(chosen)
     if chosen.quantize is not None:
+        if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
+            raise FirstTokenError("[quantize] does not run under FSDP; train without it there, then give the student as student.checkpoint with training.steps = 0")
         check_quantize(chosen, chosen.quantize, student_config(chosen))
     main = int(os.environ.get("RANK", "0")) == 0
     run = _Run(chosen, output, text, main, bar if main else no_bar, say if main else _mute)
@@ -120,7 +125,7 @@ class _Run:
             if stage.sizes is not None:
                 model = cut_model(model, self.recipe, stage.sizes, self.train, self.attention)
                 self.say(f"{stage.name}: {stage.sizes}; {parameters_of(model):,} parameters")
-            self.train_stage(model, stage, folder, self.recipe, self.teachers)
+            model = self.train_stage(model, stage, folder, self.recipe, self.teachers)
             if self.main:
                 with Staging(done) as staging:
                     write_decoder(model, self.tokenizer, staging.folder, "float32")
@@ -185,16 +190,18 @@ class _Run:
         return {name.removeprefix("score_"): value for name, value in score_of(total, "score", any(t.live for t in teachers)).items()}
 
     def train_stage(self, model, stage: Stage, folder: Path, recipe: Recipe, teachers: list):
-        """One training with the losses and settings of ``recipe``, from its newest complete state."""
+        """One training with the losses and settings of ``recipe``, from its newest complete state; returns the student."""
         from firsttoken.distill.trainer import DistillationTrainer, WindowItems, newest_state, remove_incomplete
         from firsttoken.distill.watch import Watch
 
         before = self.score(model, teachers)
         whole = stage.name == "training"
-        self.figures["student before" if whole and stage.sizes is None else f"{stage.name}, before training"] = before
+        self.figures[("student before" if stage.sizes is None else AS_CUT) if whole else f"{stage.name}, before training"] = before
         self.say(f"{stage.name}: held-out perplexity {before['perplexity']:.3f} before training")
+        if stage.steps and looks_inside_only(recipe.losses):
+            self.say(UNTRAINED)
         if stage.steps == 0:
-            return
+            return model
         if self.main:
             remove_incomplete(folder)
         state = newest_state(folder)
@@ -212,10 +219,12 @@ class _Run:
             raise
         finally:
             watch.close()
+        model = trainer.whole_student()
         stage.history = [entry for entry in trainer.state.log_history if "train_runtime" not in entry]
         self.figures["student" if whole else f"{stage.name}, after training"] = self.score(model, teachers)
         if trainer.state.global_step < stage.steps:
             self.say(f"{stage.name}: stopped at step {trainer.state.global_step}, the held-out score no longer improved")
+        return model
 
 
 def _printer():

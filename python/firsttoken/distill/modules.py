@@ -5,6 +5,7 @@ so nothing has to be rewritten; feature maps ``[batch, channels, height, width]`
 through a linear map.
 """
 
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,24 +35,30 @@ class ModulePlan(BaseModel):
 class ModuleDistillation(nn.Module):
     """A student module with its teacher (or None) and losses; ``layers`` pairs module names, ``(student's, teacher's)``.
 
-    Both modules take one tensor ``[batch, …]`` and return logits ``[batch, classes]``. ``example`` is an input for
-    measuring the layers' widths. ``name:1`` takes the second of several results, such as an encoder's attention maps. Raises `FirstTokenError` for a layer that is not there, or losses without a teacher.
+    ``teacher`` may also be several ``(module, weight)``: the divergences from them are averaged by weight, and there are no
+    ``layers``. All modules take one tensor ``[batch, …]`` and return logits ``[batch, classes]``. ``example`` is an input for
+    measuring the layers' widths. ``name:1`` takes the second of several results, such as an encoder's attention maps. Raises
+    `FirstTokenError` for a layer that is not there, losses without a teacher, or layers with several.
     """
 
     def __init__(
         self,
         student: nn.Module,
-        teacher: nn.Module | None,
+        teacher: nn.Module | Sequence[tuple[nn.Module, float]] | None,
         losses: tuple[Loss, ...],
         example: Tensor,
         layers: tuple[tuple[str, str], ...] = (),
     ):
         super().__init__()
         self.student, self.losses, self.layers = student, losses, layers
-        self.teachers = [] if teacher is None else [_Frozen(teacher)]
+        taught_by = [] if teacher is None else [(teacher, 1.0)] if isinstance(teacher, nn.Module) else list(teacher)
+        total = sum(weight for _, weight in taught_by)
+        self.teachers = [_Frozen(model, weight / total) for model, weight in taught_by]
+        if layers and len(self.teachers) != 1:
+            raise FirstTokenError(f"layers pair a student with one teacher, and there are {len(self.teachers)}; leave them out")
         self.names = part_names(losses)
         for loss in losses:
-            if loss.kind != "cross_entropy" and teacher is None:
+            if loss.kind != "cross_entropy" and not self.teachers:
                 raise FirstTokenError(f"loss {loss.kind} needs a teacher; cross_entropy alone does not")
             if loss.kind in INSIDE and not self._pairs_of(loss):
                 raise FirstTokenError(f"loss {loss.kind} needs layers: pairs of module names, the student's and the teacher's")
@@ -60,7 +67,7 @@ class ModuleDistillation(nn.Module):
                 raise FirstTokenError(f"layers {pair}: one names attention maps (NAME:1), the other does not; expected two of a kind")
         self.projections = nn.ModuleDict()
         if layers:
-            self._make_projections(teacher, example)
+            self._make_projections(self.teachers[0].model, example)
 
     def _make_projections(self, teacher: nn.Module, example: Tensor):
         with torch.no_grad():
@@ -88,21 +95,28 @@ class ModuleDistillation(nn.Module):
         A sample without a label still learns from the teacher; ``count`` divides all sums.
         """
         logits, ours = self._run(self.student, inputs, [a for a, _ in self.layers])
-        if self.teachers:
+        taught, theirs = [], []
+        for teacher in self.teachers:
             with torch.no_grad():
-                taught, theirs = self._run(self.teachers[0].model, inputs, [b for _, b in self.layers])
+                answers, theirs = self._run(teacher.model, inputs, [b for _, b in self.layers])
+            taught.append(answers)
         total, parts = logits.new_zeros(()), []
         for number, (loss, weight) in enumerate(zip(self.losses, moment.weights, strict=True)):
             if loss.kind == "cross_entropy":
                 value = cross_entropy(logits, labels).sum()
             elif loss.kind in DIVERGENCES:
-                value = DIVERGENCES[loss.kind][0](logits, taught, moment.temperature, **loss.options).sum()
+                value = self._divergence(loss, logits, taught, moment.temperature).sum()
             else:
                 pairs = self._pairs_of(loss)
                 value = sum(self._inside(number, loss, pair, ours[pair], theirs[pair]).sum() for pair in pairs) / len(pairs)
             total = total + weight * value / count
             parts.append((value / count).detach())
         return total, torch.stack(parts)
+
+    def _divergence(self, loss: Loss, logits: Tensor, taught: list[Tensor], temperature: float) -> Tensor:
+        """A divergence ``[batch]`` from the teachers, averaged by their shares."""
+        of = DIVERGENCES[loss.kind][0]
+        return sum(teacher.share * of(logits, answers, temperature, **loss.options) for teacher, answers in zip(self.teachers, taught, strict=True))
 
     def _pairs_of(self, loss: Loss) -> list[int]:
         """Places of the layer pairs that a loss compares: attention maps (``name:1``) are only for attention, which prefers them."""
@@ -130,15 +144,12 @@ class ModuleDistillation(nn.Module):
 
     @torch.no_grad()
     def score(self, batch: dict[str, Tensor]) -> Tensor:
-        """Sums of a held-out batch: ``[cross-entropy, KL divergence from the teacher, samples, right answers]``, float64."""
+        """Sums of a held-out batch: ``[cross-entropy, KL divergence from the teachers, samples, right answers]``, float64."""
         counted = batch["labels"] != IGNORED
         logits = self.student(batch["inputs"])[counted]
         labels = batch["labels"][counted]
-        kld = (
-            DIVERGENCES["forward_kl"][0](logits, self.teachers[0].model(batch["inputs"])[counted]).double().sum()
-            if self.teachers
-            else logits.new_zeros(())
-        )
+        taught = [teacher.model(batch["inputs"])[counted] for teacher in self.teachers]
+        kld = self._divergence(Loss(kind="forward_kl"), logits, taught, 1.0).double().sum() if taught else logits.new_zeros(())
         right = (logits.argmax(-1) == labels).sum()
         return torch.stack([value.double() for value in (cross_entropy(logits, labels).sum(), kld, counted.sum(), right)])
 
@@ -154,8 +165,8 @@ class _Frozen:
 
     live = True
 
-    def __init__(self, model: nn.Module):
-        self.model = model.eval().requires_grad_(False)
+    def __init__(self, model: nn.Module, share: float):
+        self.model, self.share = model.eval().requires_grad_(False), share
 
 
 @contextmanager

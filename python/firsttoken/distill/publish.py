@@ -15,6 +15,7 @@ from firsttoken.export.lineage import RECORD
 from firsttoken.prove.prove import HELD_OUT_FILE
 
 PAGE = "training.html"
+NAMES = {"cross_entropy": "cross-entropy", "kld": "KL divergence from the teacher"}
 SAME = 1e-3  # relative; how far the written float32 student's score may be from the trained one's
 
 
@@ -69,7 +70,7 @@ def facts_of(record: dict, figures: dict[str, dict]) -> list[tuple[str, str]]:
         ("training tokens", f"{record['tokens seen']:,}"),
         ("seed", str(record["recipe"]["seed"])),
     ]
-    rows += [(who, ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in each.items())) for who, each in figures.items()]
+    rows += [(who, ", ".join(f"{NAMES.get(name, name)} {value:.4f}" for name, value in each.items())) for who, each in figures.items()]
     quantization = record.get("quantization")
     for which in ("before", "after") if quantization else ():
         if which in quantization:

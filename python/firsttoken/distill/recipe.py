@@ -192,7 +192,7 @@ class Recipe(Part):
         if taught and not self.teachers:
             raise ValueError(f"loss {taught[0].kind} needs a [[teacher]]; cross_entropy alone does not")
         if self.student.cut and (not self.teachers or self.teachers[0].checkpoint is None):
-            raise ValueError("a student cut from the teacher needs the first [[teacher]] to be a checkpoint")
+            raise ValueError("a student cut from the teacher needs the first [[teacher]] to be a checkpoint; with a cache, give a student.checkpoint")
         inside = next((loss for loss in self.losses if loss.kind in INSIDE), None)
         if inside and any(teacher.cache for teacher in self.teachers):
             raise ValueError(f"loss {inside.kind} looks inside the teacher, and a cache holds only its answers; use a checkpoint")
@@ -203,6 +203,14 @@ class Recipe(Part):
     def path(self, text: str) -> Path:
         """Returns a path of the recipe with its placeholders filled in. Raises `FirstTokenError` for an unknown placeholder."""
         return Path(self.folder, fill(text)) if self.folder else Path(fill(text))
+
+
+UNTRAINED = "note: every loss looks inside the student, none at its answers: what comes after the last layer compared, the head with it, is not trained"
+
+
+def looks_inside_only(losses: tuple[Loss, ...]) -> bool:
+    """Whether nothing trains the student's head (`UNTRAINED`)."""
+    return all(loss.kind in INSIDE for loss in losses)
 
 
 def fill(text: str) -> str:

@@ -14,10 +14,13 @@ from typing import Protocol
 
 import safetensors.torch
 import torch
+from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
 from torch.utils.data import Dataset
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 
 from firsttoken.distill.losses.divergence import IGNORED
+from firsttoken.distill.models import make_decoder
 from firsttoken.distill.modules import ModuleDistillation
 from firsttoken.distill.objective import Distillation, Moment
 from firsttoken.distill.recipe import Loss, Training
@@ -120,12 +123,15 @@ class DistillationTrainer(Trainer):
             data_collator=stack,
             callbacks=[*callbacks, *stoppers],
         )
+        if self.is_fsdp_enabled and self.accelerator.state.fsdp_plugin.fsdp_version != 2:
+            raise FirstTokenError("FSDP of version 1 flattens the weights that a score reads; start with `accelerate launch --use_fsdp --fsdp_version 2 …`")
         # compute_loss divides by the positions of the whole step, which the Trainer counts where this is set
         self.model_accepts_loss_kwargs = True
         self._loss_shifts_labels = shifted
         self.recipe, self.items = recipe, train
         self._parts, self._batches = None, 0
         self._sources: list[int] = []
+        self._scores_shards = False
 
     def moment(self) -> Moment:
         """Temperature and loss weights of the step that is being computed."""
@@ -183,6 +189,9 @@ class DistillationTrainer(Trainer):
         """Scores the held-out windows; every process its share. Returns cross-entropy and KL divergence in nats per token."""
         loader = self.get_eval_dataloader(eval_dataset)
         objective = self.accelerator.unwrap_model(self.model)
+        if self.is_fsdp_enabled and not self._scores_shards:
+            register_fsdp_forward_method(objective, "score")
+            self._scores_shards = True
         training = objective.training
         objective.eval()
         total, seen = 0.0, 0
@@ -199,12 +208,24 @@ class DistillationTrainer(Trainer):
                 scores = fresh.sum(0).cpu()
             total = total + scores
         objective.train(training)
+        reshard(objective)
         metrics = score_of(total, metric_key_prefix, any(t.live for t in objective.teachers))
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def whole_student(self) -> torch.nn.Module:
+        """The student as it is trained; under FSDP put together on the CPU from all processes' shards, which all have to ask for it."""
+        student = self.accelerator.unwrap_model(self.model).student
+        if not self.is_fsdp_enabled:
+            return student
+        tensors = {name: (t.full_tensor() if isinstance(t, DTensor) else t).detach().cpu().clone() for name, t in student.state_dict().items()}
+        whole = make_decoder(student.config.to_dict(), tensors, student.config._attn_implementation)
+        return whole.train(student.training)
+
     def _save(self, output_dir=None, state_dict=None):
+        if self.is_fsdp_enabled:
+            return  # the shards lie beside the optimizer's
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         safetensors.torch.save_model(self.accelerator.unwrap_model(self.model), str(folder / WEIGHTS))
@@ -220,7 +241,9 @@ class DistillationTrainer(Trainer):
     def _save_checkpoint(self, model, trial):
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         try:
+            folder.mkdir(parents=True, exist_ok=True)  # the Trainer asks whether the best state's folder exists before shards are written
             super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()  # every process may have written a part
             if self.args.should_save:
                 sync_tree(folder)
                 mark_complete(folder, self.state.global_step)
@@ -235,6 +258,13 @@ class DistillationTrainer(Trainer):
             raise FirstTokenError(
                 f"{folder}: the training state of step {self.state.global_step} cannot be written ({str(error)[:160]}); {kept}"
             ) from None
+
+
+def reshard(module: torch.nn.Module):
+    """Gives up the whole weights that a score under FSDP left behind; nothing without it."""
+    for part in module.modules():
+        if isinstance(part, FSDPModule):
+            part.reshard()
 
 
 def score_of(total: torch.Tensor, prefix: str, taught: bool) -> dict[str, float]:

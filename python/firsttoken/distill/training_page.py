@@ -42,7 +42,7 @@ def curves(history: list[dict]) -> str:
         [e["eval_cross_entropy"] for e in scores],
         marker="o",
         markersize=3,
-        label="cross-entropy, nats per token",
+        label="cross-entropy, nats",
     )
     if scores and "eval_kld" in scores[0]:
         score.plot(

@@ -82,6 +82,13 @@ def open_work(folder: Path, identity: dict, restart: bool) -> int | None:
     return held
 
 
+def alone(what: str, instead: str = "start it without torchrun"):
+    """Raises `FirstTokenError` under ``torchrun`` with several processes, for what is only for one."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1:
+        raise FirstTokenError(f"{what} runs in one process, and torchrun started {processes}; {instead}")
+
+
 def first_difference(old, new, place: str = "") -> tuple[str, object, object] | None:
     """Returns ``(place, old value, new value)`` of the first leaf that differs, or None."""
     if isinstance(old, dict) and isinstance(new, dict):

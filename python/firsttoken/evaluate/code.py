@@ -5,9 +5,10 @@ Formats: HumanEval (``prompt``, ``test``, ``entry_point``; Chen et al., arXiv:21
 """
 
 import re
+import textwrap
 from dataclasses import dataclass
 
-FENCE = re.compile(r"```[ \t]*(?:python3?|py)?[ \t]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
+FENCE = re.compile(r"```[ \t]*(?:python3?|py)?[ \t]*\n(.*?)(?:\n[ \t]*```|```\s*\Z|\Z)", re.DOTALL | re.IGNORECASE)
 # Where a completion of a function's body goes on to something else (HumanEval's own stop sequences).
 STOPS = ("\nclass ", "\ndef ", "\n#", "\nif __name__", "\nprint(", "\n@", "\nassert ", "\n```")
 
@@ -46,21 +47,36 @@ def request(problem: Problem, chat: bool) -> str:
 
 
 def program(problem: Problem, answer: str, chat: bool) -> str:
-    """The whole program. A code block is taken as it is where it defines the function, else as the rest of the prompt."""
-    blocks = FENCE.findall(answer)
+    """The whole program. A code block is taken as it is where it defines the function, else as the rest of the prompt.
+
+    What is written before ``</think>`` does not count where something follows, nor, without a ``chat``, what follows the code.
+    """
+    answer = answer.replace("\r\n", "\n")
+    after = answer.rpartition("</think>")[2]
+    answer = after if after.strip() else answer
+    blocks = blocks_of(answer, problem.entry) if chat or answer.lstrip().startswith("```") else []
     if blocks:
         code = max(blocks, key=len) if problem.entry is None else next((b for b in blocks if defines(b, problem.entry)), blocks[0])
     else:
         code = answer
     if problem.entry is not None and defines(code, problem.entry):
-        # imports of the prompt still count
-        lead = problem.start.split("\ndef ")[0] if "\ndef " in problem.start else ""
+        # imports and functions that the prompt has before it still count
+        lead = re.split(rf"^(?:async )?def {re.escape(problem.entry)}\b", problem.start, maxsplit=1, flags=re.MULTILINE)[0]
         code = f"{lead}\n{code}"
     elif problem.entry is not None:
         code = problem.start + (code if blocks else cut(code))
     elif not blocks and not chat:
         code = cut_block(code)
     return f"{code}\n\n{problem.tests}"
+
+
+def blocks_of(answer: str, entry: str | None) -> list[str]:
+    """The code blocks of an answer; whole programs are brought to the left, a function's body stays where it is."""
+    blocks = []
+    for block in FENCE.findall(answer):
+        flat = textwrap.dedent(block)
+        blocks.append(flat if entry is None or defines(flat, entry) else block)
+    return blocks
 
 
 def defines(code: str, name: str) -> bool:

@@ -10,7 +10,10 @@ from fractions import Fraction
 
 BOXED = re.compile(r"\\(?:boxed|fbox)\s*")
 SAID = re.compile(r"(?:final answer|answer)\s*(?:is|:|=)\s*:?\s*(.+)", re.IGNORECASE)
-NUMBER = re.compile(r"[-+]?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:\s*/\s*\d+)?")
+NUMBER = re.compile(r"(?:(?<![\w)])[-+])?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:\s*/\s*\d+)?")
+ATOM = r"(?:\d+|[a-zA-Z]|\\[a-zA-Z]+)"  # what stands without braces
+ABOVE = r"(?:\d*(?:[a-zA-Z]|\\[a-zA-Z]+(?:\{[^{}]*\})?)|\d+)"  # 2x, \pi, 3\sqrt{2}, 7
+SLASH = re.compile(rf"(?<![\w}})/])({ABOVE})/({ATOM}(?:\{{[^{{}}]*\}})?)(?![\w{{\\/(])")
 UNITS = (
     "degrees?|dollars?|cents?|units?|square|cubic|feet|foot|ft|inch(?:es)?|in|cm|mm|km|meters?|metres?|miles?|m|kg|grams?|g|hours?|minutes?|"
     "seconds?|days?|weeks?|months?|years?|people|students?|points?|percent|mph"
@@ -77,15 +80,17 @@ def normalise(answer: str) -> str:
     text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?|\u00b0", "", text)
     text = text.replace("\\$", "").replace("$", "").replace("\\%", "").replace("%", "").replace("\\ ", " ").replace("~", " ")
     text = re.sub(r"\\(?:cdot|times)(?![a-zA-Z])", "*", text).replace("\\infinity", "\\infty")
-    text = re.sub(r"(?<=\d),(?:\\!)?(?=\d{3}(?!\d))", "", text)  # thousands
+    text = re.sub(r"(?<=\d)(?:,|\{,\})(?:\\!)?(?=\d{3}(?!\d))", "", text)  # thousands
     text = UNIT.sub("", text.strip().rstrip(".,;"))
     text = re.sub(r"\\sqrt\s*([^\s{\\\[])", r"\\sqrt{\1}", text)
     text = re.sub(r"\\frac\s*(\d)\s*(\d)(?!\d)", r"\\frac{\1}{\2}", text)
+    text = re.sub(r"\\frac\s*(\\[a-zA-Z]+|[a-zA-Z])\s*(\d|[a-zA-Z])(?![\w{])", r"\\frac{\1}{\2}", text.replace("\\frac ", "\\frac"))
     text = re.sub(r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{", text)
     text = re.sub(r"(\\frac\{[^{}]*\})\s*(\d)", r"\1{\2}", text)
     text = re.sub(r"([\^_])\{(\w)\}", r"\1\2", text)
     text = re.sub(r"^[a-zA-Z]\s*(?:=|\\in)\s*(?=\S)", "", text.strip())
     text = re.sub(r"\s+", "", text).strip("{}") if balanced(text.strip().strip("{}")) else re.sub(r"\s+", "", text)
+    text = SLASH.sub(lambda m: f"\\frac{{{m[1]}}}{{{m[2]}}}", text)
     text = re.sub(r"^\(([A-Za-z])\)$", r"\1", text)  # the letter of a choice
     return text.lower() if re.fullmatch(r"[A-Za-z()]+", text) else text
 
@@ -107,9 +112,12 @@ def balanced(text: str) -> bool:
 
 
 def number(text: str) -> Fraction | None:
-    r"""The exact value of a normalised answer that is one number: ``7``, ``-.5``, ``1/2``, ``\frac{1}{2}``, ``2\frac{1}{2}``, ``1e3``; else None."""
+    r"""The exact value of a normalised answer that is one number: ``7``, ``-.5``, ``1/2``, ``\frac{1}{2}``, ``2\frac{1}{2}``, ``1e3``, ``1.5*10^3``; else None."""
     mixed = re.fullmatch(r"([-+]?)(\d*)\\frac\{([-+]?\d+(?:\.\d+)?)\}\{([-+]?\d+(?:\.\d+)?)\}", text)
+    power = re.fullmatch(r"([-+]?(?:\d+\.?\d*|\.\d+))\*10\^(?:(\d)|\{([-+]?\d{1,3})\})", text)
     try:
+        if power:
+            return Fraction(power[1]) * Fraction(10) ** int(power[2] or power[3])
         if mixed:
             sign, whole, above, below = mixed.groups()
             value = Fraction(whole or 0) + Fraction(above) / Fraction(below)
@@ -144,6 +152,7 @@ def same(got: str | None, wanted: str) -> bool:
 def _same(ours: str, theirs: str) -> bool:
     if ours == theirs:
         return ours != ""
+    ours, theirs = both_signs(ours), both_signs(theirs)
     a, b = number(ours), number(theirs)
     if a is not None and b is not None:
         return a == b
@@ -156,6 +165,13 @@ def _same(ours: str, theirs: str) -> bool:
             return len(inside[0]) == len(inside[1]) and all(map(_same, *inside))
     inside = parts(ours), parts(theirs)
     return len(inside[0]) > 1 and _same_set(*inside)  # a list of solutions has no order
+
+
+def both_signs(text: str) -> str:
+    r"""``1\pm x`` as the list that it stands for, ``1+x,1-x``."""
+    if text.count("\\pm") != 1 or "," in text:
+        return text
+    return ",".join(text.replace("\\pm", sign).removeprefix("+") for sign in "+-")
 
 
 def _same_set(ours: list[str], theirs: list[str]) -> bool:

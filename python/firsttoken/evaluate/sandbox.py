@@ -1,8 +1,8 @@
-"""Running a program that a model wrote: no network, no files to write, no other programs, bounded time and memory.
+"""Running a program that a model wrote: no network, no files but Python's own, no other programs, bounded time and memory.
 
-A fresh Python process without the user's environment limits itself (`sandbox_child`) and only then reads the program. It is a
+A fresh Python process without the user's environment limits itself (`sandbox_child`) and only then takes the program. It is a
 guard against a model's mistakes and mischief; it is no prison for an attacker with a kernel exploit. Where the system
-cannot give the limits, nothing is run.
+cannot give the limits, nothing is run; a kernel without landlock can give all but one, see `hides_files`.
 """
 
 import json
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from firsttoken.errors import FirstTokenError
+from firsttoken.evaluate.sandbox_child import landlock_version
 
 CHILD = Path(__file__).with_name("sandbox_child.py")
 MOST_OUTPUT = 1 << 20  # bytes of a program's output that are looked at
@@ -38,13 +39,18 @@ class Outcome:
     why: str = ""
 
 
+def hides_files() -> bool:
+    """Whether this kernel can keep a program from reading the user's files (landlock, Linux 5.13 and newer)."""
+    return landlock_version() > 0
+
+
 def run_program(program: str, limits: Limits = Limits()) -> Outcome:
     """Runs a Python program. It passes only if its last line was reached: leaving early, even with status 0, fails.
 
     Raises `FirstTokenError` where this system cannot sandbox.
     """
     secret = secrets.token_hex(16)
-    request = json.dumps({"program": program, "secret": secret, "seconds": limits.seconds, "memory": limits.memory})
+    request = json.dumps({"program": program, "secret": secret, "seconds": limits.seconds, "memory": limits.memory, "hide": hides_files()})
     with tempfile.TemporaryDirectory() as empty, tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as told:
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-B", str(CHILD), str(told.fileno())],

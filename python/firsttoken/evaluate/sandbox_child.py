@@ -1,8 +1,9 @@
 """The process in which a model's program runs; started by `sandbox`, imports nothing of firsttoken.
 
-It sets resource limits, then a seccomp filter (seccomp(2); the filter is classic BPF over ``struct seccomp_data``), and
-only then reads the program from standard input. System calls that reach the network, change files, start programs, touch
-other processes or get around the filter fail with EPERM; opening a file to write fails with EACCES.
+It sets resource limits, hides files (landlock(7), Linux 5.13), sets a seccomp filter (seccomp(2); the filter is classic BPF
+over ``struct seccomp_data``), and only then takes the program. System calls that reach the network, change files,
+start programs, touch other processes or get around the filter fail with EPERM; opening a file to write, or one that is none of
+Python's own, fails with EACCES.
 """
 
 import ctypes
@@ -42,6 +43,12 @@ CALLS = {
 OPEN, OPENAT, CLONE, CLONE3 = (2, None), (257, 56), (56, 220), 435
 CLONE_THREAD = 0x00010000
 ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
+CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446  # landlock's, on every architecture
+VERSION, BENEATH = 1, 1  # LANDLOCK_CREATE_RULESET_VERSION, LANDLOCK_RULE_PATH_BENEATH
+HANDLED = (1 << 13) - 1  # every right over files that the first version knows
+READ_FILE, READ_FOLDER = 1 << 2, 1 << 3
+SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache", "/etc/localtime")
+DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 
 
 def filter_program(column: int, architecture: int) -> bytes:
@@ -63,7 +70,41 @@ def filter_program(column: int, architecture: int) -> bytes:
     return b"".join(struct.pack("<HBBI", *step) for step in [*code, (RETURN, 0, 0, ALLOW)])
 
 
-def limit(seconds: float, memory: int):
+def landlock_version() -> int:
+    """The kernel's version of landlock; 0 where it has none."""
+    library = ctypes.CDLL(None, use_errno=True)
+    if sys.platform != "linux" or not hasattr(library, "syscall"):
+        return 0
+    return max(0, library.syscall(ctypes.c_long(CREATE_RULESET), None, ctypes.c_size_t(0), ctypes.c_uint32(VERSION)))
+
+
+def readable() -> list[str]:
+    """What a program may read: Python's standard library, the system's shared libraries, its own folder and process."""
+    python = [os.path.join(sys.base_prefix, "lib"), os.path.dirname(os.__file__)]
+    return [path for path in (*python, *SYSTEM, *DEVICES, os.getcwd(), f"/proc/{os.getpid()}") if os.path.exists(path)]
+
+
+def hide_files(library: ctypes.CDLL):
+    """Leaves `readable` for reading, and no other file. Raises OSError where the kernel cannot."""
+
+    def call(number: int, *arguments) -> int:
+        result = library.syscall(ctypes.c_long(number), *arguments)
+        if result < 0:
+            raise OSError(ctypes.get_errno(), f"landlock: {os.strerror(ctypes.get_errno())}")
+        return result
+
+    handled = struct.pack("<Q", HANDLED)
+    rules = call(CREATE_RULESET, handled, ctypes.c_size_t(len(handled)), ctypes.c_uint32(0))
+    for path in readable():
+        place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        allowed = READ_FILE | (READ_FOLDER if os.path.isdir(path) else 0)
+        call(ADD_RULE, ctypes.c_int(rules), ctypes.c_int(BENEATH), struct.pack("<Qi", allowed, place), ctypes.c_uint32(0))
+        os.close(place)
+    call(RESTRICT_SELF, ctypes.c_int(rules), ctypes.c_uint32(0))
+    os.close(rules)
+
+
+def limit(seconds: float, memory: int, hide: bool):
     """Takes rights away from this process, for good. Raises OSError where the system cannot."""
     for what, most in (
         (resource.RLIMIT_AS, memory),
@@ -85,7 +126,11 @@ def limit(seconds: float, memory: int):
     library = ctypes.CDLL(None, use_errno=True)
     library.prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong]
     given = Program(len(program) // 8, ctypes.cast(steps, ctypes.c_void_p))
-    if library.prctl(PR_SET_NO_NEW_PRIVS, 1, None, 0, 0) or library.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(given), 0, 0):
+    if library.prctl(PR_SET_NO_NEW_PRIVS, 1, None, 0, 0):
+        raise OSError(ctypes.get_errno(), f"no_new_privs: {os.strerror(ctypes.get_errno())}")
+    if hide:
+        hide_files(library)
+    if library.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(given), 0, 0):
         raise OSError(ctypes.get_errno(), f"seccomp: {os.strerror(ctypes.get_errno())}")
 
 
@@ -93,7 +138,7 @@ def main():
     told = int(sys.argv[1])
     request = json.loads(sys.stdin.buffer.read())
     try:
-        limit(request["seconds"], request["memory"])
+        limit(request["seconds"], request["memory"], request["hide"])
     except (OSError, ValueError) as error:
         print(error)
         sys.stdout.flush()

@@ -8,9 +8,14 @@ from firsttoken.evaluate.evaluate import Score
 from firsttoken.report.tables import table
 
 
+MOST_COLUMNS = 4  # with more figures, every figure gets a row and every model a column
+
+
 def columns_of(scores: dict[str, list[Score]]) -> list[tuple[str, str]]:
-    """``(task, measure)`` of every column, in the order they first appear."""
-    return list(dict.fromkeys((score.task, score.measure) for each in scores.values() for score in each))
+    """``(task, measure)`` of every figure, in the order they first appear, those of a task together."""
+    found = list(dict.fromkeys((score.task, score.measure) for each in scores.values() for score in each))
+    tasks = list(dict.fromkeys(task for task, _ in found))
+    return sorted(found, key=lambda figure: tasks.index(figure[0]))
 
 
 def shown(score: Score | None, first: Score | None) -> str:
@@ -27,16 +32,19 @@ def shown(score: Score | None, first: Score | None) -> str:
 
 
 def cells(scores: dict[str, list[Score]]) -> tuple[list[str], list[tuple[str, ...]]]:
-    """Header and rows."""
+    """Header and rows: a row a model, or, of many figures, a row a figure."""
     columns = columns_of(scores)
     found = {name: {(score.task, score.measure): score for score in each} for name, each in scores.items()}
     first = next(iter(found.values()))
     rows = [(name, *(shown(by.get(column), first.get(column)) for column in columns)) for name, by in found.items()]
-    return ["", *(f"{task}: {measure}" for task, measure in columns)], rows
+    header = ["", *(f"{task}: {measure}" for task, measure in columns)]
+    if len(columns) > MOST_COLUMNS:
+        header, *rows = zip(header, *rows, strict=True)
+    return list(header), rows
 
 
 def terminal_table(scores: dict[str, list[Score]]) -> Table:
-    """One row a model."""
+    """For the terminal; see `cells`."""
     header, rows = cells(scores)
     return table(None, header, rows)
 

@@ -2,7 +2,8 @@
 
 from generated_measurements import host_measurement, make_bundle, make_measurement, make_result, make_run, phone_measurement
 
-from firsttoken.measure.measurement import ProofFigures
+from firsttoken.measure.measurement import ProofFigures, RanArtifact
+from firsttoken.report.page.against import runtime_against_runtime
 from firsttoken.report.page.sources import Source
 from firsttoken.report.page.subjects import device_groups, proof_of
 
@@ -52,3 +53,20 @@ def test_proofs_in_words():
     assert proof_of(make_result()).short == "KLD 1.1e-03, same top 98.5%"
     failed = proof_of(make_result(make_bundle(proof=ProofFigures(mean_kld=1.5, p99_kld=9, same_top=0.25, passed=False))))
     assert (failed.state, failed.short) == ("failed", "proof failed, KLD 1.5e+00, same top 25.0%")
+
+
+def test_the_artifact_that_ran_is_in_the_title_and_its_reason_in_the_detail():
+    def on(kind, **more):
+        return make_result(runs=[make_run(32)]).model_copy(update={"artifact": RanArtifact(kind=kind, sha256="1" * 64, bytes=7, **more)})
+
+    npu = on("npu", soc="SM8650", proof=ProofFigures(mean_kld=2e-4, p99_kld=0.01, same_top=0.99, passed=True))
+    [group] = device_groups(sources(make_measurement([npu, on("cpu"), on("cpu", fallback="the DSP crashed")])))
+    assert [subject.title for subject in group.subjects] == [
+        "fp16-attention · tflite-xnnpack · NPU",
+        "fp16-attention · tflite-xnnpack · CPU · 2",
+        "fp16-attention · tflite-xnnpack · CPU · 3",
+    ]
+    assert group.subjects[0].detail.endswith("on the NPU (SM8650)") and group.subjects[0].proof.mean_kld == "2.0e-04"
+    assert group.subjects[1].detail.endswith("on the CPU, as asked") and group.subjects[2].detail.endswith("on the CPU, not on the NPU: the DSP crashed")
+    [duel] = runtime_against_runtime(group).duels
+    assert (duel.a, duel.b) == (group.subjects[0].title, group.subjects[1].title), "the NPU and the CPU are held against each other"

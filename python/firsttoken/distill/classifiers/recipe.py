@@ -1,9 +1,9 @@
 """The recipe of a classifier: told from a decoder's by its ``[classifier]`` table."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from firsttoken.declarations import declaration_folder, declaration_names, read_declaration
 from firsttoken.distill.modules import ModulePlan
@@ -46,15 +46,29 @@ class Model(Part):
         return self
 
 
+class Teacher(Model):
+    """One of the teachers, and how much it counts among them."""
+
+    weight: float = Field(default=1.0, gt=0)
+
+
+def as_several(value):
+    """One ``[teacher]`` table is a list of one."""
+    return (value,) if isinstance(value, dict | Teacher) else value
+
+
 class ClassifierRecipe(Part):
-    """A recipe as its TOML file says it. ``layers`` pairs module names, the student's and the teacher's."""
+    """A recipe as its TOML file says it. ``layers`` pairs module names, the student's and the teacher's.
+
+    ``[teacher]`` is one, ``[[teacher]]`` several, which begin with different weights and are averaged by their ``weight``.
+    """
 
     name: str = ""
     folder: str = ""
     summary: str
     seed: int = Field(default=1, ge=0)
     classifier: Data
-    teacher: Model
+    teachers: Annotated[tuple[Teacher, ...], BeforeValidator(as_several)] = Field(alias="teacher", min_length=1)
     student: Model
     layers: tuple[tuple[str, str], ...] = ()
     temperature: Scheduled = constant(1.0)
@@ -68,6 +82,8 @@ class ClassifierRecipe(Part):
         inside = [loss.kind for loss in self.losses if loss.kind in INSIDE]
         if inside and not self.layers:
             raise ValueError(f"loss {inside[0]} needs layers: pairs of module names, the student's and the teacher's")
+        if self.layers and len(self.teachers) > 1:
+            raise ValueError("layers pair the student with one teacher; leave them out with several, whose answers alone are averaged")
         return self
 
     def plan(self, seed: int, model: Model, losses: tuple[Loss, ...] | None = None, temperature=None) -> ModulePlan:

@@ -3,7 +3,7 @@
 import json
 import os
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,14 +17,15 @@ from firsttoken.distill.classifiers.models import make_model
 from firsttoken.distill.classifiers.recipe import ClassifierRecipe, Model, load_classifier
 from firsttoken.distill.models import need_transformers, parameters_of
 from firsttoken.distill.modules import ModuleDistillation, ModulePlan, train_module
+from firsttoken.distill.recipe import UNTRAINED, looks_inside_only
 from firsttoken.distill.students import Stage
 from firsttoken.distill.training_page import read_recipe_text, training_page
-from firsttoken.distill.work_folder import open_work, work_folder
+from firsttoken.distill.work_folder import alone, open_work, work_folder
 from firsttoken.errors import FirstTokenError
 from firsttoken.export.atomic import Staging, clean, remove
 
 WEIGHTS, PROGRAM, RECORD, PAGE = "model.safetensors", "model.pt2", "distillation.json", "training.html"
-ROWS = ("teacher", "student from labels", "student distilled")
+STUDENTS = ("student from labels", "student distilled")
 # the two-sided 95 % quantile of Student's t by the number of values
 STUDENT_T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 
@@ -38,13 +39,14 @@ def distill_classifier(
     keep_work: bool = False,
     say: Callable[[str], None] = print,
 ) -> Path:
-    """Trains teacher, student from labels and student distilled for ``seeds`` seeds from the recipe's on; returns the folder.
+    """Trains teachers, student from labels and student distilled for ``seeds`` seeds from the recipe's on; returns the folder.
 
     It holds the distilled student of the first seed as weights (`WEIGHTS`) and as a program (`PROGRAM`, torch.export), and
     the figures of all seeds (`RECORD`, `PAGE`). Within a seed both students begin with the same weights and see the same
     samples. Goes on where it was interrupted. Raises `FirstTokenError`.
     """
     need_transformers()
+    alone("a classifier's recipe")
     if not 1 <= seeds <= max(STUDENT_T):
         raise FirstTokenError(f"seeds is {seeds}; expected 1 to {max(STUDENT_T)}")
     chosen = recipe if isinstance(recipe, ClassifierRecipe) else load_classifier(recipe)
@@ -58,15 +60,17 @@ def distill_classifier(
     clean(output.parent)
     work = work_folder(output)
     held = open_work(work, identity, restart)
+    if looks_inside_only(chosen.losses):
+        say(UNTRAINED)
     try:
         found, first = [], None
         for seed in range(chosen.seed, chosen.seed + seeds):
             figures, student, history = one_seed(chosen, seed, work / f"seed-{seed}")
             found.append(figures)
             first = first or (student, history)
-            say(f"seed {seed}: " + ", ".join(f"{row} {100 * figures[row]['accuracy']:.2f} %" for row in ROWS))
+            say(f"seed {seed}: " + ", ".join(f"{row} {100 * figures[row]['accuracy']:.2f} %" for row in rows_of(chosen)))
         publish(chosen, output, first, found, identity, inputs[:2], text, force)
-        say(table_of(found))
+        say(table_of(found, rows_of(chosen)))
         if not keep_work:
             remove(work)
     finally:
@@ -82,15 +86,30 @@ def identity_of(recipe: ClassifierRecipe) -> dict:
     return {"recipe": recipe.model_dump(mode="json", exclude={"name", "folder", "summary"}), "packages": packages}
 
 
+def rows_of(recipe: ClassifierRecipe) -> tuple[str, ...]:
+    """What is trained in a seed, by name: the teachers, and the student twice."""
+    count = len(recipe.teachers)
+    return ("teacher",) + STUDENTS if count == 1 else tuple(f"teacher {number}" for number in range(1, count + 1)) + STUDENTS
+
+
 def one_seed(recipe: ClassifierRecipe, seed: int, folder: Path) -> tuple[dict, nn.Module, list[dict]]:
     """Returns the figures of one seed by row, the distilled student, and the course of its training."""
     data = load_data(recipe, seed)
-    teacher, of_teacher, _ = fit(recipe, recipe.teacher, recipe.plan(seed, recipe.teacher), data, folder / "teacher")
+    teachers, figures = fit_teachers(recipe, seed, data, folder)
     _, of_labels, _ = fit(recipe, recipe.student, recipe.plan(seed, recipe.student), data, folder / "labels")
     plan = recipe.plan(seed, recipe.student, recipe.losses, recipe.temperature)
-    student, of_student, history = fit(recipe, recipe.student, plan, data, folder / "distilled", teacher, recipe.layers)
-    sizes = {"teacher": parameters_of(teacher), "student": parameters_of(student)}
-    return dict(zip(ROWS, (of_teacher, of_labels, of_student), strict=True)) | {"parameters": sizes, "seed": seed}, student, history
+    student, of_student, history = fit(recipe, recipe.student, plan, data, folder / "distilled", teachers, recipe.layers)
+    sizes = {"teacher": sum(parameters_of(teacher) for teacher, _ in teachers), "student": parameters_of(student)}
+    return dict(zip(rows_of(recipe), (*figures, of_labels, of_student), strict=True)) | {"parameters": sizes, "seed": seed}, student, history
+
+
+def fit_teachers(recipe: ClassifierRecipe, seed: int, data: tuple[Tensor, Tensor], folder: Path) -> tuple[list[tuple[nn.Module, float]], list[dict]]:
+    """Trains the recipe's teachers, each from first weights of its own; returns them with their weights, and their figures."""
+    fitted = [
+        fit(recipe, model, recipe.plan(seed, model), data, folder / (f"teacher-{number}" if number else "teacher"), start=number)
+        for number, model in enumerate(recipe.teachers)
+    ]
+    return [(made, model.weight) for (made, _, _), model in zip(fitted, recipe.teachers, strict=True)], [figures for _, figures, _ in fitted]
 
 
 def fit(
@@ -99,19 +118,23 @@ def fit(
     plan: ModulePlan,
     data: tuple[Tensor, Tensor],
     folder: Path,
-    teacher: nn.Module | None = None,
+    teachers: Sequence[tuple[nn.Module, float]] = (),
     layers: tuple[tuple[str, str], ...] = (),
+    start: int = 0,
 ) -> tuple[nn.Module, dict, list[dict]]:
-    """Trains one model on the training share and scores it on the rest; a finished training is read back from ``folder``."""
+    """Trains one model on the training share and scores it on the rest; a finished training is read back from ``folder``.
+
+    ``teachers`` are ``(module, weight)``; ``start`` tells apart the first weights of models of one seed.
+    """
     from safetensors.torch import load_model, save_model
 
     from firsttoken.distill.watch import Watch
 
     inputs, labels = data
     train, held_out = split(labels, recipe.classifier.train_share, plan.seed)
-    torch.manual_seed(plan.seed)  # the first weights: the same for both students
+    torch.manual_seed(plan.seed + 1_000_003 * start)  # the first weights: the same for both students
     made = make_model(recipe, model, inputs, int(labels.max()) + 1)
-    objective = ModuleDistillation(made, teacher, plan.losses, inputs[:2], layers if teacher is not None else ())
+    objective = ModuleDistillation(made, teachers or None, plan.losses, inputs[:2], layers if teachers else ())
     done, weights = folder / "figures.json", folder / WEIGHTS
     if done.exists():
         load_model(made, str(weights))
@@ -154,7 +177,7 @@ def publish(
         (staging.folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         stage = Stage(f"student distilled, seed {recipe.seed}", recipe.training.steps, history=history)
         facts = [("parameters", f"{found[0]['parameters']['teacher']:,} to {found[0]['parameters']['student']:,}")]
-        facts += [(row, accuracy(found, row)) for row in ROWS]
+        facts += [(row, accuracy(found, row)) for row in rows_of(recipe)]
         (staging.folder / PAGE).write_text(training_page(recipe, [stage], facts, text), encoding="utf-8")
         staging.commit(replace=force)
 
@@ -170,9 +193,9 @@ def accuracy(found: list[dict], row: str) -> str:
     return f"{interval([100 * figures[row]['accuracy'] for figures in found])} %"
 
 
-def table_of(found: list[dict]) -> str:
-    """Teacher, student from labels, student distilled; and the difference of the two within a seed."""
+def table_of(found: list[dict], rows: tuple[str, ...]) -> str:
+    """Teachers, student from labels, student distilled; and the difference of the two within a seed."""
     lines = [f"held-out accuracy, {len(found)} {'seed' if len(found) == 1 else 'seeds, mean and 95 % interval'}:"]
-    lines += [f"  {row}: {accuracy(found, row)}" for row in ROWS]
-    gain = [100 * (figures[ROWS[2]]["accuracy"] - figures[ROWS[1]]["accuracy"]) for figures in found]
+    lines += [f"  {row}: {accuracy(found, row)}" for row in rows]
+    gain = [100 * (figures[STUDENTS[1]]["accuracy"] - figures[STUDENTS[0]]["accuracy"]) for figures in found]
     return "\n".join([*lines, f"  distilled minus labels, seed by seed: {interval(gain)}"])
