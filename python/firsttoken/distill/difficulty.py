@@ -12,7 +12,8 @@ import numpy as np
 
 from firsttoken.atomic_file import check_file_destination, write_text
 from firsttoken.distill.documents import Document, check_messages, encode_document
-from firsttoken.distill.select import json_lines, text_of
+from firsttoken.distill.json_lines import json_lines
+from firsttoken.distill.select import text_of
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
 

@@ -2,13 +2,13 @@
 
 import glob
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from firsttoken.chat import read_template, render
+from firsttoken.distill.json_lines import json_lines, read_text
 from firsttoken.distill.recipe import Data, Recipe, Source
 from firsttoken.distill.windows import Encoded, Windows, pack
 from firsttoken.errors import FirstTokenError, nearest
@@ -69,26 +69,10 @@ def read_source(recipe: Recipe, source: Source, percent: int = 0) -> Iterator[Do
                 yield Document(relative, source.domain, text)
 
 
-def read_text(path: Path) -> str:
-    """Reads UTF-8. Raises `FirstTokenError`."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise FirstTokenError(f"{path}: cannot be read as UTF-8 text ({error}); exclude it in the recipe, or convert it") from None
-
-
 def read_jsonl(path: Path, domain: str) -> Iterator[Document]:
     """Yields one document a line; a line's own ``domain`` wins. Raises `FirstTokenError` naming the line."""
-    for number, line in enumerate(read_text(path).splitlines(), 1):
-        if not line.strip():
-            continue
+    for number, value in json_lines(path):
         where = f"{path.name}:{number}"
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise FirstTokenError(f"{path}, line {number}: not JSON ({error})") from None
-        if not isinstance(value, dict):
-            raise FirstTokenError(f"{path}, line {number}: expected a JSON object, got {type(value).__name__}")
         own = value.get("domain", domain)
         if isinstance(value.get("text"), str):
             yield Document(where, str(own), value["text"])

@@ -11,7 +11,7 @@ from torch import nn
 from firsttoken.atomic_file import write_text
 from firsttoken.chat import read_template, render
 from firsttoken.checkpoint import Checkpoint, read_json
-from firsttoken.distill.documents import read_text
+from firsttoken.distill.json_lines import json_lines
 from firsttoken.distill.models import load_decoder, need_transformers
 from firsttoken.distill.thinking import Budget, make_budget
 from firsttoken.distill.work_folder import first_difference, shorten
@@ -125,14 +125,8 @@ def answer(
 def read_prompts(path: Path) -> list[dict]:
     """Reads JSONL with a ``prompt`` in every line. Raises `FirstTokenError` naming the line."""
     lines = []
-    for number, text in enumerate(read_text(path).splitlines(), 1):
-        if not text.strip():
-            continue
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise FirstTokenError(f"{path}, line {number}: not JSON ({error})") from None
-        if not isinstance(value, dict) or not isinstance(value.get("prompt"), str):
+    for number, value in json_lines(path):
+        if not isinstance(value.get("prompt"), str):
             raise FirstTokenError(f'{path}, line {number}: expected a JSON object with "prompt"')
         lines.append(value)
     if not lines:

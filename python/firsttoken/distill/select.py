@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from firsttoken.atomic_file import check_file_destination, write_text
-from firsttoken.distill.documents import read_text
+from firsttoken.distill.json_lines import json_lines, read_text
 from firsttoken.errors import FirstTokenError
 
 GRAM = 13
@@ -180,17 +180,3 @@ def texts_of(path: Path) -> list[str]:
     if path.suffix == ".jsonl":
         return ["\n".join(value for value in line.values() if isinstance(value, str)) for _, line in json_lines(path)]
     return [line for line in read_text(path).splitlines() if line.strip()]
-
-
-def json_lines(path: Path) -> Iterable[tuple[int, dict]]:
-    """Yields number and object of every line. Raises `FirstTokenError`."""
-    for number, text in enumerate(read_text(path).splitlines(), 1):
-        if not text.strip():
-            continue
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise FirstTokenError(f"{path}, line {number}: not JSON ({error})") from None
-        if not isinstance(value, dict):
-            raise FirstTokenError(f"{path}, line {number}: expected a JSON object, got {type(value).__name__}")
-        yield number, value

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 
 from firsttoken.errors import FirstTokenError
@@ -17,7 +18,7 @@ class Answers:
         self.file, self.known = file, {}
         if file is not None and file.exists():
             text = file.read_text(encoding="utf-8", errors="replace")
-            for line in text.splitlines(keepends=True):
+            for line in re.findall(r"[^\n]*\n|[^\n]+", text):  # splitlines would cut an answer that holds U+2028
                 try:
                     value = json.loads(line)
                     self.known[value["key"]] = value["answer"]

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from firsttoken.distill.documents import read_text
-from firsttoken.distill.select import json_lines
+from firsttoken.distill.json_lines import json_lines, read_text
 from firsttoken.errors import FirstTokenError, nearest
 from firsttoken.evaluate import choice, code, maths
 

@@ -1,0 +1,30 @@
+"""Reading JSONL: one JSON object a line, with the line's number for error messages."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from firsttoken.errors import FirstTokenError
+
+
+def read_text(path: Path) -> str:
+    """Reads UTF-8. Raises `FirstTokenError`."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FirstTokenError(f"{path}: cannot be read as UTF-8 text ({error}); exclude it in the recipe, or convert it") from None
+
+
+def json_lines(path: Path) -> Iterator[tuple[int, dict]]:
+    """Yields number, from 1, and object of every line that is not blank. Raises `FirstTokenError` naming the line."""
+    # Not splitlines: a JSON string may hold U+2028 and its like as they are, and only a newline ends a line (jsonlines.org).
+    for number, text in enumerate(read_text(path).split("\n"), 1):
+        if not text.strip():
+            continue
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise FirstTokenError(f"{path}, line {number}: not JSON ({error})") from None
+        if not isinstance(value, dict):
+            raise FirstTokenError(f"{path}, line {number}: expected a JSON object, got {type(value).__name__}")
+        yield number, value
