@@ -52,6 +52,7 @@ def examine() -> list[Check]:
         _weight_cache(),
         _emulated_arm(),
         _hexagon(),
+        _hexagon_executorch(),
         _adb(),
         _java(),
     ]
@@ -158,6 +159,16 @@ def _hexagon() -> Check:
     if missing:
         return Check("note", "Hexagon", fitting, f"compiles, but proofs need {', '.join(missing)}: pip install 'firsttoken[hexagon]'")
     return Check("ok", "Hexagon", fitting)
+
+
+def _hexagon_executorch() -> Check:
+    from firsttoken.export.hexagon.executorch.sdk import find_sdk
+
+    try:
+        sdk = find_sdk()
+    except FirstTokenError as error:
+        return Check("note", "Hexagon, ExecuTorch", "cannot be compiled for", f"only for targets executorch-hexagon-*: {error}")
+    return Check("ok", "Hexagon, ExecuTorch", f"{sdk.origin}, QNN {sdk.version}; fits ExecuTorch's Qualcomm backend")
 
 
 def _adb() -> Check:

@@ -7,6 +7,8 @@ to the model's vocabulary. Weights are written block by block, so that this need
   qwen-1.5b   Qwen2.5-1.5B's shape: hidden 1536, 28 layers, 12/2 heads, MLP 8960
   llama-0.5b  qwen-0.5b's sizes as a Llama without biases; also as consolidated.pth and params.json, which ExecuTorch's
               export_llm reads
+  grown-0.5b  qwen-0.5b's sizes with trained weights: the demo checkpoint made wider and deeper (widened_checkpoint.py),
+              with its tokenizer; for accuracy. Made only when it is named
 """
 
 import argparse
@@ -30,6 +32,7 @@ SHAPES = {
     "qwen-1.5b": {"model_type": "qwen2", "hidden_size": 1536, "num_hidden_layers": 28, "num_attention_heads": 12, "intermediate_size": 8960},
     "llama-0.5b": {"model_type": "llama", "hidden_size": 896, "num_hidden_layers": 24, "num_attention_heads": 14, "intermediate_size": 4864},
 }  # fmt: skip
+GROWN = "grown-0.5b"
 COMMON = {
     "num_key_value_heads": 2, "vocab_size": VOCABULARY, "rms_norm_eps": 1e-6, "rope_theta": 1e6, "tie_word_embeddings": True, "hidden_act": "silu",
     "max_position_embeddings": 32768, "torch_dtype": "bfloat16", "bos_token_id": VOCABULARY - 3, "eos_token_id": VOCABULARY - 1,
@@ -127,6 +130,14 @@ def write_meta_form(folder: Path, config: dict):
 
 def make(folder: Path, name: str, seed: int):
     """Makes one checkpoint folder; it appears under its name only when complete."""
+    if name == GROWN:
+        from widened_checkpoint import make_widened
+
+        part = folder.with_name(folder.name + ".part")
+        part.mkdir(parents=True, exist_ok=True)
+        make_widened(part, {**SHAPES["qwen-0.5b"], "num_key_value_heads": COMMON["num_key_value_heads"]}, VOCABULARY, seed)
+        os.replace(part, folder)
+        return
     config = COMMON | SHAPES[name]
     config["architectures"] = ["Qwen2ForCausalLM" if config["model_type"] == "qwen2" else "LlamaForCausalLM"]
     part = folder.with_name(folder.name + ".part")
@@ -141,13 +152,13 @@ def make(folder: Path, name: str, seed: int):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which to make: {', '.join(SHAPES)} (default: all)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which to make: {', '.join(SHAPES)} (default: all), {GROWN}")
     parser.add_argument("--work", type=Path, default=WORK, help="work folder (default: .work/benchmarks in the repository)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     for name in options.names or SHAPES:
-        if name not in SHAPES:
-            parser.error(f"{name!r} is not one of {', '.join(SHAPES)}")
+        if name not in (*SHAPES, GROWN):
+            parser.error(f"{name!r} is not one of {', '.join(SHAPES)}, {GROWN}")
         folder = options.work / "checkpoints" / name
         if folder.is_dir():
             print(f"{folder}: already there")

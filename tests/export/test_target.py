@@ -82,7 +82,7 @@ def test_a_mistyped_snapdragon():
         ("[16, 32]", "[1, 16]", "at least 2 tokens"),
         ("[16, 32]", "[]", "npu.prefill_lengths"),
         ("[16, 32]", "[16, 64]", "do not fit cache_length 64"),
-        ('delegate = "xnnpack"', 'delegate = "none"', "npu needs runtime 'tflite' and delegate 'xnnpack'"),
+        ('delegate = "xnnpack"', 'delegate = "none"', "npu needs delegate 'xnnpack'"),
         ('soc = "SM8550"', 'compile = "ahead"', 'compile = "ahead" needs a soc'),
         ('soc = "SM8550"', 'soc = "SM8550"\ncompile = "device"', 'compile = "device" has none'),
         ("soc", "sock", "npu.sock is not a known field"),

@@ -92,6 +92,28 @@ def test_the_artifacts_own_contexts_are_run(unshared_bundle, monkeypatch, sample
     assert "positions" in said[0] and "of memory" in said[0]
 
 
+def test_a_small_model_can_be_proven_at_every_position_of_the_cpus_proof(unshared_bundle, monkeypatch):
+    """What `firsttoken prove` asks for; looked at where the time it takes is said, before it starts."""
+    from firsttoken.prove.prove import held_out_text, proof_windows
+    from firsttoken.tokenizer import open_tokenizer
+
+    chosen = {}
+
+    def looked_at(config, precisions, manifest, windows):
+        chosen[fully] = windows
+        raise FirstTokenError("seen")
+
+    monkeypatch.setattr(on_hexagon, "check_cost", looked_at)
+    for fully in (False, True):
+        with pytest.raises(FirstTokenError, match="seen"):
+            prove_on_hexagon(unshared_bundle, checkpoint_path(), fully=fully)
+    manifest = read_manifest(unshared_bundle)
+    with Checkpoint(checkpoint_path()) as checkpoint:
+        wanted = proof_windows(held_out_text(checkpoint.folder, None)[1], open_tokenizer(unshared_bundle, manifest), open_decoder(checkpoint), manifest)
+    assert len(chosen[True]) == len(wanted) and all(np.array_equal(a.tokens, b.tokens) and list(a.steps()) == list(b.steps()) for a, b in zip(chosen[True], wanted, strict=True))
+    assert sum(len(w.positions) for w in chosen[False]) < 200 < 900 < sum(len(w.positions) for w in chosen[True])
+
+
 @pytest.mark.slow
 def test_more_accurate_than_the_cpu_past_position_1000(hexagon_libraries, tmp_path):
     """The shipped target with its cache of 1280, to the cache's end: INT8 weights meet FP16 activations, not INT8 ones."""
@@ -139,7 +161,7 @@ def test_export_rejects_what_fails_on_the_npu(hexagon_libraries, tmp_path, monke
 def test_export_and_prove_from_the_command_line(hexagon_libraries, tmp_path, capsys, sampled):
     assert cli.run(["export", str(checkpoint_path()), "-o", str(tmp_path), "-t", "tflite-hexagon-sm8750", "--cache-length", "160"]) == 0
     out = capsys.readouterr().out
-    assert "930 of 930 operators of 4 graphs on the NPU" in out and "NPU against CPU" in out and "LIBNATIVE" not in out
+    assert "978 of 978 operators of 4 graphs on the NPU" in out and "NPU against CPU" in out and "LIBNATIVE" not in out
     bundle = tmp_path / "tflite-hexagon-sm8750"
     assert read_manifest(bundle).npu.proof.passed and read_manifest(bundle).npu.audit
     assert cli.run(["prove", str(bundle), "-c", str(checkpoint_path()), "--on", "npu", "--audit"]) == 0

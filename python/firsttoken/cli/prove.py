@@ -41,7 +41,9 @@ def prove(
     With --on arm it also runs it on an emulated ARM core, whose kernels are a phone's and not this machine's. A core
     that it passes on is recorded in the bundle's manifest. What is printed there is about numbers, never about time.
 
-    A bundle for a Hexagon NPU has its compiled graphs run on Qualcomm's HTP backend for x86, beside its CPU artifact.
+    A bundle for a Hexagon NPU has its compiled graphs run on Qualcomm's HTP backend for x86, beside its CPU artifact: of a
+    model up to 10 M weights every position that the CPU's proof runs, which takes minutes and is said first; export runs
+    two minutes' worth. --windows asks for less, or for more of a larger model.
 
     \b
     Examples:
@@ -74,7 +76,10 @@ def prove(
     if not proof.passed:
         raise GateError(f"{bundle}: the proof failed: {'; '.join(proof.misses)}")
     print("proven: every bound of the plan is kept and every layer is as asked")
-    if read_manifest(bundle).npu is not None:
+    manifest = read_manifest(bundle)
+    if manifest.npu is not None and manifest.target.runtime == "executorch":
+        print(f"its NPU artifact, {manifest.npu.artifact.file}, was not run: ExecuTorch's Qualcomm backend has no runtime for this machine")
+    elif manifest.npu is not None:
         prove_on_npu(bundle, checkpoint, None, held_out, threads, audit)
 
 
@@ -114,7 +119,7 @@ def prove_on_npu(bundle: Path, checkpoint: Path, windows: int | None, held_out: 
     from firsttoken.report.tables import audit_summary, audit_table, console, npu_table
 
     with progress_bar() as report:
-        result = run(bundle, checkpoint, held_out, windows, threads, report, say=lambda line: print(line, flush=True))
+        result = run(bundle, checkpoint, held_out, windows, threads, report, say=lambda line: print(line, flush=True), fully=True)
     out, summary = console(), result.summary
     print(f"{bundle}: {summary.backend}, {summary.windows} windows of {summary.text}, positions up to {summary.last_position}")
     out.print(npu_table(result.cpu, result.npu, summary.npu_against_cpu))

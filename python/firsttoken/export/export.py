@@ -98,8 +98,10 @@ def plan_jobs(
         target = load_target(name, cache_length, prefill_chunk)
         target.check_model(config)
         if target.npu is not None and (prove or target.npu.compile == "ahead"):
-            from firsttoken.export.hexagon.lower import check_tools
-
+            if target.runtime == "executorch":
+                from firsttoken.export.hexagon.executorch.sdk import check_tools
+            else:
+                from firsttoken.export.hexagon.lower import check_tools
             check_tools()
         if any(job.target.name == target.name for job in jobs):
             raise FirstTokenError(f"target {target.name!r} is given twice; each bundle folder is named after its target")
@@ -170,7 +172,9 @@ def make_bundle(
 
 def lower(source: Checkpoint, config: DecoderConfig, plan: Plan, job: Job, path: Path, report: Report) -> Lowered:
     """Writes the artifact with the target runtime's lowering, which is imported only now."""
-    if job.target.npu is not None:
+    if job.target.npu is not None and job.target.runtime == "executorch":
+        from firsttoken.export.hexagon.executorch.lower import lower as lowering
+    elif job.target.npu is not None:
         from firsttoken.export.hexagon.lower import lower as lowering
     elif job.target.runtime == "tflite":
         from firsttoken.export.tflite.lower import lower as lowering
@@ -218,7 +222,7 @@ def prove_here(
 
     manifest.proof, manifest.audit = prove(folder, source, held_out, report=report)
     manifest.write(folder)
-    if manifest.npu is not None:
+    if manifest.npu is not None and manifest.target.runtime == "tflite":  # ExecuTorch's note says that its NPU artifact was not run
         from firsttoken.prove.on_hexagon import prove_on_hexagon
 
         result = prove_on_hexagon(folder, source, held_out, report=report, say=lambda line: say(f"{manifest.target.name}: {line}"))

@@ -96,6 +96,8 @@ def estimate(config: DecoderConfig, precisions: dict[str, str], target: Target, 
     from firsttoken.export.hexagon.cost import compile_cost, emulation_cost
 
     cost = compile_cost(config, precisions, target)
+    if target.runtime == "executorch":  # the weights in PyTorch's modules stay while Qualcomm's compiler, in the same process, works
+        return Estimate(memory + cost.memory, disk + cost.disk, cost.seconds)
     emulation = emulation_cost(config, precisions, target, []).memory if prove else 0
     return Estimate(max(memory, cost.memory, emulation), disk + cost.disk, cost.seconds)
 

@@ -29,7 +29,7 @@ FP16_SINCE = 73
 class Npu(BaseModel):
     """What a target holds for a Hexagon NPU, beside the CPU artifact. Lengths are in tokens.
 
-    ``compile`` "ahead" compiles it here for ``soc``; "device" ships the graphs for the QNN delegate on a phone, which
+    ``compile`` "ahead" compiles it here for ``soc``, with LiteRT's compiler or ExecuTorch's Qualcomm backend, as the target's runtime is; "device" ships the graphs for the QNN delegate on a phone, which
     compiles them when it loads them. Shapes are fixed: a prompt goes into the smallest of ``prefill_lengths`` that holds it and is padded; one longer than
     the largest goes in pieces. ``share_weights`` stores the weights once for all graphs. ``allow_partial`` lets operators
     stay on the CPU; without it one left behind is an error.
@@ -104,8 +104,10 @@ class Target(BaseModel):
             raise ValueError(f"delegate {self.delegate!r} does not exist for runtime {self.runtime!r}")
         if self.prefill_chunk >= self.cache_length:
             raise ValueError(f"prefill_chunk {self.prefill_chunk} does not fit cache_length {self.cache_length}; the cache must be longer, to leave room for the answer")
-        if self.npu is not None and (self.runtime, self.delegate) != ("tflite", "xnnpack"):
-            raise ValueError("npu needs runtime 'tflite' and delegate 'xnnpack', which run the CPU artifact beside it")
+        if self.npu is not None and self.delegate != "xnnpack":
+            raise ValueError("npu needs delegate 'xnnpack', which runs the CPU artifact beside it")
+        if self.npu is not None and self.runtime == "executorch" and self.npu.compile != "ahead":
+            raise ValueError('runtime "executorch" compiles for an NPU ahead of time only; expected npu.compile = "ahead" and a soc')
         if self.npu is not None and self.npu.prefill_lengths[-1] >= self.cache_length:
             raise ValueError(f"npu.prefill_lengths {list(self.npu.prefill_lengths)} do not fit cache_length {self.cache_length}; leave out the longest or make the cache longer")
         return self

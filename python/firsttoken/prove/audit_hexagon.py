@@ -24,8 +24,20 @@ def audit(source: Path, config: DecoderConfig, precisions: dict[str, str], npu: 
         if layer.kind == "embedding":
             stored, computed, taken = TABLE_TYPES[npu.embedding.dtype], "fp32", False
         else:
-            seen = [graph.core(layer.name) if layer.kind == "core" else graph.weight(layer.name, layer.kind) for graph in graphs]
-            stored, computed = "/".join(sorted({s for s, _, _ in seen})), "fp16"
+            seen = [new_rows(graph, layer.name) if layer.kind == "core" else graph.weight(layer.name, layer.kind)[0] for graph in graphs]
+            stored, computed = "/".join(sorted(set(seen))), "fp16"
             taken = not any(layer.name == scope or layer.name.startswith(f"{scope}.") for scope in outside)
         rows.append(AuditRow(layer=layer.name, asked=precisions[layer.name], stored=stored, computed=computed, delegated=taken))
     return rows
+
+
+def new_rows(graph: LoadedGraph, name: str) -> str:
+    """The precision of the cache rows that a graph returns: that of the numbers, which it hands to the host as float32."""
+    stored, _, _ = graph.core(name)
+    scope = name.removesuffix(".core")
+    casts = [
+        graph.type_of(int(operator.inputs[0]))
+        for n, operator in enumerate(graph.graph.operators)
+        if n in graph.scopes[scope] and graph.kind(n) == "CAST" and set(map(int, operator.outputs)) & set(map(int, graph.graph.outputs))
+    ]
+    return "/".join(sorted(set(casts))) if casts else stored

@@ -43,6 +43,7 @@ MOST_POSITIONS, FEWEST_POSITIONS = 160, 16
 # Past this many weights a stated sample is run: one prompt in two pieces, so that every kind of graph is, and a few decode steps.
 LARGE = 10**8
 SAMPLE_PROMPT, SAMPLE_DECODES = (20, 5), 3
+FULLY = 10**7  # weights up to which every position of the CPU's proof can be run in a quarter of an hour
 STAND_IN_SOC = "SM8550"  # graphs that a phone compiles are compiled here for this one
 UNPACKED = 1.25  # a context this much larger than the stored weights no longer holds them as stored
 CONTEXT_BYTES = 4 << 20  # of graphs and tables, whatever the weights
@@ -67,11 +68,12 @@ def prove_on_hexagon(
     report: Report = silent,
     most: tuple[int, int] | None = None,
     say: Callable[[str], None] = lambda line: None,
+    fully: bool = False,
 ) -> HexagonResult:
     """Runs the NPU's contexts and the CPU artifact on the same held-out text, prefill and decode, over one cache each.
 
     ``windows`` asks for a number of windows of text instead of about two minutes' worth (past `LARGE` weights: a sample), ``most`` for other bounds in
-    tokens and positions; ``threads`` are the CPU's; ``say`` is told what it will take before it starts. Misses are the plan's bounds on the NPU and operators or weights
+    tokens and positions, ``fully`` for all that the CPU's proof runs, of models up to `FULLY` weights; ``threads`` are the CPU's; ``say`` is told what it will take before it starts. Misses are the plan's bounds on the NPU and operators or weights
     that are not as asked; a missed bound is not an error here. Raises `FirstTokenError` if the bundle has no NPU artifact,
     is damaged or was made from another checkpoint, or if the libraries are missing or others than it was compiled with.
     """
@@ -79,12 +81,19 @@ def prove_on_hexagon(
     manifest = read_manifest(folder)
     if manifest.npu is None:
         raise FirstTokenError(f"bundle {folder}: has no NPU artifact; export with a target like tflite-hexagon-sm8550")
+    if manifest.target.runtime == "executorch":
+        raise FirstTokenError(
+            f"bundle {folder}: its NPU artifact is ExecuTorch's, whose Qualcomm backend has no runtime for this machine; "
+            "prove the CPU artifact with --on host, and the NPU's graphs with a target tflite-hexagon-*"
+        )
     libraries = find_libraries()
     check_artifact(folder, manifest, report, manifest.npu.artifact)
     source = own_checkpoint(folder, manifest, checkpoint)
     config = open_decoder(source)
     name, text = held_out_text(source.folder, held_out)
     tokenizer = open_tokenizer(folder, manifest)
+    if fully and most is None and parameter_count(config) <= min(FULLY, LARGE):
+        most = host_budget(config)
     stretches = proof_windows(text, tokenizer, config, manifest, most or budget(config), windows)
     if parameter_count(config) > LARGE and most is None and windows is None:
         stretches = [sample(stretches[0], tokenizer.encode(text, begin=False))]

@@ -71,6 +71,34 @@ def test_a_run_time_length_is_compiled_as_a_fixed_one(compiled):
     assert all(n > 0 for n in shape) and len(shape) == 2
 
 
+@pytest.mark.slow
+def test_int16_norms_of_a_statically_quantized_decoder(hexagon_libraries, tmp_path):
+    """Every operator offloaded and unrelated logits; with only the norms' MEAN in float the NPU gives the CPU's to four digits."""
+    from static_decoder import StaticDecoder
+
+    found = {}
+    for norms_in_float in (False, True):
+        folder = tmp_path / str(norms_in_float)
+        folder.mkdir()
+        decoder = StaticDecoder(folder, norms_in_float)
+        if not norms_in_float:
+            with pytest.raises(FirstTokenError, match="MEAN layers.0.*keep the norm in float"):
+                check_source(decoder.file)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("firsttoken.export.hexagon.compile.check_source", lambda source: None)
+            done = compile_for(decoder.file, folder / "compiled.tflite", SOC, hexagon_libraries, False)
+        assert all(graph.offloaded == graph.operators and not graph.left for graph in done.graphs), "the compiler is content"
+        session = QnnSession(done.compiled[0].contexts[0], hexagon_libraries)
+        try:
+            wanted, cpu, npu = decoder.wanted(), decoder.on_cpu(), decoder.on_npu(session)
+        finally:
+            session.close()
+        found[norms_in_float] = np.corrcoef(cpu, wanted)[0, 1], np.corrcoef(npu, wanted)[0, 1], np.abs(npu - cpu).max() / wanted.std()
+    assert found[False][0] > 0.95 and found[True][0] > 0.95, "the CPU runs both files well"
+    assert found[False][1] < 0.3 and found[False][2] > 1, "the NPU's logits have nothing to do with them"
+    assert found[True][1] > 0.95 and found[True][2] < 0.01
+
+
 @pytest.mark.parametrize(
     ("fault", "arguments", "said"),
     [

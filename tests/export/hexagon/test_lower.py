@@ -55,6 +55,15 @@ def test_the_embedding_is_found_in_the_cpu_artifact(hexagon_bundle, plan):
     assert (np.abs(table.rows(tokens) - wanted) <= (0.51 * step if plan == "fp16-attention" else 1e-3)).all()
 
 
+def test_the_cpu_artifact_is_the_cpu_targets_byte_for_byte(hexagon_bundle, tmp_path):
+    from hexagon_fixtures import SMALL
+
+    [cpu] = export(checkpoint_path(), tmp_path, targets=("tflite-xnnpack",), prove=False, **SMALL)
+    wanted = (cpu / "model.tflite").read_bytes()
+    for soc in ("sm8550", "sm8850"):
+        assert (hexagon_bundle(soc) / "model.tflite").read_bytes() == wanted, soc
+
+
 def test_every_other_verb_uses_the_cpu_artifact(hexagon_bundle, demo_bundle):
     prompt = np.arange(20) + 100
     logits = []

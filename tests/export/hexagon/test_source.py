@@ -31,10 +31,10 @@ def test_what_the_host_feeds():
         "embedding": ([32, 256], "float32"), "cos": ([32, 1, 64], "float32"), "sin": ([32, 1, 64], "float32"), "last": ([1], "int32"),
     }  # fmt: skip
     assert inputs["decode"]["cache_mask"] == ([1, 1280], "float32") and "last" not in inputs["decode"]
-    assert inputs["extend_128"]["key.3"] == ([2, 1, 1280, 64], "float16")
+    assert inputs["extend_128"]["key.3"] == ([2, 1, 1280, 64], "float32")
     outputs = {tensor.name: tensor.shape for tensor in lowered.methods[-1].outputs}
     assert outputs["logits"] == [1, 4096] and outputs["value.0"] == [2, 1, 1, 64], "only the new row comes out"
-    assert (lowered.cache.held_by, lowered.cache.shape, lowered.cache.dtype) == ("host", [2, 1, 1280, 64], "float16")
+    assert (lowered.cache.held_by, lowered.cache.shape, lowered.cache.dtype) == ("host", [2, 1, 1280, 64], "float32")
 
 
 def test_the_same_bytes_for_every_soc_and_every_time(hexagon_source):

@@ -13,6 +13,7 @@ from executorch.exir.scalar_type import ScalarType
 from executorch.exir.schema import DelegateCall, KernelCall, Program
 
 from firsttoken.errors import FirstTokenError
+from firsttoken.export.manifest import HostTable
 
 # XNNPACK's node types and what the runtime's trace calls them.
 EVENTS = {"XNNFullyConnected": "Fully Connected", "XNNBatchMatrixMultiply": "Batch Matrix Multiply", "XNNSoftmax": "Softmax"}
@@ -65,6 +66,32 @@ def read_steps(artifact: Path) -> list[Step]:
         return list_steps(program, decompile(payloads))
     except (ValueError, IndexError, KeyError, AttributeError) as error:
         raise FirstTokenError(f"{artifact}: not a .pte that this firsttoken can read ({error}); export it again") from None
+
+
+def embedding_table(artifact: Path) -> HostTable:
+    """Finds the embedding in a written .pte, so that a host can look rows up without a second copy.
+
+    Raises `FirstTokenError` if the program does not look one up in float32, float16 or int8, or if it lies outside the file.
+    """
+    types = {ScalarType.FLOAT: ("float32", 4), ScalarType.HALF: ("float16", 2), ScalarType.CHAR: ("int8", 1)}
+    try:
+        with open(artifact, "rb") as stream:
+            header = _ExtendedHeader.from_bytes(stream.read(64)[8:])
+            stream.seek(0)
+            program = _flatbuffer_to_program(stream.read(header.program_size))
+        plan, constants = program.execution_plan[0], program.constant_segment
+        start = header.segment_base_offset + program.segments[constants.segment_index].offset
+        calls = [i.instr_args for i in plan.chains[0].instructions if isinstance(i.instr_args, KernelCall)]
+        call = next(c for c in calls if plan.operators[c.op_index].name in ("quantized_decomposed::embedding_byte", "aten::embedding"))
+        table, scales = (plan.values[index].val for index in call.args[:2])
+        dtype, size = types[table.scalar_type]
+        (rows, columns), offset = table.sizes, start + constants.offsets[table.data_buffer_idx]
+        scales_offset = start + constants.offsets[scales.data_buffer_idx] if dtype == "int8" else None
+    except (ValueError, IndexError, KeyError, AttributeError, StopIteration) as error:
+        raise FirstTokenError(f"{artifact}: no embedding table that a host can read ({error!r}); give the embedding fp32, fp16 or int8 in the plan") from None
+    if max(offset + rows * columns * size, (scales_offset or 0) + 4 * rows) > artifact.stat().st_size:
+        raise FirstTokenError(f"{artifact}: its embedding table is cut short; export it again")
+    return HostTable(file=artifact.name, dtype=dtype, rows=rows, columns=columns, offset=offset, scales_offset=scales_offset)
 
 
 def read_payload(stream, base: int, program: Program, delegate) -> bytes:

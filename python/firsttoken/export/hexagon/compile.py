@@ -84,7 +84,7 @@ def compile_for(
         )
         for graph, number in zip(chosen, sorted(operators), strict=True)
     ]
-    _check_offload(graphs, soc, allow_partial)
+    check_offload(graphs, soc, allow_partial)
     return Compilation(graphs, chosen, seconds, peak)
 
 
@@ -190,7 +190,7 @@ def _left(left: tuple[LeftBehind, ...], reasons: list[str]) -> list[str]:
     return [f"{operator.kind} {operator.layer}: {reason}" for operator, reason in zip(left, known, strict=True)]
 
 
-def _check_offload(graphs: list[NpuGraph], soc: str, allow_partial: bool):
+def check_offload(graphs: list[NpuGraph], soc: str, allow_partial: bool):
     """Raises `FirstTokenError` for a graph of which nothing is offloaded, or, unless allowed, not everything in one part."""
     for graph in graphs:
         if not graph.partitions:

@@ -7,6 +7,7 @@ token over the cache. What differs from the CPU graphs, and why (measured, docs/
 - cos and sin are fed in FP32: an angle in FP16 is off by up to a radian at position 3,000
 - the cache is only read, and new rows are returned: DYNAMIC_UPDATE_SLICE is accepted and writes to the wrong rows
 - every shape is fixed: a run-time dimension is silently compiled at one length
+- the cache comes and goes in float32, cast in the graph: LiteRT's Kotlin interface reads no float16 output whole
 """
 
 import numpy as np
@@ -39,6 +40,9 @@ class HexagonGraph(DecoderGraph):
         if self.cached:
             self.cache_mask = self.input("cache_mask", [1, self.C], Type.FLOAT32)
         self._cache_inputs()
+
+    def cache_type(self, layer: int) -> int:
+        return Type.FLOAT32
 
     def _embedding(self) -> int:
         return self.rows

@@ -41,7 +41,7 @@ def describe_source(checkpoint: Checkpoint, config: DecoderConfig, plan: Plan, t
         methods.append(Method(name=name, inputs=described(graph, graph.inputs), outputs=described(graph, graph.outputs)))
     cache = Cache(
         held_by="host", layers=config.layer_count, shape=[config.kv_head_count, 1, target.cache_length, config.head_dim], axis=2,
-        dtype=TYPE_NAMES[weights.core_type(0)], length=target.cache_length, step=target.cache_length,
+        dtype=TYPE_NAMES[graph.cache_type(0)], length=target.cache_length, step=target.cache_length,
     )  # fmt: skip
     return file, Lowered(methods, cache)
 
