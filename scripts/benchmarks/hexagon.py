@@ -16,6 +16,7 @@ Seconds are processor time, which other work on the machine changes little. Memo
 
 import argparse
 import json
+import os
 import resource
 import tempfile
 from pathlib import Path
@@ -25,6 +26,7 @@ from measure_process import WORK, machine, table
 from firsttoken.declarations import declaration_folder
 from firsttoken.demo import checkpoint_path
 from firsttoken.export.export import export
+from firsttoken.export.hexagon.compile import peak_memory_of
 from firsttoken.export.manifest import read_manifest
 from firsttoken.export.preflight import readable
 from firsttoken.prove.on_hexagon import prove_on_hexagon
@@ -75,7 +77,7 @@ def proof_step(checkpoint: Path, plan: str, soc: str, options: argparse.Namespac
         [bundle] = export(checkpoint, Path(folder) / "out", plan, (target(Path(folder), name, options.proof_lengths),), prove=False)
         before = processor_seconds()
         summary = prove_on_hexagon(bundle, checkpoint, most=(4096, options.positions) if options.positions else None, say=print).summary
-        return {"seconds": processor_seconds() - before, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, **summary.model_dump()}
+        return {"seconds": processor_seconds() - before, "peak": peak_memory_of(os.getpid()), **summary.model_dump()}
 
 
 def row(plan: str, soc: str, done: dict) -> list:

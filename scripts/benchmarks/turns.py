@@ -11,7 +11,6 @@ A process prints JSON lines: one after loading and the first prompt, one per tur
 
 import argparse
 import json
-import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +37,8 @@ def serve(load: float, turn: Callable[[], tuple[float, float]]):
         first, decode = turn()
         say({"first": first, "decode": decode})
     facts = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    say({"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024} | {name: int(facts[name].split()[0]) * 1024 for name in ("RssAnon", "RssFile", "RssShmem")})
+    named = {"peak": "VmHWM", "RssAnon": "RssAnon", "RssFile": "RssFile", "RssShmem": "RssShmem"}
+    say({name: int(facts[line].split()[0]) * 1024 for name, line in named.items()})
 
 
 def say(report: dict):

@@ -125,7 +125,7 @@ def _run(command: list[str], libraries: Path, expected_seconds: float, report: R
         def tell():
             # The compiler does not say how far it is: the bar follows the estimate and waits just short of its end.
             while not done.wait(0.1):
-                peaks.append(_peak_memory(process.pid))
+                peaks.append(peak_memory_of(process.pid))
                 report("compiling", min(time.monotonic() - started, 0.98 * expected_seconds), expected_seconds, "s")
 
         teller = threading.Thread(target=tell, daemon=True)
@@ -145,8 +145,8 @@ def _run(command: list[str], libraries: Path, expected_seconds: float, report: R
         return process.returncode, log.read().decode(errors="replace"), max(peaks)
 
 
-def _peak_memory(process: int) -> int:
-    """Peak resident bytes of a running process so far, 0 once it is gone. Not wait4's figure: that counts what we had at the fork."""
+def peak_memory_of(process: int) -> int:
+    """Peak resident bytes of a running process so far, 0 once it is gone. Not wait4's or getrusage's figure: those count what its parent had at the fork."""
     try:
         status = Path(f"/proc/{process}/status").read_text()
     except OSError:

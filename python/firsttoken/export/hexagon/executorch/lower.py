@@ -6,7 +6,7 @@ what is made of the compiler's answer.
 """
 
 import hashlib
-import resource
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +23,7 @@ from firsttoken.export.bundle import hash_file, remember_hash
 from firsttoken.export.executorch.lower import free_memory, quiet_libraries
 from firsttoken.export.executorch.lower import lower as lower_for_cpu
 from firsttoken.export.executorch.program_file import embedding_table
-from firsttoken.export.hexagon.compile import check_offload
+from firsttoken.export.hexagon.compile import check_offload, peak_memory_of
 from firsttoken.export.hexagon.executorch.graph import HexagonGraph, build_graphs
 from firsttoken.export.hexagon.executorch.sdk import find_sdk
 from firsttoken.export.lowered import Lowered
@@ -82,7 +82,7 @@ def lower(checkpoint: Checkpoint, config: DecoderConfig, plan: Plan, target: Tar
         masked=MASKED,
         graphs=offload,
         compile_seconds=round(time.monotonic() - started, 2),
-        compile_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        compile_memory=peak_memory_of(os.getpid()),
     )  # fmt: skip
     lowered.notes += [
         f"compiled for {npu.soc} (Hexagon {npu.hexagon}) by ExecuTorch with QNN {npu.qnn} in {lasting(npu.compile_seconds)} with {readable(npu.compile_memory)} of memory at most: "
