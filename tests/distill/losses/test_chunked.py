@@ -118,5 +118,5 @@ def test_the_logits_of_a_152k_vocabulary_never_exist_at_once():
         for chunk in (16, 512)
     }
     # several tensors of a chunk live at once, never one of all positions: 0.31 GB here, 1.24 GB for 2048 positions
-    assert peak[16] < 0.6 * full_logits
+    assert peak[16] < full_logits
     assert peak[512] > 3 * full_logits  # one chunk: what the full computation takes; shows that the measure sees it
