@@ -1,5 +1,6 @@
 """The chunked head against one full product, and its memory against the full logits."""
 
+import os
 import subprocess
 import sys
 
@@ -113,10 +114,11 @@ print(peak() - before)
 def test_the_logits_of_a_152k_vocabulary_never_exist_at_once():
     """Peak resident memory of forward and backward in a process of its own, 512 positions by 151,936 tokens."""
     full_logits = 512 * 151_936 * 4
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "1048576"}  # what is freed goes back at once: the peak is of what lives, the same in every run
     peak = {
-        chunk: int(subprocess.run([sys.executable, "-c", PEAK, str(chunk)], check=True, capture_output=True, text=True).stdout)
+        chunk: int(subprocess.run([sys.executable, "-c", PEAK, str(chunk)], check=True, capture_output=True, text=True, env=environment).stdout)
         for chunk in (16, 512)
     }
     # several tensors of a chunk live at once, never one of all positions: 0.31 GB here, 1.24 GB for 2048 positions
-    assert peak[16] < full_logits
+    assert peak[16] < 0.4 * full_logits
     assert peak[512] > 3 * full_logits  # one chunk: what the full computation takes; shows that the measure sees it
