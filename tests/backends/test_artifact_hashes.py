@@ -1,0 +1,37 @@
+"""The artifacts of four families, every built-in plan and every target that this machine can lower, byte for byte as they were.
+
+artifact_hashes.json is written by ``python tests/recorded_artifacts.py FOLDER --record``; a commit that changes it says
+why, and shows that the numbers are the same.
+"""
+
+import json
+
+import pytest
+from recorded_artifacts import RECORD, TARGETS, arithmetic, write_artifact
+from exact_checkpoints import CASES, write_case
+
+from firsttoken.quant.plan import plan_names
+
+RECORDED = json.loads(RECORD.read_text())
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")  # of the cases: these with every plan, where lowering takes seconds
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exact")
+    return lambda case: folder / case if (folder / case).is_dir() else write_case(case, folder / case)
+
+
+def combinations():
+    for target in TARGETS:
+        slow = target.startswith("executorch")
+        for case in CASES:
+            plans = [plan for plan in plan_names() if not slow or case in FAMILIES or plan == "fp16-attention"]
+            yield pytest.param(case, target, plans, marks=[pytest.mark.slow] if slow else [], id=f"{case}-{target}")
+
+
+@pytest.mark.skipif(arithmetic() != RECORDED["arithmetic"], reason="this processor rounds float32 powers, sines or cosines otherwise")
+@pytest.mark.parametrize("case, target, plans", combinations())
+def test_bytes_are_as_recorded(case, target, plans, checkpoint, tmp_path):
+    made = {f"{case}/{plan}/{target}": write_artifact(checkpoint(case), plan, target, tmp_path / "artifact") for plan in plans}
+    assert made == {name: RECORDED["artifacts"][name] for name in made}
