@@ -6,13 +6,12 @@ import json
 import platform
 from pathlib import Path
 
+import demo_checkpoint_data as data
 import numpy as np
 import torch
+from demo_checkpoint_figures import bigram_bits, model_bits, unigram_bits
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
-
-import demo_checkpoint_data as data
-from demo_checkpoint_figures import bigram_bits, model_bits, unigram_bits
 
 CARD = """\
 ---
@@ -91,9 +90,14 @@ def figures(folder: Path, corpus: list, source: np.ndarray) -> dict:
     total, bits, tokens = model_bits(model, documents)
     bigram, discount = bigram_bits(source, documents, vocab)
     return {
-        "unigram": unigram_bits(source, documents, vocab) / size, "bigram": bigram / size, "discount": discount,
-        "model": total / size, "quarters": ", ".join(f"{b / t:.2f}" for b, t in zip(bits, tokens)),
-        "documents": len(documents), "sample_bytes": size, "sample_tokens": int(tokens.sum()),
+        "unigram": unigram_bits(source, documents, vocab) / size,
+        "bigram": bigram / size,
+        "discount": discount,
+        "model": total / size,
+        "quarters": ", ".join(f"{b / t:.2f}" for b, t in zip(bits, tokens)),
+        "documents": len(documents),
+        "sample_bytes": size,
+        "sample_tokens": int(tokens.sum()),
         "parameters": sum(p.numel() for p in model.parameters()),
     }
 
@@ -114,15 +118,28 @@ def write_card(folder: Path, corpus: list, training: dict | None) -> None:
             " Train longer: --resume with more --minutes or --steps."
         )
     values = {
-        **found, "layers": config["num_hidden_layers"], "hidden": config["hidden_size"],
-        "heads": config["num_attention_heads"], "kv_heads": config["num_key_value_heads"],
-        "intermediate": config["intermediate_size"], "vocab": config["vocab_size"],
-        "length": options["length"], "long_length": options["long_length"], "threads": options["threads"],
-        "steps": training["step"], "tokens": training["tokens"], "minutes": training["seconds"] / 60,
-        "seed": training["seed"], "command": training["command"], "chat": options["chat_share"],
-        "python": platform.python_version(), "percent": data.HELD_OUT_PERCENT,
-        "train_files": len(train_files), "train_bytes": sum(len(f.text.encode()) for f in train_files),
-        "held_files": len(held_out), "held_bytes": sum(len(f.text.encode()) for f in held_out),
+        **found,
+        "layers": config["num_hidden_layers"],
+        "hidden": config["hidden_size"],
+        "heads": config["num_attention_heads"],
+        "kv_heads": config["num_key_value_heads"],
+        "intermediate": config["intermediate_size"],
+        "vocab": config["vocab_size"],
+        "length": options["length"],
+        "long_length": options["long_length"],
+        "threads": options["threads"],
+        "steps": training["step"],
+        "tokens": training["tokens"],
+        "minutes": training["seconds"] / 60,
+        "seed": training["seed"],
+        "command": training["command"],
+        "chat": options["chat_share"],
+        "python": platform.python_version(),
+        "percent": data.HELD_OUT_PERCENT,
+        "train_files": len(train_files),
+        "train_bytes": sum(len(f.text.encode()) for f in train_files),
+        "held_files": len(held_out),
+        "held_bytes": sum(len(f.text.encode()) for f in held_out),
     }
     # The card counts itself in the folder's size; its own length barely depends on the number.
     others = sum(f.stat().st_size for f in folder.iterdir() if f != card)

@@ -122,10 +122,12 @@ def train_tokenizer(texts: list[str], vocab_size: int) -> Tokenizer:
     """Train a byte-level BPE with Qwen2's pre-split; special tokens take the last ids."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(QWEN2_SPLIT), behavior="isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(QWEN2_SPLIT), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     trainer = trainers.BpeTrainer(
@@ -142,18 +144,24 @@ def train_tokenizer(texts: list[str], vocab_size: int) -> Tokenizer:
 
 def tokenizer_config(max_length: int) -> str:
     """The text of tokenizer_config.json."""
-    return json.dumps({
-        "tokenizer_class": "Qwen2Tokenizer",
-        "model_max_length": max_length,
-        "bos_token": None,
-        "eos_token": IM_END,
-        "pad_token": END_OF_TEXT,
-        "unk_token": None,
-        "add_prefix_space": False,
-        "clean_up_tokenization_spaces": False,
-        "additional_special_tokens": [IM_START, IM_END],
-        "chat_template": CHAT_TEMPLATE,
-    }, indent=2) + "\n"
+    return (
+        json.dumps(
+            {
+                "tokenizer_class": "Qwen2Tokenizer",
+                "model_max_length": max_length,
+                "bos_token": None,
+                "eos_token": IM_END,
+                "pad_token": END_OF_TEXT,
+                "unk_token": None,
+                "add_prefix_space": False,
+                "clean_up_tokenization_spaces": False,
+                "additional_special_tokens": [IM_START, IM_END],
+                "chat_template": CHAT_TEMPLATE,
+            },
+            indent=2,
+        )
+        + "\n"
+    )
 
 
 def render_chat(question: str, answer: str) -> str:
@@ -195,10 +203,12 @@ def chat_samples(files: list[SourceFile], seed: int) -> list[str]:
                 samples.append(render_chat(f"Explain class {node.name}", _paragraphs(docstring, 500)))
                 continue
             signature = f"def {node.name}({ast.unparse(node.args)})"
-            samples.append(render_chat(
-                chooser.choice((f"Explain {signature}", f"What does {node.name} do?", f"{signature}:")),
-                _paragraphs(docstring, 500),
-            ))
+            samples.append(
+                render_chat(
+                    chooser.choice((f"Explain {signature}", f"What does {node.name} do?", f"{signature}:")),
+                    _paragraphs(docstring, 500),
+                )
+            )
             code = ast.get_source_segment(file.text, node) or ""
             if len(code) < 1200:
                 # Methods are indented below their class; the answer starts at the margin.

@@ -16,10 +16,11 @@ import sys
 from pathlib import Path
 
 from distill_demo import VARIANTS, interval, slug
+
+from firsttoken.bundle.lineage import RECORD
 from firsttoken.distill.distill import distill
 from firsttoken.distill.recipe import check_recipe, load_recipe
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.lineage import RECORD
 
 STUDENT = "cut, KL T 5 to 1"
 
@@ -72,7 +73,9 @@ def main():
         passed = " / ".join(f"{sum(each[which]['passed'] for each in found)} of {len(found)}" for which in ("before", "after"))
         print_rows.append(f"| {plan} | {' | '.join(cells)} | {interval([100 * c for c in changes])} % | {passed} |")
     print(f"\n{options.seeds} seeds, {options.steps} steps of {options.batch} x {options.length} tokens.\n")
-    print("| plan | float perplexity | KL divergence, quantized | perplexity | KL divergence, trained for it | perplexity | change of KL divergence | passed before / after |")
+    print(
+        "| plan | float perplexity | KL divergence, quantized | perplexity | KL divergence, trained for it | perplexity | change of KL divergence | passed before / after |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     print("\n".join(print_rows))
 

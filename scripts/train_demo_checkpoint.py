@@ -60,7 +60,9 @@ def arguments() -> argparse.Namespace:
     place = parser.add_argument_group("where")
     place.add_argument("--output", type=Path, default=DEMO / "checkpoint", help="checkpoint folder, replaced as a whole")
     place.add_argument("--work", type=Path, default=ROOT / "build/train_demo_checkpoint", help="folder for the resumable state")
-    place.add_argument("--held-out-text", type=Path, help="held-out text to write as well (default: held_out.txt beside the default --output)")
+    place.add_argument(
+        "--held-out-text", type=Path, help="held-out text to write as well (default: held_out.txt beside the default --output)"
+    )
     place.add_argument("--publish-early", action="store_true", help="also write --output at the first save, marked as unfinished")
     shape = parser.add_argument_group("model")
     shape.add_argument("--vocab", type=int, default=4096, help="tokens, special ones included (default 4096)")
@@ -128,17 +130,32 @@ def config_json(options: argparse.Namespace) -> dict:
     """config.json in the keys that every Qwen2 reader knows."""
     first_special = options.vocab - len(data.SPECIAL_TOKENS)
     return {
-        "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2",
-        "vocab_size": options.vocab, "hidden_size": options.hidden, "intermediate_size": options.intermediate,
-        "num_hidden_layers": options.layers, "num_attention_heads": options.hidden // 64,
-        "num_key_value_heads": options.kv_heads, "hidden_act": "silu", "max_position_embeddings": 2048,
-        "rope_theta": 10000.0, "rms_norm_eps": 1e-6, "initializer_range": 0.02, "attention_dropout": 0.0,
-        "tie_word_embeddings": True, "use_cache": True, "use_sliding_window": False,
-        "bos_token_id": first_special, "eos_token_id": first_special + 2, "torch_dtype": "bfloat16",
+        "architectures": ["Qwen2ForCausalLM"],
+        "model_type": "qwen2",
+        "vocab_size": options.vocab,
+        "hidden_size": options.hidden,
+        "intermediate_size": options.intermediate,
+        "num_hidden_layers": options.layers,
+        "num_attention_heads": options.hidden // 64,
+        "num_key_value_heads": options.kv_heads,
+        "hidden_act": "silu",
+        "max_position_embeddings": 2048,
+        "rope_theta": 10000.0,
+        "rms_norm_eps": 1e-6,
+        "initializer_range": 0.02,
+        "attention_dropout": 0.0,
+        "tie_word_embeddings": True,
+        "use_cache": True,
+        "use_sliding_window": False,
+        "bos_token_id": first_special,
+        "eos_token_id": first_special + 2,
+        "torch_dtype": "bfloat16",
     }
 
 
-def write_checkpoint(options: argparse.Namespace, model: Qwen2ForCausalLM, tokenizer: Tokenizer, corpus: list, training: dict | None) -> None:
+def write_checkpoint(
+    options: argparse.Namespace, model: Qwen2ForCausalLM, tokenizer: Tokenizer, corpus: list, training: dict | None
+) -> None:
     """Write the whole folder beside --output, then rename it into place."""
     output = options.output.resolve()
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
@@ -206,7 +223,9 @@ def main() -> None:
     vectors = [p for p in model.parameters() if p.ndim == 1]
     optimizer = torch.optim.AdamW(
         [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}],
-        lr=options.learning_rate, betas=(0.9, 0.95), fused=True,
+        lr=options.learning_rate,
+        betas=(0.9, 0.95),
+        fused=True,
     )
 
     def loss_of(tokens: torch.Tensor) -> torch.Tensor:
@@ -230,8 +249,13 @@ def main() -> None:
         return max(by_time, state["step"] / options.steps if options.steps else 0.0)
 
     bar = Progress(
-        TextColumn("training"), BarColumn(), TextColumn("{task.percentage:.0f} %"), TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}"), console=console, refresh_per_second=2,
+        TextColumn("training"),
+        BarColumn(),
+        TextColumn("{task.percentage:.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        refresh_per_second=2,
     )
     last_save, published = state["seconds"], not options.publish_early
     model.train()
@@ -241,7 +265,11 @@ def main() -> None:
             begun = time.monotonic()
             length = options.length if progress < LONG_PHASE else options.long_length
             rows = max(1, options.batch_tokens // length)
-            rate = options.learning_rate * min(1.0, (state["step"] + 1) / WARM_UP_STEPS) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+            rate = (
+                options.learning_rate
+                * min(1.0, (state["step"] + 1) / WARM_UP_STEPS)
+                * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+            )
             for group in optimizer.param_groups:
                 group["lr"] = rate
             position = state["rows"].get(length, 0)
@@ -260,9 +288,15 @@ def main() -> None:
             spent = time.monotonic() - begun
             state["seconds"] += spent
             left = state["seconds"] * (1 / progress_now() - 1)
-            bar.update(task, completed=progress_now(), note=f"step {state['step']}  loss {state['loss']:.3f}  {rows * length / spent:,.0f} tokens/s  {left / 60:.1f} min left")
+            bar.update(
+                task,
+                completed=progress_now(),
+                note=f"step {state['step']}  loss {state['loss']:.3f}  {rows * length / spent:,.0f} tokens/s  {left / 60:.1f} min left",
+            )
             if not console.is_terminal and state["step"] % 100 == 0:
-                console.print(f"step {state['step']} loss {state['loss']:.3f} {state['tokens'] / state['seconds']:,.0f} tokens/s, {left / 60:.1f} min left")
+                console.print(
+                    f"step {state['step']} loss {state['loss']:.3f} {state['tokens'] / state['seconds']:,.0f} tokens/s, {left / 60:.1f} min left"
+                )
             if state["seconds"] - last_save > options.save_every * 60:
                 save_atomically({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "state": state}, state_path)
                 last_save = state["seconds"]

@@ -8,7 +8,7 @@ import pytest
 @pytest.fixture(scope="session")
 def emulated_arm():
     """Returns the machine's folder."""
-    from firsttoken.arm.place import arm_folder, missing_parts
+    from firsttoken.arm.folder import arm_folder, missing_parts
 
     if missing := missing_parts():
         reason = f"emulated ARM is not set up in {arm_folder()} ({', '.join(missing)} missing): run scripts/setup_arm"

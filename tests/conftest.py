@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from firsttoken.arm.place import FOLDER_VARIABLE, arm_folder
+from firsttoken.arm.folder import FOLDER_VARIABLE, arm_folder
 from firsttoken.errors import FirstTokenError
 
 # The emulated ARM machine of scripts/setup_arm is used where it lies.
@@ -54,7 +54,7 @@ def tiny_checkpoint(tiny_model, tmp_path) -> Path:
 def demo_bundle(tmp_path_factory):
     """Returns a function from a target's name to the demo checkpoint's bundle for it (plan fp16-attention), made once and not proven."""
     from firsttoken.demo import checkpoint_path
-    from firsttoken.export.export import export
+    from firsttoken.pipeline import export
 
     made: dict[str, Path] = {}
 

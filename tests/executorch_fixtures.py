@@ -67,10 +67,10 @@ class Lowerings:
 
     def lower(self, name: str, path: Path | None = None, cache_length: int = CACHE, prefill_chunk: int = CHUNK):
         """Returns ``(path, manifest, precisions)``; without a path or other lengths, from what was lowered before."""
+        from firsttoken.backends.executorch.lower import lower
+        from firsttoken.bundle.manifest import Artifact, CheckpointIdentity, Manifest
         from firsttoken.decoder.families import plan_layers
-        from firsttoken.export.executorch.lower import lower
-        from firsttoken.export.manifest import Artifact, CheckpointIdentity, Manifest
-        from firsttoken.export.target import load_target
+        from firsttoken.targets.target import load_target
 
         key = name, cache_length, prefill_chunk
         if path is None and key in self.files:
@@ -89,7 +89,7 @@ class Lowerings:
         return result
 
     def open(self, name: str, threads: int | None = None, **lengths):
-        from firsttoken.run.executorch import ExecutorchRunner
+        from firsttoken.backends.executorch.runner import ExecutorchRunner
 
         path, manifest, _ = self.lower(name, **lengths)
         return ExecutorchRunner(path, manifest, threads)

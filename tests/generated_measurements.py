@@ -24,7 +24,18 @@ MILLISECOND = 1_000_000
 
 
 def make_run(
-    prompt_tokens=32, state="warm", *, decode=None, memory=None, load=None, tokenize=1, prefill=10, sample=1, detokenize=1, render=None, **more
+    prompt_tokens=32,
+    state="warm",
+    *,
+    decode=None,
+    memory=None,
+    load=None,
+    tokenize=1,
+    prefill=10,
+    sample=1,
+    detokenize=1,
+    render=None,
+    **more,
 ) -> Run:
     """A run of nanoseconds; ``decode`` is (tokens, nanoseconds)."""
     fields = {"page_cache": "dropped" if state == "cold" else "cached", "at_seconds": 0} | more
@@ -61,7 +72,12 @@ def make_conditions(**more) -> Conditions:
 
 
 def make_result(bundle=None, runs=(), failures=(), **more) -> Result:
-    fields = {"runtime_version": "ai-edge-litert 2.3.0", "threads": 2, "before": make_conditions(), "after": make_conditions(time="2026-03-02T10:05:00+00:00")}
+    fields = {
+        "runtime_version": "ai-edge-litert 2.3.0",
+        "threads": 2,
+        "before": make_conditions(),
+        "after": make_conditions(time="2026-03-02T10:05:00+00:00"),
+    }
     return Result(bundle=bundle or make_bundle(), runs=list(runs), failures=list(failures), **fields | more)
 
 
@@ -142,7 +158,11 @@ def host_measurement(seed=0, faster=1.0, repeat=7) -> Measurement:
             repeat=repeat,
             start=number * 0.7,
         )
-        failures = [Failure(prompt_tokens=512, state="cold", stage="load", message="the process was killed (out of memory?)")] if number == 3 else []
+        failures = (
+            [Failure(prompt_tokens=512, state="cold", stage="load", message="the process was killed (out of memory?)")]
+            if number == 3
+            else []
+        )
         result = make_result(
             make_bundle(plan, target, size=size, proof=proof),
             runs,

@@ -12,9 +12,9 @@ SMALL = {"cache_length": 160}  # positions; emulating attention over the default
 @pytest.fixture(scope="session")
 def hexagon_libraries():
     """Returns the libraries, of a version that LiteRT's compiler takes."""
-    from firsttoken.export.hexagon.lower import check_tools
-    from firsttoken.export.hexagon.libraries import find_libraries
-    from firsttoken.run.qnn_context import import_onnxruntime
+    from firsttoken.backends.tflite_hexagon.libraries import find_libraries
+    from firsttoken.backends.tflite_hexagon.lower import check_tools
+    from firsttoken.backends.tflite_hexagon.qnn_context import import_onnxruntime
 
     try:
         check_tools()
@@ -30,7 +30,7 @@ def hexagon_libraries():
 def hexagon_bundle(hexagon_libraries, tmp_path_factory):
     """Returns a function from an SoC to the demo checkpoint's bundle for it, with a short cache, made once and not proven."""
     from firsttoken.demo import checkpoint_path
-    from firsttoken.export.export import export
+    from firsttoken.pipeline import export
 
     made = {}
 

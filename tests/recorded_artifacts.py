@@ -17,9 +17,9 @@ from exact_checkpoints import CASES, write_case
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.families import open_decoder, plan_layers
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.target import load_target
 from firsttoken.quant.plan import load_plan, plan_names
 from firsttoken.quiet import quiet_runtime
+from firsttoken.targets.target import load_target
 
 RECORD = Path(__file__).parent / "backends" / "artifact_hashes.json"
 # One of the Hexagon targets of each runtime: the graphs that go into the compiler are the same for every Snapdragon.
@@ -47,15 +47,15 @@ def write_artifact(folder: Path, plan_name: str, target_name: str, path: Path) -
         if target.npu is not None and target.runtime == "executorch":
             return write_executorch_hexagon(source, config, precisions, target, path)
         if target.npu is not None:
-            from firsttoken.export.hexagon.source import write_source
+            from firsttoken.backends.tflite_hexagon.source import write_source
 
             write_source(source, config, plan, target, precisions, path)
         elif target.runtime == "tflite":
-            from firsttoken.export.tflite.lower import lower
+            from firsttoken.backends.tflite.lower import lower
 
             lower(source, config, plan, target, precisions, path)
         else:
-            from firsttoken.export.executorch.lower import lower
+            from firsttoken.backends.executorch.lower import lower
 
             lower(source, config, plan, target, precisions, path)
     return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -65,7 +65,7 @@ def write_executorch_hexagon(source, config, precisions, target, path: Path) -> 
     """The graphs' operators, constants and interface, as torch.export sees them before Qualcomm's compiler would."""
     import torch
 
-    from firsttoken.export.hexagon.executorch.graph import build_graphs
+    from firsttoken.backends.executorch_hexagon.graph import build_graphs
 
     digest, text = hashlib.sha256(), []
     with torch.no_grad():
@@ -74,7 +74,9 @@ def write_executorch_hexagon(source, config, precisions, target, path: Path) -> 
             program = torch.export.export(graph, graph.example(), strict=False)
             text.append(f"{name} {graph.described(name).model_dump_json()}")
             text += [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
-            weights = sorted(hashlib.sha256(tensor_bytes(t)).hexdigest() for t in (*program.state_dict.values(), *program.constants.values()))
+            weights = sorted(
+                hashlib.sha256(tensor_bytes(t)).hexdigest() for t in (*program.state_dict.values(), *program.constants.values())
+            )
             text += weights
     path.write_text("\n".join(text))
     digest.update(path.read_bytes())

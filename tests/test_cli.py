@@ -99,7 +99,12 @@ def test_the_examples_of_the_help_work_as_pasted(tmp_path):
     """In a folder where path/to/checkpoint is the demo's."""
     (tmp_path / "path/to").mkdir(parents=True)
     (tmp_path / "path/to/checkpoint").symlink_to(checkpoint_path())
-    lines = [line for verb in ("export", "prove", "generate", "bench", "demo") for line in examples(verb) if "--on arm" not in line and "hexagon" not in line]
+    lines = [
+        line
+        for verb in ("export", "prove", "generate", "bench", "demo")
+        for line in examples(verb)
+        if "--on arm" not in line and "hexagon" not in line
+    ]
     assert len(lines) >= 6
     for line in lines:
         done = run(*shlex.split(line)[1:], cwd=tmp_path)

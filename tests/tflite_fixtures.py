@@ -18,8 +18,15 @@ def random_qwen2(folder, *, tied, vocab=320, hidden=64, layers=2, heads=4, kv_he
 
     torch.manual_seed(seed)
     config = Qwen2Config(
-        vocab_size=vocab, hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=kv_heads,
-        intermediate_size=mlp, max_position_embeddings=positions, tie_word_embeddings=tied, rope_theta=10000.0,
+        vocab_size=vocab,
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        intermediate_size=mlp,
+        max_position_embeddings=positions,
+        tie_word_embeddings=tied,
+        rope_theta=10000.0,
     )
     model = Qwen2ForCausalLM(config)
     with torch.no_grad():
@@ -57,13 +64,13 @@ def reference_logits(tied_checkpoint, tokens):
 
 def open_lowered(checkpoint, path, plan_name, target_name, **lengths):
     """Opens the .tflite at ``path`` (lowering it first if absent) with a manifest of what a runner reads of it."""
+    from firsttoken.backends.tflite.lower import describe_graphs, lower
+    from firsttoken.backends.tflite.runner import TfliteRunner
+    from firsttoken.bundle.manifest import Artifact, CheckpointIdentity, Manifest
     from firsttoken.checkpoint import Checkpoint
     from firsttoken.decoder.families import open_decoder, plan_layers
-    from firsttoken.export.manifest import Artifact, CheckpointIdentity, Manifest
-    from firsttoken.export.target import load_target
-    from firsttoken.export.tflite.lower import describe_graphs, lower
     from firsttoken.quant.plan import load_plan
-    from firsttoken.run.tflite import TfliteRunner
+    from firsttoken.targets.target import load_target
 
     plan, target = load_plan(plan_name), load_target(target_name, **lengths)
     with Checkpoint(checkpoint) as source:
@@ -74,8 +81,12 @@ def open_lowered(checkpoint, path, plan_name, target_name, **lengths):
         else:
             lowered = lower(source, config, plan, target, precisions, path)
     manifest = Manifest.model_construct(
-        artifact=Artifact(file=path.name, sha256="0" * 64, bytes=path.stat().st_size), plan=plan, target=target,
-        checkpoint=CheckpointIdentity.model_construct(vocab_size=config.vocab_size), methods=lowered.methods, cache=lowered.cache,
+        artifact=Artifact(file=path.name, sha256="0" * 64, bytes=path.stat().st_size),
+        plan=plan,
+        target=target,
+        checkpoint=CheckpointIdentity.model_construct(vocab_size=config.vocab_size),
+        methods=lowered.methods,
+        cache=lowered.cache,
     )
     runner = TfliteRunner(path, manifest, threads=2, weight_cache=False)
     runner.path = path
@@ -88,7 +99,9 @@ def lowered_runner(tmp_path):
     opened = []
 
     def make(checkpoint, plan_name="fp32", target_name="tflite-xnnpack", **lengths):
-        opened.append(open_lowered(checkpoint, tmp_path / f"{len(opened)}.{plan_name}.{target_name}.tflite", plan_name, target_name, **lengths))
+        opened.append(
+            open_lowered(checkpoint, tmp_path / f"{len(opened)}.{plan_name}.{target_name}.tflite", plan_name, target_name, **lengths)
+        )
         return opened[-1]
 
     yield make

@@ -1,4 +1,4 @@
-"""A file that appears complete or not at all; folders are `firsttoken.export.atomic`'s."""
+"""A file that appears complete or not at all; folders are `firsttoken.bundle.atomic`'s."""
 
 import os
 import tempfile
@@ -23,7 +23,9 @@ def write_text(path: str | Path, text: str):
     path = Path(path)
     temporary = None
     try:
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", suffix=".partial", delete=False) as stream:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", suffix=".partial", delete=False
+        ) as stream:
             temporary = Path(stream.name)
             stream.write(text)
             stream.flush()

@@ -8,8 +8,8 @@ import json
 from datetime import datetime
 from pathlib import Path
 
+from firsttoken.bundle.manifest import Affix, Chat
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.manifest import Affix, Chat
 from firsttoken.tokenizer import Tokenizer
 
 SENTINEL = "firsttokenUserTurn"

@@ -50,7 +50,9 @@ class Checkpoint:
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         if not self.folder.is_dir():
-            raise FirstTokenError(f"checkpoint {self.folder}: not a folder; expected a Hugging Face checkpoint folder with config.json and *.safetensors")
+            raise FirstTokenError(
+                f"checkpoint {self.folder}: not a folder; expected a Hugging Face checkpoint folder with config.json and *.safetensors"
+            )
         self.config = read_json(self.folder / "config.json", "a checkpoint needs it to know the model's shape")
         self.files: list[Path] = []
         self.tensors: dict[str, StoredTensor] = {}
@@ -69,7 +71,9 @@ class Checkpoint:
 
     def _refuse_missing_weights(self, others: list[Path]):
         if others:
-            raise FirstTokenError(f"checkpoint {self.folder}: {len(others)} safetensors files but no model.safetensors.index.json to say which tensor lies where")
+            raise FirstTokenError(
+                f"checkpoint {self.folder}: {len(others)} safetensors files but no model.safetensors.index.json to say which tensor lies where"
+            )
         pickles = [p.name for pattern in PICKLE_PATTERNS for p in sorted(self.folder.glob(pattern))]
         if pickles:
             raise FirstTokenError(
@@ -157,7 +161,9 @@ class Checkpoint:
         else:
             values = np.frombuffer(raw, np.float32 if tensor.dtype == "F32" else np.float16).astype(np.float32, copy=False)
         if values.size and not (np.isfinite(values.min()) and np.isfinite(values.max())):
-            raise FirstTokenError(f"checkpoint {self.folder}: tensor {name!r} holds NaN or infinite values in rows {start}..{stop}; the weights are damaged")
+            raise FirstTokenError(
+                f"checkpoint {self.folder}: tensor {name!r} holds NaN or infinite values in rows {start}..{stop}; the weights are damaged"
+            )
         return values.reshape(stop - start, length)
 
     def vector(self, name: str) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from firsttoken.errors import FirstTokenError, nearest
-from firsttoken.visible import visible
+from firsttoken.safe_text import visible
 
 PACKAGE = Path(__file__).parent
 Model = TypeVar("Model", bound=BaseModel)
@@ -37,7 +37,9 @@ def read_declaration(kind: str, what: str, name_or_path: str | Path, model: type
     if path.suffix != ".toml":
         names = declaration_names(kind)
         if str(name_or_path) not in names:
-            raise FirstTokenError(f"{what} {str(name_or_path)!r} is unknown{nearest(str(name_or_path), names)}; expected one of {', '.join(names)}, or the path of a .toml file")
+            raise FirstTokenError(
+                f"{what} {str(name_or_path)!r} is unknown{nearest(str(name_or_path), names)}; expected one of {', '.join(names)}, or the path of a .toml file"
+            )
         path = declaration_folder(kind) / f"{name_or_path}.toml"
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))

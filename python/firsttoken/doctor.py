@@ -9,9 +9,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from firsttoken.cache_folder import cache_folder
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.bundle import cache_folder
-from firsttoken.export.preflight import available_disk, available_memory, readable
+from firsttoken.machine import available_disk, available_memory
+from firsttoken.units import readable
 
 # What each package is for; the first group comes with firsttoken.
 NEEDED = {
@@ -130,7 +131,7 @@ def _weight_cache() -> Check:
 def _emulated_arm() -> Check:
     from firsttoken.arm import debian
     from firsttoken.arm.cores import CORES
-    from firsttoken.arm.place import PARTS, arm_folder, missing_parts, setup_command
+    from firsttoken.arm.folder import PARTS, arm_folder, missing_parts, setup_command
 
     try:
         missing, folder = missing_parts(), arm_folder()
@@ -140,13 +141,17 @@ def _emulated_arm() -> Check:
         return Check("ok", "emulated ARM", f"{', '.join(CORES)}; {folder}", "used by `firsttoken prove --on arm`")
     found = "not set up" if len(missing) == len(PARTS) else f"incomplete: {', '.join(missing)} missing"
     if obstacles := debian.obstacles():
-        return Check("note", "emulated ARM", found, f"only for `firsttoken prove --on arm`: {'; '.join(obstacles)}; it needs {debian.NEEDS}")
-    return Check("note", "emulated ARM", found, f"only for `firsttoken prove --on arm`: run {setup_command()} (no root rights, about 360 MB)")
+        return Check(
+            "note", "emulated ARM", found, f"only for `firsttoken prove --on arm`: {'; '.join(obstacles)}; it needs {debian.NEEDS}"
+        )
+    return Check(
+        "note", "emulated ARM", found, f"only for `firsttoken prove --on arm`: run {setup_command()} (no root rights, about 360 MB)"
+    )
 
 
 def _hexagon() -> Check:
-    from firsttoken.export.hexagon.compile import compiler_folder
-    from firsttoken.export.hexagon.libraries import PLUGIN_QNN, find_libraries
+    from firsttoken.backends.tflite_hexagon.compile import compiler_folder
+    from firsttoken.backends.tflite_hexagon.libraries import PLUGIN_QNN, find_libraries
 
     purpose = "only for Hexagon NPUs (targets tflite-hexagon-*)"
     try:
@@ -162,7 +167,7 @@ def _hexagon() -> Check:
 
 
 def _hexagon_executorch() -> Check:
-    from firsttoken.export.hexagon.executorch.sdk import find_sdk
+    from firsttoken.backends.executorch_hexagon.sdk import find_sdk
 
     try:
         sdk = find_sdk()

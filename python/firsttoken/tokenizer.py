@@ -4,10 +4,10 @@ import shutil
 from functools import cached_property
 from pathlib import Path
 
+from firsttoken.bundle.manifest import Manifest
+from firsttoken.bundle.manifest import Tokenizer as TokenizerFacts
 from firsttoken.checkpoint import read_json
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.manifest import Manifest
-from firsttoken.export.manifest import Tokenizer as TokenizerFacts
 
 TOKENIZER_FILE = "tokenizer.json"
 BUNDLED_FILES = (TOKENIZER_FILE, "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")

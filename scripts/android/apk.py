@@ -80,7 +80,10 @@ def _sign(unsigned: Path, signed: Path):
     key, oldest = _key(), catalog()["versions"]["android-minSdk"]
     signer = program("apksigner")
     schemes = ["--v1-signing-enabled", "false", "--v4-signing-enabled", "false"]  # v1 is for Android before 7
-    tool([signer, "sign", "--ks", key, "--ks-pass", "pass:android", "--min-sdk-version", oldest, *schemes, "--out", signed, unsigned], "apksigner sign")
+    tool(
+        [signer, "sign", "--ks", key, "--ks-pass", "pass:android", "--min-sdk-version", oldest, *schemes, "--out", signed, unsigned],
+        "apksigner sign",
+    )
     tool([signer, "verify", "--min-sdk-version", oldest, signed], "apksigner verify")
 
 

@@ -41,12 +41,25 @@ def test(only: str = "", pictures: Path | None = None, parity: Path | None = Non
     shared = core.built_tests()  # the runner and the files of core's tests
     tests = compiled("app-test", APP / "src" / "test" / "kotlin", [shared, *libraries], friend=app.classes)
     _configure(app, WORK / "classes" / "app-test-configuration")
-    properties = ["-Drobolectric.offline=true", f"-Drobolectric.dependency.dir={WORK / 'jars' / 'robolectric-sdk'}", f"-Dfirsttoken.only={only}", f"-Dfirsttoken.tests={tests}"]
+    properties = [
+        "-Drobolectric.offline=true",
+        f"-Drobolectric.dependency.dir={WORK / 'jars' / 'robolectric-sdk'}",
+        f"-Dfirsttoken.only={only}",
+        f"-Dfirsttoken.tests={tests}",
+    ]
     jars("robolectric-sdk")
     properties += [f"-Dfirsttoken.pictures={pictures.resolve()}"] if pictures else []
     properties += [f"-Dfirsttoken.parity={parity.resolve()}"] if parity else []
     opened = "--add-opens=java.base/java.io=ALL-UNNAMED"  # Robolectric closes files by a private field of the JDK
-    command = [program("java"), "-Xmx2g", opened, *properties, "-cp", classpath(tests, shared, WORK / "classes" / "app-test-configuration", *libraries), TESTS]
+    command = [
+        program("java"),
+        "-Xmx2g",
+        opened,
+        *properties,
+        "-cp",
+        classpath(tests, shared, WORK / "classes" / "app-test-configuration", *libraries),
+        TESTS,
+    ]
     return 1 if subprocess.run(command).returncode else 0
 
 
@@ -54,5 +67,9 @@ def _configure(app: App, folder: Path):
     """Writes what Robolectric reads to find the app's manifest and resources."""
     file = folder / "com" / "android" / "tools" / "test_config.properties"
     file.parent.mkdir(parents=True, exist_ok=True)
-    lines = {"android_merged_manifest": app.resources.manifest, "android_resource_apk": app.resources.package, "android_custom_package": PACKAGE}
+    lines = {
+        "android_merged_manifest": app.resources.manifest,
+        "android_resource_apk": app.resources.package,
+        "android_custom_package": PACKAGE,
+    }
     file.write_text("".join(f"{name}={value}\n" for name, value in lines.items()), encoding="utf-8")

@@ -66,12 +66,30 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="scripts/build_apk", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--test", nargs="?", const="all", choices=("all", "core", "app"), help="compile and run the tests; prints 'N passed, M failed' for each module")
+    parser = argparse.ArgumentParser(
+        prog="scripts/build_apk", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--test",
+        nargs="?",
+        const="all",
+        choices=("all", "core", "app"),
+        help="compile and run the tests; prints 'N passed, M failed' for each module",
+    )
     parser.add_argument("--only", metavar="NAME", default="", help="with --test: only test classes whose name contains NAME")
     parser.add_argument("--parity", metavar="FOLDER", type=Path, help="with --test: what tests/android/parity.py made, to be compared with")
     parser.add_argument("--pictures", metavar="FOLDER", type=Path, help="with --test: where the app's tests leave pictures of its screens")
     parser.add_argument("--check-levels", action="store_true", help="check that only what Android 8 (API 26) has is used unguarded")
-    parser.add_argument("--check-gradle", action="store_true", help="compile the android block of the Gradle build against the Android Gradle Plugin's types")
-    parser.add_argument("--time-tokenizer", nargs=2, metavar=("FILE", "TEXT"), type=Path, help="print how long loading a tokenizer.json and encoding a text take")
+    parser.add_argument(
+        "--check-gradle",
+        action="store_true",
+        help="compile the android block of the Gradle build against the Android Gradle Plugin's types",
+    )
+    parser.add_argument(
+        "--time-tokenizer",
+        nargs=2,
+        metavar=("FILE", "TEXT"),
+        type=Path,
+        help="print how long loading a tokenizer.json and encoding a text take",
+    )
     return parser

@@ -22,8 +22,29 @@ def dexed(app: App) -> Path:
     _jar(own, app.classes, app.core, app.resources.classes)
     jdk = Path(program("java")).resolve().parents[1]
     [android] = jars("android")
-    command = [program("java"), "-Xmx1500m", "-cp", classpath(*jars("dexer")), R8, "--release", "--min-api", catalog()["versions"]["android-minSdk"]]
-    command += ["--lib", jdk, "--lib", android, "--pg-conf", APP / "proguard-rules.pro", "--output", folder, own, *app.runtimes.jars, *jars("core")]
+    command = [
+        program("java"),
+        "-Xmx1500m",
+        "-cp",
+        classpath(*jars("dexer")),
+        R8,
+        "--release",
+        "--min-api",
+        catalog()["versions"]["android-minSdk"],
+    ]
+    command += [
+        "--lib",
+        jdk,
+        "--lib",
+        android,
+        "--pg-conf",
+        APP / "proguard-rules.pro",
+        "--output",
+        folder,
+        own,
+        *app.runtimes.jars,
+        *jars("core"),
+    ]
     tool(command, "R8")
     found = sorted(folder.glob("classes*.dex"))
     if len(found) != 1:

@@ -113,4 +113,6 @@ def _resolve(bundle: str, wanted: list[tuple[str, str, str]], folder: Path):
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         reason = next((line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line), f"status {done.returncode}")
-        raise BuildError(f"Maven cannot fetch {bundle}: {reason.removeprefix('[ERROR] ')[:400]}; check the network, or the versions in {CATALOG.name}")
+        raise BuildError(
+            f"Maven cannot fetch {bundle}: {reason.removeprefix('[ERROR] ')[:400]}; check the network, or the versions in {CATALOG.name}"
+        )

@@ -19,7 +19,11 @@ def javac(sources: Iterable[Path], into: Path, libraries: Iterable[Path] = ()):
     """Compiles Java ``sources`` into the folder ``into``. Raises `BuildError` with the compiler's messages."""
     into.mkdir(parents=True, exist_ok=True)
     files = sorted(sources)
-    done = subprocess.run([program("javac"), "--release", RELEASE, "-nowarn", "-d", into, "-cp", classpath(*libraries), *files], capture_output=True, text=True)
+    done = subprocess.run(
+        [program("javac"), "--release", RELEASE, "-nowarn", "-d", into, "-cp", classpath(*libraries), *files],
+        capture_output=True,
+        text=True,
+    )
     if done.returncode:
         raise BuildError(f"{files[0].parent.name} does not compile:\n" + "\n".join((done.stdout + done.stderr).splitlines()[:40]))
 

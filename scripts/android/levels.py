@@ -11,7 +11,15 @@ from android.places import WORK, program
 
 PLUGIN = "org.codehaus.mojo:animal-sniffer-maven-plugin:1.24"
 # Classes that are looked for before they are used, or that come with the APK.
-IGNORED = ("org.tensorflow.*", "org.pytorch.*", "com.google.ai.edge.litert.*", "com.qualcomm.qti.*", "com.google.gson.*", "kotlin.*", "dev.firsttoken.*")
+IGNORED = (
+    "org.tensorflow.*",
+    "org.pytorch.*",
+    "com.google.ai.edge.litert.*",
+    "com.qualcomm.qti.*",
+    "com.google.gson.*",
+    "kotlin.*",
+    "dev.firsttoken.*",
+)
 GUARDED = "dev.firsttoken.demo.SinceAndroid"
 POM = """<project><modelVersion>4.0.0</modelVersion><groupId>dev.firsttoken</groupId><artifactId>levels</artifactId><version>1</version>
 <build><outputDirectory>{classes}</outputDirectory><plugins><plugin><groupId>{group}</groupId><artifactId>{artifact}</artifactId><version>{version}</version>
@@ -41,7 +49,10 @@ def lacking(made: app.App, guarded: str) -> list[str]:
     group, artifact, version = PLUGIN.split(":")
     ignores = "".join(f"<ignore>{escape(name)}</ignore>" for name in IGNORED)
     pom = folder / "pom.xml"
-    pom.write_text(POM.format(classes=classes, group=group, artifact=artifact, version=version, s=signature, ignores=ignores, guarded=guarded), encoding="utf-8")
+    pom.write_text(
+        POM.format(classes=classes, group=group, artifact=artifact, version=version, s=signature, ignores=ignores, guarded=guarded),
+        encoding="utf-8",
+    )
     done = subprocess.run([program("mvn"), "-B", "-ntp", "-f", pom, f"{PLUGIN}:check"], capture_output=True, text=True)
     found = [line.removeprefix("[ERROR] ") for line in done.stdout.splitlines() if "Undefined reference" in line]
     if done.returncode and not found:

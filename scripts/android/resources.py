@@ -46,7 +46,22 @@ def linked(found: Runtimes) -> Resources:
     sdk = ["--min-sdk-version", versions["android-minSdk"], "--target-sdk-version", versions["android-targetSdk"]]
     [android] = jars("android")
     package, generated = folder / "resources.apk", folder / "java"
-    command = [aapt2, "link", "-o", package, "-I", android, "--manifest", manifest, "--java", generated, "-A", folder / "assets", *sdk, *compiled]
+    command = [
+        aapt2,
+        "link",
+        "-o",
+        package,
+        "-I",
+        android,
+        "--manifest",
+        manifest,
+        "--java",
+        generated,
+        "-A",
+        folder / "assets",
+        *sdk,
+        *compiled,
+    ]
     _link(command)
     javac(generated.rglob("*.java"), folder / "classes")
     return Resources(package, folder / "classes", manifest)
@@ -65,7 +80,9 @@ def _write_manifest(file: Path, versions: dict[str, str]):
     """Adds the package, the version and how native libraries are packed, which Gradle takes from its build file."""
     source = (APP / "src" / "main" / "AndroidManifest.xml").read_text(encoding="utf-8")
     values = f'package="{PACKAGE}" android:versionCode="{versions["app-versionCode"]}" android:versionName="{versions["app-versionName"]}"'
-    source = source.replace("<manifest ", f"<manifest {values} ", 1).replace("<application", '<application android:extractNativeLibs="false"', 1)
+    source = source.replace("<manifest ", f"<manifest {values} ", 1).replace(
+        "<application", '<application android:extractNativeLibs="false"', 1
+    )
     file.write_text(source, encoding="utf-8")
 
 

@@ -24,8 +24,14 @@ class Runtimes:
     stubs: list[Path]  # folders of classes to compile against, which never go into the APK
 
     def __str__(self) -> str:
-        tflite = f"LiteRT {self.litert}" if self.litert else f"TensorFlow Lite {self.tensorflow_lite} (LiteRT cannot be fetched here: bundles for it are refused)"
-        executorch = f"ExecuTorch {self.executorch}" if self.executorch else "no ExecuTorch (cannot be fetched here): .pte bundles are refused"
+        tflite = (
+            f"LiteRT {self.litert}"
+            if self.litert
+            else f"TensorFlow Lite {self.tensorflow_lite} (LiteRT cannot be fetched here: bundles for it are refused)"
+        )
+        executorch = (
+            f"ExecuTorch {self.executorch}" if self.executorch else "no ExecuTorch (cannot be fetched here): .pte bundles are refused"
+        )
         npu = "; no NPU libraries (Gradle's -Pnpu adds them): bundles for an NPU run on the CPU" if self.litert else ""
         return f"carries {tflite}; {executorch}{npu}"
 
@@ -42,7 +48,11 @@ def runtimes() -> Runtimes:
         jars=jars(*bundles),
         aars=[aar for bundle in bundles for aar in aars(bundle)],
         # of Qualcomm's delegate there are only stubs: a Gradle build with -Pnpu carries it
-        stubs=[*([] if executorch else [_stubs("executorch")]), *([] if litert else [_kotlin_stubs("litert")]), _stubs("qnn", jars(bundles[0]))],
+        stubs=[
+            *([] if executorch else [_stubs("executorch")]),
+            *([] if litert else [_kotlin_stubs("litert")]),
+            _stubs("qnn", jars(bundles[0])),
+        ],
     )
 
 

@@ -47,7 +47,9 @@ def export_stock(work: Path, checkpoint: Path, reuse: bool, quiet: Quiet) -> Mea
 def main():
     parser = arguments(__doc__)
     parser.add_argument("--repeats", type=int, default=1, help="runs of our side, of which the median counts (default: 1)")
-    parser.add_argument("--reuse", action="store_true", help="keep the stock export and its figures of an earlier run (it takes ten minutes)")
+    parser.add_argument(
+        "--reuse", action="store_true", help="keep the stock export and its figures of an earlier run (it takes ten minutes)"
+    )
     options = parser.parse_args()
     work = options.work
     checkpoint = require_checkpoint(work, "llama-0.5b")
@@ -61,12 +63,26 @@ def main():
         seconds, peak = statistics.median(m.seconds for m in measured), max(m.peak_rss for m in measured)
         cpu = statistics.median(m.cpu_seconds for m in measured)
         size = artifact.stat().st_size / MIB
-        return [name, f"{seconds:.0f}", f"{cpu:.0f}", f"{peak / MIB:.0f}", f"{size:.0f}", f"{seconds / stock.seconds:.2f}×", f"{peak / stock.peak_rss:.2f}×"]
+        return [
+            name,
+            f"{seconds:.0f}",
+            f"{cpu:.0f}",
+            f"{peak / MIB:.0f}",
+            f"{size:.0f}",
+            f"{seconds / stock.seconds:.2f}×",
+            f"{peak / stock.peak_rss:.2f}×",
+        ]
 
     exports = work / "exports"
     rows = [row("export_llm, 8da4w", [stock], exports / f"{checkpoint.name}-{STOCK}" / "model.pte")]
     for plan, measured in runs.items():
-        rows.append(row(f"firsttoken, {Path(plan).stem}", measured, exports / f"{checkpoint.name}-{Path(plan).stem}" / "executorch-xnnpack" / "model.pte"))
+        rows.append(
+            row(
+                f"firsttoken, {Path(plan).stem}",
+                measured,
+                exports / f"{checkpoint.name}-{Path(plan).stem}" / "executorch-xnnpack" / "model.pte",
+            )
+        )
     facts = f"Cores kept busy by others during the stock run: {stock.other_load:.2f}, ours: {max(m.other_load for side in runs.values() for m in side):.2f}."
     header = ["export to .pte, 0.5B shape", "time s", "CPU s", "peak RSS MiB", "file MiB", "time / stock", "RSS / stock"]
     publish(work, "export_executorch", [table(header, rows), facts], {"stock": stock, "ours": runs})

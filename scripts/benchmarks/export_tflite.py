@@ -50,8 +50,16 @@ def export_stock(work: Path, python: str | Path, checkpoint: Path, reuse: bool, 
     shutil.rmtree(out, ignore_errors=True)
     read_through(checkpoint)
     wait_for_quiet(quiet)
-    options = [f"--model={checkpoint}", f"--output_dir={out}", "--prefill_lengths=[128,512]", "--cache_length=1280", "--quantization_recipe=dynamic_wi8_afp32"]
-    measured = run_measured([python, "-m", "litert_torch.cli", "export_hf", *options], work / "logs" / f"export-litert-torch-{checkpoint.name}.log")
+    options = [
+        f"--model={checkpoint}",
+        f"--output_dir={out}",
+        "--prefill_lengths=[128,512]",
+        "--cache_length=1280",
+        "--quantization_recipe=dynamic_wi8_afp32",
+    ]
+    measured = run_measured(
+        [python, "-m", "litert_torch.cli", "export_hf", *options], work / "logs" / f"export-litert-torch-{checkpoint.name}.log"
+    )
     record.write_text(json.dumps(vars(measured)))
     return measured
 
@@ -60,7 +68,13 @@ def main():
     parser = arguments(__doc__)
     parser.add_argument("--repeats", type=int, default=3, help="runs of our side, of which the median counts (default: 3)")
     parser.add_argument("--reuse", action="store_true", help="keep the stock export and its figures of an earlier run")
-    parser.add_argument("--stock-python", type=lambda text: Path(text).absolute(), default=sys.executable, metavar="PYTHON", help="Python that has litert-torch and TensorFlow (default: this one)")
+    parser.add_argument(
+        "--stock-python",
+        type=lambda text: Path(text).absolute(),
+        default=sys.executable,
+        metavar="PYTHON",
+        help="Python that has litert-torch and TensorFlow (default: this one)",
+    )
     options = parser.parse_args()
     work = options.work
     small, large = require_checkpoint(work, "qwen-0.5b"), require_checkpoint(work, "qwen-1.5b")
@@ -76,7 +90,14 @@ def main():
     def row(name: str, measured: list[Measured]) -> list[str]:
         seconds, peak = statistics.median(m.seconds for m in measured), max(m.peak_rss for m in measured)
         cpu = statistics.median(m.cpu_seconds for m in measured)
-        return [name, f"{seconds:.1f}", f"{cpu:.1f}", f"{peak / MIB:.0f}", f"{seconds / stock.seconds:.3f}×", f"{peak / stock.peak_rss:.3f}×"]
+        return [
+            name,
+            f"{seconds:.1f}",
+            f"{cpu:.1f}",
+            f"{peak / MIB:.0f}",
+            f"{seconds / stock.seconds:.3f}×",
+            f"{peak / stock.peak_rss:.3f}×",
+        ]
 
     rows = [
         row("litert-torch export_hf, 0.5B shape", [stock]), row("firsttoken export, 0.5B shape", runs), row("firsttoken export with proof, 0.5B shape", proven),

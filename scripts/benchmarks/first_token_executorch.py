@@ -51,7 +51,9 @@ def main():
     def sides(prompt: int) -> dict:
         common = ["--prompt", prompt, "--decode", options.decode, "--threads", options.threads]
         return {
-            name: lambda name=name: Side([sys.executable, *commands[name], *common], work / "logs" / f"first-token-{name.replace(' ', '-')}.log", environment)
+            name: lambda name=name: Side(
+                [sys.executable, *commands[name], *common], work / "logs" / f"first-token-{name.replace(' ', '-')}.log", environment
+            )
             for name in commands
         }
 

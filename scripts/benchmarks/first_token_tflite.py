@@ -83,7 +83,12 @@ def main():
         f"Median (minimum) of {options.processes} processes × {options.rounds} turns on {options.threads} threads, of {2 * options.processes} processes for the starts; ratio: median (middle half) over neighbouring turns. "
         + disturbance(list(samples.values()))
     )
-    publish(work, "first_token_tflite", [table(["0.5B shape, INT8", OURS, STOCK, "ratio"], rows), facts], {"samples": samples, "start": start, "dropped": dropped})
+    publish(
+        work,
+        "first_token_tflite",
+        [table(["0.5B shape, INT8", OURS, STOCK, "ratio"], rows), facts],
+        {"samples": samples, "start": start, "dropped": dropped},
+    )
 
 
 if __name__ == "__main__":

@@ -23,13 +23,13 @@ from pathlib import Path
 
 from measure_process import WORK, machine, table
 
+from firsttoken.backends.tflite_hexagon.compile import peak_memory_of
+from firsttoken.bundle.manifest import read_manifest
 from firsttoken.declarations import declaration_folder
 from firsttoken.demo import checkpoint_path
-from firsttoken.export.export import export
-from firsttoken.export.hexagon.compile import peak_memory_of
-from firsttoken.export.manifest import read_manifest
-from firsttoken.export.preflight import readable
+from firsttoken.pipeline import export
 from firsttoken.prove.on_hexagon import prove_on_hexagon
+from firsttoken.units import readable
 
 PLANS = ("fp16", "fp16-attention", "fp16-attention-core")
 STEPS = ("compile", "proof")
@@ -60,7 +60,14 @@ def compile_step(checkpoint: Path, plan: str, soc: str, options: argparse.Namesp
     """Exports without a proof; returns sizes, operators and what compiling took."""
     with tempfile.TemporaryDirectory(prefix="firsttoken-hexagon-") as folder:
         before = compiler_seconds()
-        [bundle] = export(checkpoint, Path(folder) / "out", plan, (target(Path(folder), f"tflite-hexagon-{soc}", options.compile_lengths),), prove=False, say=print)
+        [bundle] = export(
+            checkpoint,
+            Path(folder) / "out",
+            plan,
+            (target(Path(folder), f"tflite-hexagon-{soc}", options.compile_lengths),),
+            prove=False,
+            say=print,
+        )
         manifest = read_manifest(bundle)
         npu = manifest.npu
         return {
@@ -91,7 +98,14 @@ def row(plan: str, soc: str, done: dict) -> list:
     else:
         cells += [""] * 9
     if cost:
-        cells += [readable(cost["cpu_bytes"]), readable(cost["bytes"]), f"{cost['offloaded']} of {cost['operators']}", len(cost["graphs"]), f"{cost['seconds']:.0f} s", readable(cost["memory"])]
+        cells += [
+            readable(cost["cpu_bytes"]),
+            readable(cost["bytes"]),
+            f"{cost['offloaded']} of {cost['operators']}",
+            len(cost["graphs"]),
+            f"{cost['seconds']:.0f} s",
+            readable(cost["memory"]),
+        ]
     else:
         cells += [""] * 6
     return [*cells, f"{proof['seconds']:.0f} s" if proof else ""]

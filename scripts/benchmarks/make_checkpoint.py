@@ -47,7 +47,11 @@ def tensors(config: dict) -> dict[str, tuple[tuple[int, ...], float, float]]:
     for n in range(config["num_hidden_layers"]):
         layer = f"model.layers.{n}."
         found[layer + "input_layernorm.weight"] = found[layer + "post_attention_layernorm.weight"] = ((hidden,), 1, 0.1)
-        for name, heads in (("q", config["num_attention_heads"]), ("k", config["num_key_value_heads"]), ("v", config["num_key_value_heads"])):
+        for name, heads in (
+            ("q", config["num_attention_heads"]),
+            ("k", config["num_key_value_heads"]),
+            ("v", config["num_key_value_heads"]),
+        ):
             found[f"{layer}self_attn.{name}_proj.weight"] = ((heads * head, hidden), 0, 0.04)
             if config["model_type"] == "qwen2":
                 found[f"{layer}self_attn.{name}_proj.bias"] = ((heads * head,), 0, 0.1)
@@ -96,9 +100,17 @@ def write_tokenizer(folder: Path):
     whole.add_special_tokens([AddedToken(t, special=True) for t in (END, TURN_START, TURN_END)])
     assert whole.get_vocab_size() == VOCABULARY
     whole.save(str(folder / "tokenizer.json"))
-    facts = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": TURN_END, "pad_token": END, "add_bos_token": False, "chat_template": CHAT}
+    facts = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": TURN_END,
+        "pad_token": END,
+        "add_bos_token": False,
+        "chat_template": CHAT,
+    }
     (folder / "tokenizer_config.json").write_text(json.dumps(facts, indent=1))
-    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [VOCABULARY - 1, VOCABULARY - 3], "pad_token_id": VOCABULARY - 3}, indent=1))
+    (folder / "generation_config.json").write_text(
+        json.dumps({"eos_token_id": [VOCABULARY - 1, VOCABULARY - 3], "pad_token_id": VOCABULARY - 3}, indent=1)
+    )
 
 
 def write_meta_form(folder: Path, config: dict):

@@ -62,12 +62,16 @@ def wait_for_quiet(quiet: Quiet, window: float = 2.0) -> float:
             return load
 
 
-def run_measured(command: Sequence[str | Path], log: Path, environment: dict[str, str] | None = None, accepted: Sequence[int] = (0,)) -> Measured:
+def run_measured(
+    command: Sequence[str | Path], log: Path, environment: dict[str, str] | None = None, accepted: Sequence[int] = (0,)
+) -> Measured:
     """Runs a command to its end, its output in ``log``. Raises `SystemExit` with the log's tail if its status is not accepted."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "wb") as stream:
         busy, start = busy_seconds(), time.monotonic()
-        process = subprocess.Popen([str(c) for c in command], stdout=stream, stderr=stream, env=os.environ | (environment or {}), cwd=log.parent)
+        process = subprocess.Popen(
+            [str(c) for c in command], stdout=stream, stderr=stream, env=os.environ | (environment or {}), cwd=log.parent
+        )
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.monotonic() - start
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -90,7 +94,9 @@ class Side:
     def start(self) -> dict:
         """Starts the process; returns what it reports of loading and its first prompt."""
         with open(self.log, "wb") as stream:
-            self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stream, text=True, env=self.environment)
+            self.process = subprocess.Popen(
+                self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stream, text=True, env=self.environment
+            )
         return self._report()
 
     def turn(self) -> dict:
@@ -202,7 +208,12 @@ def publish(work: Path, name: str, tables: Sequence[str], data: dict):
 def arguments(description: str) -> argparse.ArgumentParser:
     """A parser with the options all benchmarks share."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=lambda text: Path(text).absolute(), default=WORK, help="folder for checkpoints, exports, logs and results (default: .work/benchmarks in the repository)")
+    parser.add_argument(
+        "--work",
+        type=lambda text: Path(text).absolute(),
+        default=WORK,
+        help="folder for checkpoints, exports, logs and results (default: .work/benchmarks in the repository)",
+    )
     parser.add_argument(
         "--quiet", type=lambda text: Quiet(*map(float, text.split(":"))), default=Quiet(0.15, 120), metavar="CORES:SECONDS",
         help="before each run, wait until fewer cores than this are busy, but not longer than this (default: 0.15:120)",

@@ -13,7 +13,21 @@ import sys
 from pathlib import Path
 
 from export_tflite import GATE_MISSED, OURS, export_ours
-from measure_process import ANY_LOAD, MIB, Side, arguments, disturbance, per_turn, publish, ratio, require_checkpoint, run_measured, spread, table, take_turns
+from measure_process import (
+    ANY_LOAD,
+    MIB,
+    Side,
+    arguments,
+    disturbance,
+    per_turn,
+    publish,
+    ratio,
+    require_checkpoint,
+    run_measured,
+    spread,
+    table,
+    take_turns,
+)
 
 HERE = Path(__file__).resolve().parent
 PLANS = ("fp32", "int8", "fp16-attention", "fp16-attention-core", "int4")
@@ -26,7 +40,11 @@ def demo_proof(work: Path, plan: str, target: str) -> dict:
 
     out = work / "exports" / "plans-demo"
     checkpoint = Path(firsttoken.demo.__file__).parent / "checkpoint"
-    run_measured([*OURS, checkpoint, "--plan", plan, "--target", target, "-o", out, "--force"], work / "logs" / f"plans-demo-{plan}-{target}.log", accepted=(0, GATE_MISSED))
+    run_measured(
+        [*OURS, checkpoint, "--plan", plan, "--target", target, "-o", out, "--force"],
+        work / "logs" / f"plans-demo-{plan}-{target}.log",
+        accepted=(0, GATE_MISSED),
+    )
     folder = next(f for f in (out / target, out / f"{target}.rejected") if (f / "manifest.json").is_file())
     proof = json.loads((folder / "manifest.json").read_text())["proof"]["all"]
     shutil.rmtree(out)
@@ -35,7 +53,9 @@ def demo_proof(work: Path, plan: str, target: str) -> dict:
 
 def main():
     parser = arguments(__doc__)
-    parser.add_argument("--plans", nargs="+", default=PLANS, metavar="PLAN", help=f"plans to compare, int8 among them (default: {' '.join(PLANS)})")
+    parser.add_argument(
+        "--plans", nargs="+", default=PLANS, metavar="PLAN", help=f"plans to compare, int8 among them (default: {' '.join(PLANS)})"
+    )
     parser.add_argument("--targets", nargs="+", default=TARGETS, choices=TARGETS, help="targets to run (default: both)")
     parser.add_argument("--processes", type=int, default=3, help="fresh processes per plan (default: 3)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each (default: 5)")
@@ -56,7 +76,9 @@ def main():
                 export_ours(work, checkpoint, target, plan, ANY_LOAD)
         common = ["--prompt", options.prompt, "--decode", options.decode, "--threads", options.threads]
         sides = {
-            plan: lambda bundle=bundle: Side([sys.executable, HERE / "run_bundle.py", bundle, *common], work / "logs" / "plans.log", environment)
+            plan: lambda bundle=bundle: Side(
+                [sys.executable, HERE / "run_bundle.py", bundle, *common], work / "logs" / "plans.log", environment
+            )
             for plan, bundle in bundles.items()
         }
         take_turns(sides, 1, 0, ANY_LOAD)  # fills the weight caches

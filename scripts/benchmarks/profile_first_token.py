@@ -32,7 +32,11 @@ def record(side: Side, turns: int, data: Path) -> list[dict]:
     """Runs ``turns`` prompts under perf after a warm one; returns their reports."""
     side.start()
     side.turn()
-    perf = subprocess.Popen(["perf", "record", "-q", "-F", "997", "-p", str(side.process.pid), "-o", str(data)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    perf = subprocess.Popen(
+        ["perf", "record", "-q", "-F", "997", "-p", str(side.process.pid), "-o", str(data)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         return [side.turn() for _ in range(turns)]
     finally:
@@ -43,7 +47,9 @@ def record(side: Side, turns: int, data: Path) -> list[dict]:
 
 def samples(data: Path) -> Counter[tuple[str, int]]:
     """Returns how often each place was seen: file, and offset in it (the address where it lies in no file)."""
-    text = subprocess.run(["perf", "script", "-i", str(data), "--show-mmap-events", "-F", "ip"], capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(
+        ["perf", "script", "-i", str(data), "--show-mmap-events", "-F", "ip"], capture_output=True, text=True, check=True
+    ).stdout
     maps, addresses = [], []
     for line in text.splitlines():
         if found := re.search(r"MMAP2? .*\[0x([0-9a-f]+)\(0x([0-9a-f]+)\) @ (?:0x)?([0-9a-f]+).*\]: \S*x\S* (/\S+)", line):
@@ -63,7 +69,10 @@ def samples(data: Path) -> Counter[tuple[str, int]]:
 def instructions(path: str, offsets: list[int]) -> list[tuple[int, str]]:
     """Disassembles around file offsets; returns (file offset, instruction), sorted."""
     headers = subprocess.run(["readelf", "-lW", path], capture_output=True, text=True, check=True).stdout
-    loads = [tuple(int(value, 16) for value in found) for found in re.findall(r"^\s*LOAD\s+0x(\w+)\s+0x(\w+)\s+\S+\s+0x(\w+)", headers, re.MULTILINE)]
+    loads = [
+        tuple(int(value, 16) for value in found)
+        for found in re.findall(r"^\s*LOAD\s+0x(\w+)\s+0x(\w+)\s+\S+\s+0x(\w+)", headers, re.MULTILINE)
+    ]
     found: dict[int, str] = {}
     pages = sorted({page for offset in offsets for page in range((offset - AROUND) >> 12, ((offset + AROUND) >> 12) + 1)})
     for page in pages:
@@ -71,7 +80,10 @@ def instructions(path: str, offsets: list[int]) -> list[tuple[int, str]]:
         shift = address - offset
         begin = (page << 12) + shift
         text = subprocess.run(
-            ["objdump", "-d", "--no-show-raw-insn", f"--start-address={begin}", f"--stop-address={begin + 4096}", path], capture_output=True, text=True, check=True
+            ["objdump", "-d", "--no-show-raw-insn", f"--start-address={begin}", f"--stop-address={begin + 4096}", path],
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
         found |= {int(at, 16) - shift: what for at, what in re.findall(r"^\s*([0-9a-f]+):\s+(.*)$", text, re.MULTILINE)}
     return sorted(found.items())
@@ -125,7 +137,10 @@ def main():
             # LiteRT-LM's time to the first token has the one decode step in it
             milliseconds = 1000 * statistics.median(turn["first"] + (turn["decode"] if name == OURS else 0) for turn in turns)
             columns[f"{name}, {prompt} tokens"] = {"milliseconds": milliseconds, "shares": shares(data), "turns": turns}
-    rows = [[kind, *(f"{of['shares'][kind] * of['milliseconds']:.1f} ({of['shares'][kind]:.0%})" for of in columns.values())] for kind in (*(name for name, _ in KINDS), OUTSIDE)]
+    rows = [
+        [kind, *(f"{of['shares'][kind] * of['milliseconds']:.1f} ({of['shares'][kind]:.0%})" for of in columns.values())]
+        for kind in (*(name for name, _ in KINDS), OUTSIDE)
+    ]
     rows.append(["prompt and one decoded token", *(f"{of['milliseconds']:.1f}" for of in columns.values())])
     publish(work, "profile_first_token", [table(["ms (share of the samples)", *columns], rows)], columns)
 

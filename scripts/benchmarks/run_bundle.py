@@ -6,23 +6,27 @@ First token: prefill and picking the best token; decode: one decode call and pic
 import time
 from pathlib import Path
 
-from turns import parse, say, serve
+from turns import parse, serve
 
 
 def main():
-    options = parse(__doc__, "bundle folder", lambda parser: parser.add_argument("--logits", type=Path, help="only write the prompt's logits here (.npy)"))
+    options = parse(
+        __doc__,
+        "bundle folder",
+        lambda parser: parser.add_argument("--logits", type=Path, help="only write the prompt's logits here (.npy)"),
+    )
     import numpy as np
 
-    from firsttoken.export.manifest import read_manifest
+    from firsttoken.backends.runner import open_runner
+    from firsttoken.bundle.manifest import read_manifest
     from firsttoken.quiet import quiet_runtime
-    from firsttoken.run.runner import open_runner
 
     with quiet_runtime():
         # as the other sides: loading is timed without Python's imports
         if read_manifest(options.model).target.runtime == "tflite":
-            import firsttoken.run.tflite  # noqa: F401
+            import firsttoken.backends.tflite.runner  # noqa: F401
         else:
-            from firsttoken.run.executorch import import_runtime
+            from firsttoken.backends.executorch.runner import import_runtime
 
             import_runtime()
         start = time.perf_counter()

@@ -14,7 +14,9 @@ VOCABULARY = 151936
 
 
 def main():
-    options = parse(__doc__, "model.pte", lambda parser: parser.add_argument("--logits", type=Path, help="only write the prompt's logits here (.npy)"))
+    options = parse(
+        __doc__, "model.pte", lambda parser: parser.add_argument("--logits", type=Path, help="only write the prompt's logits here (.npy)")
+    )
     import numpy as np
     import torch
     from executorch.extension.llm.custom_ops import custom_ops  # noqa: F401  registers llama::

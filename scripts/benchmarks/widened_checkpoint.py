@@ -39,7 +39,11 @@ def make_widened(folder: Path, sizes: dict, vocabulary: int, seed: int):
     for name in COPIED_FILES:
         shutil.copy(source / name, folder / name)
     (folder / "config.json").write_text(json.dumps(config | sizes | {"vocab_size": vocabulary}, indent=1))
-    save_file({name: torch.from_numpy(weight).to(torch.bfloat16) for name, weight in grown.items()}, folder / "model.safetensors", {"format": "pt"})
+    save_file(
+        {name: torch.from_numpy(weight).to(torch.bfloat16) for name, weight in grown.items()},
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
 
 
 class Growth:
@@ -76,7 +80,10 @@ class Growth:
         rows = self.random.standard_normal((self.vocabulary, len(self.channels)), np.float32) * embedding.std()
         rows[: len(embedding)] = embedding[:, self.channels] * self.scale
         # The tied head sums over the copies, which the last norm takes back.
-        new = {"model.embed_tokens.weight": rows, "model.norm.weight": old["model.norm.weight"][self.channels] * embedding.shape[1] / len(self.channels)}
+        new = {
+            "model.embed_tokens.weight": rows,
+            "model.norm.weight": old["model.norm.weight"][self.channels] * embedding.shape[1] / len(self.channels),
+        }
         for layer in range(self.layers * COPIES):
             before, after = f"model.layers.{layer // COPIES}.", f"model.layers.{layer}."
             share = SHARES[layer % COPIES]
@@ -87,7 +94,9 @@ class Growth:
                 new[f"{after}{part}.weight"] = self.split(old[f"{before}{part}.weight"][kept], self.channels, self.scale)
                 new[f"{after}{part}.bias"] = old[f"{before}{part}.bias"][kept]
             for name in ("gate", "up"):
-                new[f"{after}mlp.{name}_proj.weight"] = self.split(old[f"{before}mlp.{name}_proj.weight"][self.neurons], self.channels, self.scale)
+                new[f"{after}mlp.{name}_proj.weight"] = self.split(
+                    old[f"{before}mlp.{name}_proj.weight"][self.neurons], self.channels, self.scale
+                )
             for part, read in (("self_attn.o_proj", self.queries), ("mlp.down_proj", self.neurons)):
                 written = old[f"{before}{part}.weight"][self.channels] * (self.scale * share)[:, None]
                 new[f"{after}{part}.weight"] = self.split(written.astype(np.float32), read)

@@ -29,11 +29,22 @@ def streamed(tokenizer: Tokenizer, tokens: list[int]) -> list[str]:
 def vocabulary_cases(folder: Path, texts: list[str], seed: int = 3):
     """Writes ``cases.jsonl`` for the tokenizer in ``folder``: tokens, decoded and streamed text of every line, then of random tokens."""
     tokenizer, rng = Tokenizer(folder), random.Random(seed)
-    byte_tokens = [t for t in (tokenizer.engine.token_to_id(f"<0x{n:02X}>") for n in range(256)) if t is not None] or list(range(min(256, tokenizer.vocab_size)))
-    sequences = [[rng.choice(byte_tokens) if rng.random() < 0.5 else rng.randrange(tokenizer.vocab_size) for _ in range(rng.randrange(1, 24))] for _ in range(SEQUENCES)]
+    byte_tokens = [t for t in (tokenizer.engine.token_to_id(f"<0x{n:02X}>") for n in range(256)) if t is not None] or list(
+        range(min(256, tokenizer.vocab_size))
+    )
+    sequences = [
+        [rng.choice(byte_tokens) if rng.random() < 0.5 else rng.randrange(tokenizer.vocab_size) for _ in range(rng.randrange(1, 24))]
+        for _ in range(SEQUENCES)
+    ]
     with (folder / "cases.jsonl").open("w", encoding="utf-8") as stream:
         for text, ids in [(text, tokenizer.encode(text, begin=False)) for text in texts] + [(None, ids) for ids in sequences]:
-            case = {"text": text, "ids": ids, "decoded": tokenizer.decode(ids), "with_special": tokenizer.decode(ids, special=True), "pieces": streamed(tokenizer, ids)}
+            case = {
+                "text": text,
+                "ids": ids,
+                "decoded": tokenizer.decode(ids),
+                "with_special": tokenizer.decode(ids, special=True),
+                "pieces": streamed(tokenizer, ids),
+            }
             stream.write(json.dumps(case) + "\n")
 
 

@@ -8,12 +8,12 @@ from unittest.mock import patch
 
 import numpy as np
 
+from firsttoken.backends.runner import Runner
+from firsttoken.bundle.manifest import read_manifest
 from firsttoken.demo import checkpoint_path, held_out_text
-from firsttoken.export.export import export
-from firsttoken.export.manifest import read_manifest
 from firsttoken.measure.prompts import exact_prompt
+from firsttoken.pipeline import export
 from firsttoken.run import executorch, tflite
-from firsttoken.run.runner import Runner
 from firsttoken.tokenizer import Tokenizer
 
 # Prompts longer than a chunk, a cache that grows while decoding, a second prompt after a reset.
@@ -37,7 +37,11 @@ class Recording:
         line = {"method": method, "inputs": {}, "outputs": {}}
         for name, array in inputs.items():
             array = np.ascontiguousarray(array)
-            line["inputs"][name] = {"shape": list(array.shape), "dtype": str(array.dtype), "sha256": hashlib.sha256(array.tobytes()).hexdigest()}
+            line["inputs"][name] = {
+                "shape": list(array.shape),
+                "dtype": str(array.dtype),
+                "sha256": hashlib.sha256(array.tobytes()).hexdigest(),
+            }
         for name, array in outputs.items():
             line["outputs"][name] = {"shape": list(array.shape), "offset": self.bytes.tell()}
             self.bytes.write(np.ascontiguousarray(array).tobytes())
@@ -83,7 +87,14 @@ def steps_of(runner: Runner, sequences, vocabulary: int) -> list[dict]:
             piece, given = given[:count], given[count:]
             for part in [piece] if kind == "prefill" else [[token] for token in piece]:
                 logits = runner.prefill(part) if kind == "prefill" else runner.decode(part[0])
-                steps.append({"kind": kind, "tokens": part, "reset": reset, "logits": hashlib.sha256(np.ascontiguousarray(logits, np.float32).tobytes()).hexdigest()})
+                steps.append(
+                    {
+                        "kind": kind,
+                        "tokens": part,
+                        "reset": reset,
+                        "logits": hashlib.sha256(np.ascontiguousarray(logits, np.float32).tobytes()).hexdigest(),
+                    }
+                )
                 reset = False
     return steps
 
@@ -91,7 +102,11 @@ def steps_of(runner: Runner, sequences, vocabulary: int) -> list[dict]:
 def prompt_cases(folder: Path, bundle: Path):
     """Writes the prompts of exact lengths that Python makes for ``bundle``."""
     tokenizer, manifest = Tokenizer(bundle), read_manifest(bundle)
-    cases = [{"tokens": tokens, "chat": chat, "text": exact_prompt(tokenizer, manifest, tokens, chat)} for tokens in (11, 32, 128, 512) for chat in (True, False)]
+    cases = [
+        {"tokens": tokens, "chat": chat, "text": exact_prompt(tokenizer, manifest, tokens, chat)}
+        for tokens in (11, 32, 128, 512)
+        for chat in (True, False)
+    ]
     (folder / "prompts.jsonl").write_text("".join(json.dumps(case) + "\n" for case in cases), encoding="utf-8")
 
 

@@ -7,15 +7,15 @@ from unittest.mock import patch
 import numpy as np
 from parity_engines import Recording, steps_of
 
+from firsttoken.backends.tflite_hexagon.compiled import read_compiled
+from firsttoken.backends.tflite_hexagon.libraries import find_libraries
+from firsttoken.backends.tflite_hexagon.npu_inputs import HostFeed
+from firsttoken.backends.tflite_hexagon.runner import HexagonRunner
+from firsttoken.bundle.manifest import Artifact, Cache, HostTable, Npu, read_manifest
 from firsttoken.declarations import declaration_folder
 from firsttoken.demo import checkpoint_path
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.export import export
-from firsttoken.export.hexagon.compiled import read_compiled
-from firsttoken.export.hexagon.libraries import find_libraries
-from firsttoken.export.manifest import Artifact, Cache, HostTable, Npu, read_manifest
-from firsttoken.run.hexagon import HexagonRunner
-from firsttoken.run.host_feed import HostFeed
+from firsttoken.pipeline import export
 
 COLUMNS, ROWS, DIMENSION, CACHE = 24, 50, 32, 40
 # Tokens, position and length of the graph: padded, full, over the cache, at its end, and far out.
@@ -64,7 +64,13 @@ def fed(folder: Path, seed: int = 5):
         cos, sin = feed.rotation(np.arange(position, position + 3))
         rotations.append({"position": position, "cos": written(cos), "sin": written(sin)})
     out.close()
-    facts = {"cache": CACHE, "masked": -30000.0, "inverse_frequencies": [float(f) for f in frequencies], "calls": lines, "rotations": rotations}
+    facts = {
+        "cache": CACHE,
+        "masked": -30000.0,
+        "inverse_frequencies": [float(f) for f in frequencies],
+        "calls": lines,
+        "rotations": rotations,
+    }
     (folder / "feeds.json").write_text(json.dumps(facts), encoding="utf-8")
 
 
@@ -116,4 +122,6 @@ def write(folder: Path):
         (folder / "engines" / "npu").mkdir()
         recorded(folder / "engines" / "npu", folder / "bundles")
         (folder / "bundles" / "npu").rename(folder / "bundles" / "tflite-hexagon-sm8550")
-        (folder / "engines" / "npu" / "manifest.json").write_bytes((folder / "bundles" / "tflite-hexagon-sm8550" / "manifest.json").read_bytes())
+        (folder / "engines" / "npu" / "manifest.json").write_bytes(
+            (folder / "bundles" / "tflite-hexagon-sm8550" / "manifest.json").read_bytes()
+        )

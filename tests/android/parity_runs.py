@@ -8,20 +8,31 @@ from unittest.mock import patch
 
 import jsonschema
 import numpy as np
+from measurement_fixtures import values
 
+from firsttoken.backends.runner import Runner
+from firsttoken.bundle.manifest import Manifest
 from firsttoken.chat import chat_affixes
 from firsttoken.demo import checkpoint_path
-from firsttoken.export.manifest import Manifest
-from firsttoken.export.target import load_target
 from firsttoken.measure.measurement import Measurement
 from firsttoken.measure.summary import groups, middle_stages, summarize_runs
 from firsttoken.quant.plan import load_plan
 from firsttoken.run.generate import Statistics, encode_prompt, generate
-from firsttoken.run.runner import Runner
+from firsttoken.targets.target import load_target
 from firsttoken.tokenizer import Tokenizer
-from measurement_fixtures import values
 
-FIGURES = {"tokens": 512, "mean_kld": 1e-4, "p99_kld": 0.002, "p999_kld": 0.01, "same_top": 0.99, "perplexity": 12.5, "reference_perplexity": 12.4, "perplexity_change": 0.008, "magnitude_ratio": 1.001, "first_diverging": None}
+FIGURES = {
+    "tokens": 512,
+    "mean_kld": 1e-4,
+    "p99_kld": 0.002,
+    "p999_kld": 0.01,
+    "same_top": 0.99,
+    "perplexity": 12.5,
+    "reference_perplexity": 12.4,
+    "perplexity_change": 0.008,
+    "magnitude_ratio": 1.001,
+    "first_diverging": None,
+}
 SHA = "ab" * 32
 
 
@@ -46,19 +57,62 @@ def demo_manifest() -> Manifest:
     """A manifest with every field that there is, of the demo checkpoint."""
     tokenizer = Tokenizer(checkpoint_path())
     tensor = {"name": "tokens", "shape": [1, "length"], "dtype": "int32"}
-    arm = {"core": "cortex-a76", "runtime": "tflite", "runtime_version": "r 1", "text": "t", "text_sha256": SHA, "windows": 2, "arm": FIGURES, "host": FIGURES, "arm_against_host": FIGURES, "kernels": ["sdot"]}
+    arm = {
+        "core": "cortex-a76",
+        "runtime": "tflite",
+        "runtime_version": "r 1",
+        "text": "t",
+        "text_sha256": SHA,
+        "windows": 2,
+        "arm": FIGURES,
+        "host": FIGURES,
+        "arm_against_host": FIGURES,
+        "kernels": ["sdot"],
+    }
     return Manifest.model_validate(
         {
             "artifact": {"file": "model.tflite", "sha256": SHA, "bytes": 5_000_000_000},
-            "checkpoint": {"name": "demo", "fingerprint": "f" * 16, "family": "qwen2", "parameters": 8_000_000_000, "hidden_size": 64, "layers": 2, "vocab_size": tokenizer.vocab_size},
-            "lineage": {"recipe": "demo-cut", "recipe_sha256": SHA, "teachers": {"teacher 0": SHA}, "training_data": SHA, "held_out_data": SHA, "tokens_seen": 8_000_000_000, "reference": SHA},
+            "checkpoint": {
+                "name": "demo",
+                "fingerprint": "f" * 16,
+                "family": "qwen2",
+                "parameters": 8_000_000_000,
+                "hidden_size": 64,
+                "layers": 2,
+                "vocab_size": tokenizer.vocab_size,
+            },
+            "lineage": {
+                "recipe": "demo-cut",
+                "recipe_sha256": SHA,
+                "teachers": {"teacher 0": SHA},
+                "training_data": SHA,
+                "held_out_data": SHA,
+                "tokens_seen": 8_000_000_000,
+                "reference": SHA,
+            },
             "plan": load_plan("fp16-attention").model_dump(by_alias=True),
             "target": load_target("tflite-xnnpack").model_dump(),
             "methods": [{"name": "first", "inputs": [tensor], "outputs": [tensor]}],
-            "cache": {"held_by": "host", "layers": 2, "shape": [1, 2, "length", 32], "axis": 2, "dtype": "float16", "length": 256, "step": 16},
+            "cache": {
+                "held_by": "host",
+                "layers": 2,
+                "shape": [1, 2, "length", 32],
+                "axis": 2,
+                "dtype": "float16",
+                "length": 256,
+                "step": 16,
+            },
             "tokenizer": tokenizer.facts().model_dump(),
             "chat": chat_affixes(checkpoint_path(), tokenizer).model_dump(),
-            "proof": {"text": "held out", "text_sha256": SHA, "prefill": FIGURES, "decode": FIGURES, "all": FIGURES, "passed": True, "misses": []},
+            "proof": {
+                "text": "held out",
+                "text_sha256": SHA,
+                "prefill": FIGURES,
+                "decode": FIGURES,
+                "all": FIGURES,
+                "passed": True,
+                "misses": [],
+            },
             "audit": [{"layer": "head", "asked": "int8", "stored": "int8", "computed": "int8", "delegated": True}],
             "proven_on": [arm],
             "packages": {"numpy": "2.0"},
@@ -69,7 +123,20 @@ def demo_manifest() -> Manifest:
 def npu_manifest() -> Manifest:
     """The same of a bundle that also has an artifact for a Snapdragon's NPU, with every field that there is of it."""
     tensor = {"name": "cos", "shape": [32, 1, 64], "dtype": "float32"}
-    proof = {"backend": "QNN 2", "text": "t", "text_sha256": SHA, "windows": 2, "last_position": 1279, "prefill": FIGURES, "decode": FIGURES, "all": FIGURES, "cpu": FIGURES, "npu_against_cpu": FIGURES, "passed": True, "misses": ["m"]}
+    proof = {
+        "backend": "QNN 2",
+        "text": "t",
+        "text_sha256": SHA,
+        "windows": 2,
+        "last_position": 1279,
+        "prefill": FIGURES,
+        "decode": FIGURES,
+        "all": FIGURES,
+        "cpu": FIGURES,
+        "npu_against_cpu": FIGURES,
+        "passed": True,
+        "misses": ["m"],
+    }
     npu = {
         "artifact": {"file": "model.npu.tflite", "sha256": "cd" * 32, "bytes": 6_000_000_000}, "compiled": "ahead", "soc": "SM8650", "hexagon": "V75",
         "fp16": "documented", "qnn": "2.50.40", "source_sha256": SHA, "weights_shared": True, "prefill_lengths": [32, 128],
@@ -132,7 +199,9 @@ def generation_cases(seed: int = 7) -> list[dict]:
     cases = []
     for number in range(60):
         script = tokenizer.encode(rng.choice(("Close the file", "é日👩‍👩‍👧", "def f():\n    return 1", "")))
-        script += [rng.randrange(manifest.tokenizer.vocab_size) for _ in range(rng.randrange(6))] + [rng.choice((*manifest.tokenizer.end, 65))]
+        script += [rng.randrange(manifest.tokenizer.vocab_size) for _ in range(rng.randrange(6))] + [
+            rng.choice((*manifest.tokenizer.end, 65))
+        ]
         options = {"max_tokens": rng.choice((1, 2, 5, 40)), "chat": rng.choice((None, True, False)), "stop_at_end": rng.random() < 0.7}
         prompt, cache_length = rng.choice(("hi", "Wie geht's? 日本", "x" * 50)), 256
         if rng.random() < 0.4:
@@ -144,8 +213,17 @@ def generation_cases(seed: int = 7) -> list[dict]:
         with patch("time.perf_counter_ns", iter(clock).__next__):
             runner = Scripted(manifest, script, cache_length)
             pieces = list(generate(runner, tokenizer, prompt, statistics=facts, observe=lambda now, spent: seen.append(spent), **options))
-        expected = {"pieces": pieces, "spent": seen, "position": runner.position, "first_token": round(facts.first_token * 1e9), "tokens_per_second": facts.tokens_per_second}
-        expected |= {name: getattr(facts, name) for name in ("prompt_tokens", "new_tokens", "tokenize", "prefill", "sample", "detokenize", "decode", "stopped")}
+        expected = {
+            "pieces": pieces,
+            "spent": seen,
+            "position": runner.position,
+            "first_token": round(facts.first_token * 1e9),
+            "tokens_per_second": facts.tokens_per_second,
+        }
+        expected |= {
+            name: getattr(facts, name)
+            for name in ("prompt_tokens", "new_tokens", "tokenize", "prefill", "sample", "detokenize", "decode", "stopped")
+        }
         cases.append({"prompt": prompt, "script": script, "cache_length": cache_length, "clock": clock, "expected": expected} | options)
     return cases
 
@@ -163,15 +241,32 @@ def _measurement_case(rng: random.Random, count: int) -> dict:
     figures = []
     for (tokens, state), runs in groups(result).items():
         summary = summarize_runs(runs)
-        flat = {"first_token": summary.first_token, "decode_speed": summary.decode_speed, "peak_memory": summary.peak_memory} | summary.stages
-        figures.append({"tokens": tokens, "state": state, "middle": middle_stages(runs), "figures": {name: vars(value) for name, value in flat.items() if value}})
+        flat = {
+            "first_token": summary.first_token,
+            "decode_speed": summary.decode_speed,
+            "peak_memory": summary.peak_memory,
+        } | summary.stages
+        figures.append(
+            {
+                "tokens": tokens,
+                "state": state,
+                "middle": middle_stages(runs),
+                "figures": {name: vars(value) for name, value in flat.items() if value},
+            }
+        )
     return {"measurement": document, "groups": figures}
 
 
 def _run(rng: random.Random) -> dict:
     stages = {name: rng.randrange(10**9) for name in ("tokenize", "prefill", "sample", "detokenize")}
     stages |= {name: rng.randrange(10**9) for name in ("load", "render") if rng.random() < 0.5}
-    run = {"prompt_tokens": rng.choice((8, 32)), "state": rng.choice(("cold", "warm", "warm", "warm-up")), "page_cache": "unknown", "at_seconds": rng.random(), "stages": stages}
+    run = {
+        "prompt_tokens": rng.choice((8, 32)),
+        "state": rng.choice(("cold", "warm", "warm", "warm-up")),
+        "page_cache": "unknown",
+        "at_seconds": rng.random(),
+        "stages": stages,
+    }
     if rng.random() < 0.7:
         run["decode"] = {"tokens": rng.randint(1, 40), "nanoseconds": rng.randint(1, 10**10)}
     if rng.random() < 0.5:

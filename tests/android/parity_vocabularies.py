@@ -39,7 +39,10 @@ def trained(pre_tokenizer, text: list[str], special: list[str], alphabet: list[s
     engine = Tokenizer(models.BPE())
     engine.pre_tokenizer = pre_tokenizer
     few = {} if alphabet is not None else {"limit_alphabet": 300}
-    engine.train_from_iterator(text, trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=special, initial_alphabet=alphabet or [], show_progress=False, **few))
+    engine.train_from_iterator(
+        text,
+        trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=special, initial_alphabet=alphabet or [], show_progress=False, **few),
+    )
     return json.loads(engine.to_str())["model"]
 
 
@@ -83,24 +86,35 @@ def llama3(text: list[str]) -> dict:
 
 
 def r1_distill_llama(text: list[str]) -> dict:
-    tokens = [added("<｜begin▁of▁sentence｜>"), added("<｜User｜>", special=False), added("<think>", special=False), added("</think>", special=False)]
+    tokens = [
+        added("<｜begin▁of▁sentence｜>"),
+        added("<｜User｜>", special=False),
+        added("<think>", special=False),
+        added("</think>", special=False),
+    ]
     made = llama3(text)
     return made | {"added_tokens": whole(made["model"], tokens, None, None, {})["added_tokens"]}
 
 
 def smollm(text: list[str]) -> dict:
     digits = {"type": "Digits", "individual_digits": True}
-    return byte_level_file(text, sequence("pretokenizers", digits, byte_level(True)), [added("<|endoftext|>"), added("<|im_start|>"), added("<|im_end|>")])
+    return byte_level_file(
+        text, sequence("pretokenizers", digits, byte_level(True)), [added("<|endoftext|>"), added("<|im_start|>"), added("<|im_end|>")]
+    )
 
 
 def llama2(text: list[str]) -> dict:
-    normalizer = sequence("normalizers", {"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"})
+    normalizer = sequence(
+        "normalizers", {"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+    )
     return sentencepiece_file(text, [added("<unk>"), added("<s>"), added("</s>")], normalizer, None, sentencepiece_decoder(1))
 
 
 def mistral(text: list[str]) -> dict:
     metaspace = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}
-    return sentencepiece_file(text, [added("<unk>"), added("<s>"), added("</s>"), added("[INST]"), added("[/INST]")], None, metaspace, sentencepiece_decoder(1))
+    return sentencepiece_file(
+        text, [added("<unk>"), added("<s>"), added("</s>"), added("[INST]"), added("[/INST]")], None, metaspace, sentencepiece_decoder(1)
+    )
 
 
 def odd(text: list[str]) -> dict:

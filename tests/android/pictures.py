@@ -18,7 +18,21 @@ def taken(folder: Path):
     parity = folder / "parity"
     subprocess.run([sys.executable, REPOSITORY / "tests" / "android" / "parity.py", parity], check=True)
     for only in ("StatesTest", "PicturesTest"):
-        subprocess.run([sys.executable, REPOSITORY / "scripts" / "build_apk", "--test", "app", "--only", only, "--parity", parity, "--pictures", folder], check=True)
+        subprocess.run(
+            [
+                sys.executable,
+                REPOSITORY / "scripts" / "build_apk",
+                "--test",
+                "app",
+                "--only",
+                only,
+                "--parity",
+                parity,
+                "--pictures",
+                folder,
+            ],
+            check=True,
+        )
 
 
 def keep(folder: Path):
@@ -41,7 +55,10 @@ def page() -> str:
         found = [name for name in names if name.removesuffix("-end").endswith(f"-{look}")]
         for start in range(0, len(found), ACROSS):
             row = found[start : start + ACROSS]
-            titles = [name.removesuffix("-end").removesuffix(f"-{look}").replace("-", " ") + (", further down" if name.endswith("-end") else "") for name in row]
+            titles = [
+                name.removesuffix("-end").removesuffix(f"-{look}").replace("-", " ") + (", further down" if name.endswith("-end") else "")
+                for name in row
+            ]
             text += f"\n| {' | '.join(titles)} |\n|{'---|' * len(row)}\n| {' | '.join(f'![{name}]({name}.png)' for name in row)} |\n"
     return text
 

@@ -12,12 +12,14 @@ from building import REPOSITORY, build, need
 
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 
-from android.apk import APK, misaligned  # noqa: E402  after its path
+from android.apk import APK, misaligned
 
 pytestmark = pytest.mark.slow
 
 # A benchmark that goes on when its screen is left, awake, with a notification; android-demo/README.md says so to the user.
-PERMISSIONS = [f"android.permission.{name}" for name in ("FOREGROUND_SERVICE", "FOREGROUND_SERVICE_SPECIAL_USE", "POST_NOTIFICATIONS", "WAKE_LOCK")]
+PERMISSIONS = [
+    f"android.permission.{name}" for name in ("FOREGROUND_SERVICE", "FOREGROUND_SERVICE_SPECIAL_USE", "POST_NOTIFICATIONS", "WAKE_LOCK")
+]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,9 @@ def test_it_is_what_the_command_expects(said):
     assert "package: name='dev.firsttoken.demo' versionCode='1' versionName='0.1.0'" in badging
     assert "sdkVersion:'26'" in badging and "targetSdkVersion:'35'" in badging
     assert "launchable-activity: name='dev.firsttoken.demo.bundles.BundlesActivity'" in badging
-    assert sorted(re.findall(r"^uses-permission\S*: name='([^']+)'", badging, re.MULTILINE)) == PERMISSIONS, "no other permission, and no network"
+    assert sorted(re.findall(r"^uses-permission\S*: name='([^']+)'", badging, re.MULTILINE)) == PERMISSIONS, (
+        "no other permission, and no network"
+    )
     manifest = ask("aapt2", "dump", "xmltree", "--file", "AndroidManifest.xml", APK)
     assert "dev.firsttoken.demo.BENCHMARK" in manifest
     from firsttoken.device.install import check_apk
@@ -60,7 +64,9 @@ def test_its_native_libraries_are_aligned_and_for_64_bit(said):
 def test_what_may_be_started_from_outside_is_the_list_and_the_benchmark(said):
     manifest = ask("aapt2", "dump", "xmltree", "--file", "AndroidManifest.xml", APK)
     components = re.split(r"\n\s+E: (?=activity|service|provider|receiver)", manifest)[1:]
-    exported = {re.search(r'android:name\(\S+\)="([^"]+)"', text)[1] for text in components if re.search(r"android:exported\(\S+\)=true", text)}
+    exported = {
+        re.search(r'android:name\(\S+\)="([^"]+)"', text)[1] for text in components if re.search(r"android:exported\(\S+\)=true", text)
+    }
     assert exported == {".bundles.BundlesActivity", ".BenchmarkActivity"}
     assert all("android:exported" in text for text in components)
     service = next(text for text in components if "MeasureService" in text)
@@ -93,7 +99,12 @@ def test_its_classes_are_those_it_says_it_carries_and_no_stub(said):
         assert [name for name in archive.namelist() if name.endswith(".dex")] == ["classes.dex"]
         dex = archive.read("classes.dex")
         assert "assets/held_out.txt" in archive.namelist()
-    for name in ("dev/firsttoken/demo/BenchmarkActivity", "dev/firsttoken/demo/engine/InterpreterProgram", "dev/firsttoken/core/benchmark/Benchmark", "org/tensorflow/lite/Interpreter"):
+    for name in (
+        "dev/firsttoken/demo/BenchmarkActivity",
+        "dev/firsttoken/demo/engine/InterpreterProgram",
+        "dev/firsttoken/core/benchmark/Benchmark",
+        "org/tensorflow/lite/Interpreter",
+    ):
         assert f"L{name};".encode() in dex, name
     assert b"a stub" not in dex
     # a class that is only referred to has no superclass in the file: what counts is a method of it that nobody calls

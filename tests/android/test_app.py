@@ -48,7 +48,9 @@ def test_all_kotlin_tests_pass_and_none_is_skipped(said):
 def test_every_screen_is_drawn_in_every_look(said, pictures):
     from PIL import Image
 
-    for screen, look in [(screen, look) for screen in SCREENS for look in LOOKS] + [(state, look) for state in STATES for look in ("light", "dark")]:
+    for screen, look in [(screen, look) for screen in SCREENS for look in LOOKS] + [
+        (state, look) for state in STATES for look in ("light", "dark")
+    ]:
         with Image.open(pictures / f"{screen}-{look}.png") as image:
             colors = image.convert("RGB").getcolors(maxcolors=1 << 24)
             sizes = {"tablet": (1920, 1200), "turned": (2338, 1078)}
@@ -80,7 +82,11 @@ def test_measurements_of_an_npu_bundle_say_which_artifact_ran(said, parity):
     if not is_compiler_there():
         give_up("bundles for an NPU cannot be compiled here; run scripts/setup hexagon")
     [npu], [fallen] = (read_measurement(parity / "written" / name).results for name in ("npu.json", "npu-fallback.json"))
-    assert (npu.processor, npu.artifact.soc, npu.artifact.fallback) == ("NPU", "SM8550", None) and npu.ran_bytes != npu.bundle.artifact_bytes
+    assert (npu.processor, npu.artifact.soc, npu.artifact.fallback) == (
+        "NPU",
+        "SM8550",
+        None,
+    ) and npu.ran_bytes != npu.bundle.artifact_bytes
     assert (fallen.processor, fallen.artifact.fallback) == ("CPU", "it is compiled for SM8550, and this phone has SM8650")
 
 

@@ -25,4 +25,6 @@ def test_a_missing_program_says_what_to_install(tmp_path):
 
 def test_a_parity_folder_that_is_not_there():
     done = run("--test", "--parity", "no/such/folder")
-    assert done.returncode == 2 and done.stdout == "error: --parity no/such/folder: not a folder; expected what tests/android/parity.py made\n"
+    assert (
+        done.returncode == 2 and done.stdout == "error: --parity no/such/folder: not a folder; expected what tests/android/parity.py made\n"
+    )

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from firsttoken.arm import build
-from firsttoken.arm.place import FOLDER_VARIABLE
+from firsttoken.arm.folder import FOLDER_VARIABLE
 from firsttoken.errors import FirstTokenError
 
 pytestmark = pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="no C compiler on this machine: install gcc")
@@ -31,7 +31,11 @@ def count(counter, tmp_path, log: str) -> list[str]:
 
 
 def block(pc: int, *words: int) -> str:
-    return "----------------\nIN: \n" + "".join(f"0x{pc + 4 * n:012x}:  {word:08x}  .byte    0x41, 0x7c\n" for n, word in enumerate(words)) + "\n"
+    return (
+        "----------------\nIN: \n"
+        + "".join(f"0x{pc + 4 * n:012x}:  {word:08x}  .byte    0x41, 0x7c\n" for n, word in enumerate(words))
+        + "\n"
+    )
 
 
 def ran(host: int, pc: int) -> str:
@@ -66,9 +70,20 @@ def test_executions_are_counted_in_the_region_they_are_in(counter, tmp_path):
     log += MARK + ran(0x9100, 0x2000)
     lines = count(counter, tmp_path, log)
     regions = sorted(line for line in lines if line.startswith("region"))
-    assert regions == ["region 0 000000aa 2", "region 0 000000bb 2", "region 1 000000aa 2", "region 1 000000bb 2", "region 1 000000cc 2", "region 2 000000cc 1"]
+    assert regions == [
+        "region 0 000000aa 2",
+        "region 0 000000bb 2",
+        "region 1 000000aa 2",
+        "region 1 000000bb 2",
+        "region 1 000000cc 2",
+        "region 2 000000cc 1",
+    ]
     assert [line for line in lines if line.startswith("blocks")] == ["blocks 0 2 0", "blocks 1 4 0", "blocks 2 1 0"]
-    assert sorted(line for line in lines if line.startswith("translated")) == ["translated 000000aa 1", "translated 000000bb 1", "translated 000000cc 1"]
+    assert sorted(line for line in lines if line.startswith("translated")) == [
+        "translated 000000aa 1",
+        "translated 000000bb 1",
+        "translated 000000cc 1",
+    ]
 
 
 def test_a_block_translated_anew_at_an_old_place_counts_as_the_new_one(counter, tmp_path):

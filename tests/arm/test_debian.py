@@ -87,7 +87,11 @@ def test_files_and_links_are_unpacked_and_links_stay_inside(tmp_path):
     made = package(tmp_path, members)
     debian.unpack(made, tmp_path / "out", lambda path: path != "usr/bin/other")
     out = tmp_path / "out"
-    assert sorted(str(path.relative_to(out)) for path in out.rglob("*") if not path.is_dir()) == ["lib/library.so", "usr/bin/alias", "usr/bin/tool"]
+    assert sorted(str(path.relative_to(out)) for path in out.rglob("*") if not path.is_dir()) == [
+        "lib/library.so",
+        "usr/bin/alias",
+        "usr/bin/tool",
+    ]
     assert (out / "lib/library.so").read_bytes() == (out / "usr/bin/alias").read_bytes() == b"abc"
     assert (out / "lib/library.so").readlink() == Path("../usr/bin/tool")
     assert (out / "usr/bin/tool").stat().st_mode & 0o7777 == 0o755, "no set-user-id bit"

@@ -32,7 +32,15 @@ def baseline():
 def test_ratios_are_to_the_fp32_plan_of_the_same_target_core_and_step(baseline):
     steps = baseline["tflite-xnnpack"]["cortex-a76"]
     assert steps["fp32"]["prefill"]["total"] == 1 and steps["fp32"]["decode"]["instructions"] == 100_000
-    assert steps["fp16-attention"]["prefill"] == {"total": 0.4, "sdot": 0.06, "smmla": 0, "smull": 0, "fmla.8h": 0.09, "fmla.4s": 0, "loads": 0.05}
+    assert steps["fp16-attention"]["prefill"] == {
+        "total": 0.4,
+        "sdot": 0.06,
+        "smmla": 0,
+        "smull": 0,
+        "fmla.8h": 0.09,
+        "fmla.4s": 0,
+        "loads": 0.05,
+    }
     with pytest.raises(FirstTokenError, match="the plan fp32 was not counted"):
         ratios([row("int8", 5)])
 
@@ -67,7 +75,9 @@ def test_what_changed_is_said_in_words(baseline, change, said):
 def test_the_yardstick_itself_is_watched(baseline):
     measured = copy.deepcopy(baseline)
     measured["tflite-xnnpack"]["cortex-a76"]["fp32"]["decode"]["instructions"] = 120_000
-    assert compare(measured, baseline) == ["plan fp32 for tflite-xnnpack on cortex-a76, decode: it takes 0.12 M instructions instead of 0.10 M (+20.0%)"]
+    assert compare(measured, baseline) == [
+        "plan fp32 for tflite-xnnpack on cortex-a76, decode: it takes 0.12 M instructions instead of 0.10 M (+20.0%)"
+    ]
 
 
 def test_what_the_baseline_does_not_have_is_a_problem(baseline):
@@ -94,7 +104,9 @@ def test_the_committed_baseline_shows_what_the_issue_is_about():
 
 
 def script(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, str(ROOT / "scripts" / "arm_instructions"), *arguments], capture_output=True, text=True, env=os.environ)
+    return subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "arm_instructions"), *arguments], capture_output=True, text=True, env=os.environ
+    )
 
 
 @pytest.mark.slow
@@ -117,7 +129,22 @@ def test_a_lost_kernel_fails_the_check_in_words(emulated_arm, tmp_path):
     values = json.loads(BASELINE.read_text())
     values["ratios"]["tflite-xnnpack"]["cortex-a53"] = values["ratios"]["tflite-xnnpack"]["cortex-a76"]
     (tmp_path / "b.json").write_text(json.dumps(values))
-    done = script("--check", "--baseline", str(tmp_path / "b.json"), "--target", "tflite-xnnpack", "--cpu", "cortex-a53", "--plan", "fp32", "--plan", "fp16-attention")
+    done = script(
+        "--check",
+        "--baseline",
+        str(tmp_path / "b.json"),
+        "--target",
+        "tflite-xnnpack",
+        "--cpu",
+        "cortex-a53",
+        "--plan",
+        "fp32",
+        "--plan",
+        "fp16-attention",
+    )
     assert done.returncode == 3
-    assert "plan fp16-attention for tflite-xnnpack on cortex-a53, prefill: fmla.8h is gone: FP16 is no longer multiplied in FP16" in done.stderr
+    assert (
+        "plan fp16-attention for tflite-xnnpack on cortex-a53, prefill: fmla.8h is gone: FP16 is no longer multiplied in FP16"
+        in done.stderr
+    )
     assert "decode: sdot is gone: INT8 is no longer multiplied by dot products" in done.stderr

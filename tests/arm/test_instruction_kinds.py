@@ -37,7 +37,13 @@ def test_words_are_what_the_assembler_says(kind, emulated_arm, tmp_path):
     environment = {**os.environ, "LD_LIBRARY_PATH": compiler_libraries(compiler)}
     (tmp_path / "a.s").write_text(f".arch armv8.6-a+fp16+dotprod+i8mm+bf16\n{ASSEMBLY[kind].replace(';', chr(10))}\n")
     subprocess.run([compiler / "usr/bin/aarch64-linux-gnu-as", tmp_path / "a.s", "-o", tmp_path / "a.o"], env=environment, check=True)
-    listing = subprocess.run([compiler / "usr/bin/aarch64-linux-gnu-objdump", "-d", tmp_path / "a.o"], env=environment, capture_output=True, text=True, check=True)
+    listing = subprocess.run(
+        [compiler / "usr/bin/aarch64-linux-gnu-objdump", "-d", tmp_path / "a.o"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     found = re.findall(r"^\s+[0-9a-f]+:\t([0-9a-f]{8}) \t(.*)$", listing.stdout, re.MULTILINE)
     assert len(found) == len(re.split(r"[;\n]", ASSEMBLY[kind]))
     for word, text in found:

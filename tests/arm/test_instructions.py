@@ -8,7 +8,16 @@ from firsttoken.arm.instructions import InstructionCounter, addresses, summed
 from firsttoken.errors import FirstTokenError
 
 # "blocks REGION EXECUTED UNTOLD"
-LINES = ["region 0 4e829420 9", "region 1 4e829420 6", "region 1 8b020020 4", "region 5 f9400020 3", "blocks 0 9 500", "blocks 1 1000 2", "blocks 5 3 0", "translated 4e829420 1"]
+LINES = [
+    "region 0 4e829420 9",
+    "region 1 4e829420 6",
+    "region 1 8b020020 4",
+    "region 5 f9400020 3",
+    "blocks 0 9 500",
+    "blocks 1 1000 2",
+    "blocks 5 3 0",
+    "translated 4e829420 1",
+]
 
 
 def test_regions_become_steps():

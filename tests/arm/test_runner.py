@@ -9,12 +9,12 @@ import pytest
 
 from firsttoken.arm.cores import CORES
 from firsttoken.arm.emulator import RUNTIMES, runtime_version, runtimes_of
-from firsttoken.arm.place import FOLDER_VARIABLE
+from firsttoken.arm.folder import FOLDER_VARIABLE
 from firsttoken.arm.runner import ArmRunner
+from firsttoken.backends.runner import open_runner
+from firsttoken.bundle.manifest import read_manifest
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.manifest import read_manifest
-from firsttoken.export.target import load_target
-from firsttoken.run.runner import open_runner
+from firsttoken.targets.target import load_target
 
 A76 = CORES["cortex-a76"]
 CASES = [("tflite-xnnpack", "litert"), ("tflite-compat", "tflite-2.16"), ("executorch-xnnpack", "executorch")]
@@ -25,7 +25,10 @@ def closeness(logits, expected) -> float:
 
 
 def test_which_runtimes_a_bundle_has_to_be_right_on():
-    names = {target: [runtime.key for runtime in runtimes_of(load_target(target))] for target in ("tflite-xnnpack", "tflite-compat", "executorch-xnnpack")}
+    names = {
+        target: [runtime.key for runtime in runtimes_of(load_target(target))]
+        for target in ("tflite-xnnpack", "tflite-compat", "executorch-xnnpack")
+    }
     assert names == {"tflite-xnnpack": ["litert"], "tflite-compat": ["litert", "tflite-2.16"], "executorch-xnnpack": ["executorch"]}
 
 
@@ -76,7 +79,7 @@ def test_an_artifact_that_the_runtime_refuses_is_one_error(emulated_arm, demo_bu
     artifact.write_bytes(damaged)
     with pytest.raises(FirstTokenError, match="SHA-256"):
         ArmRunner(bundle, A76, RUNTIMES[runtime])
-    from firsttoken.export.bundle import hash_file
+    from firsttoken.bundle.files import hash_file
 
     manifest.artifact.sha256 = hash_file(artifact)
     manifest.write(bundle)

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from firsttoken.arm import debian, setup, wheels
-from firsttoken.arm.place import FOLDER_VARIABLE, PARTS, STAMP, missing_parts
+from firsttoken.arm.folder import FOLDER_VARIABLE, PARTS, STAMP, missing_parts
 from firsttoken.errors import FirstTokenError
 
 
@@ -104,5 +104,7 @@ def test_the_command_is_one_line_on_errors(tmp_path):
 
 
 def test_a_complete_machine_needs_nothing_to_say_so(emulated_arm, tmp_path):
-    done = subprocess.run([sys.executable, "-m", "firsttoken.arm.setup"], env={**os.environ, "PATH": str(tmp_path)}, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "firsttoken.arm.setup"], env={**os.environ, "PATH": str(tmp_path)}, capture_output=True, text=True
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

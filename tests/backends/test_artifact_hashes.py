@@ -7,8 +7,8 @@ why, and shows that the numbers are the same.
 import json
 
 import pytest
-from recorded_artifacts import RECORD, TARGETS, arithmetic, write_artifact
 from exact_checkpoints import CASES, write_case
+from recorded_artifacts import RECORD, TARGETS, arithmetic, write_artifact
 
 from firsttoken.quant.plan import plan_names
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.families import open_decoder, read_config
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.target import load_target
+from firsttoken.targets.target import load_target
 
 SMALL = {
     "model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,

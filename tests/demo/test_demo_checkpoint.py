@@ -64,8 +64,13 @@ def held_out_documents(tokenizer: Tokenizer, limit: int) -> tuple[list[list[int]
 def test_the_folder_is_complete_and_within_8_megabytes():
     names = {path.name for path in FOLDER.iterdir()}
     assert names == {
-        "config.json", "generation_config.json", "model.safetensors",
-        "tokenizer.json", "tokenizer_config.json", "README.md", "LICENSE.txt",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "README.md",
+        "LICENSE.txt",
     }
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 8_000_000
 
@@ -133,7 +138,9 @@ def test_the_held_out_text_comes_from_held_out_files():
 
 def test_the_card_states_licence_split_command_and_figures(model):
     card = (FOLDER / "README.md").read_text()
-    figures = {name: float(re.search(rf"\| \**{name}\** \| \**([0-9.]+)\** \|", card)[1]) for name in ("unigram", "bigram", "this checkpoint")}
+    figures = {
+        name: float(re.search(rf"\| \**{name}\** \| \**([0-9.]+)\** \|", card)[1]) for name in ("unigram", "bigram", "this checkpoint")
+    }
     assert figures["this checkpoint"] < 0.8 * figures["bigram"] < figures["bigram"] < figures["unigram"]
     assert "PSF-2.0" in card and "Python Software Foundation" in card
     assert "scripts/train_demo_checkpoint.py" in card and "held out" in card

@@ -54,4 +54,3 @@ def two_bundles(demo_bundle) -> list[Path]:
 @pytest.fixture
 def bundle(two_bundles) -> Path:
     return two_bundles[0]
-

@@ -222,9 +222,23 @@ def policy(showing: bool, secure: bool, awake: bool, android: int) -> str:
         lines.append(f"      showingAndNotOccluded={word(showing)}")
     lines += [f"      inputRestricted={word(showing)}", "      occluded=false"]
     lines.append(f"      secure={word(secure)}" if android < 15 else f"      trusted={word(not secure)}")
-    lines += ["      dreaming=false", "      systemIsReady=true", "      deviceHasKeyguard=true", "      enabled=true", "      bootCompleted=true"]
-    lines += [f"      screenState=SCREEN_STATE_{'ON' if awake else 'OFF'}", f"      interactiveState=INTERACTIVE_STATE_{'AWAKE' if awake else 'SLEEP'}"]
-    lines += ["      KeyguardStateMonitor", f"        mIsShowing={word(showing)}", "        mSimSecure=false", f"        mInputRestricted={word(showing)}"]
+    lines += [
+        "      dreaming=false",
+        "      systemIsReady=true",
+        "      deviceHasKeyguard=true",
+        "      enabled=true",
+        "      bootCompleted=true",
+    ]
+    lines += [
+        f"      screenState=SCREEN_STATE_{'ON' if awake else 'OFF'}",
+        f"      interactiveState=INTERACTIVE_STATE_{'AWAKE' if awake else 'SLEEP'}",
+    ]
+    lines += [
+        "      KeyguardStateMonitor",
+        f"        mIsShowing={word(showing)}",
+        "        mSimSecure=false",
+        f"        mInputRestricted={word(showing)}",
+    ]
     return "\n".join(lines) + "\n"
 
 

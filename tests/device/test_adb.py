@@ -10,7 +10,23 @@ import pytest
 from firsttoken.device.adb import Adb, DeviceError, DeviceGone, Stopped, fill, find_adb, problem
 from firsttoken.errors import FirstTokenError
 
-HOSTILE = ["plain", "with space", "'single'", '"double"', "$(touch pwned)", "`touch pwned`", "a;b|c&d>e<f", "-rf", "*?[x]~", "back\\slash", "new\nline", "", "ümläut 🙂", "$HOME", "!history"]
+HOSTILE = [
+    "plain",
+    "with space",
+    "'single'",
+    '"double"',
+    "$(touch pwned)",
+    "`touch pwned`",
+    "a;b|c&d>e<f",
+    "-rf",
+    "*?[x]~",
+    "back\\slash",
+    "new\nline",
+    "",
+    "ümläut 🙂",
+    "$HOME",
+    "!history",
+]
 
 
 @pytest.mark.parametrize("value", HOSTILE)
@@ -28,7 +44,11 @@ def test_no_command_line_can_hold_a_nul():
 @pytest.mark.parametrize(
     ("complaint", "kind", "said"),
     [
-        ("error: device unauthorized. This adb server's $ADB_VENDOR_KEYS is not set Try 'adb kill-server' if that seems wrong.", DeviceError, "accept"),
+        (
+            "error: device unauthorized. This adb server's $ADB_VENDOR_KEYS is not set Try 'adb kill-server' if that seems wrong.",
+            DeviceError,
+            "accept",
+        ),
         ("adb: device unauthorized.", DeviceError, "accept"),
         ("error: device still authorizing", DeviceError, "accept"),
         ("error: device offline", DeviceGone, "cable"),

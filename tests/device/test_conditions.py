@@ -3,7 +3,16 @@
 import outputs
 import pytest
 
-from firsttoken.device.conditions import Battery, Screen, Thermal, parse_battery, parse_governors, parse_hardware_properties, parse_screen, parse_thermal
+from firsttoken.device.conditions import (
+    Battery,
+    Screen,
+    Thermal,
+    parse_battery,
+    parse_governors,
+    parse_hardware_properties,
+    parse_screen,
+    parse_thermal,
+)
 from firsttoken.device.cooling import cool_enough, too_hot
 
 
@@ -12,26 +21,47 @@ def test_thermal_service():
     assert samsung == Thermal(0, {"cpu/AP": 25.6, "battery/BAT": 23.8, "skin/LRB": 24.7, "power-amplifier/PA": 25.7})
     pixel = parse_thermal(outputs.THERMAL["android14-pixel"])
     assert pixel.status == 2
-    assert pixel.temperatures == {"cpu/BIG": 71.0, "cpu/MID": 66.0, "gpu/G3D": 64.0, "npu/TPU": 58.0, "skin/VIRTUAL-SKIN": 41.3, "battery/battery": 36.1}
+    assert pixel.temperatures == {
+        "cpu/BIG": 71.0,
+        "cpu/MID": 66.0,
+        "gpu/G3D": 64.0,
+        "npu/TPU": 58.0,
+        "skin/VIRTUAL-SKIN": 41.3,
+        "battery/battery": 36.1,
+    }
     assert pixel.surface == 41.3 and pixel.hottest("cpu", "soc") == 71.0
     assert parse_thermal(outputs.THERMAL["android11-no-hal"]) == Thermal(0, {"skin/skin": 31.0})
     assert parse_thermal(outputs.THERMAL["android8"]) == parse_thermal("") == Thermal(None, {})
 
 
 def test_thermal_service_nonsense():
-    assert parse_thermal("Thermal Status: 9\nCurrent temperatures from HAL:\n\tTemperature{mValue=NaN, mType=3, mName=x, mStatus=0}\n") == Thermal(None, {})
-    many = "Current temperatures from HAL:\n" + "".join(f"\tTemperature{{mValue=30.0, mType=0, mName=CPU{n}, mStatus=0}}\n" for n in range(10_000))
+    assert parse_thermal(
+        "Thermal Status: 9\nCurrent temperatures from HAL:\n\tTemperature{mValue=NaN, mType=3, mName=x, mStatus=0}\n"
+    ) == Thermal(None, {})
+    many = "Current temperatures from HAL:\n" + "".join(
+        f"\tTemperature{{mValue=30.0, mType=0, mName=CPU{n}, mStatus=0}}\n" for n in range(10_000)
+    )
     assert len(parse_thermal(many).temperatures) == 64
 
 
 def test_the_older_service():
-    assert parse_hardware_properties(outputs.HARDWARE_PROPERTIES) == {"cpu/0": 38.0, "cpu/1": 39.5, "gpu/0": 36.0, "battery/0": 27.4, "skin/0": 29.9}
+    assert parse_hardware_properties(outputs.HARDWARE_PROPERTIES) == {
+        "cpu/0": 38.0,
+        "cpu/1": 39.5,
+        "gpu/0": 36.0,
+        "battery/0": 27.4,
+        "skin/0": 29.9,
+    }
     assert parse_hardware_properties("Permission Denial: can't dump hardware_properties") == {}
 
 
 @pytest.mark.parametrize(
     ("phone", "expected"),
-    [("android8", Battery(100.0, True, 27.4)), ("android14-samsung", Battery(72.0, False, 35.7)), ("emulator-without", Battery(None, True, None))],
+    [
+        ("android8", Battery(100.0, True, 27.4)),
+        ("android14-samsung", Battery(72.0, False, 35.7)),
+        ("emulator-without", Battery(None, True, None)),
+    ],
 )
 def test_battery(phone, expected):
     assert parse_battery(outputs.BATTERY[phone]) == expected
@@ -50,7 +80,9 @@ def test_governors():
 @pytest.mark.parametrize("android", [8, 11, 14, 15])
 @pytest.mark.parametrize(("showing", "secure", "awake"), [(True, True, False), (True, False, True), (False, True, True)])
 def test_screen(android, showing, secure, awake):
-    state = parse_screen(outputs.POWER["awake" if awake else "asleep"], outputs.policy(showing, secure, awake, android), outputs.trust(showing and secure))
+    state = parse_screen(
+        outputs.POWER["awake" if awake else "asleep"], outputs.policy(showing, secure, awake, android), outputs.trust(showing and secure)
+    )
     assert (state.awake, state.locked) == (awake, showing)
     # Android 15's policy does not say; whether the lock is closed does as well
     assert state.secure == (secure if android < 15 else showing and secure)

@@ -77,11 +77,18 @@ def test_choose_one_way_or_the_other():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "said"), [("unauthorized", 'unauthorised; unlock it and accept "Allow USB debugging?" on its screen'), ("offline", "offline; plug it in again")])
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [("unauthorized", 'unauthorised; unlock it and accept "Allow USB debugging?" on its screen'), ("offline", "offline; plug it in again")],
+)
 def test_a_phone_that_cannot_be_used(phones, world, bundle, capsys, kind, said):
     """Seen by a real adb, over the wire."""
     port, world.next_port = world.next_port, world.next_port + 1
-    server = subprocess.Popen(world.inside(sys.executable, str(Path(__file__).parent / "emulated/stubborn.py"), kind, str(port)), stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen(
+        world.inside(sys.executable, str(Path(__file__).parent / "emulated/stubborn.py"), kind, str(port)),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert server.stdout.readline() == "listening\n"
         connecting = subprocess.Popen([str(world.bin / "adb"), "connect", f"localhost:{port}"], stdout=subprocess.DEVNULL)

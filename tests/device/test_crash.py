@@ -15,7 +15,10 @@ def test_a_java_exception_with_its_last_cause():
 
 
 def test_a_native_crash():
-    assert parse_crash(outputs.NATIVE_CRASH.format(pid=100), 100) == "signal 6 (SIGABRT): In function evaluate(), assert failed (tensor): out of range in libc.so (abort+168)"
+    assert (
+        parse_crash(outputs.NATIVE_CRASH.format(pid=100), 100)
+        == "signal 6 (SIGABRT): In function evaluate(), assert failed (tensor): out of range in libc.so (abort+168)"
+    )
     other = outputs.NATIVE_CRASH.replace("dev.firsttoken.demo", "com.example.other")
     assert parse_crash(other.format(pid=100), 100) is None
 
@@ -26,7 +29,11 @@ def test_a_native_crash():
         ("3 (LOW_MEMORY)", "null", "Android killed it because memory ran out at 1.9GB resident"),
         ("4 (APP CRASH(EXCEPTION))", "crash", "an uncaught exception: crash"),
         ("5 (APP CRASH(NATIVE))", "crash", "a crash in native code: crash"),
-        ("10 (USER REQUESTED)", "stop dev.firsttoken.demo due to from pid 9", "it was stopped by the user or a command: stop dev.firsttoken.demo due to from pid 9"),
+        (
+            "10 (USER REQUESTED)",
+            "stop dev.firsttoken.demo due to from pid 9",
+            "it was stopped by the user or a command: stop dev.firsttoken.demo due to from pid 9",
+        ),
         ("99 (NEW REASON)", "null", "NEW REASON"),
     ],
 )

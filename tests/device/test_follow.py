@@ -16,7 +16,18 @@ def test_whole_lines_count_and_the_rest_waits():
 
 
 @pytest.mark.parametrize(
-    "line", [b"not json", b"[1]", b'{"event": 5}', b'{"event": "run", "done": "many"}', b'{"event": "started", "pid": 1e999}', b'{"event": "run", "done": true}', b"\xff\xfe", b"[" * 100_000, b'{"done": 1}']
+    "line",
+    [
+        b"not json",
+        b"[1]",
+        b'{"event": 5}',
+        b'{"event": "run", "done": "many"}',
+        b'{"event": "started", "pid": 1e999}',
+        b'{"event": "run", "done": true}',
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"done": 1}',
+    ],
 )
 def test_malformed_lines(line):
     with pytest.raises(DeviceError) as error:
@@ -36,7 +47,11 @@ def test_huge_but_valid():
         ("Starting: Intent { }\nWarning: Activity not started, its current task has been brought to the front\nStatus: ok\n", 0, None),
         # Android 8 exits with 0
         ("Starting: Intent { }\nError type 3\nError: Activity class {a/b} does not exist.\n", 0, "Error type 3"),
-        ("Starting: Intent { }\njava.lang.SecurityException: Permission Denial: starting Intent { } not exported from uid 10345\n", 0, "java.lang.SecurityException: Permission Denial"),
+        (
+            "Starting: Intent { }\njava.lang.SecurityException: Permission Denial: starting Intent { } not exported from uid 10345\n",
+            0,
+            "java.lang.SecurityException: Permission Denial",
+        ),
         ("Security exception: Permission Denial\n", 255, "Security exception"),
         ("", 1, "exit status 1"),
     ],

@@ -4,7 +4,7 @@ import outputs
 import pytest
 
 from firsttoken.device.identify import parse_clusters, parse_cores, parse_flags, parse_free, parse_memory, parse_properties
-from firsttoken.device.socs import SOCS, find_soc
+from firsttoken.targets.socs import SOCS, find_soc
 
 
 @pytest.mark.parametrize(
@@ -50,9 +50,15 @@ def test_the_soc_table_is_executorchs():
     ("text", "free"),
     [
         # toybox of Android 8 to 15
-        ("Filesystem     1K-blocks      Used Available Use% Mounted on\n/dev/block/dm-57 233107412 97220460 135739496  42% /data\n", 135739496 * 1024),
+        (
+            "Filesystem     1K-blocks      Used Available Use% Mounted on\n/dev/block/dm-57 233107412 97220460 135739496  42% /data\n",
+            135739496 * 1024,
+        ),
         # a long device name on a line of its own
-        ("Filesystem           1K-blocks      Used Available Use% Mounted on\n/dev/block/platform/soc/1d84000.ufshc/by-name/userdata\n  51123968 30123456  20000512 61% /data\n", 20000512 * 1024),
+        (
+            "Filesystem           1K-blocks      Used Available Use% Mounted on\n/dev/block/platform/soc/1d84000.ufshc/by-name/userdata\n  51123968 30123456  20000512 61% /data\n",
+            20000512 * 1024,
+        ),
         # the older form of toolbox, which has no percentage
         ("Filesystem               Size     Used     Free   Blksize\n/data                   24.9G     7.2G    17.7G   4096\n", None),
         ("df: /data/local/tmp: Permission denied\n", None),

@@ -13,7 +13,11 @@ from firsttoken.errors import FirstTokenError
     [
         ("Success\n", 0, None),
         ("Performing Push Install\nSuccess\n", 0, None),
-        ("Failure [INSTALL_FAILED_UPDATE_INCOMPATIBLE: Package dev.firsttoken.demo signatures do not match previously installed version; ignoring!]\n", 1, "signed with another key"),
+        (
+            "Failure [INSTALL_FAILED_UPDATE_INCOMPATIBLE: Package dev.firsttoken.demo signatures do not match previously installed version; ignoring!]\n",
+            1,
+            "signed with another key",
+        ),
         # Android 8: no colon, exit status 0
         ("Failure [INSTALL_FAILED_OLDER_SDK]\n", 0, "older than the app needs"),
         ("Failure [INSTALL_FAILED_USER_RESTRICTED: Install canceled by user]\n", 1, "Install via USB"),

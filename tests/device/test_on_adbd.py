@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from flow import OUT, SHORT, counts, measured, profile, rewrite_bundle, run, sessions
 
+from firsttoken.bundle.manifest import read_manifest
 from firsttoken.device.staging import local_bundle
-from firsttoken.export.manifest import read_manifest
 from firsttoken.measure.measurement import identify_bundle
 
 pytestmark = pytest.mark.slow
@@ -24,7 +24,11 @@ def test_the_whole_flow(phone, two_bundles, capsys):
     device = measurement.device
     assert (device.kind, device.model, device.manufacturer, device.hexagon) == ("phone", "SM-S928B", "samsung", "V75")
     assert device.soc == "Snapdragon 8 Gen 3 (SM8650-AC)" and device.system == "Android 14 (API 34)"
-    assert device.cpu.cores == 8 and device.cpu.clusters == {"3398400": 1, "3148800": 3, "2956800": 2, "2265600": 2} and "i8mm" in device.cpu.flags
+    assert (
+        device.cpu.cores == 8
+        and device.cpu.clusters == {"3398400": 1, "3148800": 3, "2956800": 2, "2265600": 2}
+        and "i8mm" in device.cpu.flags
+    )
     assert device.memory_bytes == 11534336 * 1024 and len(device.identity) == 12
     for folder, result in zip(two_bundles, measurement.results, strict=True):
         assert result.bundle == identify_bundle(folder.name, read_manifest(folder))
@@ -52,13 +56,15 @@ def test_nothing_is_pushed_twice(phone, two_bundles, capsys):
     assert profile(first.folder, *SHORT) == 0
     place = phone.staging / "bundles" / first.key
     before = {path.name: path.stat().st_ino for path in place.iterdir()}
-    assert {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in place.iterdir()} == {file.name: file.sha256 for file in first.files}
+    assert {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in place.iterdir()} == {
+        file.name: file.sha256 for file in first.files
+    }
     assert "pushed" in capsys.readouterr().out
     # another bundle with the same tokenizer, and the first one again
     assert profile(first.folder, second.folder, *SHORT, output=Path("two.measurement.json")) == 0
     shared = {file.sha256 for file in first.files}
     new = sum(file.bytes for file in second.files if file.sha256 not in shared)
-    from firsttoken.export.preflight import readable
+    from firsttoken.units import readable
 
     assert new < sum(file.bytes for file in second.files)
     assert f"{readable(new)} pushed" in capsys.readouterr().out
@@ -127,7 +133,9 @@ def test_install_list_and_clean(phones, bundle, capsys, tmp_path):
     listed = capsys.readouterr().out
     assert all(text in listed for text in (phone.serial, "samsung SM-S928B", "V75", "14 (API 34)", "ready"))
     assert profile(bundle, *SHORT) == 0
-    phone.shell("mkdir -p /sdcard/Android/media/dev.firsttoken.demo/measurements && touch /sdcard/Android/media/dev.firsttoken.demo/measurements/x.json")
+    phone.shell(
+        "mkdir -p /sdcard/Android/media/dev.firsttoken.demo/measurements && touch /sdcard/Android/media/dev.firsttoken.demo/measurements/x.json"
+    )
     capsys.readouterr()
     assert run("clean") == 0
     out = capsys.readouterr().out

@@ -114,7 +114,9 @@ def test_an_interrupted_profile_leaves_a_valid_file(phones, bundle, number, code
     phone = phones(app=SLOW)
     arguments = (bundle, "--prompts", "32", "--repeat", "30")
     process = background("profile", *arguments, "-o", OUT)
-    until(lambda: phone.media.exists() and any(path.read_text().count('"event": "run"') > 2 for path in phone.media.rglob("*.progress")), 60)
+    until(
+        lambda: phone.media.exists() and any(path.read_text().count('"event": "run"') > 2 for path in phone.media.rglob("*.progress")), 60
+    )
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == code and "Traceback" not in err

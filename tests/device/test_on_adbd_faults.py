@@ -93,7 +93,10 @@ def test_cooling_between_bundles(phones, two_bundles, capsys):
 @pytest.mark.parametrize(
     ("dies", "said"),
     [
-        ("java", "java.lang.IllegalStateException: Internal error: Failed to apply XNNPACK delegate (Caused by: java.lang.OutOfMemoryError"),
+        (
+            "java",
+            "java.lang.IllegalStateException: Internal error: Failed to apply XNNPACK delegate (Caused by: java.lang.OutOfMemoryError",
+        ),
         ("native", "signal 6 (SIGABRT): In function evaluate(), assert failed (tensor): out of range in libc.so (abort+168)"),
         ("memory", "Android killed it because memory ran out at 1.9GB resident"),
     ],

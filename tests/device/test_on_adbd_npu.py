@@ -21,11 +21,15 @@ def test_both_artifacts_are_pushed_and_the_npus_runs(phone, npu_bundle, capsys):
     assert profile(npu_bundle, *SHORT) == 0
     bundle = local_bundle(npu_bundle)
     place = phone.staging / "bundles" / bundle.key
-    assert {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in place.iterdir()} == {file.name: file.sha256 for file in bundle.files}
+    assert {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in place.iterdir()} == {
+        file.name: file.sha256 for file in bundle.files
+    }
     assert (place / "model.npu.tflite").read_bytes() == b"compiled for an NPU"
     [result] = measured().results
     assert (result.artifact.kind, result.artifact.soc, result.artifact.fallback) == ("npu", "SM8650", None)
-    assert result.artifact.sha256 == bundle.manifest.npu.artifact.sha256 and result.bundle.artifact_sha256 == bundle.manifest.artifact.sha256
+    assert (
+        result.artifact.sha256 == bundle.manifest.npu.artifact.sha256 and result.bundle.artifact_sha256 == bundle.manifest.artifact.sha256
+    )
     out = capsys.readouterr().out
     assert "npu (NPU)" in out and "not on the NPU" not in out
 
@@ -41,7 +45,11 @@ def test_another_snapdragon_runs_the_cpus_and_the_measurement_says_why(phone, tw
 def test_both_are_measured_side_by_side(phone, npu_bundle, two_bundles, capsys):
     assert profile(npu_bundle, two_bundles[1], *SHORT, "--artifact", "both") == 0
     measurement = measured()
-    assert [(result.bundle.name, result.processor) for result in measurement.results] == [("npu", "NPU"), ("npu", "CPU"), (two_bundles[1].name, "")]
+    assert [(result.bundle.name, result.processor) for result in measurement.results] == [
+        ("npu", "NPU"),
+        ("npu", "CPU"),
+        (two_bundles[1].name, ""),
+    ]
     assert counts(measurement) == [{(32, "warm-up"): 1, (32, "warm"): 2}] * 3
     assert all(result.artifact is None or result.artifact.fallback is None for result in measurement.results)
     assert len(list((phone.staging / "bundles").iterdir())) == 2, "one copy of the bundle serves both"

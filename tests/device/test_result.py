@@ -23,17 +23,41 @@ def made(demo_bundle):
 
 
 def request_for(bundle, **changes) -> Request:
-    values = {"id": "0" * 32, "bundle": bundle.key, "state": "warm", "threads": 4, "repeat": 2, "decode_tokens": 8, "chat": False, "prompts": [{"tokens": 32, "text": "x"}]}
+    values = {
+        "id": "0" * 32,
+        "bundle": bundle.key,
+        "state": "warm",
+        "threads": 4,
+        "repeat": 2,
+        "decode_tokens": 8,
+        "chat": False,
+        "prompts": [{"tokens": 32, "text": "x"}],
+    }
     return Request.model_validate({**values, **changes})
 
 
 def run_of(state="warm", at=1.0, **changes):
-    return {"prompt_tokens": 32, "state": state, "page_cache": "cached", "at_seconds": at, "stages": {"tokenize": 1, "prefill": 10**6, "sample": 1, "detokenize": 1}, **changes}
+    return {
+        "prompt_tokens": 32,
+        "state": state,
+        "page_cache": "cached",
+        "at_seconds": at,
+        "stages": {"tokenize": 1, "prefill": 10**6, "sample": 1, "detokenize": 1},
+        **changes,
+    }
 
 
 def document(bundle, runs, failures=()):
     identity = identify_bundle(bundle.key, bundle.manifest).model_dump(exclude_none=True)
-    result = {"bundle": identity, "runtime_version": "LiteRT 2.3.0", "threads": 4, "chat": False, "before": {"time": "t"}, "runs": runs, "failures": list(failures)}
+    result = {
+        "bundle": identity,
+        "runtime_version": "LiteRT 2.3.0",
+        "threads": 4,
+        "chat": False,
+        "before": {"time": "t"},
+        "runs": runs,
+        "failures": list(failures),
+    }
     device = DEVICE.model_dump(exclude_none=True)
     return {"schema_version": 1, "writer": {"name": "app", "version": "1"}, "device": device, "results": [result]}
 
@@ -43,7 +67,9 @@ def checked(bundle, values, **changes):
 
 
 def test_a_good_one(made):
-    result = checked(made, document(made, [run_of("warm-up"), run_of(), run_of()], [{"stage": "pre\x1bfill", "message": "bad\n\x07" + 10_000 * "x"}]))
+    result = checked(
+        made, document(made, [run_of("warm-up"), run_of(), run_of()], [{"stage": "pre\x1bfill", "message": "bad\n\x07" + 10_000 * "x"}])
+    )
     assert len(result.runs) == 3
     assert "\x1b" not in result.failures[0].stage and "\n" not in result.failures[0].message and len(result.failures[0].message) == 500
 
@@ -84,7 +110,16 @@ def test_requests_fit_what_the_app_takes(made):
         prompts_for(made, Settings(prompts=(made.manifest.cache.length,)))
     with pytest.raises(FirstTokenError, match="more than the 1048576 the app takes"):
         request_for(made, prompts=[{"tokens": 1, "text": "x" * (1 << 20)}]).text()
-    for wrong in ({"prompts": ()}, {"prompts": (8, 8)}, {"prompts": (0,)}, {"prompts": tuple(range(1, 40))}, {"repeat": 0}, {"repeat": 1001}, {"threads": 17}, {"decode_tokens": -1}):
+    for wrong in (
+        {"prompts": ()},
+        {"prompts": (8, 8)},
+        {"prompts": (0,)},
+        {"prompts": tuple(range(1, 40))},
+        {"repeat": 0},
+        {"repeat": 1001},
+        {"threads": 17},
+        {"decode_tokens": -1},
+    ):
         with pytest.raises(FirstTokenError):
             check_settings(Settings(**wrong))
 
@@ -143,7 +178,16 @@ def two(bundle, kind, runs=None, **more):
 def test_the_artifact_that_ran(with_two_artifacts):
     result = checked(with_two_artifacts, two(with_two_artifacts, "npu"))
     assert (result.processor, result.artifact.soc, result.ran_bytes) == ("NPU", "SM8650", len(b"compiled for an NPU"))
-    told = checked(with_two_artifacts, two(with_two_artifacts, "cpu", fallback="no\n\x07" + 10_000 * "x", soc="SM1", proof={"mean_kld": 0, "p99_kld": 0, "same_top": 1, "passed": True}))
+    told = checked(
+        with_two_artifacts,
+        two(
+            with_two_artifacts,
+            "cpu",
+            fallback="no\n\x07" + 10_000 * "x",
+            soc="SM1",
+            proof={"mean_kld": 0, "p99_kld": 0, "same_top": 1, "passed": True},
+        ),
+    )
     assert "\n" not in told.artifact.fallback and len(told.artifact.fallback) == 500
     assert told.artifact.soc is None and told.proof == told.bundle.proof, "what the phone says of the bundle is not taken over"
 
@@ -180,9 +224,16 @@ def test_runs_of_both_artifacts_are_two_results(with_two_artifacts):
     for step, kind in zip(session.steps, kinds, strict=True):
         step.before, step.began = Conditions(time="t"), 0.0
         runs = [run_of(step.state)]
-        step.result = checked(with_two_artifacts, two(with_two_artifacts, kind, runs, **({"fallback": "the DSP crashed"} if kind == "cpu" else {})), state=step.state)
+        step.result = checked(
+            with_two_artifacts,
+            two(with_two_artifacts, kind, runs, **({"fallback": "the DSP crashed"} if kind == "cpu" else {})),
+            state=step.state,
+        )
     results = session.measurement([with_two_artifacts]).results
-    assert [(result.title, [run.state for run in result.runs]) for result in results] == [("two (NPU)", ["warm", "cold"]), ("two (CPU)", ["cold"])]
+    assert [(result.title, [run.state for run in result.runs]) for result in results] == [
+        ("two (NPU)", ["warm", "cold"]),
+        ("two (CPU)", ["cold"]),
+    ]
     assert results[1].artifact.fallback == "the DSP crashed"
     session.steps[2].result, session.steps[2].failure = None, Failure(stage="crash", message="gone", state="cold")
     [result] = session.measurement([with_two_artifacts]).results

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from firsttoken.demo import held_out_text
 from firsttoken.distill.recipe import Recipe, check_recipe
 
@@ -86,7 +87,18 @@ def torchrun(tmp_path):
             "distill(Recipe.model_validate(json.loads(sys.argv[1])), sys.argv[2])\n"
         )
         values = json.dumps(recipe.model_dump(mode="json", by_alias=True))
-        command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29533", str(script), values, str(output)]
+        command = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--nproc-per-node",
+            "2",
+            "--master-port",
+            "29533",
+            str(script),
+            values,
+            str(output),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})})
         assert (done.returncode != 0) == dies, done.stderr[-3000:]
         return done.stdout

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from firsttoken.distill.distill import distill
 from firsttoken.distill.recipe import check_recipe, load_recipe, recipe_names
 
@@ -28,4 +29,4 @@ def test_losses_fall_and_the_student_beats_its_cut(name, tmp_path):
     for part in (part for part in history[0] if part.startswith("part_")):
         values = [entry[part] for entry in history]
         # a pair of layers that joins later starts high; the others must have come down
-        assert sum(values[-8:]) < sum(values[:8]) or name == "demo-hidden" and part in ("part_hidden_l2", "part_attention"), part
+        assert sum(values[-8:]) < sum(values[:8]) or (name == "demo-hidden" and part in ("part_hidden_l2", "part_attention")), part

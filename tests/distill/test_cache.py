@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+
 from firsttoken.distill import cache as caching
 from firsttoken.distill.losses.divergence import DIVERGENCES
 from firsttoken.distill.models import load_decoder

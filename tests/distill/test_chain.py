@@ -1,10 +1,11 @@
 """One command from teacher to first token; what is finished is not done again."""
 
 import pytest
+
+from firsttoken.bundle.manifest import read_manifest
 from firsttoken.distill.chain import chain
 from firsttoken.distill.recipe import Recipe
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.manifest import read_manifest
 from firsttoken.measure.bench import Settings
 from firsttoken.measure.measurement import read_measurement
 

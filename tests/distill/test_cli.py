@@ -3,6 +3,7 @@
 import tomllib
 
 import pytest
+
 from firsttoken.cli import run
 
 RECIPE = """

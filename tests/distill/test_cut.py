@@ -3,6 +3,7 @@
 import pytest
 import torch
 from families_on_disk import random_model, save
+
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.families import open_decoder, parameter_count, read_config
 from firsttoken.distill import cut as cutting

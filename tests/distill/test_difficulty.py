@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+
 from firsttoken.cli import run
 from firsttoken.demo import checkpoint_path
 from firsttoken.distill import difficulty as module
@@ -31,7 +32,20 @@ def test_difficulty_is_the_cross_entropy_of_what_would_be_learned(tmp_path):
     from firsttoken.distill.models import load_decoder
     from firsttoken.tokenizer import Tokenizer
 
-    assert run(["distill", "difficulty", str(write(tmp_path / "pool.jsonl", POOL)), "-o", str(tmp_path / "rated.jsonl"), "--model", str(checkpoint_path())]) == 0
+    assert (
+        run(
+            [
+                "distill",
+                "difficulty",
+                str(write(tmp_path / "pool.jsonl", POOL)),
+                "-o",
+                str(tmp_path / "rated.jsonl"),
+                "--model",
+                str(checkpoint_path()),
+            ]
+        )
+        == 0
+    )
     rated = read(tmp_path / "rated.jsonl")
     assert [{k: v for k, v in line.items() if k != "difficulty"} for line in rated] == POOL
     assert rated[1]["difficulty"] > rated[0]["difficulty"]
@@ -45,7 +59,10 @@ def test_difficulty_is_the_cross_entropy_of_what_would_be_learned(tmp_path):
 
 
 def test_of_a_chat_only_the_answer_counts(tmp_path):
-    answers = [{"prompt": "Tell me about asyncio and its event loop in detail, please.", "answer": answer} for answer in ("It runs tasks.", "It runs tasks.")]
+    answers = [
+        {"prompt": "Tell me about asyncio and its event loop in detail, please.", "answer": answer}
+        for answer in ("It runs tasks.", "It runs tasks.")
+    ]
     answers[1]["prompt"] = "Hm"
     rated = add_difficulty(write(tmp_path / "pool.jsonl", answers), tmp_path / "out.jsonl", checkpoint_path())
     first, second = (line["difficulty"] for line in read(tmp_path / "out.jsonl"))
@@ -78,7 +95,9 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
 
 def test_what_a_model_solves_is_left_out(tmp_path, capfd):
     pool = write(tmp_path / "pool.jsonl", [{"prompt": f"{n} + 1?", "answer": "thought", "reference": str(n + 1)} for n in range(4)])
-    answers = write(tmp_path / "answers.jsonl", [{"prompt": f"{n} + 1?", "answer": f"so \\boxed{{{n + 1 if n < 2 else 0}}}"} for n in range(4)])
+    answers = write(
+        tmp_path / "answers.jsonl", [{"prompt": f"{n} + 1?", "answer": f"so \\boxed{{{n + 1 if n < 2 else 0}}}"} for n in range(4)]
+    )
     assert solved_lines(pool, [answers]) == {1, 2}
     assert run(["distill", "select", str(pool), "-o", str(tmp_path / "chosen.jsonl"), "--solved-by", str(answers)]) == 0
     assert "2 left out: solved by a model" in capfd.readouterr().out

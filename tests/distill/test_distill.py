@@ -6,12 +6,13 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file
+
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.families import open_decoder
 from firsttoken.distill import distill as module
 from firsttoken.distill.distill import distill
 from firsttoken.errors import FirstTokenError
-from safetensors.torch import load_file
 
 
 def run(recipe, output, **options):
@@ -195,7 +196,12 @@ def test_two_processes_give_the_one_process_result(make_recipe, tmp_path, torchr
     recipe = make_recipe({"loss": [{"kind": "forward_kl"}, {"kind": "cross_entropy"}, {"kind": "hidden_l2"}]})
     said = torchrun(recipe, tmp_path / "two")
     one, lines = run(recipe, tmp_path / "one")
-    shown = [re.findall(r"\d+\.\d+", line.split(", T ")[0]) for text in (said.splitlines(), lines) for line in text if re.match(r"step \d+ of 6: loss", line)]
+    shown = [
+        re.findall(r"\d+\.\d+", line.split(", T ")[0])
+        for text in (said.splitlines(), lines)
+        for line in text
+        if re.match(r"step \d+ of 6: loss", line)
+    ]
     ours, theirs = shown[: len(shown) // 2], shown[len(shown) // 2 :]
     assert len(ours) == 6 and len(ours[0]) == 4  # the loss, which Adam does not feel the scale of, and its three parts
     assert [float(x) for line in ours for x in line] == pytest.approx([float(x) for line in theirs for x in line], abs=2e-3)
@@ -227,7 +233,12 @@ def training_step(self, *given, **named):
     return wait(self, *given, **named)
 trainer.DistillationTrainer.training_step = training_step
 """
-FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP", "FSDP_TRANSFORMER_CLS_TO_WRAP": "Qwen2DecoderLayer"}
+FSDP = {
+    "ACCELERATE_USE_FSDP": "true",
+    "FSDP_VERSION": "2",
+    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+    "FSDP_TRANSFORMER_CLS_TO_WRAP": "Qwen2DecoderLayer",
+}
 
 
 @pytest.mark.slow
@@ -242,7 +253,9 @@ def test_sharded_weights_give_the_one_process_result_also_after_a_kill(make_reci
     for name, tensor in load_file(one / "model.safetensors").items():
         difference = (load_file(tmp_path / "two/model.safetensors")[name] - tensor).abs()
         assert difference.max() < 2e-3 and difference.mean() < 1e-5, name
-    figures = [json.loads((folder / "distillation.json").read_text())["figures"]["student as written"] for folder in (one, tmp_path / "two")]
+    figures = [
+        json.loads((folder / "distillation.json").read_text())["figures"]["student as written"] for folder in (one, tmp_path / "two")
+    ]
     assert figures[0] == pytest.approx(figures[1], rel=1e-4)
 
 
@@ -254,8 +267,8 @@ def test_what_cannot_be_sharded_is_refused(make_recipe, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_student_goes_straight_into_export(make_recipe, tmp_path):
-    from firsttoken.export.export import export
-    from firsttoken.export.manifest import read_manifest
+    from firsttoken.bundle.manifest import read_manifest
+    from firsttoken.pipeline import export
 
     out, _ = run(make_recipe(), tmp_path / "student")
     [bundle] = export(out, tmp_path / "bundles", plan="fp32", targets=("tflite-xnnpack",))

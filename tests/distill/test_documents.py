@@ -3,12 +3,13 @@
 import json
 
 import pytest
+from transformers import AutoTokenizer
+
 from firsttoken.chat import read_template
 from firsttoken.demo import checkpoint_path
 from firsttoken.distill.documents import Document, encode_document, find_files, held_back, held_out_windows, read_jsonl, training_windows
 from firsttoken.errors import FirstTokenError
 from firsttoken.tokenizer import Tokenizer
-from transformers import AutoTokenizer
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+
 from firsttoken.distill.documents import read_jsonl
 from firsttoken.distill.generate import Settings, generate
 from firsttoken.distill.models import load_decoder

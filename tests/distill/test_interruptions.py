@@ -8,9 +8,10 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file
+
 from firsttoken.distill.distill import distill
 from firsttoken.errors import FirstTokenError
-from safetensors.torch import load_file
 
 
 def run(recipe, output, **options):
@@ -96,7 +97,7 @@ def test_killed_runs_end_bit_equal_to_an_uninterrupted_one(make_recipe, tmp_path
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # noqa: E731
+    )
     straight = child(tmp_path / "straight", "never")
     assert straight.returncode == 0, straight.stderr
     output = tmp_path / "killed"
@@ -164,7 +165,7 @@ def test_an_interrupted_run_goes_on(interrupted, make_recipe):
 
 
 def test_two_runs_do_not_share_a_work_folder(interrupted, make_recipe):
-    from firsttoken.export.atomic import lock
+    from firsttoken.bundle.atomic import lock
 
     held = lock(interrupted.parent / "student.work")
     try:

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from torch import nn
+
 from firsttoken.distill.losses.divergence import forward_kl
 from firsttoken.distill.modules import ModuleDistillation, ModulePlan, train_module
 from firsttoken.distill.objective import Moment
 from firsttoken.distill.recipe import Loss
 from firsttoken.errors import FirstTokenError
-from torch import nn
 
 
 def cnn(width: int) -> nn.Module:
@@ -153,8 +154,9 @@ def test_a_run_goes_on_where_it_stopped(digits, tmp_path, monkeypatch):
 
 
 def bert(layers, width):
-    from firsttoken.distill.classifiers.encoder import Encoder
     from transformers import BertConfig, BertModel
+
+    from firsttoken.distill.classifiers.encoder import Encoder
 
     config = BertConfig(
         vocab_size=50, hidden_size=width, num_hidden_layers=layers, num_attention_heads=width // 8, intermediate_size=width,

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from families_on_disk import random_model
+
 from firsttoken.distill.losses.attention import attention_transfer
 from firsttoken.distill.losses.divergence import forward_kl
 from firsttoken.distill.losses.hidden import hidden_l2

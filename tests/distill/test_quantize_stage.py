@@ -4,14 +4,15 @@ import json
 import shutil
 
 import pytest
+from safetensors.torch import load_file
+
+from firsttoken.bundle.lineage import proof_reference, read_lineage
+from firsttoken.bundle.manifest import read_manifest
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.distill.distill import distill
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.export import export
-from firsttoken.export.lineage import proof_reference, read_lineage
-from firsttoken.export.manifest import read_manifest
+from firsttoken.pipeline import export
 from firsttoken.prove.prove import prove
-from safetensors.torch import load_file
 
 PLAN = """
 summary = "test"

@@ -1,6 +1,7 @@
 """Recipes: the built-in ones load, and every mistake is one clear line."""
 
 import pytest
+
 from firsttoken.distill.recipe import load_recipe, recipe_names
 from firsttoken.errors import FirstTokenError
 

@@ -3,8 +3,9 @@
 import math
 
 import pytest
-from firsttoken.distill.schedules import Schedule, Scheduled, active_pairs, constant
 from pydantic import BaseModel, ValidationError
+
+from firsttoken.distill.schedules import Schedule, Scheduled, active_pairs, constant
 
 
 def test_temperature_five_to_one():

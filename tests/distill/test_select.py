@@ -4,6 +4,7 @@ import json
 from collections import Counter
 
 import pytest
+
 from firsttoken.distill.select import Sample, contaminated, grams, select, select_file
 from firsttoken.errors import FirstTokenError
 

@@ -1,6 +1,7 @@
 """Budget forcing: caps, minimums, ignored ends, and what the model may not do to get around them."""
 
 import pytest
+
 from firsttoken.demo import checkpoint_path
 from firsttoken.distill.thinking import Budget, make_budget
 from firsttoken.errors import FirstTokenError

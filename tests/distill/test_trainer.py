@@ -2,18 +2,28 @@
 
 import pytest
 import torch
+from transformers import get_scheduler
+
 from firsttoken.distill.trainer import training_arguments
 from firsttoken.errors import FirstTokenError
-from transformers import get_scheduler
 
 STEPS, WARMUP, PEAK = 40, 4, 1e-3
 # the rate at the last step, as a share of the peak
-ENDS = {"linear": 1 / 36, "cosine": 0.0019, "constant_with_warmup": 1, "cosine_with_min_lr": 0.1017, "polynomial": 1 / 36, "inverse_sqrt": (4 / 39) ** 0.5}
+ENDS = {
+    "linear": 1 / 36,
+    "cosine": 0.0019,
+    "constant_with_warmup": 1,
+    "cosine_with_min_lr": 0.1017,
+    "polynomial": 1 / 36,
+    "inverse_sqrt": (4 / 39) ** 0.5,
+}
 
 
 @pytest.mark.parametrize("name", ENDS)
 def test_learning_rates_warm_up_and_end_where_they_should(make_recipe, tmp_path, name):
-    recipe = make_recipe({"training.steps": STEPS, "training.warmup_steps": WARMUP, "training.learning_rate": PEAK, "training.schedule": name})
+    recipe = make_recipe(
+        {"training.steps": STEPS, "training.warmup_steps": WARMUP, "training.learning_rate": PEAK, "training.schedule": name}
+    )
     arguments = training_arguments(recipe, tmp_path, STEPS)
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=arguments.learning_rate)
     schedule = get_scheduler(arguments.lr_scheduler_type, optimizer, WARMUP, STEPS, arguments.lr_scheduler_kwargs)

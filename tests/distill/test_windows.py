@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from firsttoken.distill.windows import Encoded, order, pack
 from firsttoken.errors import FirstTokenError
 

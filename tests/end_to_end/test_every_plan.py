@@ -2,19 +2,21 @@
 
 import pytest
 
+from firsttoken.bundle.manifest import read_manifest
 from firsttoken.demo import checkpoint_path
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.export import export
-from firsttoken.export.manifest import read_manifest
-from firsttoken.export.target import load_target, target_names
+from firsttoken.pipeline import export
 from firsttoken.quant.plan import plan_names
+from firsttoken.targets.target import load_target, target_names
 
 # Bytes per weight at most, embedding and scales and graph included; the .pte stores a tied head a second time.
 MOST_BYTES = {"fp32": 4.2, "fp16": 2.1, "int8": 1.25, "fp16-attention": 1.45, "fp16-attention-core": 1.25, "int4-mlp": 1.15, "int4": 1.0}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", [name for name in target_names() if load_target(name).npu is None])  # those: tests/prove/test_on_hexagon.py
+@pytest.mark.parametrize(
+    "target", [name for name in target_names() if load_target(name).npu is None]
+)  # those: tests/prove/test_on_hexagon.py
 @pytest.mark.parametrize("plan", plan_names())
 def test_plan_on_target(plan, target, tmp_path):
     if target == "tflite-compat" and plan.startswith("int4"):

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+
 from firsttoken.errors import FirstTokenError
 from firsttoken.evaluate import answers
 from firsttoken.evaluate.answers import Answers

@@ -1,6 +1,7 @@
 """Programs put together from what a model wrote, in a chat and as plain continuation."""
 
 import pytest
+
 from firsttoken.evaluate.code import program, read_problem, request
 from firsttoken.evaluate.sandbox import Limits, run_program
 
@@ -32,7 +33,12 @@ MBPP = {"task_id": 1, "text": "Write a function double(x).", "test_list": ["asse
         (HUMANEVAL, "```python\r\ndef add(a, b):\r\n    return a + b\r\n```", True, True),
         (HUMANEVAL, "1. So:\n   ```Python\n   def add(a, b):\n       return a + b\n   ```", True, True),
         (HUMANEVAL, "```python\ndef add(a, b):\n    return a + b```", True, True),
-        (HUMANEVAL, "<think>\n```python\ndef add(a, b):\n    return 0\n```\n</think>\n```python\ndef add(a, b):\n    return a + b\n```", True, True),
+        (
+            HUMANEVAL,
+            "<think>\n```python\ndef add(a, b):\n    return 0\n```\n</think>\n```python\ndef add(a, b):\n    return a + b\n```",
+            True,
+            True,
+        ),
         (HUMANEVAL, "    return a + b\n```\nThis adds.", False, True),
         (HELPED, "```python\ndef twice(a):\n    return add(a, a)\n```", True, True),
         (HELPED, "    return add(a, a)\n", False, True),

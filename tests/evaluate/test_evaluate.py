@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+
 from firsttoken.cli import run
 from firsttoken.demo import checkpoint_path, held_out_text
 from firsttoken.errors import FirstTokenError
@@ -68,7 +69,9 @@ def test_a_bundle_is_scored_against_its_checkpoint(text_file, demo_bundle):
     windows = windows_of(text_file.read_text(encoding="utf-8"), subject.tokenizer, 300, subject.cache_length)
     ours, theirs = subject.logits(windows)[0], reference.logits(windows)[0]
     log_p, log_q = (torch.log_softmax(torch.from_numpy(x[:-1]).double(), -1) for x in (theirs, ours))
-    assert found["KLD"] == pytest.approx(torch.nn.functional.kl_div(log_q, log_p, log_target=True, reduction="none").sum(-1).mean().item(), rel=1e-6)
+    assert found["KLD"] == pytest.approx(
+        torch.nn.functional.kl_div(log_q, log_p, log_target=True, reduction="none").sum(-1).mean().item(), rel=1e-6
+    )
     subject.close()
 
 

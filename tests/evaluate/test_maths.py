@@ -1,6 +1,7 @@
 r"""Answers found in a model's words, and equal ones recognised as equal; cases from how MATH-500, GSM8K and AIME answers are written."""
 
 import pytest
+
 from firsttoken.evaluate.maths import extract, last_boxed, number, question, same
 
 EQUAL = [

@@ -4,6 +4,7 @@ import os
 import time
 
 import pytest
+
 from firsttoken.errors import FirstTokenError
 from firsttoken.evaluate import sandbox
 from firsttoken.evaluate.sandbox import Limits, run_program
@@ -35,7 +36,10 @@ def test_honest_programs_pass(program):
         ("x = bytearray(2 << 30)", "MemoryError"),
         ("import sys\nsys.exit(0)", "left early with status 0"),
         ("import os\nos._exit(0)", "left early with status 0"),
-        ("import os\nfor n in range(3, 20):\n    try:\n        os.write(n, b'0' * 32)\n    except OSError:\n        pass\nos._exit(0)", "left early"),
+        (
+            "import os\nfor n in range(3, 20):\n    try:\n        os.write(n, b'0' * 32)\n    except OSError:\n        pass\nos._exit(0)",
+            "left early",
+        ),
         ("import socket\nsocket.socket()", "PermissionError"),
         ("import socket\nsocket.create_connection(('127.0.0.1', 22), 1)", "PermissionError"),
         ("import urllib.request\nurllib.request.urlopen('http://127.0.0.1:1')", "not permitted"),

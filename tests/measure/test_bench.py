@@ -7,8 +7,8 @@ import signal
 import pytest
 
 from firsttoken import cli
+from firsttoken.bundle.manifest import read_manifest
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.manifest import read_manifest
 from firsttoken.measure import bench as module
 from firsttoken.measure.bench import Bench, Settings, _names, _turned, bench, other_load
 from firsttoken.measure.measurement import read_measurement
@@ -39,7 +39,9 @@ def test_every_run_is_there_with_its_stages(measured):
 
 
 def test_the_bundles_take_turns(measured):
-    order = sorted(((run.at_seconds, number) for number, result in enumerate(measured.results) for run in result.runs if run.state == "warm"))
+    order = sorted(
+        ((run.at_seconds, number) for number, result in enumerate(measured.results) for run in result.runs if run.state == "warm")
+    )
     assert [number for _, number in order] == [0, 1, 0, 1, 1, 0, 1, 0], "round by round, each prompt on each bundle, the first one changing"
 
 
@@ -122,7 +124,7 @@ def test_a_damaged_artifact_is_found_before_the_start(demo_bundle, tmp_path):
 def test_the_command_writes_table_file_and_verdict(demo_bundle, tmp_path, capsys):
     bundle, out = demo_bundle("tflite-xnnpack"), tmp_path / "m.measurement.json"
     budget = tmp_path / "budget.toml"
-    budget.write_text('[[budget]]\nprompt_tokens = 16\nfirst_token_ms = 100000\nartifact_mib = 1\n')
+    budget.write_text("[[budget]]\nprompt_tokens = 16\nfirst_token_ms = 100000\nartifact_mib = 1\n")
     asked = ["bench", str(bundle), "--prompts", "16", "--repeat", "2", "--threads", "1", "--decode-tokens", "2"]
     assert cli.run([*asked, "--json", str(out), "--budget", str(budget)]) == 3
     captured = capsys.readouterr()
@@ -158,7 +160,19 @@ def test_an_interrupted_bench_keeps_what_is_finished(demo_bundle, tmp_path):
     import time
 
     out = tmp_path / "m.json"
-    command = [sys.executable, "-c", "from firsttoken.cli import main; main()", "bench", demo_bundle("tflite-xnnpack"), "--prompts", "16", "--repeat", "100000", "--json", out]
+    command = [
+        sys.executable,
+        "-c",
+        "from firsttoken.cli import main; main()",
+        "bench",
+        demo_bundle("tflite-xnnpack"),
+        "--prompts",
+        "16",
+        "--repeat",
+        "100000",
+        "--json",
+        out,
+    ]
     process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
     time.sleep(8)
     process.send_signal(signal.SIGINT)

@@ -12,7 +12,12 @@ def measurement(times=(40, 50, 60), proof=True, peak=100 << 20):
     result = made["results"][0]
     [run] = result["runs"]
     result["runs"] = [
-        run | {"stages": {"tokenize": 0, "prefill": ms * 10**6, "sample": 0, "detokenize": 0}, "decode": {"tokens": 10, "nanoseconds": 10**9}, "peak_memory_bytes": peak}
+        run
+        | {
+            "stages": {"tokenize": 0, "prefill": ms * 10**6, "sample": 0, "detokenize": 0},
+            "decode": {"tokens": 10, "nanoseconds": 10**9},
+            "peak_memory_bytes": peak,
+        }
         for ms in times
     ]
     if proof:

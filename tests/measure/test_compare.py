@@ -52,7 +52,9 @@ def test_drift_between_two_measurements_is_not_noticed():
 
 def test_a_real_difference_is_found():
     random = numpy.random.default_rng(0)
-    verdicts = [compare_values(random.normal(100, 3, 5), random.normal(80, 3, 5), larger_is_faster=False, resamples=500).verdict for _ in range(200)]
+    verdicts = [
+        compare_values(random.normal(100, 3, 5), random.normal(80, 3, 5), larger_is_faster=False, resamples=500).verdict for _ in range(200)
+    ]
     assert verdicts.count("faster") > 190 and "slower" not in verdicts
 
 
@@ -69,12 +71,19 @@ def test_resampled_medians_are_distributed_as_by_plain_resampling(count):
 
 
 def test_interval_is_scipys():
-    stats = pytest.importorskip("scipy.stats", reason="scipy is not installed; install it to compare with its bootstrap: scripts/setup test")
+    stats = pytest.importorskip(
+        "scipy.stats", reason="scipy is not installed; install it to compare with its bootstrap: scripts/setup test"
+    )
     random = numpy.random.default_rng(3)
     a, b = random.lognormal(0, 0.2, 40), random.lognormal(-0.1, 0.2, 33)
     ours = compare_values(a, b, larger_is_faster=False, resamples=100_000)
     theirs = stats.bootstrap(
-        (a, b), lambda x, y, axis: numpy.median(x, axis) / numpy.median(y, axis), method="percentile", n_resamples=20_000, vectorized=True, rng=1
+        (a, b),
+        lambda x, y, axis: numpy.median(x, axis) / numpy.median(y, axis),
+        method="percentile",
+        n_resamples=20_000,
+        vectorized=True,
+        rng=1,
     ).confidence_interval
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), rel=0.01)
 
@@ -115,7 +124,9 @@ def test_what_both_measured_is_compared():
 
     noisy = [100, 120, 90, 130, 95, 108]
     a = make_result(runs=runs(32, "warm", range(100, 106)) + runs(32, "cold", noisy) + runs(512, "warm", noisy, decode=None))
-    b = make_result(runs=runs(32, "warm", range(50, 56)) + runs(32, "cold", noisy[::-1]) + runs(128, "warm", noisy) + runs(32, "warm-up", [1] * 9))
+    b = make_result(
+        runs=runs(32, "warm", range(50, 56)) + runs(32, "cold", noisy[::-1]) + runs(128, "warm", noisy) + runs(32, "warm-up", [1] * 9)
+    )
     found = compare_results(a, b)
     assert [(c.prompt_tokens, c.state, c.figure) for c in found] == [
         (32, "cold", "first token"),

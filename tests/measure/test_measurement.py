@@ -6,8 +6,8 @@ import jsonschema
 import pytest
 from measurement_fixtures import values
 
+from firsttoken.bundle.manifest import read_manifest
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.manifest import read_manifest
 from firsttoken.measure import measurement as module
 from firsttoken.measure.measurement import Measurement, Run, Stages, identify_bundle, json_schema, parse_measurement, read_measurement
 
@@ -64,7 +64,9 @@ def test_a_manifest_is_no_measurement(demo_bundle):
         read_measurement(demo_bundle("tflite-xnnpack") / "manifest.json")
 
 
-@pytest.mark.parametrize(("content", "said"), [(None, "missing; expected a file"), (b"\xff\xfe", "JSON"), (b"[1]", "expected a JSON object"), (b"{", "JSON")])
+@pytest.mark.parametrize(
+    ("content", "said"), [(None, "missing; expected a file"), (b"\xff\xfe", "JSON"), (b"[1]", "expected a JSON object"), (b"{", "JSON")]
+)
 def test_unreadable_files(tmp_path, content, said):
     path = tmp_path / "m.json"
     if content is not None:

@@ -76,7 +76,10 @@ def test_the_command_adds_json_lines(demo_bundle, tmp_path, capsys):
     assert capsys.readouterr().err.count("[load") == 2
 
 
-@pytest.mark.parametrize(("name", "content", "said"), [("absent", None, "cannot be read"), ("empty", b" \n\n", "holds no prompt"), ("bytes", b"\xff\xff", "cannot be read")])
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [("absent", None, "cannot be read"), ("empty", b" \n\n", "holds no prompt"), ("bytes", b"\xff\xff", "cannot be read")],
+)
 def test_bad_prompt_files(tmp_path, name, content, said):
     from firsttoken.cli.generate import read_prompts
 

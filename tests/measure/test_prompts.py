@@ -2,9 +2,9 @@
 
 import pytest
 
+from firsttoken.bundle.manifest import read_manifest
 from firsttoken.demo import held_out_text
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.manifest import read_manifest
 from firsttoken.measure.prompts import exact_prompt
 from firsttoken.run.generate import encode_prompt
 from firsttoken.tokenizer import open_tokenizer

@@ -44,7 +44,9 @@ def test_nothing_to_summarize():
 
 
 def test_groups_are_sorted_and_leave_warm_up_out():
-    result = make_result(runs=[make_run(128, "warm"), make_run(32, "warm"), make_run(32, "warm-up"), make_run(32, "cold"), make_run(32, "warm")])
+    result = make_result(
+        runs=[make_run(128, "warm"), make_run(32, "warm"), make_run(32, "warm-up"), make_run(32, "cold"), make_run(32, "warm")]
+    )
     found = groups(result)
     assert list(found) == [(32, "cold"), (32, "warm"), (128, "warm")]
     assert [len(runs) for runs in found.values()] == [1, 2, 1]

@@ -11,7 +11,12 @@ FILE = Path(__file__).with_name("version1.measurement.json")
 
 def test_it_stays_readable():
     found = read_measurement(FILE)
-    assert (found.device.model, found.device.soc, found.device.hexagon, found.device.cpu.clusters["2956800"]) == ("SM-S928B", "SM8650", "v75", 5)
+    assert (found.device.model, found.device.soc, found.device.hexagon, found.device.cpu.clusters["2956800"]) == (
+        "SM-S928B",
+        "SM8650",
+        "v75",
+        5,
+    )
     first, second = found.results
     assert (first.bundle.plan, first.bundle.proof.same_top, first.chat, first.threads) == ("fp16-attention", 0.985, True, 4)
     assert (first.before.temperatures["CPU0"], first.after.thermal_status, first.after.charging) == (31.0, 2, True)

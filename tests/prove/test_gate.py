@@ -2,10 +2,10 @@
 
 import pytest
 
-from firsttoken.export.manifest import AuditRow, Figures
-from firsttoken.export.target import load_target
+from firsttoken.bundle.manifest import AuditRow, Figures
 from firsttoken.prove.gate import missed_figures, missed_structure
 from firsttoken.quant.plan import load_plan
+from firsttoken.targets.target import load_target
 
 GOOD = Figures(
     tokens=1000,

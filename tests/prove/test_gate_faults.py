@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
+from firsttoken.bundle.manifest import read_manifest
 from firsttoken.demo import checkpoint_path
 from firsttoken.errors import GateError
-from firsttoken.export.export import export
-from firsttoken.export.manifest import read_manifest
+from firsttoken.pipeline import export
 from firsttoken.prove import prove as proving
 from firsttoken.prove.prove import prove
 from firsttoken.quant.plan import load_plan

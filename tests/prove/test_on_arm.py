@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from firsttoken import cli
-from firsttoken.arm.place import FOLDER_VARIABLE
+from firsttoken.arm.folder import FOLDER_VARIABLE
+from firsttoken.bundle.manifest import MANIFEST_FILE, read_manifest
 from firsttoken.demo import checkpoint_path
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.export import export
-from firsttoken.export.manifest import MANIFEST_FILE, read_manifest
+from firsttoken.pipeline import export
 from firsttoken.prove.on_arm import prove_on_arm
 from firsttoken.prove.prove import prove
 
@@ -57,7 +57,7 @@ def test_the_demo_bundle_keeps_its_plan_on_arm(emulated_arm, bundle_copy, target
 @pytest.fixture(scope="module")
 def symmetric_bundle(tmp_path_factory):
     """INT8 for every TensorFlow Lite, as our export would be without `asymmetricQuantizeInputs`."""
-    from firsttoken.export.tflite import graph
+    from firsttoken.backends.tflite import graph
 
     class FullyConnectedOptionsT(graph.schema.FullyConnectedOptionsT):
         asymmetricQuantizeInputs = property(lambda self: False, lambda self, value: None)

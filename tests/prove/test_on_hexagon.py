@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 
 from firsttoken import cli
+from firsttoken.backends.runner import open_runner
+from firsttoken.backends.tflite_hexagon.compiled import read_compiled
+from firsttoken.backends.tflite_hexagon.qnn_context import QnnSession
+from firsttoken.backends.tflite_hexagon.runner import HexagonRunner
+from firsttoken.bundle.manifest import read_manifest
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.families import open_decoder, plan_layers
 from firsttoken.demo import checkpoint_path
 from firsttoken.errors import FirstTokenError, GateError
-from firsttoken.export.export import export
-from firsttoken.export.hexagon.compiled import read_compiled
-from firsttoken.export.manifest import read_manifest
+from firsttoken.pipeline import export
 from firsttoken.prove import on_hexagon
 from firsttoken.prove.on_hexagon import prove_on_hexagon
-from firsttoken.run.hexagon import HexagonRunner
-from firsttoken.run.qnn_context import QnnSession
-from firsttoken.run.runner import open_runner
 
 
 @pytest.fixture
@@ -33,7 +33,9 @@ def unshared_bundle(hexagon_libraries, tmp_path_factory):
     from firsttoken.declarations import declaration_folder
 
     folder = tmp_path_factory.mktemp("unshared")
-    text = (declaration_folder("export") / "tflite-hexagon-sm8550.toml").read_text().replace("share_weights = true", "share_weights = false")
+    text = (
+        (declaration_folder("export") / "tflite-hexagon-sm8550.toml").read_text().replace("share_weights = true", "share_weights = false")
+    )
     (folder / "own.toml").write_text(text)
     [bundle] = export(checkpoint_path(), folder, targets=(folder / "own.toml",), prove=False, cache_length=160)
     return bundle
@@ -52,7 +54,13 @@ def test_prefill_pieces_and_decode_agree_with_the_cpu(runner, unshared_bundle):
     """150 tokens: a padded first piece, one over the cache, and single steps; the same top token and nearly the same logits."""
     tokens = np.array(read_tokens()[:152], np.int32)
     cpu = open_runner(unshared_bundle, threads=1)
-    for step in (lambda r: r.prefill(tokens[:20]), lambda r: r.prefill(tokens[20:30]), lambda r: r.decode(int(tokens[30])), lambda r: r.prefill(tokens[31:150]), lambda r: r.decode(int(tokens[150]))):
+    for step in (
+        lambda r: r.prefill(tokens[:20]),
+        lambda r: r.prefill(tokens[20:30]),
+        lambda r: r.decode(int(tokens[30])),
+        lambda r: r.prefill(tokens[31:150]),
+        lambda r: r.decode(int(tokens[150])),
+    ):
         ours, theirs = step(runner).copy(), step(cpu).copy()
         assert runner.position == cpu.position
         assert np.sqrt(np.mean((ours - theirs) ** 2)) < 0.05 * theirs.std() and ours.argmax() == theirs.argmax()
@@ -109,8 +117,12 @@ def test_a_small_model_can_be_proven_at_every_position_of_the_cpus_proof(unshare
             prove_on_hexagon(unshared_bundle, checkpoint_path(), fully=fully)
     manifest = read_manifest(unshared_bundle)
     with Checkpoint(checkpoint_path()) as checkpoint:
-        wanted = proof_windows(held_out_text(checkpoint.folder, None)[1], open_tokenizer(unshared_bundle, manifest), open_decoder(checkpoint), manifest)
-    assert len(chosen[True]) == len(wanted) and all(np.array_equal(a.tokens, b.tokens) and list(a.steps()) == list(b.steps()) for a, b in zip(chosen[True], wanted, strict=True))
+        wanted = proof_windows(
+            held_out_text(checkpoint.folder, None)[1], open_tokenizer(unshared_bundle, manifest), open_decoder(checkpoint), manifest
+        )
+    assert len(chosen[True]) == len(wanted) and all(
+        np.array_equal(a.tokens, b.tokens) and list(a.steps()) == list(b.steps()) for a, b in zip(chosen[True], wanted, strict=True)
+    )
     assert sum(len(w.positions) for w in chosen[False]) < 200 < 900 < sum(len(w.positions) for w in chosen[True])
 
 
@@ -138,7 +150,7 @@ def test_the_oldest_and_the_newest_generation(hexagon_bundle, soc, sampled):
 
 def test_a_wrong_feed_is_noticed(unshared_bundle, monkeypatch, sampled):
     """Planted: cos and sin two positions off, which is what an in-graph angle in FP16 does from some position on."""
-    from firsttoken.run.host_feed import HostFeed
+    from firsttoken.backends.tflite_hexagon.npu_inputs import HostFeed
 
     right = HostFeed.rotation
     monkeypatch.setattr(HostFeed, "rotation", lambda self, positions: right(self, positions + 2 * (positions > 10)))
@@ -147,10 +159,14 @@ def test_a_wrong_feed_is_noticed(unshared_bundle, monkeypatch, sampled):
 
 
 def test_export_rejects_what_fails_on_the_npu(hexagon_libraries, tmp_path, monkeypatch, sampled):
-    from firsttoken.run.host_feed import HostFeed
+    from firsttoken.backends.tflite_hexagon.npu_inputs import HostFeed
 
     right = HostFeed.call
-    monkeypatch.setattr(HostFeed, "call", lambda self, tokens, position, length: {**right(self, tokens, position, length), "cache_mask": np.zeros((1, 160), np.float32)})
+    monkeypatch.setattr(
+        HostFeed,
+        "call",
+        lambda self, tokens, position, length: {**right(self, tokens, position, length), "cache_mask": np.zeros((1, 160), np.float32)},
+    )
     with pytest.raises(GateError, match="on the NPU: "):
         export(checkpoint_path(), tmp_path, targets=("tflite-hexagon-sm8550",), cache_length=160)
     assert [path.name for path in tmp_path.iterdir()] == ["tflite-hexagon-sm8550.rejected"]
@@ -185,7 +201,10 @@ def test_bundles_and_checkpoints_that_do_not_fit(hexagon_bundle, demo_bundle, tm
         prove_on_hexagon(demo_bundle("tflite-xnnpack"), checkpoint_path())
     folder = shutil.copytree(hexagon_bundle(), tmp_path / "bundle")
     values = json.loads((folder / "manifest.json").read_text())
-    for key, value, said in (("source_sha256", "0" * 64, "are not those that the bundle was compiled from"), ("qnn", "2.49.0", "was compiled with QNN 2.49.0, but package")):
+    for key, value, said in (
+        ("source_sha256", "0" * 64, "are not those that the bundle was compiled from"),
+        ("qnn", "2.49.0", "was compiled with QNN 2.49.0, but package"),
+    ):
         (folder / "manifest.json").write_text(json.dumps({**values, "npu": {**values["npu"], key: value}}))
         with pytest.raises(FirstTokenError, match=said):
             prove_on_hexagon(folder, checkpoint_path())

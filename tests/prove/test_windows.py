@@ -9,8 +9,8 @@ from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.families import open_decoder
 from firsttoken.demo import checkpoint_path, held_out_text
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.target import load_target
 from firsttoken.prove.windows import LOGIT_BYTES, choose_windows
+from firsttoken.targets.target import load_target
 from firsttoken.tokenizer import Tokenizer
 
 

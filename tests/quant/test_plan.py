@@ -6,8 +6,8 @@ from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.families import open_decoder, plan_layers
 from firsttoken.demo import checkpoint_path
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.target import load_target, target_names
 from firsttoken.quant.plan import Plan, load_plan, plan_names
+from firsttoken.targets.target import load_target, target_names
 
 GATE = {"mean_kld": 1, "p99_kld": 1, "same_top": 0.5, "magnitude": 0.5}
 
@@ -36,7 +36,9 @@ def test_every_plan_resolves_on_every_target_or_says_what_is_not_possible(name, 
         resolved = chosen.resolve(layers, load_target(target))
     except FirstTokenError as error:
         if load_target(target).npu is not None:  # FP16 and INT8 weights are all there is
-            assert name in ("fp32", "int8", "int4", "int4-mlp") and ("fp32 is not possible" in str(error) or "int4 is not possible" in str(error))
+            assert name in ("fp32", "int8", "int4", "int4-mlp") and (
+                "fp32 is not possible" in str(error) or "int4 is not possible" in str(error)
+            )
         else:
             assert target == "tflite-compat" and "int4 is not possible" in str(error) and "nearest: int8" in str(error)
     else:

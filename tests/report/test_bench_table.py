@@ -14,10 +14,16 @@ def measured(**more):
     }  # fmt: skip
 
     def run(state, prefill, **rest):
-        stages = {"tokenize": 10**5, "prefill": prefill * 10**6, "sample": 10**5, "detokenize": 10**5} | ({"load": 5 * 10**6} if state != "warm" else {})
+        stages = {"tokenize": 10**5, "prefill": prefill * 10**6, "sample": 10**5, "detokenize": 10**5} | (
+            {"load": 5 * 10**6} if state != "warm" else {}
+        )
         return {"prompt_tokens": 32, "state": state, "page_cache": "cached", "at_seconds": 1, "stages": stages} | rest
 
-    runs = [run("warm-up", 900), *(run("warm", ms, peak_memory_bytes=50 << 20, decode={"tokens": 10, "nanoseconds": 10**8}) for ms in (30, 10, 20)), run("cold", 50, other_load=1.5)]
+    runs = [
+        run("warm-up", 900),
+        *(run("warm", ms, peak_memory_bytes=50 << 20, decode={"tokens": 10, "nanoseconds": 10**8}) for ms in (30, 10, 20)),
+        run("cold", 50, other_load=1.5),
+    ]
     result = {"bundle": bundle, "runtime_version": "r 1", "threads": 2, "before": {"time": ""}, "runs": runs} | more
     device = {"kind": "host", "model": "m", "system": "s", "cpu": {"model": "CPU", "cores": 2}, "memory_bytes": 1000}
     return parse_measurement({"schema_version": 1, "writer": {"name": "w", "version": "1"}, "device": device, "results": [result]}, "x")
@@ -50,7 +56,11 @@ def test_markdown_keeps_its_columns():
 def test_csv_holds_every_run():
     read = list(csv.DictReader(io.StringIO(csv_text(measured()))))
     assert [row["state"] for row in read] == ["warm-up", "warm", "warm", "warm", "cold"]
-    assert all(int(row["first_token_ns"]) == sum(int(row[f"{s}_ns"] or 0) for s in ("load", "tokenize", "prefill", "sample", "detokenize", "render")) for row in read)
+    assert all(
+        int(row["first_token_ns"])
+        == sum(int(row[f"{s}_ns"] or 0) for s in ("load", "tokenize", "prefill", "sample", "detokenize", "render"))
+        for row in read
+    )
 
 
 def test_the_notes_say_what_a_reader_must_know():

@@ -12,7 +12,11 @@ from firsttoken.cli import run
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name, measurement in (("old", host_measurement(repeat=5)), ("new", host_measurement(seed=4, faster=1.2, repeat=5)), ("phone", phone_measurement())):
+    for name, measurement in (
+        ("old", host_measurement(repeat=5)),
+        ("new", host_measurement(seed=4, faster=1.2, repeat=5)),
+        ("phone", phone_measurement()),
+    ):
         measurement.write(tmp_path / f"{name}.measurement.json")
     make_measurement([make_result()]).write(tmp_path / "empty.json")
     (tmp_path / "foreign.json").write_text('{"model": "llama", "avg_ts": 12.5}')
@@ -74,7 +78,9 @@ def test_diff_of_unlike_setups_says_so(folder, capsys):
 def test_diff_steers_no_terminal(folder, capsys):
     hostile = make_bundle("\x1b[2J\x1b]0;owned\x07", checkpoint="[bold red]x[/]\u202e")
     for name, seconds in (("a", 1), ("b", 2)):
-        make_measurement([make_result(hostile, [make_run(prefill=seconds * 10**7)] * 5, runtime_version=f"\x1b[{name}")]).write(folder / f"{name}.json")
+        make_measurement([make_result(hostile, [make_run(prefill=seconds * 10**7)] * 5, runtime_version=f"\x1b[{name}")]).write(
+            folder / f"{name}.json"
+        )
     assert run(["report", "--diff", "a.json", "b.json"]) == 0
     out = capsys.readouterr().out
     assert "\x1b" not in out and "\x07" not in out and "\u202e" not in out and "[bold red]x[/]" in out
@@ -114,7 +120,9 @@ def test_a_failed_write_keeps_the_older_page(folder, monkeypatch, capsys):
     monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     assert run(["report", "old.measurement.json"]) == 2
     assert "No space left" in capsys.readouterr().err
-    assert (folder / "report.html").read_text() == "older page" and not list(folder.glob("*.partial")) and not list(folder.glob(".*.partial"))
+    assert (
+        (folder / "report.html").read_text() == "older page" and not list(folder.glob("*.partial")) and not list(folder.glob(".*.partial"))
+    )
 
 
 def test_nothing_heavy_is_imported_for_help_or_a_page(folder):

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from firsttoken.backends.runner import Runner, open_runner
+from firsttoken.bundle.manifest import read_manifest
 from firsttoken.demo import checkpoint_path, prompts
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.manifest import read_manifest
 from firsttoken.run.generate import Statistics, encode_prompt, generate
-from firsttoken.run.runner import Runner, open_runner
 from firsttoken.tokenizer import Tokenizer, open_tokenizer
 
 BOTH = ["tflite-xnnpack", pytest.param("executorch-xnnpack", marks=pytest.mark.slow)]
@@ -102,7 +102,11 @@ def test_what_a_caller_does_with_the_text_is_not_counted(scripted):
 def test_the_stages_are_all_of_the_first_token_and_each_token_is_observed(scripted):
     make, tokenizer = scripted
     facts, seen = Statistics(), []
-    list(generate(make([65]), tokenizer, "x", max_tokens=4, statistics=facts, observe=lambda now, spent: seen.append((now.new_tokens, spent))))
+    list(
+        generate(
+            make([65]), tokenizer, "x", max_tokens=4, statistics=facts, observe=lambda now, spent: seen.append((now.new_tokens, spent))
+        )
+    )
     assert [number for number, _ in seen] == [1, 2, 3, 4]
     assert seen[0][1] == facts.tokenize + facts.prefill + facts.sample + facts.detokenize == round(facts.first_token * 1e9)
     assert sum(spent for _, spent in seen[1:]) == facts.decode

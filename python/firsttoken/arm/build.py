@@ -10,10 +10,16 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from firsttoken.arm.place import STAMP, arm_folder, part
+from firsttoken.arm.folder import STAMP, arm_folder, part
 from firsttoken.errors import FirstTokenError
 
-LIBRARIES = ("executorch", "executorch_kernels_optimized", "executorch_backend_xnnpack", "executorch_threadpool", "executorch_kernels_quantized")
+LIBRARIES = (
+    "executorch",
+    "executorch_kernels_optimized",
+    "executorch_backend_xnnpack",
+    "executorch_threadpool",
+    "executorch_kernels_quantized",
+)
 KEPT = 4  # builds of one program
 
 

@@ -50,7 +50,9 @@ class Packages:
         for place in ("lists/partial", "cache/archives/partial", "archives", "nothing"):
             (folder / place).mkdir(parents=True, exist_ok=True)
         if not re.fullmatch(r"[a-z+]+:/[^\s\]\[]+", mirror):
-            raise FirstTokenError(f"mirror {mirror!r}: not an address; expected one like those in this machine's apt sources, ending in /debian")
+            raise FirstTokenError(
+                f"mirror {mirror!r}: not an address; expected one like those in this machine's apt sources, ending in /debian"
+            )
         self.own = _run(["dpkg", "--print-architecture"]).strip()
         (folder / "sources.list").write_text(
             "".join(f"deb [arch={self.own},arm64 signed-by={KEYRING}] {mirror} {suite} main\n" for suite in SUITES)

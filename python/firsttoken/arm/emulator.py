@@ -9,10 +9,10 @@ from pathlib import Path
 
 from firsttoken.arm.build import executorch_runner
 from firsttoken.arm.cores import Core
-from firsttoken.arm.place import STAMP, arm_folder, part
+from firsttoken.arm.folder import STAMP, arm_folder, part
+from firsttoken.bundle.manifest import Manifest
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.manifest import Manifest
-from firsttoken.export.target import Target
+from firsttoken.targets.target import Target
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -60,7 +60,9 @@ def runtime_version(runtime: Runtime) -> str:
     raise FirstTokenError(f"emulated ARM: {runtime.parts[0]} does not say its version; delete {arm_folder()} and set it up again")
 
 
-def guest_command(core: Core, runtime: Runtime, bundle: Path, manifest: Manifest, weight_cache: Path | None = None) -> tuple[list[str], dict[str, str]]:
+def guest_command(
+    core: Core, runtime: Runtime, bundle: Path, manifest: Manifest, weight_cache: Path | None = None
+) -> tuple[list[str], dict[str, str]]:
     """Returns command and environment of the process that serves a bundle's artifact on an emulated core.
 
     ``weight_cache`` is a file for XNNPACK's packed weights (LiteRT only). Raises `FirstTokenError` where a part is missing.

@@ -15,13 +15,13 @@ from firsttoken.arm.emulator import Runtime, check_parts, runtimes_of
 from firsttoken.arm.instruction_kinds import KINDS, PATTERNS
 from firsttoken.arm.instructions import Counts, InstructionCounter
 from firsttoken.atomic_file import write_text
+from firsttoken.bundle.manifest import Figures, read_manifest
 from firsttoken.checkpoint import Checkpoint, read_json
 from firsttoken.decoder.families import open_decoder, plan_layers
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.export import export
-from firsttoken.export.manifest import Figures, read_manifest
-from firsttoken.export.target import load_target
+from firsttoken.pipeline import export
 from firsttoken.quant.plan import load_plan
+from firsttoken.targets.target import load_target
 
 YARDSTICK = "fp32"
 TOLERANCE = 0.03  # counts repeat within 0.1 %; what a release of a runtime changes is usually more than this
@@ -80,7 +80,9 @@ def count_plans(
         target, plan, bundle, figures, core = job
         runtime = runtimes_of(read_manifest(bundle).target)[-1]
         row = Row(target, core.name, plan, runtime, counter.count(bundle, core, runtime, tokens), figures)
-        say(f"counted {plan} for {target} on {core.name}: {row.steps['prefill'].total / 1e6:.1f} M, {row.steps['decode'].total / 1e6:.2f} M")
+        say(
+            f"counted {plan} for {target} on {core.name}: {row.steps['prefill'].total / 1e6:.1f} M, {row.steps['decode'].total / 1e6:.2f} M"
+        )
         return row
 
     with ThreadPoolExecutor(jobs) as pool:
@@ -113,7 +115,9 @@ def ratios(rows: Iterable[Row]) -> dict:
     found: dict = {}
     for row in rows:
         if (row.target, row.core) not in yardsticks:
-            raise FirstTokenError(f"{row.target} on {row.core}: the plan {YARDSTICK} was not counted, so there is nothing to relate to; add it")
+            raise FirstTokenError(
+                f"{row.target} on {row.core}: the plan {YARDSTICK} was not counted, so there is nothing to relate to; add it"
+            )
         for step, counts in row.steps.items():
             whole = yardsticks[row.target, row.core][step].total
             values = {"total": counts.total / whole, **{kind: counts.kinds[kind] / whole for kind in KINDS}}
@@ -150,10 +154,14 @@ def changes(now: dict, before: dict, tolerance: float) -> list[str]:
         elif max(before[kind], now[kind]) >= SEEN and abs(now[kind] - before[kind]) > tolerance * max(before[kind], SEEN):
             texts.append(f"{kind} is {now[kind]:.4f} of all of fp32's instructions instead of {before[kind]:.4f}")
     if abs(now["total"] / before["total"] - 1) > tolerance:
-        texts.append(f"it takes {now['total']:.3f} of fp32's instructions instead of {before['total']:.3f} ({now['total'] / before['total'] - 1:+.1%})")
+        texts.append(
+            f"it takes {now['total']:.3f} of fp32's instructions instead of {before['total']:.3f} ({now['total'] / before['total'] - 1:+.1%})"
+        )
     if "instructions" in before and "instructions" in now and abs(now["instructions"] / before["instructions"] - 1) > tolerance:
         change = now["instructions"] / before["instructions"] - 1
-        texts.append(f"it takes {now['instructions'] / 1e6:.2f} M instructions instead of {before['instructions'] / 1e6:.2f} M ({change:+.1%})")
+        texts.append(
+            f"it takes {now['instructions'] / 1e6:.2f} M instructions instead of {before['instructions'] / 1e6:.2f} M ({change:+.1%})"
+        )
     return texts
 
 
@@ -161,7 +169,9 @@ def read_baseline(path: Path, tokens: int) -> dict:
     """Reads a baseline's ratios. Raises `FirstTokenError` if it is for another number of prefill tokens."""
     values = read_json(path, "write one with scripts/arm_instructions --write-baseline")
     if values.get("tokens") != tokens:
-        raise FirstTokenError(f"{path}: is for a prefill of {values.get('tokens')} tokens, not {tokens}; give --tokens {values.get('tokens')}")
+        raise FirstTokenError(
+            f"{path}: is for a prefill of {values.get('tokens')} tokens, not {tokens}; give --tokens {values.get('tokens')}"
+        )
     return values["ratios"]
 
 

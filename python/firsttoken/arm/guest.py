@@ -46,7 +46,7 @@ def open_runner(bundle: Path, runtime: str, weight_cache: Path | None):
         from firsttoken.arm.tflite216 import Tflite216Runner
 
         return Tflite216Runner(artifact, manifest, 1, False)
-    from firsttoken.run.tflite import TfliteRunner
+    from firsttoken.backends.tflite.runner import TfliteRunner
 
     return TfliteRunner(artifact, manifest, 1, weight_cache or False)
 
@@ -56,7 +56,9 @@ def serve(runner, operation: int, position: int, tokens: np.ndarray, answers):
         runner.reset()
         return answer(answers, DONE, b"", 0)
     if runner.position != position:
-        raise FirstTokenError(f"the emulated runner is at position {runner.position}, the host at {position}; this is a fault of firsttoken")
+        raise FirstTokenError(
+            f"the emulated runner is at position {runner.position}, the host at {position}; this is a fault of firsttoken"
+        )
     # getppid marks in the emulator's log where the work begins and ends (firsttoken.arm.instructions)
     os.getppid()
     logits = runner.prefill(tokens) if operation == PREFILL else runner.decode(int(tokens[0]))

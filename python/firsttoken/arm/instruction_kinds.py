@@ -11,7 +11,13 @@ import numpy as np
 # Kind -> (mask, value) pairs; a word is of the kind where ``word & mask == value`` for one of them.
 PATTERNS = {
     # 4 products of int8 into each int32: SDOT, UDOT, USDOT (vectors), and by element with SUDOT
-    "sdot": ((0x9FE0FC00, 0x0E809400), (0xBFE0FC00, 0x0E809C00), (0x9FC0F400, 0x0F80E000), (0xBFC0F400, 0x0F80F000), (0xBFC0F400, 0x0F00F000)),
+    "sdot": (
+        (0x9FE0FC00, 0x0E809400),
+        (0xBFE0FC00, 0x0E809C00),
+        (0x9FC0F400, 0x0F80E000),
+        (0xBFC0F400, 0x0F80F000),
+        (0xBFC0F400, 0x0F00F000),
+    ),
     # 8 products of int8 into each int32: SMMLA, UMMLA, USMMLA
     "smmla": ((0xDFE0FC00, 0x4E80A400), (0xFFE0FC00, 0x4E80AC00)),
     # widening products of int8 or int16: SMULL, SMLAL (vectors and by element), for cores without the above

@@ -20,8 +20,8 @@ from firsttoken.arm.cores import Core
 from firsttoken.arm.emulator import Runtime, check_parts
 from firsttoken.arm.instruction_kinds import count_kinds
 from firsttoken.arm.runner import ArmRunner
+from firsttoken.bundle.manifest import read_manifest
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.manifest import read_manifest
 
 STEPS = {"prefill": 1, "decode": 5}  # step -> region of the log; the second of two decode steps, whose shapes are already set
 LIBRARIES = {"litert": "libLiteRt.so", "tflite-2.16": "_pywrap_tensorflow_interpreter_wrapper.so"}

@@ -8,7 +8,7 @@ import numpy as np
 from firsttoken.arm.cores import Core
 from firsttoken.arm.instruction_kinds import PATTERNS, is_kind
 from firsttoken.decoder.config import Layer
-from firsttoken.export.target import Target
+from firsttoken.targets.target import Target
 
 INTEGER = ("int8", "int4")
 WORDS = re.compile(rb"^0x[0-9a-f]+:  ([0-9a-f]{8}) ", re.MULTILINE)
@@ -21,7 +21,9 @@ def kinds_that_ran(log: Path) -> list[str]:
     return [kind for kind in PATTERNS if is_kind(words, kind).any()]
 
 
-def implied_kinds(precisions: dict[str, str], layers: list[Layer], target: Target, core: Core) -> dict[str, tuple[tuple[str, ...], list[str]]]:
+def implied_kinds(
+    precisions: dict[str, str], layers: list[Layer], target: Target, core: Core
+) -> dict[str, tuple[tuple[str, ...], list[str]]]:
     """Returns, by precision, the kinds of instruction of which one has to run on ``core``, and the layers that imply it.
 
     ``precisions`` are the plan's by layer name. Integer weights meet integer activations on every target; FP16 is

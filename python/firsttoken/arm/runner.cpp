@@ -4,7 +4,7 @@
 //
 // The protocol is that of guest.py: requests of three int32 (operation, position, count) and tokens, answers of two
 // int32 (status, count) and float32 logits, or text. Built by build.py against the ARM libraries of the executorch wheel.
-// The calls are those of firsttoken/run/executorch.py: tokens int64 [1, S], position int64 [1], mask float32 [S, T].
+// The calls are those of firsttoken/backends/executorch/runner.py: tokens int64 [1, S], position int64 [1], mask float32 [S, T].
 
 #include <executorch/extension/module/module.h>
 #include <executorch/extension/tensor/tensor.h>

@@ -11,11 +11,11 @@ import numpy as np
 from firsttoken.arm.cores import Core
 from firsttoken.arm.emulator import Runtime, guest_command
 from firsttoken.arm.guest import DECODE, FAILED, PREFILL, RESET
+from firsttoken.backends.runner import Runner
+from firsttoken.bundle.files import check_artifact
+from firsttoken.bundle.manifest import read_manifest
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.bundle import check_artifact
-from firsttoken.export.manifest import read_manifest
 from firsttoken.quiet import is_verbose
-from firsttoken.run.runner import Runner
 
 MOST_BYTES = 64 << 20  # of an answer; a larger one is not ours
 ILLEGAL = "the program used an instruction that this core does not have"
@@ -29,7 +29,13 @@ class ArmRunner(Runner):
     """
 
     def __init__(
-        self, bundle: str | Path, core: Core, runtime: Runtime, log: tuple[str, ...] = (), weight_cache: Path | None = None, fixed_addresses: bool = False
+        self,
+        bundle: str | Path,
+        core: Core,
+        runtime: Runtime,
+        log: tuple[str, ...] = (),
+        weight_cache: Path | None = None,
+        fixed_addresses: bool = False,
     ):
         folder = Path(bundle).absolute()
         manifest = read_manifest(folder)
@@ -40,7 +46,12 @@ class ArmRunner(Runner):
         command = [*(["setarch", "-R"] if fixed_addresses else []), command[0], *log, *command[1:]]
         self._said = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=None if is_verbose() else self._said, start_new_session=True
+            command,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=None if is_verbose() else self._said,
+            start_new_session=True,
         )
         try:
             self._answer()

@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from firsttoken.arm import debian, wheels
-from firsttoken.arm.place import FOLDER_VARIABLE, PARTS, STAMP, arm_folder
+from firsttoken.arm.folder import FOLDER_VARIABLE, PARTS, STAMP, arm_folder
 from firsttoken.errors import FirstTokenError
 
 NEEDED_BYTES = 1 << 30  # what is kept, and the largest download while it is unpacked
@@ -191,7 +191,9 @@ def _installed(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
-        raise FirstTokenError(f"{name} is not installed; install it first, so that the same version is taken for ARM: run scripts/setup") from None
+        raise FirstTokenError(
+            f"{name} is not installed; install it first, so that the same version is taken for ARM: run scripts/setup"
+        ) from None
 
 
 def _size(folder: Path) -> int:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from firsttoken.backends.tflite.runner import TfliteRunner
 from firsttoken.errors import FirstTokenError
-from firsttoken.run.tflite import TfliteRunner
 
 
 class Interpreter216:
-    """What `firsttoken.run.litert.CompiledModel` is, on the interpreter: signatures by name, run on host arrays."""
+    """What `firsttoken.backends.tflite.litert.CompiledModel` is, on the interpreter: signatures by name, run on host arrays."""
 
     def __init__(self, path: Path, threads: int):
         from tflite_runtime.interpreter import Interpreter

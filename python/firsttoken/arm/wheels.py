@@ -27,7 +27,18 @@ def fetch(requirements: Iterable[str], folder: Path) -> list[Path]:
     platforms = [argument for name in PLATFORMS for argument in ("--platform", name)]
     options = ["--no-deps", "--no-cache-dir", "--only-binary=:all:", "--python-version", GUEST_PYTHON, "--implementation", "cp"]
     options += ["--abi", "cp311", "--abi", "abi3", "--abi", "none", *platforms]
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "-d", str(folder), *options, *requirements]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--disable-pip-version-check",
+        "-d",
+        str(folder),
+        *options,
+        *requirements,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode:
         complaints = [line for line in done.stderr.splitlines() if "ERROR" in line] or done.stderr.splitlines() or ["no message"]

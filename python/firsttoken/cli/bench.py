@@ -9,20 +9,32 @@ from firsttoken.cli.options import PromptLengths, Threads, Verbose
 
 
 def bench(
-    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE...", help="Bundle folders, as `firsttoken export` wrote them.", show_default=False)],
+    bundles: Annotated[
+        list[Path], typer.Argument(metavar="BUNDLE...", help="Bundle folders, as `firsttoken export` wrote them.", show_default=False)
+    ],
     prompts: PromptLengths = "32,128,512",
     repeat: Annotated[int, typer.Option("--repeat", "-r", min=1, help="Runs of each prompt length on each bundle.")] = 5,
     threads: Threads = None,
     cold: Annotated[
-        bool, typer.Option("--cold", help="Also measure cold starts: a fresh process each, files dropped from the page cache where the system allows it.")
+        bool,
+        typer.Option(
+            "--cold", help="Also measure cold starts: a fresh process each, files dropped from the page cache where the system allows it."
+        ),
     ] = False,
-    decode_tokens: Annotated[int, typer.Option("--decode-tokens", min=0, help="Tokens decoded after the first one, for the decoding speed.")] = 32,
+    decode_tokens: Annotated[
+        int, typer.Option("--decode-tokens", min=0, help="Tokens decoded after the first one, for the decoding speed.")
+    ] = 32,
     raw: Annotated[bool, typer.Option("--raw", help="Prompts without the chat template.")] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write every run as a measurement file, for `firsttoken report`.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write every run as a measurement file, for `firsttoken report`.")
+    ] = None,
     markdown: Annotated[bool, typer.Option("--md", help="Print the table as Markdown.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print every run as comma-separated values instead of the table.")] = False,
     budget: Annotated[
-        Path | None, typer.Option("--budget", metavar="FILE", help="Limits in a .toml file; the exit status is 3 when one is missed (see docs/measuring.md).")
+        Path | None,
+        typer.Option(
+            "--budget", metavar="FILE", help="Limits in a .toml file; the exit status is 3 when one is missed (see docs/measuring.md)."
+        ),
     ] = None,
     verbose: Verbose = False,
 ):

@@ -26,7 +26,8 @@ class Artifact(StrEnum):
 
 
 Serials = Annotated[
-    list[str] | None, typer.Option("--serial", "-s", metavar="SERIAL", help="Phone to use, may be repeated (default: the only one, or $ANDROID_SERIAL).")
+    list[str] | None,
+    typer.Option("--serial", "-s", metavar="SERIAL", help="Phone to use, may be repeated (default: the only one, or $ANDROID_SERIAL)."),
 ]
 AllPhones = Annotated[bool, typer.Option("--all", help="Use all connected phones at once.")]
 
@@ -51,8 +52,8 @@ def list_devices(verbose: Verbose = False):
     from firsttoken.device.identify import identify
     from firsttoken.device.untrusted import one_line
     from firsttoken.errors import FirstTokenError
-    from firsttoken.export.preflight import readable
     from firsttoken.report.tables import console, table
+    from firsttoken.units import readable
 
     found = connected(Adb())
     rows = []
@@ -107,27 +108,50 @@ def install(
 
 @app.command()
 def profile(
-    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE...", help="Bundle folders, as `firsttoken export` wrote them.", show_default=False)],
+    bundles: Annotated[
+        list[Path], typer.Argument(metavar="BUNDLE...", help="Bundle folders, as `firsttoken export` wrote them.", show_default=False)
+    ],
     serial: Serials = None,
     all_phones: AllPhones = False,
     prompts: PromptLengths = "32,128,512",
     repeat: Annotated[int, typer.Option("--repeat", "-r", min=1, max=1000, help="Runs of each prompt length on each bundle.")] = 5,
     threads: Annotated[int, typer.Option("--threads", min=1, max=16, help="Threads the app computes with.")] = 4,
     cold: Annotated[bool, typer.Option("--cold", help="Also measure cold starts: a fresh process for each run, loading included.")] = False,
-    decode_tokens: Annotated[int, typer.Option("--decode-tokens", min=0, max=4096, help="Tokens decoded after the first one, for the decoding speed.")] = 32,
-    cooldown: Annotated[float, typer.Option("--cooldown", min=0, metavar="SECONDS", help="Longest wait for the phone to cool before each bundle.")] = 120.0,
+    decode_tokens: Annotated[
+        int, typer.Option("--decode-tokens", min=0, max=4096, help="Tokens decoded after the first one, for the decoding speed.")
+    ] = 32,
+    cooldown: Annotated[
+        float, typer.Option("--cooldown", min=0, metavar="SECONDS", help="Longest wait for the phone to cool before each bundle.")
+    ] = 120.0,
     max_temp: Annotated[
         float | None,
-        typer.Option("--max-temp", min=0, max=90, metavar="C", help="Measure only below this skin and battery temperature (default: as cool as at the start)."),
+        typer.Option(
+            "--max-temp",
+            min=0,
+            max=90,
+            metavar="C",
+            help="Measure only below this skin and battery temperature (default: as cool as at the start).",
+        ),
     ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Prompts without the chat template.")] = False,
     artifact: Annotated[
-        Artifact, typer.Option("--artifact", help="Of bundles for a Snapdragon's NPU: that artifact where it runs (auto), only one, or each by itself.")
+        Artifact,
+        typer.Option(
+            "--artifact", help="Of bundles for a Snapdragon's NPU: that artifact where it runs (auto), only one, or each by itself."
+        ),
     ] = Artifact.auto,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The measurement file (default: <phone>.measurement.json here).", show_default=False)
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="The measurement file (default: <phone>.measurement.json here).", show_default=False
+        ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Only go on with an unfinished profile. The same command goes on by itself; this refuses to start a new one.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Only go on with an unfinished profile. The same command goes on by itself; this refuses to start a new one."
+        ),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", "-f", help="Start over: replace a measurement or an unfinished profile.")] = False,
     verbose: Verbose = False,
 ):
@@ -155,12 +179,28 @@ def profile(
     from firsttoken.report.progress_bar import progress_bar
 
     settings = Settings(
-        prompts=tuple(parse_lengths(prompts)), repeat=repeat, threads=threads, cold=cold, decode_tokens=decode_tokens, chat=False if raw else None, artifact=artifact.value
+        prompts=tuple(parse_lengths(prompts)),
+        repeat=repeat,
+        threads=threads,
+        cold=cold,
+        decode_tokens=decode_tokens,
+        chat=False if raw else None,
+        artifact=artifact.value,
     )
     chosen = _chosen(serial, all_phones)
     with progress_bar() as report:
         work = prepare(bundles, settings, report)
-        profiles = Profiles(chosen, work, settings, Cooling(cooldown, max_temp), output, resume, force, report, say=lambda line: print(one_line(line, 1000), flush=True))
+        profiles = Profiles(
+            chosen,
+            work,
+            settings,
+            Cooling(cooldown, max_temp),
+            output,
+            resume,
+            force,
+            report,
+            say=lambda line: print(one_line(line, 1000), flush=True),
+        )
         try:
             outcomes = profiles.run()
         except BaseException:
@@ -204,8 +244,8 @@ def _tell(outcomes):
     import sys
 
     from firsttoken.device.adb import DeviceError
-    from firsttoken.errors import FirstTokenError, GateError
     from firsttoken.device.notes import phone_notes
+    from firsttoken.errors import FirstTokenError, GateError
     from firsttoken.report.bench_table import terminal_table
     from firsttoken.report.tables import console
 
@@ -224,7 +264,9 @@ def _tell(outcomes):
             raise outcome.error
         elif outcome.failed:
             more = "; the same command tries the unfinished ones again" if outcome.unfinished else ""
-            problems.append(GateError(f"{outcome.name}: {len(outcome.failed)} failures, {outcome.runs} of {outcome.total} runs are complete{more}"))
+            problems.append(
+                GateError(f"{outcome.name}: {len(outcome.failed)} failures, {outcome.runs} of {outcome.total} runs are complete{more}")
+            )
     for problem in problems[1:]:
         print(f"error: {problem}", file=sys.stderr)
     if problems:

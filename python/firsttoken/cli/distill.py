@@ -42,7 +42,9 @@ def run(
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace an existing student.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Start over instead of going on with an interrupted run.")] = False,
     keep_work: Annotated[bool, typer.Option("--keep-work", help="Keep FOLDER.work, with the last training states.")] = False,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, max=10, help="For a classifier's recipe: so many seeds, and a table with intervals.")] = 1,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, max=10, help="For a classifier's recipe: so many seeds, and a table with intervals.")
+    ] = 1,
     verbose: Verbose = False,
 ):
     """Train a student as a recipe says (the word run may be left out).
@@ -154,7 +156,11 @@ def select(
     ] = 0.0,
     solved_by: Annotated[
         list[Path] | None,
-        typer.Option("--solved-by", metavar="FILE", help='Leave out what these answers of a model solve; needs a "reference" in the lines; may be repeated.'),
+        typer.Option(
+            "--solved-by",
+            metavar="FILE",
+            help='Leave out what these answers of a model solve; needs a "reference" in the lines; may be repeated.',
+        ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Start of the random numbers.")] = 0,
     verbose: Verbose = False,
@@ -178,7 +184,10 @@ def select(
 @app.command()
 def difficulty(
     pool: Annotated[Path, typer.Argument(metavar="POOL", help="JSONL file of samples.", show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="JSONL file for the same lines with their difficulty.", show_default=False)],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="FILE", help="JSONL file for the same lines with their difficulty.", show_default=False),
+    ],
     model: Annotated[Path, typer.Option("--model", metavar="CKPT", help="Checkpoint in whose eyes a sample is hard.", show_default=False)],
     length: Annotated[int, typer.Option("--length", min=2, help="Tokens of a sample that are looked at.")] = 1024,
     verbose: Verbose = False,
@@ -203,16 +212,21 @@ def difficulty(
 @app.command()
 def chain(
     recipe: RecipeFile,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where student, bundles and figures go.")] = Path("out/chain"),
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where student, bundles and figures go.")] = Path(
+        "out/chain"
+    ),
     plan: Annotated[
         str | None, typer.Option("--plan", "-p", metavar="NAME|FILE", help="Precision plan (default: the recipe's, else fp16-attention).")
     ] = None,
     target: Annotated[
-        list[str] | None, typer.Option("--target", "-t", metavar="NAME|FILE", help="Runtime to export for, may be repeated (default: .tflite and .pte).")
+        list[str] | None,
+        typer.Option("--target", "-t", metavar="NAME|FILE", help="Runtime to export for, may be repeated (default: .tflite and .pte)."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace a student of another recipe.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Begin an interrupted student anew.")] = False,
-    cache_length: Annotated[int | None, typer.Option("--cache-length", min=2, help="Tokens of prompt and answer (default: the targets').")] = None,
+    cache_length: Annotated[
+        int | None, typer.Option("--cache-length", min=2, help="Tokens of prompt and answer (default: the targets').")
+    ] = None,
     prompts: PromptLengths = "32,128",
     repeat: Annotated[int, typer.Option("--repeat", "-r", min=1, help="Runs of each prompt length on each bundle.")] = 5,
     text_tokens: Annotated[int, typer.Option("--text-tokens", min=16, help="Held-out tokens that every step is scored on.")] = 2048,
@@ -237,7 +251,17 @@ def chain(
 
     settings = Settings(prompts=tuple(parse_lengths(prompts)), repeat=repeat)
     made = work(
-        recipe, output, plan, tuple(target or TARGETS), force, restart, cache_length, text_tokens, settings, progress_bar, lambda line: print(line, flush=True)
+        recipe,
+        output,
+        plan,
+        tuple(target or TARGETS),
+        force,
+        restart,
+        cache_length,
+        text_tokens,
+        settings,
+        progress_bar,
+        lambda line: print(line, flush=True),
     )
     print(f"\nThe same held-out text through every step (about {text_tokens:,} tokens of it; --text-tokens takes more):")
     console().print(scores_table(made.scores))

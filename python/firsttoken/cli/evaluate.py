@@ -10,12 +10,17 @@ from firsttoken.cli.options import Threads, Verbose
 
 def evaluate(
     models: Annotated[
-        list[Path], typer.Argument(metavar="CKPT|BUNDLE...", help="Checkpoint and bundle folders, compared in one table.", show_default=False)
+        list[Path],
+        typer.Argument(metavar="CKPT|BUNDLE...", help="Checkpoint and bundle folders, compared in one table.", show_default=False),
     ],
     tasks: Annotated[
         list[str],
         typer.Option(
-            "--tasks", "-t", metavar="KIND=FILE", help="What is asked: text=, maths=, choice= or code= and a file; may be repeated.", show_default=False
+            "--tasks",
+            "-t",
+            metavar="KIND=FILE",
+            help="What is asked: text=, maths=, choice= or code= and a file; may be repeated.",
+            show_default=False,
         ),
     ],
     reference: Annotated[
@@ -24,14 +29,17 @@ def evaluate(
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many questions of each file.")] = None,
     text_tokens: Annotated[int, typer.Option("--text-tokens", min=16, help="About how many tokens of a text are read.")] = 2048,
     max_tokens: Annotated[int, typer.Option("--max-tokens", "-n", min=1, help="Most tokens of an answer.")] = 512,
-    temperature: Annotated[float, typer.Option("--temperature", min=0, help="0 takes the most likely token; above, tokens are drawn.")] = 0.0,
+    temperature: Annotated[
+        float, typer.Option("--temperature", min=0, help="0 takes the most likely token; above, tokens are drawn.")
+    ] = 0.0,
     samples: Annotated[int, typer.Option("--samples", min=1, help="Answers to each maths and code question, averaged.")] = 1,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Start of the random numbers for a temperature above 0.")] = 0,
     raw: Annotated[bool, typer.Option("--raw", help="Questions without the chat template.")] = False,
     seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Time limit of a program that a model wrote.")] = 10.0,
     memory: Annotated[int, typer.Option("--memory", min=64, help="Its memory limit, in MiB.")] = 1024,
     answers: Annotated[
-        Path | None, typer.Option("--answers", metavar="FILE", help="Keep what the models wrote; the same command then goes on where it stopped.")
+        Path | None,
+        typer.Option("--answers", metavar="FILE", help="Keep what the models wrote; the same command then goes on where it stopped."),
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write every figure to this file.")] = None,
     markdown: Annotated[bool, typer.Option("--md", help="Print the table as Markdown.")] = False,
@@ -61,7 +69,10 @@ def evaluate(
         if file is not None:
             check_file_destination(file, option)
     if any(task.startswith("code=") for task in tasks) and not hides_files():
-        typer.echo("note: this kernel has no landlock (Linux 5.13): the programs that the models write can read your files, though not change or send them", err=True)
+        typer.echo(
+            "note: this kernel has no landlock (Linux 5.13): the programs that the models write can read your files, though not change or send them",
+            err=True,
+        )
     settings = Settings(limit, text_tokens, max_tokens, temperature, samples, seed, raw, Limits(seconds, memory << 20))
     with progress_bar() as report:
         scores = work(models, tasks, settings, reference, answers, threads, report)

@@ -51,11 +51,11 @@ def export(
       firsttoken export path/to/checkpoint --plan int8 -t tflite-xnnpack -t executorch-xnnpack -o out --force
       firsttoken export path/to/checkpoint -t tflite-hexagon-sm8550 -t tflite-hexagon-sm8750 -o out
     """
-    from firsttoken.export.export import export as run
-    from firsttoken.export.manifest import read_manifest
-    from firsttoken.export.preflight import readable
+    from firsttoken.bundle.manifest import read_manifest
+    from firsttoken.pipeline import export as run
     from firsttoken.report.progress_bar import progress_bar
     from firsttoken.report.tables import audit_summary, audit_table, console, figures_table, proof_table
+    from firsttoken.units import readable
 
     out = console()
     with progress_bar() as report:

@@ -10,8 +10,12 @@ from firsttoken.cli.options import BundleFolder, Threads, Verbose
 
 def generate(
     bundle: BundleFolder,
-    prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="What to complete or answer; - reads it from standard input.")] = None,
-    prompts: Annotated[Path | None, typer.Option("--prompts", metavar="FILE", help="Many prompts instead, one a line, each answered by itself.")] = None,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", "-p", help="What to complete or answer; - reads it from standard input.")
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option("--prompts", metavar="FILE", help="Many prompts instead, one a line, each answered by itself.")
+    ] = None,
     max_tokens: Annotated[int, typer.Option("--max-tokens", "-n", min=1, help="Most tokens to generate.")] = 128,
     temperature: Annotated[
         float, typer.Option("--temperature", min=0, help="0 takes the most likely token; above, tokens are drawn.")
@@ -21,9 +25,13 @@ def generate(
     raw: Annotated[bool, typer.Option("--raw", help="Continue the prompt as it is, without the chat template.")] = False,
     monitor: Annotated[
         Path | None,
-        typer.Option("--monitor", metavar="FILE", help="Each second, add moving averages of TTFT, tokens/s and memory to this file, as JSON lines."),
+        typer.Option(
+            "--monitor", metavar="FILE", help="Each second, add moving averages of TTFT, tokens/s and memory to this file, as JSON lines."
+        ),
     ] = None,
-    minutes: Annotated[float, typer.Option("--minutes", min=0, help="Answer the prompts again and again for this long, to see the device slow down.")] = 0.0,
+    minutes: Annotated[
+        float, typer.Option("--minutes", min=0, help="Answer the prompts again and again for this long, to see the device slow down.")
+    ] = 0.0,
     verbose: Verbose = False,
 ):
     """Stream a completion from a bundle, on this machine.
@@ -38,12 +46,12 @@ def generate(
     import time
     from contextlib import ExitStack
 
+    from firsttoken.backends.runner import open_runner
+    from firsttoken.bundle.manifest import read_manifest
     from firsttoken.errors import FirstTokenError
-    from firsttoken.export.manifest import read_manifest
     from firsttoken.measure.monitor import Monitor, line_writer
     from firsttoken.run.generate import STOPPED, Statistics
     from firsttoken.run.generate import generate as run
-    from firsttoken.run.runner import open_runner
     from firsttoken.tokenizer import open_tokenizer
 
     texts = read_prompts(prompt, prompts)
@@ -65,7 +73,9 @@ def generate(
         while True:
             for text in texts:
                 facts = Statistics()
-                for piece in run(runner, tokenizer, text, max_tokens, temperature, seed, False if raw else None, facts, observe=watch and watch.observe):
+                for piece in run(
+                    runner, tokenizer, text, max_tokens, temperature, seed, False if raw else None, facts, observe=watch and watch.observe
+                ):
                     print(piece, end="", flush=True)
                 print()
                 speed = f"{facts.tokens_per_second:.1f} tokens/s" if facts.tokens_per_second else "one token at most"
@@ -92,7 +102,9 @@ def read_prompts(prompt: str | None, prompts: Path | None) -> list[str]:
     from firsttoken.errors import FirstTokenError
 
     if (prompt is None) == (prompts is None):
-        raise click.UsageError(f"{'No prompt' if prompt is None else '--prompt and --prompts together'}; give one of --prompt TEXT and --prompts FILE")
+        raise click.UsageError(
+            f"{'No prompt' if prompt is None else '--prompt and --prompts together'}; give one of --prompt TEXT and --prompts FILE"
+        )
     if prompts is None:
         return [sys.stdin.read() if prompt == "-" else prompt]
     try:

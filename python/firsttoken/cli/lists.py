@@ -18,8 +18,8 @@ def plans(verbose: Verbose = False):
 def targets(verbose: Verbose = False):
     """List the built-in targets."""
     from firsttoken.declarations import declaration_folder
-    from firsttoken.export.target import load_target, target_names
     from firsttoken.report.tables import console, table
+    from firsttoken.targets.target import load_target, target_names
 
     loaded = [load_target(name) for name in target_names()]
     rows = [

@@ -19,7 +19,11 @@ def prove(
     bundle: BundleFolder,
     checkpoint: Checkpoint,
     on: Annotated[
-        Place, typer.Option("--on", help="Where to run it: here (with the NPU artifact, if any), also on an emulated ARM core (scripts/setup_arm), or the NPU artifact alone.")
+        Place,
+        typer.Option(
+            "--on",
+            help="Where to run it: here (with the NPU artifact, if any), also on an emulated ARM core (scripts/setup_arm), or the NPU artifact alone.",
+        ),
     ] = Place.host,
     cpu: Annotated[
         str | None,
@@ -27,7 +31,9 @@ def prove(
     ] = None,
     windows: Annotated[
         int | None,
-        typer.Option("--windows", min=1, help="With --on arm or npu: how many stretches of the text to run (default: one or two minutes' worth)."),
+        typer.Option(
+            "--windows", min=1, help="With --on arm or npu: how many stretches of the text to run (default: one or two minutes' worth)."
+        ),
     ] = None,
     held_out: HeldOut = None,
     threads: Threads = None,
@@ -58,8 +64,10 @@ def prove(
     if on is Place.npu and cpu is None:
         return prove_on_npu(bundle, checkpoint, windows, held_out, threads, audit)
     if cpu is not None or windows is not None:
-        raise FirstTokenError(f"{'--cpu' if cpu is not None else '--windows'} goes with --on arm{' or --on npu' if cpu is None else ''}; add that, or leave it out")
-    from firsttoken.export.manifest import read_manifest
+        raise FirstTokenError(
+            f"{'--cpu' if cpu is not None else '--windows'} goes with --on arm{' or --on npu' if cpu is None else ''}; add that, or leave it out"
+        )
+    from firsttoken.bundle.manifest import read_manifest
     from firsttoken.prove.prove import prove as run
     from firsttoken.report.progress_bar import progress_bar
     from firsttoken.report.tables import audit_summary, audit_table, console, proof_table
@@ -99,11 +107,15 @@ def prove_on_arm(
     out = console()
     for result in results:
         summary = result.summary
-        print(f"{bundle}: {result.runtime} on emulated {result.core}, {summary.windows} windows of {summary.text} ({summary.arm.tokens} positions)")
+        print(
+            f"{bundle}: {result.runtime} on emulated {result.core}, {summary.windows} windows of {summary.text} ({summary.arm.tokens} positions)"
+        )
         out.print(arm_table(result.core, result.host, result.arm, summary.arm_against_host))
         change = summary.arm.mean_kld - summary.host.mean_kld
         tops = 100 * (summary.arm.same_top - summary.host.same_top)
-        print(f"  on ARM instead of the host: mean KLD {change:+.2e}, same top {tops:+.2f} points; multiplied with {', '.join(summary.kernels)}")
+        print(
+            f"  on ARM instead of the host: mean KLD {change:+.2e}, same top {tops:+.2f} points; multiplied with {', '.join(summary.kernels)}"
+        )
     failed = [f"{result.runtime} on {result.core}: {'; '.join(result.misses)}" for result in results if result.misses]
     if failed:
         raise GateError(f"{bundle}: the proof on ARM failed: {'; '.join(failed)}")

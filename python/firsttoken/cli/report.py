@@ -11,15 +11,20 @@ from firsttoken.cli.options import Verbose
 def report(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FILE...]", help="Measurement files of `firsttoken bench --json` or `firsttoken device profile`.", show_default=False),
+        typer.Argument(
+            metavar="[FILE...]", help="Measurement files of `firsttoken bench --json` or `firsttoken device profile`.", show_default=False
+        ),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="The page to write (default: report.html).")] = None,
     baseline: Annotated[
-        Path | None, typer.Option("--baseline", "-b", metavar="FILE", help="An earlier measurement file; the page says what became faster or slower.")
+        Path | None,
+        typer.Option("--baseline", "-b", metavar="FILE", help="An earlier measurement file; the page says what became faster or slower."),
     ] = None,
     diff: Annotated[
         tuple[Path, Path] | None,
-        typer.Option("--diff", metavar="A B", help="Instead of a page: is B faster than A beyond the noise? With -o, also the page of B against A."),
+        typer.Option(
+            "--diff", metavar="A B", help="Instead of a page: is B faster than A beyond the noise? With -o, also the page of B against A."
+        ),
     ] = None,
     verbose: Verbose = False,
 ):
@@ -40,7 +45,9 @@ def report(
     from firsttoken.report import report as verb
 
     if diff and (files or baseline):
-        raise FirstTokenError("--diff takes its two files itself, without other files and --baseline; for a page of B against A: --diff A B -o report.html")
+        raise FirstTokenError(
+            "--diff takes its two files itself, without other files and --baseline; for a page of B against A: --diff A B -o report.html"
+        )
     if not diff and not files:
         raise FirstTokenError(
             "no measurement file; make one with `firsttoken bench BUNDLE --json host.measurement.json`, then `firsttoken report host.measurement.json`"

@@ -21,8 +21,15 @@ FAMILIES = {
 DESCRIBED = "llama (Llama 2 and 3, SmolLM, DeepSeek-R1-Distill-Llama), mistral, qwen2 (Qwen2, Qwen2.5, DeepSeek-R1-Distill-Qwen), qwen3"
 # Far above any model for phones; a larger value is a damaged or hostile file.
 LIMITS = {
-    "hidden_size": 1 << 16, "num_hidden_layers": 1024, "num_attention_heads": 1024, "num_key_value_heads": 1024,
-    "head_dim": 1024, "max_window_layers": 1024, "intermediate_size": 1 << 19, "vocab_size": 1 << 22, "max_position_embeddings": 1 << 27,
+    "hidden_size": 1 << 16,
+    "num_hidden_layers": 1024,
+    "num_attention_heads": 1024,
+    "num_key_value_heads": 1024,
+    "head_dim": 1024,
+    "max_window_layers": 1024,
+    "intermediate_size": 1 << 19,
+    "vocab_size": 1 << 22,
+    "max_position_embeddings": 1 << 27,
 }
 
 
@@ -64,10 +71,20 @@ def read_config(config: dict) -> DecoderConfig:
         raise FirstTokenError(f"config.json: rms_norm_eps is {epsilon!r}; expected a number between 0 and 1")
     positions = _size(config, "max_position_embeddings", 2048)
     return DecoderConfig(
-        family=family, hidden_size=hidden, layer_count=_size(config, "num_hidden_layers"), head_count=heads,
-        kv_head_count=kv_heads, head_dim=head_dim, mlp_size=_size(config, "intermediate_size"), vocab_size=_size(config, "vocab_size"),
-        norm_epsilon=float(epsilon), rope=rope_from_config(config, head_dim, positions), max_positions=positions,
-        tied_head=bool(config.get("tie_word_embeddings", False)), sliding_window=_sliding_window(config, family), **switches,
+        family=family,
+        hidden_size=hidden,
+        layer_count=_size(config, "num_hidden_layers"),
+        head_count=heads,
+        kv_head_count=kv_heads,
+        head_dim=head_dim,
+        mlp_size=_size(config, "intermediate_size"),
+        vocab_size=_size(config, "vocab_size"),
+        norm_epsilon=float(epsilon),
+        rope=rope_from_config(config, head_dim, positions),
+        max_positions=positions,
+        tied_head=bool(config.get("tie_word_embeddings", False)),
+        sliding_window=_sliding_window(config, family),
+        **switches,
     )
 
 

@@ -4,15 +4,15 @@ import sys
 import time
 from pathlib import Path
 
+from firsttoken.backends.runner import open_runner
+from firsttoken.bundle.manifest import Manifest, read_manifest
 from firsttoken.demo import checkpoint_path, prompts
-from firsttoken.export.export import export
-from firsttoken.export.manifest import Manifest, read_manifest
-from firsttoken.export.preflight import readable
+from firsttoken.pipeline import export
 from firsttoken.report.progress_bar import progress_bar
 from firsttoken.report.tables import console, table
 from firsttoken.run.generate import Statistics, generate
-from firsttoken.run.runner import open_runner
 from firsttoken.tokenizer import open_tokenizer
+from firsttoken.units import readable
 
 TARGETS = ("tflite-xnnpack", "executorch-xnnpack")
 MOST_TOKENS = 96
@@ -21,7 +21,7 @@ MOST_TOKENS = 96
 def run(output: Path, plan: str = "fp16-attention", threads: int | None = None):
     """Exports, proves and runs the demo checkpoint with both runtimes and prints what came of it.
 
-    Bundles of an earlier demo in ``output`` are replaced. Raises what `firsttoken.export.export.export` raises.
+    Bundles of an earlier demo in ``output`` are replaced. Raises what `firsttoken.pipeline.export` raises.
     """
     folders: list[Path] = []
     for target in TARGETS:

@@ -83,17 +83,32 @@ def problem(complaint: str, serial: str) -> FirstTokenError | None:
     """Returns the error behind adb's own complaint about a device, or None where it is about something else."""
     low = complaint.lower()
     if "unauthorized" in low or "still authorizing" in low:
-        return DeviceError(f"device {serial}: unauthorised; unlock it, accept \"Allow USB debugging?\" on its screen, then run this again")
+        return DeviceError(f'device {serial}: unauthorised; unlock it, accept "Allow USB debugging?" on its screen, then run this again')
     if "insufficient permissions" in low or "no permissions" in low or "usb permission" in low:
         return DeviceError(
             f"device {serial}: this user may not open its USB port; install udev rules (Debian, Ubuntu: apt install android-sdk-platform-tools-common), add yourself to group plugdev and plug it in again"
         )
     if "cannot connect to daemon" in low or "failed to start daemon" in low or "could not start server" in low:
-        return FirstTokenError(f"the adb server cannot be started or reached ({one_line(complaint)}); try `adb kill-server` and `adb devices`")
-    gone = ("not found", "no devices", "offline", "protocol fault", "connection reset", "connect failed", "closed", "failed to read", "couldn't read", "eof")
+        return FirstTokenError(
+            f"the adb server cannot be started or reached ({one_line(complaint)}); try `adb kill-server` and `adb devices`"
+        )
+    gone = (
+        "not found",
+        "no devices",
+        "offline",
+        "protocol fault",
+        "connection reset",
+        "connect failed",
+        "closed",
+        "failed to read",
+        "couldn't read",
+        "eof",
+    )
     about_adb = low.startswith(("error:", "adb:"))
     if about_adb and any(word in low for word in gone) and "no such file" not in low:
-        return DeviceGone(f"device {serial}: does not answer any more ({one_line(complaint, 120)}); check the cable and that it is switched on")
+        return DeviceGone(
+            f"device {serial}: does not answer any more ({one_line(complaint, 120)}); check the cable and that it is switched on"
+        )
     return None
 
 
@@ -111,7 +126,9 @@ class Adb:
         """Returns the same device for the commands that tidy up after a stop."""
         return Adb(self.serial, self.program)
 
-    def run(self, *arguments: str, seconds: float = COMMAND_SECONDS, limit: int = OUTPUT_LIMIT, tick: Callable[[], None] | None = None) -> Output:
+    def run(
+        self, *arguments: str, seconds: float = COMMAND_SECONDS, limit: int = OUTPUT_LIMIT, tick: Callable[[], None] | None = None
+    ) -> Output:
         """Runs adb with ``arguments`` and returns what it said, whatever its exit status.
 
         ``tick`` is called every `TICK_SECONDS`. Raises `DeviceError` after ``seconds`` or ``limit`` bytes, `Stopped`.
@@ -119,9 +136,13 @@ class Adb:
         command = [self.program, *(("-s", self.serial) if self.serial is not None else ()), *arguments]
         try:
             # a session of its own: Ctrl-C reaches us alone, and we still need the device to tidy up
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+            )
         except OSError as error:
-            raise FirstTokenError(f"adb {self.program}: does not run ({error.strerror or error}); install the platform-tools again") from None
+            raise FirstTokenError(
+                f"adb {self.program}: does not run ({error.strerror or error}); install the platform-tools again"
+            ) from None
         try:
             out, err = self._collect(process, arguments, time.monotonic() + seconds, limit, tick)
         except BaseException:
@@ -133,7 +154,9 @@ class Adb:
             code = process.wait()
         return Output(code, out, err)
 
-    def _collect(self, process, arguments: Sequence[str], deadline: float, limit: int, tick: Callable[[], None] | None) -> tuple[bytes, bytes]:
+    def _collect(
+        self, process, arguments: Sequence[str], deadline: float, limit: int, tick: Callable[[], None] | None
+    ) -> tuple[bytes, bytes]:
         parts = {process.stdout: bytearray(), process.stderr: bytearray()}
         ticked = time.monotonic()
         with selectors.DefaultSelector() as selector:
@@ -148,9 +171,13 @@ class Adb:
                 if self.stop is not None and self.stop.is_set():
                     raise Stopped
                 if sum(map(len, parts.values())) > limit:
-                    raise DeviceError(f"device {self.name}: `adb {one_line(' '.join(arguments), 80)}` answered more than {limit} bytes; that is not an answer this command can use")
+                    raise DeviceError(
+                        f"device {self.name}: `adb {one_line(' '.join(arguments), 80)}` answered more than {limit} bytes; that is not an answer this command can use"
+                    )
                 if time.monotonic() > deadline:
-                    raise DeviceGone(f"device {self.name}: `adb {one_line(' '.join(arguments), 80)}` did not answer in time; check the cable, or restart the phone")
+                    raise DeviceGone(
+                        f"device {self.name}: `adb {one_line(' '.join(arguments), 80)}` did not answer in time; check the cable, or restart the phone"
+                    )
                 if tick and time.monotonic() - ticked >= TICK_SECONDS:
                     tick()
                     ticked = time.monotonic()

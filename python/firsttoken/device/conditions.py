@@ -10,7 +10,19 @@ from firsttoken.measure.measurement import Conditions
 
 # Android's Temperature.TYPE_*; those left out (6 to 8, and -1) are battery currents, voltages and unknown units.
 CPU_TYPE, BATTERY_TYPE, SKIN_TYPE = 0, 2, 3
-TEMPERATURE_TYPES = {0: "cpu", 1: "gpu", 2: "battery", 3: "skin", 4: "usb", 5: "power-amplifier", 9: "npu", 10: "tpu", 11: "display", 12: "modem", 13: "soc"}
+TEMPERATURE_TYPES = {
+    0: "cpu",
+    1: "gpu",
+    2: "battery",
+    3: "skin",
+    4: "usb",
+    5: "power-amplifier",
+    9: "npu",
+    10: "tpu",
+    11: "display",
+    12: "modem",
+    13: "soc",
+}
 STATUS_NAMES = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
 THROTTLING = 2  # from "moderate" on the phone slows itself down
 PLAUSIBLE = (-40.0, 150.0)  # degrees Celsius
@@ -107,7 +119,11 @@ def _sensors(section: str) -> dict[str, float]:
     found: dict[str, float] = {}
     for body in re.findall(r"Temperature\{([^}\n]*)\}", section)[:MOST_SENSORS]:
         value, kind, name = (re.search(rf"\b{field}=([^,]*)", body) for field in ("mValue", "mType", "mName"))
-        if not (value and kind and name) or not re.fullmatch(r"-?\d+(\.\d+)?(E-?\d+)?", value[1]) or not re.fullmatch(r"-?\d{1,3}", kind[1]):
+        if (
+            not (value and kind and name)
+            or not re.fullmatch(r"-?\d+(\.\d+)?(E-?\d+)?", value[1])
+            or not re.fullmatch(r"-?\d{1,3}", kind[1])
+        ):
             continue
         degrees, label = float(value[1]), TEMPERATURE_TYPES.get(int(kind[1]))
         if label and degrees != 0 and PLAUSIBLE[0] < degrees < PLAUSIBLE[1]:

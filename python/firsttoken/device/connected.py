@@ -8,7 +8,21 @@ from firsttoken.device.adb import Adb, DeviceError, problem
 from firsttoken.device.untrusted import one_line
 from firsttoken.errors import FirstTokenError, nearest
 
-STATES = ("device", "offline", "unauthorized", "authorizing", "connecting", "recovery", "sideload", "bootloader", "rescue", "host", "detached", "no device", "unknown")
+STATES = (
+    "device",
+    "offline",
+    "unauthorized",
+    "authorizing",
+    "connecting",
+    "recovery",
+    "sideload",
+    "bootloader",
+    "rescue",
+    "host",
+    "detached",
+    "no device",
+    "unknown",
+)
 ADVICE = {
     "unauthorized": 'unlock it and accept "Allow USB debugging?" on its screen',
     "authorizing": "wait a moment",
@@ -75,7 +89,9 @@ def choose(found: list[Connected], serials: list[str], everything: bool) -> list
     if not usable:
         if found:
             raise _unusable(found[0])
-        raise DeviceError("no device connected; switch on USB debugging (Settings, Developer options), plug the phone in, and look with `firsttoken device list`")
+        raise DeviceError(
+            "no device connected; switch on USB debugging (Settings, Developer options), plug the phone in, and look with `firsttoken device list`"
+        )
     if everything:
         return [device.serial for device in usable]
     if len(usable) > 1:

@@ -53,11 +53,15 @@ def cool_down(adb: Adb, start: Thermal, cooling: Cooling, wait_blindly: bool, sa
             break
         if not told:
             heat = f"{now.surface:.1f} °C" if now.surface is not None else "its temperature is unknown"
-            say(f"cooling, {left:.0f} s at most ({heat}, thermal status {STATUS_NAMES[now.status] if now.status is not None else 'unknown'})")
+            say(
+                f"cooling, {left:.0f} s at most ({heat}, thermal status {STATUS_NAMES[now.status] if now.status is not None else 'unknown'})"
+            )
             told = True
         pause(adb, min(POLL_SECONDS, left))
     if reason := too_hot(now, cooling.limit):
-        raise DeviceError(f"device {adb.name}: too hot ({reason}) after {time.monotonic() - began:.0f} s; let it cool, or allow more with --cooldown or --max-temp")
+        raise DeviceError(
+            f"device {adb.name}: too hot ({reason}) after {time.monotonic() - began:.0f} s; let it cool, or allow more with --cooldown or --max-temp"
+        )
     return now
 
 

@@ -31,7 +31,9 @@ def crash_reason(adb: Adb, pid: int | None) -> str:
         return found
     if found := parse_exit_info(adb.shell("dumpsys activity exit-info {}", PACKAGE).text, pid):
         return found
-    if found := parse_low_memory(adb.shell(f"logcat -b main,system -d -v threadtime -t {LINES} -s lmkd lowmemorykiller ActivityManager").text, pid):
+    if found := parse_low_memory(
+        adb.shell(f"logcat -b main,system -d -v threadtime -t {LINES} -s lmkd lowmemorykiller ActivityManager").text, pid
+    ):
         return found
     return "the phone does not say why; `adb logcat -b all -d` may"
 
@@ -71,7 +73,9 @@ def parse_exit_info(text: str, pid: int | None) -> str | None:
         description = re.search(r"\bdescription=(.*?)(?: state=| trace=|$)", record, re.MULTILINE)
         words = description[1].strip() if description and description[1].strip() != "null" else ""
         memory = re.search(r"\brss=([\d.,]+ ?[KMG]B?)", record)
-        return one_line(f"{EXITS.get(reason[1], reason[2])}{f' at {memory[1]} resident' if memory and reason[1] == '3' else ''}{f': {words}' if words else ''}")
+        return one_line(
+            f"{EXITS.get(reason[1], reason[2])}{f' at {memory[1]} resident' if memory and reason[1] == '3' else ''}{f': {words}' if words else ''}"
+        )
     return None
 
 
@@ -81,4 +85,8 @@ def parse_low_memory(text: str, pid: int | None) -> str | None:
     killed = [match for match in re.finditer(pattern, text) if pid in (None, int(match[1] or match[2]))]
     if not killed:
         return None
-    return "Android killed it because memory ran out" if killed[-1][1] else "Android says only that its process died; memory running out is the usual reason"
+    return (
+        "Android killed it because memory ran out"
+        if killed[-1][1]
+        else "Android says only that its process died; memory running out is the usual reason"
+    )

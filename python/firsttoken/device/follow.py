@@ -67,7 +67,9 @@ def parse_events(data: bytes, source: str) -> tuple[list[Event], bytes]:
             values = parse_json(line, source)
             events.append(Event.model_validate(values, strict=True))
         except ValidationError as error:
-            raise DeviceError(f"{source}: malformed progress line ({first_problem(error, values)}); is the app the one this firsttoken was made for?") from None
+            raise DeviceError(
+                f"{source}: malformed progress line ({first_problem(error, values)}); is the app the one this firsttoken was made for?"
+            ) from None
         except FirstTokenError as error:
             raise DeviceError(f"{error}; is the app the one this firsttoken was made for?") from None
     return events, rest
@@ -79,7 +81,13 @@ def progress_file(request: Request) -> str:
 
 def look(adb: Adb, request: Request, progress: Progress) -> list[Event]:
     """Reads what is new in the progress file, and which processes the app has. Raises `DeviceError`."""
-    done = adb.shell("echo $(pidof {}); tail -c +{} {} 2>/dev/null", PACKAGE, progress.position + 1, progress_file(request), limit=LONGEST_PROGRESS + 1024)
+    done = adb.shell(
+        "echo $(pidof {}); tail -c +{} {} 2>/dev/null",
+        PACKAGE,
+        progress.position + 1,
+        progress_file(request),
+        limit=LONGEST_PROGRESS + 1024,
+    )
     first, _, new = done.stdout.partition(b"\n")
     progress.pids = {int(pid) for pid in re.findall(rb"\b\d{1,9}\b", first)}
     if progress.position + len(new) > LONGEST_PROGRESS:
@@ -120,7 +128,9 @@ def start(adb: Adb, request: Request):
     """Starts the app's benchmark. Raises `DeviceError` where Android refuses."""
     done = adb.shell("am start -W -n {} -a {} --es id {}", ACTIVITY, ACTION, request.id, seconds=120)
     if problem := parse_start(done.text + "\n" + done.stderr.decode(errors="replace"), done.code):
-        raise DeviceError(f"device {adb.name}: the app's benchmark cannot be started ({problem}); install the app of this firsttoken with `firsttoken device install APK`")
+        raise DeviceError(
+            f"device {adb.name}: the app's benchmark cannot be started ({problem}); install the app of this firsttoken with `firsttoken device install APK`"
+        )
 
 
 def parse_start(text: str, code: int) -> str | None:

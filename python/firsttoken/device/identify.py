@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from firsttoken.device import STAGING
 from firsttoken.device.adb import Adb, DeviceError
-from firsttoken.device.socs import find_soc
 from firsttoken.device.untrusted import one_line
 from firsttoken.measure.measurement import Cpu, Device
+from firsttoken.targets.socs import find_soc
 
 CPU_FLAGS = ("asimd", "fphp", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2", "sme")  # those that change which kernels run
 CPU_FOLDER = "/sys/devices/system/cpu"
@@ -65,7 +65,9 @@ class Phone:
 def identify(adb: Adb) -> Phone:
     """Asks a connected phone what it is. Raises `DeviceError` for one that does not run Android or does not answer."""
     frequencies = f"for f in {CPU_FOLDER}/cpu[0-9]*/cpufreq/cpuinfo_max_freq; do echo $f $(cat $f); done"
-    texts = adb.answers("getprop", "cat /proc/meminfo", frequencies, f"cat {CPU_FOLDER}/possible", "cat /proc/cpuinfo", f"df -k {PARTITION}")
+    texts = adb.answers(
+        "getprop", "cat /proc/meminfo", frequencies, f"cat {CPU_FOLDER}/possible", "cat /proc/cpuinfo", f"df -k {PARTITION}"
+    )
     properties = parse_properties(texts[0])
     if not properties.get("ro.build.version.sdk", "").isdigit():
         raise DeviceError(f"device {adb.name}: does not say its Android version; is it an Android phone that has started completely?")

@@ -4,6 +4,7 @@ import re
 import zipfile
 from pathlib import Path
 
+from firsttoken.bundle.files import hash_file
 from firsttoken.device import OLDEST_SDK, PACKAGE
 from firsttoken.device.adb import Adb, DeviceError
 from firsttoken.device.identify import identify
@@ -11,7 +12,6 @@ from firsttoken.device.ready import app_path
 from firsttoken.device.staging import HASH_SECONDS, INCOMING, check_space, push
 from firsttoken.device.untrusted import one_line
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.bundle import hash_file
 from firsttoken.progress import Report, silent
 
 INSTALL_SECONDS = 600.0
@@ -35,7 +35,9 @@ ADVICE = {
 def check_apk(path: Path):
     """Raises `FirstTokenError` for a file that is not an APK of the firsttoken app."""
     if not path.is_file():
-        raise FirstTokenError(f"{path}: {'is a folder' if path.is_dir() else 'does not exist'}; expected the app's APK, as scripts/build_apk writes it")
+        raise FirstTokenError(
+            f"{path}: {'is a folder' if path.is_dir() else 'does not exist'}; expected the app's APK, as scripts/build_apk writes it"
+        )
     try:
         with zipfile.ZipFile(path) as archive:
             info = archive.getinfo("AndroidManifest.xml")
@@ -43,17 +45,23 @@ def check_apk(path: Path):
                 raise FirstTokenError(f"{path}: its manifest has {info.file_size} bytes; that is not an APK of this app")
             manifest = archive.read(info)
     except (zipfile.BadZipFile, KeyError, OSError, NotImplementedError, RuntimeError, EOFError) as error:
-        raise FirstTokenError(f"{path}: not an APK ({one_line(str(error), 80)}); expected the app's APK, as scripts/build_apk writes it") from None
+        raise FirstTokenError(
+            f"{path}: not an APK ({one_line(str(error), 80)}); expected the app's APK, as scripts/build_apk writes it"
+        ) from None
     # the binary manifest keeps its texts as UTF-8 or UTF-16
     if PACKAGE.encode() not in manifest and PACKAGE.encode("utf-16-le") not in manifest:
-        raise FirstTokenError(f"{path}: not the firsttoken app (its manifest does not name {PACKAGE}); expected the APK that scripts/build_apk writes")
+        raise FirstTokenError(
+            f"{path}: not the firsttoken app (its manifest does not name {PACKAGE}); expected the APK that scripts/build_apk writes"
+        )
 
 
 def install(adb: Adb, path: Path, report: Report = silent) -> bool:
     """Installs the app and returns whether that was needed. Raises `DeviceError` with the phone's reason and what to do."""
     phone = identify(adb)
     if phone.sdk < OLDEST_SDK:
-        raise DeviceError(f"device {adb.name}: Android {phone.android} (API {phone.sdk}); the app needs Android 8 (API {OLDEST_SDK}) or newer")
+        raise DeviceError(
+            f"device {adb.name}: Android {phone.android} (API {phone.sdk}); the app needs Android 8 (API {OLDEST_SDK}) or newer"
+        )
     sha256 = hash_file(path)
     if installed_hash(adb) == sha256:
         return False
@@ -69,7 +77,9 @@ def install(adb: Adb, path: Path, report: Report = silent) -> bool:
     finally:
         adb.shell("rm -f {}", remote)
     if installed_hash(adb) != sha256:
-        raise DeviceError(f"device {adb.name}: the phone says {path.name} is installed, but another {PACKAGE} is there; remove it with `firsttoken device clean`, then run this again")
+        raise DeviceError(
+            f"device {adb.name}: the phone says {path.name} is installed, but another {PACKAGE} is there; remove it with `firsttoken device clean`, then run this again"
+        )
     return True
 
 

@@ -19,13 +19,17 @@ def phone_notes(measurement: Measurement) -> list[str]:
         "Stages: of the run in the middle, in ms, adding up to its TTFT. tokens/s: decoding after the first token.",
     ]
     if any(run.state == "cold" for run in runs):
-        lines.append("Cold: a fresh process of the app, loading included. Android lets nobody drop the page cache, so the file may have been in memory.")
+        lines.append(
+            "Cold: a fresh process of the app, loading included. Android lets nobody drop the page cache, so the file may have been in memory."
+        )
     for result in measurement.results:
         if result.after is not None:
             lines.append(f"{one_line(result.title, 80)}: {_heat(result.before)} before, {_heat(result.after)} after.")
         hottest = max((run.thermal_status for run in result.runs if run.thermal_status is not None), default=0)
         if hottest >= 1:
-            lines.append(f"{one_line(result.title, 80)}: the phone was at thermal status {STATUS_NAMES[hottest]} during its runs; let it cool longer (--cooldown, --max-temp).")
+            lines.append(
+                f"{one_line(result.title, 80)}: the phone was at thermal status {STATUS_NAMES[hottest]} during its runs; let it cool longer (--cooldown, --max-temp)."
+            )
     return lines + reading_notes(measurement)
 
 

@@ -16,9 +16,9 @@ from firsttoken.device.session import Session, Step, discard, finished_runs, new
 from firsttoken.device.staging import LocalBundle, local_bundle, stage
 from firsttoken.device.step import StepFailed, StepRunner, failure_of
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.preflight import readable
 from firsttoken.measure.measurement import Measurement
 from firsttoken.progress import Report, silent
+from firsttoken.units import readable
 
 SUFFIX = ".measurement.json"
 
@@ -44,7 +44,9 @@ def prepare(bundles: Sequence[str | Path], settings: Settings, report: Report = 
             raise FirstTokenError(f"bundle {found[number].folder}: the same as {found[keys.index(key)].folder}; give each once")
     if settings.artifact in ("npu", "both") and (absent := [bundle for bundle in found if bundle.manifest.npu is None]):
         if settings.artifact == "npu" or len(absent) == len(found):
-            raise FirstTokenError(f"bundle {absent[0].folder}: has no NPU artifact; leave out --artifact, or export for a Snapdragon (-t tflite-hexagon-sm8650)")
+            raise FirstTokenError(
+                f"bundle {absent[0].folder}: has no NPU artifact; leave out --artifact, or export for a Snapdragon (-t tflite-hexagon-sm8650)"
+            )
     work = []
     for name, bundle in zip(_names(found), found, strict=True):
         chat, prompts = prompts_for(bundle, settings)
@@ -65,7 +67,9 @@ class Profile:
     ``report`` is a progress report; ``say`` shows a line. Opening identifies the phone. Raises `DeviceError`.
     """
 
-    def __init__(self, adb: Adb, work: list[Work], settings: Settings, cooling: Cooling, report: Report = silent, say: Callable[[str], None] = print):
+    def __init__(
+        self, adb: Adb, work: list[Work], settings: Settings, cooling: Cooling, report: Report = silent, say: Callable[[str], None] = print
+    ):
         self.adb, self.work, self.settings, self.cooling = adb, work, settings, cooling
         self.report, self._say = report, say
         self.phone: Phone = identify(adb)
@@ -91,7 +95,9 @@ class Profile:
         found = None if force else read_session(output)
         if found is not None:
             if difference := same_work(found, self.phone.device(), self.settings, self.bundles):
-                raise FirstTokenError(f"{output}: an unfinished profile is there, but {difference}; run that one again, choose another -o, or start over with --force")
+                raise FirstTokenError(
+                    f"{output}: an unfinished profile is there, but {difference}; run that one again, choose another -o, or start over with --force"
+                )
             self.session = found
             self.say(f"going on with {output.name}: {found.runs_done()} of {found.runs_total()} runs are done (--force starts over)")
             return
@@ -100,7 +106,9 @@ class Profile:
         if output.exists() and not force:
             raise FirstTokenError(f"{output}: already exists; replace it with --force or choose another -o")
         discard(output)
-        self.session = new_session(self.phone.device(), self.settings, [one.name for one in self.work], self.bundles, [one.artifact for one in self.work])
+        self.session = new_session(
+            self.phone.device(), self.settings, [one.name for one in self.work], self.bundles, [one.artifact for one in self.work]
+        )
 
     def save(self):
         """Writes the session, and the measurement as soon as it holds a run."""
@@ -115,7 +123,9 @@ class Profile:
         for worry in worries(self.adb):
             self.say(f"note: {worry}")
         pushed = stage(self.adb, self.bundles, self.report)
-        self.say(f"{', '.join(dict.fromkeys(one.name for one in self.work))}: {f'{readable(pushed)} pushed' if pushed else 'already on the phone, nothing to push'}")
+        self.say(
+            f"{', '.join(dict.fromkeys(one.name for one in self.work))}: {f'{readable(pushed)} pushed' if pushed else 'already on the phone, nothing to push'}"
+        )
         start = thermal(self.adb)
         failed: list[str] = []
         for number in range(len(self.work)):
@@ -129,7 +139,9 @@ class Profile:
         self.adb.shell("am force-stop {}", PACKAGE)
         for step in self.session.steps:
             for failure in step.result.failures if step.ended and step.result else []:
-                failed.append(f"{self.work[step.bundle].name}, {failure.state or step.state} at {failure.prompt_tokens or 'any'} tokens, {failure.stage}: {failure.message}")
+                failed.append(
+                    f"{self.work[step.bundle].name}, {failure.state or step.state} at {failure.prompt_tokens or 'any'} tokens, {failure.stage}: {failure.message}"
+                )
         if not self.session.left():
             discard(self.output)
         return failed

@@ -11,7 +11,9 @@ LOW_BATTERY = 20  # per cent
 def check_ready(adb: Adb, phone: Phone):
     """Raises `DeviceError` for a phone that is too old, has no app, or is locked; switches its screen on."""
     if phone.sdk < OLDEST_SDK:
-        raise DeviceError(f"device {adb.name}: Android {phone.android} (API {phone.sdk}); the app needs Android 8 (API {OLDEST_SDK}) or newer")
+        raise DeviceError(
+            f"device {adb.name}: Android {phone.android} (API {phone.sdk}); the app needs Android 8 (API {OLDEST_SDK}) or newer"
+        )
     check_app(adb)
     unlock(adb)
 
@@ -19,7 +21,9 @@ def check_ready(adb: Adb, phone: Phone):
 def check_app(adb: Adb):
     """Raises `DeviceError` where the app is not installed."""
     if app_path(adb) is None:
-        raise DeviceError(f"device {adb.name}: the firsttoken app ({PACKAGE}) is not installed; install it with `firsttoken device install APK`")
+        raise DeviceError(
+            f"device {adb.name}: the firsttoken app ({PACKAGE}) is not installed; install it with `firsttoken device install APK`"
+        )
 
 
 def app_path(adb: Adb) -> str | None:
@@ -38,7 +42,9 @@ def unlock(adb: Adb):
         adb.shell("wm dismiss-keyguard")
         state = screen(adb)
     if state.locked:
-        raise DeviceError(f"device {adb.name}: locked; unlock it, leave its screen on, then run this again (times behind a lock screen say nothing)")
+        raise DeviceError(
+            f"device {adb.name}: locked; unlock it, leave its screen on, then run this again (times behind a lock screen say nothing)"
+        )
     if state.awake is False:
         raise DeviceError(f"device {adb.name}: its screen stays off; switch it on, then run this again")
 

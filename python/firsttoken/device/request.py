@@ -64,7 +64,9 @@ class Request(BaseModel):
         # an app that knows no other artifact need not know the field
         text = self.model_dump_json(indent=1, exclude={"artifact"} if self.artifact == "auto" else None) + "\n"
         if len(text.encode()) > LARGEST_REQUEST:
-            raise FirstTokenError(f"prompts of {', '.join(str(p.tokens) for p in self.prompts)} tokens make a request of {len(text.encode())} bytes, more than the {LARGEST_REQUEST} the app takes; measure fewer at a time")
+            raise FirstTokenError(
+                f"prompts of {', '.join(str(p.tokens) for p in self.prompts)} tokens make a request of {len(text.encode())} bytes, more than the {LARGEST_REQUEST} the app takes; measure fewer at a time"
+            )
         return text
 
 
@@ -102,4 +104,3 @@ def prompts_for(bundle: LocalBundle, settings: Settings) -> tuple[bool, list[Pro
     tokenizer = open_tokenizer(bundle.folder, manifest)
     chat = manifest.chat is not None if settings.chat is None else settings.chat
     return chat, [Prompt(tokens=tokens, text=exact_prompt(tokenizer, manifest, tokens, chat)) for tokens in settings.prompts]
-

@@ -1,5 +1,6 @@
 """The measurement file that the app wrote, read as untrusted input: bounded, checked against what was asked."""
 
+from firsttoken.bundle.manifest import Manifest
 from firsttoken.device import MEDIA
 from firsttoken.device.adb import Adb, DeviceError
 from firsttoken.device.conditions import PLAUSIBLE
@@ -7,7 +8,6 @@ from firsttoken.device.request import Request
 from firsttoken.device.staging import LocalBundle
 from firsttoken.device.untrusted import one_line, parse_json
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.manifest import Manifest
 from firsttoken.measure.measurement import Measurement, Result, Run, identify_bundle, parse_measurement, ran_artifact
 
 LARGEST_RESULT = 64 << 20  # bytes; 32 prompts of 1000 runs each take about 20 MB
@@ -70,7 +70,9 @@ def check_result(measurement: Measurement, request: Request, bundle: LocalBundle
     if problem := _runs_problem(result.runs, request, memory) or _artifact_problem(result, request, bundle.manifest):
         refuse(problem)
     if result.artifact:
-        result.artifact = ran_artifact(bundle.manifest, result.artifact.kind, result.artifact.fallback and one_line(result.artifact.fallback, LONGEST_MESSAGE))
+        result.artifact = ran_artifact(
+            bundle.manifest, result.artifact.kind, result.artifact.fallback and one_line(result.artifact.fallback, LONGEST_MESSAGE)
+        )
     if len(result.failures) > MOST_FAILURES:
         refuse(f"holds {len(result.failures)} failures")
     for failure in result.failures:
@@ -106,7 +108,11 @@ def _runs_problem(runs: list[Run], request: Request, memory: int | None) -> str 
         counts[key] = counts.get(key, 0) + 1
         if counts[key] > (MOST_WARM_UPS if run.state == "warm-up" else request.repeat):
             return f"holds more than {request.repeat} {run.state} runs of {run.prompt_tokens} tokens"
-        if not 0 < run.stages.first_token <= LONGEST_RUN or (run.decode and run.decode.nanoseconds > LONGEST_RUN) or run.at_seconds * 10**9 > 1000 * LONGEST_RUN:
+        if (
+            not 0 < run.stages.first_token <= LONGEST_RUN
+            or (run.decode and run.decode.nanoseconds > LONGEST_RUN)
+            or run.at_seconds * 10**9 > 1000 * LONGEST_RUN
+        ):
             return f"{where} has an impossible time"
         if run.decode and run.decode.tokens > request.decode_tokens:
             return f"{where} decoded {run.decode.tokens} tokens, expected {request.decode_tokens} at most"

@@ -92,7 +92,9 @@ class Session(BaseModel):
         results = [result for number, bundle in enumerate(bundles) for result in self._merge(number, bundle)]
         if not results:
             return None
-        return Measurement(writer=Writer(name="firsttoken device profile", version=version("firsttoken")), device=self.device, results=results)
+        return Measurement(
+            writer=Writer(name="firsttoken device profile", version=version("firsttoken")), device=self.device, results=results
+        )
 
     def _merge(self, number: int, bundle: LocalBundle) -> list[Result]:
         steps = [step for step in self.steps if step.bundle == number and step.before is not None]
@@ -144,18 +146,24 @@ def finished_runs(step: Step) -> int:
     return sum(run.state == step.state for run in step.result.runs) if step.result else 0
 
 
-def new_session(device: Device, settings: Settings, names: Iterable[str], bundles: list[LocalBundle], artifacts: Iterable[str] = ()) -> Session:
+def new_session(
+    device: Device, settings: Settings, names: Iterable[str], bundles: list[LocalBundle], artifacts: Iterable[str] = ()
+) -> Session:
     """Returns a session with all steps to do: for each bundle its warm runs, then its cold ones, the prompts taking turns.
 
     ``artifacts`` say for each bundle which to run; all "auto" where none are given.
     """
     chosen = list(artifacts) or ["auto"] * len(bundles)
-    entries = [BundleEntry(name=name, key=bundle.key, artifact=artifact) for name, bundle, artifact in zip(names, bundles, chosen, strict=True)]
+    entries = [
+        BundleEntry(name=name, key=bundle.key, artifact=artifact) for name, bundle, artifact in zip(names, bundles, chosen, strict=True)
+    ]
     steps = []
     for number in range(len(entries)):
         steps.append(Step(bundle=number, state="warm", id=new_id()))
         if settings.cold:
-            steps += [Step(bundle=number, state="cold", prompt=tokens, id=new_id()) for _ in range(settings.repeat) for tokens in settings.prompts]
+            steps += [
+                Step(bundle=number, state="cold", prompt=tokens, id=new_id()) for _ in range(settings.repeat) for tokens in settings.prompts
+            ]
     return Session(device=device, settings=settings, bundles=entries, steps=steps)
 
 

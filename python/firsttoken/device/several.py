@@ -81,16 +81,23 @@ class Profiles:
             with lock:
                 say(line)
 
-        self.profiles = [Profile(Adb(serial, stop=self.stopping), work, settings, cooling, share.of(serial), say_alone) for serial in serials]
+        self.profiles = [
+            Profile(Adb(serial, stop=self.stopping), work, settings, cooling, share.of(serial), say_alone) for serial in serials
+        ]
         identities = [profile.phone.identity for profile in self.profiles]
         for profile in self.profiles:
             if identities.count(profile.phone.identity) > 1:
-                raise DeviceError(f"device {profile.adb.name}: the same phone is connected twice (by cable and by network?); choose one with --serial")
+                raise DeviceError(
+                    f"device {profile.adb.name}: the same phone is connected twice (by cable and by network?); choose one with --serial"
+                )
         for profile in self.profiles:
             profile.open(output_file(output, profile.phone.slug, len(serials) > 1), resume, force)
         self.outcomes = [Outcome(profile.phone.name, profile.output, total=profile.session.runs_total()) for profile in self.profiles]
         self.ended = [threading.Event() for _ in self.profiles]
-        self.threads = [threading.Thread(target=self._one, args=three, daemon=True) for three in zip(self.profiles, self.outcomes, self.ended, strict=True)]
+        self.threads = [
+            threading.Thread(target=self._one, args=three, daemon=True)
+            for three in zip(self.profiles, self.outcomes, self.ended, strict=True)
+        ]
 
     def run(self) -> list[Outcome]:
         """Runs all profiles and returns what came of them. Interrupted, it saves what is finished and raises what interrupted it."""

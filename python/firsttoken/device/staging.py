@@ -10,15 +10,15 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from firsttoken.bundle.files import check_artifact, hash_file, remember_hash, remembered_hash
+from firsttoken.bundle.manifest import MANIFEST_FILE, Manifest, read_manifest
 from firsttoken.device import STAGING
 from firsttoken.device.adb import Adb, DeviceError, DeviceGone, fill
 from firsttoken.device.identify import free_space
 from firsttoken.device.untrusted import one_line
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.bundle import check_artifact, hash_file, remember_hash, remembered_hash
-from firsttoken.export.manifest import MANIFEST_FILE, Manifest, read_manifest
-from firsttoken.export.preflight import readable
 from firsttoken.progress import Report, silent
+from firsttoken.units import readable
 
 INCOMING = f"{STAGING}/incoming"
 KEY_DIGITS = 32
@@ -192,7 +192,9 @@ def place(adb: Adb, arrived: str, destination: str, sha256: str):
     got = adb.ask(move, arrived, sha256, arrived, arrived, destination, seconds=HASH_SECONDS)[:64]
     if got != sha256:
         adb.shell("rm -f {}", arrived)
-        raise DeviceError(f"device {adb.name}: a file arrived damaged (SHA-256 {one_line(got, 12)}…, expected {sha256[:12]}…); try another cable or port, then run this again")
+        raise DeviceError(
+            f"device {adb.name}: a file arrived damaged (SHA-256 {one_line(got, 12)}…, expected {sha256[:12]}…); try another cable or port, then run this again"
+        )
 
 
 def find_copies(adb: Adb, files: list[LocalFile]) -> dict[str, str]:
@@ -200,7 +202,12 @@ def find_copies(adb: Adb, files: list[LocalFile]) -> dict[str, str]:
     if not files:
         return {}
     sizes = " -o ".join("-size {}c" for _ in files)
-    text = adb.shell(f"find {{}} -type f \\( {sizes} \\) -exec sha256sum {{{{}}}} \\;", f"{STAGING}/bundles", *(file.bytes for file in files), seconds=HASH_SECONDS).text
+    text = adb.shell(
+        f"find {{}} -type f \\( {sizes} \\) -exec sha256sum {{{{}}}} \\;",
+        f"{STAGING}/bundles",
+        *(file.bytes for file in files),
+        seconds=HASH_SECONDS,
+    ).text
     lines = re.findall(rf"^([0-9a-f]{{64}})  ({re.escape(STAGING)}/bundles/[0-9a-f]{{{KEY_DIGITS}}}/[^\n/]+)$", text, re.MULTILINE)
     wanted = {file.sha256 for file in files}
     return {sha256: place for sha256, place in lines if sha256 in wanted}

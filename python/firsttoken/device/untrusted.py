@@ -4,7 +4,7 @@ import json
 import math
 
 from firsttoken.errors import FirstTokenError
-from firsttoken.visible import visible
+from firsttoken.safe_text import visible
 
 LONGEST_LINE = 300  # characters of a device's own words that a message repeats
 

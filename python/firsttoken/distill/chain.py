@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from firsttoken.atomic_file import write_text
+from firsttoken.bundle.lineage import RECORD
+from firsttoken.bundle.manifest import MANIFEST_FILE, read_manifest
 from firsttoken.checkpoint import Checkpoint, read_json
 from firsttoken.distill.distill import distill, no_bar
 from firsttoken.distill.recipe import Recipe, load_recipe
 from firsttoken.distill.work_folder import alone
 from firsttoken.errors import FirstTokenError
 from firsttoken.evaluate.evaluate import Score, Settings, evaluate
-from firsttoken.export.export import export
-from firsttoken.export.lineage import RECORD
-from firsttoken.export.manifest import MANIFEST_FILE, read_manifest
-from firsttoken.export.target import load_target
 from firsttoken.measure.bench import Settings as BenchSettings
 from firsttoken.measure.bench import bench
 from firsttoken.measure.measurement import Measurement
+from firsttoken.pipeline import export
 from firsttoken.progress import Report
 from firsttoken.prove.prove import HELD_OUT_FILE
 from firsttoken.quant.plan import load_plan
+from firsttoken.targets.target import load_target
 
 TARGETS = ("tflite-xnnpack", "executorch-xnnpack")
 MEASUREMENT = "host.measurement.json"
@@ -69,7 +69,10 @@ def chain(
         say(f"{student}: already made from this recipe")
     else:
         distill(recipe, student, force=force, restart=restart, bar=bar, say=say)
-    bundles = [bundle_of(student, output / "bundles", plan, target, name, cache_length, bar, say) for target, name in zip(targets, names, strict=True)]
+    bundles = [
+        bundle_of(student, output / "bundles", plan, target, name, cache_length, bar, say)
+        for target, name in zip(targets, names, strict=True)
+    ]
     teachers = [chosen.path(teacher.checkpoint) for teacher in chosen.teachers if teacher.checkpoint]
     text = student / HELD_OUT_FILE
     if not text.exists():
@@ -98,14 +101,21 @@ def reusable(student: Path, recipe: Recipe, force: bool) -> bool:
     return False
 
 
-def bundle_of(student: Path, output: Path, plan, target, name: str, cache_length: int | None, bar: Callable, say: Callable[[str], None]) -> Path:
+def bundle_of(
+    student: Path, output: Path, plan, target, name: str, cache_length: int | None, bar: Callable, say: Callable[[str], None]
+) -> Path:
     """Exports and proves the student for one target, or takes the bundle that an earlier call made of it."""
     folder = output / name
     if (folder / MANIFEST_FILE).exists():
         manifest = read_manifest(folder)
         with Checkpoint(student) as checkpoint:
             same = manifest.checkpoint.fingerprint == checkpoint.fingerprint()
-        if same and manifest.plan == load_plan(plan) and manifest.target == load_target(target, cache_length) and manifest.proof is not None:
+        if (
+            same
+            and manifest.plan == load_plan(plan)
+            and manifest.target == load_target(target, cache_length)
+            and manifest.proof is not None
+        ):
             say(f"{folder}: already exported and proven")
             return folder
     with bar() as report:

@@ -12,9 +12,9 @@ import numpy as np
 
 from firsttoken.atomic_file import check_file_destination, write_text
 from firsttoken.distill.documents import Document, check_messages, encode_document
-from firsttoken.distill.json_lines import json_lines
 from firsttoken.distill.select import text_of
 from firsttoken.errors import FirstTokenError
+from firsttoken.json_lines import json_lines
 from firsttoken.progress import Report, silent
 
 LEAST_LEARNED = 1
@@ -49,7 +49,9 @@ def add_difficulty(pool: str | Path, output: str | Path, checkpoint: str | Path,
                     stream.flush()
                 report("difficulty", place + 1, len(lines), "samples")
     except OSError as error:
-        raise FirstTokenError(f"{partial}: cannot be written ({error.strerror}); free space and run the same command again, it goes on") from None
+        raise FirstTokenError(
+            f"{partial}: cannot be written ({error.strerror}); free space and run the same command again, it goes on"
+        ) from None
     rows = [{**line, "difficulty": known[f"{number}:{hash_of(line)}"]} for number, line in lines]
     write_text(output, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     partial.unlink(missing_ok=True)
@@ -100,7 +102,9 @@ def cross_entropy_of(subject, tokens: list[int], counted: list[bool], pool: Path
 
     wanted = np.flatnonzero(np.array(counted[1:], bool))
     if len(wanted) < LEAST_LEARNED:
-        raise FirstTokenError(f"{pool}, line {number}: nothing in its first {len(tokens)} tokens would be learned; leave it out, or give a larger --length")
+        raise FirstTokenError(
+            f"{pool}, line {number}: nothing in its first {len(tokens)} tokens would be learned; leave it out, or give a larger --length"
+        )
     [logits] = subject.logits([np.array(tokens[:-1], np.int32)])
     log_q = log_softmax(logits[wanted])
     return float(-log_q[np.arange(len(wanted)), np.array(tokens)[wanted + 1]].mean())
@@ -118,7 +122,9 @@ def solved_lines(pool: Path, answers: Iterable[Path]) -> set[int]:
     for number, line in json_lines(pool):
         reference = next((line[key] for key in ("reference", "solution") if isinstance(line.get(key), str)), None)
         if isinstance(line.get("prompt"), str) and reference is not None:
-            right.setdefault(line["prompt"], []).append((number, extract(reference) if "boxed" in reference or "####" in reference else reference))
+            right.setdefault(line["prompt"], []).append(
+                (number, extract(reference) if "boxed" in reference or "####" in reference else reference)
+            )
     solved = set()
     for path in answers:
         met = 0
@@ -128,5 +134,7 @@ def solved_lines(pool: Path, answers: Iterable[Path]) -> set[int]:
                 if reference and isinstance(line.get("answer"), str) and same(extract(line["answer"]), reference):
                     solved.add(number)
         if not met:
-            raise FirstTokenError(f'{path}: answers no prompt of {pool} that has a "reference"; give what `firsttoken distill generate` wrote for its prompts')
+            raise FirstTokenError(
+                f'{path}: answers no prompt of {pool} that has a "reference"; give what `firsttoken distill generate` wrote for its prompts'
+            )
     return solved

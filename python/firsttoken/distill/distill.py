@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from firsttoken.atomic_file import write_text
+from firsttoken.bundle.atomic import Staging, clean, remove
+from firsttoken.bundle.lineage import RECORD
 from firsttoken.distill.documents import held_out_text, held_out_windows, training_windows
 from firsttoken.distill.models import load_decoder, need_transformers, parameters_of, write_decoder
 from firsttoken.distill.publish import publish
@@ -18,11 +20,8 @@ from firsttoken.distill.training_page import read_recipe_text
 from firsttoken.distill.windows import Windows
 from firsttoken.distill.work_folder import identity_of, open_work, work_folder
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.atomic import Staging, clean, remove
-from firsttoken.export.lineage import RECORD
 from firsttoken.progress import Report, silent
 from firsttoken.tokenizer import Tokenizer
-
 
 AS_CUT = "student as cut"  # its figures before the training that follows the last cut
 
@@ -56,7 +55,9 @@ def distill(
     stages = plan_stages(chosen)
     if chosen.quantize is not None:
         if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
-            raise FirstTokenError("[quantize] does not run under FSDP; train without it there, then give the student as student.checkpoint with training.steps = 0")
+            raise FirstTokenError(
+                "[quantize] does not run under FSDP; train without it there, then give the student as student.checkpoint with training.steps = 0"
+            )
         check_quantize(chosen, chosen.quantize, student_config(chosen))
     main = int(os.environ.get("RANK", "0")) == 0
     run = _Run(chosen, output, text, main, bar if main else no_bar, say if main else _mute)

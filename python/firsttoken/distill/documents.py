@@ -8,10 +8,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from firsttoken.chat import read_template, render
-from firsttoken.distill.json_lines import json_lines, read_text
 from firsttoken.distill.recipe import Data, Recipe, Source
 from firsttoken.distill.windows import Encoded, Windows, pack
 from firsttoken.errors import FirstTokenError, nearest
+from firsttoken.json_lines import json_lines, read_text
 from firsttoken.progress import Report, silent
 from firsttoken.tokenizer import Tokenizer
 

@@ -11,11 +11,11 @@ from torch import nn
 from firsttoken.atomic_file import write_text
 from firsttoken.chat import read_template, render
 from firsttoken.checkpoint import Checkpoint, read_json
-from firsttoken.distill.json_lines import json_lines
 from firsttoken.distill.models import load_decoder, need_transformers
 from firsttoken.distill.thinking import Budget, make_budget
 from firsttoken.distill.work_folder import first_difference, shorten
 from firsttoken.errors import FirstTokenError
+from firsttoken.json_lines import json_lines
 from firsttoken.progress import Report, silent
 from firsttoken.run.sampling import Sampler
 from firsttoken.tokenizer import Tokenizer

@@ -116,7 +116,9 @@ class ModuleDistillation(nn.Module):
     def _divergence(self, loss: Loss, logits: Tensor, taught: list[Tensor], temperature: float) -> Tensor:
         """A divergence ``[batch]`` from the teachers, averaged by their shares."""
         of = DIVERGENCES[loss.kind][0]
-        return sum(teacher.share * of(logits, answers, temperature, **loss.options) for teacher, answers in zip(self.teachers, taught, strict=True))
+        return sum(
+            teacher.share * of(logits, answers, temperature, **loss.options) for teacher, answers in zip(self.teachers, taught, strict=True)
+        )
 
     def _pairs_of(self, loss: Loss) -> list[int]:
         """Places of the layer pairs that a loss compares: attention maps (``name:1``) are only for attention, which prefers them."""
@@ -206,7 +208,11 @@ def outputs_of(module: nn.Module, names: list[str]):
 
 
 def train_module(
-    objective: ModuleDistillation, plan: ModulePlan, train: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor], work: str | Path,
+    objective: ModuleDistillation,
+    plan: ModulePlan,
+    train: tuple[Tensor, Tensor],
+    held_out: tuple[Tensor, Tensor],
+    work: str | Path,
     history: list[dict] | None = None,
     callbacks: tuple = (),
 ) -> dict[str, float]:
@@ -221,7 +227,9 @@ def train_module(
 
     work = Path(work)
     remove_incomplete(work)
-    trainer = DistillationTrainer(objective, plan, make_items(*train), make_items(*held_out), work, plan.training.steps, list(callbacks), shifted=False)
+    trainer = DistillationTrainer(
+        objective, plan, make_items(*train), make_items(*held_out), work, plan.training.steps, list(callbacks), shifted=False
+    )
     trainer.remove_callback(PrinterCallback)
     state = newest_state(work)
     trainer.train(resume_from_checkpoint=str(state[1]) if state else None)

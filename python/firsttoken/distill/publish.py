@@ -5,13 +5,13 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
+from firsttoken.bundle.atomic import Staging
+from firsttoken.bundle.lineage import RECORD
 from firsttoken.distill.models import load_decoder, parameters_of, write_decoder
 from firsttoken.distill.quantize_stage import FLOAT_FOLDER, TRAINED, Outcome, fingerprints
 from firsttoken.distill.students import Stage, settings_folder
 from firsttoken.distill.training_page import training_page
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.atomic import Staging
-from firsttoken.export.lineage import RECORD
 from firsttoken.prove.prove import HELD_OUT_FILE
 
 PAGE = "training.html"

@@ -9,6 +9,9 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from firsttoken.bundle.atomic import Staging
+from firsttoken.bundle.lineage import FLOAT_FOLDER, RECORD
+from firsttoken.bundle.manifest import Proof, read_manifest
 from firsttoken.checkpoint import Checkpoint, read_json
 from firsttoken.decoder.families import open_decoder, plan_layers
 from firsttoken.distill.models import load_decoder, write_decoder
@@ -16,12 +19,9 @@ from firsttoken.distill.recipe import Loss, Quantize, Recipe
 from firsttoken.distill.schedules import constant
 from firsttoken.distill.students import Stage, settings_folder
 from firsttoken.errors import GateError
-from firsttoken.export.atomic import Staging
-from firsttoken.export.export import export
-from firsttoken.export.lineage import FLOAT_FOLDER, RECORD
-from firsttoken.export.manifest import Proof, read_manifest
-from firsttoken.export.target import load_target
+from firsttoken.pipeline import export
 from firsttoken.quant.plan import load_plan
+from firsttoken.targets.target import load_target
 
 NAME = "quantization-aware training"
 FLOAT, TRAINED = "float student", "student trained for quantization"
@@ -43,7 +43,9 @@ class Outcome:
         """For ``distillation.json``."""
         proofs = {"before": self.before, "after": self.after}
         shown = {
-            which: {"passed": proof.passed, "misses": proof.misses, "figures": proof.all.model_dump()} for which, proof in proofs.items() if proof
+            which: {"passed": proof.passed, "misses": proof.misses, "figures": proof.all.model_dump()}
+            for which, proof in proofs.items()
+            if proof
         }
         return {"plan": self.plan, "target": self.target, "kept": self.kept, **shown}
 
@@ -97,8 +99,8 @@ def run_quantize_stage(run, model, quantize: Quantize) -> tuple[object, Outcome]
 
 def train(run, before: Path, quantize: Quantize, plan, outcome: Outcome, folder: Path):
     """Trains the rounded student against the float one; returns it with plain layers again."""
+    from firsttoken.distill import qat
     from firsttoken.distill.teachers import LiveTeacher
-    from firsttoken.quant import qat
 
     recipe = run.recipe
     target = load_target(named(recipe, quantize.target), quantize.cache_length)

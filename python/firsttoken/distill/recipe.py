@@ -192,7 +192,9 @@ class Recipe(Part):
         if taught and not self.teachers:
             raise ValueError(f"loss {taught[0].kind} needs a [[teacher]]; cross_entropy alone does not")
         if self.student.cut and (not self.teachers or self.teachers[0].checkpoint is None):
-            raise ValueError("a student cut from the teacher needs the first [[teacher]] to be a checkpoint; with a cache, give a student.checkpoint")
+            raise ValueError(
+                "a student cut from the teacher needs the first [[teacher]] to be a checkpoint; with a cache, give a student.checkpoint"
+            )
         inside = next((loss for loss in self.losses if loss.kind in INSIDE), None)
         if inside and any(teacher.cache for teacher in self.teachers):
             raise ValueError(f"loss {inside.kind} looks inside the teacher, and a cache holds only its answers; use a checkpoint")
@@ -229,7 +231,9 @@ def fill(text: str) -> str:
 def load_recipe(name_or_path: str | Path) -> Recipe:
     """Reads a built-in recipe by name or a user's ``.toml`` by path. Raises `FirstTokenError`."""
     if is_classifier(name_or_path):
-        raise FirstTokenError(f"recipe {str(name_or_path)!r}: is for a classifier, not a decoder; run it with `firsttoken distill {name_or_path}`")
+        raise FirstTokenError(
+            f"recipe {str(name_or_path)!r}: is for a classifier, not a decoder; run it with `firsttoken distill {name_or_path}`"
+        )
     name, recipe = read_declaration("recipes", "recipe", name_or_path, Recipe)
     folder = Path(name_or_path).parent if Path(name_or_path).suffix == ".toml" else declaration_folder("recipes")
     return recipe.model_copy(update={"name": name, "folder": str(folder)})

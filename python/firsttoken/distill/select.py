@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from firsttoken.atomic_file import check_file_destination, write_text
-from firsttoken.distill.json_lines import json_lines, read_text
 from firsttoken.errors import FirstTokenError
+from firsttoken.json_lines import json_lines, read_text
 
 GRAM = 13
 WORD = re.compile(r"\w+")

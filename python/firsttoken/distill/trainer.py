@@ -19,6 +19,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils.data import Dataset
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 
+from firsttoken.bundle.atomic import sync_tree
 from firsttoken.distill.losses.divergence import IGNORED
 from firsttoken.distill.models import make_decoder
 from firsttoken.distill.modules import ModuleDistillation
@@ -27,7 +28,6 @@ from firsttoken.distill.recipe import Loss, Training
 from firsttoken.distill.schedules import Schedule
 from firsttoken.distill.windows import Windows, order
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.atomic import sync_tree
 
 WEIGHTS = "model.safetensors"
 COMPLETE = "complete.json"  # written last into a training state
@@ -124,7 +124,9 @@ class DistillationTrainer(Trainer):
             callbacks=[*callbacks, *stoppers],
         )
         if self.is_fsdp_enabled and self.accelerator.state.fsdp_plugin.fsdp_version != 2:
-            raise FirstTokenError("FSDP of version 1 flattens the weights that a score reads; start with `accelerate launch --use_fsdp --fsdp_version 2 …`")
+            raise FirstTokenError(
+                "FSDP of version 1 flattens the weights that a score reads; start with `accelerate launch --use_fsdp --fsdp_version 2 …`"
+            )
         # compute_loss divides by the positions of the whole step, which the Trainer counts where this is set
         self.model_accepts_loss_kwargs = True
         self._loss_shifts_labels = shifted
@@ -219,7 +221,9 @@ class DistillationTrainer(Trainer):
         student = self.accelerator.unwrap_model(self.model).student
         if not self.is_fsdp_enabled:
             return student
-        tensors = {name: (t.full_tensor() if isinstance(t, DTensor) else t).detach().cpu().clone() for name, t in student.state_dict().items()}
+        tensors = {
+            name: (t.full_tensor() if isinstance(t, DTensor) else t).detach().cpu().clone() for name, t in student.state_dict().items()
+        }
         whole = make_decoder(student.config.to_dict(), tensors, student.config._attn_implementation)
         return whole.train(student.training)
 

@@ -9,11 +9,11 @@ import shutil
 from pathlib import Path
 
 from firsttoken.atomic_file import write_text
+from firsttoken.bundle.atomic import lock
 from firsttoken.checkpoint import Checkpoint, read_json
 from firsttoken.distill.recipe import Recipe
 from firsttoken.distill.windows import Windows
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.atomic import lock
 
 IDENTITY = "identity.json"
 
@@ -38,8 +38,8 @@ def identity_of(recipe: Recipe, train: Windows, held_out: Windows) -> dict:
     plans = {}
     if quantize is not None:
         from firsttoken.distill.quantize_stage import named
-        from firsttoken.export.target import load_target
         from firsttoken.quant.plan import load_plan
+        from firsttoken.targets.target import load_target
 
         plans["quantization plan"] = load_plan(named(recipe, quantize.plan)).model_dump(mode="json", by_alias=True)
         plans["quantization target"] = load_target(named(recipe, quantize.target)).model_dump(mode="json")

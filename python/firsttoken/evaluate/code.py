@@ -42,7 +42,9 @@ def request(problem: Problem, chat: bool) -> str:
     if not chat:
         return problem.start or f'"""\n{problem.asked}"""\n'
     if problem.start:
-        return f"Complete this Python function. Answer with the whole function in one code block.\n\n```python\n{problem.start.rstrip()}\n```"
+        return (
+            f"Complete this Python function. Answer with the whole function in one code block.\n\n```python\n{problem.start.rstrip()}\n```"
+        )
     return f"{problem.asked}\nAnswer with Python code in one code block."
 
 

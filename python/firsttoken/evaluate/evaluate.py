@@ -117,7 +117,9 @@ def text_scores(
     """Perplexity, and divergence from the reference where that is another model with the same tokenizer."""
     longest = min(each.cache_length for each in subjects)
     windows = windows_of(task.text, subject.tokenizer, settings.text_tokens, longest)
-    other = reference if reference is not None and reference.fingerprint != subject.fingerprint and same_tokenizer(subject, reference) else None
+    other = (
+        reference if reference is not None and reference.fingerprint != subject.fingerprint and same_tokenizer(subject, reference) else None
+    )
     found = score_text(subject, windows, other, report)
     scores = [Score(task.name, "perplexity", found.perplexity, found.tokens)]
     if found.mean_kld is not None:

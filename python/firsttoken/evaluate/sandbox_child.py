@@ -64,7 +64,12 @@ def filter_program(column: int, architecture: int) -> bytes:
     for numbers, argument in ((OPEN, 1), (OPENAT, 2)):
         if numbers[column] is not None:
             # reads of the flags' low half; both processors are little-endian
-            code += [(EQUALS, 0, 3, numbers[column]), (LOAD, 0, 0, ARGUMENTS_AT + 8 * argument), (ANY_BIT, 0, 1, WRITING), (RETURN, 0, 0, ERRNO | errno.EACCES)]
+            code += [
+                (EQUALS, 0, 3, numbers[column]),
+                (LOAD, 0, 0, ARGUMENTS_AT + 8 * argument),
+                (ANY_BIT, 0, 1, WRITING),
+                (RETURN, 0, 0, ERRNO | errno.EACCES),
+            ]
             code += [(LOAD, 0, 0, NUMBER_AT)]
     code += [(EQUALS, 0, 3, CLONE[column]), (LOAD, 0, 0, ARGUMENTS_AT), (ANY_BIT, 1, 0, CLONE_THREAD), (RETURN, 0, 0, ERRNO | errno.EPERM)]
     return b"".join(struct.pack("<HBBI", *step) for step in [*code, (RETURN, 0, 0, ALLOW)])

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
+from firsttoken.backends.runner import Runner, open_runner
+from firsttoken.bundle.manifest import MANIFEST_FILE, Chat, read_manifest
+from firsttoken.bundle.manifest import Tokenizer as TokenizerFacts
 from firsttoken.chat import chat_affixes
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.config import DecoderConfig
 from firsttoken.decoder.families import open_decoder
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.manifest import MANIFEST_FILE, Chat, read_manifest
-from firsttoken.export.manifest import Tokenizer as TokenizerFacts
 from firsttoken.progress import Report, silent
-from firsttoken.run.runner import Runner, open_runner
 from firsttoken.tokenizer import Tokenizer, open_tokenizer
 
 PREFILL_CHUNK = 512

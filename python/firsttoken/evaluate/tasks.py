@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from firsttoken.distill.json_lines import json_lines, read_text
 from firsttoken.errors import FirstTokenError, nearest
 from firsttoken.evaluate import choice, code, maths
+from firsttoken.json_lines import json_lines, read_text
 
 KINDS = ("text", "maths", "choice", "code")
 EXPECTED = {

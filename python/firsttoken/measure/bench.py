@@ -12,19 +12,20 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from firsttoken.backends.runner import default_threads
+from firsttoken.backends.tflite.weight_cache import packed_file, writable_folder
+from firsttoken.bundle.files import check_artifact
+from firsttoken.bundle.manifest import Manifest, read_manifest
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.bundle import check_artifact
-from firsttoken.export.manifest import Manifest, read_manifest
-from firsttoken.export.preflight import available_memory, readable
+from firsttoken.machine import available_memory
 from firsttoken.measure import host, page_cache
 from firsttoken.measure.measurement import Decode, Failure, Measurement, Result, Run, Stages, Writer, identify_bundle
 from firsttoken.measure.process import Process, ProcessFailed
 from firsttoken.measure.prompts import exact_prompt
 from firsttoken.measure.worker import runtime_version
 from firsttoken.progress import Report, silent
-from firsttoken.run.runner import default_threads
-from firsttoken.run.weight_cache import packed_file, writable_folder
 from firsttoken.tokenizer import open_tokenizer
+from firsttoken.units import readable
 
 # Memory of one loaded bundle, for the refusal before the start: the runtime, and the file with its packed copy.
 BASE_BYTES = {"tflite": 150 << 20, "executorch": 700 << 20}
@@ -85,7 +86,9 @@ class Bench:
             )
             for name, candidate in zip(names, self.candidates, strict=True)
         ]
-        self.measurement = Measurement(writer=Writer(name="firsttoken bench", version=version("firsttoken")), device=host.device(), results=self.results)
+        self.measurement = Measurement(
+            writer=Writer(name="firsttoken bench", version=version("firsttoken")), device=host.device(), results=self.results
+        )
 
     def run(self) -> Measurement:
         """Does all runs and returns the measurement. A bundle whose process dies gets a failure; the others go on."""
@@ -102,7 +105,11 @@ class Bench:
             raise FirstTokenError("no prompt lengths to measure; give at least one, like --prompts 128")
         if len(set(settings.prompts)) != len(settings.prompts):
             raise FirstTokenError(f"prompt lengths {', '.join(map(str, settings.prompts))} hold one twice; give each once")
-        for what, value, least in (("repeat", settings.repeat, 1), ("decode_tokens", settings.decode_tokens, 0), ("prompts", min(settings.prompts), 1)):
+        for what, value, least in (
+            ("repeat", settings.repeat, 1),
+            ("decode_tokens", settings.decode_tokens, 0),
+            ("prompts", min(settings.prompts), 1),
+        ):
             if value < least:
                 raise FirstTokenError(f"{what} is {value}; expected at least {least}")
 
@@ -125,7 +132,9 @@ class Bench:
             raise FirstTokenError("no bundle to measure; give at least one folder that `firsttoken export` wrote")
         needed = sum(BASE_BYTES[c.manifest.target.runtime] + int(COPIES * c.manifest.artifact.bytes) for c in self.candidates)
         if needed > available_memory():
-            raise FirstTokenError(f"{len(self.candidates)} bundles loaded at once take about {readable(needed)} of memory, {readable(available_memory())} are available; measure fewer at a time")
+            raise FirstTokenError(
+                f"{len(self.candidates)} bundles loaded at once take about {readable(needed)} of memory, {readable(available_memory())} are available; measure fewer at a time"
+            )
 
     def _warm(self):
         with ExitStack() as stack:

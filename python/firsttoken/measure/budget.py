@@ -76,17 +76,23 @@ class Budgets(BaseModel):
             names = [bundle.name for bundle in bundles]
             matched = [bundle for bundle in bundles if fnmatchcase(bundle.name, budget.bundle)]
             if not matched:
-                raise FirstTokenError(f"budget {budget.bundle!r} matches none of the bundles {', '.join(names)}{nearest(budget.bundle, names)}")
+                raise FirstTokenError(
+                    f"budget {budget.bundle!r} matches none of the bundles {', '.join(names)}{nearest(budget.bundle, names)}"
+                )
             if any(name in budget.limits for name in SPEED):
                 if budget.prompt_tokens not in settings.prompts:
-                    raise FirstTokenError(f"budget {budget.bundle!r} speaks of {budget.prompt_tokens} prompt tokens, which are not measured; add them to --prompts")
+                    raise FirstTokenError(
+                        f"budget {budget.bundle!r} speaks of {budget.prompt_tokens} prompt tokens, which are not measured; add them to --prompts"
+                    )
                 if budget.state == "cold" and not settings.cold:
                     raise FirstTokenError(f"budget {budget.bundle!r} speaks of cold runs, which are not measured; add --cold")
             if budget.decode_tokens_per_second and not settings.decode_tokens:
                 raise FirstTokenError(f"budget {budget.bundle!r} limits decoding, but no token is decoded; raise --decode-tokens")
             for bundle in matched:
                 if bundle.proof is None and any(name in budget.limits for name in PROOF):
-                    raise FirstTokenError(f"budget {budget.bundle!r} limits the proof's figures, but bundle {bundle.name} has no proof; run `firsttoken prove` on it")
+                    raise FirstTokenError(
+                        f"budget {budget.bundle!r} limits the proof's figures, but bundle {bundle.name} has no proof; run `firsttoken prove` on it"
+                    )
 
 
 @dataclass(frozen=True)
@@ -130,7 +136,9 @@ def _verdict(budget: Budget, result: Result, name: str, limit: float) -> Verdict
     if found is None:
         return Verdict(False, f"missed  {what}: not measured, limit {limit:g}")
     kept = found >= limit if name in AT_LEAST else found <= limit
-    return Verdict(kept, f"{'kept  ' if kept else 'missed'}  {what}: {found:.4g} ({how}), {'at least' if name in AT_LEAST else 'at most'} {limit:g}")
+    return Verdict(
+        kept, f"{'kept  ' if kept else 'missed'}  {what}: {found:.4g} ({how}), {'at least' if name in AT_LEAST else 'at most'} {limit:g}"
+    )
 
 
 def _figure(budget: Budget, result: Result, name: str) -> tuple[float | None, str]:

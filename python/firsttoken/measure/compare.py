@@ -102,7 +102,10 @@ def compare_values(
         return Ratio(value, None, None)
     # streams go by the values, not by the side, so that swapping the sides inverts the interval exactly
     streams = (0, 1) if sorted(top) <= sorted(bottom) else (1, 0)
-    logs = [numpy.log(bootstrap_medians(side, numpy.random.default_rng([seed, stream]), resamples)) for side, stream in zip((top, bottom), streams)]
+    logs = [
+        numpy.log(bootstrap_medians(side, numpy.random.default_rng([seed, stream]), resamples))
+        for side, stream in zip((top, bottom), streams)
+    ]
     low, high = numpy.exp(numpy.quantile(logs[0] - logs[1], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]))
     return Ratio(value, float(low), float(high))
 

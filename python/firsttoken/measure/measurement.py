@@ -11,10 +11,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from firsttoken.atomic_file import write_text
+from firsttoken.bundle.manifest import Manifest, NpuProof, Proof
 from firsttoken.checkpoint import read_json
 from firsttoken.declarations import first_problem
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.manifest import Manifest, NpuProof, Proof
 
 SCHEMA_VERSION = 1
 SCHEMA_FILE = Path(__file__).with_name("measurement.schema.json")
@@ -81,7 +81,9 @@ class Stages(Part):
     @property
     def first_token(self) -> Nanoseconds:
         """TTFT: the sum of the stages."""
-        return sum(value for value in (self.load, self.tokenize, self.prefill, self.sample, self.detokenize, self.render) if value is not None)
+        return sum(
+            value for value in (self.load, self.tokenize, self.prefill, self.sample, self.detokenize, self.render) if value is not None
+        )
 
 
 class Decode(Part):
@@ -193,7 +195,7 @@ class Result(Part):
 
     @property
     def processor(self) -> str:
-        """"NPU" or "CPU", whichever artifact of two ran; empty for a bundle with one."""
+        """ "NPU" or "CPU", whichever artifact of two ran; empty for a bundle with one."""
         return self.artifact.kind.upper() if self.artifact else ""
 
     @property
@@ -251,7 +253,12 @@ def ran_artifact(manifest: Manifest, kind: Literal["cpu", "npu"], fallback: str 
     part = manifest.npu if kind == "npu" else manifest
     soc = manifest.npu.soc if kind == "npu" else None
     return RanArtifact(
-        kind=kind, sha256=part.artifact.sha256, bytes=part.artifact.bytes, soc=soc, fallback=fallback if kind == "cpu" else None, proof=proof_figures(part.proof)
+        kind=kind,
+        sha256=part.artifact.sha256,
+        bytes=part.artifact.bytes,
+        soc=soc,
+        fallback=fallback if kind == "cpu" else None,
+        proof=proof_figures(part.proof),
     )
 
 
@@ -268,14 +275,18 @@ def read_measurement(path: str | Path) -> Measurement:
     path = Path(path)
     if path.is_file() and path.stat().st_size > LARGEST_FILE:
         raise FirstTokenError(f"{path}: {path.stat().st_size} bytes; expected a measurement file of at most {LARGEST_FILE}")
-    return parse_measurement(read_json(path, "expected a file that `firsttoken bench --json` or `firsttoken device profile` wrote"), str(path))
+    return parse_measurement(
+        read_json(path, "expected a file that `firsttoken bench --json` or `firsttoken device profile` wrote"), str(path)
+    )
 
 
 def parse_measurement(values: dict, source: str) -> Measurement:
     """Returns the measurement in ``values``, brought up from an older schema version. Raises `FirstTokenError` naming ``source``."""
     found = values.get("schema_version")
     if not isinstance(found, int) or "results" not in values or isinstance(found, bool):
-        raise FirstTokenError(f"{source}: not a measurement (no schema_version and results); expected what `firsttoken bench --json` or `firsttoken device profile` wrote")
+        raise FirstTokenError(
+            f"{source}: not a measurement (no schema_version and results); expected what `firsttoken bench --json` or `firsttoken device profile` wrote"
+        )
     if found > SCHEMA_VERSION:
         raise FirstTokenError(f"{source}: measurement schema version {found}; this firsttoken reads up to {SCHEMA_VERSION}, update it")
     # A new schema version adds its step here, so that old files stay readable: values = upgrade_1_to_2(values)

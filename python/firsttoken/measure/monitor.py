@@ -101,7 +101,9 @@ class Monitor:
             "answers": self.answers,
             "tokens": self.tokens,
             "first_token_ms": _rounded(self.first_token.seconds, 1000),
-            "prompt_tokens": _rounded(statistics.fmean(tokens for tokens, _, _ in self.first_token.last) if self.first_token.last else None),
+            "prompt_tokens": _rounded(
+                statistics.fmean(tokens for tokens, _, _ in self.first_token.last) if self.first_token.last else None
+            ),
             "tokens_per_second": _rounded(self.decode.tokens_per_second),
             "memory_mib": _rounded(statistics.fmean(self.memories) / (1 << 20)),
             "first_token_times_the_start": _rounded(self.first_token.times_the_start),

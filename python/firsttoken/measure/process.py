@@ -27,7 +27,9 @@ class Process:
     def __init__(self, bundle: Path, threads: int):
         self.errors = None if is_verbose() else tempfile.TemporaryFile()  # noqa: SIM115  closed with the process
         command = [sys.executable, "-m", "firsttoken.measure.worker", os.fspath(bundle), str(threads)]
-        self.child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, encoding="utf-8")
+        self.child = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, encoding="utf-8"
+        )
         self.ready = False
 
     def __enter__(self):

@@ -1,8 +1,8 @@
 """Prompts of an exact number of tokens, cut from real text: one token repeated would flatter caches and tokenizers."""
 
+from firsttoken.bundle.manifest import Manifest
 from firsttoken.demo import held_out_text
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.manifest import Manifest
 from firsttoken.run.generate import encode_prompt
 from firsttoken.tokenizer import Tokenizer
 
@@ -26,7 +26,9 @@ def exact_prompt(tokenizer: Tokenizer, manifest: Manifest, tokens: int, chat: bo
     least = count("a")
     if tokens < least:
         what = "the chat template and one token" if chat else "the shortest prompt"
-        raise FirstTokenError(f"a prompt of {tokens} tokens cannot be made: {what} of {manifest.checkpoint.name!r} take {least}; ask for more{' or use --raw' if chat else ''}")
+        raise FirstTokenError(
+            f"a prompt of {tokens} tokens cannot be made: {what} of {manifest.checkpoint.name!r} take {least}; ask for more{' or use --raw' if chat else ''}"
+        )
     source = held_out_text()
     while count(source) < tokens + NEIGHBOURHOOD:
         source += "\n" + source
@@ -37,7 +39,9 @@ def exact_prompt(tokenizer: Tokenizer, manifest: Manifest, tokens: int, chat: bo
         start = source.index("\n", start) + 1
         if start > len(source) // 2:
             break
-    raise FirstTokenError(f"no piece of the held-out text gives exactly {tokens} tokens with the tokenizer of {manifest.checkpoint.name!r}; ask for another number")
+    raise FirstTokenError(
+        f"no piece of the held-out text gives exactly {tokens} tokens with the tokenizer of {manifest.checkpoint.name!r}; ask for another number"
+    )
 
 
 def _cut(text: str, tokens: int, count) -> str | None:
@@ -49,4 +53,7 @@ def _cut(text: str, tokens: int, count) -> str | None:
         low, high = (middle + 1, high) if count(text[:middle]) < tokens else (low, middle)
     # the count is not quite monotonic in the length, since a longer text may merge two tokens into one
     near = range(max(1, low - NEIGHBOURHOOD), min(len(text), low + NEIGHBOURHOOD) + 1)
-    return next((text[:length] for length in sorted(near, key=lambda n: abs(n - low)) if count(text[:length]) == tokens and text[:length].strip()), None)
+    return next(
+        (text[:length] for length in sorted(near, key=lambda n: abs(n - low)) if count(text[:length]) == tokens and text[:length].strip()),
+        None,
+    )

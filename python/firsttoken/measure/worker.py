@@ -10,8 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+from firsttoken.bundle.manifest import read_manifest
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.manifest import read_manifest
 
 PACKAGES = {"tflite": "ai-edge-litert", "executorch": "executorch"}
 
@@ -42,15 +42,16 @@ class Worker:
         self.stage = "load"
         # Imported before the clock runs: Python's imports are no part of what a phone does.
         if read_manifest(bundle).target.runtime == "tflite":
-            import firsttoken.run.tflite  # noqa: F401
+            import firsttoken.backends.tflite.runner
         else:
-            from firsttoken.run.executorch import import_runtime
+            from firsttoken.backends.executorch.runner import import_runtime
 
             import_runtime()
-        import firsttoken.run.generate
-        import firsttoken.run.runner
-        import firsttoken.tokenizer  # noqa: F401
         import tokenizers  # noqa: F401
+
+        import firsttoken.backends.runner
+        import firsttoken.run.generate
+        import firsttoken.tokenizer  # noqa: F401
 
     def run(self, prompt: str, chat: bool, decode_tokens: int) -> dict:
         """Runs one prompt; the first one also loads. Returns stages and decoding in nanoseconds, memory in bytes."""
@@ -68,16 +69,22 @@ class Worker:
         def first_token(*_):
             self.stage = "decode"
 
-        for _ in generate(self.runner, self.tokenizer, prompt, decode_tokens + 1, chat=chat, statistics=facts, stop_at_end=False, observe=first_token):
+        for _ in generate(
+            self.runner, self.tokenizer, prompt, decode_tokens + 1, chat=chat, statistics=facts, stop_at_end=False, observe=first_token
+        ):
             pass
         stages = {"tokenize": facts.tokenize, "prefill": facts.prefill, "sample": facts.sample, "detokenize": facts.detokenize}
-        answer = {"prompt_tokens": facts.prompt_tokens, "stages": stages | ({} if load is None else {"load": load}), "peak_memory_bytes": peak_memory()}
+        answer = {
+            "prompt_tokens": facts.prompt_tokens,
+            "stages": stages | ({} if load is None else {"load": load}),
+            "peak_memory_bytes": peak_memory(),
+        }
         if facts.new_tokens > 1:
             answer["decode"] = {"tokens": facts.new_tokens - 1, "nanoseconds": facts.decode}
         return answer
 
     def _open(self):
-        from firsttoken.run.runner import open_runner
+        from firsttoken.backends.runner import open_runner
         from firsttoken.tokenizer import open_tokenizer
 
         self.tokenizer = open_tokenizer(self.bundle, read_manifest(self.bundle))

@@ -1,8 +1,8 @@
 """Whether an artifact passes: the plan's bounds on the figures, and the structure that was asked for."""
 
-from firsttoken.export.manifest import AuditRow, Figures
-from firsttoken.export.target import Target
+from firsttoken.bundle.manifest import AuditRow, Figures
 from firsttoken.quant.plan import Gate
+from firsttoken.targets.target import Target
 
 # What a layer of a precision may be computed in. Weights in int4 meet activations in int8.
 COMPUTED = {"fp32": {"fp32"}, "fp16": {"fp16"}, "int8": {"int8"}, "int4": {"int4", "int8"}}

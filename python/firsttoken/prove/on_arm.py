@@ -10,17 +10,17 @@ from firsttoken.arm.cores import DEFAULT_CORE, Core, find_core
 from firsttoken.arm.emulator import Runtime, check_parts, runtime_version, runtimes_of
 from firsttoken.arm.kernels import TRANSLATED, kinds_that_ran, missed_kinds
 from firsttoken.arm.runner import ArmRunner
+from firsttoken.backends.runner import Runner, open_runner
+from firsttoken.bundle.manifest import ArmProof, Manifest, Proof, read_manifest
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.config import DecoderConfig
 from firsttoken.decoder.families import open_decoder, parameter_count, plan_layers
-from firsttoken.export.manifest import ArmProof, Manifest, Proof, read_manifest
 from firsttoken.progress import Report, silent
 from firsttoken.prove.divergence import Divergence, collect, diverge_at, figures
 from firsttoken.prove.prove import held_out_text, own_checkpoint, proof_windows, references, run_steps, sum_up
 from firsttoken.prove.record import record
 from firsttoken.prove.windows import Window
 from firsttoken.prove.windows import budget as host_budget
-from firsttoken.run.runner import Runner, open_runner
 from firsttoken.tokenizer import open_tokenizer
 
 # What a proof may cost without being asked for more: an emulated core multiplies about 2e8 weights a second in FP16,
@@ -84,7 +84,9 @@ def prove_on_arm(
         label = f"{runtime.name} {runtime_version(runtime)}"
         on_arm, ran = run_on(folder, chosen, runtime, stretches, reference, seen.logits, manifest, f"{label} on {core}", report)
         proof = sum_up(manifest, on_arm.divergence, on_arm.kinds, on_arm.places, name, text)
-        proof.misses += missed_kinds(ran, manifest.plan.resolve(plan_layers(config), manifest.target), plan_layers(config), manifest.target, chosen)
+        proof.misses += missed_kinds(
+            ran, manifest.plan.resolve(plan_layers(config), manifest.target), plan_layers(config), manifest.target, chosen
+        )
         proof.passed = not proof.misses
         summary = ArmProof(
             core=core, runtime=runtime.name, runtime_version=runtime_version(runtime), text=name, text_sha256=proof.text_sha256,
@@ -110,7 +112,14 @@ class Seen:
     """
 
     def __init__(
-        self, runner: Runner, windows: list[Window], reference: np.ndarray, host: np.ndarray | None, manifest: Manifest, stage: str, report: Report
+        self,
+        runner: Runner,
+        windows: list[Window],
+        reference: np.ndarray,
+        host: np.ndarray | None,
+        manifest: Manifest,
+        stage: str,
+        report: Report,
     ):
         size = manifest.tokenizer.vocab_size
         self.logits = np.empty_like(reference) if host is None else host

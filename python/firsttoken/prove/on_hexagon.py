@@ -12,29 +12,30 @@ from pathlib import Path
 
 import numpy as np
 
+from firsttoken.backends.runner import open_runner
+from firsttoken.backends.tflite_hexagon.audit import audit
+from firsttoken.backends.tflite_hexagon.compile import compile_for
+from firsttoken.backends.tflite_hexagon.compiled import Context, read_compiled
+from firsttoken.backends.tflite_hexagon.cost import compile_cost, emulation_cost, npu_weight_bytes
+from firsttoken.backends.tflite_hexagon.libraries import HostLibraries, find_libraries
+from firsttoken.backends.tflite_hexagon.runner import HexagonRunner
+from firsttoken.backends.tflite_hexagon.source import write_source
+from firsttoken.bundle.files import check_artifact, hash_file
+from firsttoken.bundle.manifest import AuditRow, Manifest, NpuProof, Proof, read_manifest
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.config import DecoderConfig
 from firsttoken.decoder.families import open_decoder, parameter_count, plan_layers
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.bundle import check_artifact, hash_file
-from firsttoken.export.hexagon.compile import compile_for
-from firsttoken.export.hexagon.compiled import Context, read_compiled
-from firsttoken.export.hexagon.cost import compile_cost, emulation_cost, npu_weight_bytes
-from firsttoken.export.hexagon.libraries import HostLibraries, find_libraries
-from firsttoken.export.hexagon.source import write_source
-from firsttoken.export.manifest import AuditRow, Manifest, NpuProof, Proof, read_manifest
-from firsttoken.export.preflight import MARGIN, available_memory, lasting, readable
+from firsttoken.machine import MARGIN, available_memory
 from firsttoken.progress import Report, silent
-from firsttoken.prove.audit_hexagon import audit
 from firsttoken.prove.divergence import figures
 from firsttoken.prove.gate import missed_structure
 from firsttoken.prove.on_arm import Seen
 from firsttoken.prove.prove import held_out_text, own_checkpoint, proof_windows, references, sum_up
 from firsttoken.prove.windows import Window
 from firsttoken.prove.windows import budget as host_budget
-from firsttoken.run.hexagon import HexagonRunner
-from firsttoken.run.runner import open_runner
 from firsttoken.tokenizer import open_tokenizer
+from firsttoken.units import lasting, readable
 
 # What a proof may cost without being asked for more: the emulator multiplies about a thousandth as fast as the CPU.
 WEIGHT_TOKENS = 1.6e10
@@ -179,7 +180,9 @@ def check_cost(config: DecoderConfig, precisions: dict[str, str], manifest: Mani
     )
 
 
-def write_same_source(source: Checkpoint, config: DecoderConfig, manifest: Manifest, precisions: dict[str, str], path: Path, report: Report):
+def write_same_source(
+    source: Checkpoint, config: DecoderConfig, manifest: Manifest, precisions: dict[str, str], path: Path, report: Report
+):
     """Writes the graphs that the bundle was compiled from. Raises `FirstTokenError` if they come out different."""
     write_source(source, config, manifest.plan, manifest.target, precisions, path, report)
     if hash_file(path) != manifest.npu.source_sha256:
@@ -190,7 +193,13 @@ def write_same_source(source: Checkpoint, config: DecoderConfig, manifest: Manif
 
 
 def proof_contexts(
-    folder: Path, manifest: Manifest, config: DecoderConfig, precisions: dict[str, str], source: Path, libraries: HostLibraries, report: Report
+    folder: Path,
+    manifest: Manifest,
+    config: DecoderConfig,
+    precisions: dict[str, str],
+    source: Path,
+    libraries: HostLibraries,
+    report: Report,
 ) -> dict[str, Context]:
     """Returns a context for every method: the artifact's own, or its twins with unshared weights, beside ``source``."""
     npu = manifest.npu
@@ -209,7 +218,9 @@ def proof_contexts(
             report(f"{stage} {method.name} for the proof", done, total, unit)
 
         compiled = source.with_name(f"{method.name}.tflite")
-        done = compile_for(source, compiled, npu.soc or STAND_IN_SOC, libraries, False, manifest.target.npu.allow_partial, number, cost.seconds, tell)
+        done = compile_for(
+            source, compiled, npu.soc or STAND_IN_SOC, libraries, False, manifest.target.npu.allow_partial, number, cost.seconds, tell
+        )
         contexts[method.name] = _whole(done.compiled[0].contexts, method.name)
     return contexts
 

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
+from firsttoken.backends.runner import Runner, open_runner
+from firsttoken.bundle.manifest import AuditRow, Figures, Manifest, Proof, read_manifest
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.config import DecoderConfig
 from firsttoken.decoder.families import open_decoder, plan_layers
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.manifest import AuditRow, Figures, Manifest, Proof, read_manifest
 from firsttoken.progress import Report, silent
 from firsttoken.prove.divergence import Divergence, collect, diverge_at, figures
 from firsttoken.prove.gate import missed_figures, missed_structure
 from firsttoken.prove.windows import Kind, Window, choose_windows
 from firsttoken.quiet import quiet_runtime
-from firsttoken.run.runner import Runner, open_runner
 from firsttoken.tokenizer import Tokenizer, open_tokenizer
 
 HELD_OUT_FILE = "held_out.txt"
@@ -82,7 +82,12 @@ def held_out_text(folder: Path, held_out: str | Path | None) -> tuple[str, str]:
 
 
 def proof_windows(
-    text: str, tokenizer: Tokenizer, config: DecoderConfig, manifest: Manifest, most: tuple[int, int] | None = None, count: int | None = None
+    text: str,
+    tokenizer: Tokenizer,
+    config: DecoderConfig,
+    manifest: Manifest,
+    most: tuple[int, int] | None = None,
+    count: int | None = None,
 ) -> list[Window]:
     """Cuts the text into the windows that are run; ``most`` and ``count`` are `choose_windows`'s."""
     tokens = np.array(tokenizer.encode(text, begin=False), np.int32)
@@ -94,13 +99,15 @@ def references(
 ) -> list[np.ndarray]:
     """Reference logits of every window at its compared positions, float32 ``[positions, tokenizer's vocabulary]``.
 
-    They are the checkpoint's, or its float student's where it was trained for quantization (`export.lineage`).
+    They are the checkpoint's, or its float student's where it was trained for quantization (`bundle.lineage`).
     """
-    from firsttoken.export.lineage import proof_reference
+    from firsttoken.bundle.lineage import proof_reference
     from firsttoken.prove.reference import reference_logits
 
     run = [window.tokens[:-1] for window in windows]
-    return reference_logits(proof_reference(checkpoint), config, run, [window.positions for window in windows], manifest.tokenizer.vocab_size, report)
+    return reference_logits(
+        proof_reference(checkpoint), config, run, [window.positions for window in windows], manifest.tokenizer.vocab_size, report
+    )
 
 
 def run_windows(
@@ -136,10 +143,10 @@ def audit(folder: Path, manifest: Manifest, config: DecoderConfig, precisions: d
     """What every layer is stored and computed in, as the runtime's own audit finds it in the file."""
     artifact = folder / manifest.artifact.file
     if manifest.target.runtime == "tflite":
-        from firsttoken.prove import audit_tflite
+        from firsttoken.backends.tflite import audit as audit_tflite
 
         return audit_tflite.audit(artifact, config, precisions, manifest.target)
-    from firsttoken.prove import audit_executorch
+    from firsttoken.backends.executorch import audit as audit_executorch
 
     return audit_executorch.audit(artifact, config, precisions)
 

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from firsttoken.atomic_file import write_text
+from firsttoken.bundle.manifest import MANIFEST_FILE, ArmProof, read_manifest
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.manifest import MANIFEST_FILE, ArmProof, read_manifest
 
 
 def record(bundle: str | Path, artifact_sha256: str, core: str, runtime: str, proof: ArmProof | None):

@@ -12,7 +12,7 @@ import numpy as np
 from firsttoken.decoder.config import DecoderConfig
 from firsttoken.decoder.families import parameter_count
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.target import Target
+from firsttoken.targets.target import Target
 
 Kind = Literal["first", "extend", "decode"]
 LEAST_TOKENS = 16  # of held-out text; less would prove nothing

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from firsttoken.declarations import declaration_names, read_declaration
 from firsttoken.decoder.config import Layer
 from firsttoken.errors import FirstTokenError, nearest
-from firsttoken.export.target import Target
+from firsttoken.targets.target import Target
 
 Precision = Literal["fp32", "fp16", "int8", "int4"]
 # Bits a weight is stored in, widest first: the order in which a replacement is suggested.
@@ -57,7 +57,9 @@ class Plan(BaseModel):
         names = [layer.name for layer in layers]
         for rule in self.rules:
             if not any(fnmatchcase(name, rule.match) for name in names):
-                raise FirstTokenError(f"plan {self.name!r}: rule {rule.match!r} matches no layer{nearest(rule.match, names)}; print the names with --audit")
+                raise FirstTokenError(
+                    f"plan {self.name!r}: rule {rule.match!r} matches no layer{nearest(rule.match, names)}; print the names with --audit"
+                )
         resolved = {}
         for layer in layers:
             rule = next((r for r in self.rules if fnmatchcase(layer.name, r.match)), None)

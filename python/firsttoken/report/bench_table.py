@@ -5,11 +5,11 @@ import io
 
 from rich.table import Table
 
-from firsttoken.export.preflight import readable
 from firsttoken.measure.measurement import Measurement, Result, Run
 from firsttoken.measure.summary import RunSummary, decode_speed, groups, middle_stages, summarize_runs
 from firsttoken.report.tables import table
-from firsttoken.visible import visible
+from firsttoken.safe_text import visible
+from firsttoken.units import readable
 
 COLUMNS = (
     "bundle", "plan", "size", "mean KLD", "tokens", "state", "TTFT ms", "best", "p90",
@@ -69,7 +69,11 @@ def markdown_text(measurement: Measurement) -> str:
     """The table and its notes as Markdown."""
     columns, body = _shown(measurement)
     lines = [columns, (":--", ":--", *("--:" for _ in columns[2:])), *body]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n\n" + "\n".join(notes(measurement))
+    return (
+        "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+        + "\n\n"
+        + "\n".join(notes(measurement))
+    )
 
 
 def csv_text(measurement: Measurement) -> str:
@@ -105,7 +109,9 @@ def notes(measurement: Measurement) -> list[str]:
     ]
     cold = [run for run in runs if run.state == "cold"]
     if cold:
-        lines.append(f"Cold: a fresh process; load is opening tokenizer and model (Python's imports not counted); {_page_cache(cold)}; packed weights are those of an earlier start.")
+        lines.append(
+            f"Cold: a fresh process; load is opening tokenizer and model (Python's imports not counted); {_page_cache(cold)}; packed weights are those of an earlier start."
+        )
     busiest = max((run.other_load for run in runs if run.other_load is not None), default=None)
     if busiest is not None and busiest > 0.25:
         lines.append(f"Not a quiet machine: up to {busiest:.1f} cores were busy with other work during a run.")
@@ -123,7 +129,11 @@ def reading_notes(measurement: Measurement) -> list[str]:
         lines.append("A bundle without a proof may be fast and wrong: run `firsttoken prove` on it.")
     if any(result.proof and not result.proof.passed for result in measurement.results):
         lines.append("A bundle here missed its proof's gate: its speed is that of a wrong model.")
-    return lines + [f"{visible(result.bundle.name)}: ran on the CPU, not on the NPU: {visible(result.artifact.fallback)}." for result in measurement.results if result.artifact and result.artifact.fallback]
+    return lines + [
+        f"{visible(result.bundle.name)}: ran on the CPU, not on the NPU: {visible(result.artifact.fallback)}."
+        for result in measurement.results
+        if result.artifact and result.artifact.fallback
+    ]
 
 
 def _page_cache(cold: list[Run]) -> str:
@@ -131,5 +141,3 @@ def _page_cache(cold: list[Run]) -> str:
     if dropped == len(cold):
         return "its files dropped from the page cache first"
     return f"in {len(cold) - dropped} of {len(cold)} runs the files could NOT be dropped from the page cache (a memory file system, or another process has them open), so they did not come from the disk"
-
-

@@ -3,12 +3,12 @@
 from rich.console import Console
 
 from firsttoken.measure.compare import CONFIDENCE, Comparison, times
-from firsttoken.measure.match import Matched, Pair, describe
 from firsttoken.measure.measurement import Result
+from firsttoken.measure.pairing import Matched, Pair, describe
 from firsttoken.report.page.scale import three_digits, time_text
 from firsttoken.report.page.subjects import proof_of
 from firsttoken.report.tables import table
-from firsttoken.visible import visible
+from firsttoken.safe_text import visible
 
 COLUMNS = ("", "prompt", "state", "A median", "B median", "B is", f"{CONFIDENCE:.0%} interval", "runs", "verdict")
 
@@ -35,7 +35,9 @@ def notes(matched: Matched) -> list[str]:
             f"{intervals} intervals of {CONFIDENCE:.0%}: about {max(1, round(intervals * (1 - CONFIDENCE)))} of them may call equal bundles different by chance."
         )
     if any(pair.differences for pair in matched.pairs):
-        said.append("NOT LIKE FOR LIKE: see above what differs besides the bundle; the verdicts hold for the two setups, not for the bundles alone.")
+        said.append(
+            "NOT LIKE FOR LIKE: see above what differs besides the bundle; the verdicts hold for the two setups, not for the bundles alone."
+        )
     said.append(
         "The intervals know the noise from run to run only. A and B ran at different times; to rule out heat and other work, measure both in one `firsttoken bench`."
     )

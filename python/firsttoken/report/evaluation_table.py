@@ -7,7 +7,6 @@ from rich.table import Table
 from firsttoken.evaluate.evaluate import Score
 from firsttoken.report.tables import table
 
-
 MOST_COLUMNS = 4  # with more figures, every figure gets a row and every model a column
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from firsttoken.atomic_file import check_file_destination, write_text
 from firsttoken.errors import FirstTokenError
-from firsttoken.measure.match import Matched, compare_measurements
+from firsttoken.measure.pairing import Matched, compare_measurements
 from firsttoken.report.page.build import build_page
 from firsttoken.report.page.sources import Source, read_source, read_sources
-from firsttoken.visible import visible
+from firsttoken.safe_text import visible
 
 
 def report(files: Sequence[str | Path], output: str | Path, baseline: str | Path | None = None) -> list[str]:
@@ -27,7 +27,9 @@ def report(files: Sequence[str | Path], output: str | Path, baseline: str | Path
     if base:
         kept = [source for source in sources if source.digest != base.digest]
         if not kept:
-            raise FirstTokenError(f"--baseline {visible(base.path)}: holds the same as the files to report; give another measurement to compare with")
+            raise FirstTokenError(
+                f"--baseline {visible(base.path)}: holds the same as the files to report; give another measurement to compare with"
+            )
         if len(kept) < len(sources):
             notes.append(f"{visible(base.path)} is the baseline and not shown beside itself")
         sources = kept

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.table import Table
 
-from firsttoken.export.manifest import AuditRow, Figures, Proof
+from firsttoken.bundle.manifest import AuditRow, Figures, Proof
 from firsttoken.prove.gate import COMPUTED
 
 PIPE_WIDTH = 200

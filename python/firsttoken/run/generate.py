@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from firsttoken.backends.runner import Runner
+from firsttoken.bundle.manifest import Chat
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.manifest import Chat
-from firsttoken.run.runner import Runner
 from firsttoken.run.sampling import Sampler
 from firsttoken.tokenizer import TextStream, Tokenizer
 

@@ -71,10 +71,22 @@ class App:
         self.request = request = json.loads(data)
         if request.setdefault("artifact", "auto") not in ("auto", "cpu", "npu"):
             raise Refused("malformed request")
-        if set(request) - {"artifact"} != {"protocol", "id", "bundle", "state", "threads", "repeat", "decode_tokens", "chat", "prompts"} or request["protocol"] != 1 or request["id"] != self.id:
+        if (
+            set(request) - {"artifact"} != {"protocol", "id", "bundle", "state", "threads", "repeat", "decode_tokens", "chat", "prompts"}
+            or request["protocol"] != 1
+            or request["id"] != self.id
+        ):
             raise Refused("malformed request")
-        bounds = (request["threads"], 1, 16), (request["repeat"], 1, 1000), (request["decode_tokens"], 0, 4096), (len(request["prompts"]), 1, 32)
-        if not all(type(value) is int and least <= value <= most for value, least, most in bounds) or request["state"] not in ("warm", "cold"):
+        bounds = (
+            (request["threads"], 1, 16),
+            (request["repeat"], 1, 1000),
+            (request["decode_tokens"], 0, 4096),
+            (len(request["prompts"]), 1, 32),
+        )
+        if not all(type(value) is int and least <= value <= most for value, least, most in bounds) or request["state"] not in (
+            "warm",
+            "cold",
+        ):
             raise Refused("malformed request")
         if request["state"] == "cold" and (request["repeat"] != 1 or len(request["prompts"]) != 1):
             raise Refused("a cold request has one prompt and one run")
@@ -97,7 +109,9 @@ class App:
         kept = json.loads(file.read_text())["results"][0] if file.exists() else None
         self.result = kept or {
             "bundle": self.identity(),
-            "runtime_version": {"tflite": "LiteRT 2.3.0 (emulated)", "executorch": "ExecuTorch 1.5.1 (emulated)"}[self.manifest["target"]["runtime"]],
+            "runtime_version": {"tflite": "LiteRT 2.3.0 (emulated)", "executorch": "ExecuTorch 1.5.1 (emulated)"}[
+                self.manifest["target"]["runtime"]
+            ],
             "threads": request["threads"],
             "chat": request["chat"],
             "before": {"time": now(), "thermal_status": 0, "available_memory_bytes": 5 << 30},
@@ -107,7 +121,9 @@ class App:
         }
         self.begun = time.monotonic() - (self.result["runs"][-1]["at_seconds"] if self.result["runs"] else 0)
         finished = [run["prompt_tokens"] for run in self.result["runs"] if run["state"] == request["state"]]
-        todo = [prompt for number in range(request["repeat"]) for prompt in request["prompts"] if finished.count(prompt["tokens"]) <= number]
+        todo = [
+            prompt for number in range(request["repeat"]) for prompt in request["prompts"] if finished.count(prompt["tokens"]) <= number
+        ]
         self.tell("started", pid=os.getpid(), total=len(todo), kept=len(finished))
         self.tell("phase", phase="loading")
         time.sleep(self.behaviour["seconds"])
@@ -118,7 +134,14 @@ class App:
         for number, prompt in enumerate(todo, start=1):
             self.misbehave(number - 1)
             if prompt["tokens"] == self.behaviour.get("fails_at"):
-                self.result["failures"].append({"prompt_tokens": prompt["tokens"], "state": request["state"], "stage": "prefill", "message": "not enough memory for\nthe cache\x1b[31m"})
+                self.result["failures"].append(
+                    {
+                        "prompt_tokens": prompt["tokens"],
+                        "state": request["state"],
+                        "stage": "prefill",
+                        "message": "not enough memory for\nthe cache\x1b[31m",
+                    }
+                )
                 self.write()
                 self.tell("failed", prompt_tokens=prompt["tokens"], stage="prefill", message="not enough memory")
                 continue
@@ -134,7 +157,10 @@ class App:
         random.seed()
         begun = time.monotonic_ns()
         time.sleep(self.behaviour["seconds"] * (0.5 + random.random()))
-        stages = {name: int(nanoseconds * (0.9 + 0.2 * random.random())) for name, nanoseconds in (("tokenize", 90_000), ("sample", 60_000), ("detokenize", 20_000), ("render", 8_000_000))}
+        stages = {
+            name: int(nanoseconds * (0.9 + 0.2 * random.random()))
+            for name, nanoseconds in (("tokenize", 90_000), ("sample", 60_000), ("detokenize", 20_000), ("render", 8_000_000))
+        }
         if state == "cold":
             stages["load"] = begun - self.opened
         stages["prefill"] = time.monotonic_ns() - begun + prompt["tokens"] * int(200_000 + 20_000 * random.random())
@@ -178,7 +204,9 @@ class App:
         """Which artifact a phone with an SM8650 runs, in the result of a bundle that has two."""
         if not (npu := self.manifest.get("npu")):
             return {}
-        reason = self.behaviour.get("npu_fails") or (None if npu["soc"] == "SM8650" else f"it is compiled for {npu['soc']}, and this phone has SM8650-AC")
+        reason = self.behaviour.get("npu_fails") or (
+            None if npu["soc"] == "SM8650" else f"it is compiled for {npu['soc']}, and this phone has SM8650-AC"
+        )
         on_npu = self.request["artifact"] != "cpu" and not reason
         artifact = (npu if on_npu else self.manifest)["artifact"]
         found = {"kind": "npu" if on_npu else "cpu", "sha256": artifact["sha256"], "bytes": artifact["bytes"]}

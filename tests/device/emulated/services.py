@@ -36,7 +36,9 @@ class Android:
             stream.write(json.dumps([program, *arguments]) + "\n")
 
     def do_getprop(self, name: str | None = None):
-        text = outputs.GETPROP[self.state["model"]].replace("]\n[ro.serialno]: [", f"]\n[ro.serialno]: [{self.state.get('serial_prefix', '')}")
+        text = outputs.GETPROP[self.state["model"]].replace(
+            "]\n[ro.serialno]: [", f"]\n[ro.serialno]: [{self.state.get('serial_prefix', '')}"
+        )
         if name is None:
             return 0, text
         return 0, next((line.partition("]: [")[2][:-1] for line in text.splitlines() if line.startswith(f"[{name}]")), "") + "\n"
@@ -45,7 +47,9 @@ class Android:
         if service == "thermalservice":
             return 0, self._thermal()
         if service == "battery":
-            return 0, outputs.BATTERY["android14-samsung"].replace("temperature: 357", f"temperature: {round(10 * self._heat())}").replace("  level: 72", f"  level: {self.state['battery']}")
+            return 0, outputs.BATTERY["android14-samsung"].replace("temperature: 357", f"temperature: {round(10 * self._heat())}").replace(
+                "  level: 72", f"  level: {self.state['battery']}"
+            )
         if service == "power":
             return 0, outputs.POWER["awake" if self.state["awake"] else "asleep"]
         if service == "window":
@@ -144,7 +148,10 @@ class Android:
         if command != "start":
             return 255, f"Unknown command: {command}\n"
         if not (self.root / "data/app" / f"{PACKAGE}-1").exists():
-            return 1, f"Starting: Intent {{ cmp={PACKAGE}/.BenchmarkActivity }}\nError type 3\nError: Activity class {{{PACKAGE}/{PACKAGE}.BenchmarkActivity}} does not exist.\n"
+            return (
+                1,
+                f"Starting: Intent {{ cmp={PACKAGE}/.BenchmarkActivity }}\nError type 3\nError: Activity class {{{PACKAGE}/{PACKAGE}.BenchmarkActivity}} does not exist.\n",
+            )
         options = list(arguments)
         if f"{PACKAGE}/.BenchmarkActivity" not in options:
             return 1, "Error: unknown component\n"
@@ -154,13 +161,18 @@ class Android:
                 return 1, "Error: Unknown option\n"
             self._start_app(options[where + 2])
         state = "COLD"
-        return 0, f"Starting: Intent {{ act={PACKAGE}.BENCHMARK cmp={PACKAGE}/.BenchmarkActivity (has extras) }}\nStatus: ok\nLaunchState: {state}\nActivity: {PACKAGE}/.BenchmarkActivity\nTotalTime: 312\nWaitTime: 318\nComplete\n"
+        return (
+            0,
+            f"Starting: Intent {{ act={PACKAGE}.BENCHMARK cmp={PACKAGE}/.BenchmarkActivity (has extras) }}\nStatus: ok\nLaunchState: {state}\nActivity: {PACKAGE}/.BenchmarkActivity\nTotalTime: 312\nWaitTime: 318\nComplete\n",
+        )
 
     def _start_app(self, request: str):
         if self._pid() is not None:
             return  # another benchmark runs; the real app would say so in its progress file
         behaviour = {**self.state["app"], "locked": self.state["locked"], "memory_kb": 11534336}
-        self.app = subprocess.Popen([sys.executable, "-S", str(APP), str(self.root), request, json.dumps(behaviour)], stdin=subprocess.DEVNULL)
+        self.app = subprocess.Popen(
+            [sys.executable, "-S", str(APP), str(self.root), request, json.dumps(behaviour)], stdin=subprocess.DEVNULL
+        )
         if "times" in self.state["app"]:  # how often it misbehaves
             self.state["app"]["times"] -= 1
             if self.state["app"]["times"] <= 0:

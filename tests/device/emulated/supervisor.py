@@ -64,7 +64,19 @@ class Phone:
         root = self.root
         root.mkdir()
         run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", root)
-        for name in ("usr", "proc", "dev", "system/bin", "system/emulated", "data", "storage/emulated", "tmp", "emulated", "sys/devices/system/cpu", "etc"):
+        for name in (
+            "usr",
+            "proc",
+            "dev",
+            "system/bin",
+            "system/emulated",
+            "data",
+            "storage/emulated",
+            "tmp",
+            "emulated",
+            "sys/devices/system/cpu",
+            "etc",
+        ):
             (root / name).mkdir(parents=True)
         run("mount", "--bind", files / "usr", root / "usr")
         for name in ("lib", "lib64"):
@@ -104,7 +116,12 @@ class Phone:
         environment = {"PATH": "/system/emulated:/system/bin", "ADBD_PORT": str(self.port), "HOME": "/data", "TMPDIR": "/data/local/tmp"}
         log = open(self.root.parent / f"{self.root.name}.adbd", "ab")
         self.adbd = subprocess.Popen(
-            [shutil.which("chroot"), str(self.root), "/usr/lib/android-sdk/platform-tools/adbd"], env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            [shutil.which("chroot"), str(self.root), "/usr/lib/android-sdk/platform-tools/adbd"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
 
     def stop(self):
@@ -133,7 +150,9 @@ class Phone:
                 continue
             try:
                 # the caller waits for this, so it is there before we close
-                with open(self.root / f"emulated/reply.{number}", "wb", opener=lambda path, flags: os.open(path, os.O_WRONLY | os.O_NONBLOCK)) as stream:
+                with open(
+                    self.root / f"emulated/reply.{number}", "wb", opener=lambda path, flags: os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+                ) as stream:
                     stream.write(f"{code}\n{text}".encode())
                     stream.flush()
                 services.wait_for(lambda number=number: not _unread(reply), 2)
@@ -153,7 +172,13 @@ def main():
     loopback_up()
     phones: dict[str, Phone] = {}
     environment = {**os.environ, "HOME": str(folder), "ADB_MDNS": "0"}
-    server = subprocess.Popen([*settings["adb"], "nodaemon", "server"], env=environment, stdin=subprocess.DEVNULL, stdout=open(folder / "server.log", "wb"), stderr=subprocess.STDOUT)
+    server = subprocess.Popen(
+        [*settings["adb"], "nodaemon", "server"],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=open(folder / "server.log", "wb"),
+        stderr=subprocess.STDOUT,
+    )
     print(json.dumps("ready"), flush=True)
     selector = selectors.DefaultSelector()
     selector.register(sys.stdin, selectors.EVENT_READ)

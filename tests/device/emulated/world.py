@@ -22,7 +22,12 @@ def why_not() -> str | None:
     for program in ("unshare", "nsenter", "mount", "chroot"):
         if not shutil.which(program, path=path):
             return f"{program} not found: install util-linux and coreutils"
-    probe = subprocess.run([*UNSHARE, "sh", "-c", "mount -t tmpfs none /mnt && mkdir /mnt/p && mount -t proc proc /mnt/p"], capture_output=True, text=True, env={**os.environ, "PATH": path})
+    probe = subprocess.run(
+        [*UNSHARE, "sh", "-c", "mount -t tmpfs none /mnt && mkdir /mnt/p && mount -t proc proc /mnt/p"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": path},
+    )
     if probe.returncode:
         return f"user, network and mount namespaces are not permitted here ({' '.join(probe.stderr.split())[:200]}): allow them (sysctl kernel.unprivileged_userns_clone=1, or kernel.apparmor_restrict_unprivileged_userns=0)"
     return None
@@ -36,7 +41,14 @@ class World:
         self.bin.mkdir(parents=True)
         library = ADBD / "usr/lib/x86_64-linux-gnu"
         loader = next((ADBD / "usr/lib64").glob("ld-linux-*"))
-        adb = [str(loader), "--argv0", "adb", "--library-path", f"{library}:{library}/android", str(ADBD / "usr/lib/android-sdk/platform-tools/adb")]
+        adb = [
+            str(loader),
+            "--argv0",
+            "adb",
+            "--library-path",
+            f"{library}:{library}/android",
+            str(ADBD / "usr/lib/android-sdk/platform-tools/adb"),
+        ]
         settings = json.dumps({"folder": str(folder), "adbd": str(ADBD), "adb": adb})
         supervisor = [sys.executable, str(Path(__file__).with_name("supervisor.py")), settings]
         self.process = subprocess.Popen([*UNSHARE, *supervisor], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -61,7 +73,9 @@ class World:
         return answer["value"]
 
     def adb(self, *arguments: str, **more) -> subprocess.CompletedProcess:
-        return subprocess.run([str(self.bin / "adb"), *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, **more)
+        return subprocess.run(
+            [str(self.bin / "adb"), *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, **more
+        )
 
     def inside(self, *command: str) -> list[str]:
         """Returns the command line that runs ``command`` in the world's network."""
@@ -144,7 +158,11 @@ class EmulatedPhone:
     def files(self) -> dict[str, int]:
         """Everything under /data but apps: path and size."""
         top = self.root / "data"
-        return {str(path.relative_to(top)): path.stat().st_size for path in top.rglob("*") if path.is_file() and not str(path.relative_to(top)).startswith("app/")}
+        return {
+            str(path.relative_to(top)): path.stat().st_size
+            for path in top.rglob("*")
+            if path.is_file() and not str(path.relative_to(top)).startswith("app/")
+        }
 
 
 def _child(pid: int) -> int:

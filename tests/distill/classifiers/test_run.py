@@ -5,6 +5,7 @@ import os
 
 import pytest
 import torch
+
 from firsttoken.cli import run as command
 from firsttoken.distill.classifiers import run as module
 from firsttoken.distill.classifiers.encoder import INSTALL, minilm_folder
@@ -57,7 +58,11 @@ def test_losses_fall_and_the_student_is_written_as_weights_and_program(name, tmp
     record = json.loads((out / "distillation.json").read_text())
     [seed] = record["seeds"]
     assert seed["parameters"]["student"] <= seed["parameters"]["teacher"] / 2
-    assert {"teacher", *module.STUDENTS} <= set(seed) and "kld" in seed["student distilled"] and any("distilled minus labels" in line for line in lines)
+    assert (
+        {"teacher", *module.STUDENTS} <= set(seed)
+        and "kld" in seed["student distilled"]
+        and any("distilled minus labels" in line for line in lines)
+    )
     page = (out / "training.html").read_text(encoding="utf-8")
     assert "forward_kl" in page and "<svg" in page
     inputs, labels = module.load_data(load_classifier(name), 1)
@@ -139,7 +144,9 @@ def test_the_users_own_models_and_data(tmp_path, capfd):
 
 def test_several_teachers_are_averaged_by_weight(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(OWN)
-    two = RECIPE.replace('[teacher]\nmake = "mine.py:large"', '[[teacher]]\nmake = "mine.py:large"\nweight = 3\n[[teacher]]\nkind = "mlp"\nwidth = 16')
+    two = RECIPE.replace(
+        '[teacher]\nmake = "mine.py:large"', '[[teacher]]\nmake = "mine.py:large"\nweight = 3\n[[teacher]]\nkind = "mlp"\nwidth = 16'
+    )
     two = two.replace("steps = 60", "steps = 6")
     (tmp_path / "own.toml").write_text(two)
     fit, students = module.fit, []
@@ -158,7 +165,11 @@ def test_several_teachers_are_averaged_by_weight(tmp_path, monkeypatch):
 
 def test_losses_that_leave_the_head_untrained_are_told(tmp_path):
     (tmp_path / "mine.py").write_text(OWN)
-    inside = RECIPE.replace('kind = "forward_kl"', 'kind = "hidden_l2"').replace('summary = "own"', 'summary = "own"\nlayers = [["", "2"]]').replace("steps = 60", "steps = 1")
+    inside = (
+        RECIPE.replace('kind = "forward_kl"', 'kind = "hidden_l2"')
+        .replace('summary = "own"', 'summary = "own"\nlayers = [["", "2"]]')
+        .replace("steps = 60", "steps = 1")
+    )
     (tmp_path / "own.toml").write_text(inside)
     lines = []
     distill_classifier(tmp_path / "own.toml", tmp_path / "student", say=lines.append)
@@ -171,7 +182,9 @@ def test_losses_that_leave_the_head_untrained_are_told(tmp_path):
 
 def test_teachers_of_one_kind_are_not_the_same_teacher_twice(tmp_path):
     (tmp_path / "mine.py").write_text(OWN)
-    (tmp_path / "own.toml").write_text(RECIPE.replace("[teacher]", "[[teacher]]\nmake = \"mine.py:large\"\n[[teacher]]").replace("steps = 60", "steps = 2"))
+    (tmp_path / "own.toml").write_text(
+        RECIPE.replace("[teacher]", '[[teacher]]\nmake = "mine.py:large"\n[[teacher]]').replace("steps = 60", "steps = 2")
+    )
     recipe = load_classifier(tmp_path / "own.toml")
     teachers, _ = module.fit_teachers(recipe, 1, module.load_data(recipe, 1), tmp_path / "work")
     first, second = (teacher[0].weight for teacher, _ in teachers)

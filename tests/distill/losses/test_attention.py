@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+
 from firsttoken.distill.losses.attention import activation_attention_transfer, attention_transfer
 
 

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+
 from firsttoken.distill.losses.chunked import chunked_head_loss
 from firsttoken.distill.losses.divergence import cross_entropy, forward_kl
 
@@ -114,9 +115,13 @@ print(peak() - before)
 def test_the_logits_of_a_152k_vocabulary_never_exist_at_once():
     """Peak resident memory of forward and backward in a process of its own, 512 positions by 151,936 tokens."""
     full_logits = 512 * 151_936 * 4
-    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "1048576"}  # what is freed goes back at once: the peak is of what lives, the same in every run
+    environment = os.environ | {
+        "MALLOC_MMAP_THRESHOLD_": "1048576"
+    }  # what is freed goes back at once: the peak is of what lives, the same in every run
     peak = {
-        chunk: int(subprocess.run([sys.executable, "-c", PEAK, str(chunk)], check=True, capture_output=True, text=True, env=environment).stdout)
+        chunk: int(
+            subprocess.run([sys.executable, "-c", PEAK, str(chunk)], check=True, capture_output=True, text=True, env=environment).stdout
+        )
         for chunk in (16, 512)
     }
     # several tensors of a chunk live at once, never one of all positions: 0.31 GB here, 1.24 GB for 2048 positions

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from firsttoken.distill.losses import divergence
 from scipy.spatial.distance import jensenshannon
 from torch.distributions import Categorical, kl_divergence
+
+from firsttoken.distill.losses import divergence
 
 NAMES = list(divergence.DIVERGENCES)
 

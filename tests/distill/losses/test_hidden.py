@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from firsttoken.distill.losses.hidden import Projection, hidden_cosine, hidden_l2, layer_pairs, positions_of
 
 

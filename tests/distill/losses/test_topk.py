@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from firsttoken.distill.losses.divergence import DIVERGENCES, log_probabilities
 from firsttoken.distill.losses.topk import grouped_student, grouped_teacher, topk_divergence
 

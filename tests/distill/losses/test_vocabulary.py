@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+
 from firsttoken.demo import checkpoint_path
 from firsttoken.distill.losses.vocabulary import shared_vocabulary
 from firsttoken.errors import FirstTokenError

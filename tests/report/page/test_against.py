@@ -36,7 +36,9 @@ def test_nothing_to_compare():
 def test_too_few_runs_have_no_interval():
     results = [make_result(make_bundle(plan), [make_run(32, prefill=10**6)] * 3) for plan in ("int8", "fp16")]
     [duel] = plan_against_plan(device_of(make_measurement(results))).duels
-    assert duel.whiskers[0].low is None and duel.whiskers[0].words == "cannot tell, too few runs" and duel.whiskers[0].verdict == "cannot-tell"
+    assert (
+        duel.whiskers[0].low is None and duel.whiskers[0].words == "cannot tell, too few runs" and duel.whiskers[0].verdict == "cannot-tell"
+    )
 
 
 def test_other_threads_or_checkpoints_are_not_compared():
@@ -50,7 +52,9 @@ def test_other_threads_or_checkpoints_are_not_compared():
 
 
 def test_baseline():
-    old, new = (Source(name, None, host_measurement(seed=seed, faster=faster), name) for name, seed, faster in (("old", 0, 1.0), ("new", 3, 1.3)))
+    old, new = (
+        Source(name, None, host_measurement(seed=seed, faster=faster), name) for name, seed, faster in (("old", 0, 1.0), ("new", 3, 1.3))
+    )
     new.measurement.results[0].threads = 8
     del old.measurement.results[1], new.measurement.results[2]
     arena, notes = against_baseline([new], old)
@@ -67,7 +71,10 @@ def test_baseline():
 
 def test_baseline_without_anything_in_common():
     other = Source(
-        "other", None, make_measurement([make_result(make_bundle("p", checkpoint="x"), [make_run()] * 5), make_result(make_bundle("q", checkpoint="x"))]), "x"
+        "other",
+        None,
+        make_measurement([make_result(make_bundle("p", checkpoint="x"), [make_run()] * 5), make_result(make_bundle("q", checkpoint="x"))]),
+        "x",
     )
     arena, notes = against_baseline([other], Source("base", None, host_measurement(repeat=1), "y"))
     assert arena is None and len(notes) == 7

@@ -29,7 +29,9 @@ def test_stages_add_up_to_the_median_and_dots_are_the_runs():
 
 
 def test_a_hiccup_is_counted_beside_the_axis():
-    runs = [make_run(32, "warm", prefill=(10 + number) * MILLISECOND) for number in range(9)] + [make_run(32, "warm", prefill=900 * MILLISECOND)]
+    runs = [make_run(32, "warm", prefill=(10 + number) * MILLISECOND) for number in range(9)] + [
+        make_run(32, "warm", prefill=900 * MILLISECOND)
+    ]
     [panel] = first_token_panels(device_of(make_measurement([make_result(runs=runs)])))
     assert panel.axis.high <= FAR_OUT * 15 * MILLISECOND * 1.3
     [line] = panel.rows[0].lines
@@ -54,7 +56,12 @@ def test_runs_of_no_time_make_no_error():
 
 
 def test_decode_speed_takes_warm_runs_and_says_where_it_cannot():
-    runs = [make_run(32, "cold", decode=(10, 10**9)), make_run(32, "warm", decode=(20, 10**9)), make_run(64, "cold", decode=(5, 10**9)), make_run(128)]
+    runs = [
+        make_run(32, "cold", decode=(10, 10**9)),
+        make_run(32, "warm", decode=(20, 10**9)),
+        make_run(64, "cold", decode=(5, 10**9)),
+        make_run(128),
+    ]
     panel = decode_panel(device_of(make_measurement([make_result(runs=runs)])))
     assert [(line.name, line.value) for line in panel.rows[0].lines] == [("32", "20.0 tokens/s"), ("64 cold", "5.00 tokens/s")]
     assert decode_panel(device_of(make_measurement())) is None

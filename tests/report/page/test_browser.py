@@ -12,7 +12,9 @@ from firsttoken.report.page.sources import Source
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 VIEWS = [(scheme, width) for scheme in ("light", "dark") for width in (1280, 390)]
-INSTALL = "no browser: install Chromium (Debian, Ubuntu: apt-get install chromium) and Playwright (scripts/setup test) to see the report in one"
+INSTALL = (
+    "no browser: install Chromium (Debian, Ubuntu: apt-get install chromium) and Playwright (scripts/setup test) to see the report in one"
+)
 
 # Contrast as the Web Content Accessibility Guidelines 2.2 define it (1.4.3), of every text against what is painted behind it.
 FAINT_TEXTS = """
@@ -84,7 +86,9 @@ def visit(browser, tmp_path):
 
 @pytest.fixture(scope="module")
 def html() -> str:
-    sources = [Source(name, None, measurement, name) for name, measurement in (("host", host_measurement()), ("phone", phone_measurement()))]
+    sources = [
+        Source(name, None, measurement, name) for name, measurement in (("host", host_measurement()), ("phone", phone_measurement()))
+    ]
     return build_page(sources, Source("baseline", None, host_measurement(seed=9, faster=0.9), "b"))
 
 
@@ -134,7 +138,9 @@ def test_hostile_names_do_nothing(visit):
         checkpoint="<svg onload=alert(3)>",
     )
     measurement = make_measurement(
-        [make_result(hostile, [make_run()] * 5)], model="<iframe src=http://127.0.0.1:9/>", soc="<link rel=stylesheet href=http://127.0.0.1:9/a.css>"
+        [make_result(hostile, [make_run()] * 5)],
+        model="<iframe src=http://127.0.0.1:9/>",
+        soc="<link rel=stylesheet href=http://127.0.0.1:9/a.css>",
     )
     page, said, asked = visit(build_page([Source("<b>m</b>", None, measurement, "m")]))
     assert said == [] and asked == []
@@ -147,7 +153,11 @@ def test_the_policy_stops_what_escaping_would_let_through(visit):
     html = build_page([Source("m", None, make_measurement(), "m")])
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
-        _, said, _ = visit(html.replace("<main>", f"<main><script>alert(1)</script><script src={address}/x></script><img src={address}/x onerror=alert(2)>"))
+        _, said, _ = visit(
+            html.replace(
+                "<main>", f"<main><script>alert(1)</script><script src={address}/x></script><img src={address}/x onerror=alert(2)>"
+            )
+        )
         server.setblocking(False)
         with pytest.raises(BlockingIOError):  # nobody connected
             server.accept()

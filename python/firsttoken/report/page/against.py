@@ -4,7 +4,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from firsttoken.measure.compare import Comparison, compare_results, times
-from firsttoken.measure.match import Matched, match
+from firsttoken.measure.pairing import Matched, match
 from firsttoken.report.page.scale import Axis, ratio_axis, three_digits, time_text
 from firsttoken.report.page.sources import Source
 from firsttoken.report.page.subjects import DeviceGroup, Proof, Subject, plan_and_target, proof_of
@@ -52,7 +52,11 @@ class Arena:
 
 def plan_against_plan(device: DeviceGroup) -> Arena | None:
     """Every other plan of the same checkpoint and target against the first one."""
-    return _within(device, lambda s: (s.result.bundle.fingerprint, s.result.bundle.target, s.result.processor, s.result.threads, s.result.chat), lambda s: s.result.bundle.plan)
+    return _within(
+        device,
+        lambda s: (s.result.bundle.fingerprint, s.result.bundle.target, s.result.processor, s.result.threads, s.result.chat),
+        lambda s: s.result.bundle.plan,
+    )
 
 
 def runtime_against_runtime(device: DeviceGroup) -> Arena | None:
@@ -105,7 +109,9 @@ def _within(device: DeviceGroup, same: Callable[[Subject], Hashable], other: Cal
             seen.add(other(member))
             comparisons = compare_results(first.result, member.result)
             notes = (
-                [] if first.source is member.source else ["Measured in different files, so not taking turns: what changed in between counts as a difference."]
+                []
+                if first.source is member.source
+                else ["Measured in different files, so not taking turns: what changed in between counts as a difference."]
             )
             if comparisons:
                 pairs.append((first.title, member.title, first.proof, member.proof, comparisons, notes))
@@ -118,7 +124,11 @@ def _arena(pairs: list[tuple[str, str, Proof, Proof, list[Comparison], list[str]
     values = [v for *_, comparisons, _ in pairs for c in _main(comparisons) for v in (c.ratio.value, c.ratio.low, c.ratio.high) if v]
     axis = ratio_axis(values)
     return Arena(
-        axis, [Duel(a, b, proof_a, proof_b, [_whisker(c, axis) for c in _main(comparisons)], notes) for a, b, proof_a, proof_b, comparisons, notes in pairs]
+        axis,
+        [
+            Duel(a, b, proof_a, proof_b, [_whisker(c, axis) for c in _main(comparisons)], notes)
+            for a, b, proof_a, proof_b, comparisons, notes in pairs
+        ],
     )
 
 

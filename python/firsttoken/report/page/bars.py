@@ -82,7 +82,11 @@ def decode_panel(device: DeviceGroup) -> Panel | None:
     if not rows_of:
         return None
     axis = _axis(((runs, decode_speed) for named in rows_of.values() for _, runs in named), plain)
-    rows = [Row(subject, [_speed_bar(name, runs, axis) for name, runs in rows_of[subject.number]]) for subject in device.subjects if subject.number in rows_of]
+    rows = [
+        Row(subject, [_speed_bar(name, runs, axis) for name, runs in rows_of[subject.number]])
+        for subject in device.subjects
+        if subject.number in rows_of
+    ]
     return Panel("tokens per second after the first token, by prompt tokens", axis, rows)
 
 
@@ -93,7 +97,9 @@ def memory_panel(device: DeviceGroup) -> Panel | None:
         return run.peak_memory_bytes
 
     found = {
-        s.number: {state: [r for (_, st), runs in s.groups.items() if st == state for r in runs if memory(r) is not None] for state in STATES}
+        s.number: {
+            state: [r for (_, st), runs in s.groups.items() if st == state for r in runs if memory(r) is not None] for state in STATES
+        }
         for s in device.subjects
     }
     values = [memory(run) for by_state in found.values() for runs in by_state.values() for run in runs]
@@ -102,7 +108,9 @@ def memory_panel(device: DeviceGroup) -> Panel | None:
     shown = [subject for subject in device.subjects if any(found[subject.number].values())]
     unit = 1 << 30 if max(values) > 4 << 30 else 1 << 20
     axis = linear_axis(
-        0, max([*values, *(s.result.bundle.artifact_bytes for s in shown)]) / unit, lambda v: f"{plain(v)} {'GiB' if unit == 1 << 30 else 'MiB'}"
+        0,
+        max([*values, *(s.result.bundle.artifact_bytes for s in shown)]) / unit,
+        lambda v: f"{plain(v)} {'GiB' if unit == 1 << 30 else 'MiB'}",
     )
     axis = Axis(axis.low * unit, axis.high * unit, axis.ticks)
     rows = []
@@ -145,7 +153,14 @@ def _stacked(state: str, runs: list[Run], axis: Axis) -> Line:
     segments, start = [], 0.0
     for stage, value in stages.items():
         share = value / max(sum(stages.values()), 1)
-        segments.append(Segment(stage, axis.at(start), round(axis.at(start + value) - axis.at(start), 3), f"{stage}: {time_text(value)}, {share:.1%} of TTFT"))
+        segments.append(
+            Segment(
+                stage,
+                axis.at(start),
+                round(axis.at(start + value) - axis.at(start), 3),
+                f"{stage}: {time_text(value)}, {share:.1%} of TTFT",
+            )
+        )
         start += value
     values = list(map(first_token, runs))
     summary = summarize(values)
@@ -158,11 +173,19 @@ def _speed_bar(name: str, runs: list[Run], axis: Axis) -> Line:
     # the slow end is the one to know: a 90th percentile of a speed would be the fast one
     spread = "1 run" if summary.count == 1 else f"{three_digits(summary.minimum)} to {three_digits(summary.maximum)}, n={summary.count}"
     return _with_dots(
-        name, [Segment("decode", 0, axis.at(summary.median), f"median {middle}")], list(map(decode_speed, runs)), axis, middle, spread, three_digits
+        name,
+        [Segment("decode", 0, axis.at(summary.median), f"median {middle}")],
+        list(map(decode_speed, runs)),
+        axis,
+        middle,
+        spread,
+        three_digits,
     )
 
 
-def _with_dots(name: str, segments: list[Segment], values: list[float], axis: Axis, value: str, spread: str, text: Callable[[float], str]) -> Line:
+def _with_dots(
+    name: str, segments: list[Segment], values: list[float], axis: Axis, value: str, spread: str, text: Callable[[float], str]
+) -> Line:
     beyond = [one for one in values if one > axis.high]
     if beyond:
         spread += f"; {len(beyond)} beyond the axis, up to {text(max(beyond))}"

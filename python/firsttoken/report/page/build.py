@@ -14,7 +14,7 @@ from firsttoken.report.page.scale import bytes_text, plain, three_digits, time_t
 from firsttoken.report.page.sources import Source
 from firsttoken.report.page.subjects import DeviceGroup, Subject, device_groups, threads_text
 from firsttoken.report.page.timeline import Timeline, timelines
-from firsttoken.visible import visible
+from firsttoken.safe_text import visible
 
 FOLDER = Path(__file__).parent
 MOST_RUNS = 1500  # rows in the tables of single runs; more would make the page too large to mail
@@ -52,7 +52,16 @@ def build_page(sources: list[Source], baseline: Source | None = None) -> str:
     """
     groups = device_groups(sources)
     views = [
-        DeviceView(g, cautions(g), first_token_panels(g), decode_panel(g), memory_panel(g), timelines(g), plan_against_plan(g), runtime_against_runtime(g))
+        DeviceView(
+            g,
+            cautions(g),
+            first_token_panels(g),
+            decode_panel(g),
+            memory_panel(g),
+            timelines(g),
+            plan_against_plan(g),
+            runtime_against_runtime(g),
+        )
         for g in groups
     ]
     against, unmatched = against_baseline(sources, baseline) if baseline else (None, [])
@@ -134,5 +143,10 @@ def _environment():
         return visible(value, 2000) if type(value) is str else value
 
     return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=shown
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=shown,
     )

@@ -23,7 +23,10 @@ def conditions_rows(result: Result) -> list[tuple[str, str, str]]:
         ("time", lambda c: c.time),
         ("thermal status", lambda c: None if c.thermal_status is None else f"{c.thermal_status} {THERMAL[c.thermal_status]}"),
         *(
-            (f"temperature {name}", lambda c, name=name: None if name not in c.temperatures else f"{plain(round(c.temperatures[name], 1))} °C")
+            (
+                f"temperature {name}",
+                lambda c, name=name: None if name not in c.temperatures else f"{plain(round(c.temperatures[name], 1))} °C",
+            )
             for name in sensors
         ),
         ("battery", lambda c: None if c.battery_percent is None else f"{plain(c.battery_percent)} %"),
@@ -95,14 +98,20 @@ def _slower(subject: Subject) -> str | None:
 
 def _busy(subject: Subject) -> str | None:
     loads = [run.other_load for run in subject.result.runs if run.other_load is not None]
-    return f"Other processes kept more than {BUSY_CORES} cores busy in most runs." if loads and statistics.median(loads) > BUSY_CORES else None
+    return (
+        f"Other processes kept more than {BUSY_CORES} cores busy in most runs." if loads and statistics.median(loads) > BUSY_CORES else None
+    )
 
 
 def _cold(subject: Subject) -> str | None:
     states = {run.page_cache for run in subject.result.runs if run.state == "cold"}
     if "cached" in states:
         return "Cold runs found the file in the page cache: they loaded from memory, not from storage."
-    return "Whether cold runs found the file in the page cache is unknown: loading may have been faster than from storage." if "unknown" in states else None
+    return (
+        "Whether cold runs found the file in the page cache is unknown: loading may have been faster than from storage."
+        if "unknown" in states
+        else None
+    )
 
 
 def _battery(subject: Subject) -> str | None:

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from firsttoken.errors import FirstTokenError
 from firsttoken.measure.measurement import Measurement, read_measurement
-from firsttoken.visible import visible
+from firsttoken.safe_text import visible
 
 LARGEST_NUMBER = 1e18  # nanoseconds: 31 years; bytes: an exabyte
 

@@ -73,7 +73,16 @@ def device_groups(sources: list[Source]) -> list[DeviceGroup]:
     devices: dict[tuple, list[tuple[Source, Result]]] = {}
     for source in sources:
         device = source.measurement.device
-        key = (device.kind, device.manufacturer, device.model, device.identity, device.soc, device.system, device.cpu.model, device.cpu.cores)
+        key = (
+            device.kind,
+            device.manufacturer,
+            device.model,
+            device.identity,
+            device.soc,
+            device.system,
+            device.cpu.model,
+            device.cpu.cores,
+        )
         devices.setdefault(key, []).extend((source, result) for result in source.measurement.results)
     made, number = [], 0
     for pairs in devices.values():
@@ -86,7 +95,13 @@ def device_groups(sources: list[Source]) -> list[DeviceGroup]:
         made.append(DeviceGroup(len(made), device, _device_title(device), _device_facts(device), subjects))
     names = [group.title for group in made]
     return [
-        DeviceGroup(g.number, g.device, f"{g.title} (device {g.device.identity or g.number + 1})" if names.count(g.title) > 1 else g.title, g.facts, g.subjects)
+        DeviceGroup(
+            g.number,
+            g.device,
+            f"{g.title} (device {g.device.identity or g.number + 1})" if names.count(g.title) > 1 else g.title,
+            g.facts,
+            g.subjects,
+        )
         for g in made
     ]
 
@@ -118,13 +133,25 @@ def proof_of(result: Result) -> Proof:
     if figures is None:
         return Proof("none", "no proof")
     kld, p99, top = f"{figures.mean_kld:.1e}", f"{figures.p99_kld:.1e}", f"{figures.same_top:.1%}"
-    return Proof("passed" if figures.passed else "failed", f"{'' if figures.passed else 'proof failed, '}KLD {kld}, same top {top}", kld, p99, top)
+    return Proof(
+        "passed" if figures.passed else "failed", f"{'' if figures.passed else 'proof failed, '}KLD {kld}, same top {top}", kld, p99, top
+    )
 
 
 def _detail(result: Result) -> str:
     ran = result.artifact
-    where = "" if ran is None else f"on the NPU ({ran.soc or 'compiled on the phone'})" if ran.kind == "npu" else f"on the CPU, not on the NPU: {ran.fallback}" if ran.fallback else "on the CPU, as asked"
-    return ", ".join([result.bundle.checkpoint, result.runtime_version, result.bundle.delegate, threads_text(result), *([where] if where else [])])
+    where = (
+        ""
+        if ran is None
+        else f"on the NPU ({ran.soc or 'compiled on the phone'})"
+        if ran.kind == "npu"
+        else f"on the CPU, not on the NPU: {ran.fallback}"
+        if ran.fallback
+        else "on the CPU, as asked"
+    )
+    return ", ".join(
+        [result.bundle.checkpoint, result.runtime_version, result.bundle.delegate, threads_text(result), *([where] if where else [])]
+    )
 
 
 def _device_title(device: Device) -> str:

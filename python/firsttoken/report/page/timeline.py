@@ -59,7 +59,15 @@ def timelines(device: DeviceGroup) -> list[Timeline]:
         by_minutes = longest > 300
         axis = linear_axis(0, longest / (60 if by_minutes else 1), lambda value: f"{plain(value)} {'min' if by_minutes else 's'}")
         axis = Axis(0, axis.high * (60 if by_minutes else 1), axis.ticks)
-        made.append(Timeline(source, axis, _temperature(runs, axis), _bands(runs, axis), [strip for subject in subjects if (strip := _speed(subject, axis))]))
+        made.append(
+            Timeline(
+                source,
+                axis,
+                _temperature(runs, axis),
+                _bands(runs, axis),
+                [strip for subject in subjects if (strip := _speed(subject, axis))],
+            )
+        )
     return made
 
 

@@ -1,0 +1,167 @@
+"""What a written .pte really holds: per layer the stored dtype, the dtype it is computed in, and who computes it.
+
+Stored comes from the file: the payloads that the XNNPACK delegate gets. Computed and delegated come from the runtime's
+own event trace of one call, in which XNNPACK names every kernel it ran, such as "Fully Connected (NC, QDU8, F32, QC8W)
+GEMM": QDU8 activations, quantized as they come, times int8 rows.
+
+A trace has no layer names. Payload nodes carry their place in the traced graph, which is the order of computation, and
+the kernels of one payload run in the payload's order, so both lead to the plan's order; shapes have to agree.
+"""
+
+import re
+import tempfile
+from collections import defaultdict
+from hashlib import sha256
+from pathlib import Path
+
+from firsttoken.bundle.manifest import AuditRow
+from firsttoken.decoder.config import DecoderConfig, Layer
+from firsttoken.decoder.families import plan_layers
+from firsttoken.errors import FirstTokenError
+
+FLOATS = {"F32": "fp32", "F16": "fp16"}
+WEIGHTS = {"QC8W": "int8", "QB4W": "int4", "QC4W": "int4"}
+TRACED_TOKENS = 4
+
+
+def audit(artifact: Path, config: DecoderConfig, precisions: dict[str, str]) -> list[AuditRow]:
+    """Returns a row for every layer of the plan, in order. It loads the artifact and runs one short call.
+
+    An embedding is a table lookup on ExecuTorch's own kernel: computed in FP32 whatever it is stored in. Raises
+    `FirstTokenError` for a file that is not such a program, or one whose products do not map on the layers.
+    """
+    from firsttoken.backends.executorch.program_file import read_steps
+
+    steps = read_steps(Path(artifact))
+    constants = constant_keys(config)
+    products = [found for found in computed_products(steps, trace(Path(artifact)), artifact) if found[0].key not in constants]
+    linears = Sequence([found for found in products if found[0].kind == "XNNFullyConnected"])
+    cores = grouped([found for found in products if found[0].kind != "XNNFullyConnected"], 3)
+    caches = grouped([step.tensors[0][0] for step in steps if step.operator == "aten::index_put_"], 2)
+    rows = []
+    for layer in plan_layers(config):
+        if layer.kind == "embedding":
+            rows.append(embedding_row(steps, artifact, precisions[layer.name]))
+            continue
+        if layer.kind == "core":
+            found, stored = next(cores, []), "/".join(sorted(set(next(caches, []))))
+        else:
+            found = linears.take(layer)
+            stored = found[0][0].stored or "unknown" if found else ""
+        kinds = [product.kind for product, _ in found]
+        if not stored or kinds not in (["XNNFullyConnected"], ["XNNBatchMatrixMultiply", "XNNSoftmax", "XNNBatchMatrixMultiply"]):
+            raise FirstTokenError(f"{artifact}: nothing in its event trace fits layer {layer.name!r}; it is not this model's program")
+        computed = "/".join(sorted({how for _, how in found}))
+        delegated = all(product.delegated for product, _ in found)
+        rows.append(AuditRow(layer=layer.name, asked=precisions[layer.name], stored=stored, computed=computed, delegated=delegated))
+    if linears.left:
+        raise FirstTokenError(f"{artifact}: has {linears.left} linear layers more than the model; it is not this model's program")
+    return rows
+
+
+class Sequence:
+    """The program's linear layers, taken in the plan's order.
+
+    ExecuTorch's own kernels have no place in the traced graph: a layer whose shape the next delegated one does not have
+    is theirs. Of two neighbours of one shape (k and v, gate and up) it may thus be the later one that is named.
+    """
+
+    def __init__(self, found: list[tuple]):
+        self.delegated = [pair for pair in found if pair[0].delegated]
+        self.own = [pair for pair in found if not pair[0].delegated]
+
+    @property
+    def left(self) -> int:
+        return len(self.delegated) + len(self.own)
+
+    def take(self, layer: Layer) -> list[tuple]:
+        """Returns the next product with the layer's shape in a list, or an empty one."""
+        if self.delegated and self.delegated[0][0].shape == layer.shape:
+            return [self.delegated.pop(0)]
+        fits = [pair for pair in self.own if pair[0].shape in (None, layer.shape)]
+        if not fits:
+            return []
+        self.own.remove(fits[0])
+        return [fits[0]]
+
+
+def grouped(found: list, size: int):
+    """Yields the list in parts of ``size``; the last may be shorter."""
+    for start in range(0, len(found), size):
+        yield found[start : start + size]
+
+
+def embedding_row(steps, artifact: Path, asked: str) -> AuditRow:
+    lookup = next((step for step in steps if step.operator and "::embedding" in step.operator), None)
+    if lookup is None:
+        raise FirstTokenError(f"{artifact}: no embedding is looked up; it is not a decoder's program")
+    return AuditRow(layer="embedding", asked=asked, stored=lookup.tensors[0][0] or "unknown", computed="fp32", delegated=False)
+
+
+def computed_products(steps, events: dict[int, list[str]], artifact: Path) -> list[tuple]:
+    """Returns ``(product, precision it was computed in)`` in the order of computation."""
+    from firsttoken.backends.executorch.program_file import EVENTS
+
+    found = []
+    for step in steps:
+        if step.operator is not None:
+            # ExecuTorch's own kernels compute in what they are given.
+            found += [(product, product.stored or "unknown") for product in step.products]
+            continue
+        names = [name for name in events.get(step.number, []) if name.startswith(tuple(EVENTS.values()))]
+        wanted = [EVENTS[product.kind] for product in step.products]
+        if len(names) != len(wanted) or not all(name.startswith(want + " (") for name, want in zip(names, wanted, strict=True)):
+            raise FirstTokenError(
+                f"{artifact}: instruction {step.number} ran {names}, but its payload holds {wanted}; the trace does not fit the file"
+            )
+        found += [(product, computed_in(name)) for product, name in zip(step.products, names, strict=True)]
+    ordered = sorted((pair for pair in found if pair[0].delegated), key=lambda pair: pair[0].order)
+    # Own kernels know no place in the graph; they stay where they ran.
+    return [pair if not pair[0].delegated else ordered.pop(0) for pair in found]
+
+
+def computed_in(name: str) -> str:
+    """Returns the precision of a kernel from its name in the trace, as in "Fully Connected (NC, QDU8, F32, QC8W) GEMM #1"."""
+    types = [part for part in re.search(r"\((.*?)\)", name)[1].split(", ") if part not in ("NC", "ND")]
+    if types[0].startswith("Q"):  # quantized activations: the kernel multiplies integers, by these weights
+        return WEIGHTS.get(types[-1], types[-1])
+    return FLOATS.get(types[0], types[0])
+
+
+def constant_keys(config: DecoderConfig) -> set[str]:
+    """SHA-256 of the constants that the decoder multiplies by as if by a weight: the rotation, and the norms' means."""
+    import torch
+
+    from firsttoken.decoder.attention import rotation_matrix
+    from firsttoken.decoder.norm import RmsNorm
+
+    rotation = rotation_matrix(config.head_dim)
+    means = [RmsNorm(size, config.norm_epsilon).mean_row for size in (config.hidden_size, config.head_dim)]
+    constants = [rotation, rotation.half(), *means]
+    return {sha256(constant.contiguous().view(torch.uint8).numpy().tobytes()).hexdigest() for constant in constants}
+
+
+def trace(artifact: Path) -> dict[int, list[str]]:
+    """Runs one short prompt and returns the events' names by instruction. Raises `FirstTokenError` if it cannot be run."""
+    from executorch.devtools import Inspector
+
+    from firsttoken.backends.executorch.runner import import_runtime
+
+    torch, portable_lib = import_runtime()
+    try:
+        program = portable_lib._load_for_executorch(str(artifact), enable_etdump=True)
+        length = min(TRACED_TOKENS, program.method_meta("forward").input_tensor_meta(0).sizes()[1])
+        program.forward([torch.zeros(1, length, dtype=torch.int64), torch.zeros(1, dtype=torch.int64), torch.zeros(length, length)])
+        with tempfile.TemporaryDirectory() as folder:
+            dump = str(Path(folder, "trace.etdp"))
+            program.write_etdump_result_to_file(dump)
+            inspector = Inspector(etdump_path=dump)
+    except RuntimeError as error:
+        raise FirstTokenError(f"{artifact}: cannot be run for the audit ({error}); export it again") from None
+    events = defaultdict(list)
+    for block in inspector.event_blocks:
+        if block.name == "Execute":
+            for event in block.events:
+                if event.is_delegated_op:
+                    events[event._instruction_id].append(event.name)
+    return events

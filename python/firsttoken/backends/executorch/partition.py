@@ -1,0 +1,101 @@
+"""XNNPACK's partitioner and preprocessing, less what costs time or memory and does nothing for a decoder.
+
+Export time is the number of passes over the graph: each one works out every node's symbolic shapes again. Export
+memory is the number of copies of the weights. What is left out here leaves the file as it would be, byte for byte
+(tests/export/executorch/test_lower.py compares the files).
+"""
+
+import copy
+from contextlib import contextmanager
+from itertools import compress
+from unittest import mock
+
+from executorch.backends.xnnpack import xnnpack_preprocess
+from executorch.backends.xnnpack._passes import XNNPACKPassManager, XNNPACKRemoveCloneOpsTransform
+from executorch.backends.xnnpack._passes.convert_to_linear import ConvertToLinearPass
+from executorch.backends.xnnpack.operators.node_visitor import NodeVisitor
+from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+from executorch.backends.xnnpack.utils.utils import get_param_tensor
+from executorch.exir.backend.canonical_partitioners import group_partitioner
+from executorch.exir.tracer import _default_decomposition_table as decomposition_table
+from torch.fx.passes.infra import partitioner as capability_partitioner
+
+# XNNPACK's other passes are about convolution, batch norm, padding, concatenation, pooling, upsampling, clamps,
+# channels-last layout and the aten attention operator; the decoder has none of these.
+PASSES = [XNNPACKRemoveCloneOpsTransform, ConvertToLinearPass]
+LARGE = 1 << 16  # bytes from which a serialized constant is worth freeing
+
+
+class DecoderPartitioner(XnnpackPartitioner):
+    """Decomposes the graph once, where the default does it four times.
+
+    The default tries every linear layer for shapes that XNNPACK does not take; a decoder's are all taken.
+    """
+
+    def ops_to_not_decompose(self, ep):
+        operators, _ = super().ops_to_not_decompose(ep)
+        return operators, None
+
+    def transform_for_pre_decomposition(self, exported_program):
+        table = decomposition_table()
+        for operator in self.ops_to_not_decompose(exported_program)[0]:
+            table.pop(operator, None)
+        program = exported_program.run_decompositions(table)
+        program.run_decompositions = lambda *_: program  # the caller's two turns would find nothing left
+        return program
+
+    def partition(self, exported_program):
+        with (
+            mock.patch.object(capability_partitioner, "_DependencyViewer", Dependencies),
+            mock.patch.object(group_partitioner, "_DependencyViewer", Dependencies),
+        ):
+            return super().partition(exported_program)
+
+
+class Dependencies:
+    """Which nodes depend on a node, as one bit each; the original keeps sets, half a gigabyte for a 24-layer graph."""
+
+    def __init__(self, graph_module):
+        self.nodes = list(graph_module.graph.nodes)
+        place = {node: 1 << index for index, node in enumerate(self.nodes)}
+        self.downstream = {}
+        for node in reversed(self.nodes):
+            bits = 0
+            for user in node.users:
+                bits |= place[user] | self.downstream[user]
+            self.downstream[node] = bits
+
+    def downstreams_of(self, node):
+        bits = self.downstream[node]
+        return set(compress(self.nodes, (digit == "1" for digit in reversed(f"{bits:b}"))))
+
+
+@contextmanager
+def lean_preprocessing():
+    """Within it, XNNPACK's preprocessing runs `PASSES` only, on the weights themselves instead of a copy, and
+    frees each large one once it is serialized.
+
+    The weights of the module that is being lowered are gone afterwards.
+    """
+    serialize = NodeVisitor.get_serialized_buffer_index
+
+    def manager(program, passes=None):
+        return XNNPACKPassManager(program, passes or PASSES)
+
+    def serialize_and_free(self, tensor, xnn_graph, vals_to_ids, convert_to_nhwc, swap, quant_params, *rest, **more):
+        index = serialize(self, tensor, xnn_graph, vals_to_ids, convert_to_nhwc, swap, quant_params, *rest, **more)
+        source = tensor if quant_params is None else quant_params.q_input
+        weight = get_param_tensor(self.exported_program, source) if index else None
+        if weight is not None and len(source.users) == 1 and weight.untyped_storage().nbytes() >= LARGE:
+            weight.untyped_storage().resize_(0)
+        return index
+
+    def copy_graph(edge_program, compile_specs):
+        return copy.deepcopy(edge_program, {id(weight): weight for weight in edge_program.state_dict.values()})
+
+    with (
+        mock.patch.object(xnnpack_preprocess, "XNNPACKPassManager", manager),
+        mock.patch.object(xnnpack_preprocess.XnnpackBackend, "copy_exported_program_for_preprocess", copy_graph),
+        mock.patch.object(NodeVisitor, "get_serialized_buffer_index", serialize_and_free),
+    ):
+        yield

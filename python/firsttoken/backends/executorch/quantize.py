@@ -1,0 +1,83 @@
+"""Quantizing one layer's weight, block of rows by block of rows, with torchao's arithmetic.
+
+Rows are independent of each other in every precision, so a head of 150 000 rows is never held in float32.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torchao.quantization import IntxUnpackedToInt8Tensor
+
+from firsttoken.backends.executorch.modules import QuantizedEmbedding, QuantizedLinear
+from firsttoken.checkpoint import Checkpoint
+from firsttoken.decoder.config import Layer
+from firsttoken.decoder.load import fill, tensor
+from firsttoken.errors import FirstTokenError
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+QUANTIZED = {"int8": torch.int8, "int4": torch.int4}
+BLOCK_VALUES = 1 << 20  # weights held in float32 at once
+
+
+def row_blocks(shape: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """Yields ``(start, stop)`` of blocks of rows that together make a matrix of ``shape``."""
+    step = max(1, BLOCK_VALUES // shape[1])
+    for start in range(0, shape[0], step):
+        yield start, min(start + step, shape[0])
+
+
+def read_quantized(checkpoint: Checkpoint, layer: Layer, precision: str, group_size: int) -> tuple[Tensor, Tensor]:
+    """Reads a weight as int8 values ``[rows, columns]`` and float32 scales ``[rows, groups]``, symmetric.
+
+    The arithmetic is torchao's (``Int8DynamicActivationIntxWeightConfig`` uses the same function).
+    """
+    rows, columns = layer.shape
+    group = group_size if precision == "int4" else columns
+    values = torch.empty(rows, columns, dtype=torch.int8)
+    scales = torch.empty(rows, columns // group)
+    for start, stop in row_blocks(layer.shape):
+        block = tensor(checkpoint.rows(layer.weight, start, stop))
+        part = IntxUnpackedToInt8Tensor.from_hp(block, (1, group), QUANTIZED[precision])
+        values[start:stop], scales[start:stop] = part.qdata, part.scale
+    return values, scales
+
+
+def read_plain(checkpoint: Checkpoint, layer: Layer, precision: str) -> Tensor:
+    """Reads a weight as float32 or float16. Raises `FirstTokenError` for a value that float16 cannot hold."""
+    weight = torch.empty(layer.shape, dtype=DTYPES[precision])
+    for start, stop in row_blocks(layer.shape):
+        weight[start:stop] = tensor(checkpoint.rows(layer.weight, start, stop))
+        check_range(weight[start:stop], layer, "weight")
+    return weight
+
+
+def check_range(values: Tensor, layer: Layer, what: str):
+    """Raises `FirstTokenError` if rounding to float16 made an infinity."""
+    if values.dtype == torch.float16 and values.numel() and not torch.isfinite(values).all():
+        raise FirstTokenError(f"layer {layer.name!r}: its {what} has values beyond float16's 65504; give it another precision in the plan")
+
+
+def read_linear(checkpoint: Checkpoint, layer: Layer, precision: str, group_size: int) -> nn.Module:
+    """Reads a linear layer as a module in ``precision``; ``group_size`` weights share one int4 scale."""
+    bias = tensor(checkpoint.vector(layer.bias)).to(DTYPES.get(precision, torch.float32)) if layer.bias else None
+    if bias is not None:
+        check_range(bias, layer, "bias")
+    if precision in QUANTIZED:
+        return QuantizedLinear(*read_quantized(checkpoint, layer, precision, group_size), bias, precision)
+    with torch.device("meta"):
+        linear = nn.Linear(layer.shape[1], layer.shape[0], bias=bias is not None)
+    fill(linear, "weight", read_plain(checkpoint, layer, precision))
+    if bias is not None:
+        fill(linear, "bias", bias)
+    return linear
+
+
+def read_embedding(checkpoint: Checkpoint, layer: Layer, precision: str, group_size: int) -> nn.Module:
+    """Reads the embedding as a module in ``precision``."""
+    if precision in QUANTIZED:
+        return QuantizedEmbedding(*read_quantized(checkpoint, layer, precision, group_size), precision)
+    with torch.device("meta"):
+        embedding = nn.Embedding(*layer.shape)
+    fill(embedding, "weight", read_plain(checkpoint, layer, precision))
+    return embedding

@@ -1,0 +1,93 @@
+"""Running a .pte bundle with ExecuTorch's Python runtime.
+
+One method, ``forward``: tokens, position and a mask whose width says how much of the cache is read. The cache lives in
+the program's own buffers, so a decode step passes two numbers and a row of zeros, and gets the logits.
+"""
+
+import weakref
+from pathlib import Path
+
+import numpy as np
+
+from firsttoken.backends.runner import Runner, default_threads
+from firsttoken.bundle.manifest import Manifest
+from firsttoken.errors import FirstTokenError
+from firsttoken.quiet import quiet_runtime
+
+_open_runners: weakref.WeakSet = weakref.WeakSet()
+
+
+def import_runtime():
+    """Returns torch and ExecuTorch's bindings, with the quantized embedding's kernels. Raises `FirstTokenError` if absent."""
+    try:
+        import executorch.kernels.quantized  # noqa: F401 registers its kernels
+        import torch
+
+        # The public portable_lib only passes on what is in here, but imports the whole exporter for it: 6 seconds.
+        from executorch.extension.pybindings import _C as portable_lib
+    except ImportError as error:
+        raise FirstTokenError(f"ExecuTorch is not installed ({error}); run: pip install 'executorch==1.5.1'") from None
+    return torch, portable_lib
+
+
+class ExecutorchRunner(Runner):
+    """Loads ``artifact`` with ``threads`` threads (default: the machine's cores, 4 at most).
+
+    XNNPACK's weight cache exists in ExecuTorch's C++ options (``packed_cache_path``, ``weight_cache_enabled`` of
+    XnnpackBackendOptions), but the bindings of release 1.5 export no ``set_option``: each start packs the weights again.
+
+    The thread pool is the process's own and XNNPACK keeps a pointer to it, so it can only be resized while no runner is
+    open. Raises `FirstTokenError` if another is open with another number of threads, or if the file cannot be loaded.
+    """
+
+    def __init__(self, artifact: Path, manifest: Manifest, threads: int | None = None):
+        super().__init__(manifest)
+        with quiet_runtime():
+            self._torch, portable_lib = import_runtime()
+            set_threads(portable_lib, threads or default_threads())
+            try:
+                # Loaded here and not at the first call, which is what `_load_for_executorch` would do.
+                self._program = portable_lib._load_program(str(artifact))
+                self._method = self._program.load_method("forward")
+            except RuntimeError as error:
+                raise FirstTokenError(f"{artifact}: ExecuTorch cannot load it ({error}); export it again for this runtime") from None
+        _open_runners.add(self)
+        self._token = self._torch.zeros(1, 1, dtype=self._torch.int64)
+        self._position = self._torch.zeros(1, dtype=self._torch.int64)
+        self._open_mask = self._torch.zeros(1, self.cache_length)
+        self._logits = np.zeros(self.vocab_size, np.float32)
+
+    def _prefill(self, tokens: np.ndarray) -> np.ndarray:
+        from firsttoken.decoder.rotary import causal_mask
+
+        return self._call(self._torch.from_numpy(tokens.astype(np.int64))[None], causal_mask(len(tokens), self.position))
+
+    def _decode(self, token: int) -> np.ndarray:
+        self._token[0, 0] = token
+        return self._call(self._token, self._open_mask[:, : self.position + 1])
+
+    def _call(self, tokens, mask) -> np.ndarray:
+        self._position[0] = self.position
+        try:
+            # A clone would be made by torch's own threads, which then spin and take the cores from XNNPACK's.
+            [logits] = self._method.call([tokens, self._position, mask], clone_outputs=False)
+        except RuntimeError as error:
+            raise FirstTokenError(f"ExecuTorch: running {tokens.shape[1]} tokens at position {self.position} failed ({error})") from None
+        np.copyto(self._logits, logits.numpy().reshape(-1))  # the program's memory would go with the program
+        return self._logits
+
+    def close(self):
+        self._method = self._program = None
+        _open_runners.discard(self)
+
+
+def set_threads(portable_lib, threads: int):
+    """Resizes the process's thread pool where it has another size. Raises `FirstTokenError` while a runner uses it."""
+    if portable_lib._threadpool_get_thread_count() == threads:
+        return
+    if len(_open_runners):
+        raise FirstTokenError(
+            f"ExecuTorch shares one thread pool, and another runner is open with {portable_lib._threadpool_get_thread_count()} threads; "
+            f"close it before opening one with {threads}"
+        )
+    portable_lib._unsafe_reset_threadpool(threads)

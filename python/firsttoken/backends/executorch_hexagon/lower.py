@@ -1,0 +1,189 @@
+"""Lowering for a Hexagon NPU through ExecuTorch's Qualcomm backend: the CPU .pte, and beside it one compiled for a Snapdragon.
+
+**Never compiled where firsttoken is developed**: the SDK that the wheel was built against (`sdk`) cannot be had there.
+What runs without it is tested: the graphs, ExecuTorch's own passes and translation of every operator, the options, and
+what is made of the compiler's answer.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from executorch.exir import EdgeProgramManager, ExecutorchBackendConfig
+from executorch.exir.lowered_backend_module import LoweredBackendModule
+from executorch.exir.passes import MemoryPlanningPass
+
+from firsttoken.backends.executorch.lower import free_memory, quiet_libraries
+from firsttoken.backends.executorch.lower import lower as lower_for_cpu
+from firsttoken.backends.executorch.program_file import embedding_table
+from firsttoken.backends.executorch_hexagon.graph import HexagonGraph, build_graphs
+from firsttoken.backends.executorch_hexagon.sdk import find_sdk
+from firsttoken.backends.lowering_result import Lowered
+from firsttoken.backends.tflite.decoder_graph import MASKED
+from firsttoken.backends.tflite_hexagon.compile import check_offload, peak_memory_of
+from firsttoken.bundle.files import hash_file, remember_hash
+from firsttoken.bundle.manifest import Artifact, Cache, Npu, NpuGraph
+from firsttoken.checkpoint import Checkpoint
+from firsttoken.decoder.config import DecoderConfig
+from firsttoken.errors import FirstTokenError
+from firsttoken.progress import Report, silent
+from firsttoken.quant.plan import Plan
+from firsttoken.targets.target import Target
+from firsttoken.units import lasting, readable
+
+NPU_FILE = "model.npu.pte"
+
+
+def lower(
+    checkpoint: Checkpoint,
+    config: DecoderConfig,
+    plan: Plan,
+    target: Target,
+    precisions: dict[str, str],
+    path: Path,
+    report: Report = silent,
+) -> Lowered:
+    """Writes the CPU artifact to ``path`` and the compiled one beside it; returns what the manifest says of both.
+
+    Raises `FirstTokenError` for a missing or other SDK, a failed compile, or operators that the NPU did not take.
+    """
+    sdk = find_sdk()
+    # As the CPU target names it, so that the file is that of executorch-xnnpack.
+    cpu = target.model_copy(update={"name": f"{target.runtime}-{target.delegate}", "npu": None})
+    lowered = lower_for_cpu(checkpoint, config, plan, cpu, precisions, path, report)
+    compiled, started = path.with_name(NPU_FILE), time.monotonic()
+    with torch.no_grad(), quiet_libraries(), sdk.loaded():
+        graphs = build_graphs(checkpoint, config, precisions, target, report)
+        source = hash_of(graphs)
+        report("compiling", 0, 1, "file")
+        edge = hand_over(graphs, target)
+        offload = offloaded(edge, list(graphs))
+        check_offload(offload, target.npu.soc, target.npu.allow_partial)
+        methods = [graph.described(name) for name, graph in graphs.items()]
+        del graphs
+        free_memory()
+        write(edge, compiled)
+        report("compiling", 1, 1, "file")
+    sha256 = hash_file(compiled, report)
+    remember_hash(compiled, sha256)
+    npu = lowered.npu = Npu(
+        artifact=Artifact(file=compiled.name, sha256=sha256, bytes=compiled.stat().st_size),
+        compiled="ahead",
+        soc=target.npu.soc,
+        hexagon=target.npu.hexagon,
+        fp16=target.npu.fp16,
+        qnn=sdk.version,
+        source_sha256=source,
+        weights_shared=target.npu.share_weights,
+        prefill_lengths=list(target.npu.prefill_lengths),
+        methods=methods,
+        cache=Cache(
+            held_by="host", layers=config.layer_count, shape=[config.kv_head_count, 1, target.cache_length, config.head_dim], axis=2,
+            dtype="float32", length=target.cache_length, step=target.cache_length,
+        ),
+        embedding=embedding_table(path),
+        inverse_frequencies=list(config.rope.inverse_frequencies),
+        masked=MASKED,
+        graphs=offload,
+        compile_seconds=round(time.monotonic() - started, 2),
+        compile_memory=peak_memory_of(os.getpid()),
+    )  # fmt: skip
+    lowered.notes += [
+        f"compiled for {npu.soc} (Hexagon {npu.hexagon}) by ExecuTorch with QNN {npu.qnn} in {lasting(npu.compile_seconds)} with {readable(npu.compile_memory)} of memory at most: "
+        f"{sum(graph.offloaded for graph in offload)} of {sum(graph.operators for graph in offload)} operators of {len(offload)} graphs on the NPU",
+        "its NPU artifact was not run: ExecuTorch has no runtime of its Qualcomm backend for this machine; compare its answers on a phone before you rely on them",
+    ]
+    return lowered
+
+
+def compiler_options(target: Target) -> list:
+    """ExecuTorch's compile specification for the target: HTP in FP16, weights shared between the graphs where asked."""
+    from executorch.backends.qualcomm.serialization.qc_schema import QcomChipset
+    from executorch.backends.qualcomm.utils.utils import generate_htp_compiler_spec, generate_qnn_executorch_compiler_spec
+
+    try:
+        chipset = QcomChipset[target.npu.soc]
+    except KeyError:
+        raise FirstTokenError(f"ExecuTorch's Qualcomm backend does not know {target.npu.soc}; use a target tflite-hexagon-*") from None
+    options = generate_htp_compiler_spec(use_fp16=True, use_weight_sharing=target.npu.share_weights)
+    return generate_qnn_executorch_compiler_spec(soc_model=chipset, backend_options=options)
+
+
+def hand_over(graphs: Mapping[str, HexagonGraph], target: Target) -> EdgeProgramManager:
+    """Runs ExecuTorch's passes, partitioner and Qualcomm's compiler. Raises `FirstTokenError` with the first line of what failed."""
+    from executorch.backends.qualcomm.utils.utils import to_edge_transform_and_lower_to_qnn
+
+    specification = compiler_options(target)
+    try:
+        return to_edge_transform_and_lower_to_qnn(
+            dict(graphs), {name: graph.example() for name, graph in graphs.items()}, dict.fromkeys(graphs, specification)
+        )
+    except (RuntimeError, AssertionError, ValueError, KeyError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise FirstTokenError(
+            f"compiling for {target.npu.soc} through ExecuTorch failed: {lines[0]}; run with -v to see all it says"
+        ) from error
+
+
+def offloaded(edge: EdgeProgramManager, names: list[str]) -> list[NpuGraph]:
+    """Counts, in what came back, the operators inside the NPU's parts and outside, each of those with layer and reason."""
+    return [_counted(name, edge.exported_program(name)) for name in names]
+
+
+def _counted(name: str, program) -> NpuGraph:
+    module, inside, parts, left = program.graph_module, 0, 0, []
+    for node in program.graph.nodes:
+        if node.op == "get_attr" and isinstance(lowered := getattr(module, node.target), LoweredBackendModule):
+            if lowered.backend_id != "QnnBackend":
+                raise FirstTokenError(f"graph {name!r}: a part went to {lowered.backend_id}; expected QnnBackend")
+            parts += 1
+            inside += sum(_counts(step) for step in lowered.original_module.graph.nodes)
+        elif _counts(node):
+            left.append(f"{_kind(node)} {_layer(node)}: {_reason(node)}")
+    return NpuGraph(method=name, operators=inside + len(left), offloaded=inside, partitions=parts, left=left)
+
+
+def _counts(node) -> bool:
+    return node.op == "call_function" and _kind(node) not in ("getitem", "executorch_call_delegate")
+
+
+def _kind(node) -> str:
+    return getattr(node.target, "__name__", str(node.target))
+
+
+def _layer(node) -> str:
+    """The layer a node came from, by the plan's names."""
+    stack = node.meta.get("nn_module_stack") or {}
+    path = list(stack.values())[-1][0] if stack else ""
+    return path.removeprefix("L['self'].").replace(".weights.", ".").removesuffix(".weights") or node.name
+
+
+def _reason(node) -> str:
+    from executorch.backends.qualcomm.builders.node_visitor_manager import _node_visitor_dict as translated
+
+    return (
+        "refused by QNN's validation, -v shows why" if _kind(node) in translated else "ExecuTorch's Qualcomm backend does not translate it"
+    )
+
+
+def write(edge: EdgeProgramManager, path: Path):
+    """Plans memory and writes the file."""
+    executorch = edge.to_executorch(
+        ExecutorchBackendConfig(extract_delegate_segments=True, memory_planning_pass=MemoryPlanningPass(alloc_graph_input=False))
+    )
+    with open(path, "wb") as stream:
+        executorch.write_to_file(stream)
+
+
+def hash_of(graphs: Mapping[str, HexagonGraph]) -> str:
+    """SHA-256 of what goes into the compiler: every graph's interface and the weights they share."""
+    digest = hashlib.sha256()
+    for name, graph in graphs.items():
+        digest.update(graph.described(name).model_dump_json().encode())
+    for name, weight in sorted(next(iter(graphs.values())).state_dict().items()):
+        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+        digest.update(weight.contiguous().view(torch.uint8).numpy() if weight.dim() else weight.reshape(1).view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,0 +1,113 @@
+"""One small interface over both runtimes: load, prefill, decode, reset.
+
+This module and those of the .tflite runner also run inside the emulated ARM machine, where they import nothing heavy.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from firsttoken.errors import FirstTokenError
+from firsttoken.quiet import quiet_runtime
+
+if TYPE_CHECKING:
+    from firsttoken.bundle.manifest import Manifest
+
+
+class Runner(ABC):
+    """A loaded artifact with its KV cache.
+
+    ``position`` counts the tokens already in the cache. `prefill` and `decode` return the logits that predict the
+    next token, float32 ``[vocab_size]``; the array may be reused by the next call, so copy it to keep it.
+    """
+
+    def __init__(self, manifest: Manifest):
+        self.manifest = manifest
+        self.vocab_size = manifest.checkpoint.vocab_size
+        self.cache_length = manifest.cache.length
+        self.prefill_chunk = manifest.target.prefill_chunk
+        self.position = 0
+
+    def prefill(self, tokens: Sequence[int]) -> np.ndarray:
+        """Appends ``tokens`` to the cache, in chunks where needed, and returns the last one's logits.
+
+        Raises `FirstTokenError` for no tokens, a token outside the vocabulary, or more tokens than the cache has room for.
+        """
+        tokens = np.asarray(tokens, np.int32).reshape(-1)
+        self._check(tokens)
+        chunk = self.prefill_chunk
+        logits = None
+        for start in range(0, len(tokens), chunk):
+            piece = tokens[start : start + chunk]
+            logits = self._prefill(piece)
+            self.position += len(piece)
+        return logits
+
+    def decode(self, token: int) -> np.ndarray:
+        """Appends one token and returns its logits. Raises `FirstTokenError` when the cache is full."""
+        tokens = np.asarray([token], np.int32)
+        self._check(tokens)
+        logits = self._decode(int(token))
+        self.position += 1
+        return logits
+
+    def _check(self, tokens: np.ndarray):
+        if not len(tokens):
+            raise FirstTokenError("the prompt is empty; give at least one token")
+        if self.position + len(tokens) > self.cache_length:
+            raise FirstTokenError(
+                f"{self.position + len(tokens)} tokens do not fit the cache of {self.cache_length}; shorten the prompt or export with a longer --cache-length"
+            )
+        if tokens.min() < 0 or tokens.max() >= self.vocab_size:
+            bad = next(int(t) for t in tokens if not 0 <= t < self.vocab_size)
+            raise FirstTokenError(f"token {bad} is outside the model's vocabulary of {self.vocab_size}")
+
+    @abstractmethod
+    def _prefill(self, tokens: np.ndarray) -> np.ndarray:
+        """Runs one chunk of at most ``prefill_chunk`` tokens at ``self.position``."""
+
+    @abstractmethod
+    def _decode(self, token: int) -> np.ndarray:
+        """Runs one token at ``self.position``."""
+
+    def reset(self):
+        """Forgets the cache; the next call starts at position 0."""
+        self.position = 0
+
+    def close(self):
+        """Frees the runtime's memory."""
+
+
+def default_threads() -> int:
+    """Threads a runner takes when none are asked for: the usable cores, 4 at most (what phones have in fast cores)."""
+    return min(4, len(os.sched_getaffinity(0)))
+
+
+def open_runner(bundle: str | Path, threads: int | None = None, check: bool = True) -> Runner:
+    """Loads a bundle in its own runtime with ``threads`` threads (default: the machine's cores, 4 at most).
+
+    Raises `FirstTokenError` if the folder is not a bundle or the artifact does not match the manifest's hash (which is
+    left out where ``check`` is false, by a caller that has just done it).
+    """
+    from firsttoken.bundle.files import check_artifact
+    from firsttoken.bundle.manifest import read_manifest
+
+    folder = Path(bundle)
+    manifest = read_manifest(folder)
+    if check:
+        check_artifact(folder, manifest)
+    artifact = folder / manifest.artifact.file
+    with quiet_runtime():
+        if manifest.target.runtime == "tflite":
+            from firsttoken.backends.tflite.runner import TfliteRunner
+
+            return TfliteRunner(artifact, manifest, threads)
+        from firsttoken.backends.executorch.runner import ExecutorchRunner
+
+        return ExecutorchRunner(artifact, manifest, threads)

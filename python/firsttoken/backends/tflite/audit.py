@@ -1,0 +1,218 @@
+"""What a written .tflite really holds: per layer the stored dtype, the dtype it is computed in, and who computes it.
+
+Stored and computed come from the file. Delegation comes from the delegate itself: each graph is loaded in LiteRT's
+interpreter from a sparse copy of the file (its header, with holes instead of weights, which takes no disk), and the
+operators that are still executed outside XNNPACK are those it did not take.
+"""
+
+import os
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+
+import flatbuffers
+
+from firsttoken.bundle.manifest import AuditRow
+from firsttoken.decoder.config import DecoderConfig
+from firsttoken.decoder.families import plan_layers
+from firsttoken.errors import FirstTokenError
+from firsttoken.progress import Report, silent
+from firsttoken.quiet import quiet_runtime
+from firsttoken.targets.target import Target
+
+WEIGHT_OPERATORS = ("FULLY_CONNECTED", "GATHER", "DEQUANTIZE")
+CORE_OPERATORS = ("BATCH_MATMUL", "SOFTMAX")
+
+
+def audit(artifact: Path, config: DecoderConfig, precisions: dict[str, str], target: Target, report: Report = silent) -> list[AuditRow]:
+    """Returns a row for every layer of the plan, in order.
+
+    ``delegated`` is true only if XNNPACK took the layer in every graph. An embedding is a table lookup: it is computed
+    in FP32 whatever it is stored in. Raises `FirstTokenError` for a file that is not such a model or lacks a layer.
+    """
+    model, header_bytes = read_header(artifact)
+    undelegated = {}
+    for index, signature in enumerate(model.signatureDefs):
+        undelegated[signature.subgraphIndex] = executed_outside_delegate(artifact, header_bytes, model, signature)
+        report("asking the delegate", index + 1, len(model.signatureDefs), "graphs")
+    graphs = [LoadedGraph(model, index, undelegated[index]) for index in sorted(undelegated)]
+    rows = []
+    for layer in plan_layers(config):
+        seen = [graph.core(layer.name) if layer.kind == "core" else graph.weight(layer.name, layer.kind) for graph in graphs]
+        stored, computed = {s for s, _, _ in seen}, {c for _, c, _ in seen}
+        if len(stored) != 1 or len(computed) != 1:
+            raise FirstTokenError(f"{artifact}: {layer.name} differs between graphs (stored {sorted(stored)}, computed {sorted(computed)})")
+        rows.append(
+            AuditRow(
+                layer=layer.name,
+                asked=precisions[layer.name],
+                stored=stored.pop(),
+                computed=computed.pop(),
+                delegated=all(taken for _, _, taken in seen),
+            )
+        )
+    return rows
+
+
+class LoadedGraph:
+    """One subgraph, indexed by what the audit asks for."""
+
+    def __init__(self, model, index: int, undelegated: set[int]):
+        from ai_edge_litert import schema_py_generated as schema
+
+        self.kinds = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
+        self.types = {
+            schema.TensorType.FLOAT32: "fp32",
+            schema.TensorType.FLOAT16: "fp16",
+            schema.TensorType.INT8: "int8",
+            schema.TensorType.INT4: "int4",
+            schema.TensorType.INT16: "fp16",
+        }  # int16: float16 bytes, gathered for TFLite 2.16
+        self.graph, self.codes, self.undelegated = model.subgraphs[index], model.operatorCodes, undelegated
+        self.name = (self.graph.name or b"").decode()
+        self.tensors = {tensor.name.decode(): n for n, tensor in enumerate(self.graph.tensors)}
+        self.consumers, self.scopes = defaultdict(list), defaultdict(list)
+        for n, operator in enumerate(self.graph.operators):
+            for tensor in operator.inputs:
+                self.consumers[int(tensor)].append(n)
+            self.scopes[self.graph.tensors[operator.outputs[0]].name.decode().rsplit("/", 1)[0]].append(n)
+
+    def kind(self, operator: int) -> str:
+        return self.kinds[self.codes[self.graph.operators[operator].opcodeIndex].builtinCode]
+
+    def type_of(self, tensor: int) -> str:
+        return self.types.get(self.graph.tensors[tensor].type, "other")
+
+    def weight(self, name: str, layer_kind: str) -> tuple[str, str, bool]:
+        tensor = self.tensors.get(name, self.tensors.get(f"{name}.raw"))
+        if name == "head" and tensor is None:  # a tied head is the embedding's tensor
+            tensor = self.tensors.get("embedding")
+        if layer_kind == "embedding":
+            tensor = self.tensors.get(f"{name}.raw", tensor)
+        if tensor is None:
+            raise FirstTokenError(f"graph {self.name!r}: no tensor for layer {name!r}; the file is not what the plan says")
+        users = [n for n in self.consumers[tensor] if self.kind(n) in WEIGHT_OPERATORS]
+        stored = self.type_of(tensor)
+        if not users:
+            raise FirstTokenError(f"graph {self.name!r}: nothing computes layer {name!r}")
+        if layer_kind == "embedding":
+            return stored, "fp32", all(n not in self.undelegated for n in users)
+        if self.kind(users[0]) == "DEQUANTIZE":
+            users = [m for n in users for m in self.consumers[int(self.graph.operators[n].outputs[0])]]
+        computed = {self._computed(n) for n in users}
+        return stored, "/".join(sorted(computed)), all(n not in self.undelegated for n in users)
+
+    def _computed(self, operator: int) -> str:
+        inputs = self.graph.operators[operator].inputs
+        activation, weight = self.type_of(int(inputs[0])), self.type_of(int(inputs[1]))
+        # Integer weights with float activations: the kernel quantizes the activations row by row as it runs.
+        return weight if activation == "fp32" and weight in ("int8", "int4") else activation
+
+    def core(self, name: str) -> tuple[str, str, bool]:
+        operators = [n for n in self.scopes[name] if self.kind(n) in CORE_OPERATORS]
+        layer = name.split(".")[1]
+        output = next((int(t) for t in self.graph.outputs if self._is_cache_output(int(t), layer)), None)
+        if not operators or output is None:
+            raise FirstTokenError(f"graph {self.name!r}: no attention core for {name!r}")
+        computed = {self.type_of(int(self.graph.operators[n].outputs[0])) for n in operators}
+        return self.type_of(output), "/".join(sorted(computed)), all(n not in self.undelegated for n in operators)
+
+    def _is_cache_output(self, tensor: int, layer: str) -> bool:
+        scope = self.graph.tensors[tensor].name.decode().rsplit("/", 1)[0]
+        return scope.startswith(f"layers.{layer}.attention")
+
+
+def read_header(artifact: Path):
+    """Returns the model object and the length of the flatbuffer. Raises `FirstTokenError` if ``artifact`` is not one."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    with open(artifact, "rb") as file:
+        start = file.read(8)
+        if start[4:8] != b"TFL3":
+            raise FirstTokenError(f"{artifact}: not a .tflite file")
+        file.seek(0)
+        # The weights lie behind the flatbuffer, in the order of their offsets: the first one ends the header.
+        size = os.fstat(file.fileno()).st_size
+        raw = file.read(min(size, 64 << 20))
+        model = schema.ModelT.InitFromPackedBuf(raw, 0)
+        first = min((b.offset for b in model.buffers if b.offset and b.offset > 1), default=size)
+        if first > len(raw):
+            file.seek(0)
+            raw = file.read(first)
+            model = schema.ModelT.InitFromPackedBuf(raw, 0)
+    return model, first
+
+
+def executed_outside_delegate(artifact: Path, header_bytes: int, model, signature) -> set[int]:
+    """Loads one graph and returns the operators (by number) that run outside the delegate."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    header = _pack(_single(model, signature))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.tflite"
+        with open(path, "wb") as file:
+            file.write(header)
+            if len(header) > header_bytes:
+                raise FirstTokenError(f"{artifact}: its header cannot be rewritten for the audit")
+            file.truncate(artifact.stat().st_size)  # holes: zeros that take no disk
+            copy_group_scales(artifact, file, model, signature)
+        with quiet_runtime():
+            interpreter = Interpreter(str(path), num_threads=1)
+            interpreter.allocate_tensors()
+        operators = interpreter._get_ops_details()
+        outputs = [detail["index"] for detail in interpreter.get_output_details()]
+        del interpreter
+    return reachable(operators, outputs)
+
+
+def copy_group_scales(artifact: Path, file, model, signature):
+    """Copies the int4 group scales to their places in ``file``: the delegate refuses scales of zero."""
+    tensors = model.subgraphs[signature.subgraphIndex].tensors
+    with open(artifact, "rb") as source:
+        for tensor in tensors:
+            if tensor.quantization is not None and tensor.quantization.details is not None:
+                buffer = model.buffers[tensors[tensor.quantization.details.scales].buffer]
+                source.seek(buffer.offset)
+                file.seek(buffer.offset)
+                file.write(source.read(buffer.size))
+
+
+def _single(model, signature):
+    """The same model with one subgraph and one signature left."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    alone, entry = schema.ModelT(), schema.SignatureDefT()
+    vars(alone).update(vars(model))
+    vars(entry).update(vars(signature))
+    alone.subgraphs, entry.subgraphIndex, alone.signatureDefs = [model.subgraphs[signature.subgraphIndex]], 0, [entry]
+    return alone
+
+
+def _pack(model) -> bytes:
+    builder = flatbuffers.Builder(1 << 20)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return builder.Output()
+
+
+def reachable(operators: list[dict], outputs: list[int]) -> set[int]:
+    """Returns the numbers of the operators, other than the delegate's, that produce what the outputs need.
+
+    The interpreter lists the file's operators first and the delegate's nodes behind them; a tensor that a delegate
+    node produces is no longer produced by the file's operator.
+    """
+    producer = {}
+    for wanted in (False, True):
+        for operator in operators:
+            if ("DELEGATE" in operator["op_name"].upper()) == wanted:
+                producer.update({int(tensor): operator for tensor in operator["outputs"]})
+    pending, executed, seen = [int(t) for t in outputs], set(), set()
+    while pending:
+        tensor = pending.pop()
+        operator = producer.get(tensor)
+        if tensor in seen or operator is None:
+            continue
+        seen.add(tensor)
+        if "DELEGATE" not in operator["op_name"].upper():
+            executed.add(operator["index"])
+        pending.extend(int(t) for t in operator["inputs"] if t >= 0)
+    return executed

@@ -1,0 +1,73 @@
+"""Lowering a decoder checkpoint to .tflite: builds the graphs and streams the weights."""
+
+from pathlib import Path
+
+from firsttoken.backends.lowering_result import Lowered
+from firsttoken.backends.tflite.decoder_graph import DecoderGraph, read_weights
+from firsttoken.backends.tflite.graph import Dynamic, Graph, Type
+from firsttoken.backends.tflite.model_file import ModelFile
+from firsttoken.bundle.manifest import Cache, Method, Tensor
+from firsttoken.checkpoint import Checkpoint
+from firsttoken.decoder.config import DecoderConfig
+from firsttoken.decoder.families import norm_tensors, plan_layers
+from firsttoken.progress import Report, silent
+from firsttoken.quant.plan import Plan
+from firsttoken.targets.target import Target
+
+GRAPHS = ("first", "extend", "decode")
+TYPE_NAMES = {Type.FLOAT32: "float32", Type.FLOAT16: "float16", Type.INT32: "int32"}
+CACHE_STEP = 256  # rows by which the host grows the cache it passes: attention reads at most this many unused rows
+
+
+def lower(
+    checkpoint: Checkpoint,
+    config: DecoderConfig,
+    plan: Plan,
+    target: Target,
+    precisions: dict[str, str],
+    path: Path,
+    report: Report = silent,
+) -> Lowered:
+    """Writes ``path`` and returns what the manifest says of it.
+
+    Memory follows the header (scales and graph), not the weights. Raises `FirstTokenError` for damaged weights and
+    `OSError` when the disk is full; ``path`` is then incomplete and the caller's to remove.
+    """
+    file, lowered = describe_graphs(checkpoint, config, plan, target, precisions)
+    file.write(path, report)
+    return lowered
+
+
+def describe_graphs(
+    checkpoint: Checkpoint, config: DecoderConfig, plan: Plan, target: Target, precisions: dict[str, str]
+) -> tuple[ModelFile, Lowered]:
+    """Builds the graphs without writing anything; reads only the norms and biases. Raises `FirstTokenError` for damaged ones."""
+    file = ModelFile(f"firsttoken {plan.name} {target.name}")
+    native = target.delegate == "xnnpack"
+    weights = read_weights(file, checkpoint, config, plan_layers(config), norm_tensors(config), precisions, plan.group_size, native)
+    methods = []
+    for name in GRAPHS:
+        # Stand-ins for the run-time dimensions; the host replaces them before the first run.
+        graph = DecoderGraph(file, name, weights, tokens=min(8, target.prefill_chunk), cached=min(CACHE_STEP, target.cache_length))
+        graph.add_all()
+        methods.append(Method(name=name, inputs=described(graph, graph.inputs), outputs=described(graph, graph.outputs)))
+    types = {TYPE_NAMES[weights.core_type(n)] for n in range(config.layer_count)}
+    cache = Cache(
+        held_by="host",
+        layers=config.layer_count,
+        shape=[config.kv_head_count, 1, "cached", config.head_dim],
+        axis=2,
+        dtype="float32" if "float32" in types else "float16",
+        length=target.cache_length,
+        step=min(CACHE_STEP, target.cache_length),
+    )
+    return file, Lowered(methods, cache)
+
+
+def described(graph: Graph, tensors) -> list[Tensor]:
+    """Returns a graph's inputs or outputs as the manifest describes them."""
+    found = []
+    for name, index in tensors:
+        shape = [n.name if isinstance(n, Dynamic) else int(n) for n in graph.shapes[index]]
+        found.append(Tensor(name=name, shape=shape, dtype=TYPE_NAMES[graph.dtype(index)]))
+    return found

@@ -1,0 +1,135 @@
+"""Running a .tflite bundle: three signatures over one KV cache that lives in numpy arrays.
+
+The runtime reads the cache in place, so a decode step writes one row per layer and copies nothing else. The cache a
+call sees grows in steps: attention never reads far past what is filled.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from firsttoken.backends.runner import Runner, default_threads
+from firsttoken.backends.tflite.litert import CompiledModel, aligned_zeros
+
+if TYPE_CHECKING:
+    from firsttoken.bundle.manifest import Manifest
+
+MASKED = -30000.0
+
+
+class Call:
+    """One signature at one set of shapes, with its host arrays. ``sizes`` gives the run-time dimensions by name."""
+
+    def __init__(self, model: CompiledModel, method, sizes: dict[str, int], shared: dict[str, np.ndarray]):
+        self.model, self.name = model, method.name
+        _, inputs, outputs = model.signatures[method.name]
+        tensors = {("in", t.name): t for t in method.inputs} | {("out", t.name): t for t in method.outputs}
+        self.inputs, self.outputs = {}, {}
+        for position, name in enumerate(inputs):
+            tensor = tensors["in", name]
+            shape = [sizes[n] if isinstance(n, str) else n for n in tensor.shape]
+            if shape != tensor.shape:
+                model.resize(method.name, position, shape)
+            self.inputs[name] = shared[name] if name in shared else aligned_zeros(shape, tensor.dtype)
+        for name in outputs:
+            tensor = tensors["out", name]
+            self.outputs[name] = aligned_zeros([sizes[n] if isinstance(n, str) else n for n in tensor.shape], tensor.dtype)
+        self._inputs, self._outputs = model.bind(list(self.inputs.values())), model.bind(list(self.outputs.values()))
+
+    def run(self) -> np.ndarray:
+        self.model.run(self.name, self._inputs, self._outputs)
+        return self.outputs["logits"].reshape(-1)
+
+
+class TfliteRunner(Runner):
+    """Loads ``artifact`` with ``threads`` threads (default: the machine's cores, 4 at most).
+
+    XNNPACK's packed weights are cached on disk by the artifact's hash; ``weight_cache`` False packs in memory, a path
+    names the file to use.
+    """
+
+    def __init__(self, artifact: Path, manifest: Manifest, threads: int | None = None, weight_cache: bool | Path = True):
+        super().__init__(manifest)
+        self.methods = {method.name: method for method in manifest.methods}
+        self.cache_types = {t.name: t.dtype for t in self.methods["decode"].inputs if t.name.startswith(("key.", "value."))}
+        self.cache: dict[str, np.ndarray] = {}
+        self.rows = 0  # cache rows allocated
+        self.used = 0  # cache rows that may hold something other than zero
+        self._decode_call: Call | None = None
+        self.model = self._load(artifact, threads or default_threads(), weight_cache)
+
+    def _load(self, artifact: Path, threads: int, weight_cache: bool | Path) -> CompiledModel:
+        if weight_cache is True:
+            from firsttoken.backends.tflite.weight_cache import packed_weights
+
+            file = packed_weights(self.manifest.artifact.sha256)
+        else:
+            file = nullcontext(weight_cache or None)
+        with file as cached:
+            return CompiledModel(artifact, threads, cached)
+
+    def _grow(self, wanted: int):
+        """Makes room for ``wanted`` cache rows, in steps, keeping what is filled."""
+        if wanted <= self.rows:
+            return
+        step = self.manifest.cache.step
+        self.rows = min(-(-wanted // step) * step, self.cache_length)
+        shape = [self.rows if isinstance(n, str) else n for n in self.manifest.cache.shape]
+        old, self.cache = self.cache, {}
+        for name, dtype in self.cache_types.items():
+            self.cache[name] = aligned_zeros(shape, dtype)
+            if self.position:
+                self.cache[name][:, :, : self.position] = old[name][:, :, : self.position]
+        self.used, self._decode_call = self.position, None
+
+    def _append(self, call: Call, count: int):
+        end = self.position + count
+        for name, array in self.cache.items():
+            array[:, :, self.position : end] = call.outputs[name]
+        self.used = max(self.used, end)
+
+    def _prefill(self, tokens: np.ndarray) -> np.ndarray:
+        count, start = len(tokens), self.position
+        # One row more, so that the first decode step finds its slot without growing.
+        self._grow(min(start + count + 1, self.cache_length))
+        filled = {}
+        for name, array in self.cache.items() if start else ():
+            filled[name] = aligned_zeros([start if isinstance(n, str) else n for n in self.manifest.cache.shape], array.dtype)
+            filled[name][...] = array[:, :, :start]
+        method = self.methods["extend" if start else "first"]
+        call = Call(self.model, method, {"tokens": count, "cached": start}, filled)
+        call.inputs["tokens"][:] = tokens
+        call.inputs["positions"][:] = np.arange(start, start + count)
+        call.inputs["last"][:] = count - 1
+        logits = call.run()
+        self._append(call, count)
+        return logits
+
+    def _decode(self, token: int) -> np.ndarray:
+        position = self.position
+        self._grow(position + 1)
+        if self._decode_call is None:
+            self._decode_call = Call(self.model, self.methods["decode"], {"cached": self.rows}, self.cache)
+        inputs = self._decode_call.inputs
+        inputs["cache_mask"][0, : position + 1] = 0
+        inputs["cache_mask"][0, position + 1 :] = MASKED
+        inputs["slot"][:] = 0
+        inputs["slot"][0, position] = 1
+        inputs["tokens"][0], inputs["positions"][0] = token, position
+        logits = self._decode_call.run()
+        self._append(self._decode_call, 1)
+        return logits
+
+    def reset(self):
+        """Forgets the cache. Used rows are zeroed: decode relies on the row it fills next being zero."""
+        for array in self.cache.values():
+            array[:, :, : self.used] = 0
+        self.position = self.used = 0
+
+    def close(self):
+        self._decode_call = None
+        self.model.close()

@@ -1,0 +1,83 @@
+"""The decoder's weights as streamed buffers: stored once, used by every subgraph."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from firsttoken.backends.tflite.graph import Graph, Type
+from firsttoken.backends.tflite.model_file import ModelFile
+from firsttoken.backends.tflite.quantize import quantize_int4, quantize_int8
+from firsttoken.checkpoint import Checkpoint
+from firsttoken.decoder.config import Layer
+
+CHUNK_BYTES = 8 << 20  # float32 rows held at once while streaming
+STORED_TYPES = {"fp32": Type.FLOAT32, "fp16": Type.FLOAT16, "int8": Type.INT8, "int4": Type.INT4}
+
+
+class Weight:
+    """One weight matrix: its buffer in the file, and the scales that become known as it is streamed."""
+
+    def __init__(self, file: ModelFile, checkpoint: Checkpoint, layer: Layer, precision: str, group_size: int):
+        self.file, self.checkpoint, self.layer, self.precision, self.group_size = file, checkpoint, layer, precision, group_size
+        self.rows, self.columns = layer.shape
+        self.scales = np.ones(self.rows, np.float32)
+        if precision == "int4":
+            self.group_scales = np.ones((self.rows, self.columns // group_size), np.float16)
+        bits = {"fp32": 32, "fp16": 16, "int8": 8, "int4": 4}[precision]
+        self.buffer = file.stream(layer.name, self.rows * self.columns * bits // 8, self._chunks)
+        self._scale_buffer: int | None = None
+
+    def _chunks(self) -> Iterator[np.ndarray]:
+        step = max(1, CHUNK_BYTES // (4 * self.columns))
+        for start in range(0, self.rows, step):
+            stop = min(start + step, self.rows)
+            rows = self.checkpoint.rows(self.layer.weight, start, stop)
+            if self.precision == "int8":
+                values, self.scales[start:stop] = quantize_int8(rows)
+            elif self.precision == "int4":
+                values, self.group_scales[start:stop] = quantize_int4(rows, self.group_size)
+            else:
+                values = rows if self.precision == "fp32" else to_float16(rows, self.layer.name)
+            yield np.ascontiguousarray(values)
+
+    def _scales_buffer(self) -> int:
+        # Streamed after the weight itself, when the scales are known.
+        if self._scale_buffer is None:
+            scales = self.group_scales if self.precision == "int4" else self.scales
+            self._scale_buffer = self.file.stream(f"{self.layer.name}.scales", scales.nbytes, lambda: iter([scales]))
+        return self._scale_buffer
+
+    def tensor(self, graph: Graph) -> int:
+        """Adds this weight, with its quantization parameters, to ``graph`` and returns its tensor ``[rows, columns]``."""
+        index = graph.tensor((self.rows, self.columns), STORED_TYPES[self.precision], self.layer.name, self.buffer)
+        if self.precision in ("int8", "int4"):
+            parameters = schema.QuantizationParametersT()
+            parameters.quantizedDimension = 0
+            if self.precision == "int8":
+                parameters.scale, parameters.zeroPoint = self.scales, np.zeros(self.rows, np.int64)
+            else:
+                details = schema.BlockwiseQuantizationT()
+                details.scales = graph.tensor(self.group_scales.shape, Type.FLOAT16, f"{self.layer.name}.scales", self._scales_buffer())
+                details.zeroPoints, details.blockSize = -1, self.group_size
+                parameters.detailsType, parameters.details = schema.QuantizationDetails.BlockwiseQuantization, details
+            graph.subgraph.tensors[index].quantization = parameters
+        return index
+
+    def raw_tensor(self, graph: Graph, dtype: int | None = None) -> int:
+        """Adds the stored numbers without quantization parameters (read as ``dtype`` if given), for GATHER and our own scaling."""
+        return graph.tensor((self.rows, self.columns), dtype or STORED_TYPES[self.precision], f"{self.layer.name}.raw", self.buffer)
+
+    def scales_tensor(self, graph: Graph) -> int:
+        """Adds the int8 scales as a float32 table ``[rows, 1]``."""
+        return graph.tensor((self.rows, 1), Type.FLOAT32, f"{self.layer.name}.scales", self._scales_buffer())
+
+
+def to_float16(values: np.ndarray, name: str) -> np.ndarray:
+    """Casts to float16. Raises `FirstTokenError` when a value does not fit (it would become infinite)."""
+    from firsttoken.errors import FirstTokenError
+
+    largest = float(np.abs(values).max(initial=0))
+    if largest > 65504:
+        raise FirstTokenError(f"{name}: weight {largest:g} does not fit FP16 (largest 65504); give this layer int8 or fp32 in the plan")
+    return values.astype(np.float16)

@@ -1,0 +1,69 @@
+"""What compiling and emulating cost: minutes and memory, estimated before they start.
+
+Measured with LiteRT 2.3 and QNN 2.50 on two x86 cores, plan fp16-attention, from the demo checkpoint and generated ones
+of the Qwen2.5-0.5B shape (docs/hexagon.md has the table). The estimates err upwards.
+"""
+
+from dataclasses import dataclass
+
+from firsttoken.backends.tflite_hexagon.graph import graph_names
+from firsttoken.decoder.config import DecoderConfig
+from firsttoken.decoder.families import plan_layers
+from firsttoken.targets.target import Target
+
+# Compiling: per graph, and per byte of stored weights in each graph. All graphs are in memory at once.
+BASE_BYTES, COPIES_PER_GRAPH = 400 << 20, 5.0
+BASE_SECONDS, SECONDS_PER_GRAPH, SECONDS_PER_BYTE = 1.0, 0.5, 0.14e-6
+# Emulating: per call, per weight in each call, per weight and row of tokens, and per attention score and head dimension.
+EMULATED_CALL, EMULATED_WEIGHT, EMULATED_ROW, EMULATED_SCORE = 0.05, 1.3e-7, 3.5e-9, 4e-9
+EMULATED_BASE, EMULATED_COPIES = 800 << 20, 7.0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Wall seconds on two cores, peak resident bytes, and bytes on disk while at work."""
+
+    seconds: float
+    memory: int
+    disk: int
+
+
+def npu_weight_bytes(config: DecoderConfig, precisions: dict[str, str], target: Target) -> int:
+    """Bytes of the weights in the compiled artifact: everything but the embedding, which stays on the host."""
+    from firsttoken.preflight import stored_bytes
+
+    layers = [layer for layer in plan_layers(config) if layer.kind != "embedding"]
+    return stored_bytes(layers, precisions, target)[0]
+
+
+def compile_cost(config: DecoderConfig, precisions: dict[str, str], target: Target, graphs: int | None = None) -> Cost:
+    """Estimates compiling ``graphs`` graphs (default: all of the target's) in one go."""
+    weights = npu_weight_bytes(config, precisions, target)
+    if target.npu.compile == "device" and graphs is None:
+        return Cost(0.0, 0, weights)
+    graphs = graphs or len(graph_names(target.npu.prefill_lengths))
+    written = weights if target.npu.share_weights else weights * graphs
+    return Cost(
+        seconds=BASE_SECONDS + graphs * (SECONDS_PER_GRAPH + SECONDS_PER_BYTE * weights),
+        memory=BASE_BYTES + int(COPIES_PER_GRAPH * graphs * weights),
+        disk=weights + written,
+    )
+
+
+def emulation_cost(config: DecoderConfig, precisions: dict[str, str], target: Target, steps: list[tuple[str, int, int]]) -> Cost:
+    """Estimates running ``steps`` (kind, start, stop; in tokens) on the HTP backend for x86."""
+    from firsttoken.decoder.families import parameter_count
+
+    lengths, cache = target.npu.prefill_lengths, target.cache_length
+    weights = parameter_count(config)
+    seconds = 0.0
+    for kind, start, stop in steps:
+        count = stop - start
+        while count > 0:
+            fitting = [n for n in lengths if n >= min(count, lengths[-1])]
+            tokens = {"decode": 1, "extend": lengths[-1], "first": fitting[0]}[kind]
+            over = tokens if kind == "first" else tokens + cache
+            attended = config.layer_count * config.head_count * config.head_dim * tokens * over
+            seconds += EMULATED_CALL + weights * (EMULATED_WEIGHT + EMULATED_ROW * tokens) + EMULATED_SCORE * attended
+            count, kind = count - tokens, "extend" if kind == "first" else kind
+    return Cost(seconds, EMULATED_BASE + int(EMULATED_COPIES * npu_weight_bytes(config, precisions, target)), 0)

@@ -1,0 +1,140 @@
+"""Lowering for a Hexagon NPU: the CPU artifact, and beside it the same weights compiled for one Snapdragon."""
+
+import os
+from pathlib import Path
+
+from firsttoken.backends.lowering_result import Lowered
+from firsttoken.backends.tflite.decoder_graph import MASKED
+from firsttoken.backends.tflite.lower import lower as lower_for_cpu
+from firsttoken.backends.tflite_hexagon.compile import Compilation, compile_for, compiler_folder
+from firsttoken.backends.tflite_hexagon.cost import compile_cost
+from firsttoken.backends.tflite_hexagon.libraries import HostLibraries, find_libraries
+from firsttoken.backends.tflite_hexagon.source import check_source, write_source
+from firsttoken.bundle.files import hash_file, remember_hash
+from firsttoken.bundle.manifest import Artifact, HostTable, Npu
+from firsttoken.checkpoint import Checkpoint
+from firsttoken.decoder.config import DecoderConfig
+from firsttoken.errors import FirstTokenError
+from firsttoken.progress import Report, silent
+from firsttoken.quant.plan import Plan
+from firsttoken.targets.target import Target
+from firsttoken.units import lasting, readable
+
+NPU_FILE = "model.npu.tflite"
+SOURCE_FILE = ".npu-source.tflite"  # only while the bundle is being made
+
+
+def check_tools():
+    """Raises `FirstTokenError` if this machine cannot compile for Hexagon; says what to install."""
+    find_libraries()
+    compiler_folder()
+
+
+def lower(
+    checkpoint: Checkpoint,
+    config: DecoderConfig,
+    plan: Plan,
+    target: Target,
+    precisions: dict[str, str],
+    path: Path,
+    report: Report = silent,
+) -> Lowered:
+    """Writes the CPU artifact to ``path`` and the compiled one beside it; returns what the manifest says of both.
+
+    Raises `FirstTokenError` for missing libraries, a failed compile, or operators that the NPU did not take.
+    """
+    libraries = find_libraries() if target.npu.compile == "ahead" else None
+    # As the CPU target names it, so that the file is the same in every Snapdragon's bundle and in tflite-xnnpack's.
+    cpu = target.model_copy(update={"name": f"{target.runtime}-{target.delegate}", "npu": None})
+    lowered = lower_for_cpu(checkpoint, config, plan, cpu, precisions, path, report)
+    source, compiled = path.with_name(SOURCE_FILE), path.with_name(NPU_FILE)
+    graphs = write_source(checkpoint, config, plan, target, precisions, source, report)
+    npu, done = target.npu, None
+    try:
+        if libraries is None:
+            check_source(source)
+            os.link(source, compiled)
+        else:
+            cost = compile_cost(config, precisions, target)
+            done = compile_for(source, compiled, npu.soc, libraries, npu.share_weights, npu.allow_partial, None, cost.seconds, report)
+        lowered.npu = _described(target, config, graphs, done, source, compiled, path, libraries, report)
+    finally:
+        source.unlink(missing_ok=True)
+    lowered.notes += _notes(lowered.npu)
+    return lowered
+
+
+def _described(
+    target: Target,
+    config: DecoderConfig,
+    graphs: Lowered,
+    done: Compilation | None,
+    source: Path,
+    compiled: Path,
+    cpu: Path,
+    libraries: HostLibraries | None,
+    report: Report,
+) -> Npu:
+    sha256 = hash_file(compiled, report)
+    remember_hash(compiled, sha256)
+    return Npu(
+        artifact=Artifact(file=compiled.name, sha256=sha256, bytes=compiled.stat().st_size),
+        compiled=target.npu.compile,
+        soc=target.npu.soc,
+        hexagon=target.npu.hexagon,
+        fp16=target.npu.fp16,
+        qnn=libraries.version if libraries else None,
+        source_sha256=hash_file(source),
+        weights_shared=target.npu.share_weights,
+        prefill_lengths=list(target.npu.prefill_lengths),
+        methods=graphs.methods,
+        cache=graphs.cache,
+        embedding=embedding_table(cpu),
+        inverse_frequencies=list(config.rope.inverse_frequencies),
+        masked=MASKED,
+        graphs=done.graphs if done else [],
+        compile_seconds=round(done.seconds, 2) if done else 0.0,
+        compile_memory=done.peak_memory if done else 0,
+    )
+
+
+def embedding_table(artifact: Path) -> HostTable:
+    """Finds the embedding in a written CPU artifact, so that the host can look rows up without a second copy."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    from firsttoken.backends.tflite.audit import read_header
+
+    model, _ = read_header(artifact)
+    tensors = {tensor.name.decode(): tensor for tensor in model.subgraphs[0].tensors}
+    names = {schema.TensorType.FLOAT32: "float32", schema.TensorType.FLOAT16: "float16", schema.TensorType.INT8: "int8"}
+    table, scales = tensors.get("embedding.raw"), tensors.get("embedding.scales")
+    if table is None or table.type not in names or (table.type == schema.TensorType.INT8) != (scales is not None):
+        raise FirstTokenError(f"{artifact}: no embedding table that a host can read; give the embedding fp32, fp16 or int8 in the plan")
+    rows, columns = map(int, table.shape)
+    buffer = model.buffers[table.buffer]
+    if buffer.size < rows * columns * {"float32": 4, "float16": 2, "int8": 1}[names[table.type]]:
+        raise FirstTokenError(f"{artifact}: its embedding table is cut short ({buffer.size} bytes for {rows} rows)")
+    return HostTable(
+        file=artifact.name,
+        dtype=names[table.type],
+        rows=rows,
+        columns=columns,
+        offset=buffer.offset,
+        scales_offset=model.buffers[scales.buffer].offset if scales is not None else None,
+    )
+
+
+def _notes(npu: Npu) -> list[str]:
+    if npu.compiled == "device":
+        return ["compiled by the phone's QNN delegate when it loads the file: what that takes, and how long, was not measured here"]
+    operators = sum(graph.operators for graph in npu.graphs)
+    offloaded = sum(graph.offloaded for graph in npu.graphs)
+    notes = [
+        f"compiled for {npu.soc} (Hexagon {npu.hexagon}) in {lasting(npu.compile_seconds)} with {readable(npu.compile_memory)} of memory at most: "
+        f"{offloaded} of {operators} operators of {len(npu.graphs)} graphs on the NPU"
+    ]
+    if npu.fp16 == "unverified":
+        notes.append(
+            f"Hexagon {npu.hexagon}: Qualcomm documents FP16 from V73 on; this generation was compiled and emulated, never run on silicon"
+        )
+    return notes

@@ -1,0 +1,58 @@
+"""Running a bundle's NPU graphs on the host, on the HTP backend for x86: what `firsttoken prove` compares.
+
+The cache is handed over as the app does it: fixed tensors that the host owns, new rows appended after every call.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from firsttoken.backends.runner import Runner
+from firsttoken.backends.tflite_hexagon.compiled import Context
+from firsttoken.backends.tflite_hexagon.libraries import HostLibraries
+from firsttoken.backends.tflite_hexagon.npu_inputs import HostFeed
+from firsttoken.backends.tflite_hexagon.qnn_context import QnnSession
+from firsttoken.bundle.manifest import Manifest
+
+
+class HexagonRunner(Runner):
+    """Runs ``contexts`` (one per method of ``manifest.npu``) for the bundle in ``folder``. One is loaded at a time."""
+
+    def __init__(self, folder: Path, manifest: Manifest, contexts: dict[str, Context], libraries: HostLibraries):
+        super().__init__(manifest)
+        self.npu, self.contexts, self.libraries = manifest.npu, contexts, libraries
+        self.feed = HostFeed(folder, self.npu)
+        self.cache_length = self.npu.cache.length
+        self.lengths = self.npu.prefill_lengths
+        self.prefill_chunk = self.lengths[-1]
+        shape, dtype = self.npu.cache.shape, self.npu.cache.dtype
+        self.cache = {f"{which}.{n}": np.zeros(shape, dtype) for n in range(self.npu.cache.layers) for which in ("key", "value")}
+        self._session: QnnSession | None = None
+
+    def _prefill(self, tokens: np.ndarray) -> np.ndarray:
+        if self.position:
+            return self._run(f"extend_{self.lengths[-1]}", tokens, self.lengths[-1])
+        length = next(n for n in self.lengths if n >= len(tokens))
+        return self._run(f"first_{length}", tokens, length)
+
+    def _decode(self, token: int) -> np.ndarray:
+        return self._run("decode", np.array([token], np.int32), 1)
+
+    def _run(self, method: str, tokens: np.ndarray, length: int) -> np.ndarray:
+        outputs = self._loaded(method).run({**self.feed.call(tokens, self.position, length), **self.cache})
+        end = self.position + len(tokens)
+        for name, array in self.cache.items():
+            array[:, :, self.position : end] = outputs[name][:, :, : len(tokens)]
+        return outputs["logits"].reshape(-1).astype(np.float32)
+
+    def _loaded(self, method: str) -> QnnSession:
+        context = self.contexts[method]
+        if self._session is None or self._session.context is not context:
+            self.close()
+            self._session = QnnSession(context, self.libraries)
+        return self._session
+
+    def close(self):
+        if self._session is not None:
+            self._session.close()
+            self._session = None

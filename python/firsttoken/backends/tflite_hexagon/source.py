@@ -1,0 +1,91 @@
+"""The .tflite that goes into LiteRT's compiler, and the check that nothing known to come out wrong is in it."""
+
+from pathlib import Path
+
+from firsttoken.backends.lowering_result import Lowered
+from firsttoken.backends.tflite.decoder_graph import read_weights
+from firsttoken.backends.tflite.lower import TYPE_NAMES, described
+from firsttoken.backends.tflite.model_file import ModelFile
+from firsttoken.backends.tflite_hexagon.graph import HexagonGraph, graph_names
+from firsttoken.bundle.manifest import Cache, Method
+from firsttoken.checkpoint import Checkpoint
+from firsttoken.decoder.config import DecoderConfig
+from firsttoken.decoder.families import norm_tensors, plan_layers
+from firsttoken.errors import FirstTokenError
+from firsttoken.progress import Report, silent
+from firsttoken.quant.plan import Plan
+from firsttoken.targets.target import Target
+
+
+def write_source(
+    checkpoint: Checkpoint,
+    config: DecoderConfig,
+    plan: Plan,
+    target: Target,
+    precisions: dict[str, str],
+    path: Path,
+    report: Report = silent,
+) -> Lowered:
+    """Writes the graphs for ``target.npu`` to ``path``; the same input gives the same bytes. Returns methods and cache.
+
+    Raises `FirstTokenError` for damaged weights and `OSError` when the disk is full.
+    """
+    file, lowered = describe_source(checkpoint, config, plan, target, precisions)
+    file.write(path, report)
+    return lowered
+
+
+def describe_source(
+    checkpoint: Checkpoint, config: DecoderConfig, plan: Plan, target: Target, precisions: dict[str, str]
+) -> tuple[ModelFile, Lowered]:
+    """Builds the graphs without writing anything; reads only the norms and biases."""
+    # Not the target's name: every SoC gets the same source.
+    file = ModelFile(f"firsttoken {plan.name} hexagon")
+    layers = [layer for layer in plan_layers(config) if layer.kind != "embedding"]
+    weights = read_weights(file, checkpoint, config, layers, norm_tensors(config), precisions, plan.group_size, native_fp16=True)
+    methods = []
+    for name, kind, tokens in graph_names(target.npu.prefill_lengths):
+        graph = HexagonGraph(file, name, kind, weights, tokens, target.cache_length)
+        graph.add_all()
+        methods.append(Method(name=name, inputs=described(graph, graph.inputs), outputs=described(graph, graph.outputs)))
+    cache = Cache(
+        held_by="host", layers=config.layer_count, shape=[config.kv_head_count, 1, target.cache_length, config.head_dim], axis=2,
+        dtype=TYPE_NAMES[graph.cache_type(0)], length=target.cache_length, step=target.cache_length,
+    )  # fmt: skip
+    return file, Lowered(methods, cache)
+
+
+def check_source(path: Path):
+    """Raises `FirstTokenError` naming the operator if ``path`` holds a construct that Hexagon is known to compute wrongly.
+
+    They compile without a word and every operator counts as offloaded, so the compiler never gets to see them.
+    """
+    from firsttoken.backends.tflite.audit import read_header
+
+    model, _ = read_header(path)
+    for graph in model.subgraphs:
+        for place, reason in known_wrong(model, graph):
+            raise FirstTokenError(f"{path.name}, graph {(graph.name or b'').decode()!r}, {place}: {reason}; not compiled for Hexagon")
+
+
+def known_wrong(model, graph):
+    """Yields ``(place, reason)`` for every known-wrong construct of a subgraph."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    names = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
+    for tensor in graph.tensors:
+        if tensor.shapeSignature is not None and any(int(n) < 0 for n in tensor.shapeSignature):
+            yield (
+                tensor.name.decode(),
+                f"the run-time shape {list(map(int, tensor.shapeSignature))} would silently be compiled at one fixed length",
+            )
+    for operator in graph.operators:
+        kind = names[model.operatorCodes[operator.opcodeIndex].builtinCode]
+        first = graph.tensors[operator.inputs[0]]
+        place = f"{kind} {graph.tensors[operator.outputs[0]].name.decode()}"
+        if kind in ("COS", "SIN"):
+            yield place, "an angle in FP16 is wrong at large positions; feed cos and sin"
+        if kind == "DYNAMIC_UPDATE_SLICE":
+            yield place, "it is compiled to write other rows than asked; return the new rows and let the host append them"
+        if kind == "MEAN" and first.type == schema.TensorType.INT16:
+            yield place, "decoders with int16 norms give unrelated logits on the NPU; keep the norm in float"

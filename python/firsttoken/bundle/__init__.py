@@ -1,0 +1,1 @@
+"""The bundle folder: manifest, lineage, hashes, and writing it whole or not at all."""

@@ -1,0 +1,263 @@
+"""The main job: a checkpoint in, proven bundles out."""
+
+import errno
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+from firsttoken.backends.lowering_result import Lowered
+from firsttoken.bundle.atomic import Staging
+from firsttoken.bundle.files import check_destination, hash_file, remember_hash
+from firsttoken.bundle.lineage import read_lineage
+from firsttoken.bundle.manifest import Artifact, Chat, CheckpointIdentity, Manifest
+from firsttoken.bundle.manifest import Tokenizer as TokenizerFacts
+from firsttoken.chat import chat_affixes
+from firsttoken.checkpoint import Checkpoint
+from firsttoken.decoder.config import DecoderConfig
+from firsttoken.decoder.families import open_decoder, parameter_count, plan_layers
+from firsttoken.errors import FirstTokenError, GateError
+from firsttoken.preflight import check_room, estimate
+from firsttoken.progress import Report, silent
+from firsttoken.quant.plan import Plan, load_plan
+from firsttoken.quiet import quiet_runtime
+from firsttoken.targets.target import Target, load_target
+from firsttoken.tokenizer import Tokenizer
+
+PACKAGES = ("firsttoken", "torch", "torchao", "executorch", "ai-edge-litert", "tokenizers", "numpy")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One bundle to make, checked: every precision is resolved against the target."""
+
+    target: Target
+    precisions: dict[str, str]
+    destination: Path
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a checkpoint's bundles all say about text and tokens."""
+
+    tokenizer: Tokenizer
+    facts: TokenizerFacts
+    chat: Chat | None
+
+
+def export(
+    checkpoint: str | Path,
+    output: str | Path,
+    plan: str | Path = "fp16-attention",
+    targets: Sequence[str | Path] = ("tflite-xnnpack",),
+    prove: bool = True,
+    force: bool = False,
+    held_out: str | Path | None = None,
+    cache_length: int | None = None,
+    prefill_chunk: int | None = None,
+    report: Report = silent,
+    say: Callable[[str], None] = lambda line: None,
+) -> list[Path]:
+    """Exports a checkpoint folder to one bundle per target, ``output/<target name>/``, and returns those folders.
+
+    Everything that can be known before is checked before any work. ``held_out`` is a text file for the proof;
+    ``cache_length`` and ``prefill_chunk`` (tokens) replace the targets'; ``say`` is given a line before the work starts
+    and one for each note. Raises `FirstTokenError` for bad input or no room, and `GateError` for a bundle that
+    missed its proof (it is kept as ``<target name>.rejected``; bundles finished before it stay).
+    """
+    with Checkpoint(checkpoint) as source:
+        config = open_decoder(source)
+        chosen = load_plan(plan)
+        jobs = plan_jobs(config, chosen, targets, Path(output), force, cache_length, prefill_chunk, prove)
+        tokenizer = Tokenizer(source.folder)
+        check_tokenizer(tokenizer, config)
+        words = Words(tokenizer, tokenizer.facts(), chat_affixes(source.folder, tokenizer))
+        if prove:
+            check_held_out(source, config, tokenizer, jobs, held_out)
+        needed = {job.target.name: estimate(config, job.precisions, job.target, prove) for job in jobs}
+        say(check_room(needed, Path(output), source.folder.resolve().name, config))
+        return [make_bundle(source, config, chosen, job, words, prove, force, held_out, report, say) for job in jobs]
+
+
+def plan_jobs(
+    config: DecoderConfig,
+    plan: Plan,
+    targets: Sequence[str | Path],
+    output: Path,
+    force: bool,
+    cache_length: int | None,
+    prefill_chunk: int | None,
+    prove: bool = True,
+) -> list[Job]:
+    """Resolves the plan against every target and checks every destination. Raises `FirstTokenError`."""
+    layers = plan_layers(config)
+    jobs: list[Job] = []
+    for name in targets:
+        target = load_target(name, cache_length, prefill_chunk)
+        target.check_model(config)
+        if target.npu is not None and (prove or target.npu.compile == "ahead"):
+            if target.runtime == "executorch":
+                from firsttoken.backends.executorch_hexagon.sdk import check_tools
+            else:
+                from firsttoken.backends.tflite_hexagon.lower import check_tools
+            check_tools()
+        if any(job.target.name == target.name for job in jobs):
+            raise FirstTokenError(f"target {target.name!r} is given twice; each bundle folder is named after its target")
+        jobs.append(Job(target, plan.resolve(layers, target), output / target.name))
+    if not jobs:
+        raise FirstTokenError("no target given; name at least one with --target")
+    for job in jobs:
+        check_destination(job.destination, force)
+    return jobs
+
+
+def check_tokenizer(tokenizer: Tokenizer, config: DecoderConfig):
+    """Raises `FirstTokenError` if the tokenizer knows tokens for which the model has no row."""
+    if tokenizer.vocab_size > config.vocab_size:
+        raise FirstTokenError(
+            f"{tokenizer.folder / 'tokenizer.json'}: has token ids up to {tokenizer.vocab_size - 1}, but config.json says vocab_size {config.vocab_size}; "
+            "the tokenizer belongs to another checkpoint"
+        )
+
+
+def check_held_out(source: Checkpoint, config: DecoderConfig, tokenizer: Tokenizer, jobs: list[Job], held_out: str | Path | None):
+    """Raises `FirstTokenError` if the text for the proof cannot be read or is too short for a target's windows."""
+    from firsttoken.prove.prove import held_out_text
+    from firsttoken.prove.windows import choose_windows
+
+    tokens = np.array(tokenizer.encode(held_out_text(source.folder, held_out)[1], begin=False), np.int32)
+    for job in jobs:
+        choose_windows(tokens, tokenizer.begin, config, job.target)
+
+
+def make_bundle(
+    source: Checkpoint,
+    config: DecoderConfig,
+    plan: Plan,
+    job: Job,
+    words: Words,
+    prove: bool,
+    force: bool,
+    held_out: str | Path | None,
+    report: Report,
+    say: Callable[[str], None],
+) -> Path:
+    """Writes one bundle under a hidden name, proves it there and renames it into place; returns its folder."""
+    target = job.target
+    with Staging(job.destination) as staging:
+        check_destination(job.destination, force)  # again: opening the staging folder may have restored a bundle
+        folder = staging.folder
+        try:
+            lowered = lower(source, config, plan, job, folder / target.artifact_file, staged(report, target.name))
+            words.tokenizer.copy_files(folder)
+            manifest = describe(source, config, plan, target, words, lowered, folder, staged(report, target.name))
+            manifest.write(folder)
+            if prove:
+                prove_here(manifest, folder, source, held_out, staged(report, target.name), say)
+            misses = proof_misses(manifest)
+            if not misses:
+                staging.commit(replace=force)
+        except OSError as error:
+            raise no_room(error, job.destination) from error
+        for note in lowered.notes:
+            say(f"{target.name}: {note}")
+        if misses:
+            rejected = job.destination.with_name(job.destination.name + ".rejected")
+            staging.commit(replace=True, destination=rejected)
+            raise GateError(f"{target.name}: rejected by its proof, kept as {rejected}: {'; '.join(misses)}")
+    return job.destination
+
+
+def lower(source: Checkpoint, config: DecoderConfig, plan: Plan, job: Job, path: Path, report: Report) -> Lowered:
+    """Writes the artifact with the target runtime's lowering, which is imported only now."""
+    if job.target.npu is not None and job.target.runtime == "executorch":
+        from firsttoken.backends.executorch_hexagon.lower import lower as lowering
+    elif job.target.npu is not None:
+        from firsttoken.backends.tflite_hexagon.lower import lower as lowering
+    elif job.target.runtime == "tflite":
+        from firsttoken.backends.tflite.lower import lower as lowering
+    else:
+        from firsttoken.backends.executorch.lower import lower as lowering
+    with quiet_runtime():
+        return lowering(source, config, plan, job.target, job.precisions, path, report)
+
+
+def describe(
+    source: Checkpoint, config: DecoderConfig, plan: Plan, target: Target, words: Words, lowered: Lowered, folder: Path, report: Report
+) -> Manifest:
+    """Returns the manifest of a written artifact, without its proof."""
+    artifact = folder / target.artifact_file
+    sha256 = hash_file(artifact, report)
+    remember_hash(artifact, sha256)
+    return Manifest(
+        artifact=Artifact(file=target.artifact_file, sha256=sha256, bytes=artifact.stat().st_size),
+        checkpoint=CheckpointIdentity(
+            name=source.folder.resolve().name,
+            fingerprint=source.fingerprint(),
+            family=config.family,
+            parameters=parameter_count(config),
+            hidden_size=config.hidden_size,
+            layers=config.layer_count,
+            vocab_size=config.vocab_size,
+        ),
+        lineage=read_lineage(source),
+        plan=plan,
+        target=target,
+        methods=lowered.methods,
+        cache=lowered.cache,
+        npu=lowered.npu,
+        tokenizer=words.facts,
+        chat=words.chat,
+        packages=package_versions(),
+    )
+
+
+def prove_here(
+    manifest: Manifest, folder: Path, source: Checkpoint, held_out: str | Path | None, report: Report, say: Callable[[str], None]
+):
+    """Proves the bundle in ``folder``, both artifacts where there is one for an NPU, and writes proof and audit into its manifest."""
+    from firsttoken.prove.prove import prove
+
+    manifest.proof, manifest.audit = prove(folder, source, held_out, report=report)
+    manifest.write(folder)
+    if manifest.npu is not None and manifest.target.runtime == "tflite":  # ExecuTorch's note says that its NPU artifact was not run
+        from firsttoken.prove.on_hexagon import prove_on_hexagon
+
+        result = prove_on_hexagon(folder, source, held_out, report=report, say=lambda line: say(f"{manifest.target.name}: {line}"))
+        manifest.npu.proof, manifest.npu.audit = result.summary, result.audit
+        manifest.write(folder)
+
+
+def proof_misses(manifest: Manifest) -> list[str]:
+    """Returns every bound that the bundle's proofs missed; empty where they passed or none was made."""
+    misses = list(manifest.proof.misses) if manifest.proof is not None else []
+    if manifest.npu is not None and manifest.npu.proof is not None:
+        misses += [f"on the NPU: {miss}" for miss in manifest.npu.proof.misses]
+    return misses
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that have a say in what an artifact computes."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def staged(report: Report, name: str) -> Report:
+    """Puts the target's name before every stage."""
+    return lambda stage, done, total, unit: report(f"{name}: {stage}", done, total, unit)
+
+
+def no_room(error: OSError, destination: Path) -> FirstTokenError:
+    """Turns a failed write into one line."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return FirstTokenError(
+            f"output {destination}: the disk is full ({error.strerror}); free some space or choose another place with -o"
+        )
+    return FirstTokenError(f"output {destination}: {error.strerror or error}{f' ({error.filename})' if error.filename else ''}")

@@ -1,0 +1,1 @@
+"""Targets: what an artifact is made for, and the Snapdragons there are."""

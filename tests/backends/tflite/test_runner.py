@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+
+from firsttoken.backends.tflite.litert import Buffers, CompiledModel, aligned_zeros
+from firsttoken.errors import FirstTokenError
+
+
+def close(logits, expected):
+    return np.abs(logits - expected).max() < 1e-4
+
+
+def test_reset_leaves_nothing_behind(tied_checkpoint, lowered_runner, tokens, reference_logits):
+    runner = lowered_runner(tied_checkpoint, cache_length=200)
+    other = list(reversed(tokens))
+    runner.prefill(other[:90])
+    for token in other[90:130]:
+        runner.decode(token)
+    runner.reset()
+    assert close(runner.prefill(tokens[:10]), reference_logits[9])
+    for position in range(10, 40):  # over rows that the first conversation had written
+        assert close(runner.decode(tokens[position]), reference_logits[position])
+
+
+def test_cache_grows_in_steps_and_fills_to_the_last_row(tied_checkpoint, lowered_runner, tokens, reference_logits):
+    runner = lowered_runner(tied_checkpoint, cache_length=200)
+    runner.manifest.cache.step = 64
+    runner.prefill(tokens[:60])
+    assert runner.rows == 64
+    for position in range(60, 200):
+        logits = runner.decode(tokens[position])
+        assert close(logits, reference_logits[position]), position
+    assert runner.rows == 200
+    with pytest.raises(FirstTokenError, match="cache of 200"):
+        runner.decode(1)
+
+
+def test_a_refused_call_changes_nothing(tied_checkpoint, lowered_runner, tokens, reference_logits):
+    runner = lowered_runner(tied_checkpoint, cache_length=64)
+    runner.prefill(tokens[:20])
+    for bad, message in (([], "empty"), ([320], "vocabulary"), ([-1], "vocabulary"), (tokens[:50], "do not fit")):
+        with pytest.raises(FirstTokenError, match=message):
+            runner.prefill(bad)
+    assert close(runner.decode(tokens[20]), reference_logits[20])
+
+
+def test_arrays_for_the_runtime_are_aligned():
+    for shape in ((1,), (3, 5), (2, 1, 7, 64)):
+        array = aligned_zeros(shape, np.float16)
+        assert array.ctypes.data % 64 == 0 and array.shape == shape and not array.any()
+
+
+def test_unaligned_arrays_are_refused():
+    with pytest.raises(AssertionError):
+        Buffers([aligned_zeros((65,), np.uint8)[1:]])
+
+
+def test_a_file_that_is_not_a_model_is_refused(tmp_path):
+    (tmp_path / "model.tflite").write_bytes(b"not a model" * 100)
+    with pytest.raises(FirstTokenError, match="model.tflite"):
+        CompiledModel(tmp_path / "model.tflite", threads=1, weight_cache=None)

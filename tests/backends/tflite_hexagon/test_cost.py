@@ -1,0 +1,67 @@
+"""The estimates of minutes and memory before compiling and emulating."""
+
+from dataclasses import replace
+
+import pytest
+
+from firsttoken import preflight
+from firsttoken.backends.tflite_hexagon.cost import compile_cost, emulation_cost
+from firsttoken.checkpoint import Checkpoint
+from firsttoken.decoder.families import open_decoder, plan_layers
+from firsttoken.demo import checkpoint_path
+from firsttoken.errors import FirstTokenError
+from firsttoken.preflight import check_room, estimate
+from firsttoken.quant.plan import load_plan
+from firsttoken.targets.target import load_target
+from firsttoken.units import lasting
+
+TARGET = load_target("tflite-hexagon-sm8550")
+
+
+@pytest.fixture(scope="module")
+def demo():
+    return open_decoder(Checkpoint(checkpoint_path()))
+
+
+@pytest.fixture(scope="module")
+def half_billion(demo):
+    """The shape of Qwen2.5-0.5B."""
+    return replace(demo, hidden_size=896, mlp_size=4864, layer_count=24, head_count=14, kv_head_count=2, head_dim=64, vocab_size=151936)
+
+
+def precisions(config):
+    return load_plan("fp16-attention").resolve(plan_layers(config), TARGET)
+
+
+def test_compiling_the_measured_shape(half_billion):
+    """Measured for its four graphs: 9.7 GB at most and 250 s of processor time, about one core's (docs/hexagon.md)."""
+    cost = compile_cost(half_billion, precisions(half_billion), TARGET)
+    assert 9.7e9 < cost.memory < 13e9 and 250 < cost.seconds < 400
+    assert compile_cost(half_billion, precisions(half_billion), TARGET, graphs=1).memory < cost.memory / 3
+
+
+def test_the_demo_takes_seconds(demo):
+    assert compile_cost(demo, precisions(demo), TARGET).seconds < 10
+    assert emulation_cost(demo, precisions(demo), TARGET, [("first", 0, 32), ("decode", 32, 33)]).seconds < 5
+
+
+def test_emulation_grows_with_pieces_and_weights(demo, half_billion):
+    def seconds(config, *steps):
+        return emulation_cost(config, precisions(config), TARGET, list(steps)).seconds
+
+    assert seconds(demo, ("first", 0, 300)) > seconds(demo, ("first", 0, 128)) > seconds(demo, ("first", 0, 20))
+    assert seconds(half_billion, ("decode", 20, 21)) > 10 * seconds(demo, ("decode", 20, 21))
+
+
+def test_what_cannot_fit_is_refused_before_it_starts(half_billion, monkeypatch, tmp_path):
+    needed = {"tflite-hexagon-sm8550": estimate(half_billion, precisions(half_billion), TARGET, prove=False)}
+    monkeypatch.setattr(preflight, "available_memory", lambda: 8 << 30)
+    monkeypatch.setattr(preflight, "available_disk", lambda place: 100 << 30)
+    with pytest.raises(FirstTokenError, match=r"'tflite-hexagon-sm8550' needs about 1\d\.\d GiB of memory, 8.0 GiB are available"):
+        check_room(needed, tmp_path, "half", half_billion)
+    monkeypatch.setattr(preflight, "available_memory", lambda: 32 << 30)
+    assert "compiling for the NPU about 5 min" in check_room(needed, tmp_path, "half", half_billion)
+
+
+def test_durations():
+    assert [lasting(seconds) for seconds in (0.2, 59, 170)] == ["1 s", "59 s", "3 min"]

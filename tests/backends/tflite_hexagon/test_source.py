@@ -1,0 +1,62 @@
+"""The graphs that go into the compiler: fixed shapes, everything the NPU gets wrong left to the host, the same bytes every time."""
+
+import pytest
+
+from firsttoken.backends.tflite_hexagon.graph import graph_names
+from firsttoken.backends.tflite_hexagon.source import describe_source
+from firsttoken.checkpoint import Checkpoint
+from firsttoken.decoder.families import open_decoder, plan_layers
+from firsttoken.demo import checkpoint_path
+from firsttoken.errors import FirstTokenError
+from firsttoken.quant.plan import load_plan
+from firsttoken.targets.target import load_target
+
+
+def described(plan_name="fp16-attention", **lengths):
+    target, plan = load_target("tflite-hexagon-sm8550", **lengths), load_plan(plan_name)
+    with Checkpoint(checkpoint_path()) as checkpoint:
+        config = open_decoder(checkpoint)
+        return describe_source(checkpoint, config, plan, target, plan.resolve(plan_layers(config), target))[1]
+
+
+def test_graphs_of_a_target():
+    assert [name for name, _, _ in graph_names((32, 128))] == ["first_32", "first_128", "extend_128", "decode"]
+    assert [name for name, _, _ in graph_names((64,))] == ["first_64", "extend_64", "decode"]
+
+
+def test_what_the_host_feeds():
+    lowered = described()
+    inputs = {method.name: {tensor.name: (tensor.shape, tensor.dtype) for tensor in method.inputs} for method in lowered.methods}
+    assert inputs["first_32"] == {
+        "embedding": ([32, 256], "float32"), "cos": ([32, 1, 64], "float32"), "sin": ([32, 1, 64], "float32"), "last": ([1], "int32"),
+    }  # fmt: skip
+    assert inputs["decode"]["cache_mask"] == ([1, 1280], "float32") and "last" not in inputs["decode"]
+    assert inputs["extend_128"]["key.3"] == ([2, 1, 1280, 64], "float32")
+    outputs = {tensor.name: tensor.shape for tensor in lowered.methods[-1].outputs}
+    assert outputs["logits"] == [1, 4096] and outputs["value.0"] == [2, 1, 1, 64], "only the new row comes out"
+    assert (lowered.cache.held_by, lowered.cache.shape, lowered.cache.dtype) == ("host", [2, 1, 1280, 64], "float32")
+
+
+def test_the_same_bytes_for_every_soc_and_every_time(hexagon_source):
+    first = hexagon_source("fp16-attention").read_bytes()
+    assert hexagon_source("fp16-attention", "tflite-hexagon-sm8850").read_bytes() == first
+    assert hexagon_source("fp16").read_bytes() != first
+
+
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [
+        ("int8", "fp32 is not possible for 'layers.0.attention.core'.*nearest: fp16"),
+        ("int4-mlp", "int4 is not possible.*nearest: int8"),
+        ("fp32", "fp32 is not possible"),
+    ],
+)
+def test_precisions_that_the_npu_does_not_have_are_refused(plan, said):
+    with pytest.raises(FirstTokenError, match=said):
+        described(plan)
+
+
+def test_lengths_follow_the_cache():
+    assert described(cache_length=100).methods[0].name == "first_32" and len(described(cache_length=100).methods) == 3
+    with pytest.raises(FirstTokenError, match=r"prefill_lengths \[32, 128\] do not fit cache_length 30"):
+        described(cache_length=30)
