@@ -14,6 +14,8 @@ BUNDLED_FILES = (TOKENIZER_FILE, "tokenizer_config.json", "special_tokens_map.js
 REPLACEMENT = "\ufffd"
 # A character is at most 4 bytes of UTF-8; a replacement character older than that is really in the text.
 MOST_PENDING_TOKENS = 4
+# Text in which tokenizers with equal vocabularies still differ: merges, digits, spaces, unknown characters.
+PROBE = "def f(x):\n\treturn 12345.678  # Größe, 第一个 token\r\n  naïve <|end|> 🙂"
 
 
 class Tokenizer:
@@ -151,3 +153,19 @@ def open_tokenizer(folder: str | Path, manifest: Manifest) -> Tokenizer:
     tokenizer = Tokenizer(folder)
     tokenizer.begin = manifest.tokenizer.begin
     return tokenizer
+
+
+def check_same_tokenizer(student: Tokenizer, teacher: Tokenizer):
+    """Raises `FirstTokenError` with the first difference between two tokenizers."""
+    ours, theirs = (t.engine.get_vocab(with_added_tokens=True) for t in (student, teacher))
+    where = f"student {student.folder} and teacher {teacher.folder} have different tokenizers"
+    advice = "token by token they cannot be compared; take a student of the teacher's family, or train it on answers that the teacher wrote"
+    if ours != theirs:
+        token = min(
+            (t for t in ours.keys() | theirs.keys() if ours.get(t) != theirs.get(t)),
+            key=lambda t: (min(ours.get(t, 1 << 40), theirs.get(t, 1 << 40)), t),
+        )
+        ids = ["absent" if t.get(token) is None else f"token {t[token]}" for t in (ours, theirs)]
+        raise FirstTokenError(f"{where}: {token!r} is {ids[0]} in the student's and {ids[1]} in the teacher's; {advice}")
+    if student.engine.encode(PROBE).ids != teacher.engine.encode(PROBE).ids:
+        raise FirstTokenError(f"{where}: the vocabularies are equal, but they cut the same text differently; {advice}")

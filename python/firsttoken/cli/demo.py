@@ -24,6 +24,6 @@ def demo(
     Example:
       firsttoken demo
     """
-    from firsttoken.demo.run import run
+    from firsttoken.main_job import run_demo
 
-    run(output, plan, threads)
+    run_demo(output, plan, threads)

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from firsttoken.distill.losses.vocabulary import check_same_tokenizer
 from firsttoken.errors import FirstTokenError
 from firsttoken.evaluate import choice, code, maths
 from firsttoken.evaluate.answers import Answers
@@ -15,6 +14,7 @@ from firsttoken.evaluate.tasks import Task, read_task
 from firsttoken.evaluate.text import score_text, windows_of
 from firsttoken.progress import Report, silent
 from firsttoken.run.generate import encode_prompt
+from firsttoken.tokenizer import check_same_tokenizer
 
 MATHS_REQUEST = "\nPlease reason step by step, and put your final answer within \\boxed{{}}."
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from firsttoken.arm.emulator import RUNTIMES
-from firsttoken.arm.guard import Row, compare, ratios, read_baseline, write_baseline
 from firsttoken.arm.instruction_kinds import KINDS
 from firsttoken.arm.instructions import Counts
 from firsttoken.errors import FirstTokenError
+from firsttoken.measure.arm_guard import Row, compare, ratios, read_baseline, write_baseline
 
 ROOT = Path(__file__).resolve().parents[2]
 BASELINE = ROOT / "tests" / "arm" / "instruction_baseline.json"
