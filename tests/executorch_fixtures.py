@@ -47,7 +47,7 @@ class Lowerings:
 
     def __post_init__(self):
         from firsttoken.checkpoint import Checkpoint
-        from firsttoken.decoder.families import open_decoder
+        from firsttoken.decoder.walk import open_decoder
 
         model = random_model(self.case)
         self.source = Checkpoint(save(model, self.checkpoint))
@@ -69,7 +69,7 @@ class Lowerings:
         """Returns ``(path, manifest, precisions)``; without a path or other lengths, from what was lowered before."""
         from firsttoken.backends.executorch.lower import lower
         from firsttoken.bundle.manifest import Artifact, CheckpointIdentity, Manifest
-        from firsttoken.decoder.families import plan_layers
+        from firsttoken.decoder.walk import plan_layers
         from firsttoken.targets.target import load_target
 
         key = name, cache_length, prefill_chunk

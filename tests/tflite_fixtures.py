@@ -68,7 +68,7 @@ def open_lowered(checkpoint, path, plan_name, target_name, **lengths):
     from firsttoken.backends.tflite.runner import TfliteRunner
     from firsttoken.bundle.manifest import Artifact, CheckpointIdentity, Manifest
     from firsttoken.checkpoint import Checkpoint
-    from firsttoken.decoder.families import open_decoder, plan_layers
+    from firsttoken.decoder.walk import open_decoder, plan_layers
     from firsttoken.quant.plan import load_plan
     from firsttoken.targets.target import load_target
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.families import open_decoder
+from firsttoken.decoder.walk import open_decoder
 from firsttoken.distill import distill as module
 from firsttoken.distill.distill import distill
 from firsttoken.errors import FirstTokenError

@@ -34,7 +34,7 @@ def test_plan_on_target(plan, target, tmp_path):
 
 def test_same_plan_file_gives_the_same_layers_on_both_runtimes():
     from firsttoken.checkpoint import Checkpoint
-    from firsttoken.decoder.families import open_decoder, plan_layers
+    from firsttoken.decoder.walk import open_decoder, plan_layers
     from firsttoken.quant.plan import load_plan
 
     with Checkpoint(checkpoint_path()) as checkpoint:

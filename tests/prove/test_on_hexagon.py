@@ -13,7 +13,7 @@ from firsttoken.backends.tflite_hexagon.qnn_context import QnnSession
 from firsttoken.backends.tflite_hexagon.runner import HexagonRunner
 from firsttoken.bundle.manifest import read_manifest
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.families import open_decoder, plan_layers
+from firsttoken.decoder.walk import open_decoder, plan_layers
 from firsttoken.demo import checkpoint_path
 from firsttoken.errors import FirstTokenError, GateError
 from firsttoken.pipeline import export

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from firsttoken.bundle.manifest import Manifest
 
 
+MASKED = -30000.0  # added to a score that must not count; inside FP16's range even on top of a real score
+
+
 class Runner(ABC):
     """A loaded artifact with its KV cache.
 

@@ -15,7 +15,7 @@ from firsttoken.distill.models import load_decoder, need_transformers, parameter
 from firsttoken.distill.publish import publish
 from firsttoken.distill.quantize_stage import check_quantize, run_quantize_stage
 from firsttoken.distill.recipe import INSIDE, UNTRAINED, Recipe, load_recipe, looks_inside_only
-from firsttoken.distill.students import Stage, cut_model, first_student, plan_stages, student_config, tokenizer_folder
+from firsttoken.distill.students import Stage, cut_model, first_student, plan_stages, student_decoder, tokenizer_folder
 from firsttoken.distill.training_page import read_recipe_text
 from firsttoken.distill.windows import Windows
 from firsttoken.distill.work_folder import identity_of, open_work, work_folder
@@ -58,7 +58,7 @@ def distill(
             raise FirstTokenError(
                 "[quantize] does not run under FSDP; train without it there, then give the student as student.checkpoint with training.steps = 0"
             )
-        check_quantize(chosen, chosen.quantize, student_config(chosen))
+        check_quantize(chosen, chosen.quantize, student_decoder(chosen))
     main = int(os.environ.get("RANK", "0")) == 0
     run = _Run(chosen, output, text, main, bar if main else no_bar, say if main else _mute)
     run.identity = identity = identity_of(chosen, run.train, run.held_out)

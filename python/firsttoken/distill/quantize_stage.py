@@ -13,7 +13,7 @@ from firsttoken.bundle.atomic import Staging
 from firsttoken.bundle.lineage import FLOAT_FOLDER, RECORD
 from firsttoken.bundle.manifest import Proof, read_manifest
 from firsttoken.checkpoint import Checkpoint, read_json
-from firsttoken.decoder.families import open_decoder, plan_layers
+from firsttoken.decoder.walk import open_decoder, plan_layers
 from firsttoken.distill.models import load_decoder, write_decoder
 from firsttoken.distill.recipe import Loss, Quantize, Recipe
 from firsttoken.distill.schedules import constant

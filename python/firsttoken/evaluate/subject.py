@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from firsttoken.backends.pytorch.runner import CheckpointRunner
 from firsttoken.backends.runner import Runner, open_runner
 from firsttoken.bundle.manifest import MANIFEST_FILE, Chat, read_manifest
 from firsttoken.bundle.manifest import Tokenizer as TokenizerFacts
 from firsttoken.chat import chat_affixes
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.config import DecoderConfig
-from firsttoken.decoder.families import open_decoder
+from firsttoken.decoder.walk import open_decoder
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
 from firsttoken.tokenizer import Tokenizer, open_tokenizer
@@ -45,32 +45,6 @@ class _Shape:
     chat: Chat | None
 
 
-class CheckpointRunner(Runner):
-    """A checkpoint as a runner: our decoder in FP32 with its cache. Four bytes of memory a weight."""
-
-    def __init__(self, checkpoint: Checkpoint, config: DecoderConfig, shape: _Shape):
-        from firsttoken.decoder.load import load_decoder
-
-        super().__init__(shape)
-        self._decoder = load_decoder(checkpoint, config, self.cache_length)
-
-    def _prefill(self, tokens: np.ndarray) -> np.ndarray:
-        import torch
-
-        from firsttoken.decoder.rotary import causal_mask
-
-        with torch.no_grad():
-            tokens = torch.from_numpy(tokens.astype(np.int64))[None]
-            mask = causal_mask(tokens.shape[1], self.position)
-            return self._decoder(tokens, torch.tensor([self.position]), mask)[0, 0].numpy()
-
-    def _decode(self, token: int) -> np.ndarray:
-        return self._prefill(np.array([token]))
-
-    def close(self):
-        self._decoder = None
-
-
 class Subject:
     """One model under evaluation. ``kind`` is ``checkpoint`` or ``bundle``; ``fingerprint`` says which exactly.
 
@@ -88,11 +62,11 @@ class Subject:
             self.tokenizer, self.fingerprint = open_tokenizer(self.folder, self.manifest), self.manifest.artifact.sha256
         else:
             self.kind, self.checkpoint = "checkpoint", Checkpoint(self.folder)
-            self.config, self.fingerprint = open_decoder(self.checkpoint), self.checkpoint.fingerprint()
+            self.decoder, self.fingerprint = open_decoder(self.checkpoint), self.checkpoint.fingerprint()
             self.tokenizer = Tokenizer(self.folder)
             self.manifest = _Shape(
-                _Shape.Named(self.name, self.config.vocab_size),
-                _Shape.Length(min(CACHE_LENGTH, self.config.max_positions)),
+                _Shape.Named(self.name, self.decoder.vocab_size),
+                _Shape.Length(min(CACHE_LENGTH, self.decoder.max_positions)),
                 _Shape.Chunk(PREFILL_CHUNK),
                 self.tokenizer.facts(),
                 chat_affixes(self.folder, self.tokenizer),
@@ -115,7 +89,7 @@ class Subject:
             if self.kind == "bundle":
                 self._runner = open_runner(self.folder, self.threads)
             else:
-                self._runner = CheckpointRunner(self.checkpoint, self.config, self.manifest)
+                self._runner = CheckpointRunner(self.checkpoint, self.decoder, self.manifest)
         return self._runner
 
     def logits(self, windows: Sequence[np.ndarray], report: Report = silent) -> list[np.ndarray]:
@@ -127,7 +101,7 @@ class Subject:
             from firsttoken.prove.reference import reference_logits
 
             positions = [np.arange(len(window)) for window in windows]
-            return reference_logits(self.checkpoint, self.config, list(windows), positions, self.vocabulary, report)
+            return reference_logits(self.checkpoint, self.decoder, list(windows), positions, self.vocabulary, report)
         made, total = [], sum(map(len, windows))
         for window in windows:
             self.runner.reset()

@@ -23,8 +23,8 @@ from firsttoken.backends.tflite_hexagon.source import write_source
 from firsttoken.bundle.files import check_artifact, hash_file
 from firsttoken.bundle.manifest import AuditRow, Manifest, NpuProof, Proof, read_manifest
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.config import DecoderConfig
-from firsttoken.decoder.families import open_decoder, parameter_count, plan_layers
+from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.walk import open_decoder, parameter_count, plan_layers
 from firsttoken.errors import FirstTokenError
 from firsttoken.machine import MARGIN, available_memory
 from firsttoken.progress import Report, silent
@@ -90,17 +90,17 @@ def prove_on_hexagon(
     libraries = find_libraries()
     check_artifact(folder, manifest, report, manifest.npu.artifact)
     source = own_checkpoint(folder, manifest, checkpoint)
-    config = open_decoder(source)
+    decoder = open_decoder(source)
     name, text = held_out_text(source.folder, held_out)
     tokenizer = open_tokenizer(folder, manifest)
-    if fully and most is None and parameter_count(config) <= min(FULLY, LARGE):
-        most = host_budget(config)
-    stretches = proof_windows(text, tokenizer, config, manifest, most or budget(config), windows)
-    if parameter_count(config) > LARGE and most is None and windows is None:
+    if fully and most is None and parameter_count(decoder) <= min(FULLY, LARGE):
+        most = host_budget(decoder)
+    stretches = proof_windows(text, tokenizer, decoder, manifest, most or budget(decoder), windows)
+    if parameter_count(decoder) > LARGE and most is None and windows is None:
         stretches = [sample(stretches[0], tokenizer.encode(text, begin=False))]
-    precisions = manifest.plan.resolve(plan_layers(config), manifest.target)
-    say(check_cost(config, precisions, manifest, stretches))
-    reference = np.concatenate(references(source, config, manifest, stretches, report))
+    precisions = manifest.plan.resolve(plan_layers(decoder), manifest.target)
+    say(check_cost(decoder, precisions, manifest, stretches))
+    reference = np.concatenate(references(source, decoder, manifest, stretches, report))
     cpu_runner = open_runner(folder, threads)
     try:
         cpu = Seen(cpu_runner, stretches, reference, None, manifest, "CPU artifact", report)
@@ -108,16 +108,16 @@ def prove_on_hexagon(
         cpu_runner.close()
     with tempfile.TemporaryDirectory(prefix="firsttoken-npu-") as scratch:
         source_file = Path(scratch) / "source.tflite"
-        write_same_source(source, config, manifest, precisions, source_file, report)
-        rows = audit(source_file, config, precisions, manifest.npu)
-        contexts = proof_contexts(folder, manifest, config, precisions, source_file, libraries, report)
+        write_same_source(source, decoder, manifest, precisions, source_file, report)
+        rows = audit(source_file, decoder, precisions, manifest.npu)
+        contexts = proof_contexts(folder, manifest, decoder, precisions, source_file, libraries, report)
         runner = HexagonRunner(folder, manifest, contexts, libraries)
         try:
             npu = Seen(runner, stretches, reference, cpu.logits, manifest, "HTP backend for x86", report)
         finally:
             runner.close()
     cpu_proof, npu_proof = (sum_up(manifest, seen.divergence, seen.kinds, seen.places, name, text) for seen in (cpu, npu))
-    npu_proof.misses += missed_structure(rows, precisions, manifest.target, on_npu=True) + unpacked(manifest, config, precisions)
+    npu_proof.misses += missed_structure(rows, precisions, manifest.target, on_npu=True) + unpacked(manifest, decoder, precisions)
     npu_proof.passed = not npu_proof.misses
     summary = NpuProof(
         backend=backend(manifest, libraries),
@@ -144,11 +144,11 @@ def backend(manifest: Manifest, libraries: HostLibraries) -> str:
     return f"{name}, the same graphs compiled ahead of time for {STAND_IN_SOC} (the phone's own compiler was not run)"
 
 
-def budget(config: DecoderConfig) -> tuple[int, int]:
+def budget(decoder: Decoder) -> tuple[int, int]:
     """Returns the most tokens and the most compared positions for a model of this size."""
-    scale = WEIGHT_TOKENS / parameter_count(config)
+    scale = WEIGHT_TOKENS / parameter_count(decoder)
     tokens = int(min(MOST_TOKENS, max(FEWEST_TOKENS, scale)))
-    return tokens, min(int(min(MOST_POSITIONS, max(FEWEST_POSITIONS, scale / 10))), host_budget(config)[1])
+    return tokens, min(int(min(MOST_POSITIONS, max(FEWEST_POSITIONS, scale / 10))), host_budget(decoder)[1])
 
 
 def sample(window: Window, text: list[int]) -> Window:
@@ -160,10 +160,10 @@ def sample(window: Window, text: list[int]) -> Window:
     return Window(tokens, (SAMPLE_PROMPT,), SAMPLE_DECODES)
 
 
-def check_cost(config: DecoderConfig, precisions: dict[str, str], manifest: Manifest, windows: list[Window]) -> str:
+def check_cost(decoder: Decoder, precisions: dict[str, str], manifest: Manifest, windows: list[Window]) -> str:
     """Returns a line that says what the proof will take. Raises `FirstTokenError` if there is not the memory for it."""
-    cost = emulation_cost(config, precisions, manifest.target, [step[:3] for window in windows for step in window.steps()])
-    compiling = compile_cost(config, precisions, manifest.target, graphs=1)
+    cost = emulation_cost(decoder, precisions, manifest.target, [step[:3] for window in windows for step in window.steps()])
+    compiling = compile_cost(decoder, precisions, manifest.target, graphs=1)
     seconds, memory = cost.seconds, cost.memory
     if manifest.npu.weights_shared or manifest.npu.compiled == "device":
         seconds, memory = seconds + len(manifest.npu.methods) * compiling.seconds, max(memory, compiling.memory)
@@ -180,11 +180,9 @@ def check_cost(config: DecoderConfig, precisions: dict[str, str], manifest: Mani
     )
 
 
-def write_same_source(
-    source: Checkpoint, config: DecoderConfig, manifest: Manifest, precisions: dict[str, str], path: Path, report: Report
-):
+def write_same_source(source: Checkpoint, decoder: Decoder, manifest: Manifest, precisions: dict[str, str], path: Path, report: Report):
     """Writes the graphs that the bundle was compiled from. Raises `FirstTokenError` if they come out different."""
-    write_source(source, config, manifest.plan, manifest.target, precisions, path, report)
+    write_source(source, decoder, manifest.plan, manifest.target, precisions, path, report)
     if hash_file(path) != manifest.npu.source_sha256:
         raise FirstTokenError(
             f"the graphs made from {source.folder} now are not those that the bundle was compiled from ({manifest.packages.get('firsttoken')}, "
@@ -195,7 +193,7 @@ def write_same_source(
 def proof_contexts(
     folder: Path,
     manifest: Manifest,
-    config: DecoderConfig,
+    decoder: Decoder,
     precisions: dict[str, str],
     source: Path,
     libraries: HostLibraries,
@@ -211,7 +209,7 @@ def proof_contexts(
             f"the bundle was compiled with QNN {npu.qnn}, but {libraries.origin} has {libraries.version}; install that release, or export again"
         )
     contexts = {}
-    cost = compile_cost(config, precisions, manifest.target, graphs=1)
+    cost = compile_cost(decoder, precisions, manifest.target, graphs=1)
     for number, method in enumerate(npu.methods):
 
         def tell(stage, done, total, unit, method=method):
@@ -231,11 +229,11 @@ def _whole(contexts: tuple[Context, ...], method: str) -> Context:
     return contexts[0]
 
 
-def unpacked(manifest: Manifest, config: DecoderConfig, precisions: dict[str, str]) -> list[str]:
+def unpacked(manifest: Manifest, decoder: Decoder, precisions: dict[str, str]) -> list[str]:
     """A line if the compiled artifact is much larger than the weights asked for: then they are not stored as asked."""
     npu = manifest.npu
     copies = 1 if npu.weights_shared or npu.compiled == "device" else len(npu.methods)
-    stored = npu_weight_bytes(config, precisions, manifest.target) * copies
+    stored = npu_weight_bytes(decoder, precisions, manifest.target) * copies
     if npu.artifact.bytes <= UNPACKED * stored + CONTEXT_BYTES:
         return []
     return [f"the compiled artifact has {npu.artifact.bytes} bytes for {stored} bytes of weights; they are not stored as the plan asks"]

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from firsttoken.declarations import declaration_names, read_declaration
-from firsttoken.decoder.config import Layer
+from firsttoken.decoder.walk import Layer
 from firsttoken.errors import FirstTokenError, nearest
 from firsttoken.targets.target import Target
 

@@ -5,7 +5,7 @@ from executorch_fixtures import Lowerings
 
 from firsttoken.backends.executorch import lower as lowering
 from firsttoken.backends.executorch.audit import audit, computed_in
-from firsttoken.decoder.families import plan_layers
+from firsttoken.decoder.walk import plan_layers
 from firsttoken.errors import FirstTokenError
 from firsttoken.prove.gate import missed_structure
 from firsttoken.quant.plan import plan_names

@@ -35,9 +35,9 @@ def decode_graph(tiny_model, short_target):
     """The decode graph alone: each one takes ExecuTorch many seconds."""
     import torch
 
-    from firsttoken.backends.executorch_hexagon.graph import build_graphs
+    from firsttoken.backends.executorch_hexagon.ops import build_graphs
     from firsttoken.checkpoint import Checkpoint
-    from firsttoken.decoder.families import open_decoder, plan_layers
+    from firsttoken.decoder.walk import open_decoder, plan_layers
     from firsttoken.quant.plan import load_plan
 
     target, plan = load_target(short_target), load_plan("fp16-attention")

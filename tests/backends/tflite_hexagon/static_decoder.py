@@ -8,7 +8,7 @@ import pytest
 
 from firsttoken.backends.tflite_hexagon import graph, source
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.families import open_decoder, plan_layers
+from firsttoken.decoder.walk import open_decoder, plan_layers
 from firsttoken.demo import checkpoint_path, held_out_text
 from firsttoken.quant.plan import load_plan
 from firsttoken.targets.target import load_target

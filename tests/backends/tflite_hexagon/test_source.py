@@ -2,10 +2,10 @@
 
 import pytest
 
-from firsttoken.backends.tflite_hexagon.graph import graph_names
+from firsttoken.backends.tflite_hexagon.ops import graph_names
 from firsttoken.backends.tflite_hexagon.source import describe_source
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.families import open_decoder, plan_layers
+from firsttoken.decoder.walk import open_decoder, plan_layers
 from firsttoken.demo import checkpoint_path
 from firsttoken.errors import FirstTokenError
 from firsttoken.quant.plan import load_plan

@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from firsttoken.backends.runner import Runner, default_threads
+from firsttoken.backends.runner import MASKED, Runner, default_threads
 from firsttoken.backends.tflite.litert import CompiledModel, aligned_zeros
 
 if TYPE_CHECKING:
     from firsttoken.bundle.manifest import Manifest
-
-MASKED = -30000.0
 
 
 class Call:

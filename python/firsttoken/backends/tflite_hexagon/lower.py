@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from firsttoken.backends.lowering_result import Lowered
-from firsttoken.backends.tflite.decoder_graph import MASKED
+from firsttoken.backends.runner import MASKED
 from firsttoken.backends.tflite.lower import lower as lower_for_cpu
 from firsttoken.backends.tflite_hexagon.compile import Compilation, compile_for, compiler_folder
 from firsttoken.backends.tflite_hexagon.cost import compile_cost
@@ -13,7 +13,7 @@ from firsttoken.backends.tflite_hexagon.source import check_source, write_source
 from firsttoken.bundle.files import hash_file, remember_hash
 from firsttoken.bundle.manifest import Artifact, HostTable, Npu
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.config import DecoderConfig
+from firsttoken.decoder.parts import Decoder
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
 from firsttoken.quant.plan import Plan
@@ -32,7 +32,7 @@ def check_tools():
 
 def lower(
     checkpoint: Checkpoint,
-    config: DecoderConfig,
+    decoder: Decoder,
     plan: Plan,
     target: Target,
     precisions: dict[str, str],
@@ -46,18 +46,18 @@ def lower(
     libraries = find_libraries() if target.npu.compile == "ahead" else None
     # As the CPU target names it, so that the file is the same in every Snapdragon's bundle and in tflite-xnnpack's.
     cpu = target.model_copy(update={"name": f"{target.runtime}-{target.delegate}", "npu": None})
-    lowered = lower_for_cpu(checkpoint, config, plan, cpu, precisions, path, report)
+    lowered = lower_for_cpu(checkpoint, decoder, plan, cpu, precisions, path, report)
     source, compiled = path.with_name(SOURCE_FILE), path.with_name(NPU_FILE)
-    graphs = write_source(checkpoint, config, plan, target, precisions, source, report)
+    graphs = write_source(checkpoint, decoder, plan, target, precisions, source, report)
     npu, done = target.npu, None
     try:
         if libraries is None:
             check_source(source)
             os.link(source, compiled)
         else:
-            cost = compile_cost(config, precisions, target)
+            cost = compile_cost(decoder, precisions, target)
             done = compile_for(source, compiled, npu.soc, libraries, npu.share_weights, npu.allow_partial, None, cost.seconds, report)
-        lowered.npu = _described(target, config, graphs, done, source, compiled, path, libraries, report)
+        lowered.npu = _described(target, decoder, graphs, done, source, compiled, path, libraries, report)
     finally:
         source.unlink(missing_ok=True)
     lowered.notes += _notes(lowered.npu)
@@ -66,7 +66,7 @@ def lower(
 
 def _described(
     target: Target,
-    config: DecoderConfig,
+    decoder: Decoder,
     graphs: Lowered,
     done: Compilation | None,
     source: Path,
@@ -90,7 +90,7 @@ def _described(
         methods=graphs.methods,
         cache=graphs.cache,
         embedding=embedding_table(cpu),
-        inverse_frequencies=list(config.rope.inverse_frequencies),
+        inverse_frequencies=list(decoder.layers[0].attention.rotation.inverse_frequencies),
         masked=MASKED,
         graphs=done.graphs if done else [],
         compile_seconds=round(done.seconds, 2) if done else 0.0,

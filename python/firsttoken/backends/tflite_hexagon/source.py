@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from firsttoken.backends.lowering_result import Lowered
-from firsttoken.backends.tflite.decoder_graph import read_weights
-from firsttoken.backends.tflite.lower import TYPE_NAMES, described
+from firsttoken.backends.tflite.lower import described
 from firsttoken.backends.tflite.model_file import ModelFile
-from firsttoken.backends.tflite_hexagon.graph import HexagonGraph, graph_names
+from firsttoken.backends.tflite.weights import read_weights
+from firsttoken.backends.tflite_hexagon.ops import HexagonOps, graph_names
 from firsttoken.bundle.manifest import Cache, Method
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.config import DecoderConfig
-from firsttoken.decoder.families import norm_tensors, plan_layers
+from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.walk import states
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
 from firsttoken.quant.plan import Plan
@@ -19,7 +19,7 @@ from firsttoken.targets.target import Target
 
 def write_source(
     checkpoint: Checkpoint,
-    config: DecoderConfig,
+    decoder: Decoder,
     plan: Plan,
     target: Target,
     precisions: dict[str, str],
@@ -30,27 +30,27 @@ def write_source(
 
     Raises `FirstTokenError` for damaged weights and `OSError` when the disk is full.
     """
-    file, lowered = describe_source(checkpoint, config, plan, target, precisions)
+    file, lowered = describe_source(checkpoint, decoder, plan, target, precisions)
     file.write(path, report)
     return lowered
 
 
 def describe_source(
-    checkpoint: Checkpoint, config: DecoderConfig, plan: Plan, target: Target, precisions: dict[str, str]
+    checkpoint: Checkpoint, decoder: Decoder, plan: Plan, target: Target, precisions: dict[str, str]
 ) -> tuple[ModelFile, Lowered]:
     """Builds the graphs without writing anything; reads only the norms and biases."""
     # Not the target's name: every SoC gets the same source.
     file = ModelFile(f"firsttoken {plan.name} hexagon")
-    layers = [layer for layer in plan_layers(config) if layer.kind != "embedding"]
-    weights = read_weights(file, checkpoint, config, layers, norm_tensors(config), precisions, plan.group_size, native_fp16=True)
+    weights = read_weights(file, checkpoint, decoder, precisions, plan.group_size, native_fp16=True, embedding=False)
     methods = []
     for name, kind, tokens in graph_names(target.npu.prefill_lengths):
-        graph = HexagonGraph(file, name, kind, weights, tokens, target.cache_length)
-        graph.add_all()
+        graph = HexagonOps(file, name, kind, decoder, weights, tokens, target.cache_length)
+        graph.build()
         methods.append(Method(name=name, inputs=described(graph, graph.inputs), outputs=described(graph, graph.outputs)))
+    layers = states(decoder)
     cache = Cache(
-        held_by="host", layers=config.layer_count, shape=[config.kv_head_count, 1, target.cache_length, config.head_dim], axis=2,
-        dtype=TYPE_NAMES[graph.cache_type(0)], length=target.cache_length, step=target.cache_length,
+        held_by="host", layers=len(layers), shape=[layers[0].kv_heads, 1, target.cache_length, layers[0].head_dim], axis=2,
+        dtype="float32", length=target.cache_length, step=target.cache_length,
     )  # fmt: skip
     return file, Lowered(methods, cache)
 

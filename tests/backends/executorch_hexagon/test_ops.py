@@ -5,11 +5,11 @@ import pytest
 import torch
 from families_on_disk import random_model, save
 
-from firsttoken.backends.executorch_hexagon.graph import build_graphs
-from firsttoken.backends.tflite.decoder_graph import MASKED
+from firsttoken.backends.executorch_hexagon.ops import build_graphs
+from firsttoken.backends.runner import MASKED
 from firsttoken.backends.tflite_hexagon.source import describe_source
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.families import open_decoder, plan_layers
+from firsttoken.decoder.walk import open_decoder, plan_layers
 from firsttoken.demo import checkpoint_path
 from firsttoken.quant.plan import load_plan
 from firsttoken.targets.target import load_target
