@@ -30,7 +30,7 @@ def test_a_cut_student_is_a_checkpoint_with_its_record_and_page(make_recipe, tmp
     out, lines = run(recipe, tmp_path / "student")
     with Checkpoint(out) as checkpoint:
         config = open_decoder(checkpoint)
-    assert (config.layer_count, config.mlp_size) == (1, 48)
+    assert (len(config.layers), config.layers[0].mlp.up.rows) == (1, 48)
     assert not (tmp_path / "student.work").exists() and sorted(p.name for p in tmp_path.iterdir()) == ["student"]
     record = json.loads((out / "distillation.json").read_text())
     with Checkpoint(tiny_model) as teacher:

@@ -40,9 +40,9 @@ def built_with(lowerings, tmp_path, monkeypatch, plan, **changed):
 
     Returns the rows that are not as asked, as ``{layer: (stored, computed, delegated)}``.
     """
-    plain = lowering.build_decoder
+    plain = lowering.build_module
     names = {name.replace("__", "."): precision for name, precision in changed.items()}
-    monkeypatch.setattr(lowering, "build_decoder", lambda a, b, precisions, *rest: plain(a, b, {**precisions, **names}, *rest))
+    monkeypatch.setattr(lowering, "build_module", lambda a, b, precisions, *rest: plain(a, b, {**precisions, **names}, *rest))
     monkeypatch.setattr(lowering, "check_structure", lambda *_: None)
     path, _, precisions = lowerings.lower(plan, tmp_path / "model.pte")
     rows = audit(path, lowerings.config, precisions)

@@ -127,11 +127,11 @@ def test_a_layer_outside_the_delegate_is_refused(lowerings, tmp_path, monkeypatc
 
 
 def test_a_layer_in_another_precision_is_refused(lowerings, tmp_path, monkeypatch):
-    plain = lowering.build_decoder
+    plain = lowering.build_module
 
     def forget_one(checkpoint, config, precisions, *rest):
         return plain(checkpoint, config, {**precisions, "layers.1.mlp.up": "fp32"}, *rest)
 
-    monkeypatch.setattr(lowering, "build_decoder", forget_one)
+    monkeypatch.setattr(lowering, "build_module", forget_one)
     with pytest.raises(FirstTokenError, match=r"layers\.1\.mlp\.up.*int8.*but is fp32"):
         lowerings.lower("int8", tmp_path / "model.pte")

@@ -37,9 +37,9 @@ def test_the_interface_is_that_of_the_other_route():
 
 def run_text(config, graphs, tokens, embedding):
     """A padded prompt, a padded later piece and single steps over a cache that the host keeps; yields each call's logits."""
-    kv, dim = config.kv_head_count, config.head_dim
-    cache = {f"{part}.{n}": torch.zeros(kv, 1, 48, dim) for n in range(config.layer_count) for part in ("key", "value")}
-    frequencies = torch.tensor(config.rope.inverse_frequencies)
+    kv, dim = config.layers[0].attention.core.kv_heads, config.layers[0].attention.core.head_dim
+    cache = {f"{part}.{n}": torch.zeros(kv, 1, 48, dim) for n in range(len(config.layers)) for part in ("key", "value")}
+    frequencies = torch.tensor(config.layers[0].attention.rotation.inverse_frequencies)
     for name, start, stop in (("first_8", 0, 5), ("extend_16", 5, 18), ("decode", 18, 19), ("decode", 19, 20)):
         graph = graphs[name]
         count, length = stop - start, graph.tokens
