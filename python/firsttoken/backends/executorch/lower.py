@@ -16,8 +16,8 @@ from torch.export import Dim, ExportedProgram, export
 from firsttoken.backends.executorch.build import build_decoder
 from firsttoken.backends.executorch.partition import DecoderPartitioner, lean_preprocessing
 from firsttoken.backends.executorch.structure import check_structure
-from firsttoken.backends.lowering_result import Lowered
-from firsttoken.bundle.manifest import Cache, Method, Tensor
+from firsttoken.backends.lowering_result import Lowered, key_value_states
+from firsttoken.bundle.manifest import Artifact, Method, Needs, Tensor
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.config import DecoderConfig
 from firsttoken.decoder.model import Decoder
@@ -104,10 +104,7 @@ def write(edge: EdgeProgramManager, path: Path, report: Report):
 
 
 def describe(config: DecoderConfig, target: Target, precisions: Mapping[str, str]) -> Lowered:
-    """The written file as the manifest describes it.
-
-    The cache's dtype is that of the layers' cores; where a plan mixes them it is float32, the wider one.
-    """
+    """The written file as the manifest describes it. A layer's cache has the dtype of its core."""
     forward = Method(
         name="forward",
         inputs=[
@@ -117,14 +114,17 @@ def describe(config: DecoderConfig, target: Target, precisions: Mapping[str, str
         ],
         outputs=[Tensor(name="logits", shape=[1, 1, config.vocab_size], dtype="float32")],
     )
-    cores = {precisions[f"layers.{n}.attention.core"] for n in range(config.layer_count)}
+    dtypes = ["float16" if precisions[f"layers.{n}.attention.core"] == "fp16" else "float32" for n in range(config.layer_count)]
     # One row more than is used: see decoder.attention.Core.
     shape = [1, target.cache_length + 1, config.kv_head_count, config.head_dim]
-    cache = Cache(
-        held_by="artifact", layers=config.layer_count, shape=shape, axis=1,
-        dtype="float16" if cores == {"fp16"} else "float32", length=target.cache_length,
-    )  # fmt: skip
-    return Lowered([forward], cache)
+    artifact = Artifact(
+        file=target.artifact_file,
+        backend=f"{target.runtime}-{target.delegate}",
+        needs=Needs(runtime=target.runtime, min_runtime=target.min_runtime),
+        methods=[forward],
+        states=key_value_states("artifact", shape, 1, dtypes, target.cache_length),
+    )
+    return Lowered([artifact])
 
 
 @contextmanager

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from firsttoken.backends.lowering_result import Lowered
+from firsttoken.backends.lowering_result import Lowered, key_value_states
 from firsttoken.backends.tflite.decoder_graph import DecoderGraph, read_weights
 from firsttoken.backends.tflite.graph import Dynamic, Graph, Type
 from firsttoken.backends.tflite.model_file import ModelFile
-from firsttoken.bundle.manifest import Cache, Method, Tensor
+from firsttoken.bundle.manifest import Artifact, Method, Needs, Tensor
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.config import DecoderConfig
 from firsttoken.decoder.families import norm_tensors, plan_layers
@@ -33,14 +33,14 @@ def lower(
     Memory follows the header (scales and graph), not the weights. Raises `FirstTokenError` for damaged weights and
     `OSError` when the disk is full; ``path`` is then incomplete and the caller's to remove.
     """
-    file, lowered = describe_graphs(checkpoint, config, plan, target, precisions)
+    file, artifact = describe_graphs(checkpoint, config, plan, target, precisions)
     file.write(path, report)
-    return lowered
+    return Lowered([artifact])
 
 
 def describe_graphs(
     checkpoint: Checkpoint, config: DecoderConfig, plan: Plan, target: Target, precisions: dict[str, str]
-) -> tuple[ModelFile, Lowered]:
+) -> tuple[ModelFile, Artifact]:
     """Builds the graphs without writing anything; reads only the norms and biases. Raises `FirstTokenError` for damaged ones."""
     file = ModelFile(f"firsttoken {plan.name} {target.name}")
     native = target.delegate == "xnnpack"
@@ -51,17 +51,17 @@ def describe_graphs(
         graph = DecoderGraph(file, name, weights, tokens=min(8, target.prefill_chunk), cached=min(CACHE_STEP, target.cache_length))
         graph.add_all()
         methods.append(Method(name=name, inputs=described(graph, graph.inputs), outputs=described(graph, graph.outputs)))
-    types = {TYPE_NAMES[weights.core_type(n)] for n in range(config.layer_count)}
-    cache = Cache(
-        held_by="host",
-        layers=config.layer_count,
-        shape=[config.kv_head_count, 1, "cached", config.head_dim],
-        axis=2,
-        dtype="float32" if "float32" in types else "float16",
-        length=target.cache_length,
-        step=min(CACHE_STEP, target.cache_length),
+    states = key_value_states(
+        "host",
+        [config.kv_head_count, 1, "cached", config.head_dim],
+        2,
+        (TYPE_NAMES[graph.cache_type(n)] for n in range(config.layer_count)),
+        target.cache_length,
+        min(CACHE_STEP, target.cache_length),
     )
-    return file, Lowered(methods, cache)
+    needs = Needs(runtime=target.runtime, min_runtime=target.min_runtime)
+    backend = f"{target.runtime}-{target.delegate}"
+    return file, Artifact(file=target.artifact_file, backend=backend, needs=needs, methods=methods, states=states)
 
 
 def described(graph: Graph, tensors) -> list[Tensor]:

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from firsttoken.backends.lowering_result import Lowered
+from firsttoken.backends.lowering_result import key_value_states
 from firsttoken.backends.tflite.decoder_graph import read_weights
 from firsttoken.backends.tflite.lower import TYPE_NAMES, described
 from firsttoken.backends.tflite.model_file import ModelFile
 from firsttoken.backends.tflite_hexagon.graph import HexagonGraph, graph_names
-from firsttoken.bundle.manifest import Cache, Method
+from firsttoken.bundle.manifest import Method, State
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.config import DecoderConfig
 from firsttoken.decoder.families import norm_tensors, plan_layers
@@ -25,19 +25,19 @@ def write_source(
     precisions: dict[str, str],
     path: Path,
     report: Report = silent,
-) -> Lowered:
-    """Writes the graphs for ``target.npu`` to ``path``; the same input gives the same bytes. Returns methods and cache.
+) -> tuple[list[Method], list[State]]:
+    """Writes the graphs for ``target.npu`` to ``path``; the same input gives the same bytes. Returns methods and states.
 
     Raises `FirstTokenError` for damaged weights and `OSError` when the disk is full.
     """
-    file, lowered = describe_source(checkpoint, config, plan, target, precisions)
+    file, methods, states = describe_source(checkpoint, config, plan, target, precisions)
     file.write(path, report)
-    return lowered
+    return methods, states
 
 
 def describe_source(
     checkpoint: Checkpoint, config: DecoderConfig, plan: Plan, target: Target, precisions: dict[str, str]
-) -> tuple[ModelFile, Lowered]:
+) -> tuple[ModelFile, list[Method], list[State]]:
     """Builds the graphs without writing anything; reads only the norms and biases."""
     # Not the target's name: every SoC gets the same source.
     file = ModelFile(f"firsttoken {plan.name} hexagon")
@@ -48,11 +48,9 @@ def describe_source(
         graph = HexagonGraph(file, name, kind, weights, tokens, target.cache_length)
         graph.add_all()
         methods.append(Method(name=name, inputs=described(graph, graph.inputs), outputs=described(graph, graph.outputs)))
-    cache = Cache(
-        held_by="host", layers=config.layer_count, shape=[config.kv_head_count, 1, target.cache_length, config.head_dim], axis=2,
-        dtype=TYPE_NAMES[graph.cache_type(0)], length=target.cache_length, step=target.cache_length,
-    )  # fmt: skip
-    return file, Lowered(methods, cache)
+    shape = [config.kv_head_count, 1, target.cache_length, config.head_dim]
+    dtypes = (TYPE_NAMES[graph.cache_type(n)] for n in range(config.layer_count))
+    return file, methods, key_value_states("host", shape, 2, dtypes, target.cache_length, target.cache_length)
 
 
 def check_source(path: Path):
