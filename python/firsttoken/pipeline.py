@@ -10,14 +10,13 @@ import numpy as np
 
 from firsttoken.backends.lowering_result import Lowered
 from firsttoken.bundle.atomic import Staging
-from firsttoken.bundle.files import check_destination, hash_file, remember_hash
+from firsttoken.bundle.files import check_destination, file_facts
 from firsttoken.bundle.lineage import read_lineage
-from firsttoken.bundle.manifest import Artifact, Chat, CheckpointIdentity, Manifest
-from firsttoken.bundle.manifest import Tokenizer as TokenizerFacts
+from firsttoken.bundle.manifest import Chat, CheckpointIdentity, Manifest, Rotation, TokenizerFacts
 from firsttoken.chat import chat_affixes
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import open_decoder, parameter_count, plan_layers
+from firsttoken.decoder.walk import open_decoder, parameter_count, plan_layers, rotations
 from firsttoken.errors import FirstTokenError, GateError
 from firsttoken.preflight import check_room, estimate
 from firsttoken.progress import Report, silent
@@ -187,12 +186,9 @@ def lower(source: Checkpoint, decoder: Decoder, plan: Plan, job: Job, path: Path
 def describe(
     source: Checkpoint, decoder: Decoder, plan: Plan, target: Target, words: Words, lowered: Lowered, folder: Path, report: Report
 ) -> Manifest:
-    """Returns the manifest of a written artifact, without its proof."""
-    artifact = folder / target.artifact_file
-    sha256 = hash_file(artifact, report)
-    remember_hash(artifact, sha256)
+    """Returns the manifest of what was written to ``folder``, without its proofs."""
+    files = [*(artifact.file for artifact in lowered.artifacts), *words.facts.files]
     return Manifest(
-        artifact=Artifact(file=target.artifact_file, sha256=sha256, bytes=artifact.stat().st_size),
         checkpoint=CheckpointIdentity(
             name=source.folder.resolve().name,
             fingerprint=source.fingerprint(),
@@ -205,12 +201,15 @@ def describe(
         lineage=read_lineage(source),
         plan=plan,
         target=target,
-        methods=lowered.methods,
-        cache=lowered.cache,
-        npu=lowered.npu,
+        artifacts=lowered.artifacts,
+        rotations=[
+            Rotation(layers=layers, inverse_frequencies=list(rope.inverse_frequencies), factor=rope.factor)
+            for rope, layers in rotations(decoder).items()
+        ],
         tokenizer=words.facts,
         chat=words.chat,
         packages=package_versions(),
+        files={name: file_facts(folder / name, report) for name in files},
     )
 
 
@@ -220,22 +219,22 @@ def prove_here(
     """Proves the bundle in ``folder``, both artifacts where there is one for an NPU, and writes proof and audit into its manifest."""
     from firsttoken.prove.prove import prove
 
-    manifest.proof, manifest.audit = prove(folder, source, held_out, report=report)
+    manifest.cpu.proof, manifest.cpu.audit = prove(folder, source, held_out, report=report)
     manifest.write(folder)
-    if manifest.npu is not None and manifest.target.runtime == "tflite":  # ExecuTorch's note says that its NPU artifact was not run
+    if (
+        npu := manifest.npu_artifact
+    ) is not None and npu.needs.runtime == "tflite":  # ExecuTorch's note says that its NPU artifact was not run
         from firsttoken.prove.on_hexagon import prove_on_hexagon
 
         result = prove_on_hexagon(folder, source, held_out, report=report, say=lambda line: say(f"{manifest.target.name}: {line}"))
-        manifest.npu.proof, manifest.npu.audit = result.summary, result.audit
+        npu.proof, npu.audit = result.summary, result.audit
         manifest.write(folder)
 
 
 def proof_misses(manifest: Manifest) -> list[str]:
     """Returns every bound that the bundle's proofs missed; empty where they passed or none was made."""
-    misses = list(manifest.proof.misses) if manifest.proof is not None else []
-    if manifest.npu is not None and manifest.npu.proof is not None:
-        misses += [f"on the NPU: {miss}" for miss in manifest.npu.proof.misses]
-    return misses
+    proven = [artifact for artifact in manifest.artifacts if artifact.proof is not None]
+    return [f"{'' if artifact.npu is None else 'on the NPU: '}{miss}" for artifact in proven for miss in artifact.proof.misses]
 
 
 def package_versions() -> dict[str, str]:

@@ -272,4 +272,4 @@ def test_the_student_goes_straight_into_export(make_recipe, tmp_path):
 
     out, _ = run(make_recipe(), tmp_path / "student")
     [bundle] = export(out, tmp_path / "bundles", plan="fp32", targets=("tflite-xnnpack",))
-    assert read_manifest(bundle).proof.passed
+    assert read_manifest(bundle).cpu.proof.passed

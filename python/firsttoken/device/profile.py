@@ -42,7 +42,7 @@ def prepare(bundles: Sequence[str | Path], settings: Settings, report: Report = 
     for number, key in enumerate(keys):
         if key in keys[:number]:
             raise FirstTokenError(f"bundle {found[number].folder}: the same as {found[keys.index(key)].folder}; give each once")
-    if settings.artifact in ("npu", "both") and (absent := [bundle for bundle in found if bundle.manifest.npu is None]):
+    if settings.artifact in ("npu", "both") and (absent := [bundle for bundle in found if bundle.manifest.npu_artifact is None]):
         if settings.artifact == "npu" or len(absent) == len(found):
             raise FirstTokenError(
                 f"bundle {absent[0].folder}: has no NPU artifact; leave out --artifact, or export for a Snapdragon (-t tflite-hexagon-sm8650)"
@@ -50,7 +50,7 @@ def prepare(bundles: Sequence[str | Path], settings: Settings, report: Report = 
     work = []
     for name, bundle in zip(_names(found), found, strict=True):
         chat, prompts = prompts_for(bundle, settings)
-        chosen = settings.artifact if bundle.manifest.npu else "auto"
+        chosen = settings.artifact if bundle.manifest.npu_artifact else "auto"
         work += [Work(name, bundle, chat, prompts, artifact) for artifact in (("npu", "cpu") if chosen == "both" else (chosen,))]
     return work
 

@@ -156,4 +156,4 @@ def proven(run, checkpoint: Path, quantize: Quantize) -> Proof:
             if not found[1].exists():
                 raise error
     run.wait()
-    return read_manifest(next(folder for folder in found if folder.exists())).proof
+    return read_manifest(next(folder for folder in found if folder.exists())).cpu.proof

@@ -8,8 +8,7 @@ import numpy as np
 
 from firsttoken.backends.pytorch.runner import CheckpointRunner
 from firsttoken.backends.runner import Runner, open_runner
-from firsttoken.bundle.manifest import MANIFEST_FILE, Chat, read_manifest
-from firsttoken.bundle.manifest import Tokenizer as TokenizerFacts
+from firsttoken.bundle.manifest import MANIFEST_FILE, Chat, TokenizerFacts, read_manifest
 from firsttoken.chat import chat_affixes
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.walk import open_decoder
@@ -31,16 +30,12 @@ class _Shape:
         vocab_size: int
 
     @dataclass(frozen=True)
-    class Length:
-        length: int
-
-    @dataclass(frozen=True)
-    class Chunk:
+    class Lengths:
+        cache_length: int
         prefill_chunk: int
 
     checkpoint: Named
-    cache: Length
-    target: Chunk
+    target: Lengths
     tokenizer: TokenizerFacts
     chat: Chat | None
 
@@ -59,15 +54,14 @@ class Subject:
         self.name = self.folder.resolve().name
         if (self.folder / MANIFEST_FILE).exists():
             self.kind, self.manifest = "bundle", read_manifest(self.folder)
-            self.tokenizer, self.fingerprint = open_tokenizer(self.folder, self.manifest), self.manifest.artifact.sha256
+            self.tokenizer, self.fingerprint = open_tokenizer(self.folder, self.manifest), self.manifest.facts(self.manifest.cpu).sha256
         else:
             self.kind, self.checkpoint = "checkpoint", Checkpoint(self.folder)
             self.decoder, self.fingerprint = open_decoder(self.checkpoint), self.checkpoint.fingerprint()
             self.tokenizer = Tokenizer(self.folder)
             self.manifest = _Shape(
                 _Shape.Named(self.name, self.decoder.vocab_size),
-                _Shape.Length(min(CACHE_LENGTH, self.decoder.max_positions)),
-                _Shape.Chunk(PREFILL_CHUNK),
+                _Shape.Lengths(min(CACHE_LENGTH, self.decoder.max_positions), PREFILL_CHUNK),
                 self.tokenizer.facts(),
                 chat_affixes(self.folder, self.tokenizer),
             )
@@ -80,7 +74,7 @@ class Subject:
     @property
     def cache_length(self) -> int:
         """Tokens of prompt and answer together."""
-        return self.manifest.cache.length
+        return self.manifest.target.cache_length
 
     @property
     def runner(self) -> Runner:

@@ -93,7 +93,7 @@ def prove_on_arm(
             windows=len(stretches), arm=proof.all, host=host_proof.all,
             arm_against_host=figures(on_arm.from_host, np.ones(len(on_arm.kinds), bool)), kernels=ran,
         )  # fmt: skip
-        record(folder, manifest.artifact.sha256, core, runtime.name, summary if proof.passed else None)
+        record(folder, manifest.facts(manifest.cpu).sha256, core, runtime.name, summary if proof.passed else None)
         results.append(ArmResult(label, core, host_proof, proof, summary))
     return results
 

@@ -139,7 +139,7 @@ def run_steps(runner: Runner, windows: list[Window], report: Report, stage: str 
 
 def audit(folder: Path, manifest: Manifest, decoder: Decoder, precisions: dict[str, str]) -> list[AuditRow]:
     """What every layer is stored and computed in, as the runtime's own audit finds it in the file."""
-    artifact = folder / manifest.artifact.file
+    artifact = folder / manifest.cpu.file
     if manifest.target.runtime == "tflite":
         from firsttoken.backends.tflite import audit as audit_tflite
 

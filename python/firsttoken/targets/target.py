@@ -31,7 +31,7 @@ NPU_SOCS = tuple(model for model in SOCS if model != "SM8350")
 FP16_SINCE = 73
 
 
-class Npu(BaseModel):
+class NpuOptions(BaseModel):
     """What a target holds for a Hexagon NPU, beside the CPU artifact. Lengths are in tokens.
 
     ``compile`` "ahead" compiles it here for ``soc``, with LiteRT's compiler or ExecuTorch's Qualcomm backend, as the target's runtime is; "device" ships the graphs for the QNN delegate on a phone, which
@@ -96,7 +96,7 @@ class Target(BaseModel):
     cache_length: int = Field(ge=2, le=1 << 20)
     prefill_chunk: int = Field(ge=1, le=1 << 20)
     min_runtime: str
-    npu: Npu | None = None
+    npu: NpuOptions | None = None
 
     @model_serializer(mode="wrap")
     def _without_absent_npu(self, write):

@@ -33,15 +33,16 @@ def test_every_prompt_length(lowerings):
 
 def test_manifest_describes_the_method(lowerings):
     _, manifest, _ = lowerings.lower("fp16-attention")
-    [forward] = manifest.methods
+    [forward] = manifest.cpu.methods
     assert forward.name == "forward"
     assert [(t.name, t.shape, t.dtype) for t in forward.inputs] == [
         ("tokens", [1, "sequence"], "int64"), ("position", [1], "int64"), ("mask", ["sequence", "filled"], "float32"),
     ]  # fmt: skip
     assert [(t.name, t.shape) for t in forward.outputs] == [("logits", [1, 1, 131])]
-    assert manifest.cache.held_by == "artifact" and manifest.cache.length == CACHE and manifest.cache.dtype == "float16"
-    assert lowerings.lower("int8")[1].cache.dtype == "float32"
-    assert lowerings.lower("mixed")[1].cache.dtype == "float32"  # the wider of the two
+    for plan, dtypes in (("fp16-attention", ["float16"] * 2), ("int8", ["float32"] * 2), ("mixed", ["float16", "float32"])):
+        states = lowerings.lower(plan)[1].cpu.states
+        assert [state.dtype for state in states] == dtypes
+        assert {(state.held_by, state.length) for state in states} == {("artifact", CACHE)}
 
 
 @pytest.mark.slow

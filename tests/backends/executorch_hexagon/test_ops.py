@@ -29,7 +29,7 @@ def test_the_interface_is_that_of_the_other_route():
     litert, plan = load_target("tflite-hexagon-sm8550"), load_plan("fp16-attention")
     with Checkpoint(checkpoint_path()) as checkpoint:
         config, precisions, graphs = built(checkpoint, "fp16-attention", TARGET)
-        methods = describe_source(checkpoint, config, plan, litert, precisions)[1].methods
+        methods = describe_source(checkpoint, config, plan, litert, precisions)[1]
     assert [graphs[method.name].described(method.name) for method in methods] == methods and list(graphs) == [
         method.name for method in methods
     ]

@@ -17,11 +17,10 @@ from firsttoken.backends.executorch.build import build_module
 from firsttoken.backends.executorch.model import DecoderModule
 from firsttoken.backends.executorch.partition import DecoderPartitioner, lean_preprocessing
 from firsttoken.backends.executorch.structure import check_structure
-from firsttoken.backends.lowering_result import Lowered
-from firsttoken.bundle.manifest import Cache, Method, Tensor
+from firsttoken.backends.lowering_result import Lowered, key_value_states
+from firsttoken.bundle.manifest import Artifact, Method, Needs, Tensor
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import states
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
 from firsttoken.quant.plan import Plan
@@ -105,10 +104,7 @@ def write(edge: EdgeProgramManager, path: Path, report: Report):
 
 
 def describe(decoder: Decoder, target: Target, precisions: Mapping[str, str]) -> Lowered:
-    """The written file as the manifest describes it.
-
-    The cache's dtype is that of the layers' cores; where a plan mixes them it is float32, the wider one.
-    """
+    """The written file as the manifest describes it. A layer's cache has the dtype of its core."""
     forward = Method(
         name="forward",
         inputs=[
@@ -118,15 +114,23 @@ def describe(decoder: Decoder, target: Target, precisions: Mapping[str, str]) ->
         ],
         outputs=[Tensor(name="logits", shape=[1, 1, decoder.vocab_size], dtype="float32")],
     )
-    layers = states(decoder)
-    cores = {precisions[state.name] for state in layers}
-    # One row more than is used: see backends.executorch.core.Core.
-    shape = [1, target.cache_length + 1, layers[0].kv_heads, layers[0].head_dim]
-    cache = Cache(
-        held_by="artifact", layers=len(layers), shape=shape, axis=1,
-        dtype="float16" if cores == {"fp16"} else "float32", length=target.cache_length,
-    )  # fmt: skip
-    return Lowered([forward], cache)
+    kept = key_value_states(
+        decoder,
+        "artifact",
+        # One row more than is used: see backends.executorch.core.Core.
+        lambda state: [1, target.cache_length + 1, state.kv_heads, state.head_dim],
+        1,
+        lambda state: "float16" if precisions[state.name] == "fp16" else "float32",
+        target.cache_length,
+    )
+    artifact = Artifact(
+        file=target.artifact_file,
+        backend=f"{target.runtime}-{target.delegate}",
+        needs=Needs(runtime=target.runtime, min_runtime=target.min_runtime),
+        methods=[forward],
+        states=kept,
+    )
+    return Lowered([artifact])
 
 
 @contextmanager

@@ -24,8 +24,8 @@ from firsttoken.backends.executorch_hexagon.sdk import find_sdk
 from firsttoken.backends.lowering_result import Lowered
 from firsttoken.backends.runner import MASKED
 from firsttoken.backends.tflite_hexagon.compile import check_offload, peak_memory_of
-from firsttoken.bundle.files import hash_file, remember_hash
-from firsttoken.bundle.manifest import Artifact, Cache, Npu, NpuGraph
+from firsttoken.backends.tflite_hexagon.source import fixed_states
+from firsttoken.bundle.manifest import Artifact, Needs, NpuFacts, NpuGraph
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
 from firsttoken.errors import FirstTokenError
@@ -67,32 +67,31 @@ def lower(
         free_memory()
         write(edge, compiled)
         report("compiling", 1, 1, "file")
-    sha256 = hash_file(compiled, report)
-    remember_hash(compiled, sha256)
-    npu = lowered.npu = Npu(
-        artifact=Artifact(file=compiled.name, sha256=sha256, bytes=compiled.stat().st_size),
+    npu = NpuFacts(
         compiled="ahead",
-        soc=target.npu.soc,
-        hexagon=target.npu.hexagon,
         fp16=target.npu.fp16,
-        qnn=sdk.version,
         source_sha256=source,
         weights_shared=target.npu.share_weights,
         prefill_lengths=list(target.npu.prefill_lengths),
-        methods=methods,
-        cache=Cache(
-            held_by="host", layers=len(decoder.layers), shape=[decoder.layers[0].attention.core.kv_heads, 1, target.cache_length, decoder.layers[0].attention.core.head_dim], axis=2,
-            dtype="float32", length=target.cache_length, step=target.cache_length,
-        ),
         embedding=embedding_table(path),
-        inverse_frequencies=list(decoder.layers[0].attention.rotation.inverse_frequencies),
         masked=MASKED,
         graphs=offload,
         compile_seconds=round(time.monotonic() - started, 2),
         compile_memory=peak_memory_of(os.getpid()),
-    )  # fmt: skip
+    )
+    needs = Needs(runtime=target.runtime, min_runtime=target.min_runtime, soc=target.npu.soc, hexagon=target.npu.hexagon, qnn=sdk.version)
+    lowered.artifacts.append(
+        Artifact(
+            file=compiled.name,
+            backend=f"{target.runtime}-hexagon",
+            needs=needs,
+            methods=methods,
+            states=fixed_states(decoder, target),
+            npu=npu,
+        )
+    )
     lowered.notes += [
-        f"compiled for {npu.soc} (Hexagon {npu.hexagon}) by ExecuTorch with QNN {npu.qnn} in {lasting(npu.compile_seconds)} with {readable(npu.compile_memory)} of memory at most: "
+        f"compiled for {needs.soc} (Hexagon {needs.hexagon}) by ExecuTorch with QNN {needs.qnn} in {lasting(npu.compile_seconds)} with {readable(npu.compile_memory)} of memory at most: "
         f"{sum(graph.offloaded for graph in offload)} of {sum(graph.operators for graph in offload)} operators of {len(offload)} graphs on the NPU",
         "its NPU artifact was not run: ExecuTorch has no runtime of its Qualcomm backend for this machine; compare its answers on a phone before you rely on them",
     ]

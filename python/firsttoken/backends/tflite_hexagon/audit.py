@@ -7,14 +7,14 @@ of the proof are what shows that the compiled file holds these graphs.
 from pathlib import Path
 
 from firsttoken.backends.tflite.audit import LoadedGraph, read_header
-from firsttoken.bundle.manifest import AuditRow, Npu
+from firsttoken.bundle.manifest import AuditRow, NpuFacts
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import plan_layers
 
 TABLE_TYPES = {"float32": "fp32", "float16": "fp16", "int8": "int8"}
 
 
-def audit(source: Path, decoder: Decoder, precisions: dict[str, str], npu: Npu) -> list[AuditRow]:
+def audit(source: Path, decoder: Decoder, precisions: dict[str, str], npu: NpuFacts) -> list[AuditRow]:
     """Returns a row for every layer of the plan, in order. The embedding is looked up by the host. Raises `FirstTokenError` for a missing layer."""
     model, _ = read_header(source)
     graphs = [LoadedGraph(model, signature.subgraphIndex, set()) for signature in model.signatureDefs]
