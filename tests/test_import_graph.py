@@ -61,7 +61,9 @@ def file_graph() -> dict[str, set[str]]:
 def test_the_graph_is_the_real_one():
     graph = file_graph()
     assert len(graph) > 150
-    assert "firsttoken.prove.reference" in {other for name in graph for other in graph[name] if name.startswith("firsttoken.evaluate")}, "a lazy import"
+    assert "firsttoken.prove.reference" in {other for name in graph for other in graph[name] if name.startswith("firsttoken.evaluate")}, (
+        "a lazy import"
+    )
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}}) and not circle({"a": {"b"}, "b": {"c"}})
 
 

@@ -175,7 +175,7 @@ def test_an_encoders_attention_maps_are_compared_where_there_is_text():
     layers = (("pool", "pool"), ("bert.encoder.layer.0.attention.self:1", "bert.encoder.layer.1.attention.self:1"))
     made = ModuleDistillation(student, teacher, losses("attention", "hidden_cosine"), inputs, layers)
     assert list(made.projections) == ["1-0"]  # the pooled states have a projection, the maps have none
-    loss, parts = made(inputs, torch.zeros(4, dtype=torch.long), None, Moment(0, 1.0, (1.0, 0.0)), 4.0)
+    loss, _parts = made(inputs, torch.zeros(4, dtype=torch.long), None, Moment(0, 1.0, (1.0, 0.0)), 4.0)
     seen = (inputs != 0).long()
     ours, theirs = (
         m.bert(input_ids=inputs, attention_mask=seen, output_attentions=True).attentions[layer] for m, layer in ((student, 0), (teacher, 1))

@@ -44,7 +44,7 @@ class ArmRunner(Runner):
         self.core, self.runtime = core, runtime
         command, environment = guest_command(core, runtime, folder, manifest, weight_cache)
         command = [*(["setarch", "-R"] if fixed_addresses else []), command[0], *log, *command[1:]]
-        self._said = tempfile.TemporaryFile()
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  closed with the process
         self._process = subprocess.Popen(
             command,
             env=environment,

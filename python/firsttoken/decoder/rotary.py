@@ -39,7 +39,7 @@ class Places(nn.Module):
         self.rotate_in = {}
         for dtype in rotate_in:
             names = [f"{name}_{str(dtype).removeprefix('torch.')}" for name in ("query_cos", "query_sin", "key_cos", "key_sin")]
-            for name, table in zip(names, (cos * scale, sin * scale, cos, sin)):
+            for name, table in zip(names, (cos * scale, sin * scale, cos, sin), strict=True):
                 self.register_buffer(name, table.to(dtype), persistent=False)
             self.rotate_in[dtype] = names
 

@@ -42,11 +42,11 @@ def prepare(bundles: Sequence[str | Path], settings: Settings, report: Report = 
     for number, key in enumerate(keys):
         if key in keys[:number]:
             raise FirstTokenError(f"bundle {found[number].folder}: the same as {found[keys.index(key)].folder}; give each once")
-    if settings.artifact in ("npu", "both") and (absent := [bundle for bundle in found if bundle.manifest.npu is None]):
-        if settings.artifact == "npu" or len(absent) == len(found):
-            raise FirstTokenError(
-                f"bundle {absent[0].folder}: has no NPU artifact; leave out --artifact, or export for a Snapdragon (-t tflite-hexagon-sm8650)"
-            )
+    absent = [bundle for bundle in found if bundle.manifest.npu is None]
+    if absent and (settings.artifact == "npu" or (settings.artifact == "both" and len(absent) == len(found))):
+        raise FirstTokenError(
+            f"bundle {absent[0].folder}: has no NPU artifact; leave out --artifact, or export for a Snapdragon (-t tflite-hexagon-sm8650)"
+        )
     work = []
     for name, bundle in zip(_names(found), found, strict=True):
         chat, prompts = prompts_for(bundle, settings)

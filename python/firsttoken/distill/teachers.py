@@ -68,7 +68,7 @@ class CachedTeacher:
         """Reads the rows of the windows ``index`` ``[batch]``."""
         ids, logits, rest = self.cache.read(index.cpu().numpy())
         keep = counted.cpu()
-        return Seen(rows=tuple(torch.from_numpy(a)[:, :-1][keep].to(tokens.device) for a in (ids, logits, rest)) + (self.cache.nodes,))
+        return Seen(rows=(*(torch.from_numpy(a)[:, :-1][keep].to(tokens.device) for a in (ids, logits, rest)), self.cache.nodes))
 
     def divergence(self, loss, of, seen: Seen, where: slice, student_logits: Tensor, temperature: float, options: dict) -> Tensor:
         """The same on the grouped vocabulary: the known tokens, and all others as one."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from firsttoken.errors import FirstTokenError
@@ -30,7 +30,7 @@ class Settings:
     samples: int = 1
     seed: int = 0
     raw: bool = False
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def compare_values(
     streams = (0, 1) if sorted(top) <= sorted(bottom) else (1, 0)
     logs = [
         numpy.log(bootstrap_medians(side, numpy.random.default_rng([seed, stream]), resamples))
-        for side, stream in zip((top, bottom), streams)
+        for side, stream in zip((top, bottom), streams, strict=True)
     ]
     low, high = numpy.exp(numpy.quantile(logs[0] - logs[1], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]))
     return Ratio(value, float(low), float(high))

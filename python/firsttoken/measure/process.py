@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from firsttoken.quiet import COMPLAINT, is_verbose
@@ -66,10 +67,8 @@ class Process:
     def close(self):
         """Ends the process, by force where asking does not help."""
         if self.child.stdin and not self.child.stdin.closed:
-            try:
+            with suppress(BrokenPipeError):  # it has ended already
                 self.child.stdin.close()
-            except BrokenPipeError:
-                pass  # it has ended already
         try:
             self.child.wait(END_SECONDS)
         except subprocess.TimeoutExpired:

@@ -1,5 +1,6 @@
 """Targets: runtime, delegate and shapes an artifact is made for, one short ``.toml`` each."""
 
+import itertools
 from pathlib import Path
 from typing import Literal
 
@@ -58,7 +59,7 @@ class Npu(BaseModel):
     @field_validator("prefill_lengths")
     @classmethod
     def _ascending(cls, lengths: tuple[int, ...]) -> tuple[int, ...]:
-        if lengths[0] < 2 or any(a >= b for a, b in zip(lengths, lengths[1:], strict=False)):
+        if lengths[0] < 2 or any(a >= b for a, b in itertools.pairwise(lengths)):
             raise ValueError("expected ascending lengths of at least 2 tokens (decode takes single ones)")
         return lengths
 

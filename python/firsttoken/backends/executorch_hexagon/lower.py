@@ -92,8 +92,10 @@ def lower(
         compile_memory=peak_memory_of(os.getpid()),
     )  # fmt: skip
     lowered.notes += [
-        f"compiled for {npu.soc} (Hexagon {npu.hexagon}) by ExecuTorch with QNN {npu.qnn} in {lasting(npu.compile_seconds)} with {readable(npu.compile_memory)} of memory at most: "
-        f"{sum(graph.offloaded for graph in offload)} of {sum(graph.operators for graph in offload)} operators of {len(offload)} graphs on the NPU",
+        (
+            f"compiled for {npu.soc} (Hexagon {npu.hexagon}) by ExecuTorch with QNN {npu.qnn} in {lasting(npu.compile_seconds)} with {readable(npu.compile_memory)} of memory at most: "
+            f"{sum(graph.offloaded for graph in offload)} of {sum(graph.operators for graph in offload)} operators of {len(offload)} graphs on the NPU"
+        ),
         "its NPU artifact was not run: ExecuTorch has no runtime of its Qualcomm backend for this machine; compare its answers on a phone before you rely on them",
     ]
     return lowered

@@ -261,7 +261,7 @@ class DecoderGraph(Graph):
         if self.name == "decode":
             return self._attend_one(n, q, k, v, core)
         if self.cached:
-            k, v = (self.concatenate([self.from_cache(c, n), t], 2) for c, t in zip(self.cache[n], (k, v)))
+            k, v = (self.concatenate([self.from_cache(c, n), t], 2) for c, t in zip(self.cache[n], (k, v), strict=True))
         mask = self.own_mask if not single else (self.last_mask if self.cached else None)
         scores = self.matmul(q, k, transpose_b=True)
         if mask is not None:

@@ -130,8 +130,10 @@ def _notes(npu: Npu) -> list[str]:
     operators = sum(graph.operators for graph in npu.graphs)
     offloaded = sum(graph.offloaded for graph in npu.graphs)
     notes = [
-        f"compiled for {npu.soc} (Hexagon {npu.hexagon}) in {lasting(npu.compile_seconds)} with {readable(npu.compile_memory)} of memory at most: "
-        f"{offloaded} of {operators} operators of {len(npu.graphs)} graphs on the NPU"
+        (
+            f"compiled for {npu.soc} (Hexagon {npu.hexagon}) in {lasting(npu.compile_seconds)} with {readable(npu.compile_memory)} of memory at most: "
+            f"{offloaded} of {operators} operators of {len(npu.graphs)} graphs on the NPU"
+        )
     ]
     if npu.fp16 == "unverified":
         notes.append(

@@ -89,7 +89,7 @@ def identity_of(recipe: ClassifierRecipe) -> dict:
 def rows_of(recipe: ClassifierRecipe) -> tuple[str, ...]:
     """What is trained in a seed, by name: the teachers, and the student twice."""
     count = len(recipe.teachers)
-    return ("teacher",) + STUDENTS if count == 1 else tuple(f"teacher {number}" for number in range(1, count + 1)) + STUDENTS
+    return ("teacher", *STUDENTS) if count == 1 else tuple(f"teacher {number}" for number in range(1, count + 1)) + STUDENTS
 
 
 def one_seed(recipe: ClassifierRecipe, seed: int, folder: Path) -> tuple[dict, nn.Module, list[dict]]:

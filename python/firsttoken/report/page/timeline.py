@@ -56,9 +56,9 @@ def timelines(device: DeviceGroup) -> list[Timeline]:
         subjects = [subject for subject in device.subjects if subject.source is source and subject.groups]
         runs = sorted((run for subject in subjects for run in subject.result.runs), key=lambda run: run.at_seconds)
         longest = max(run.at_seconds for run in runs)
-        by_minutes = longest > 300
-        axis = linear_axis(0, longest / (60 if by_minutes else 1), lambda value: f"{plain(value)} {'min' if by_minutes else 's'}")
-        axis = Axis(0, axis.high * (60 if by_minutes else 1), axis.ticks)
+        seconds, unit = (60, "min") if longest > 300 else (1, "s")
+        axis = linear_axis(0, longest / seconds, lambda value, unit=unit: f"{plain(value)} {unit}")
+        axis = Axis(0, axis.high * seconds, axis.ticks)
         made.append(
             Timeline(
                 source,
