@@ -15,6 +15,9 @@ LARGEST_REQUEST = 1 << 20  # bytes
 MOST_PROMPTS, MOST_REPEATS, MOST_THREADS, MOST_DECODE_TOKENS = 32, 1000, 16, 4096
 
 
+ArtifactChoice = Literal["auto", "cpu", "npu"]
+
+
 class Settings(BaseModel):
     """What to measure. ``chat`` None: through the chat template where the bundle has one. ``cold`` adds cold runs to the warm ones.
 
@@ -48,7 +51,7 @@ class Request(BaseModel):
     decode_tokens: int
     chat: bool
     prompts: list[Prompt]
-    artifact: Literal["auto", "cpu", "npu"] = "auto"
+    artifact: ArtifactChoice = "auto"
 
     @property
     def place(self) -> str:

@@ -35,7 +35,8 @@ class _Share:
     """One progress report made of those of several phones: what is done and what there is, added up."""
 
     def __init__(self, report: Report):
-        self.report, self.lock, self.parts = report, threading.Lock(), {}
+        self.report, self.lock = report, threading.Lock()
+        self.parts: dict[str, tuple[str, float, float, str]] = {}  # stage, done, total and unit by serial
 
     def of(self, serial: str) -> Report:
         def part(stage: str, done: float, total: float, unit: str):

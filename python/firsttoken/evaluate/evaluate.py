@@ -65,12 +65,9 @@ def evaluate(
     asked = [read_task(task, settings.limit) for task in tasks]
     subjects = [Subject(model, threads) for model in models]
     names = unique_names(subjects)
-    first = Subject(reference) if reference is not None else subjects[0]
-    if reference is None and (first.kind != "checkpoint" or len(subjects) == 1):
-        first = None
-    if first is not None and first.kind != "checkpoint":
-        raise FirstTokenError(f"--reference {first.folder}: is a bundle; expected a checkpoint")
-    kept, scores = Answers(answers), {name: [] for name in names}
+    first = reference_subject(reference, subjects)
+    kept = Answers(answers)
+    scores: dict[str, list[Score]] = {name: [] for name in names}
     for name, subject in zip(names, subjects, strict=True):
         try:
             for task in asked:
@@ -79,6 +76,16 @@ def evaluate(
         finally:
             subject.close()
     return scores
+
+
+def reference_subject(reference: str | Path | None, subjects: list[Subject]) -> Subject | None:
+    """Returns the checkpoint that divergences are taken from, or None where there is none; see `evaluate`. Raises `FirstTokenError`."""
+    if reference is None:
+        return subjects[0] if subjects[0].kind == "checkpoint" and len(subjects) > 1 else None
+    asked = Subject(reference)
+    if asked.kind != "checkpoint":
+        raise FirstTokenError(f"--reference {asked.folder}: is a bundle; expected a checkpoint")
+    return asked
 
 
 def score(
@@ -122,7 +129,7 @@ def text_scores(
     )
     found = score_text(subject, windows, other, report)
     scores = [Score(task.name, "perplexity", found.perplexity, found.tokens)]
-    if found.mean_kld is not None:
+    if found.mean_kld is not None and found.same_top is not None:
         scores += [Score(task.name, "KLD", found.mean_kld, found.tokens), Score(task.name, "same top", found.same_top, found.tokens)]
     return scores
 

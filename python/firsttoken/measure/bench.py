@@ -19,7 +19,7 @@ from firsttoken.bundle.manifest import Manifest, read_manifest
 from firsttoken.errors import FirstTokenError
 from firsttoken.machine import available_memory
 from firsttoken.measure import host, page_cache
-from firsttoken.measure.measurement import Decode, Failure, Measurement, Result, Run, Stages, Writer, identify_bundle
+from firsttoken.measure.measurement import Decode, Failure, Measurement, Result, Run, RunState, Stages, Writer, identify_bundle
 from firsttoken.measure.process import Process, ProcessFailed
 from firsttoken.measure.prompts import exact_prompt
 from firsttoken.measure.worker import runtime_version
@@ -158,7 +158,7 @@ class Bench:
                         if not self._attempt(number, process, prompt, "cold", None):
                             given_up.add(number)  # it would fail again and again
 
-    def _attempt(self, number: int, process: Process, prompt: int, state: str, cached: page_cache.State | None) -> bool:
+    def _attempt(self, number: int, process: Process, prompt: int, state: RunState, cached: page_cache.PageState | None) -> bool:
         """One run of one bundle, noted as a run or a failure. ``cached`` None: drop the files first."""
         candidate, result = self.candidates[number], self.results[number]
         try:

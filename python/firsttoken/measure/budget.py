@@ -150,6 +150,7 @@ def _figure(budget: Budget, result: Result, name: str) -> tuple[float | None, st
     if name == "peak_memory_mib":
         peaks = [run.peak_memory_bytes for run in result.runs if run.peak_memory_bytes]
         return (max(peaks) / MIB, "most of all runs") if peaks else (None, "")
+    assert budget.prompt_tokens is not None, "a limit on speed has a prompt length (Budget._whole)"
     runs = groups(result).get((budget.prompt_tokens, budget.state), [])
     summary = summarize([first_token(run) / 1e6 if name == "first_token_ms" else decode_speed(run) for run in runs])
     return (summary.median, f"median of {summary.count}, {summary.minimum:.4g} to {summary.maximum:.4g}") if summary else (None, "")

@@ -6,7 +6,7 @@ Only single runs are stored; medians and the like are derived from them (`firstt
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -15,11 +15,13 @@ from firsttoken.bundle.manifest import Manifest, NpuProof, Proof
 from firsttoken.checkpoint import read_json
 from firsttoken.declarations import first_problem
 from firsttoken.errors import FirstTokenError
+from firsttoken.measure.page_cache import PageState
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 SCHEMA_FILE = Path(__file__).with_name("measurement.schema.json")
 LARGEST_FILE = 256 << 20  # bytes; a longer one is not a measurement
 Nanoseconds = int
+RunState = Literal["cold", "warm", "warm-up"]
 
 
 class Part(BaseModel):
@@ -104,8 +106,8 @@ class Run(Part):
     """
 
     prompt_tokens: int = Field(ge=1)
-    state: Literal["cold", "warm", "warm-up"]
-    page_cache: Literal["dropped", "cached", "unknown"]
+    state: RunState
+    page_cache: PageState
     at_seconds: float = Field(ge=0)  # since the measurement started
     stages: Stages
     decode: Decode | None = None
@@ -119,7 +121,7 @@ class Failure(Part):
     """A run that did not end: what was asked, in which stage it stopped, and why."""
 
     prompt_tokens: int | None = None
-    state: Literal["cold", "warm", "warm-up"] | None = None
+    state: RunState | None = None
     stage: str
     message: str
 

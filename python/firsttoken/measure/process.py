@@ -9,6 +9,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from firsttoken.pipes import piped
 from firsttoken.quiet import COMPLAINT, is_verbose
 
 END_SECONDS = 5.0  # a worker that is told to end gets this long
@@ -66,20 +67,19 @@ class Process:
 
     def close(self):
         """Ends the process, by force where asking does not help."""
-        if self.child.stdin and not self.child.stdin.closed:
-            with suppress(BrokenPipeError):  # it has ended already
-                self.child.stdin.close()
+        with suppress(BrokenPipeError):  # it has ended already
+            piped(self.child.stdin).close()
         try:
             self.child.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
             self.child.kill()
             self.child.wait()
-        self.child.stdout.close()
+        piped(self.child.stdout).close()
         if self.errors:
             self.errors.close()
 
     def _answer(self) -> dict:
-        line = self.child.stdout.readline()
+        line = piped(self.child.stdout).readline()
         if not line.endswith("\n"):
             raise self._death()
         answer = json.loads(line)

@@ -21,7 +21,7 @@ def shown(score: Score | None, first: Score | None) -> str:
     """A figure; after the first model's, how much of it is left or lost."""
     if score is None:
         return ""
-    if score.low is not None:
+    if score.low is not None and score.high is not None:
         change = "" if first is None or first is score else f" {100 * (score.value - first.value):+.1f}"
         return f"{100 * score.value:.1f} %{change} ({100 * score.low:.0f}-{100 * score.high:.0f})"
     if score.measure == "perplexity":
@@ -30,16 +30,16 @@ def shown(score: Score | None, first: Score | None) -> str:
     return f"{score.value:.2%}" if score.measure == "same top" else f"{score.value:.3g}"
 
 
-def cells(scores: dict[str, list[Score]]) -> tuple[list[str], list[tuple[str, ...]]]:
+def cells(scores: dict[str, list[Score]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Header and rows: a row a model, or, of many figures, a row a figure."""
     columns = columns_of(scores)
     found = {name: {(score.task, score.measure): score for score in each} for name, each in scores.items()}
     first = next(iter(found.values()))
     rows = [(name, *(shown(by.get(column), first.get(column)) for column in columns)) for name, by in found.items()]
-    header = ["", *(f"{task}: {measure}" for task, measure in columns)]
+    header = ("", *(f"{task}: {measure}" for task, measure in columns))
     if len(columns) > MOST_COLUMNS:
         header, *rows = zip(header, *rows, strict=True)
-    return list(header), rows
+    return header, rows
 
 
 def terminal_table(scores: dict[str, list[Score]]) -> Table:
@@ -51,7 +51,7 @@ def terminal_table(scores: dict[str, list[Score]]) -> Table:
 def markdown_text(scores: dict[str, list[Score]]) -> str:
     """The same as Markdown."""
     header, rows = cells(scores)
-    lines = [header, ["---"] * len(header), *rows]
+    lines = [header, ("---",) * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

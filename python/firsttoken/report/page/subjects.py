@@ -84,7 +84,8 @@ def device_groups(sources: list[Source]) -> list[DeviceGroup]:
             device.cpu.cores,
         )
         devices.setdefault(key, []).extend((source, result) for result in source.measurement.results)
-    made, number = [], 0
+    made: list[DeviceGroup] = []
+    number = 0
     for pairs in devices.values():
         titles = distinct_titles(pairs)
         subjects = []
