@@ -5,9 +5,10 @@ import torch
 from torch import nn
 
 from firsttoken.distill.losses.divergence import forward_kl
-from firsttoken.distill.modules import ModuleDistillation, ModulePlan, train_module
+from firsttoken.distill.modules import ModuleDistillation, ModulePlan
 from firsttoken.distill.objective import Moment
 from firsttoken.distill.recipe import Loss
+from firsttoken.distill.train_module import train_module
 from firsttoken.errors import FirstTokenError
 
 

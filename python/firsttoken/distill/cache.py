@@ -11,10 +11,13 @@ is a smooth convex function of ``b``, and on a trained model the error is below 
 How the rest is used: `losses.topk`.
 """
 
+from __future__ import annotations
+
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,6 +29,10 @@ from firsttoken.distill.models import head_of
 from firsttoken.distill.windows import Windows
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 
 NODES = 9
 FILES = {"tokens": "tokens.npy", "logits": "logits.npy", "rest": "rest.npy"}
@@ -87,7 +94,7 @@ def bytes_per_position(k: int, vocabulary: int) -> int:
 @torch.no_grad()
 def write_cache(
     folder: Path,
-    model: nn.Module,
+    model: PreTrainedModel,
     windows: Windows,
     vocabulary: int,
     k: int,
@@ -131,7 +138,7 @@ def write_cache(
     return folder
 
 
-def keep(arrays: dict[str, np.ndarray], position: int, logits: Tensor, k: int, nodes: np.ndarray):
+def keep(arrays: dict[str, np.memmap], position: int, logits: Tensor, k: int, nodes: np.ndarray) -> None:
     """Stores one chunk of logits ``[n, vocabulary]`` at flat position ``position``."""
     logits = logits - logits.max(dim=-1, keepdim=True).values
     best = logits.topk(k, dim=-1)
@@ -143,7 +150,7 @@ def keep(arrays: dict[str, np.ndarray], position: int, logits: Tensor, k: int, n
         flat[where] = value.cpu().numpy().astype(flat.dtype)
 
 
-def start(folder: Path, facts: dict) -> tuple[dict[str, np.ndarray], int]:
+def start(folder: Path, facts: dict) -> tuple[dict[str, np.memmap], int]:
     """Makes the files, or opens those of an interrupted run. Returns the writable arrays and how many windows are done."""
     path = folder / FACTS
     shape = (facts["windows"], facts["length"])

@@ -113,13 +113,15 @@ def encode_document(document: Document, tokenizer: Tokenizer, template: str | No
     Of a chat, those of the assistant's turns, the token that ends a turn included; ``answers_only`` false counts all.
     """
     if document.messages is None:
-        tokens = tokenizer.encode(document.text)
-        return Encoded(tokens, [True] * len(tokens), document.domain, document.source)
+        assert document.text is not None, "a document is text or messages"
+        spoken = tokenizer.encode(document.text)
+        return Encoded(spoken, [True] * len(spoken), document.domain, document.source)
     if template is None:
         raise FirstTokenError(
             f"{document.source}: a chat, but the tokenizer of {tokenizer.folder} has no chat template; give one with tokenizer = … in the recipe"
         )
-    tokens, counted = [], []
+    tokens: list[int] = []
+    counted: list[bool] = []
     done = ""
     for number, message in enumerate(document.messages):
         answer = message["role"] == "assistant"
@@ -193,3 +195,14 @@ def encode_all(documents: list[Document], data: Data, tokenizer: Tokenizer, repo
         encoded.append(encode_document(document, tokenizer, template, data.answers_only))
         report(stage, number + 1, len(documents), "documents")
     return pack(encoded, data.length, separator_token(tokenizer))
+
+
+def sample_text(line: dict) -> str | None:
+    """All text of a sample, or None where it has none."""
+    if isinstance(line.get("text"), str):
+        return line["text"]
+    if isinstance(line.get("messages"), list):
+        return "\n".join(str(m.get("content", "")) for m in line["messages"] if isinstance(m, dict))
+    if isinstance(line.get("prompt"), str):
+        return f"{line['prompt']}\n{line.get('answer') or ''}"
+    return None

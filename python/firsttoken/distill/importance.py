@@ -5,11 +5,17 @@ they put out, hidden channels by the mean size of the normalised states, layers 
 (block influence, ShortGPT, arXiv:2403.03853). By L1: the sum of the absolute weights that belong to the part.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -22,7 +28,7 @@ class Importance:
     mlp: Tensor
 
 
-def by_l1(model: nn.Module) -> Importance:
+def by_l1(model: PreTrainedModel) -> Importance:
     """Sums of absolute weights of a transformers decoder of the Llama family tree."""
     config, blocks = model.config, model.model.layers
     heads, mlp, layers = [], [], []
@@ -39,7 +45,7 @@ def by_l1(model: nn.Module) -> Importance:
 
 
 @torch.no_grad()
-def by_activation(model: nn.Module, batches: Iterable[Tensor]) -> Importance:
+def by_activation(model: PreTrainedModel, batches: Iterable[Tensor]) -> Importance:
     """Runs token batches ``[batch, length]`` through the model and averages over all positions, in float64."""
     config, blocks = model.config, model.model.layers
     count, positions = len(blocks), 0

@@ -40,7 +40,9 @@ def publish(run, model, stages: list[Stage], outcome: Outcome | None, force: boo
         stages = stages + (outcome.stages if outcome else [])
         record = record_of(run, staging.folder, parameters_of(model), stages, outcome)
         (staging.folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        (staging.folder / PAGE).write_text(training_page(recipe, stages, facts_of(record, run.figures), run.text), encoding="utf-8")
+        (staging.folder / PAGE).write_text(
+            training_page(recipe.name, recipe.summary, stages, facts_of(record, run.figures), run.text), encoding="utf-8"
+        )
         staging.commit(replace=force)
     kept = f"; {TRAINED}, its float student is in {FLOAT_FOLDER}/" if outcome and outcome.kept == TRAINED else ""
     run.say(f"{run.output}: {record['parameters']:,} parameters, held-out perplexity {figures['perplexity']:.3f}; curves in {PAGE}{kept}")
@@ -72,8 +74,8 @@ def facts_of(record: dict, figures: dict[str, dict]) -> list[tuple[str, str]]:
     ]
     rows += [(who, ", ".join(f"{NAMES.get(name, name)} {value:.4f}" for name, value in each.items())) for who, each in figures.items()]
     quantization = record.get("quantization")
-    for which in ("before", "after") if quantization else ():
-        if which in quantization:
+    for which in ("before", "after"):
+        if quantization and which in quantization:
             found = quantization[which]
             passed = "passed" if found["passed"] else "missed its gate"
             name = "quantized" if which == "before" else "quantized, trained for it"

@@ -202,6 +202,13 @@ class Recipe(Part):
             raise ValueError("explicit layer pairs are for one teacher; leave them out with several")
         return self
 
+    def teacher_folder(self, number: int = 0) -> Path:
+        """Returns the folder of a teacher that is a checkpoint. Raises `FirstTokenError` for one that is a cache."""
+        checkpoint = self.teachers[number].checkpoint
+        if checkpoint is None:
+            raise FirstTokenError(f"teacher {number} of the recipe is a cache, and its model is needed; give a checkpoint")
+        return self.path(checkpoint)
+
     def path(self, text: str) -> Path:
         """Returns a path of the recipe with its placeholders filled in. Raises `FirstTokenError` for an unknown placeholder."""
         return Path(self.folder, fill(text)) if self.folder else Path(fill(text))

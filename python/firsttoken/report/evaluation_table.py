@@ -30,15 +30,16 @@ def shown(score: Score | None, first: Score | None) -> str:
     return f"{score.value:.2%}" if score.measure == "same top" else f"{score.value:.3g}"
 
 
-def cells(scores: dict[str, list[Score]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def cells(scores: dict[str, list[Score]]) -> tuple[list[str], list[tuple[str, ...]]]:
     """Header and rows: a row a model, or, of many figures, a row a figure."""
     columns = columns_of(scores)
     found = {name: {(score.task, score.measure): score for score in each} for name, each in scores.items()}
     first = next(iter(found.values()))
     rows = [(name, *(shown(by.get(column), first.get(column)) for column in columns)) for name, by in found.items()]
-    header = ("", *(f"{task}: {measure}" for task, measure in columns))
+    header = ["", *(f"{task}: {measure}" for task, measure in columns)]
     if len(columns) > MOST_COLUMNS:
-        header, *rows = zip(header, *rows, strict=True)
+        names, *figures = zip(header, *rows, strict=True)
+        return list(names), figures
     return header, rows
 
 
@@ -51,7 +52,7 @@ def terminal_table(scores: dict[str, list[Score]]) -> Table:
 def markdown_text(scores: dict[str, list[Score]]) -> str:
     """The same as Markdown."""
     header, rows = cells(scores)
-    lines = [header, ("---",) * len(header), *rows]
+    lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -118,6 +118,7 @@ def user_function(recipe: ClassifierRecipe, given: str):
     if not mark or path.suffix != ".py" or not path.is_file():
         raise FirstTokenError(f'make = {given!r}: no such file (looked for {path}); expected "file.py:function", relative to the recipe')
     spec = spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None, "a .py file has a loader"
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     if not callable(getattr(module, function, None)):
