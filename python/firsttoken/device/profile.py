@@ -12,7 +12,7 @@ from firsttoken.device.conditions import thermal
 from firsttoken.device.cooling import Cooling, cool_down
 from firsttoken.device.identify import Phone, identify
 from firsttoken.device.ready import check_ready, keep_awake, worries
-from firsttoken.device.request import ArtifactChoice, Prompt, Settings, check_settings, prompts_for
+from firsttoken.device.request import ArtifactChoice, ProfileSettings, Prompt, check_settings, prompts_for
 from firsttoken.device.session import Session, Step, discard, finished_runs, new_session, read_session, same_work
 from firsttoken.device.staging import LocalBundle, local_bundle, stage
 from firsttoken.device.step import StepFailed, StepRunner, failure_of
@@ -35,7 +35,7 @@ class Work:
     artifact: ArtifactChoice = "auto"
 
 
-def prepare(bundles: Sequence[str | Path], settings: Settings, report: Report = silent) -> list[Work]:
+def prepare(bundles: Sequence[str | Path], settings: ProfileSettings, report: Report = silent) -> list[Work]:
     """Reads and checks all bundles and cuts their prompts, before any phone is touched. Raises `FirstTokenError`."""
     check_settings(settings)
     found = [local_bundle(folder, report) for folder in bundles]
@@ -69,7 +69,13 @@ class Profile:
     """
 
     def __init__(
-        self, adb: Adb, work: list[Work], settings: Settings, cooling: Cooling, report: Report = silent, say: Callable[[str], None] = print
+        self,
+        adb: Adb,
+        work: list[Work],
+        settings: ProfileSettings,
+        cooling: Cooling,
+        report: Report = silent,
+        say: Callable[[str], None] = print,
     ):
         self.adb, self.work, self.settings, self.cooling = adb, work, settings, cooling
         self.report, self._say = report, say

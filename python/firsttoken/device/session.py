@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from firsttoken.atomic_file import write_text
 from firsttoken.checkpoint import read_json
 from firsttoken.declarations import first_problem
-from firsttoken.device.request import ArtifactChoice, Prompt, Request, Settings, new_id
+from firsttoken.device.request import ArtifactChoice, ProfileSettings, Prompt, Request, new_id
 from firsttoken.device.staging import LocalBundle
 from firsttoken.errors import FirstTokenError
 from firsttoken.measure.measurement import Conditions, Device, Failure, Measurement, Result, Writer, identify_bundle
@@ -56,7 +56,7 @@ class Session(BaseModel):
     version: Literal[1] = VERSION
     started: float = Field(default_factory=time.time)
     device: Device
-    settings: Settings
+    settings: ProfileSettings
     bundles: list[BundleEntry]
     steps: list[Step]
 
@@ -140,7 +140,7 @@ def step_artifact(step: Step) -> str | None:
     return step.result.artifact.kind if step.result and step.result.artifact else None
 
 
-def step_runs(step: Step, settings: Settings) -> int:
+def step_runs(step: Step, settings: ProfileSettings) -> int:
     return settings.repeat * len(settings.prompts) if step.state == "warm" else 1
 
 
@@ -149,7 +149,7 @@ def finished_runs(step: Step) -> int:
 
 
 def new_session(
-    device: Device, settings: Settings, names: Iterable[str], bundles: list[LocalBundle], artifacts: Iterable[ArtifactChoice] = ()
+    device: Device, settings: ProfileSettings, names: Iterable[str], bundles: list[LocalBundle], artifacts: Iterable[ArtifactChoice] = ()
 ) -> Session:
     """Returns a session with all steps to do: for each bundle its warm runs, then its cold ones, the prompts taking turns.
 
@@ -190,12 +190,12 @@ def read_session(output: Path) -> Session | None:
     raise FirstTokenError(f"{path}: the notes of an unfinished profile cannot be read ({reason}); start over with --force")
 
 
-def same_work(session: Session, device: Device, settings: Settings, bundles: list[LocalBundle]) -> str | None:
+def same_work(session: Session, device: Device, settings: ProfileSettings, bundles: list[LocalBundle]) -> str | None:
     """Returns how an unfinished session differs from what is asked now, or None where it can go on."""
     if session.device.identity != device.identity:
         return f"it is of another phone ({session.device.model})"
     if session.settings != settings:
-        changed = [name for name in Settings.model_fields if getattr(session.settings, name) != getattr(settings, name)]
+        changed = [name for name in ProfileSettings.model_fields if getattr(session.settings, name) != getattr(settings, name)]
         return f"it has {', '.join(f'{name} {getattr(session.settings, name)}' for name in changed)}"
     if [entry.key for entry in session.bundles] != [bundle.key for bundle in bundles]:
         return f"it is of the bundles {', '.join(entry.name for entry in session.bundles)} as they were then"

@@ -41,7 +41,7 @@ HEAD_CHUNK = 256  # positions whose logits exist at once
 
 
 @dataclass
-class Cache:
+class TeacherCache:
     """An opened cache. ``nodes`` are the inverse temperatures ``[NODES]`` at which the rest is known."""
 
     folder: Path
@@ -186,7 +186,7 @@ def start(folder: Path, facts: dict) -> tuple[dict[str, np.memmap], int]:
     return arrays, 0
 
 
-def open_cache(folder: str | Path, windows: Windows) -> Cache:
+def open_cache(folder: str | Path, windows: Windows) -> TeacherCache:
     """Opens a finished cache made for exactly these windows. Raises `FirstTokenError`."""
     folder = Path(folder)
     facts = read_json(folder / FACTS, "a cache is made with `firsttoken distill cache RECIPE.toml`")
@@ -211,4 +211,4 @@ def open_cache(folder: str | Path, windows: Windows) -> Cache:
             raise FirstTokenError(
                 f"{folder / file}: has shape {arrays[name].shape}, expected {(facts['windows'], facts['length'], last)}; make the cache again"
             )
-    return Cache(folder, facts, arrays, np.array(facts["nodes"]))
+    return TeacherCache(folder, facts, arrays, np.array(facts["nodes"]))

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from firsttoken.chat import read_template, render
-from firsttoken.distill.recipe import Data, Recipe, Source
+from firsttoken.distill.recipe import Data, Recipe, TextSource
 from firsttoken.distill.windows import Encoded, Windows, pack
 from firsttoken.errors import FirstTokenError, nearest
 from firsttoken.json_lines import json_lines, read_text
@@ -56,7 +56,7 @@ def held_back(relative: str, percent: int) -> bool:
     return int.from_bytes(hashlib.sha256(relative.encode()).digest()[:8], "big") % 100 < percent
 
 
-def read_source(recipe: Recipe, source: Source, percent: int = 0) -> Iterator[Document]:
+def read_source(recipe: Recipe, source: TextSource, percent: int = 0) -> Iterator[Document]:
     """Yields the documents of one source in the order of their paths. Raises `FirstTokenError` naming file and line."""
     for path, relative in find_files(recipe, source.files):
         if held_back(relative, percent) or any(fnmatchcase(relative, pattern) for pattern in source.exclude):
@@ -168,7 +168,7 @@ def training_windows(recipe: Recipe, tokenizer: Tokenizer, report: Report = sile
 
 def held_out_windows(recipe: Recipe, tokenizer: Tokenizer, report: Report = silent) -> Windows:
     """The same for the held-out files, at most ``held_out_windows`` of them, spread over the whole text."""
-    documents = list(read_source(recipe, Source(files=recipe.data.held_out, domain="held-out")))
+    documents = list(read_source(recipe, TextSource(files=recipe.data.held_out, domain="held-out")))
     windows = encode_all(documents, recipe.data, tokenizer, report, "encoding held-out")
     count = recipe.data.held_out_windows
     if len(windows) <= count:

@@ -14,7 +14,7 @@ from firsttoken.atomic_file import write_text
 from firsttoken.chat import read_template, render
 from firsttoken.checkpoint import Checkpoint, read_json
 from firsttoken.distill.models import load_decoder, need_transformers
-from firsttoken.distill.thinking import Budget, make_budget
+from firsttoken.distill.thinking import ThinkingBudget, make_budget
 from firsttoken.distill.work_folder import first_difference, shorten
 from firsttoken.errors import FirstTokenError
 from firsttoken.json_lines import json_lines
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Settings:
+class AnswerSettings:
     """How the teacher answers. ``temperature`` 0 takes the most likely token; thinking bounds are in tokens."""
 
     max_tokens: int = 512
@@ -41,7 +41,9 @@ class Settings:
     wait: str = "Wait"
 
 
-def generate(teacher: str | Path, prompts: str | Path, output: str | Path, settings: Settings = Settings(), report: Report = silent) -> int:
+def generate(
+    teacher: str | Path, prompts: str | Path, output: str | Path, settings: AnswerSettings = AnswerSettings(), report: Report = silent
+) -> int:
     """Writes ``{"prompt", "answer", "stopped", "tokens", …}`` for every line of ``prompts`` (JSONL with ``prompt``).
 
     Goes on after the last whole line of an interrupted run with the same teacher, prompts and settings, which
@@ -101,7 +103,12 @@ def generate(teacher: str | Path, prompts: str | Path, output: str | Path, setti
 
 @torch.no_grad()
 def answer(
-    model: PreTrainedModel, prompt: list[int], sampler: Sampler, stops: frozenset[int], max_tokens: int, budget: Budget | None = None
+    model: PreTrainedModel,
+    prompt: list[int],
+    sampler: Sampler,
+    stops: frozenset[int],
+    max_tokens: int,
+    budget: ThinkingBudget | None = None,
 ) -> tuple[list[int], str]:
     """Returns the answer's tokens, without the stop token, and why it ended: ``end``, ``length`` or ``context``."""
     room = model.config.max_position_embeddings - len(prompt)
@@ -140,7 +147,7 @@ def read_prompts(path: Path) -> list[dict]:
     return lines
 
 
-def reopen(output: Path, teacher: Path, lines: list[dict], settings: Settings) -> int:
+def reopen(output: Path, teacher: Path, lines: list[dict], settings: AnswerSettings) -> int:
     """Returns how many answers an earlier run finished, with a half-written last line cut off. Raises `FirstTokenError`."""
     import hashlib
 

@@ -20,7 +20,7 @@ from firsttoken.distill.losses.hidden import Projection, hidden_cosine, hidden_l
 from firsttoken.distill.models import head_inputs
 from firsttoken.distill.recipe import INSIDE, Loss
 from firsttoken.distill.schedules import active_pairs
-from firsttoken.distill.teachers import AnyTeacher, LiveTeacher, Seen, domain_weights
+from firsttoken.distill.teachers import AnyTeacher, LiveTeacher, TeacherOutputs, domain_weights
 from firsttoken.errors import FirstTokenError
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Distillation(nn.Module):
         return loss, parts
 
     def of_predictions(
-        self, hidden: Tensor, labels: Tensor, seen: list[Seen], shares: Tensor, moment: Moment, count
+        self, hidden: Tensor, labels: Tensor, seen: list[TeacherOutputs], shares: Tensor, moment: Moment, count
     ) -> tuple[Tensor, Tensor]:
         """Cross-entropy and divergences, chunk by chunk; ``hidden`` ``[N, width]``, ``labels`` ``[N]``."""
         hidden, weight, bias = head_inputs(self.student, hidden)
@@ -109,7 +109,7 @@ class Distillation(nn.Module):
         return loss, parts if len(parts) else hidden.new_zeros(len(self.losses), dtype=torch.float32)
 
     def of_chunk(
-        self, term: Loss, logits: Tensor, labels: Tensor, where: slice, seen: list[Seen], shares: Tensor, temperature: float
+        self, term: Loss, logits: Tensor, labels: Tensor, where: slice, seen: list[TeacherOutputs], shares: Tensor, temperature: float
     ) -> Tensor:
         """One term summed over a chunk."""
         if term.kind == "cross_entropy":
@@ -125,7 +125,9 @@ class Distillation(nn.Module):
                     )
         return total
 
-    def of_insides(self, number: int, term: Loss, out, seen: list[Seen], counted: Tensor, shares: Tensor, moment: Moment) -> Tensor:
+    def of_insides(
+        self, number: int, term: Loss, out, seen: list[TeacherOutputs], counted: Tensor, shares: Tensor, moment: Moment
+    ) -> Tensor:
         """One loss between hidden states or attention maps, averaged over the active layer pairs, summed over positions."""
         total = shares.new_zeros(())
         for t, _ in enumerate(self.teachers):

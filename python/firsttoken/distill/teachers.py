@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from firsttoken.distill.cache import Cache
+from firsttoken.distill.cache import TeacherCache
 from firsttoken.distill.losses.topk import grouped_teacher, topk_divergence
 from firsttoken.distill.models import head_of
 from firsttoken.distill.recipe import Teacher
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Seen:
+class TeacherOutputs:
     """What a teacher shows of one batch, at the ``N`` positions that count.
 
     ``hidden`` ``[N, width]`` goes through the head chunk by chunk; ``states`` and ``maps`` are per layer
@@ -44,15 +44,15 @@ class LiveTeacher:
     live: bool = field(default=True, init=False)
 
     @torch.no_grad()
-    def look(self, tokens: Tensor, counted: Tensor, index: Tensor, states: bool, maps: bool) -> Seen:
+    def look(self, tokens: Tensor, counted: Tensor, index: Tensor, states: bool, maps: bool) -> TeacherOutputs:
         """Runs ``tokens`` ``[batch, length]``; ``counted`` ``[batch, length - 1]`` marks the positions to keep."""
         if next(self.model.parameters()).device != tokens.device:
             self.model.to(tokens.device)  # type: ignore[arg-type]  # transformers wraps it without its types
         out = self.model.model(input_ids=tokens, use_cache=False, output_hidden_states=states, output_attentions=maps)
-        return Seen(out.last_hidden_state[:, :-1][counted], tuple((out.hidden_states or ())[1:]), tuple(out.attentions or ()))
+        return TeacherOutputs(out.last_hidden_state[:, :-1][counted], tuple((out.hidden_states or ())[1:]), tuple(out.attentions or ()))
 
     @torch.no_grad()
-    def divergence(self, loss, of, seen: Seen, where: slice, student_logits: Tensor, temperature: float, options: dict) -> Tensor:
+    def divergence(self, loss, of, seen: TeacherOutputs, where: slice, student_logits: Tensor, temperature: float, options: dict) -> Tensor:
         """A divergence ``[n]`` of a chunk's student logits ``[n, shared vocabulary]`` from this teacher's."""
         assert seen.hidden is not None, "what this teacher saw"
         weight, bias = head_of(self.model)
@@ -66,19 +66,19 @@ class CachedTeacher:
     """A teacher's most likely tokens, read from disk; the teacher itself may be gone."""
 
     name: str
-    cache: Cache
+    cache: TeacherCache
     weight: float = 1.0
     domains: tuple[str, ...] = ()
     live: bool = field(default=False, init=False)
 
-    def look(self, tokens: Tensor, counted: Tensor, index: Tensor, states: bool, maps: bool) -> Seen:
+    def look(self, tokens: Tensor, counted: Tensor, index: Tensor, states: bool, maps: bool) -> TeacherOutputs:
         """Reads the rows of the windows ``index`` ``[batch]``."""
         ids, logits, rest = self.cache.read(index.cpu().numpy())
         keep = counted.cpu()
         known, best, others = (torch.from_numpy(a)[:, :-1][keep].to(tokens.device) for a in (ids, logits, rest))
-        return Seen(rows=(known, best, others, self.cache.nodes))
+        return TeacherOutputs(rows=(known, best, others, self.cache.nodes))
 
-    def divergence(self, loss, of, seen: Seen, where: slice, student_logits: Tensor, temperature: float, options: dict) -> Tensor:
+    def divergence(self, loss, of, seen: TeacherOutputs, where: slice, student_logits: Tensor, temperature: float, options: dict) -> Tensor:
         """The same on the grouped vocabulary: the known tokens, and all others as one."""
         assert seen.rows is not None, "what this teacher saw"
         tokens, logits, rest, _ = seen.rows

@@ -82,7 +82,7 @@ class Order(Dataset):
         return self.items[order(len(self.items), position, self.seed)[1]]
 
 
-class Plan(Protocol):
+class TrainingPlan(Protocol):
     """What the trainer needs of a recipe."""
 
     @property
@@ -109,7 +109,7 @@ class DistillationTrainer(Trainer):
     def __init__(
         self,
         objective: Distillation | ModuleDistillation,
-        recipe: Plan,
+        recipe: TrainingPlan,
         train: Items,
         held_out: Items,
         folder: Path,
@@ -287,7 +287,7 @@ def score_of(total: torch.Tensor, prefix: str, taught: bool) -> dict[str, float]
     return figures
 
 
-def training_arguments(recipe: Plan, folder: Path, steps: int) -> TrainingArguments:
+def training_arguments(recipe: TrainingPlan, folder: Path, steps: int) -> TrainingArguments:
     """The Trainer's arguments for one stage. Raises `FirstTokenError` for a batch that the processes cannot share."""
     training = recipe.training
     processes = int(os.environ.get("WORLD_SIZE", "1"))

@@ -20,7 +20,7 @@ MATHS_REQUEST = "\nPlease reason step by step, and put your final answer within 
 
 
 @dataclass(frozen=True)
-class Settings:
+class EvaluationSettings:
     """``limit`` items of each task; ``text_tokens`` of a text. ``raw`` never uses a chat template. Limits are the sandbox's."""
 
     limit: int | None = None
@@ -48,7 +48,7 @@ class Score:
 def evaluate(
     models: Sequence[str | Path],
     tasks: Sequence[str],
-    settings: Settings = Settings(),
+    settings: EvaluationSettings = EvaluationSettings(),
     reference: str | Path | None = None,
     answers: Path | None = None,
     threads: int | None = None,
@@ -89,7 +89,13 @@ def reference_subject(reference: str | Path | None, subjects: list[Subject]) -> 
 
 
 def score(
-    subject: Subject, task: Task, settings: Settings, reference: Subject | None, subjects: list[Subject], answers: Answers, report: Report
+    subject: Subject,
+    task: Task,
+    settings: EvaluationSettings,
+    reference: Subject | None,
+    subjects: list[Subject],
+    answers: Answers,
+    report: Report,
 ) -> list[Score]:
     """All figures of one model on one task."""
     if task.kind == "text":
@@ -119,7 +125,7 @@ def score(
 
 
 def text_scores(
-    subject: Subject, task: Task, settings: Settings, reference: Subject | None, subjects: list[Subject], report: Report
+    subject: Subject, task: Task, settings: EvaluationSettings, reference: Subject | None, subjects: list[Subject], report: Report
 ) -> list[Score]:
     """Perplexity, and divergence from the reference where that is another model with the same tokenizer."""
     longest = min(each.cache_length for each in subjects)

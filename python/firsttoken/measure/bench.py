@@ -34,7 +34,7 @@ SHORTEST_LOAD_SECONDS = 0.2  # the kernel counts CPU time in ticks of 10 ms, so 
 
 
 @dataclass(frozen=True)
-class Settings:
+class BenchSettings:
     """What to measure. ``chat`` None: through the chat template where the bundle has one. ``cold`` adds cold runs to the warm ones."""
 
     prompts: tuple[int, ...] = (32, 128, 512)
@@ -65,7 +65,7 @@ class Candidate:
 class Bench:
     """Measures ``bundles`` one after another turn; ``measurement`` holds all finished runs at any moment."""
 
-    def __init__(self, bundles: Sequence[str | Path], settings: Settings = Settings(), report: Report = silent):
+    def __init__(self, bundles: Sequence[str | Path], settings: BenchSettings = BenchSettings(), report: Report = silent):
         """Checks everything that can be checked before the first run. Raises `FirstTokenError`."""
         self.settings, self.report = settings, report
         self.threads = settings.threads or default_threads()
@@ -197,7 +197,7 @@ def other_load(busy: float, own: float, seconds: float) -> float | None:
     return max(0.0, (busy - own) / seconds) if seconds >= SHORTEST_LOAD_SECONDS else None
 
 
-def bench(bundles: Sequence[str | Path], settings: Settings = Settings(), report: Report = silent) -> Measurement:
+def bench(bundles: Sequence[str | Path], settings: BenchSettings = BenchSettings(), report: Report = silent) -> Measurement:
     """Measures bundles on this machine; see `Bench` for the order of the runs. Raises `FirstTokenError`."""
     return Bench(bundles, settings, report).run()
 

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from firsttoken.declarations import first_problem
 from firsttoken.errors import FirstTokenError, nearest
-from firsttoken.measure.bench import Settings
+from firsttoken.measure.bench import BenchSettings
 from firsttoken.measure.measurement import BundleIdentity, Measurement, Result
 from firsttoken.measure.summary import decode_speed, first_token, groups, summarize
 
@@ -70,7 +70,7 @@ class Budgets(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
     budgets: tuple[Budget, ...] = Field(alias="budget", min_length=1)
 
-    def check_answerable(self, bundles: Sequence[BundleIdentity], settings: Settings):
+    def check_answerable(self, bundles: Sequence[BundleIdentity], settings: BenchSettings):
         """Raises `FirstTokenError` for a limit that the coming measurement cannot answer, before it starts."""
         for budget in self.budgets:
             names = [bundle.name for bundle in bundles]
@@ -96,7 +96,7 @@ class Budgets(BaseModel):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class LimitVerdict:
     """One limit on one bundle: whether it is kept, and a line that says so with the figures."""
 
     kept: bool
@@ -117,7 +117,7 @@ def load_budget(path: str | Path) -> Budgets:
         raise FirstTokenError(f"budget file {path}: cannot be read as TOML ({error})") from None
 
 
-def check_budget(budgets: Budgets, measurement: Measurement) -> list[Verdict]:
+def check_budget(budgets: Budgets, measurement: Measurement) -> list[LimitVerdict]:
     """Returns a verdict for every limit on every bundle it holds for. A limit that was not measured, because runs failed, is missed."""
     return [
         _verdict(budget, result, name, limit)
@@ -128,15 +128,15 @@ def check_budget(budgets: Budgets, measurement: Measurement) -> list[Verdict]:
     ]
 
 
-def _verdict(budget: Budget, result: Result, name: str, limit: float) -> Verdict:
+def _verdict(budget: Budget, result: Result, name: str, limit: float) -> LimitVerdict:
     found, how = _figure(budget, result, name)
     what = f"{result.title}: {name}"
     if name in SPEED:
         what += f" at {budget.prompt_tokens} tokens, {budget.state}"
     if found is None:
-        return Verdict(False, f"missed  {what}: not measured, limit {limit:g}")
+        return LimitVerdict(False, f"missed  {what}: not measured, limit {limit:g}")
     kept = found >= limit if name in AT_LEAST else found <= limit
-    return Verdict(
+    return LimitVerdict(
         kept, f"{'kept  ' if kept else 'missed'}  {what}: {found:.4g} ({how}), {'at least' if name in AT_LEAST else 'at most'} {limit:g}"
     )
 

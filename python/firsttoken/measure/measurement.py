@@ -24,11 +24,11 @@ Nanoseconds = int
 RunState = Literal["cold", "warm", "warm-up"]
 
 
-class Part(BaseModel):
+class MeasurementPart(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-class Cpu(Part):
+class Cpu(MeasurementPart):
     """``clusters`` counts cores by their highest frequency in kHz ("2841600": 1, "2419200": 3, …), where it can be read."""
 
     model: str
@@ -37,7 +37,7 @@ class Cpu(Part):
     clusters: dict[str, int] = Field(default_factory=dict)
 
 
-class Device(Part):
+class Device(MeasurementPart):
     """What it ran on. ``identity`` is the start of a hash of the serial number, enough to tell two devices apart."""
 
     kind: Literal["host", "phone"]
@@ -51,7 +51,7 @@ class Device(Part):
     memory_bytes: int = Field(gt=0)
 
 
-class Conditions(Part):
+class Conditions(MeasurementPart):
     """The state of the device at a moment. What could not be read is absent, never guessed.
 
     ``thermal_status`` counts as Android does (0 none, 1 light, 2 moderate, 3 severe, 4 critical, 5 emergency,
@@ -67,7 +67,7 @@ class Conditions(Part):
     available_memory_bytes: int | None = None
 
 
-class Stages(Part):
+class Stages(MeasurementPart):
     """Nanoseconds from "send" to the first token on the screen; they add up to TTFT.
 
     ``load`` only where the run loaded the model (a cold run, the first warm-up), ``render`` only in the app.
@@ -88,14 +88,14 @@ class Stages(Part):
         )
 
 
-class Decode(Part):
+class Decode(MeasurementPart):
     """The tokens after the first one and the nanoseconds all of them took."""
 
     tokens: int = Field(ge=1)
     nanoseconds: Nanoseconds = Field(gt=0)
 
 
-class Run(Part):
+class Run(MeasurementPart):
     """One prompt up to its first token, and decoding after it.
 
     ``state``: "cold" is the first prompt of a fresh process, loading included; "warm" a prompt after another one was
@@ -117,7 +117,7 @@ class Run(Part):
     other_load: float | None = Field(None, ge=0)
 
 
-class Failure(Part):
+class Failure(MeasurementPart):
     """A run that did not end: what was asked, in which stage it stopped, and why."""
 
     prompt_tokens: int | None = None
@@ -126,7 +126,7 @@ class Failure(Part):
     message: str
 
 
-class ProofFigures(Part):
+class ProofFigures(MeasurementPart):
     """The proof's figures that belong beside every speed: mean and 99th percentile KL divergence, same-top-token rate, gate passed."""
 
     mean_kld: float
@@ -135,7 +135,7 @@ class ProofFigures(Part):
     passed: bool
 
 
-class BundleIdentity(Part):
+class BundleIdentity(MeasurementPart):
     """The measured bundle: its folder's name, and what its manifest says."""
 
     name: str
@@ -151,7 +151,7 @@ class BundleIdentity(Part):
     proof: ProofFigures | None = None
 
 
-class RanArtifact(Part):
+class RanArtifact(MeasurementPart):
     """Which artifact ran of a bundle that has one for a Snapdragon's NPU beside the CPU's.
 
     ``soc`` is what the NPU's was compiled for, absent where the phone compiles it; ``fallback`` is why the CPU's ran where
@@ -166,7 +166,7 @@ class RanArtifact(Part):
     proof: ProofFigures | None = None
 
 
-class Result(Part):
+class Result(MeasurementPart):
     """One bundle on one device with one number of threads. ``chat``: whether prompts went through the chat template.
 
     ``artifact`` says which ran, and is absent where the bundle has but one.
@@ -206,14 +206,14 @@ class Result(Part):
         return f"{self.bundle.name} ({self.processor})" if self.artifact else self.bundle.name
 
 
-class Writer(Part):
+class Writer(MeasurementPart):
     """The program that measured."""
 
     name: str
     version: str
 
 
-class Measurement(Part):
+class Measurement(MeasurementPart):
     """A file: everything measured on one device in one go."""
 
     schema_version: Literal[1] = SCHEMA_VERSION

@@ -7,7 +7,7 @@ from firsttoken.measure.compare import Comparison, compare_results, times
 from firsttoken.measure.pairing import Matched, match
 from firsttoken.report.page.scale import Axis, ratio_axis, three_digits, time_text
 from firsttoken.report.page.sources import Source
-from firsttoken.report.page.subjects import DeviceGroup, Proof, Subject, plan_and_target, proof_of
+from firsttoken.report.page.subjects import DeviceGroup, ShownProof, Subject, plan_and_target, proof_of
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Duel:
 
     a: str
     b: str
-    proof_a: Proof
-    proof_b: Proof
+    proof_a: ShownProof
+    proof_b: ShownProof
     whiskers: list[Whisker]
     notes: list[str]
 
@@ -118,7 +118,7 @@ def _within(device: DeviceGroup, same: Callable[[Subject], Hashable], other: Cal
     return _arena(pairs)
 
 
-def _arena(pairs: list[tuple[str, str, Proof, Proof, list[Comparison], list[str]]]) -> Arena | None:
+def _arena(pairs: list[tuple[str, str, ShownProof, ShownProof, list[Comparison], list[str]]]) -> Arena | None:
     if not pairs:
         return None
     values = [v for *_, comparisons, _ in pairs for c in _main(comparisons) for v in (c.ratio.value, *(c.ratio.interval or ()))]

@@ -39,7 +39,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Row:
+class SubjectBars:
     """A subject's bars."""
 
     subject: Subject
@@ -52,7 +52,7 @@ class Panel:
 
     title: str
     axis: Axis
-    rows: list[Row]
+    rows: list[SubjectBars]
 
 
 def first_token_panels(device: DeviceGroup) -> list[Panel]:
@@ -65,7 +65,7 @@ def first_token_panels(device: DeviceGroup) -> list[Panel]:
         for subject in device.subjects:
             lines = [_stacked(state, runs, axis) for state, runs in found[subject.number].items() if runs]
             if lines:
-                rows.append(Row(subject, lines))
+                rows.append(SubjectBars(subject, lines))
         panels.append(Panel(f"{tokens} prompt tokens", axis, rows))
     return panels
 
@@ -82,7 +82,7 @@ def decode_panel(device: DeviceGroup) -> Panel | None:
         return None
     axis = _axis((speeds for named in rows_of.values() for _, speeds in named), plain)
     rows = [
-        Row(subject, [_speed_bar(name, speeds, axis) for name, speeds in rows_of[subject.number]])
+        SubjectBars(subject, [_speed_bar(name, speeds, axis) for name, speeds in rows_of[subject.number]])
         for subject in device.subjects
         if subject.number in rows_of
     ]
@@ -121,7 +121,7 @@ def memory_panel(device: DeviceGroup) -> Panel | None:
                         [(axis.at(size), f"artifact on disk: {bytes_text(size)}")],
                     )
                 )
-        rows.append(Row(subject, lines))
+        rows.append(SubjectBars(subject, lines))
     return Panel("highest resident memory of the process", axis, rows)
 
 
