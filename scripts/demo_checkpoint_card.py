@@ -84,7 +84,7 @@ def figures(folder: Path, corpus: list, source: np.ndarray) -> dict:
     end, vocab = tokenizer.token_to_id(data.END_OF_TEXT), tokenizer.get_vocab_size()
     texts = data.held_out_sample(data.split(corpus)[1])
     # The separator before each document is given, not scored: every model predicts the same tokens.
-    documents = [[end] + tokenizer.encode(text).ids for text in texts]
+    documents = [[end, *tokenizer.encode(text).ids] for text in texts]
     size = sum(len(text.encode()) for text in texts)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     total, bits, tokens = model_bits(model, documents)
@@ -94,7 +94,7 @@ def figures(folder: Path, corpus: list, source: np.ndarray) -> dict:
         "bigram": bigram / size,
         "discount": discount,
         "model": total / size,
-        "quarters": ", ".join(f"{b / t:.2f}" for b, t in zip(bits, tokens)),
+        "quarters": ", ".join(f"{b / t:.2f}" for b, t in zip(bits, tokens, strict=True)),
         "documents": len(documents),
         "sample_bytes": size,
         "sample_tokens": int(tokens.sum()),

@@ -206,7 +206,10 @@ def main() -> None:
         tokenizer.save(str(tokenizer_path))
     end = tokenizer.token_to_id(data.END_OF_TEXT)
     with console.status("encoding the corpus"):
-        encode = lambda texts: np.concatenate([np.array([end] + e.ids, dtype=np.int32) for e in tokenizer.encode_batch(texts)])
+
+        def encode(texts):
+            return np.concatenate([np.array([end, *e.ids], dtype=np.int32) for e in tokenizer.encode_batch(texts)])
+
         order = np.random.default_rng(options.seed).permutation(len(train_files))
         source = encode([train_files[i].text for i in order])
         chat = encode(data.chat_samples(train_files, options.seed))

@@ -88,8 +88,9 @@ class Tokenizer:
             path = folder / name
             value = read_json(path, "").get("eos_token_id") if path.exists() else None
             found.update(t for t in (value if isinstance(value, list) else [value]) if isinstance(t, int) and not isinstance(t, bool))
-        found.add(self.token_id(self.settings.get("eos_token")))
-        return sorted(t for t in found if t is not None and 0 <= t < self.vocab_size)
+        if (end := self.token_id(self.settings.get("eos_token"))) is not None:
+            found.add(end)
+        return sorted(t for t in found if 0 <= t < self.vocab_size)
 
     def encode(self, text: str, begin: bool = True) -> list[int]:
         """Returns the tokens of ``text``, after the begin token where the model wants one (unless ``begin`` is false)."""

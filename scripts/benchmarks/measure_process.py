@@ -35,7 +35,7 @@ class Measured:
 
 def busy_seconds() -> float:
     """CPU seconds of all processes since boot, without idle and waiting for disks."""
-    user, nice, system, _, _, irq, softirq, *_ = open("/proc/stat").readline().split()[1:]
+    user, nice, system, _, _, irq, softirq, *_ = Path("/proc/stat").read_text().partition("\n")[0].split()[1:]
     return sum(map(int, (user, nice, system, irq, softirq))) / TICKS
 
 
@@ -185,7 +185,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 def machine() -> dict:
     """What the figures depend on: processor, cores, memory, package versions."""
-    processor = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.machine())
+    processor = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")),
+        platform.machine(),
+    )
     packages = {}
     for name in ("firsttoken", "litert-torch", "litert-lm", "ai-edge-litert", "executorch", "torch", "torchao", "transformers"):
         try:

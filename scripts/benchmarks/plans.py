@@ -76,7 +76,7 @@ def main():
                 export_ours(work, checkpoint, target, plan, ANY_LOAD)
         common = ["--prompt", options.prompt, "--decode", options.decode, "--threads", options.threads]
         sides = {
-            plan: lambda bundle=bundle: Side(
+            plan: lambda bundle=bundle, common=common: Side(
                 [sys.executable, HERE / "run_bundle.py", bundle, *common], work / "logs" / "plans.log", environment
             )
             for plan, bundle in bundles.items()

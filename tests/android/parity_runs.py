@@ -46,7 +46,7 @@ def generation_cases(seed: int = 7) -> list[dict]:
     """Completions of a scripted runner under a scripted clock, with what Python's loop made of them."""
     rng, manifest, tokenizer = random.Random(seed), demo_manifest(), Tokenizer(checkpoint_path())
     cases = []
-    for number in range(60):
+    for _ in range(60):
         script = tokenizer.encode(rng.choice(("Close the file", "é日👩‍👩‍👧", "def f():\n    return 1", "")))
         script += [rng.randrange(manifest.tokenizer.vocab_size) for _ in range(rng.randrange(6))] + [
             rng.choice((*manifest.tokenizer.end, 65))
@@ -61,7 +61,9 @@ def generation_cases(seed: int = 7) -> list[dict]:
         facts, seen = Statistics(), []
         with patch("time.perf_counter_ns", iter(clock).__next__):
             runner = Scripted(manifest, script, cache_length)
-            pieces = list(generate(runner, tokenizer, prompt, statistics=facts, observe=lambda now, spent: seen.append(spent), **options))
+            pieces = list(
+                generate(runner, tokenizer, prompt, statistics=facts, observe=lambda now, spent, seen=seen: seen.append(spent), **options)
+            )
         expected = {
             "pieces": pieces,
             "spent": seen,

@@ -15,7 +15,7 @@ SCREENS = ("empty", "bundles", "try", "benchmark", "command")
 LOOKS = ("light", "dark", "tablet", "large-text")
 # On their way, and gone wrong; in light and dark.
 STATES = ("settings", "loading", "reading", "generating", "stopped", "failed", "turned", "restored", "importing", "import-failed")
-STATES += tuple(f"benchmark-{state}" for state in ("running", "stopped", "failed", "refused")) + ("command-refused",)
+STATES += (*tuple(f"benchmark-{state}" for state in ("running", "stopped", "failed", "refused")), "command-refused")
 # Marked uses are left out by the check; without the marks the same check must find them.
 GUARD = """
 import sys

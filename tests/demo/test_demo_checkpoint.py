@@ -54,7 +54,7 @@ def held_out_documents(tokenizer: Tokenizer, limit: int) -> tuple[list[list[int]
     files = re.split(r"^# ======== .* ========\n\n", demo.held_out_text(), flags=re.MULTILINE)[1:]
     documents, size = [], 0
     for text in files:
-        documents.append([tokenizer.token_to_id("<|endoftext|>")] + tokenizer.encode(text).ids)
+        documents.append([tokenizer.token_to_id("<|endoftext|>"), *tokenizer.encode(text).ids])
         size += len(text.encode())
         if size >= limit:
             break
@@ -91,7 +91,7 @@ def test_the_config_and_the_tensors_agree(config):
         expected[f"{prefix}mlp.down_proj.weight"] = (hidden, inner)
         expected[f"{prefix}input_layernorm.weight"] = expected[f"{prefix}post_attention_layernorm.weight"] = (hidden,)
     with safe_open(FOLDER / "model.safetensors", framework="pt") as tensors:
-        found = {name: tensors.get_tensor(name) for name in tensors.keys()}
+        found = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118  safe_open has no __iter__
     assert {name: tuple(tensor.shape) for name, tensor in found.items()} == expected
     for name, tensor in found.items():
         assert tensor.dtype == torch.bfloat16, name
@@ -152,7 +152,7 @@ def test_the_model_beats_a_bigram_of_the_whole_train_split(model, tokenizer):
     documents, size = held_out_documents(tokenizer, 20_000)
     train_files, _ = data.split(data.read_corpus())
     end = tokenizer.token_to_id("<|endoftext|>")
-    train = np.concatenate([[end] + e.ids for e in tokenizer.encode_batch_fast([f.text for f in train_files])])
+    train = np.concatenate([[end, *e.ids] for e in tokenizer.encode_batch_fast([f.text for f in train_files])])
     bigram = ngrams.bigram_bits(train, documents, tokenizer.get_vocab_size())[0] / size
     unigram = ngrams.unigram_bits(train, documents, tokenizer.get_vocab_size()) / size
     total, bits, tokens = ngrams.model_bits(model, documents)

@@ -118,7 +118,7 @@ def test_an_interrupted_profile_leaves_a_valid_file(phones, bundle, number, code
         lambda: phone.media.exists() and any(path.read_text().count('"event": "run"') > 2 for path in phone.media.rglob("*.progress")), 60
     )
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    _out, err = process.communicate(timeout=60)
     assert process.returncode == code and "Traceback" not in err
     assert "interrupted: samsung SM-S928B: " in err and "of 30 runs, the finished ones are in phone.measurement.json" in err
     finished = counts(measured())[0][32, "warm"]

@@ -86,7 +86,7 @@ def test_cooling_between_bundles(phones, two_bundles, capsys):
     assert profile(*two_bundles, *SHORT) == 0
     thread.join()
     assert "cooling" in capsys.readouterr().out
-    first, second = measured().results
+    _first, second = measured().results
     assert second.before.temperatures["skin/skin"] <= 32.0
 
 

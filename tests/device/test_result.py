@@ -6,7 +6,7 @@ import pytest
 from flow import with_npu
 
 from firsttoken.device.adb import DeviceError
-from firsttoken.device.request import Request, Settings, check_settings, prompts_for
+from firsttoken.device.request import ProfileSettings, Request, check_settings, prompts_for
 from firsttoken.device.result import check_result
 from firsttoken.device.session import new_session, read_session, same_work, session_file
 from firsttoken.device.staging import local_bundle
@@ -104,10 +104,10 @@ def test_bad_ones(made, change, said):
 
 
 def test_requests_fit_what_the_app_takes(made):
-    chat, prompts = prompts_for(made, Settings(prompts=(32, 64), chat=False))
+    chat, prompts = prompts_for(made, ProfileSettings(prompts=(32, 64), chat=False))
     assert not chat and [prompt.tokens for prompt in prompts] == [32, 64]
     with pytest.raises(FirstTokenError, match="do not fit its cache of"):
-        prompts_for(made, Settings(prompts=(made.manifest.cache_length,)))
+        prompts_for(made, ProfileSettings(prompts=(made.manifest.cache_length,)))
     with pytest.raises(FirstTokenError, match="more than the 1048576 the app takes"):
         request_for(made, prompts=[{"tokens": 1, "text": "x" * (1 << 20)}]).text()
     for wrong in (
@@ -121,11 +121,11 @@ def test_requests_fit_what_the_app_takes(made):
         {"decode_tokens": -1},
     ):
         with pytest.raises(FirstTokenError):
-            check_settings(Settings(**wrong))
+            check_settings(ProfileSettings(**wrong))
 
 
 def test_a_session_merges_its_requests(made, tmp_path):
-    settings = Settings(prompts=(32,), repeat=2, cold=True, chat=False)
+    settings = ProfileSettings(prompts=(32,), repeat=2, cold=True, chat=False)
     session = new_session(DEVICE, settings, ["fast"], [made])
     assert [step.state for step in session.steps] == ["warm", "cold", "cold"] and session.runs_total() == 4
     assert session.measurement([made]) is None
@@ -149,7 +149,7 @@ def test_a_session_merges_its_requests(made, tmp_path):
 
 
 def test_a_session_goes_on_only_with_the_same_work(made, tmp_path):
-    settings = Settings(prompts=(32,))
+    settings = ProfileSettings(prompts=(32,))
     session = new_session(DEVICE, settings, ["fast"], [made])
     assert same_work(session, DEVICE, settings, [made]) is None
     assert "another phone" in same_work(session, DEVICE.model_copy(update={"identity": "else"}), settings, [made])
@@ -219,7 +219,7 @@ def test_an_app_that_does_not_say_which_ran_is_refused(with_two_artifacts, made)
 
 def test_runs_of_both_artifacts_are_two_results(with_two_artifacts):
     """A phone whose NPU failed in one cold run of two: its figures are not mixed with the other's."""
-    settings = Settings(prompts=(32,), repeat=2, cold=True, decode_tokens=8)
+    settings = ProfileSettings(prompts=(32,), repeat=2, cold=True, decode_tokens=8)
     session = new_session(DEVICE, settings, ["two"], [with_two_artifacts])
     kinds = ("npu", "npu", "cpu")
     for step, kind in zip(session.steps, kinds, strict=True):

@@ -6,10 +6,10 @@ from firsttoken.bundle.manifest import read_manifest
 from firsttoken.distill.chain import chain
 from firsttoken.distill.recipe import Recipe
 from firsttoken.errors import FirstTokenError
-from firsttoken.measure.bench import Settings
+from firsttoken.measure.bench import BenchSettings
 from firsttoken.measure.measurement import read_measurement
 
-QUICK = Settings(prompts=(16,), repeat=1, decode_tokens=2)
+QUICK = BenchSettings(prompts=(16,), repeat=1, decode_tokens=2)
 
 
 def run(recipe: Recipe, output, lines, **options):

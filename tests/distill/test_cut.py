@@ -1,5 +1,7 @@
 """Cutting: what is kept computes as before, what is least important goes, sizes step down as asked, and the result exports."""
 
+import itertools
+
 import pytest
 import torch
 from families_on_disk import random_model, save
@@ -137,7 +139,7 @@ def test_steps_take_at_most_their_share_and_end_at_the_goal():
     steps = cut_sizes.plan_steps(config, goal, 0.05)
     sizes = [parameter_count(describe(config)), *(cut_sizes.parameters(config, s) for s in steps)]
     assert steps[-1] == goal and len(steps) > 5
-    assert all(0 < 1 - after / before <= 0.05 for before, after in zip(sizes, sizes[1:], strict=False))
+    assert all(0 < 1 - after / before <= 0.05 for before, after in itertools.pairwise(sizes))
     assert cut_sizes.plan_steps(config, goal, 1.0) == [goal]
 
 

@@ -102,7 +102,7 @@ def test_early_stop_keeps_the_best(make_recipe, tmp_path):
             "training.schedule": "constant_with_warmup",
         }
     )
-    out, lines = run(recipe, tmp_path / "student", keep_work=True)
+    _out, lines = run(recipe, tmp_path / "student", keep_work=True)
     assert any("no longer improved" in line for line in lines)
     record = json.loads((tmp_path / "student.work/stage-0/student/distillation.json").read_text())
     scores = [entry["eval_cross_entropy"] for entry in record["history"] if "eval_cross_entropy" in entry]
@@ -133,7 +133,7 @@ def test_several_teachers_with_domains(make_recipe, tmp_path, tiny_model, texts)
         shutil.copy(tiny_model / name, other / name)
     sources = [{"files": [str(texts / "part*.txt")], "domain": "code"}, {"files": [str(texts / "chats.jsonl")], "domain": "chat"}]
     teachers = [{"checkpoint": str(tiny_model), "weight": 2}, {"checkpoint": str(other), "domains": ["numbers"]}]
-    out, lines = run(make_recipe({"data.train": sources, "teacher": teachers}), tmp_path / "student")
+    _out, lines = run(make_recipe({"data.train": sources, "teacher": teachers}), tmp_path / "student")
     assert any("teacher padded" in line for line in lines)
     with pytest.raises(FirstTokenError, match="no training data has domain 'number' .did you mean 'numbers'"):
         distill(make_recipe({"teacher": [*teachers, {"checkpoint": str(tiny_model), "domains": ["number"]}]}), tmp_path / "x")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from firsttoken.distill.documents import read_jsonl
-from firsttoken.distill.generate import Settings, generate
+from firsttoken.distill.generate import AnswerSettings, generate
 from firsttoken.distill.models import load_decoder
 from firsttoken.errors import FirstTokenError
 from firsttoken.tokenizer import Tokenizer
@@ -27,7 +27,7 @@ def answers(path):
 
 
 def test_greedy_answers_are_those_of_transformers(tiny_model, prompts, tmp_path):
-    generate(tiny_model, prompts, tmp_path / "a.jsonl", Settings(max_tokens=12))
+    generate(tiny_model, prompts, tmp_path / "a.jsonl", AnswerSettings(max_tokens=12))
     tokenizer, model = Tokenizer(tiny_model), load_decoder(tiny_model)
     for line in answers(tmp_path / "a.jsonl"):
         start = tokenizer.encode(f"<|im_start|>user\n{line['prompt']}<|im_end|>\n<|im_start|>assistant\n", begin=False)
@@ -43,7 +43,7 @@ def test_greedy_answers_are_those_of_transformers(tiny_model, prompts, tmp_path)
 
 
 def test_an_interrupted_run_ends_like_an_uninterrupted_one(tiny_model, prompts, tmp_path):
-    settings = Settings(max_tokens=10, temperature=0.8, seed=5)
+    settings = AnswerSettings(max_tokens=10, temperature=0.8, seed=5)
     generate(tiny_model, prompts, tmp_path / "whole.jsonl", settings)
 
     def stop(stage, done, total, unit):
@@ -60,16 +60,16 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(tiny_model, prompts, 
     generate(tiny_model, prompts, output, settings, lambda stage, done, total, unit: seen.append(done))
     assert seen == [3, 4] and output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
     with pytest.raises(FirstTokenError, match="was begun with settings.seed = 5, now it is 6"):
-        generate(tiny_model, prompts, output, Settings(max_tokens=10, temperature=0.8, seed=6))
+        generate(tiny_model, prompts, output, AnswerSettings(max_tokens=10, temperature=0.8, seed=6))
 
 
 def test_a_thinking_budget_is_kept(tiny_model, prompts, tmp_path):
-    settings = Settings(max_tokens=30, thinking_end="<|im_start|>", max_thinking=5)
+    settings = AnswerSettings(max_tokens=30, thinking_end="<|im_start|>", max_thinking=5)
     generate(tiny_model, prompts, tmp_path / "a.jsonl", settings)
     for line in answers(tmp_path / "a.jsonl"):
         assert line["thinking_tokens"] <= 5 and line["answer"].count("<|im_start|>") >= 1
     with pytest.raises(FirstTokenError, match="needs --thinking-end"):
-        generate(tiny_model, prompts, tmp_path / "b.jsonl", Settings(max_thinking=5))
+        generate(tiny_model, prompts, tmp_path / "b.jsonl", AnswerSettings(max_thinking=5))
 
 
 def test_bad_input_is_named(tiny_model, prompts, tmp_path):

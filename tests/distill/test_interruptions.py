@@ -92,12 +92,15 @@ def test_killed_runs_end_bit_equal_to_an_uninterrupted_one(make_recipe, tmp_path
         }
     )
     values = json.dumps(recipe.model_dump(mode="json", by_alias=True))
-    child = lambda output, where: subprocess.run(
-        [sys.executable, "-c", CHILD, values, str(output), where],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+
+    def child(output, where):
+        return subprocess.run(
+            [sys.executable, "-c", CHILD, values, str(output), where],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+
     straight = child(tmp_path / "straight", "never")
     assert straight.returncode == 0, straight.stderr
     output = tmp_path / "killed"

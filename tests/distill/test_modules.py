@@ -5,9 +5,10 @@ import torch
 from torch import nn
 
 from firsttoken.distill.losses.divergence import forward_kl
-from firsttoken.distill.modules import ModuleDistillation, ModulePlan, train_module
+from firsttoken.distill.modules import ModuleDistillation, ModulePlan
 from firsttoken.distill.objective import Moment
 from firsttoken.distill.recipe import Loss
+from firsttoken.distill.train_module import train_module
 from firsttoken.errors import FirstTokenError
 
 
@@ -175,7 +176,7 @@ def test_an_encoders_attention_maps_are_compared_where_there_is_text():
     layers = (("pool", "pool"), ("bert.encoder.layer.0.attention.self:1", "bert.encoder.layer.1.attention.self:1"))
     made = ModuleDistillation(student, teacher, losses("attention", "hidden_cosine"), inputs, layers)
     assert list(made.projections) == ["1-0"]  # the pooled states have a projection, the maps have none
-    loss, parts = made(inputs, torch.zeros(4, dtype=torch.long), None, Moment(0, 1.0, (1.0, 0.0)), 4.0)
+    loss, _parts = made(inputs, torch.zeros(4, dtype=torch.long), None, Moment(0, 1.0, (1.0, 0.0)), 4.0)
     seen = (inputs != 0).long()
     ours, theirs = (
         m.bert(input_ids=inputs, attention_mask=seen, output_attentions=True).attentions[layer] for m, layer in ((student, 0), (teacher, 1))

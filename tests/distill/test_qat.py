@@ -63,7 +63,7 @@ def test_tflite_rounding_is_the_exporters(precision, group):
 
 
 def test_gradients_pass_through_to_every_weight_and_plain_layers_come_back(tiny_model):
-    model, rounded = prepared(tiny_model, "int4", "tflite-xnnpack")
+    model, _rounded = prepared(tiny_model, "int4", "tflite-xnnpack")
     before = {name: value.clone() for name, value in model.state_dict().items()}
     hidden = model.model(input_ids=torch.from_numpy(TOKENS)[None], use_cache=False).last_hidden_state[0]
     hidden, weight, bias = head_inputs(model, hidden)

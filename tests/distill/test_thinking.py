@@ -3,7 +3,7 @@
 import pytest
 
 from firsttoken.demo import checkpoint_path
-from firsttoken.distill.thinking import Budget, make_budget
+from firsttoken.distill.thinking import ThinkingBudget, make_budget
 from firsttoken.errors import FirstTokenError
 from firsttoken.tokenizer import Tokenizer
 
@@ -15,33 +15,33 @@ def play(budget, sampled):
 
 
 def test_without_bounds_nothing_changes():
-    assert play(Budget(END, WAIT), [1, 2, END, 3, 50]) == [[1], [2], [END], [3], [50]]
+    assert play(ThinkingBudget(END, WAIT), [1, 2, END, 3, 50]) == [[1], [2], [END], [3], [50]]
 
 
 def test_at_the_cap_the_end_is_forced():
-    budget = Budget(END, WAIT, most=2)
+    budget = ThinkingBudget(END, WAIT, most=2)
     assert play(budget, [1, 2, 3, 4, 5]) == [[1], [2], [END], [4], [5]]
     assert budget.over and budget.thought == 2
 
 
 def test_an_early_end_is_replaced_by_wait():
-    budget = Budget(END, WAIT, least=4)
+    budget = ThinkingBudget(END, WAIT, least=4)
     assert play(budget, [1, END, END, END, 6]) == [[1], [7, 8], [7, 8], [END], [6]]
     assert budget.ignored == 2 and budget.thought == 5
 
 
 def test_the_end_is_ignored_so_many_times():
-    assert play(Budget(END, WAIT, ignore=1), [END, 1, END, 2]) == [[7, 8], [1], [END], [2]]
+    assert play(ThinkingBudget(END, WAIT, ignore=1), [END, 1, END, 2]) == [[7, 8], [1], [END], [2]]
 
 
 def test_the_replacement_never_breaks_the_cap():
-    budget = Budget(END, WAIT, most=2, ignore=5)
+    budget = ThinkingBudget(END, WAIT, most=2, ignore=5)
     assert play(budget, [1, END, 3]) == [[1], [7], [END]]
     assert budget.thought == 2
 
 
 def test_stopping_altogether_is_not_a_way_out():
-    assert play(Budget(END, WAIT, least=2), [50, 50, 1]) == [[7, 8], [END], [1]]
+    assert play(ThinkingBudget(END, WAIT, least=2), [50, 50, 1]) == [[7, 8], [END], [1]]
 
 
 def test_wrong_budgets_are_refused():

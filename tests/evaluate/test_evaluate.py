@@ -10,7 +10,7 @@ from firsttoken.cli import run
 from firsttoken.demo import checkpoint_path, held_out_text
 from firsttoken.errors import FirstTokenError
 from firsttoken.evaluate.choice import Question, choose, continuation, read_question
-from firsttoken.evaluate.evaluate import Settings, evaluate
+from firsttoken.evaluate.evaluate import EvaluationSettings, evaluate
 from firsttoken.evaluate.subject import Subject
 from firsttoken.evaluate.text import score_text, windows_of
 
@@ -58,7 +58,7 @@ def test_a_runner_of_a_checkpoint_answers_as_transformers(transformers_model):
 
 def test_a_bundle_is_scored_against_its_checkpoint(text_file, demo_bundle):
     bundle = demo_bundle("tflite-xnnpack")
-    scores = evaluate([checkpoint_path(), bundle], [f"text={text_file}"], Settings(text_tokens=300))
+    scores = evaluate([checkpoint_path(), bundle], [f"text={text_file}"], EvaluationSettings(text_tokens=300))
     own, quantized = scores.values()
     assert [score.measure for score in own] == ["perplexity"]
     found = {score.measure: score.value for score in quantized}
@@ -140,7 +140,7 @@ def test_maths_and_code_go_through_the_models_words_and_are_kept(tmp_path, monke
 
 def test_a_real_answer_is_asked_for_within_the_cache(tmp_path, demo_bundle):
     maths = lines(tmp_path / "maths.jsonl", [{"question": "What is 1+1?", "answer": "2"}])
-    scores = evaluate([checkpoint_path(), demo_bundle("tflite-xnnpack")], [f"maths={maths}"], Settings(max_tokens=8))
+    scores = evaluate([checkpoint_path(), demo_bundle("tflite-xnnpack")], [f"maths={maths}"], EvaluationSettings(max_tokens=8))
     assert [score[0].count for score in scores.values()] == [1, 1]
 
 

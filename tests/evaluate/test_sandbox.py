@@ -24,7 +24,7 @@ FEW = Limits(seconds=2.0, memory=512 << 20)
     ],
 )
 def test_honest_programs_pass(program):
-    assert run_program(program, FEW) == sandbox.Outcome(True)
+    assert run_program(program, FEW) == sandbox.ProgramOutcome(True)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_the_users_files_are_hidden(tmp_path, how):
 
 def test_the_standard_library_is_not_hidden():
     program = "import ctypes, sqlite3, ssl, lzma, zoneinfo, os\nassert os.urandom(4) and os.listdir('.') == []\nassert open('/dev/urandom', 'rb').read(2)\nassert open(os.__file__).read()"
-    assert run_program(program, FEW) == sandbox.Outcome(True)
+    assert run_program(program, FEW) == sandbox.ProgramOutcome(True)
 
 
 def test_a_kernel_that_cannot_hide_files_still_runs_programs_and_says_so(tmp_path, monkeypatch, capfd):
@@ -104,7 +104,7 @@ def test_a_kernel_that_cannot_hide_files_still_runs_programs_and_says_so(tmp_pat
 def test_time_is_limited(program):
     started = time.monotonic()
     outcome = run_program(program, Limits(seconds=1.0, memory=512 << 20))
-    assert outcome == sandbox.Outcome(False, "not finished after 1 s") and time.monotonic() - started < 20
+    assert outcome == sandbox.ProgramOutcome(False, "not finished after 1 s") and time.monotonic() - started < 20
 
 
 def test_the_users_environment_is_not_there(monkeypatch):

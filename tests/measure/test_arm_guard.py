@@ -13,15 +13,15 @@ from firsttoken.arm.emulator import RUNTIMES
 from firsttoken.arm.instruction_kinds import KINDS
 from firsttoken.arm.instructions import Counts
 from firsttoken.errors import FirstTokenError
-from firsttoken.measure.arm_guard import Row, compare, ratios, read_baseline, write_baseline
+from firsttoken.measure.arm_guard import GuardRow, compare, ratios, read_baseline, write_baseline
 
 ROOT = Path(__file__).resolve().parents[2]
 BASELINE = ROOT / "tests" / "arm" / "instruction_baseline.json"
 
 
-def row(plan: str, total: int, target: str = "tflite-xnnpack", **kinds: int) -> Row:
+def row(plan: str, total: int, target: str = "tflite-xnnpack", **kinds: int) -> GuardRow:
     named = {kind: kinds.get(kind.replace(".", "_"), 0) for kind in KINDS}
-    return Row(target, "cortex-a76", plan, RUNTIMES["litert"], {"prefill": Counts(total, named), "decode": Counts(total // 10, named)})
+    return GuardRow(target, "cortex-a76", plan, RUNTIMES["litert"], {"prefill": Counts(total, named), "decode": Counts(total // 10, named)})
 
 
 @pytest.fixture

@@ -10,17 +10,19 @@ from firsttoken import cli
 from firsttoken.bundle.manifest import read_manifest
 from firsttoken.errors import FirstTokenError
 from firsttoken.measure import bench as module
-from firsttoken.measure.bench import Bench, Settings, _names, _turned, bench, other_load
+from firsttoken.measure.bench import Bench, BenchSettings, _names, _turned, bench, other_load
 from firsttoken.measure.measurement import read_measurement
 from firsttoken.measure.process import Process
 
-SHORT = Settings(prompts=(16, 40), repeat=2, threads=1, decode_tokens=4)
+SHORT = BenchSettings(prompts=(16, 40), repeat=2, threads=1, decode_tokens=4)
 
 
 @pytest.fixture(scope="module")
 def measured(demo_bundle):
     """Both runtimes, warm and cold, once for the tests of this file."""
-    return bench([demo_bundle("tflite-xnnpack"), demo_bundle("executorch-xnnpack")], Settings((16, 40), 2, 1, cold=True, decode_tokens=4))
+    return bench(
+        [demo_bundle("tflite-xnnpack"), demo_bundle("executorch-xnnpack")], BenchSettings((16, 40), 2, 1, cold=True, decode_tokens=4)
+    )
 
 
 def test_every_run_is_there_with_its_stages(measured):
@@ -65,13 +67,13 @@ def test_names_are_as_long_as_it_takes(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (Settings(prompts=()), "no prompt lengths"),
-        (Settings(prompts=(8, 8)), "hold one twice"),
-        (Settings(prompts=(0,)), "prompts is 0"),
-        (Settings(repeat=0), "repeat is 0"),
-        (Settings(decode_tokens=-1), "decode_tokens is -1"),
-        (Settings(prompts=(1270,)), "do not fit its cache of 1280"),
-        (Settings(prompts=(3,)), "take .*; ask for more or use --raw"),
+        (BenchSettings(prompts=()), "no prompt lengths"),
+        (BenchSettings(prompts=(8, 8)), "hold one twice"),
+        (BenchSettings(prompts=(0,)), "prompts is 0"),
+        (BenchSettings(repeat=0), "repeat is 0"),
+        (BenchSettings(decode_tokens=-1), "decode_tokens is -1"),
+        (BenchSettings(prompts=(1270,)), "do not fit its cache of 1280"),
+        (BenchSettings(prompts=(3,)), "take .*; ask for more or use --raw"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_before_any_run(demo_bundle, settings, said):

@@ -2,7 +2,7 @@ import pytest
 from measurement_fixtures import values
 
 from firsttoken.errors import FirstTokenError
-from firsttoken.measure.bench import Settings
+from firsttoken.measure.bench import BenchSettings
 from firsttoken.measure.budget import Budget, Budgets, check_budget, load_budget
 from firsttoken.measure.measurement import parse_measurement
 
@@ -81,11 +81,11 @@ def test_bad_files(tmp_path, text, said):
 @pytest.mark.parametrize(
     ("limits", "settings", "said"),
     [
-        ({"bundle": "bb", "artifact_mib": 1}, Settings((8,)), "matches none of the bundles b"),
-        ({"prompt_tokens": 9, "first_token_ms": 1}, Settings((8,)), "9 prompt tokens, which are not measured"),
-        ({"prompt_tokens": 8, "first_token_ms": 1, "state": "cold"}, Settings((8,)), "add --cold"),
-        ({"prompt_tokens": 8, "decode_tokens_per_second": 1}, Settings((8,), decode_tokens=0), "no token is decoded"),
-        ({"mean_kld": 1}, Settings((8,)), "has no proof"),
+        ({"bundle": "bb", "artifact_mib": 1}, BenchSettings((8,)), "matches none of the bundles b"),
+        ({"prompt_tokens": 9, "first_token_ms": 1}, BenchSettings((8,)), "9 prompt tokens, which are not measured"),
+        ({"prompt_tokens": 8, "first_token_ms": 1, "state": "cold"}, BenchSettings((8,)), "add --cold"),
+        ({"prompt_tokens": 8, "decode_tokens_per_second": 1}, BenchSettings((8,), decode_tokens=0), "no token is decoded"),
+        ({"mean_kld": 1}, BenchSettings((8,)), "has no proof"),
     ],
 )
 def test_limits_that_the_bench_would_not_answer(limits, settings, said):

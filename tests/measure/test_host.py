@@ -7,7 +7,7 @@ from firsttoken.measure.measurement import Conditions
 def test_this_machine():
     device = host.device()
     assert device.kind == "host" and device.memory_bytes > 1 << 28 and device.system.startswith("Linux")
-    first = next((line for line in open("/proc/cpuinfo") if line.startswith(("model name", "Hardware"))), None)
+    first = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith(("model name", "Hardware"))), None)
     if first:
         assert device.cpu.model == first.partition(":")[2].strip()
 

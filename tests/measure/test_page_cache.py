@@ -9,7 +9,7 @@ from firsttoken.measure.page_cache import drop, resident_share
 
 
 def memory_file_system(folder: Path) -> bool:
-    lines = [line.split() for line in open("/proc/mounts")]
+    lines = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
     mounts = [(len(where), kind) for _, where, kind, *_ in lines if folder.resolve().is_relative_to(where)]
     return max(mounts)[1] in ("tmpfs", "ramfs", "overlay")
 

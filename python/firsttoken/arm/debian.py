@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from firsttoken.errors import FirstTokenError
+from firsttoken.pipes import piped
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 SUITES = ("bookworm", "bookworm-backports")
@@ -80,30 +81,31 @@ class Packages:
         return sorted(set(self.archives.iterdir()) - before)
 
 
-def unpack(package: Path, destination: Path, wanted: Callable[[str], bool] = lambda path: True):
+def unpack(package: Path, destination: Path, wanted: Callable[[str], bool] = lambda path: True) -> None:
     """Unpacks the files and links of a .deb whose path (like ``usr/bin/x``) is ``wanted``.
 
     Raises `FirstTokenError` for a damaged package, or one with a member that would lie outside ``destination``.
     """
     process = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE)
+    files = piped(process.stdout)
     try:
-        with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
+        with tarfile.open(fileobj=files, mode="r|") as archive:
             for member in archive:
                 path = os.path.normpath(member.name)
                 if not member.isdir() and wanted(path):
                     _extract(archive, member, path, destination.resolve(), package)
-        while process.stdout.read(1 << 16):  # the padding behind the last member, so that dpkg-deb ends well
+        while files.read(1 << 16):  # the padding behind the last member, so that dpkg-deb ends well
             pass
     except tarfile.TarError as error:
         raise FirstTokenError(f"{package.name}: cannot be unpacked ({error}); run again to fetch it anew") from None
     finally:
-        process.stdout.close()
+        files.close()
         code = process.wait()
     if code:
         raise FirstTokenError(f"{package.name}: dpkg-deb cannot read it; run again to fetch it anew")
 
 
-def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str, destination: Path, package: Path):
+def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str, destination: Path, package: Path) -> None:
     place = destination / path
     place.parent.mkdir(parents=True, exist_ok=True)
     target = destination / os.path.normpath(f"{os.path.dirname(path)}/{member.linkname}".lstrip("/"))
@@ -116,8 +118,10 @@ def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str, desti
     if member.issym():
         place.symlink_to(os.path.relpath(target, place.parent))
         return
+    content = archive.extractfile(member)
+    assert content is not None, "a regular file has content"
     with open(place, "wb") as file:
-        shutil.copyfileobj(archive.extractfile(member), file)
+        shutil.copyfileobj(content, file)
     place.chmod(member.mode & 0o777 | 0o600)
 
 

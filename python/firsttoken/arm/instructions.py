@@ -22,6 +22,7 @@ from firsttoken.arm.instruction_kinds import count_kinds
 from firsttoken.arm.runner import ArmRunner
 from firsttoken.bundle.manifest import read_manifest
 from firsttoken.errors import FirstTokenError
+from firsttoken.pipes import piped
 
 STEPS = {"prefill": 1, "decode": 5}  # step -> region of the log; the second of two decode steps, whose shapes are already set
 LIBRARIES = {"litert": "libLiteRt.so", "tflite-2.16": "_pywrap_tensorflow_interpreter_wrapper.so"}
@@ -108,13 +109,13 @@ class InstructionCounter:
                 said = counter.communicate()[1]
             except FirstTokenError:
                 if counter.poll():  # the reader of the log died first, and took the emulator with it
-                    raise FirstTokenError(f"counting instructions failed: {counter.stderr.read().strip()}") from None
+                    raise FirstTokenError(f"counting instructions failed: {piped(counter.stderr).read().strip()}") from None
                 raise
             finally:
                 if counter.poll() is None:
                     counter.kill()
                     counter.wait()
-                counter.stderr.close()
+                piped(counter.stderr).close()
             if counter.returncode:
                 raise FirstTokenError(f"counting instructions failed: {said.strip() or f'status {counter.returncode}'}")
             output.seek(0)

@@ -15,6 +15,7 @@ from firsttoken.backends.runner import Runner
 from firsttoken.bundle.files import check_files
 from firsttoken.bundle.manifest import read_manifest
 from firsttoken.errors import FirstTokenError
+from firsttoken.pipes import piped
 from firsttoken.quiet import is_verbose
 
 MOST_BYTES = 64 << 20  # of an answer; a larger one is not ours
@@ -44,7 +45,7 @@ class ArmRunner(Runner):
         self.core, self.runtime = core, runtime
         command, environment = guest_command(core, runtime, folder, manifest, weight_cache)
         command = [*(["setarch", "-R"] if fixed_addresses else []), command[0], *log, *command[1:]]
-        self._said = tempfile.TemporaryFile()
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  closed with the process
         self._process = subprocess.Popen(
             command,
             env=environment,
@@ -70,15 +71,15 @@ class ArmRunner(Runner):
     def _decode(self, token: int) -> np.ndarray:
         return self._ask(DECODE, np.array([token], np.int32))
 
-    def reset(self):
+    def reset(self) -> None:
         super().reset()
         self._ask(RESET, np.array([], np.int32))
 
     def _ask(self, operation: int, tokens: np.ndarray) -> np.ndarray:
         request = struct.pack("<iii", operation, self.position, len(tokens)) + tokens.astype("<i4").tobytes()
         try:
-            self._process.stdin.write(request)
-            self._process.stdin.flush()
+            piped(self._process.stdin).write(request)
+            piped(self._process.stdin).flush()
         except BrokenPipeError:
             pass  # it died; reading its answer says how
         return self._answer()
@@ -90,13 +91,13 @@ class ArmRunner(Runner):
         return np.frombuffer(self._read(4 * count), "<f4")
 
     def _read(self, size: int) -> bytes:
-        body = self._process.stdout.read(size) if 0 <= size <= MOST_BYTES else b""
+        body = piped(self._process.stdout).read(size) if 0 <= size <= MOST_BYTES else b""
         if len(body) != size:
             raise FirstTokenError(self._death())
         return body
 
     def _death(self) -> str:
-        self._process.stdout.close()
+        piped(self._process.stdout).close()
         try:
             code = self._process.wait(10)
         except subprocess.TimeoutExpired:
@@ -109,14 +110,14 @@ class ArmRunner(Runner):
             how = f"was ended by {signal.Signals(-code).name}" + (f" ({ILLEGAL})" if -code == signal.SIGILL else "")
         return f"on emulated {self.core.name}: {self.runtime.name} {how}{said}; run with -v to see its own log"
 
-    def close(self):
+    def close(self) -> None:
         """Ends the emulator. Closing its input lets it end by itself, so that its log is complete."""
         if self._process.poll() is None:
             try:
-                self._process.stdin.close()
+                piped(self._process.stdin).close()
                 self._process.wait(5)
             except (BrokenPipeError, subprocess.TimeoutExpired):
                 self._process.kill()
                 self._process.wait()
-        self._process.stdout.close()
+        piped(self._process.stdout).close()
         self._said.close()

@@ -56,7 +56,7 @@ TFLITE_216_METRICS = '''class TFLiteMetrics:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class PartRecipe:
     """How a part is made: from which packages, by which function of its folder and the downloads' folder."""
 
     packages: tuple[str, ...]
@@ -77,13 +77,13 @@ class Setup:
         # What is proven on ARM must be the runtime that the host proves with.
         litert, executorch = (f"{name}=={_installed(name)}" for name in ("ai-edge-litert", "executorch"))
         self.recipes = {
-            "emulator": Recipe(EMULATOR, self.emulator, 14),
-            "system": Recipe(SYSTEM, self.system, 58),
-            "python": Recipe(PYTHON, self.wheels(PYTHON, _without_tests), 45),
-            "litert": Recipe((litert,), self.wheels((litert,), _litert_file), 6),
-            "tflite-2.16": Recipe(TFLITE_216, self.tflite_216, 102),
-            "executorch": Recipe((executorch,), self.wheels((executorch,), _executorch_file), 15),
-            "compiler": Recipe(COMPILER, self.compiler, 110),
+            "emulator": PartRecipe(EMULATOR, self.emulator, 14),
+            "system": PartRecipe(SYSTEM, self.system, 58),
+            "python": PartRecipe(PYTHON, self.wheels(PYTHON, _without_tests), 45),
+            "litert": PartRecipe((litert,), self.wheels((litert,), _litert_file), 6),
+            "tflite-2.16": PartRecipe(TFLITE_216, self.tflite_216, 102),
+            "executorch": PartRecipe((executorch,), self.wheels((executorch,), _executorch_file), 15),
+            "compiler": PartRecipe(COMPILER, self.compiler, 110),
         }
 
     def run(self):

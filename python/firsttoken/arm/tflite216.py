@@ -3,6 +3,7 @@
 Runs inside the emulated machine only.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +26,13 @@ class Interpreter216:
         self.signatures = {name: (n, found["inputs"], found["outputs"]) for n, (name, found) in enumerate(listed.items())}
         self._runners = {name: self._interpreter.get_signature_runner(name) for name in listed}
 
-    def resize(self, signature: str, position: int, shape):
+    def resize(self, signature: str, position: int, shape: Sequence[int]) -> None:
         """Does nothing: the interpreter's signature runner takes the shapes of what it is given."""
 
     def bind(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         return arrays
 
-    def run(self, signature: str, inputs: list[np.ndarray], outputs: list[np.ndarray]):
+    def run(self, signature: str, inputs: list[np.ndarray], outputs: list[np.ndarray]) -> None:
         """Runs a signature on ``inputs``, in the order of its names, and copies the result into ``outputs``."""
         _, input_names, output_names = self.signatures[signature]
         try:
@@ -41,8 +42,8 @@ class Interpreter216:
         for name, array in zip(output_names, outputs, strict=True):
             array[...] = found[name]
 
-    def close(self):
-        self._interpreter = self._runners = None
+    def close(self) -> None:
+        del self._interpreter, self._runners
 
 
 class Tflite216Runner(TfliteRunner):

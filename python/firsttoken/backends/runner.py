@@ -83,7 +83,7 @@ class Runner(ABC):
         """Forgets the cache; the next call starts at position 0."""
         self.position = 0
 
-    def close(self):
+    def close(self) -> None:  # noqa: B027  a runtime that frees itself has nothing to do
         """Frees the runtime's memory."""
 
 

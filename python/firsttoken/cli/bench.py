@@ -54,7 +54,7 @@ def bench(
     from firsttoken.atomic_file import check_file_destination
     from firsttoken.cli.options import parse_lengths
     from firsttoken.errors import FirstTokenError, GateError
-    from firsttoken.measure.bench import Bench, Settings
+    from firsttoken.measure.bench import Bench, BenchSettings
     from firsttoken.measure.budget import check_budget, load_budget
     from firsttoken.report.bench_table import csv_text, markdown_text, notes, terminal_table
     from firsttoken.report.progress_bar import progress_bar
@@ -65,7 +65,7 @@ def bench(
     if json_file is not None:
         check_file_destination(json_file, "--json")
     limits = load_budget(budget) if budget else None
-    settings = Settings(tuple(parse_lengths(prompts)), repeat, threads, cold, decode_tokens, False if raw else None)
+    settings = BenchSettings(tuple(parse_lengths(prompts)), repeat, threads, cold, decode_tokens, False if raw else None)
     with progress_bar() as report:
         measuring = Bench(bundles, settings, report)
         if limits:

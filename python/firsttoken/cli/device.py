@@ -173,12 +173,12 @@ def profile(
     from firsttoken.cli.options import parse_lengths
     from firsttoken.device.cooling import Cooling
     from firsttoken.device.profile import prepare
-    from firsttoken.device.request import Settings
+    from firsttoken.device.request import ProfileSettings
     from firsttoken.device.several import Profiles
     from firsttoken.device.untrusted import one_line
     from firsttoken.report.progress_bar import progress_bar
 
-    settings = Settings(
+    settings = ProfileSettings(
         prompts=tuple(parse_lengths(prompts)),
         repeat=repeat,
         threads=threads,

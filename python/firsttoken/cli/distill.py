@@ -132,11 +132,11 @@ def generate(
       firsttoken distill generate path/to/teacher prompts.jsonl -o answers.jsonl --max-tokens 256
       firsttoken distill generate path/to/reasoner prompts.jsonl -o answers.jsonl --thinking-end "</think>" --max-thinking 2000
     """
-    from firsttoken.distill.generate import Settings
+    from firsttoken.distill.generate import AnswerSettings
     from firsttoken.distill.generate import generate as work
     from firsttoken.report.progress_bar import progress_bar
 
-    settings = Settings(max_tokens, temperature, seed, raw, thinking_end, max_thinking, min_thinking, ignore_end, wait)
+    settings = AnswerSettings(max_tokens, temperature, seed, raw, thinking_end, max_thinking, min_thinking, ignore_end, wait)
     with progress_bar() as report:
         count = work(teacher, prompts, output, settings, report)
     print(f"{output}: {count} answers")
@@ -243,13 +243,13 @@ def chain(
     from firsttoken.cli.options import parse_lengths
     from firsttoken.distill.chain import MEASUREMENT, TARGETS
     from firsttoken.distill.chain import chain as work
-    from firsttoken.measure.bench import Settings
+    from firsttoken.measure.bench import BenchSettings
     from firsttoken.report.bench_table import notes, terminal_table
     from firsttoken.report.evaluation_table import terminal_table as scores_table
     from firsttoken.report.progress_bar import progress_bar
     from firsttoken.report.tables import console
 
-    settings = Settings(prompts=tuple(parse_lengths(prompts)), repeat=repeat)
+    settings = BenchSettings(prompts=tuple(parse_lengths(prompts)), repeat=repeat)
     made = work(
         recipe,
         output,

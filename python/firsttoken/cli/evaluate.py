@@ -58,7 +58,7 @@ def evaluate(
       firsttoken evaluate teacher out/student out/bundles/tflite-xnnpack -t text=held_out.txt -t maths=gsm8k.jsonl --limit 100 --answers answers.jsonl
     """
     from firsttoken.atomic_file import check_file_destination, write_text
-    from firsttoken.evaluate.evaluate import Settings
+    from firsttoken.evaluate.evaluate import EvaluationSettings
     from firsttoken.evaluate.evaluate import evaluate as work
     from firsttoken.evaluate.sandbox import Limits, hides_files
     from firsttoken.report.evaluation_table import json_text, markdown_text, terminal_table
@@ -73,7 +73,7 @@ def evaluate(
             "note: this kernel has no landlock (Linux 5.13): the programs that the models write can read your files, though not change or send them",
             err=True,
         )
-    settings = Settings(limit, text_tokens, max_tokens, temperature, samples, seed, raw, Limits(seconds, memory << 20))
+    settings = EvaluationSettings(limit, text_tokens, max_tokens, temperature, samples, seed, raw, Limits(seconds, memory << 20))
     with progress_bar() as report:
         scores = work(models, tasks, settings, reference, answers, threads, report)
     if json_file is not None:

@@ -17,6 +17,7 @@ from threading import Event
 
 from firsttoken.device.untrusted import one_line
 from firsttoken.errors import FirstTokenError
+from firsttoken.pipes import piped
 
 OUTPUT_LIMIT = 4 << 20  # bytes of one command's output; more is not an answer to anything we ask
 COMMAND_SECONDS = 60.0
@@ -149,15 +150,16 @@ class Adb:
             process.kill()
             raise
         finally:
-            process.stdout.close()
-            process.stderr.close()
+            piped(process.stdout).close()
+            piped(process.stderr).close()
             code = process.wait()
         return Output(code, out, err)
 
     def _collect(
-        self, process, arguments: Sequence[str], deadline: float, limit: int, tick: Callable[[], None] | None
+        self, process: subprocess.Popen[bytes], arguments: Sequence[str], deadline: float, limit: int, tick: Callable[[], None] | None
     ) -> tuple[bytes, bytes]:
-        parts = {process.stdout: bytearray(), process.stderr: bytearray()}
+        out, err = piped(process.stdout), piped(process.stderr)
+        parts = {out.fileno(): bytearray(), err.fileno(): bytearray()}
         ticked = time.monotonic()
         with selectors.DefaultSelector() as selector:
             for stream in parts:
@@ -166,8 +168,8 @@ class Adb:
                 for key, _ in selector.select(TICK_SECONDS):
                     block = os.read(key.fd, 1 << 16)
                     if not block:
-                        selector.unregister(key.fileobj)
-                    parts[key.fileobj] += block
+                        selector.unregister(key.fd)
+                    parts[key.fd] += block
                 if self.stop is not None and self.stop.is_set():
                     raise Stopped
                 if sum(map(len, parts.values())) > limit:
@@ -181,7 +183,7 @@ class Adb:
                 if tick and time.monotonic() - ticked >= TICK_SECONDS:
                     tick()
                     ticked = time.monotonic()
-        return bytes(parts[process.stdout]), bytes(parts[process.stderr])
+        return bytes(parts[out.fileno()]), bytes(parts[err.fileno()])
 
     def shell(self, template: str, *values: str | int, seconds: float = COMMAND_SECONDS, limit: int = OUTPUT_LIMIT) -> Output:
         """Runs a command on the device, its variable parts quoted by `fill`, and returns what it said, whatever its exit status.

@@ -154,8 +154,8 @@ def parse_battery(text: str) -> Battery:
     powered = [fields[name] == "true" for name in ("ac powered", "usb powered", "wireless powered", "dock powered") if name in fields]
     charging = numbers["status"] in (BATTERY_CHARGING, BATTERY_FULL) if "status" in numbers else any(powered) if powered else None
     percent = 100.0 * level / scale if level is not None and scale > 0 and 0 <= level <= scale else None
-    plausible = tenths is not None and tenths != 0 and PLAUSIBLE[0] < tenths / 10 < PLAUSIBLE[1]
-    return Battery(percent, charging, tenths / 10 if plausible else None)
+    degrees = tenths / 10 if tenths else None  # 0 is what a phone without the sensor says
+    return Battery(percent, charging, degrees if degrees is not None and PLAUSIBLE[0] < degrees < PLAUSIBLE[1] else None)
 
 
 def parse_governors(text: str) -> list[str]:

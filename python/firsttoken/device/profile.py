@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from firsttoken.atomic_file import check_file_destination
@@ -11,7 +12,7 @@ from firsttoken.device.conditions import thermal
 from firsttoken.device.cooling import Cooling, cool_down
 from firsttoken.device.identify import Phone, identify
 from firsttoken.device.ready import check_ready, keep_awake, worries
-from firsttoken.device.request import Prompt, Settings, check_settings, prompts_for
+from firsttoken.device.request import ArtifactChoice, ProfileSettings, Prompt, check_settings, prompts_for
 from firsttoken.device.session import Session, Step, discard, finished_runs, new_session, read_session, same_work
 from firsttoken.device.staging import LocalBundle, local_bundle, stage
 from firsttoken.device.step import StepFailed, StepRunner, failure_of
@@ -31,10 +32,10 @@ class Work:
     bundle: LocalBundle
     chat: bool
     prompts: list[Prompt]
-    artifact: str = "auto"
+    artifact: ArtifactChoice = "auto"
 
 
-def prepare(bundles: Sequence[str | Path], settings: Settings, report: Report = silent) -> list[Work]:
+def prepare(bundles: Sequence[str | Path], settings: ProfileSettings, report: Report = silent) -> list[Work]:
     """Reads and checks all bundles and cuts their prompts, before any phone is touched. Raises `FirstTokenError`."""
     check_settings(settings)
     found = [local_bundle(folder, report) for folder in bundles]
@@ -42,11 +43,11 @@ def prepare(bundles: Sequence[str | Path], settings: Settings, report: Report = 
     for number, key in enumerate(keys):
         if key in keys[:number]:
             raise FirstTokenError(f"bundle {found[number].folder}: the same as {found[keys.index(key)].folder}; give each once")
-    if settings.artifact in ("npu", "both") and (absent := [bundle for bundle in found if bundle.manifest.npu_artifact is None]):
-        if settings.artifact == "npu" or len(absent) == len(found):
-            raise FirstTokenError(
-                f"bundle {absent[0].folder}: has no NPU artifact; leave out --artifact, or export for a Snapdragon (-t tflite-hexagon-sm8650)"
-            )
+    absent = [bundle for bundle in found if bundle.manifest.npu_artifact is None]
+    if absent and (settings.artifact == "npu" or (settings.artifact == "both" and len(absent) == len(found))):
+        raise FirstTokenError(
+            f"bundle {absent[0].folder}: has no NPU artifact; leave out --artifact, or export for a Snapdragon (-t tflite-hexagon-sm8650)"
+        )
     work = []
     for name, bundle in zip(_names(found), found, strict=True):
         chat, prompts = prompts_for(bundle, settings)
@@ -68,37 +69,53 @@ class Profile:
     """
 
     def __init__(
-        self, adb: Adb, work: list[Work], settings: Settings, cooling: Cooling, report: Report = silent, say: Callable[[str], None] = print
+        self,
+        adb: Adb,
+        work: list[Work],
+        settings: ProfileSettings,
+        cooling: Cooling,
+        report: Report = silent,
+        say: Callable[[str], None] = print,
     ):
         self.adb, self.work, self.settings, self.cooling = adb, work, settings, cooling
         self.report, self._say = report, say
         self.phone: Phone = identify(adb)
-        self.session: Session | None = None
-        self.output: Path | None = None
+        self._opened: tuple[Session, Path] | None = None
 
     @property
     def bundles(self) -> list[LocalBundle]:
         return [one.bundle for one in self.work]
 
     @property
+    def session(self) -> Session:
+        """What is done and left; there from `open` on."""
+        assert self._opened is not None, "open comes first"
+        return self._opened[0]
+
+    @property
+    def output(self) -> Path:
+        """Where the measurement goes; there from `open` on."""
+        assert self._opened is not None, "open comes first"
+        return self._opened[1]
+
+    @property
     def measurement(self) -> Measurement | None:
         """Everything measured so far, or None where there is nothing yet."""
-        return self.session.measurement(self.bundles) if self.session else None
+        return self.session.measurement(self.bundles) if self._opened else None
 
-    def say(self, line: str):
+    def say(self, line: str) -> None:
         self._say(f"{self.phone.name}: {line}")
 
-    def open(self, output: Path, resume: bool = False, force: bool = False):
+    def open(self, output: Path, resume: bool = False, force: bool = False) -> None:
         """Finds or starts the session of ``output``. Raises `FirstTokenError` where that would lose something or makes no sense."""
         check_file_destination(output, "-o")
-        self.output = output
         found = None if force else read_session(output)
         if found is not None:
             if difference := same_work(found, self.phone.device(), self.settings, self.bundles):
                 raise FirstTokenError(
                     f"{output}: an unfinished profile is there, but {difference}; run that one again, choose another -o, or start over with --force"
                 )
-            self.session = found
+            self._opened = found, output
             self.say(f"going on with {output.name}: {found.runs_done()} of {found.runs_total()} runs are done (--force starts over)")
             return
         if resume:
@@ -106,11 +123,10 @@ class Profile:
         if output.exists() and not force:
             raise FirstTokenError(f"{output}: already exists; replace it with --force or choose another -o")
         discard(output)
-        self.session = new_session(
-            self.phone.device(), self.settings, [one.name for one in self.work], self.bundles, [one.artifact for one in self.work]
-        )
+        names, artifacts = [one.name for one in self.work], [one.artifact for one in self.work]
+        self._opened = new_session(self.phone.device(), self.settings, names, self.bundles, artifacts), output
 
-    def save(self):
+    def save(self) -> None:
         """Writes the session, and the measurement as soon as it holds a run."""
         self.session.write(self.output)
         measurement = self.measurement
@@ -146,7 +162,7 @@ class Profile:
             discard(self.output)
         return failed
 
-    def _run_bundle(self, steps: list[Step], failed: list[str]):
+    def _run_bundle(self, steps: list[Step], failed: list[str]) -> None:
         one = self.work[steps[0].bundle]
         for step in steps:
             before = self.session.runs_done() - finished_runs(step)
@@ -157,7 +173,7 @@ class Profile:
                 request=self.session.request(step, one.chat, one.prompts),
                 bundle=one.bundle,
                 session_started=self.session.started,
-                done=lambda runs, before=before: self._progress(before + runs),
+                done=partial(self._progress, before),
                 save=self.save,
                 say=self.say,
             )
@@ -172,7 +188,7 @@ class Profile:
             except (DeviceError, Stopped):
                 self.save()
                 raise
-            self._progress(self.session.runs_done())
+            self._progress(self.session.runs_done(), 0)
 
-    def _progress(self, runs: int):
-        self.report("profile", runs, self.session.runs_total(), "runs")
+    def _progress(self, before: int, runs: int) -> None:
+        self.report("profile", before + runs, self.session.runs_total(), "runs")

@@ -15,7 +15,10 @@ LARGEST_REQUEST = 1 << 20  # bytes
 MOST_PROMPTS, MOST_REPEATS, MOST_THREADS, MOST_DECODE_TOKENS = 32, 1000, 16, 4096
 
 
-class Settings(BaseModel):
+ArtifactChoice = Literal["auto", "cpu", "npu"]
+
+
+class ProfileSettings(BaseModel):
     """What to measure. ``chat`` None: through the chat template where the bundle has one. ``cold`` adds cold runs to the warm ones.
 
     ``artifact`` of bundles that have one for an NPU: "auto" is the NPU's where it runs, "both" measures each by itself.
@@ -48,7 +51,7 @@ class Request(BaseModel):
     decode_tokens: int
     chat: bool
     prompts: list[Prompt]
-    artifact: Literal["auto", "cpu", "npu"] = "auto"
+    artifact: ArtifactChoice = "auto"
 
     @property
     def place(self) -> str:
@@ -74,7 +77,7 @@ def new_id() -> str:
     return secrets.token_hex(16)
 
 
-def check_settings(settings: Settings):
+def check_settings(settings: ProfileSettings):
     """Raises `FirstTokenError` for settings outside what the app takes."""
     if not settings.prompts:
         raise FirstTokenError("no prompt lengths to measure; give at least one, like --prompts 128")
@@ -92,7 +95,7 @@ def check_settings(settings: Settings):
             raise FirstTokenError(f"{what} is {value}; expected {least} to {most}")
 
 
-def prompts_for(bundle: LocalBundle, settings: Settings) -> tuple[bool, list[Prompt]]:
+def prompts_for(bundle: LocalBundle, settings: ProfileSettings) -> tuple[bool, list[Prompt]]:
     """Returns whether the chat template is used, and the prompts' texts. Raises `FirstTokenError` where they do not fit the bundle."""
     manifest = bundle.manifest
     longest = max(settings.prompts)

@@ -8,26 +8,26 @@ import time
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from firsttoken.atomic_file import write_text
 from firsttoken.checkpoint import read_json
 from firsttoken.declarations import first_problem
-from firsttoken.device.request import Prompt, Request, Settings, new_id
+from firsttoken.device.request import ArtifactChoice, ProfileSettings, Prompt, Request, new_id
 from firsttoken.device.staging import LocalBundle
 from firsttoken.errors import FirstTokenError
 from firsttoken.measure.measurement import Conditions, Device, Failure, Measurement, Result, Writer, identify_bundle
 
-VERSION = 1
+VERSION: Final = 1
 
 
 class BundleEntry(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: str
     key: str
-    artifact: Literal["auto", "cpu", "npu"] = "auto"
+    artifact: ArtifactChoice = "auto"
 
 
 class Step(BaseModel):
@@ -56,11 +56,11 @@ class Session(BaseModel):
     version: Literal[1] = VERSION
     started: float = Field(default_factory=time.time)
     device: Device
-    settings: Settings
+    settings: ProfileSettings
     bundles: list[BundleEntry]
     steps: list[Step]
 
-    def write(self, output: Path):
+    def write(self, output: Path) -> None:
         write_text(session_file(output), self.model_dump_json(exclude_none=True) + "\n")
 
     def left(self) -> list[Step]:
@@ -100,27 +100,29 @@ class Session(BaseModel):
         steps = [step for step in self.steps if step.bundle == number and step.before is not None]
         if not any(step.result is not None or step.failure for step in steps):
             return []
-        kinds = list(dict.fromkeys(kind for step in steps if (kind := step_artifact(step)) is not None)) or [None]
+        kinds: list[str | None] = [*dict.fromkeys(kind for step in steps if (kind := step_artifact(step)) is not None)] or [None]
         # what told of no artifact goes with the first
         return [self._merged(number, bundle, [step for step in steps if (step_artifact(step) or kinds[0]) == kind]) for kind in kinds]
 
     def _merged(self, number: int, bundle: LocalBundle, steps: list[Step]) -> Result:
-        told = [step for step in steps if step.result is not None]
+        told = [step.result for step in steps if step.result is not None]
         runs, failures = [], []
         for step in steps:
             for run in step.result.runs if step.result else []:
                 runs.append(run.model_copy(update={"at_seconds": run.at_seconds + (step.began or 0.0)}))
             failures += (step.result.failures if step.result else []) + ([step.failure] if step.failure else [])
-        app = told[0].result if told else None
+        app = told[0] if told else None
+        first, last = steps[0].before, steps[-1].after
+        assert first is not None, "only steps that began are merged"
         all_ended = all(step.ended for step in self.steps if step.bundle == number)
         return Result(
             bundle=identify_bundle(self.bundles[number].name, bundle.manifest),
-            artifact=next((step.result.artifact for step in told if step.result.artifact), None),
+            artifact=next((result.artifact for result in told if result.artifact), None),
             runtime_version=app.runtime_version if app else "unknown",
             threads=self.settings.threads,
             chat=app.chat if app else bool(self.settings.chat),
-            before=together(steps[0].before, app and app.before),
-            after=together(steps[-1].after, told[-1].result.after if told else None) if all_ended and steps[-1].after else None,
+            before=together(first, app.before if app else None),
+            after=together(last, told[-1].after if told else None) if all_ended and last else None,
             runs=runs,
             failures=failures,
         )
@@ -138,7 +140,7 @@ def step_artifact(step: Step) -> str | None:
     return step.result.artifact.kind if step.result and step.result.artifact else None
 
 
-def step_runs(step: Step, settings: Settings) -> int:
+def step_runs(step: Step, settings: ProfileSettings) -> int:
     return settings.repeat * len(settings.prompts) if step.state == "warm" else 1
 
 
@@ -147,13 +149,13 @@ def finished_runs(step: Step) -> int:
 
 
 def new_session(
-    device: Device, settings: Settings, names: Iterable[str], bundles: list[LocalBundle], artifacts: Iterable[str] = ()
+    device: Device, settings: ProfileSettings, names: Iterable[str], bundles: list[LocalBundle], artifacts: Iterable[ArtifactChoice] = ()
 ) -> Session:
     """Returns a session with all steps to do: for each bundle its warm runs, then its cold ones, the prompts taking turns.
 
     ``artifacts`` say for each bundle which to run; all "auto" where none are given.
     """
-    chosen = list(artifacts) or ["auto"] * len(bundles)
+    chosen: list[ArtifactChoice] = list(artifacts) or ["auto"] * len(bundles)
     entries = [
         BundleEntry(name=name, key=bundle.key, artifact=artifact) for name, bundle, artifact in zip(names, bundles, chosen, strict=True)
     ]
@@ -188,17 +190,17 @@ def read_session(output: Path) -> Session | None:
     raise FirstTokenError(f"{path}: the notes of an unfinished profile cannot be read ({reason}); start over with --force")
 
 
-def same_work(session: Session, device: Device, settings: Settings, bundles: list[LocalBundle]) -> str | None:
+def same_work(session: Session, device: Device, settings: ProfileSettings, bundles: list[LocalBundle]) -> str | None:
     """Returns how an unfinished session differs from what is asked now, or None where it can go on."""
     if session.device.identity != device.identity:
         return f"it is of another phone ({session.device.model})"
     if session.settings != settings:
-        changed = [name for name in Settings.model_fields if getattr(session.settings, name) != getattr(settings, name)]
+        changed = [name for name in ProfileSettings.model_fields if getattr(session.settings, name) != getattr(settings, name)]
         return f"it has {', '.join(f'{name} {getattr(session.settings, name)}' for name in changed)}"
     if [entry.key for entry in session.bundles] != [bundle.key for bundle in bundles]:
         return f"it is of the bundles {', '.join(entry.name for entry in session.bundles)} as they were then"
     return None
 
 
-def discard(output: Path):
+def discard(output: Path) -> None:
     session_file(output).unlink(missing_ok=True)

@@ -8,14 +8,14 @@ from pathlib import Path
 from firsttoken.device.adb import Adb, DeviceError, Stopped
 from firsttoken.device.cooling import Cooling
 from firsttoken.device.profile import SUFFIX, Profile, Work
-from firsttoken.device.request import Settings
+from firsttoken.device.request import ProfileSettings
 from firsttoken.errors import FirstTokenError
 from firsttoken.measure.measurement import Measurement
 from firsttoken.progress import Report, silent
 
 
 @dataclass
-class Outcome:
+class PhoneOutcome:
     """What came of one phone: its measurement so far, where it is, what went wrong, whether the same command has more to do."""
 
     name: str
@@ -35,7 +35,8 @@ class _Share:
     """One progress report made of those of several phones: what is done and what there is, added up."""
 
     def __init__(self, report: Report):
-        self.report, self.lock, self.parts = report, threading.Lock(), {}
+        self.report, self.lock = report, threading.Lock()
+        self.parts: dict[str, tuple[str, float, float, str]] = {}  # stage, done, total and unit by serial
 
     def of(self, serial: str) -> Report:
         def part(stage: str, done: float, total: float, unit: str):
@@ -65,7 +66,7 @@ class Profiles:
         self,
         serials: Sequence[str],
         work: list[Work],
-        settings: Settings,
+        settings: ProfileSettings,
         cooling: Cooling,
         output: Path | None,
         resume: bool = False,
@@ -92,14 +93,14 @@ class Profiles:
                 )
         for profile in self.profiles:
             profile.open(output_file(output, profile.phone.slug, len(serials) > 1), resume, force)
-        self.outcomes = [Outcome(profile.phone.name, profile.output, total=profile.session.runs_total()) for profile in self.profiles]
+        self.outcomes = [PhoneOutcome(profile.phone.name, profile.output, total=profile.session.runs_total()) for profile in self.profiles]
         self.ended = [threading.Event() for _ in self.profiles]
         self.threads = [
             threading.Thread(target=self._one, args=three, daemon=True)
             for three in zip(self.profiles, self.outcomes, self.ended, strict=True)
         ]
 
-    def run(self) -> list[Outcome]:
+    def run(self) -> list[PhoneOutcome]:
         """Runs all profiles and returns what came of them. Interrupted, it saves what is finished and raises what interrupted it."""
         started = []
         try:
@@ -117,7 +118,7 @@ class Profiles:
             raise
         return self.outcomes
 
-    def _one(self, profile: Profile, outcome: Outcome, ended: threading.Event):
+    def _one(self, profile: Profile, outcome: PhoneOutcome, ended: threading.Event):
         try:
             outcome.failed = profile.run()
         except Stopped:

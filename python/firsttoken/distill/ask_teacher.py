@@ -25,7 +25,7 @@ def cache(recipe: str | Path | Recipe, output: str | Path, top: int = 64, teache
         raise FirstTokenError(
             f"--teacher {teacher}: the recipe has {len(chosen.teachers)} teachers, and a cache is made from one with a checkpoint; teachers count from 0"
         )
-    folder = chosen.path(chosen.teachers[teacher].checkpoint)
+    folder = chosen.teacher_folder(teacher)
     tokenizer = Tokenizer(tokenizer_folder(chosen))
     model = load_decoder(folder).requires_grad_(False)
     vocabulary = shared_vocabulary(tokenizer, Tokenizer(folder), tokenizer.vocab_size, model.get_output_embeddings().weight.shape[0])

@@ -11,10 +11,13 @@ is a smooth convex function of ``b``, and on a trained model the error is below 
 How the rest is used: `losses.topk`.
 """
 
+from __future__ import annotations
+
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -27,6 +30,10 @@ from firsttoken.distill.windows import Windows
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
 NODES = 9
 FILES = {"tokens": "tokens.npy", "logits": "logits.npy", "rest": "rest.npy"}
 FACTS = "cache.json"
@@ -34,7 +41,7 @@ HEAD_CHUNK = 256  # positions whose logits exist at once
 
 
 @dataclass
-class Cache:
+class TeacherCache:
     """An opened cache. ``nodes`` are the inverse temperatures ``[NODES]`` at which the rest is known."""
 
     folder: Path
@@ -87,7 +94,7 @@ def bytes_per_position(k: int, vocabulary: int) -> int:
 @torch.no_grad()
 def write_cache(
     folder: Path,
-    model: nn.Module,
+    model: PreTrainedModel,
     windows: Windows,
     vocabulary: int,
     k: int,
@@ -131,7 +138,7 @@ def write_cache(
     return folder
 
 
-def keep(arrays: dict[str, np.ndarray], position: int, logits: Tensor, k: int, nodes: np.ndarray):
+def keep(arrays: dict[str, np.memmap], position: int, logits: Tensor, k: int, nodes: np.ndarray) -> None:
     """Stores one chunk of logits ``[n, vocabulary]`` at flat position ``position``."""
     logits = logits - logits.max(dim=-1, keepdim=True).values
     best = logits.topk(k, dim=-1)
@@ -143,7 +150,7 @@ def keep(arrays: dict[str, np.ndarray], position: int, logits: Tensor, k: int, n
         flat[where] = value.cpu().numpy().astype(flat.dtype)
 
 
-def start(folder: Path, facts: dict) -> tuple[dict[str, np.ndarray], int]:
+def start(folder: Path, facts: dict) -> tuple[dict[str, np.memmap], int]:
     """Makes the files, or opens those of an interrupted run. Returns the writable arrays and how many windows are done."""
     path = folder / FACTS
     shape = (facts["windows"], facts["length"])
@@ -179,7 +186,7 @@ def start(folder: Path, facts: dict) -> tuple[dict[str, np.ndarray], int]:
     return arrays, 0
 
 
-def open_cache(folder: str | Path, windows: Windows) -> Cache:
+def open_cache(folder: str | Path, windows: Windows) -> TeacherCache:
     """Opens a finished cache made for exactly these windows. Raises `FirstTokenError`."""
     folder = Path(folder)
     facts = read_json(folder / FACTS, "a cache is made with `firsttoken distill cache RECIPE.toml`")
@@ -204,4 +211,4 @@ def open_cache(folder: str | Path, windows: Windows) -> Cache:
             raise FirstTokenError(
                 f"{folder / file}: has shape {arrays[name].shape}, expected {(facts['windows'], facts['length'], last)}; make the cache again"
             )
-    return Cache(folder, facts, arrays, np.array(facts["nodes"]))
+    return TeacherCache(folder, facts, arrays, np.array(facts["nodes"]))

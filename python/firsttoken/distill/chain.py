@@ -14,9 +14,8 @@ from firsttoken.distill.distill import distill, no_bar
 from firsttoken.distill.recipe import Recipe, load_recipe
 from firsttoken.distill.work_folder import alone
 from firsttoken.errors import FirstTokenError
-from firsttoken.evaluate.evaluate import Score, Settings, evaluate
-from firsttoken.measure.bench import Settings as BenchSettings
-from firsttoken.measure.bench import bench
+from firsttoken.evaluate.evaluate import EvaluationSettings, Score, evaluate
+from firsttoken.measure.bench import BenchSettings, bench
 from firsttoken.measure.measurement import Measurement
 from firsttoken.pipeline import export
 from firsttoken.progress import Report
@@ -82,7 +81,7 @@ def chain(
         text = output / HELD_OUT_FILE
         write_text(text, held_out_text())
     with bar() as report:
-        scores = evaluate([*teachers, student, *bundles], [f"text={text}"], Settings(text_tokens=text_tokens), report=report)
+        scores = evaluate([*teachers, student, *bundles], [f"text={text}"], EvaluationSettings(text_tokens=text_tokens), report=report)
     with bar() as report:
         measurement = bench(bundles, bench_settings, report)
     measurement.write(output / MEASUREMENT)

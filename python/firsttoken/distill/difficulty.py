@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from firsttoken.atomic_file import check_file_destination, write_text
-from firsttoken.distill.documents import Document, check_messages, encode_document
-from firsttoken.distill.select import text_of
+from firsttoken.distill.documents import Document, check_messages, encode_document, sample_text
 from firsttoken.errors import FirstTokenError
 from firsttoken.json_lines import json_lines
 from firsttoken.progress import Report, silent
@@ -90,7 +89,7 @@ def document_of(line: dict, pool: Path, number: int) -> Document:
     if isinstance(line.get("prompt"), str) and isinstance(line.get("answer"), str):
         turns = [{"role": "user", "content": line["prompt"]}, {"role": "assistant", "content": line["answer"]}]
         return Document(f"{pool.name}:{number}", "", messages=turns)
-    text = text_of(line)
+    text = sample_text(line)
     if text is None:
         raise FirstTokenError(f'{pool}, line {number}: expected "text", "messages", or "prompt" and "answer"')
     return Document(f"{pool.name}:{number}", "", text=text)
@@ -118,7 +117,7 @@ def solved_lines(pool: Path, answers: Iterable[Path]) -> set[int]:
     """
     from firsttoken.evaluate.maths import extract, same
 
-    right = {}
+    right: dict[str, list[tuple[int, str | None]]] = {}  # number and answer of the lines with a prompt
     for number, line in json_lines(pool):
         reference = next((line[key] for key in ("reference", "solution") if isinstance(line.get(key), str)), None)
         if isinstance(line.get("prompt"), str) and reference is not None:
@@ -129,7 +128,7 @@ def solved_lines(pool: Path, answers: Iterable[Path]) -> set[int]:
     for path in answers:
         met = 0
         for _, line in json_lines(path):
-            for number, reference in right.get(line.get("prompt"), ()):
+            for number, reference in right.get(line.get("prompt", ""), ()):
                 met += 1
                 if reference and isinstance(line.get("answer"), str) and same(extract(line["answer"]), reference):
                     solved.add(number)

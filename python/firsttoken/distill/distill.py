@@ -257,6 +257,7 @@ def open_teachers(recipe: Recipe, tokenizer: Tokenizer, train: Windows, attentio
                 check_temperature(cache, temperature)
             teachers.append(CachedTeacher(folder.name, cache, each.weight, each.domains))
             continue
+        assert each.checkpoint is not None, "a teacher is a checkpoint or a cache"
         folder = recipe.path(each.checkpoint)
         model = load_decoder(folder, eager).requires_grad_(False)
         shared_vocabulary(tokenizer, Tokenizer(folder), tokenizer.vocab_size, model.get_output_embeddings().weight.shape[0])

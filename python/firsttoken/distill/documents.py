@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from firsttoken.chat import read_template, render
-from firsttoken.distill.recipe import Data, Recipe, Source
+from firsttoken.distill.recipe import Data, Recipe, TextSource
 from firsttoken.distill.windows import Encoded, Windows, pack
 from firsttoken.errors import FirstTokenError, nearest
 from firsttoken.json_lines import json_lines, read_text
@@ -56,7 +56,7 @@ def held_back(relative: str, percent: int) -> bool:
     return int.from_bytes(hashlib.sha256(relative.encode()).digest()[:8], "big") % 100 < percent
 
 
-def read_source(recipe: Recipe, source: Source, percent: int = 0) -> Iterator[Document]:
+def read_source(recipe: Recipe, source: TextSource, percent: int = 0) -> Iterator[Document]:
     """Yields the documents of one source in the order of their paths. Raises `FirstTokenError` naming file and line."""
     for path, relative in find_files(recipe, source.files):
         if held_back(relative, percent) or any(fnmatchcase(relative, pattern) for pattern in source.exclude):
@@ -113,13 +113,15 @@ def encode_document(document: Document, tokenizer: Tokenizer, template: str | No
     Of a chat, those of the assistant's turns, the token that ends a turn included; ``answers_only`` false counts all.
     """
     if document.messages is None:
-        tokens = tokenizer.encode(document.text)
-        return Encoded(tokens, [True] * len(tokens), document.domain, document.source)
+        assert document.text is not None, "a document is text or messages"
+        spoken = tokenizer.encode(document.text)
+        return Encoded(spoken, [True] * len(spoken), document.domain, document.source)
     if template is None:
         raise FirstTokenError(
             f"{document.source}: a chat, but the tokenizer of {tokenizer.folder} has no chat template; give one with tokenizer = … in the recipe"
         )
-    tokens, counted = [], []
+    tokens: list[int] = []
+    counted: list[bool] = []
     done = ""
     for number, message in enumerate(document.messages):
         answer = message["role"] == "assistant"
@@ -166,7 +168,7 @@ def training_windows(recipe: Recipe, tokenizer: Tokenizer, report: Report = sile
 
 def held_out_windows(recipe: Recipe, tokenizer: Tokenizer, report: Report = silent) -> Windows:
     """The same for the held-out files, at most ``held_out_windows`` of them, spread over the whole text."""
-    documents = list(read_source(recipe, Source(files=recipe.data.held_out, domain="held-out")))
+    documents = list(read_source(recipe, TextSource(files=recipe.data.held_out, domain="held-out")))
     windows = encode_all(documents, recipe.data, tokenizer, report, "encoding held-out")
     count = recipe.data.held_out_windows
     if len(windows) <= count:
@@ -193,3 +195,14 @@ def encode_all(documents: list[Document], data: Data, tokenizer: Tokenizer, repo
         encoded.append(encode_document(document, tokenizer, template, data.answers_only))
         report(stage, number + 1, len(documents), "documents")
     return pack(encoded, data.length, separator_token(tokenizer))
+
+
+def sample_text(line: dict) -> str | None:
+    """All text of a sample, or None where it has none."""
+    if isinstance(line.get("text"), str):
+        return line["text"]
+    if isinstance(line.get("messages"), list):
+        return "\n".join(str(m.get("content", "")) for m in line["messages"] if isinstance(m, dict))
+    if isinstance(line.get("prompt"), str):
+        return f"{line['prompt']}\n{line.get('answer') or ''}"
+    return None

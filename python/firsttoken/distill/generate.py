@@ -1,18 +1,20 @@
 """Answers that a teacher writes, as training data: one JSON line a prompt, resumable, each line a function of the seed."""
 
+from __future__ import annotations
+
 import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 from firsttoken.atomic_file import write_text
 from firsttoken.chat import read_template, render
 from firsttoken.checkpoint import Checkpoint, read_json
 from firsttoken.distill.models import load_decoder, need_transformers
-from firsttoken.distill.thinking import Budget, make_budget
+from firsttoken.distill.thinking import ThinkingBudget, make_budget
 from firsttoken.distill.work_folder import first_difference, shorten
 from firsttoken.errors import FirstTokenError
 from firsttoken.json_lines import json_lines
@@ -20,9 +22,12 @@ from firsttoken.progress import Report, silent
 from firsttoken.run.sampling import Sampler
 from firsttoken.tokenizer import Tokenizer
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 
 @dataclass(frozen=True)
-class Settings:
+class AnswerSettings:
     """How the teacher answers. ``temperature`` 0 takes the most likely token; thinking bounds are in tokens."""
 
     max_tokens: int = 512
@@ -36,7 +41,9 @@ class Settings:
     wait: str = "Wait"
 
 
-def generate(teacher: str | Path, prompts: str | Path, output: str | Path, settings: Settings = Settings(), report: Report = silent) -> int:
+def generate(
+    teacher: str | Path, prompts: str | Path, output: str | Path, settings: AnswerSettings = AnswerSettings(), report: Report = silent
+) -> int:
     """Writes ``{"prompt", "answer", "stopped", "tokens", …}`` for every line of ``prompts`` (JSONL with ``prompt``).
 
     Goes on after the last whole line of an interrupted run with the same teacher, prompts and settings, which
@@ -96,7 +103,12 @@ def generate(teacher: str | Path, prompts: str | Path, output: str | Path, setti
 
 @torch.no_grad()
 def answer(
-    model: nn.Module, prompt: list[int], sampler: Sampler, stops: frozenset[int], max_tokens: int, budget: Budget | None = None
+    model: PreTrainedModel,
+    prompt: list[int],
+    sampler: Sampler,
+    stops: frozenset[int],
+    max_tokens: int,
+    budget: ThinkingBudget | None = None,
 ) -> tuple[list[int], str]:
     """Returns the answer's tokens, without the stop token, and why it ended: ``end``, ``length`` or ``context``."""
     room = model.config.max_position_embeddings - len(prompt)
@@ -104,7 +116,8 @@ def answer(
         raise FirstTokenError(
             f"a prompt has {len(prompt)} tokens, but the teacher's positions end at {model.config.max_position_embeddings}; shorten it"
         )
-    tokens, given, past = [], prompt, None
+    tokens: list[int] = []
+    given, past = prompt, None
     while True:
         out = model(input_ids=torch.tensor([given], device=model.device), past_key_values=past, use_cache=True, logits_to_keep=1)
         past = out.past_key_values
@@ -112,7 +125,7 @@ def answer(
         given = [sampled] if budget is None else budget.next(sampled, stops)
         if given and given[-1] in stops and (budget is None or budget.over):
             return tokens, "end"
-        if not given:  # the budget had no room for the replacement: thinking ends here
+        if budget is not None and not given:  # it had no room for the replacement: thinking ends here
             given = budget.next(budget.end)
         for token in given:
             tokens.append(token)
@@ -134,7 +147,7 @@ def read_prompts(path: Path) -> list[dict]:
     return lines
 
 
-def reopen(output: Path, teacher: Path, lines: list[dict], settings: Settings) -> int:
+def reopen(output: Path, teacher: Path, lines: list[dict], settings: AnswerSettings) -> int:
     """Returns how many answers an earlier run finished, with a half-written last line cut off. Raises `FirstTokenError`."""
     import hashlib
 

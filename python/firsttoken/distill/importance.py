@@ -5,8 +5,11 @@ they put out, hidden channels by the mean size of the normalised states, layers 
 (block influence, ShortGPT, arXiv:2403.03853). By L1: the sum of the absolute weights that belong to the part.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +17,9 @@ from torch import Tensor, nn
 from firsttoken.checkpoint import Source
 from firsttoken.decoder.parts import Decoder, Embedding, Linear, Norm
 from firsttoken.distill.cut_sizes import sizes_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,7 @@ class Importance:
     mlp: Tensor
 
 
-def by_l1(model: nn.Module, decoder: Decoder) -> Importance:
+def by_l1(model: PreTrainedModel, decoder: Decoder) -> Importance:
     """Sums of absolute weights of a transformers model that is described by ``decoder``."""
     heads, mlp, layers = [], [], []
 
@@ -51,7 +57,7 @@ def module_of(model: nn.Module, part: Linear | Norm) -> nn.Module:
 
 
 @torch.no_grad()
-def by_activation(model: nn.Module, decoder: Decoder, batches: Iterable[Tensor]) -> Importance:
+def by_activation(model: PreTrainedModel, decoder: Decoder, batches: Iterable[Tensor]) -> Importance:
     """Runs token batches ``[batch, length]`` through the model and averages over all positions, in float64."""
     count, positions, sizes = len(decoder.layers), 0, sizes_of(decoder)
     layers = torch.zeros(count, dtype=torch.float64)

@@ -1,7 +1,10 @@
 """Decoders as transformers models: opening a checkpoint, and writing one that `firsttoken export` reads."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +15,16 @@ from firsttoken.decoder.walk import open_decoder
 from firsttoken.errors import FirstTokenError
 from firsttoken.tokenizer import Tokenizer
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 CHECK_TOKENS = 8
 INSTALL = "pip install 'firsttoken[distill]'"
 
 
-def need_transformers():
+def need_transformers() -> None:
     """Raises `FirstTokenError` saying what to install where transformers or accelerate is absent; quiets their own bars."""
     from importlib.util import find_spec
 
@@ -32,7 +39,7 @@ def need_transformers():
         logging.disable_progress_bar()
 
 
-def load_decoder(folder: str | Path, attention: str = "sdpa", dtype: str = "float32") -> nn.Module:
+def load_decoder(folder: str | Path, attention: str = "sdpa", dtype: str = "float32") -> PreTrainedModel:
     """Returns a checkpoint as a transformers model in evaluation mode.
 
     Every tensor's name, shape and dtype is checked first, nothing is downloaded and no code of the checkpoint runs.
@@ -54,7 +61,7 @@ def load_decoder(folder: str | Path, attention: str = "sdpa", dtype: str = "floa
     return model.eval()
 
 
-def make_decoder(config: dict, tensors: dict[str, Tensor] | None = None, attention: str = "sdpa") -> nn.Module:
+def make_decoder(config: dict, tensors: dict[str, Tensor] | None = None, attention: str = "sdpa") -> PreTrainedModel:
     """Returns a float32 model for a ``config.json``, with random weights or the given ones. Raises `FirstTokenError`."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -78,7 +85,7 @@ def make_decoder(config: dict, tensors: dict[str, Tensor] | None = None, attenti
 
 
 @torch.no_grad()
-def check_head(model: nn.Module):
+def check_head(model: PreTrainedModel) -> None:
     """Raises `FirstTokenError` unless the model's logits are its last hidden states through its head and nothing else.
 
     Some families scale or cap their logits; the chunked losses would then train something else than what runs.
@@ -95,13 +102,13 @@ def check_head(model: nn.Module):
         )
 
 
-def head_of(model: nn.Module) -> tuple[Tensor, Tensor | None]:
+def head_of(model: PreTrainedModel) -> tuple[Tensor, Tensor | None]:
     """Weight ``[vocab, width]`` and bias of the vocabulary head."""
     head = model.get_output_embeddings()
     return head.weight, head.bias
 
 
-def head_inputs(model: nn.Module, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+def head_inputs(model: PreTrainedModel, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
     """``hidden`` ``[positions, width]``, weight and bias as the head multiplies them: rounded, in quantization-aware training."""
     head = model.get_output_embeddings()
     rounds_hidden, rounds_weight = (getattr(head, f"{what}_fake_quantizer", None) for what in ("activation", "weight"))
@@ -117,7 +124,7 @@ def parameters_of(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def write_decoder(model: nn.Module, tokenizer: Tokenizer, folder: Path, save_as: str, config_from: Path | None = None):
+def write_decoder(model: PreTrainedModel, tokenizer: Tokenizer, folder: Path, save_as: str, config_from: Path | None = None) -> None:
     """Writes a checkpoint into ``folder``: config, safetensors, tokenizer files and the generation settings.
 
     ``folder`` is to be renamed into place by the caller. ``config_from`` is the checkpoint whose end tokens and
@@ -127,7 +134,7 @@ def write_decoder(model: nn.Module, tokenizer: Tokenizer, folder: Path, save_as:
 
     from safetensors import SafetensorError
 
-    written = copy.deepcopy(model).to(DTYPES[save_as]).eval()
+    written = copy.deepcopy(model).to(DTYPES[save_as]).eval()  # type: ignore[arg-type]  # transformers wraps it without its types
     try:
         written.save_pretrained(folder)
         for path in folder.glob("*.safetensors"):
@@ -141,7 +148,7 @@ def write_decoder(model: nn.Module, tokenizer: Tokenizer, folder: Path, save_as:
         ) from None
 
 
-def keep_settings(folder: Path, source: Path):
+def keep_settings(folder: Path, source: Path) -> None:
     """Carries begin and end tokens and ``generation_config.json`` over from the checkpoint a student comes from."""
     theirs = json.loads((source / "config.json").read_text(encoding="utf-8"))
     path = folder / "config.json"

@@ -5,9 +5,8 @@ so nothing has to be rewritten; feature maps ``[batch, channels, height, width]`
 through a linear map.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -69,7 +68,7 @@ class ModuleDistillation(nn.Module):
         if layers:
             self._make_projections(self.teachers[0].model, example)
 
-    def _make_projections(self, teacher: nn.Module, example: Tensor):
+    def _make_projections(self, teacher: nn.Module, example: Tensor) -> None:
         with torch.no_grad():
             ours, theirs = (self._run(m, example, [pair[side] for pair in self.layers])[1] for side, m in ((0, self.student), (1, teacher)))
         for number, loss in enumerate(self.losses):
@@ -95,7 +94,8 @@ class ModuleDistillation(nn.Module):
         A sample without a label still learns from the teacher; ``count`` divides all sums.
         """
         logits, ours = self._run(self.student, inputs, [a for a, _ in self.layers])
-        taught, theirs = [], []
+        taught: list[Tensor] = []
+        theirs: list[Tensor] = []
         for teacher in self.teachers:
             with torch.no_grad():
                 answers, theirs = self._run(teacher.model, inputs, [b for _, b in self.layers])
@@ -108,7 +108,8 @@ class ModuleDistillation(nn.Module):
                 value = self._divergence(loss, logits, taught, moment.temperature).sum()
             else:
                 pairs = self._pairs_of(loss)
-                value = sum(self._inside(number, loss, pair, ours[pair], theirs[pair]).sum() for pair in pairs) / len(pairs)
+                values = [self._inside(number, loss, pair, ours[pair], theirs[pair]).sum() for pair in pairs]
+                value = sum(values, start=logits.new_zeros(())) / len(pairs)
             total = total + weight * value / count
             parts.append((value / count).detach())
         return total, torch.stack(parts)
@@ -116,9 +117,10 @@ class ModuleDistillation(nn.Module):
     def _divergence(self, loss: Loss, logits: Tensor, taught: list[Tensor], temperature: float) -> Tensor:
         """A divergence ``[batch]`` from the teachers, averaged by their shares."""
         of = DIVERGENCES[loss.kind][0]
-        return sum(
+        values = [
             teacher.share * of(logits, answers, temperature, **loss.options) for teacher, answers in zip(self.teachers, taught, strict=True)
-        )
+        ]
+        return sum(values, start=logits.new_zeros(()))
 
     def _pairs_of(self, loss: Loss) -> list[int]:
         """Places of the layer pairs that a loss compares: attention maps (``name:1``) are only for attention, which prefers them."""
@@ -172,7 +174,7 @@ class _Frozen:
 
 
 @contextmanager
-def outputs_of(module: nn.Module, names: list[str]):
+def outputs_of(module: nn.Module, names: list[str]) -> Iterator[dict[str, Tensor]]:
     """Yields a dictionary that holds, after a call of ``module``, what its submodules ``names`` gave; of a tuple, the first.
 
     ``name:1`` is the second of a tuple.
@@ -205,54 +207,3 @@ def outputs_of(module: nn.Module, names: list[str]):
     finally:
         for handle in handles:
             handle.remove()
-
-
-def train_module(
-    objective: ModuleDistillation,
-    plan: ModulePlan,
-    train: tuple[Tensor, Tensor],
-    held_out: tuple[Tensor, Tensor],
-    work: str | Path,
-    history: list[dict] | None = None,
-    callbacks: tuple = (),
-) -> dict[str, float]:
-    """Trains the objective's student on ``(inputs, labels)`` and returns its held-out figures, ``accuracy`` among them.
-
-    States lie in ``work``; a call with the same objective and plan goes on from the newest one. The course of the training
-    (the Trainer's log) is added to ``history``; ``callbacks`` are the Trainer's.
-    """
-    from transformers.trainer_callback import PrinterCallback
-
-    from firsttoken.distill.trainer import DistillationTrainer, newest_state, remove_incomplete, score_of
-
-    work = Path(work)
-    remove_incomplete(work)
-    trainer = DistillationTrainer(
-        objective, plan, make_items(*train), make_items(*held_out), work, plan.training.steps, list(callbacks), shifted=False
-    )
-    trainer.remove_callback(PrinterCallback)
-    state = newest_state(work)
-    trainer.train(resume_from_checkpoint=str(state[1]) if state else None)
-    if history is not None:
-        history += [entry for entry in trainer.state.log_history if "train_runtime" not in entry]
-    device = next(objective.parameters()).device
-    objective.eval()
-    total = objective.score({"inputs": held_out[0].to(device), "labels": held_out[1].to(device)}).cpu()
-    return {name.removeprefix("score_"): value for name, value in score_of(total, "score", bool(objective.teachers)).items()}
-
-
-def make_items(inputs: Tensor, labels: Tensor):
-    """Samples as the trainer takes them."""
-    from firsttoken.distill.trainer import Items
-
-    class Samples(Items):
-        def __len__(self) -> int:
-            return len(inputs)
-
-        def __getitem__(self, index: int) -> dict[str, Tensor]:
-            return {"inputs": inputs[index], "labels": labels[index], "index": torch.tensor(index)}
-
-        def source(self, index: int) -> str:
-            return f"sample {index}"
-
-    return Samples()

@@ -5,7 +5,10 @@ divided by ``count``, the positions of the whole step over all processes and mic
 does not change it.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +20,11 @@ from firsttoken.distill.losses.hidden import Projection, hidden_cosine, hidden_l
 from firsttoken.distill.models import head_inputs
 from firsttoken.distill.recipe import INSIDE, Loss
 from firsttoken.distill.schedules import active_pairs
-from firsttoken.distill.teachers import AnyTeacher, Seen, domain_weights
+from firsttoken.distill.teachers import AnyTeacher, LiveTeacher, TeacherOutputs, domain_weights
 from firsttoken.errors import FirstTokenError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -33,9 +39,11 @@ class Moment:
 class Distillation(nn.Module):
     """A student with its teachers and losses; ``forward`` gives the loss. Teachers are not among its parameters."""
 
+    shares: Tensor  # [domains, teachers]
+
     def __init__(
         self,
-        student: nn.Module,
+        student: PreTrainedModel,
         teachers: list[AnyTeacher],
         losses: tuple[Loss, ...],
         domains: tuple[str, ...],
@@ -54,8 +62,9 @@ class Distillation(nn.Module):
         for number, loss in enumerate(losses):
             if loss.kind in ("hidden_l2", "hidden_cosine"):
                 for t, teacher in enumerate(self.teachers):
+                    widths = student.config.hidden_size, model_inside(loss, teacher).config.hidden_size
                     for pair in range(len(self.pairs[number][t])):
-                        self.projections[f"{number}-{t}-{pair}"] = Projection(student.config.hidden_size, teacher.model.config.hidden_size)
+                        self.projections[f"{number}-{t}-{pair}"] = Projection(*widths)
 
     def forward(
         self, input_ids: Tensor, labels: Tensor, domain: Tensor, index: Tensor, moment: Moment, count: Tensor | float
@@ -80,7 +89,7 @@ class Distillation(nn.Module):
         return loss, parts
 
     def of_predictions(
-        self, hidden: Tensor, labels: Tensor, seen: list[Seen], shares: Tensor, moment: Moment, count
+        self, hidden: Tensor, labels: Tensor, seen: list[TeacherOutputs], shares: Tensor, moment: Moment, count
     ) -> tuple[Tensor, Tensor]:
         """Cross-entropy and divergences, chunk by chunk; ``hidden`` ``[N, width]``, ``labels`` ``[N]``."""
         hidden, weight, bias = head_inputs(self.student, hidden)
@@ -100,7 +109,7 @@ class Distillation(nn.Module):
         return loss, parts if len(parts) else hidden.new_zeros(len(self.losses), dtype=torch.float32)
 
     def of_chunk(
-        self, term: Loss, logits: Tensor, labels: Tensor, where: slice, seen: list[Seen], shares: Tensor, temperature: float
+        self, term: Loss, logits: Tensor, labels: Tensor, where: slice, seen: list[TeacherOutputs], shares: Tensor, temperature: float
     ) -> Tensor:
         """One term summed over a chunk."""
         if term.kind == "cross_entropy":
@@ -116,9 +125,11 @@ class Distillation(nn.Module):
                     )
         return total
 
-    def of_insides(self, number: int, term: Loss, out, seen: list[Seen], counted: Tensor, shares: Tensor, moment: Moment) -> Tensor:
+    def of_insides(
+        self, number: int, term: Loss, out, seen: list[TeacherOutputs], counted: Tensor, shares: Tensor, moment: Moment
+    ) -> Tensor:
         """One loss between hidden states or attention maps, averaged over the active layer pairs, summed over positions."""
-        total = 0.0
+        total = shares.new_zeros(())
         for t, _ in enumerate(self.teachers):
             pairs = self.pairs[number][t]
             active = active_pairs(moment.progress, len(pairs), self.span)
@@ -165,9 +176,16 @@ def part_names(losses: tuple[Loss, ...]) -> list[str]:
     return [kind if kinds.count(kind) == 1 else f"{kind}_{kinds[: n + 1].count(kind)}" for n, kind in enumerate(kinds)]
 
 
-def pairs_of(loss: Loss, student: nn.Module, teacher: AnyTeacher) -> list[tuple[int, int]]:
+def model_inside(loss: Loss, teacher: AnyTeacher) -> PreTrainedModel:
+    """The model that a loss looks into. Raises `FirstTokenError` for a teacher that is a cache."""
+    if not isinstance(teacher, LiveTeacher):
+        raise FirstTokenError(f"loss {loss.kind} looks inside the teacher, and {teacher.name} is a cache of its answers; use a checkpoint")
+    return teacher.model
+
+
+def pairs_of(loss: Loss, student: PreTrainedModel, teacher: AnyTeacher) -> list[tuple[int, int]]:
     """The layer pairs of a loss, lowest first. Raises `FirstTokenError` for a layer that a model does not have."""
-    ours, theirs = student.config.num_hidden_layers, teacher.model.config.num_hidden_layers
+    ours, theirs = student.config.num_hidden_layers, model_inside(loss, teacher).config.num_hidden_layers
     if loss.pairs is None:
         return layer_pairs(ours, theirs)
     for s, t in loss.pairs:

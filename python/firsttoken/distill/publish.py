@@ -8,7 +8,7 @@ from pathlib import Path
 from firsttoken.bundle.atomic import Staging
 from firsttoken.bundle.lineage import RECORD
 from firsttoken.distill.models import load_decoder, parameters_of, write_decoder
-from firsttoken.distill.quantize_stage import FLOAT_FOLDER, TRAINED, Outcome, fingerprints
+from firsttoken.distill.quantize_stage import FLOAT_FOLDER, TRAINED, QuantizeOutcome, fingerprints
 from firsttoken.distill.students import Stage, settings_folder
 from firsttoken.distill.training_page import training_page
 from firsttoken.errors import FirstTokenError
@@ -19,7 +19,7 @@ NAMES = {"cross_entropy": "cross-entropy", "kld": "KL divergence from the teache
 SAME = 1e-3  # relative; how far the written float32 student's score may be from the trained one's
 
 
-def publish(run, model, stages: list[Stage], outcome: Outcome | None, force: bool, write=write_decoder):
+def publish(run, model, stages: list[Stage], outcome: QuantizeOutcome | None, force: bool, write=write_decoder):
     """Writes the student, reads it back, scores what was read, and renames the folder into place. ``run`` is `distill._Run`.
 
     Raises `FirstTokenError` where the written student is not the trained one.
@@ -40,13 +40,15 @@ def publish(run, model, stages: list[Stage], outcome: Outcome | None, force: boo
         stages = stages + (outcome.stages if outcome else [])
         record = record_of(run, staging.folder, parameters_of(model), stages, outcome)
         (staging.folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        (staging.folder / PAGE).write_text(training_page(recipe, stages, facts_of(record, run.figures), run.text), encoding="utf-8")
+        (staging.folder / PAGE).write_text(
+            training_page(recipe.name, recipe.summary, stages, facts_of(record, run.figures), run.text), encoding="utf-8"
+        )
         staging.commit(replace=force)
     kept = f"; {TRAINED}, its float student is in {FLOAT_FOLDER}/" if outcome and outcome.kept == TRAINED else ""
     run.say(f"{run.output}: {record['parameters']:,} parameters, held-out perplexity {figures['perplexity']:.3f}; curves in {PAGE}{kept}")
 
 
-def record_of(run, folder: Path, parameters: int, stages: list[Stage], outcome: Outcome | None) -> dict:
+def record_of(run, folder: Path, parameters: int, stages: list[Stage], outcome: QuantizeOutcome | None) -> dict:
     """What ``distillation.json`` says: identity of everything that went in, and the figures of what came out."""
     return {
         "format": 1,
@@ -72,8 +74,8 @@ def facts_of(record: dict, figures: dict[str, dict]) -> list[tuple[str, str]]:
     ]
     rows += [(who, ", ".join(f"{NAMES.get(name, name)} {value:.4f}" for name, value in each.items())) for who, each in figures.items()]
     quantization = record.get("quantization")
-    for which in ("before", "after") if quantization else ():
-        if which in quantization:
+    for which in ("before", "after"):
+        if quantization and which in quantization:
             found = quantization[which]
             passed = "passed" if found["passed"] else "missed its gate"
             name = "quantized" if which == "before" else "quantized, trained for it"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from firsttoken.backends.tflite.quantize import SMALLEST_BOUND
 from firsttoken.decoder.walk import Layer
 
-BITS = {"int8": torch.int8, "int4": torch.int4}
+BITS = {"int8": torch.int8, "int4": torch.int4}  # type: ignore[attr-defined]  # PyTorch's stubs lack int4
 SMALLEST_SCALE = 6e-8  # the smallest float16 above zero
 
 
@@ -84,7 +84,7 @@ class XnnpackInt4Rounding(Rounding):
         """What the file's integers stand for, float32 ``[rows, columns]``."""
         from torchao.quantization import IntxUnpackedToInt8Tensor
 
-        made = IntxUnpackedToInt8Tensor.from_hp(weight, (1, self.group_size), torch.int4)
+        made = IntxUnpackedToInt8Tensor.from_hp(weight, (1, self.group_size), BITS["int4"])
         return (made.qdata.unflatten(1, (-1, self.group_size)) * made.scale.bfloat16().float()[:, :, None]).flatten(1)
 
 

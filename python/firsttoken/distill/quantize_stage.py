@@ -28,7 +28,7 @@ FLOAT, TRAINED = "float student", "student trained for quantization"
 
 
 @dataclass
-class Outcome:
+class QuantizeOutcome:
     """What the stage found: proofs of the quantized student before and after, and which student was kept."""
 
     plan: str
@@ -62,7 +62,7 @@ def named(recipe: Recipe, name: str) -> str | Path:
     return recipe.path(name) if name.endswith(".toml") else name
 
 
-def run_quantize_stage(run, model, quantize: Quantize) -> tuple[object, Outcome]:
+def run_quantize_stage(run, model, quantize: Quantize) -> tuple[object, QuantizeOutcome]:
     """Returns the student to publish, in plain layers, and what was found. ``run`` is `distill._Run`."""
     folder, recipe, plan = run.work / "quantize", run.recipe, load_plan(named(run.recipe, quantize.plan))
     before = folder / "before"
@@ -70,7 +70,7 @@ def run_quantize_stage(run, model, quantize: Quantize) -> tuple[object, Outcome]
         with Staging(before) as staging:
             write_decoder(model, run.tokenizer, staging.folder, recipe.student.save_as, settings_folder(recipe))
             staging.commit()
-    outcome = Outcome(plan.name, quantize.target, proven(run, before, quantize))
+    outcome = QuantizeOutcome(plan.name, quantize.target, proven(run, before, quantize))
     figures = outcome.before.all
     run.say(
         f"quantized with plan {plan.name} without further training: mean KL divergence from the float student {figures.mean_kld:.3g} nats, "
@@ -97,7 +97,7 @@ def run_quantize_stage(run, model, quantize: Quantize) -> tuple[object, Outcome]
     return load_decoder(after), outcome
 
 
-def train(run, before: Path, quantize: Quantize, plan, outcome: Outcome, folder: Path):
+def train(run, before: Path, quantize: Quantize, plan, outcome: QuantizeOutcome, folder: Path):
     """Trains the rounded student against the float one; returns it with plain layers again."""
     from firsttoken.distill import qat
     from firsttoken.distill.teachers import LiveTeacher
@@ -121,7 +121,7 @@ def train(run, before: Path, quantize: Quantize, plan, outcome: Outcome, folder:
     return qat.finish(model)
 
 
-def write_after(run, model, before: Path, after: Path, outcome: Outcome):
+def write_after(run, model, before: Path, after: Path, outcome: QuantizeOutcome):
     """Writes the trained student beside its float one, as `firsttoken export` expects the two."""
     with Staging(after) as staging:
         write_decoder(model, run.tokenizer, staging.folder, run.recipe.student.save_as, settings_folder(run.recipe))

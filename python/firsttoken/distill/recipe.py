@@ -30,11 +30,11 @@ LossKind = Literal[
 ]
 
 
-class Part(BaseModel):
+class RecipePart(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
 
 
-class Teacher(Part):
+class Teacher(RecipePart):
     """A teacher checkpoint, run live, or what it said, kept on disk by ``firsttoken distill cache``."""
 
     checkpoint: str | None = None
@@ -49,7 +49,7 @@ class Teacher(Part):
         return self
 
 
-class Cut(Part):
+class Cut(RecipePart):
     """What is kept of the first teacher. A width that is left out stays as it is."""
 
     layers: int | None = Field(default=None, ge=1)
@@ -63,7 +63,7 @@ class Cut(Part):
     calibration_windows: int = Field(default=32, ge=1)
 
 
-class Student(Part):
+class Student(RecipePart):
     """Where the student comes from: another checkpoint, a cut of the first teacher, or from scratch from a config.json."""
 
     checkpoint: str | None = None
@@ -78,7 +78,7 @@ class Student(Part):
         return self
 
 
-class Source(Part):
+class TextSource(RecipePart):
     """Files of one domain. ``.jsonl`` holds ``{"text"}``, ``{"messages"}`` or ``{"prompt", "answer"}``; anything else is text."""
 
     files: tuple[str, ...] = Field(min_length=1)
@@ -86,10 +86,10 @@ class Source(Part):
     domain: str = "text"
 
 
-class Data(Part):
+class Data(RecipePart):
     """Training and held-out text, and how it is cut into windows of ``length`` tokens."""
 
-    train: tuple[Source, ...] = Field(min_length=1)
+    train: tuple[TextSource, ...] = Field(min_length=1)
     held_out: tuple[str, ...] = Field(min_length=1)
     length: int = Field(default=512, ge=8)
     hold_back_percent: int = Field(default=0, ge=0, le=50)  # of the training files, by a hash of their path; never trained on
@@ -97,7 +97,7 @@ class Data(Part):
     answers_only: bool = True  # in chats only what the assistant says is a label
 
 
-class Loss(Part):
+class Loss(RecipePart):
     """One term of the loss, and its weight over time."""
 
     kind: LossKind
@@ -121,7 +121,7 @@ class Loss(Part):
         return {name: value for name in ("beta", "skew", "measure") if (value := getattr(self, name)) is not None}
 
 
-class Training(Part):
+class Training(RecipePart):
     """How long and how fast. ``batch`` is sequences per step over all processes; ``micro_batch`` what one forward takes."""
 
     steps: int = Field(ge=0)  # 0 only with [quantize]: an existing student is quantized without other training
@@ -151,7 +151,7 @@ class Training(Part):
         return self
 
 
-class Quantize(Part):
+class Quantize(RecipePart):
     """Quantization-aware training as the last stage: the float student teaches itself with rounded weights.
 
     First the student is exported with ``plan`` for ``target`` and proven; the stage only runs where that proof misses
@@ -166,7 +166,7 @@ class Quantize(Part):
     cache_length: int | None = Field(default=None, ge=2)  # of the proof's bundle; none: the target's
 
 
-class Recipe(Part):
+class Recipe(RecipePart):
     """A recipe as its TOML file says it."""
 
     name: str = ""
@@ -201,6 +201,13 @@ class Recipe(Part):
         if inside and inside.pairs is not None and len(self.teachers) > 1:
             raise ValueError("explicit layer pairs are for one teacher; leave them out with several")
         return self
+
+    def teacher_folder(self, number: int = 0) -> Path:
+        """Returns the folder of a teacher that is a checkpoint. Raises `FirstTokenError` for one that is a cache."""
+        checkpoint = self.teachers[number].checkpoint
+        if checkpoint is None:
+            raise FirstTokenError(f"teacher {number} of the recipe is a cache, and its model is needed; give a checkpoint")
+        return self.path(checkpoint)
 
     def path(self, text: str) -> Path:
         """Returns a path of the recipe with its placeholders filled in. Raises `FirstTokenError` for an unknown placeholder."""

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from firsttoken.atomic_file import check_file_destination, write_text
+from firsttoken.distill.difficulty import solved_lines
+from firsttoken.distill.documents import sample_text
 from firsttoken.errors import FirstTokenError
 from firsttoken.json_lines import json_lines, read_text
 
@@ -88,11 +90,12 @@ def select(
             left.append(sample)
         seen.add(key)
     if easiest > 0:
-        unknown = [sample.number for sample in left if sample.difficulty is None]
-        if unknown:
+        rated = [(sample.difficulty, sample) for sample in left if sample.difficulty is not None]
+        if len(rated) < len(left):
+            unknown = [sample.number for sample in left if sample.difficulty is None]
             raise FirstTokenError(f'line {unknown[0]} has no "difficulty" ({len(unknown)} such); needed to leave the easiest out')
-        bound = float(np.quantile([sample.difficulty for sample in left], easiest)) if left else 0.0
-        harder = [sample for sample in left if sample.difficulty >= bound]
+        bound = float(np.quantile([difficulty for difficulty, _ in rated], easiest)) if rated else 0.0
+        harder = [sample for difficulty, sample in rated if difficulty >= bound]
         for _ in range(len(left) - len(harder)):
             chosen.leave(f"among the easiest {easiest:.0%}")
         left = harder
@@ -138,11 +141,7 @@ def select_file(
     """
     check_file_destination(output, "--output")
     forbidden = [text for path in evaluation for text in texts_of(Path(path))]
-    solved: frozenset[int] = frozenset()
-    if solved_by:
-        from firsttoken.distill.difficulty import solved_lines
-
-        solved = frozenset(solved_lines(Path(pool), solved_by))
+    solved = frozenset(solved_lines(Path(pool), solved_by)) if solved_by else frozenset()
     chosen = select(read_pool(Path(pool)), count, forbidden, easiest, seed, solved)
     if not chosen.kept:
         raise FirstTokenError(f"{pool}: nothing is left to keep ({'; '.join(f'{n} {why}' for why, n in chosen.left_out.items())})")
@@ -154,7 +153,7 @@ def read_pool(path: Path) -> list[Sample]:
     """Reads samples: ``text``, ``prompt`` with ``answer``, or ``messages``; ``domain`` and ``difficulty`` where given."""
     pool = []
     for number, line in json_lines(path):
-        text = text_of(line)
+        text = sample_text(line)
         if text is None:
             raise FirstTokenError(f'{path}, line {number}: expected "text", "messages", or "prompt" and "answer"')
         difficulty = line.get("difficulty")
@@ -162,17 +161,6 @@ def read_pool(path: Path) -> list[Sample]:
             raise FirstTokenError(f"{path}, line {number}: difficulty is {difficulty!r}; expected a number")
         pool.append(Sample(line, number, str(line.get("domain", "text")), text, len(words(line.get("answer") or text)), difficulty))
     return pool
-
-
-def text_of(line: dict) -> str | None:
-    """All text of a sample, or None where it has none."""
-    if isinstance(line.get("text"), str):
-        return line["text"]
-    if isinstance(line.get("messages"), list):
-        return "\n".join(str(m.get("content", "")) for m in line["messages"] if isinstance(m, dict))
-    if isinstance(line.get("prompt"), str):
-        return f"{line['prompt']}\n{line.get('answer') or ''}"
-    return None
 
 
 def texts_of(path: Path) -> list[str]:

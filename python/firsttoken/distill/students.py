@@ -1,10 +1,12 @@
 """Where a student comes from: a checkpoint, a config.json, or its teacher, cut in one or many steps."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 from firsttoken.checkpoint import Checkpoint, read_json
 from firsttoken.decoder.families import describe
@@ -17,6 +19,10 @@ from firsttoken.distill.models import load_decoder, make_decoder
 from firsttoken.distill.recipe import Recipe
 from firsttoken.distill.windows import Windows
 from firsttoken.errors import FirstTokenError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 
 CALIBRATION_BATCH = 4
 
@@ -36,7 +42,7 @@ def plan_stages(recipe: Recipe) -> list[Stage]:
     cut = recipe.student.cut
     if cut is None:
         return [Stage("training", recipe.training.steps)]
-    with Checkpoint(recipe.path(recipe.teachers[0].checkpoint)) as checkpoint:
+    with Checkpoint(recipe.teacher_folder()) as checkpoint:
         goal = cut_sizes.target_sizes(open_decoder(checkpoint), cut)
         steps = cut_sizes.plan_steps(checkpoint.config, goal, cut.most_per_step)
     if not steps:
@@ -50,7 +56,7 @@ def student_decoder(recipe: Recipe) -> Decoder:
     source = recipe.student
     if source.config is not None:
         return describe(read_json(recipe.path(source.config), "student.config names it"))
-    with Checkpoint(recipe.path(source.checkpoint or recipe.teachers[0].checkpoint)) as checkpoint:
+    with Checkpoint(recipe.path(source.checkpoint) if source.checkpoint else recipe.teacher_folder()) as checkpoint:
         decoder = open_decoder(checkpoint)
         if source.cut is None:
             return decoder
@@ -58,20 +64,22 @@ def student_decoder(recipe: Recipe) -> Decoder:
         return describe(cut_sizes.resized(checkpoint.config, sizes, range(sizes.layers)))
 
 
-def first_student(recipe: Recipe, attention: str) -> nn.Module:
+def first_student(recipe: Recipe, attention: str) -> PreTrainedModel:
     """The student before any training; for a cut, the teacher it starts as. Weights from scratch follow the recipe's seed."""
     source = recipe.student
     if source.cut is not None:
-        return load_decoder(recipe.path(recipe.teachers[0].checkpoint), attention)
+        return load_decoder(recipe.teacher_folder(), attention)
     if source.checkpoint is not None:
         return load_decoder(recipe.path(source.checkpoint), attention)
+    assert source.config is not None, "a student is a cut, a checkpoint or a config"
     torch.manual_seed(recipe.seed)
     return make_decoder(read_json(recipe.path(source.config), "student.config names it"), attention=attention)
 
 
-def cut_model(model: nn.Module, recipe: Recipe, sizes: cut_sizes.Sizes, train: Windows, attention: str) -> nn.Module:
+def cut_model(model: PreTrainedModel, recipe: Recipe, sizes: cut_sizes.Sizes, train: Windows, attention: str) -> PreTrainedModel:
     """Returns a smaller model made of the most important parts of ``model``, measured on the first training windows of the seed."""
     cut = recipe.student.cut
+    assert cut is not None, "sizes come from a cut"
     # to_diff_dict would leave defaults out, and a default of today is not one of tomorrow
     config = model.config.to_dict()
     teacher = describe(config)
@@ -89,15 +97,15 @@ def cut_model(model: nn.Module, recipe: Recipe, sizes: cut_sizes.Sizes, train: W
         tensors.pop("lm_head.weight", None)
     smaller = cut_sizes.resized(config, sizes, kept.layers)
     made = make_decoder(smaller, cut_tensors(tensors, teacher, describe(smaller), kept), attention)
-    return made.to(model.device)
+    return made.to(model.device)  # type: ignore[arg-type]  # transformers wraps it without its types
 
 
 def settings_folder(recipe: Recipe) -> Path | None:
     """The checkpoint whose end tokens and generation settings the student keeps."""
     if recipe.student.checkpoint is not None:
         return recipe.path(recipe.student.checkpoint)
-    teacher = next((t for t in recipe.teachers if t.checkpoint is not None), None)
-    return recipe.path(teacher.checkpoint) if teacher else None
+    checkpoint = next((teacher.checkpoint for teacher in recipe.teachers if teacher.checkpoint is not None), None)
+    return recipe.path(checkpoint) if checkpoint is not None else None
 
 
 def tokenizer_folder(recipe: Recipe) -> Path:

@@ -11,7 +11,7 @@ from firsttoken.tokenizer import Tokenizer
 
 
 @dataclass
-class Budget:
+class ThinkingBudget:
     """``most`` and ``least`` count thinking tokens; ``end`` is the token that ends thinking, ``wait`` what replaces it."""
 
     end: int
@@ -44,7 +44,7 @@ class Budget:
         return [sampled]
 
 
-def make_budget(tokenizer: Tokenizer, end: str, wait: str, most: int | None, least: int, ignore: int) -> Budget:
+def make_budget(tokenizer: Tokenizer, end: str, wait: str, most: int | None, least: int, ignore: int) -> ThinkingBudget:
     """Makes a budget from text. Raises `FirstTokenError` where ``end`` is not one token or the bounds contradict."""
     if most is not None and least > most:
         raise FirstTokenError(f"--min-thinking {least} is more than --max-thinking {most}")
@@ -56,4 +56,4 @@ def make_budget(tokenizer: Tokenizer, end: str, wait: str, most: int | None, lea
     replacement = tuple(tokenizer.encode(wait, begin=False))
     if not replacement:
         raise FirstTokenError("--wait is empty; expected a word to go on with, such as Wait")
-    return Budget(tokens[0], replacement, most, least, ignore)
+    return ThinkingBudget(tokens[0], replacement, most, least, ignore)

@@ -82,13 +82,17 @@ class Order(Dataset):
         return self.items[order(len(self.items), position, self.seed)[1]]
 
 
-class Plan(Protocol):
+class TrainingPlan(Protocol):
     """What the trainer needs of a recipe."""
 
-    seed: int
-    temperature: Schedule
-    losses: tuple[Loss, ...]
-    training: Training
+    @property
+    def seed(self) -> int: ...
+    @property
+    def temperature(self) -> Schedule: ...
+    @property
+    def losses(self) -> tuple[Loss, ...]: ...
+    @property
+    def training(self) -> Training: ...
 
 
 def stack(items: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
@@ -105,7 +109,7 @@ class DistillationTrainer(Trainer):
     def __init__(
         self,
         objective: Distillation | ModuleDistillation,
-        recipe: Plan,
+        recipe: TrainingPlan,
         train: Items,
         held_out: Items,
         folder: Path,
@@ -130,7 +134,7 @@ class DistillationTrainer(Trainer):
         # compute_loss divides by the positions of the whole step, which the Trainer counts where this is set
         self.model_accepts_loss_kwargs = True
         self._loss_shifts_labels = shifted
-        self.recipe, self.items = recipe, train
+        self.recipe, self.items, self.folder = recipe, train, folder
         self._parts, self._batches = None, 0
         self._sources: list[int] = []
         self._scores_shards = False
@@ -170,7 +174,7 @@ class DistillationTrainer(Trainer):
     def _stop_not_finite(self, what: str, value: float, parts: dict):
         shown = ", ".join(f"{name} {part:.4g}" for name, part in parts.items())
         batch = ", ".join(f"{i} ({self.items.source(i)})" for i in self._sources[:8])
-        last = newest_state(Path(self.args.output_dir))
+        last = newest_state(self.folder)
         kept = f"the state of step {last[0]} is kept in {last[1]}" if last else "no state was saved yet"
         raise NotFinite(
             f"{what} is {value} at step {self.state.global_step + 1}{f' ({shown})' if shown else ''}; batch: samples {batch}; "
@@ -196,7 +200,8 @@ class DistillationTrainer(Trainer):
             self._scores_shards = True
         training = objective.training
         objective.eval()
-        total, seen = 0.0, 0
+        assert isinstance(loader.dataset, Items)
+        total, seen = torch.zeros((), dtype=torch.float64), 0
         for batch in loader:
             batch = self._prepare_inputs(batch)
             scores = objective.score(batch).cpu()
@@ -230,7 +235,7 @@ class DistillationTrainer(Trainer):
     def _save(self, output_dir=None, state_dict=None):
         if self.is_fsdp_enabled:
             return  # the shards lie beside the optimizer's
-        folder = Path(output_dir or self.args.output_dir)
+        folder = Path(output_dir or self.folder)
         folder.mkdir(parents=True, exist_ok=True)
         safetensors.torch.save_model(self.accelerator.unwrap_model(self.model), str(folder / WEIGHTS))
 
@@ -243,7 +248,7 @@ class DistillationTrainer(Trainer):
         self._load_from_checkpoint(self.state.best_model_checkpoint)
 
     def _save_checkpoint(self, model, trial):
-        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        folder = self.folder / f"checkpoint-{self.state.global_step}"
         try:
             folder.mkdir(parents=True, exist_ok=True)  # the Trainer asks whether the best state's folder exists before shards are written
             super()._save_checkpoint(model, trial)
@@ -253,7 +258,7 @@ class DistillationTrainer(Trainer):
                 mark_complete(folder, self.state.global_step)
         except (OSError, RuntimeError, safetensors.SafetensorError) as error:
             shutil.rmtree(folder, ignore_errors=True)
-            last = newest_state(Path(self.args.output_dir))
+            last = newest_state(self.folder)
             kept = (
                 f"the state of step {last[0]} is kept; free space and run the same command again"
                 if last
@@ -264,7 +269,7 @@ class DistillationTrainer(Trainer):
             ) from None
 
 
-def reshard(module: torch.nn.Module):
+def reshard(module: torch.nn.Module) -> None:
     """Gives up the whole weights that a score under FSDP left behind; nothing without it."""
     for part in module.modules():
         if isinstance(part, FSDPModule):
@@ -282,7 +287,7 @@ def score_of(total: torch.Tensor, prefix: str, taught: bool) -> dict[str, float]
     return figures
 
 
-def training_arguments(recipe: Plan, folder: Path, steps: int) -> TrainingArguments:
+def training_arguments(recipe: TrainingPlan, folder: Path, steps: int) -> TrainingArguments:
     """The Trainer's arguments for one stage. Raises `FirstTokenError` for a batch that the processes cannot share."""
     training = recipe.training
     processes = int(os.environ.get("WORLD_SIZE", "1"))
@@ -331,7 +336,7 @@ def training_arguments(recipe: Plan, folder: Path, steps: int) -> TrainingArgume
     )
 
 
-def mark_complete(folder: Path, step: int):
+def mark_complete(folder: Path, step: int) -> None:
     """Makes a training state count."""
     temporary = folder / f".{COMPLETE}"
     temporary.write_text(json.dumps({"step": step}) + "\n", encoding="utf-8")
@@ -346,7 +351,7 @@ def newest_state(folder: Path) -> tuple[int, Path] | None:
     return max(found, default=None)
 
 
-def remove_incomplete(folder: Path):
+def remove_incomplete(folder: Path) -> None:
     """Removes training states that a kill left half written."""
     for path in folder.glob("checkpoint-*"):
         if not (path / COMPLETE).exists():

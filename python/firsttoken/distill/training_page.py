@@ -4,16 +4,16 @@ import html
 import io
 from pathlib import Path
 
-from firsttoken.distill.recipe import Recipe
+from firsttoken.distill.students import Stage
 
 STYLE = "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}td,th{padding:.1rem 1rem .1rem 0;text-align:left}svg{max-width:100%;height:auto}pre{background:#f5f5f5;padding:1rem;overflow:auto}"
 
 
-def training_page(recipe: Recipe, stages: list, facts: list[tuple[str, str]], recipe_text: str) -> str:
-    """Returns the page: what came out, curves of every stage's ``history`` (the Trainer's log), and the recipe."""
+def training_page(name: str, summary: str, stages: list[Stage], facts: list[tuple[str, str]], recipe_text: str) -> str:
+    """Returns the page of a recipe's run: what came out, curves of every stage's ``history`` (the Trainer's log), and the recipe."""
     rows = "".join(f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in facts)
     pictures = "".join(f"<h2>{html.escape(stage.name)}</h2>{curves(stage.history)}" for stage in stages if stage.history)
-    title = html.escape(f"{recipe.name or 'distillation'}: {recipe.summary}")
+    title = html.escape(f"{name or 'distillation'}: {summary}")
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style><h1>{title}</h1><table>{rows}</table>'
         f"{pictures}<h2>Recipe</h2><pre>{html.escape(recipe_text)}</pre></html>\n"

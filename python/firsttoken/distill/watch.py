@@ -1,10 +1,16 @@
 """What a run shows while it goes: a bar with the loss's parts on a terminal, a line now and then elsewhere."""
 
+from __future__ import annotations
+
 import sys
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from transformers import TrainerCallback
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 LINES = 20  # where there is no terminal, this many over a stage
 
@@ -14,7 +20,7 @@ class Watch(TrainerCallback):
 
     def __init__(self, stage: str, per_step: int, say: Callable[[str], None], unit: str = "tokens"):
         self.stage, self.per_step, self.say, self.unit = stage, per_step, say, unit
-        self.bar = self.task = None
+        self.shown: tuple[Progress, TaskID] | None = None
         self.note = ""
 
     def on_train_begin(self, args, state, control, **_):
@@ -31,9 +37,9 @@ class Watch(TrainerCallback):
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
             )
-            self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
-            self.bar.start()
-            self.task = self.bar.add_task(self.stage, total=state.max_steps, completed=state.global_step, note="")
+            bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            bar.start()
+            self.shown = bar, bar.add_task(self.stage, total=state.max_steps, completed=state.global_step, note="")
 
     def on_log(self, args, state, control, logs=None, **_):
         if not logs or not state.is_world_process_zero or "train_runtime" in logs:
@@ -44,21 +50,22 @@ class Watch(TrainerCallback):
             self._line(line)
         elif "loss" in logs:
             self.note = self._describe(state, logs)
-            if self.bar is None and state.global_step % max(1, state.max_steps // LINES) < args.logging_steps:
+            if self.shown is None and state.global_step % max(1, state.max_steps // LINES) < args.logging_steps:
                 self._line(f"step {state.global_step} of {state.max_steps}: {self.note}, {self._left(state)} left")
 
     def on_step_end(self, args, state, control, **_):
-        if self.bar is not None:
-            self.bar.update(self.task, completed=state.global_step, note=self.note)
+        if self.shown is not None:
+            bar, task = self.shown
+            bar.update(task, completed=state.global_step, note=self.note)
 
     def on_train_end(self, args, state, control, **_):
         self.close()
 
-    def close(self):
+    def close(self) -> None:
         """Takes the bar away; safe to call twice."""
-        if self.bar is not None:
-            self.bar.stop()
-            self.bar = None
+        if self.shown is not None:
+            self.shown[0].stop()
+            self.shown = None
 
     def _describe(self, state, logs: dict) -> str:
         parts = " + ".join(f"{name.removeprefix('part_')} {value:.3f}" for name, value in logs.items() if name.startswith("part_"))
@@ -72,7 +79,7 @@ class Watch(TrainerCallback):
         return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"
 
     def _line(self, line: str):
-        if self.bar is not None:
-            self.bar.console.print(line, highlight=False, markup=False)
+        if self.shown is not None:
+            self.shown[0].console.print(line, highlight=False, markup=False)
         else:
             self.say(line)

@@ -53,7 +53,7 @@ def identity_of(recipe: Recipe, train: Windows, held_out: Windows) -> dict:
     }
 
 
-def open_work(folder: Path, identity: dict, restart: bool) -> int | None:
+def open_work(folder: Path, identity: dict, restart: bool) -> int:
     """Makes or reopens the work folder and returns its lock, to be kept open. Raises `FirstTokenError`.
 
     A run whose recipe, checkpoints, data or packages differ from those it began with is refused, naming what differs.

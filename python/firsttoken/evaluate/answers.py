@@ -15,7 +15,8 @@ class Answers:
     """Answers by model, prompt and settings; ``file`` None keeps them in memory alone."""
 
     def __init__(self, file: Path | None):
-        self.file, self.known = file, {}
+        self.file = file
+        self.known: dict[str, str] = {}
         if file is not None and file.exists():
             text = file.read_text(encoding="utf-8", errors="replace")
             for line in re.findall(r"[^\n]*\n|[^\n]+", text):  # splitlines would cut an answer that holds U+2028
@@ -36,16 +37,16 @@ class Answers:
             pieces = generate(subject.runner, subject.tokenizer, prompt, max_tokens, temperature, seed, chat)
             self.known[key] = "".join(pieces)
             if self.file is not None:
-                self._write({"key": key, "model": subject.name, "prompt": prompt, "answer": self.known[key]})
+                self._write(self.file, {"key": key, "model": subject.name, "prompt": prompt, "answer": self.known[key]})
         return self.known[key]
 
-    def _write(self, line: dict):
+    def _write(self, file: Path, line: dict[str, str]) -> None:
         try:
-            with open(self.file, "a", encoding="utf-8") as stream:
+            with open(file, "a", encoding="utf-8") as stream:
                 stream.write(json.dumps(line, ensure_ascii=False) + "\n")
                 stream.flush()
                 os.fsync(stream.fileno())
         except OSError as error:
             raise FirstTokenError(
-                f"--answers {self.file}: cannot be written ({error.strerror}); free space and run the same command again, it goes on"
+                f"--answers {file}: cannot be written ({error.strerror}); free space and run the same command again, it goes on"
             ) from None

@@ -5,6 +5,7 @@ short choices (Brown et al., arXiv:2005.14165; the ``acc`` and ``acc_norm`` of t
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,8 @@ def read_question(line: dict) -> Question | None:
     Returns None for a line that is neither, or whose answer is not among its choices.
     """
     text = next((line[key] for key in ("question", "problem", "prompt", "query") if isinstance(line.get(key), str)), None)
-    choices, labels = line.get("choices", line.get("options", line.get("endings"))), None
+    choices: Any = line.get("choices", line.get("options", line.get("endings")))  # whatever the file holds
+    labels = None
     if isinstance(choices, dict):
         choices, labels = choices.get("text"), choices.get("label")
     if text is None or not isinstance(choices, list) or len(choices) < 2 or not all(isinstance(c, str) for c in choices):

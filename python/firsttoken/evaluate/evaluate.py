@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from firsttoken.errors import FirstTokenError
@@ -20,7 +20,7 @@ MATHS_REQUEST = "\nPlease reason step by step, and put your final answer within 
 
 
 @dataclass(frozen=True)
-class Settings:
+class EvaluationSettings:
     """``limit`` items of each task; ``text_tokens`` of a text. ``raw`` never uses a chat template. Limits are the sandbox's."""
 
     limit: int | None = None
@@ -30,7 +30,7 @@ class Settings:
     samples: int = 1
     seed: int = 0
     raw: bool = False
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Score:
 def evaluate(
     models: Sequence[str | Path],
     tasks: Sequence[str],
-    settings: Settings = Settings(),
+    settings: EvaluationSettings = EvaluationSettings(),
     reference: str | Path | None = None,
     answers: Path | None = None,
     threads: int | None = None,
@@ -65,12 +65,9 @@ def evaluate(
     asked = [read_task(task, settings.limit) for task in tasks]
     subjects = [Subject(model, threads) for model in models]
     names = unique_names(subjects)
-    first = Subject(reference) if reference is not None else subjects[0]
-    if reference is None and (first.kind != "checkpoint" or len(subjects) == 1):
-        first = None
-    if first is not None and first.kind != "checkpoint":
-        raise FirstTokenError(f"--reference {first.folder}: is a bundle; expected a checkpoint")
-    kept, scores = Answers(answers), {name: [] for name in names}
+    first = reference_subject(reference, subjects)
+    kept = Answers(answers)
+    scores: dict[str, list[Score]] = {name: [] for name in names}
     for name, subject in zip(names, subjects, strict=True):
         try:
             for task in asked:
@@ -81,8 +78,24 @@ def evaluate(
     return scores
 
 
+def reference_subject(reference: str | Path | None, subjects: list[Subject]) -> Subject | None:
+    """Returns the checkpoint that divergences are taken from, or None where there is none; see `evaluate`. Raises `FirstTokenError`."""
+    if reference is None:
+        return subjects[0] if subjects[0].kind == "checkpoint" and len(subjects) > 1 else None
+    asked = Subject(reference)
+    if asked.kind != "checkpoint":
+        raise FirstTokenError(f"--reference {asked.folder}: is a bundle; expected a checkpoint")
+    return asked
+
+
 def score(
-    subject: Subject, task: Task, settings: Settings, reference: Subject | None, subjects: list[Subject], answers: Answers, report: Report
+    subject: Subject,
+    task: Task,
+    settings: EvaluationSettings,
+    reference: Subject | None,
+    subjects: list[Subject],
+    answers: Answers,
+    report: Report,
 ) -> list[Score]:
     """All figures of one model on one task."""
     if task.kind == "text":
@@ -112,7 +125,7 @@ def score(
 
 
 def text_scores(
-    subject: Subject, task: Task, settings: Settings, reference: Subject | None, subjects: list[Subject], report: Report
+    subject: Subject, task: Task, settings: EvaluationSettings, reference: Subject | None, subjects: list[Subject], report: Report
 ) -> list[Score]:
     """Perplexity, and divergence from the reference where that is another model with the same tokenizer."""
     longest = min(each.cache_length for each in subjects)
@@ -122,7 +135,7 @@ def text_scores(
     )
     found = score_text(subject, windows, other, report)
     scores = [Score(task.name, "perplexity", found.perplexity, found.tokens)]
-    if found.mean_kld is not None:
+    if found.mean_kld is not None and found.same_top is not None:
         scores += [Score(task.name, "KLD", found.mean_kld, found.tokens), Score(task.name, "same top", found.same_top, found.tokens)]
     return scores
 

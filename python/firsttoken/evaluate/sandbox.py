@@ -32,7 +32,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ProgramOutcome:
     """Whether the program ran to its end, and if not, why in a line."""
 
     passed: bool
@@ -44,7 +44,7 @@ def hides_files() -> bool:
     return landlock_version() > 0
 
 
-def run_program(program: str, limits: Limits = Limits()) -> Outcome:
+def run_program(program: str, limits: Limits = Limits()) -> ProgramOutcome:
     """Runs a Python program. It passes only if its last line was reached: leaving early, even with status 0, fails.
 
     Raises `FirstTokenError` where this system cannot sandbox.
@@ -80,12 +80,12 @@ def run_program(program: str, limits: Limits = Limits()) -> Outcome:
             "use Linux 5.0 or newer on x86-64 or 64-bit ARM, or leave out the code task"
         )
     if late:
-        return Outcome(False, f"not finished after {limits.seconds:g} s")
+        return ProgramOutcome(False, f"not finished after {limits.seconds:g} s")
     if process.returncode == 0 and end == secret:
-        return Outcome(True)
+        return ProgramOutcome(True)
     if process.returncode < 0:
-        return Outcome(False, f"ended by {signal.Signals(-process.returncode).name}")
-    return Outcome(False, last or f"left early with status {process.returncode}")
+        return ProgramOutcome(False, f"ended by {signal.Signals(-process.returncode).name}")
+    return ProgramOutcome(False, last or f"left early with status {process.returncode}")
 
 
 def _end(process: subprocess.Popen):

@@ -59,13 +59,13 @@ def filter_program(column: int, architecture: int) -> bytes:
     # its arguments lie in memory, which a filter cannot read: the C library then starts threads with clone
     code += [(EQUALS, 0, 1, CLONE3), (RETURN, 0, 0, ERRNO | errno.ENOSYS)]
     for numbers in CALLS.values():
-        if numbers[column] is not None:
-            code += [(EQUALS, 0, 1, numbers[column]), (RETURN, 0, 0, ERRNO | errno.EPERM)]
+        if (number := numbers[column]) is not None:
+            code += [(EQUALS, 0, 1, number), (RETURN, 0, 0, ERRNO | errno.EPERM)]
     for numbers, argument in ((OPEN, 1), (OPENAT, 2)):
-        if numbers[column] is not None:
+        if (number := numbers[column]) is not None:
             # reads of the flags' low half; both processors are little-endian
             code += [
-                (EQUALS, 0, 3, numbers[column]),
+                (EQUALS, 0, 3, number),
                 (LOAD, 0, 0, ARGUMENTS_AT + 8 * argument),
                 (ANY_BIT, 0, 1, WRITING),
                 (RETURN, 0, 0, ERRNO | errno.EACCES),

@@ -36,7 +36,7 @@ MEANING = {
 
 
 @dataclass(frozen=True)
-class Row:
+class GuardRow:
     """One plan on one target and core: counts by step, and on request its divergence from the checkpoint on the host."""
 
     target: str
@@ -57,7 +57,7 @@ def count_plans(
     prove: bool = False,
     jobs: int = 1,
     say: Callable[[str], None] = lambda line: None,
-) -> list[Row]:
+) -> list[GuardRow]:
     """Exports a checkpoint with every plan and target into ``scratch`` and counts each on every core, ``jobs`` at a time.
 
     A plan that a target cannot give is left out, with a line to ``say``. The compatible form is counted on the oldest
@@ -76,10 +76,10 @@ def count_plans(
             [bundle] = export(checkpoint, scratch / plan, plan, (target,), prove=False)
             bundles.append((target, plan, bundle, figures_of(bundle, checkpoint) if prove else None))
 
-    def count(job: tuple[str, str, Path, Figures | None, Core]) -> Row:
+    def count(job: tuple[str, str, Path, Figures | None, Core]) -> GuardRow:
         target, plan, bundle, figures, core = job
         runtime = runtimes_of(read_manifest(bundle).target)[-1]
-        row = Row(target, core.name, plan, runtime, counter.count(bundle, core, runtime, tokens), figures)
+        row = GuardRow(target, core.name, plan, runtime, counter.count(bundle, core, runtime, tokens), figures)
         say(
             f"counted {plan} for {target} on {core.name}: {row.steps['prefill'].total / 1e6:.1f} M, {row.steps['decode'].total / 1e6:.2f} M"
         )
@@ -105,7 +105,7 @@ def figures_of(bundle: Path, checkpoint: Path) -> Figures:
     return prove(bundle, checkpoint)[0].all
 
 
-def ratios(rows: Iterable[Row]) -> dict:
+def ratios(rows: Iterable[GuardRow]) -> dict:
     """Returns target → core → plan → step → figures: the total and each kind as ratios to the fp32 plan's total.
 
     The fp32 plan's own total is also given as it is ("instructions"). Raises `FirstTokenError` where it was not counted.

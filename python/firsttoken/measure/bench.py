@@ -19,7 +19,7 @@ from firsttoken.bundle.manifest import Manifest, read_manifest
 from firsttoken.errors import FirstTokenError
 from firsttoken.machine import available_memory
 from firsttoken.measure import host, page_cache
-from firsttoken.measure.measurement import Decode, Failure, Measurement, Result, Run, Stages, Writer, identify_bundle
+from firsttoken.measure.measurement import Decode, Failure, Measurement, Result, Run, RunState, Stages, Writer, identify_bundle
 from firsttoken.measure.process import Process, ProcessFailed
 from firsttoken.measure.prompts import exact_prompt
 from firsttoken.measure.worker import runtime_version
@@ -34,7 +34,7 @@ SHORTEST_LOAD_SECONDS = 0.2  # the kernel counts CPU time in ticks of 10 ms, so 
 
 
 @dataclass(frozen=True)
-class Settings:
+class BenchSettings:
     """What to measure. ``chat`` None: through the chat template where the bundle has one. ``cold`` adds cold runs to the warm ones."""
 
     prompts: tuple[int, ...] = (32, 128, 512)
@@ -66,7 +66,7 @@ class Candidate:
 class Bench:
     """Measures ``bundles`` one after another turn; ``measurement`` holds all finished runs at any moment."""
 
-    def __init__(self, bundles: Sequence[str | Path], settings: Settings = Settings(), report: Report = silent):
+    def __init__(self, bundles: Sequence[str | Path], settings: BenchSettings = BenchSettings(), report: Report = silent):
         """Checks everything that can be checked before the first run. Raises `FirstTokenError`."""
         self.settings, self.report = settings, report
         self.threads = settings.threads or default_threads()
@@ -159,7 +159,7 @@ class Bench:
                         if not self._attempt(number, process, prompt, "cold", None):
                             given_up.add(number)  # it would fail again and again
 
-    def _attempt(self, number: int, process: Process, prompt: int, state: str, cached: page_cache.State | None) -> bool:
+    def _attempt(self, number: int, process: Process, prompt: int, state: RunState, cached: page_cache.PageState | None) -> bool:
         """One run of one bundle, noted as a run or a failure. ``cached`` None: drop the files first."""
         candidate, result = self.candidates[number], self.results[number]
         try:
@@ -198,7 +198,7 @@ def other_load(busy: float, own: float, seconds: float) -> float | None:
     return max(0.0, (busy - own) / seconds) if seconds >= SHORTEST_LOAD_SECONDS else None
 
 
-def bench(bundles: Sequence[str | Path], settings: Settings = Settings(), report: Report = silent) -> Measurement:
+def bench(bundles: Sequence[str | Path], settings: BenchSettings = BenchSettings(), report: Report = silent) -> Measurement:
     """Measures bundles on this machine; see `Bench` for the order of the runs. Raises `FirstTokenError`."""
     return Bench(bundles, settings, report).run()
 

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from firsttoken.declarations import first_problem
 from firsttoken.errors import FirstTokenError, nearest
-from firsttoken.measure.bench import Settings
+from firsttoken.measure.bench import BenchSettings
 from firsttoken.measure.measurement import BundleIdentity, Measurement, Result
 from firsttoken.measure.summary import decode_speed, first_token, groups, summarize
 
@@ -70,7 +70,7 @@ class Budgets(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
     budgets: tuple[Budget, ...] = Field(alias="budget", min_length=1)
 
-    def check_answerable(self, bundles: Sequence[BundleIdentity], settings: Settings):
+    def check_answerable(self, bundles: Sequence[BundleIdentity], settings: BenchSettings):
         """Raises `FirstTokenError` for a limit that the coming measurement cannot answer, before it starts."""
         for budget in self.budgets:
             names = [bundle.name for bundle in bundles]
@@ -96,7 +96,7 @@ class Budgets(BaseModel):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class LimitVerdict:
     """One limit on one bundle: whether it is kept, and a line that says so with the figures."""
 
     kept: bool
@@ -117,7 +117,7 @@ def load_budget(path: str | Path) -> Budgets:
         raise FirstTokenError(f"budget file {path}: cannot be read as TOML ({error})") from None
 
 
-def check_budget(budgets: Budgets, measurement: Measurement) -> list[Verdict]:
+def check_budget(budgets: Budgets, measurement: Measurement) -> list[LimitVerdict]:
     """Returns a verdict for every limit on every bundle it holds for. A limit that was not measured, because runs failed, is missed."""
     return [
         _verdict(budget, result, name, limit)
@@ -128,15 +128,15 @@ def check_budget(budgets: Budgets, measurement: Measurement) -> list[Verdict]:
     ]
 
 
-def _verdict(budget: Budget, result: Result, name: str, limit: float) -> Verdict:
+def _verdict(budget: Budget, result: Result, name: str, limit: float) -> LimitVerdict:
     found, how = _figure(budget, result, name)
     what = f"{result.title}: {name}"
     if name in SPEED:
         what += f" at {budget.prompt_tokens} tokens, {budget.state}"
     if found is None:
-        return Verdict(False, f"missed  {what}: not measured, limit {limit:g}")
+        return LimitVerdict(False, f"missed  {what}: not measured, limit {limit:g}")
     kept = found >= limit if name in AT_LEAST else found <= limit
-    return Verdict(
+    return LimitVerdict(
         kept, f"{'kept  ' if kept else 'missed'}  {what}: {found:.4g} ({how}), {'at least' if name in AT_LEAST else 'at most'} {limit:g}"
     )
 
@@ -150,6 +150,7 @@ def _figure(budget: Budget, result: Result, name: str) -> tuple[float | None, st
     if name == "peak_memory_mib":
         peaks = [run.peak_memory_bytes for run in result.runs if run.peak_memory_bytes]
         return (max(peaks) / MIB, "most of all runs") if peaks else (None, "")
+    assert budget.prompt_tokens is not None, "a limit on speed has a prompt length (Budget._whole)"
     runs = groups(result).get((budget.prompt_tokens, budget.state), [])
     summary = summarize([first_token(run) / 1e6 if name == "first_token_ms" else decode_speed(run) for run in runs])
     return (summary.median, f"median of {summary.count}, {summary.minimum:.4g} to {summary.maximum:.4g}") if summary else (None, "")

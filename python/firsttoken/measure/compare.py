@@ -1,6 +1,6 @@
 """Is B faster than A beyond the noise? A bootstrap interval of the ratio of their medians, from the single runs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,18 +20,22 @@ Verdict = Literal["faster", "slower", "cannot tell"]
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as fast B is as A: above 1 B is the faster one. ``low`` and ``high`` bound it; absent with too few runs."""
+    """How many times as fast B is as A: above 1 B is the faster one. ``interval`` bounds it, low and high; absent with too few runs."""
 
     value: float
-    low: float | None
-    high: float | None
+    interval: tuple[float, float] | None
 
     @property
     def verdict(self) -> Verdict:
         """Whether B is faster or slower beyond the noise; "cannot tell" where the interval includes 1 or there is none."""
-        if self.low is None or self.low <= 1 <= self.high:
+        if self.interval is None or self.interval[0] <= 1 <= self.interval[1]:
             return "cannot tell"
-        return "faster" if self.low > 1 else "slower"
+        return "faster" if self.interval[0] > 1 else "slower"
+
+    @property
+    def span(self) -> str:
+        """The interval in words; empty where there is none."""
+        return f"{times(self.interval[0])} to {times(self.interval[1])}" if self.interval else ""
 
 
 @dataclass(frozen=True)
@@ -51,9 +55,9 @@ class Comparison:
     def reason(self) -> str:
         """The verdict in words, with what it rests on."""
         ratio, fewest = self.ratio, min(self.count_a, self.count_b)
-        if ratio.low is None:
+        if ratio.interval is None:
             return f"cannot tell: {fewest} {'run' if fewest == 1 else 'runs'} on one side, at least {FEWEST_RUNS} needed"
-        return f"{ratio.verdict}: {times(ratio.low)} to {times(ratio.high)}× as fast"
+        return f"{ratio.verdict}: {ratio.span}× as fast"
 
 
 def times(ratio: float) -> str:
@@ -99,28 +103,29 @@ def compare_values(
     top, bottom = (b, a) if larger_is_faster else (a, b)
     value = float(numpy.median(top) / numpy.median(bottom))
     if min(len(a), len(b)) < fewest:
-        return Ratio(value, None, None)
+        return Ratio(value, None)
     # streams go by the values, not by the side, so that swapping the sides inverts the interval exactly
     streams = (0, 1) if sorted(top) <= sorted(bottom) else (1, 0)
     logs = [
         numpy.log(bootstrap_medians(side, numpy.random.default_rng([seed, stream]), resamples))
-        for side, stream in zip((top, bottom), streams)
+        for side, stream in zip((top, bottom), streams, strict=True)
     ]
     low, high = numpy.exp(numpy.quantile(logs[0] - logs[1], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]))
-    return Ratio(value, float(low), float(high))
+    return Ratio(value, (float(low), float(high)))
 
 
 def compare_runs(prompt_tokens: int, state: str, a: list[Run], b: list[Run]) -> list[Comparison]:
     """Compares TTFT, and decode speed where both sides decoded, of runs of the same prompt length and state."""
     made = []
-    for figure, measure in (("first token", first_token), ("decode", decode_speed)):
-        sides = [[value for run in runs if (value := measure(run)) is not None] for runs in (a, b)]
+    measures: dict[Figure, Callable[[Run], float | None]] = {"first token": first_token, "decode": decode_speed}
+    for figure, measure in measures.items():
+        of_a, of_b = ([value for run in runs if (value := measure(run)) is not None] for runs in (a, b))
         # a TTFT of 0 ns is no measurement; a ratio to it says nothing
-        if not all(sides) or min(map(min, sides)) <= 0:
+        if not of_a or not of_b or min(*of_a, *of_b) <= 0:
             continue
-        ratio = compare_values(*sides, larger_is_faster=figure == "decode")
-        medians = [float(numpy.median(side)) for side in sides]
-        made.append(Comparison(prompt_tokens, state, figure, *map(len, sides), *medians, ratio))
+        ratio = compare_values(of_a, of_b, larger_is_faster=figure == "decode")
+        medians = float(numpy.median(of_a)), float(numpy.median(of_b))
+        made.append(Comparison(prompt_tokens, state, figure, len(of_a), len(of_b), *medians, ratio))
     return made
 
 

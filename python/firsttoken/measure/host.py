@@ -54,7 +54,7 @@ def conditions() -> Conditions:
     import psutil
 
     # psutil has these only where the system does
-    sensors = getattr(psutil, "sensors_temperatures", dict)()
+    sensors = psutil.sensors_temperatures() if hasattr(psutil, "sensors_temperatures") else {}
     temperatures = {f"{name}.{one.label or number}": one.current for name, found in sensors.items() for number, one in enumerate(found)}
     battery = getattr(psutil, "sensors_battery", lambda: None)()
     governors = {_text(path).strip() for path in Path("/sys/devices/system/cpu/cpufreq").glob("policy*/scaling_governor")}

@@ -6,7 +6,7 @@ Only single runs are stored; medians and the like are derived from them (`firstt
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -15,18 +15,20 @@ from firsttoken.bundle.manifest import Manifest, NpuProof, Proof
 from firsttoken.checkpoint import read_json
 from firsttoken.declarations import first_problem
 from firsttoken.errors import FirstTokenError
+from firsttoken.measure.page_cache import PageState
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 SCHEMA_FILE = Path(__file__).with_name("measurement.schema.json")
 LARGEST_FILE = 256 << 20  # bytes; a longer one is not a measurement
 Nanoseconds = int
+RunState = Literal["cold", "warm", "warm-up"]
 
 
-class Part(BaseModel):
+class MeasurementPart(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-class Cpu(Part):
+class Cpu(MeasurementPart):
     """``clusters`` counts cores by their highest frequency in kHz ("2841600": 1, "2419200": 3, …), where it can be read."""
 
     model: str
@@ -35,7 +37,7 @@ class Cpu(Part):
     clusters: dict[str, int] = Field(default_factory=dict)
 
 
-class Device(Part):
+class Device(MeasurementPart):
     """What it ran on. ``identity`` is the start of a hash of the serial number, enough to tell two devices apart."""
 
     kind: Literal["host", "phone"]
@@ -49,7 +51,7 @@ class Device(Part):
     memory_bytes: int = Field(gt=0)
 
 
-class Conditions(Part):
+class Conditions(MeasurementPart):
     """The state of the device at a moment. What could not be read is absent, never guessed.
 
     ``thermal_status`` counts as Android does (0 none, 1 light, 2 moderate, 3 severe, 4 critical, 5 emergency,
@@ -65,7 +67,7 @@ class Conditions(Part):
     available_memory_bytes: int | None = None
 
 
-class Stages(Part):
+class Stages(MeasurementPart):
     """Nanoseconds from "send" to the first token on the screen; they add up to TTFT.
 
     ``load`` only where the run loaded the model (a cold run, the first warm-up), ``render`` only in the app.
@@ -86,14 +88,14 @@ class Stages(Part):
         )
 
 
-class Decode(Part):
+class Decode(MeasurementPart):
     """The tokens after the first one and the nanoseconds all of them took."""
 
     tokens: int = Field(ge=1)
     nanoseconds: Nanoseconds = Field(gt=0)
 
 
-class Run(Part):
+class Run(MeasurementPart):
     """One prompt up to its first token, and decoding after it.
 
     ``state``: "cold" is the first prompt of a fresh process, loading included; "warm" a prompt after another one was
@@ -104,8 +106,8 @@ class Run(Part):
     """
 
     prompt_tokens: int = Field(ge=1)
-    state: Literal["cold", "warm", "warm-up"]
-    page_cache: Literal["dropped", "cached", "unknown"]
+    state: RunState
+    page_cache: PageState
     at_seconds: float = Field(ge=0)  # since the measurement started
     stages: Stages
     decode: Decode | None = None
@@ -115,16 +117,16 @@ class Run(Part):
     other_load: float | None = Field(None, ge=0)
 
 
-class Failure(Part):
+class Failure(MeasurementPart):
     """A run that did not end: what was asked, in which stage it stopped, and why."""
 
     prompt_tokens: int | None = None
-    state: Literal["cold", "warm", "warm-up"] | None = None
+    state: RunState | None = None
     stage: str
     message: str
 
 
-class ProofFigures(Part):
+class ProofFigures(MeasurementPart):
     """The proof's figures that belong beside every speed: mean and 99th percentile KL divergence, same-top-token rate, gate passed."""
 
     mean_kld: float
@@ -133,7 +135,7 @@ class ProofFigures(Part):
     passed: bool
 
 
-class BundleIdentity(Part):
+class BundleIdentity(MeasurementPart):
     """The measured bundle: its folder's name, and what its manifest says."""
 
     name: str
@@ -149,7 +151,7 @@ class BundleIdentity(Part):
     proof: ProofFigures | None = None
 
 
-class RanArtifact(Part):
+class RanArtifact(MeasurementPart):
     """Which artifact ran of a bundle that has one for a Snapdragon's NPU beside the CPU's.
 
     ``soc`` is what the NPU's was compiled for, absent where the phone compiles it; ``fallback`` is why the CPU's ran where
@@ -164,7 +166,7 @@ class RanArtifact(Part):
     proof: ProofFigures | None = None
 
 
-class Result(Part):
+class Result(MeasurementPart):
     """One bundle on one device with one number of threads. ``chat``: whether prompts went through the chat template.
 
     ``artifact`` says which ran, and is absent where the bundle has but one.
@@ -204,14 +206,14 @@ class Result(Part):
         return f"{self.bundle.name} ({self.processor})" if self.artifact else self.bundle.name
 
 
-class Writer(Part):
+class Writer(MeasurementPart):
     """The program that measured."""
 
     name: str
     version: str
 
 
-class Measurement(Part):
+class Measurement(MeasurementPart):
     """A file: everything measured on one device in one go."""
 
     schema_version: Literal[1] = SCHEMA_VERSION

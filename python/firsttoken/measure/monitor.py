@@ -22,7 +22,7 @@ class Average:
     """The last ``window`` durations of one sort, and how they compare with the start of their kinds."""
 
     def __init__(self, sort: str, window: int):
-        self.sort = sort
+        self.sort, self.window = sort, window
         self.last: deque[tuple[int, int, float | None]] = deque(maxlen=window)  # tokens, nanoseconds, times its start
         self.starts: dict[int, list[int]] = {}
 
@@ -51,7 +51,7 @@ class Average:
     def times_the_start(self) -> float | None:
         """How many times as long as at the start: the median over the window, once half of it can be compared."""
         known = [times for _, _, times in self.last if times is not None]
-        return statistics.median(known) if 2 * len(known) >= self.last.maxlen else None
+        return statistics.median(known) if 2 * len(known) >= self.window else None
 
 
 class Monitor:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-State = Literal["dropped", "cached", "unknown"]
+PageState = Literal["dropped", "cached", "unknown"]
 DROPPED = 0.02  # share of pages that may stay behind
 
 
@@ -31,13 +31,13 @@ def resident_share(path: Path) -> float | None:
     return sum(byte & 1 for byte in vector) / pages if code == 0 else None
 
 
-def drop(paths: Iterable[Path]) -> State:
+def drop(paths: Iterable[Path]) -> PageState:
     """Asks the kernel to forget the files' pages, and looks whether it did.
 
     Returns "dropped", "cached" where most of a file stayed (it is on a memory file system, or another process has it
     mapped), or "unknown" where the system cannot tell.
     """
-    state: State = "dropped"
+    state: PageState = "dropped"
     for path in paths:
         try:
             with open(path, "rb") as stream:

@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
+from firsttoken.pipes import piped
 from firsttoken.quiet import COMPLAINT, is_verbose
 
 END_SECONDS = 5.0  # a worker that is told to end gets this long
@@ -65,22 +67,19 @@ class Process:
 
     def close(self):
         """Ends the process, by force where asking does not help."""
-        if self.child.stdin and not self.child.stdin.closed:
-            try:
-                self.child.stdin.close()
-            except BrokenPipeError:
-                pass  # it has ended already
+        with suppress(BrokenPipeError):  # it has ended already
+            piped(self.child.stdin).close()
         try:
             self.child.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
             self.child.kill()
             self.child.wait()
-        self.child.stdout.close()
+        piped(self.child.stdout).close()
         if self.errors:
             self.errors.close()
 
     def _answer(self) -> dict:
-        line = self.child.stdout.readline()
+        line = piped(self.child.stdout).readline()
         if not line.endswith("\n"):
             raise self._death()
         answer = json.loads(line)

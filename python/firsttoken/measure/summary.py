@@ -36,28 +36,32 @@ class Summary:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """Figures of runs of one prompt length and state. A figure that no run has is absent.
+    """Figures of one or more runs of one prompt length and state. A figure that no run has is absent.
 
     ``first_token`` and ``stages`` are nanoseconds, ``decode_speed`` tokens per second, ``peak_memory`` bytes.
     """
 
-    first_token: Summary | None
+    first_token: Summary
     stages: dict[str, Summary]
     decode_speed: Summary | None
     peak_memory: Summary | None
 
 
 def summarize(values: Iterable[float | None]) -> Summary | None:
-    """Returns the figures of ``values``, those that are None left out, or None where nothing is left.
+    """Returns the figures of ``values``, those that are None left out, or None where nothing is left; see `summary_of`."""
+    known = [value for value in values if value is not None]
+    return summary_of(known) if known else None
+
+
+def summary_of(values: Iterable[float]) -> Summary:
+    """Returns the figures of one or more values.
 
     The 90th percentile interpolates linearly between the sorted values at position ``0.9 (n - 1)`` (type 7 of Hyndman
     and Fan, Sample Quantiles in Statistical Packages, The American Statistician 50(4), 1996; numpy's default). So
     with 5 runs it is ``0.4 * second largest + 0.6 * largest``, and up to 10 runs it always lies between the two largest: a hint, not a tail.
     The deviation is the sample's, divided by ``n - 1``.
     """
-    known = sorted(float(value) for value in values if value is not None)
-    if not known:
-        return None
+    known = sorted(map(float, values))
     single = len(known) == 1
     return Summary(
         count=len(known),
@@ -86,14 +90,14 @@ def first_token(run: Run) -> float:
 
 def decode_speed(run: Run) -> float | None:
     """Returns a run's tokens per second after the first token, or None where it decoded none."""
-    return run.decode and 1e9 * run.decode.tokens / run.decode.nanoseconds
+    return 1e9 * run.decode.tokens / run.decode.nanoseconds if run.decode else None
 
 
 def summarize_runs(runs: list[Run]) -> RunSummary:
-    """Returns the figures of ``runs``: TTFT, every stage that some run has, decode speed and peak memory."""
+    """Returns the figures of one or more ``runs``: TTFT, every stage that some run has, decode speed and peak memory."""
     stages = {stage: summarize(getattr(run.stages, stage) for run in runs) for stage in STAGES}
     return RunSummary(
-        first_token=summarize(first_token(run) for run in runs),
+        first_token=summary_of(map(first_token, runs)),
         stages={stage: summary for stage, summary in stages.items() if summary},
         decode_speed=summarize(decode_speed(run) for run in runs),
         peak_memory=summarize(run.peak_memory_bytes for run in runs),

@@ -4,14 +4,21 @@ It imports the runtime, says it is ready, and answers each job with a run's stag
 that its load is timed after whatever the bench does to the page cache.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from firsttoken.bundle.manifest import read_manifest
 from firsttoken.errors import FirstTokenError
+
+if TYPE_CHECKING:
+    from firsttoken.backends.runner import Runner
+    from firsttoken.tokenizer import Tokenizer
 
 PACKAGES = {"tflite": "ai-edge-litert", "executorch": "executorch"}
 
@@ -38,7 +45,7 @@ class Worker:
 
     def __init__(self, bundle: Path, threads: int):
         self.bundle, self.threads = bundle, threads
-        self.runner = self.tokenizer = None
+        self.loaded: tuple[Runner, Tokenizer] | None = None
         self.stage = "load"
         # Imported before the clock runs: Python's imports are no part of what a phone does.
         if read_manifest(bundle).target.runtime == "tflite":
@@ -58,10 +65,10 @@ class Worker:
         from firsttoken.run.generate import Statistics, generate
 
         load = None
-        if self.runner is None:
+        if self.loaded is None:
             self.stage = "load"
             begun = time.perf_counter_ns()
-            self._open()
+            self.loaded = self._open()
             load = time.perf_counter_ns() - begun
         self.stage = "prefill"
         facts = Statistics()
@@ -69,9 +76,7 @@ class Worker:
         def first_token(*_):
             self.stage = "decode"
 
-        for _ in generate(
-            self.runner, self.tokenizer, prompt, decode_tokens + 1, chat=chat, statistics=facts, stop_at_end=False, observe=first_token
-        ):
+        for _ in generate(*self.loaded, prompt, decode_tokens + 1, chat=chat, statistics=facts, stop_at_end=False, observe=first_token):
             pass
         stages = {"tokenize": facts.tokenize, "prefill": facts.prefill, "sample": facts.sample, "detokenize": facts.detokenize}
         answer = {
@@ -83,12 +88,12 @@ class Worker:
             answer["decode"] = {"tokens": facts.new_tokens - 1, "nanoseconds": facts.decode}
         return answer
 
-    def _open(self):
+    def _open(self) -> tuple[Runner, Tokenizer]:
         from firsttoken.backends.runner import open_runner
         from firsttoken.tokenizer import open_tokenizer
 
-        self.tokenizer = open_tokenizer(self.bundle, read_manifest(self.bundle))
-        self.runner = open_runner(self.bundle, self.threads, check=False)  # the bench has checked it
+        tokenizer = open_tokenizer(self.bundle, read_manifest(self.bundle))
+        return open_runner(self.bundle, self.threads, check=False), tokenizer  # the bench has checked it
 
 
 def main():

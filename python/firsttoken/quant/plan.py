@@ -48,7 +48,7 @@ class Plan(BaseModel):
     rules: tuple[Rule, ...] = Field(alias="rule", min_length=1)
     gate: Gate
 
-    def resolve(self, layers: list[Layer], target: Target) -> dict[str, str]:
+    def resolve(self, layers: list[Layer], target: Target) -> dict[str, Precision]:
         """Returns the precision of every layer, in the layers' order.
 
         Raises `FirstTokenError` for a rule that matches nothing, an unmatched layer, or a precision the target
@@ -62,15 +62,15 @@ class Plan(BaseModel):
                 )
         resolved = {}
         for layer in layers:
-            rule = next((r for r in self.rules if fnmatchcase(layer.name, r.match)), None)
-            if rule is None:
+            matching = [rule for rule in self.rules if fnmatchcase(layer.name, rule.match)]
+            if not matching:
                 raise FirstTokenError(f"plan {self.name!r}: no rule matches layer {layer.name!r}; end the plan with a rule for '*'")
-            check_supported(self, rule, layer, target)
-            resolved[layer.name] = rule.precision
+            check_supported(self, matching[0], layer, target)
+            resolved[layer.name] = matching[0].precision
         return resolved
 
 
-def check_supported(plan: Plan, rule: Rule, layer: Layer, target: Target):
+def check_supported(plan: Plan, rule: Rule, layer: Layer, target: Target) -> None:
     """Raises `FirstTokenError` if ``target`` cannot give ``layer`` the precision that ``rule`` asks."""
     possible = target.precisions(layer.kind)
     if rule.precision not in possible:
@@ -79,7 +79,7 @@ def check_supported(plan: Plan, rule: Rule, layer: Layer, target: Target):
             f"plan {plan.name!r}, rule {rule.match!r}: {rule.precision} is not possible for {layer.name!r} on target {target.name!r}; "
             f"expected one of {', '.join(possible)} (nearest: {close}); put a rule for it before this one"
         )
-    if rule.precision == "int4" and layer.shape[1] % plan.group_size:
+    if rule.precision == "int4" and layer.shape is not None and layer.shape[1] % plan.group_size:
         raise FirstTokenError(
             f"plan {plan.name!r}: int4 needs rows that divide into groups of {plan.group_size}, but {layer.name!r} has {layer.shape[1]} columns; give it int8"
         )

@@ -28,7 +28,7 @@ def print_diff(out: Console, matched: Matched, name_a: str, name_b: str):
 
 def notes(matched: Matched) -> list[str]:
     """Returns what a reader must know of the verdicts: chance, and what the intervals cannot see."""
-    intervals = sum(comparison.ratio.low is not None for pair in matched.pairs for comparison in pair.comparisons)
+    intervals = sum(comparison.ratio.interval is not None for pair in matched.pairs for comparison in pair.comparisons)
     said = []
     if intervals:
         said.append(
@@ -73,7 +73,7 @@ def _row(comparison: Comparison) -> tuple[str, ...]:
         text(comparison.median_a),
         text(comparison.median_b),
         f"{times(ratio.value)}×",
-        "too few runs" if ratio.low is None else f"{times(ratio.low)} to {times(ratio.high)}×",
+        f"{ratio.span}×" if ratio.interval else "too few runs",
         f"{comparison.count_a}, {comparison.count_b}",
         ratio.verdict,
     )

@@ -21,7 +21,7 @@ def shown(score: Score | None, first: Score | None) -> str:
     """A figure; after the first model's, how much of it is left or lost."""
     if score is None:
         return ""
-    if score.low is not None:
+    if score.low is not None and score.high is not None:
         change = "" if first is None or first is score else f" {100 * (score.value - first.value):+.1f}"
         return f"{100 * score.value:.1f} %{change} ({100 * score.low:.0f}-{100 * score.high:.0f})"
     if score.measure == "perplexity":
@@ -38,8 +38,9 @@ def cells(scores: dict[str, list[Score]]) -> tuple[list[str], list[tuple[str, ..
     rows = [(name, *(shown(by.get(column), first.get(column)) for column in columns)) for name, by in found.items()]
     header = ["", *(f"{task}: {measure}" for task, measure in columns)]
     if len(columns) > MOST_COLUMNS:
-        header, *rows = zip(header, *rows, strict=True)
-    return list(header), rows
+        names, *figures = zip(header, *rows, strict=True)
+        return list(names), figures
+    return header, rows
 
 
 def terminal_table(scores: dict[str, list[Score]]) -> Table:

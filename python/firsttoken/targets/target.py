@@ -1,11 +1,12 @@
 """Targets: runtime, delegate and shapes an artifact is made for, one short ``.toml`` each."""
 
+import itertools
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_serializer, model_validator
 
-from firsttoken.declarations import declaration_names, read_declaration
+from firsttoken.declarations import declaration_names, first_problem, read_declaration
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import states
 from firsttoken.errors import FirstTokenError, nearest
@@ -59,7 +60,7 @@ class NpuOptions(BaseModel):
     @field_validator("prefill_lengths")
     @classmethod
     def _ascending(cls, lengths: tuple[int, ...]) -> tuple[int, ...]:
-        if lengths[0] < 2 or any(a >= b for a, b in zip(lengths, lengths[1:], strict=False)):
+        if lengths[0] < 2 or any(a >= b for a, b in itertools.pairwise(lengths)):
             raise ValueError("expected ascending lengths of at least 2 tokens (decode takes single ones)")
         return lengths
 
@@ -150,7 +151,7 @@ class Target(BaseModel):
 def load_target(name_or_path: str | Path, cache_length: int | None = None, prefill_chunk: int | None = None) -> Target:
     """Reads a built-in target by name or a user's ``.toml`` by path, with lengths replaced where given. Raises `FirstTokenError`."""
     name, target = read_declaration("export", "target", name_or_path, Target)
-    changes = {"name": name}
+    changes: dict[str, Any] = {"name": name}
     if cache_length is not None:
         changes["cache_length"] = cache_length
     if prefill_chunk is not None:
@@ -162,9 +163,7 @@ def load_target(name_or_path: str | Path, cache_length: int | None = None, prefi
         changes["npu"] = {**target.npu.model_dump(), "prefill_lengths": fitting or target.npu.prefill_lengths}
     try:
         return Target.model_validate({**target.model_dump(), **changes})
-    except ValueError as error:
-        from firsttoken.declarations import first_problem
-
+    except ValidationError as error:
         raise FirstTokenError(f"target {name!r}: {first_problem(error, changes)}") from None
 
 

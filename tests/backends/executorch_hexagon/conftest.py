@@ -1,6 +1,7 @@
 """The ExecuTorch route to Hexagon without Qualcomm's compiler: everything up to it is ExecuTorch's own and runs."""
 
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 
@@ -26,7 +27,7 @@ class CompilerInItsPlace:
     """Stands where Qualcomm's library would answer: whether it takes an operator, and the context that it writes."""
 
     refuses: frozenset[str] = frozenset()
-    graphs: dict[str, list] = {}
+    graphs: ClassVar[dict[str, list]] = {}
 
     def __init__(self, options: bytes):
         self.options = options

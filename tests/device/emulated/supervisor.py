@@ -114,15 +114,15 @@ class Phone:
 
     def start(self):
         environment = {"PATH": "/system/emulated:/system/bin", "ADBD_PORT": str(self.port), "HOME": "/data", "TMPDIR": "/data/local/tmp"}
-        log = open(self.root.parent / f"{self.root.name}.adbd", "ab")
-        self.adbd = subprocess.Popen(
-            [shutil.which("chroot"), str(self.root), "/usr/lib/android-sdk/platform-tools/adbd"],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+        with open(self.root.parent / f"{self.root.name}.adbd", "ab") as log:
+            self.adbd = subprocess.Popen(
+                [shutil.which("chroot"), str(self.root), "/usr/lib/android-sdk/platform-tools/adbd"],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def stop(self):
         """As when the cable is pulled: adbd and what it started are gone, the app runs on."""
@@ -155,7 +155,7 @@ class Phone:
                 ) as stream:
                     stream.write(f"{code}\n{text}".encode())
                     stream.flush()
-                services.wait_for(lambda number=number: not _unread(reply), 2)
+                services.wait_for(lambda reply=reply: not _unread(reply), 2)
             except (OSError, TimeoutError):
                 pass
             os.close(reply)
@@ -172,13 +172,14 @@ def main():
     loopback_up()
     phones: dict[str, Phone] = {}
     environment = {**os.environ, "HOME": str(folder), "ADB_MDNS": "0"}
-    server = subprocess.Popen(
-        [*settings["adb"], "nodaemon", "server"],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=open(folder / "server.log", "wb"),
-        stderr=subprocess.STDOUT,
-    )
+    with open(folder / "server.log", "wb") as log:
+        server = subprocess.Popen(
+            [*settings["adb"], "nodaemon", "server"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
     print(json.dumps("ready"), flush=True)
     selector = selectors.DefaultSelector()
     selector.register(sys.stdin, selectors.EVENT_READ)

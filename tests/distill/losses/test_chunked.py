@@ -56,7 +56,7 @@ def test_masked_positions_have_exactly_no_gradient():
 
 
 def test_what_needs_no_gradient_gets_none_and_evaluation_works():
-    hidden, weight, bias, teacher, labels = tensors()
+    hidden, weight, _bias, teacher, labels = tensors()
     value, _ = chunked_head_loss(hidden, weight.requires_grad_(), None, loss_with(teacher, labels), 4)
     value.backward()
     assert hidden.grad is None and weight.grad is not None

@@ -1,5 +1,7 @@
 """Where bars and dots lie: stages add up to the median, dots where the runs are, a hiccup does not squash the rest."""
 
+from itertools import pairwise
+
 import pytest
 from generated_measurements import MILLISECOND, host_measurement, make_bundle, make_measurement, make_result, make_run
 from report_fixtures import device_of, pixels, places
@@ -12,14 +14,14 @@ def test_stages_add_up_to_the_median_and_dots_are_the_runs():
     measurement = host_measurement()
     panels = first_token_panels(device_of(measurement))
     assert [panel.title for panel in panels] == ["32 prompt tokens", "128 prompt tokens", "512 prompt tokens"]
-    for tokens, panel in zip((32, 128, 512), panels):
+    for tokens, panel in zip((32, 128, 512), panels, strict=True):
         assert [row.subject.result for row in panel.rows] == measurement.results
         for row in panel.rows:
             assert [line.name for line in row.lines] == ["cold", "warm"]
             for line in row.lines:
                 times = [first_token(run) for run in groups(row.subject.result)[tokens, line.name]]
                 assert [s.kind for s in line.segments] == ["load"] * (line.name == "cold") + ["tokenize", "prefill", "sample", "detokenize"]
-                for one, following in zip(line.segments, line.segments[1:]):
+                for one, following in pairwise(line.segments):
                     assert one.start + one.width == pytest.approx(following.start, abs=0.002)
                 last = line.segments[-1]
                 assert last.start + last.width == pytest.approx(panel.axis.at(summarize(times).median), abs=0.01)

@@ -1,5 +1,6 @@
 """Ticks are round, lie where they say, and do not overlap; figures read as people write them."""
 
+import itertools
 import random
 
 import pytest
@@ -25,7 +26,7 @@ def test_ratio_axis_holds_everything_and_its_ticks_do_not_overlap():
         assert axis.low < min([1, *values]) and axis.high > max([1, *values])
         assert any(text == "1×" for _, text in axis.ticks)
         places = [place for place, _ in axis.ticks]
-        assert all(b - a >= CLOSEST_TICKS for a, b in zip(places, places[1:]))
+        assert all(b - a >= CLOSEST_TICKS for a, b in itertools.pairwise(places))
         for place, text in axis.ticks:
             assert axis.at(float(text[:-1])) == pytest.approx(place, abs=0.01)
     assert ratio_axis([1e-9, 1e9]).high == pytest.approx(103) and ratio_axis([1e-9]).at(1e-9) == 0

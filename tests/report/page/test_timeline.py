@@ -1,5 +1,7 @@
 """Temperature, thermal status and slowing down over the run."""
 
+from itertools import pairwise
+
 import pytest
 from generated_measurements import host_measurement, make_measurement, make_result, make_run, phone_measurement
 from report_fixtures import device_of, pixels, places
@@ -12,14 +14,14 @@ def test_a_phone_that_throttles():
     [timeline] = timelines(device_of(measurement))
     runs = sorted((run for result in measurement.results for run in result.runs), key=lambda run: run.at_seconds)
     assert [band.status for band in timeline.bands] == [0, 1, 2] and timeline.bands[-1].name == "moderate"
-    for one, following in zip(timeline.bands, timeline.bands[1:]):
+    for one, following in pairwise(timeline.bands):
         assert one.start + one.width == pytest.approx(following.start, abs=0.01)
     first_moderate = next(run for run in runs if run.thermal_status == 2)
     assert timeline.bands[2].start == pytest.approx(timeline.axis.at(first_moderate.at_seconds), abs=0.01)
     assert set(places(timeline.temperature.dots["warm"])) == pixels(timeline.axis.at(run.at_seconds) for run in runs)
     assert len(runs) * 0.8 < timeline.temperature.curve.count("L") <= len(runs) - 1  # runs on the same pixel are one
     assert len(timeline.speed) == 3 and all("1." in strip.note for strip in timeline.speed)
-    for strip, result in zip(timeline.speed, measurement.results):
+    for strip, result in zip(timeline.speed, measurement.results, strict=True):
         for state, path in strip.dots.items():
             assert set(places(path)) == pixels(timeline.axis.at(run.at_seconds) for run in result.runs if run.state == state)
 

@@ -91,8 +91,10 @@ def lower(
         )
     )
     lowered.notes += [
-        f"compiled for {needs.soc} (Hexagon {needs.hexagon}) by ExecuTorch with QNN {needs.qnn} in {lasting(npu.compile_seconds)} with {readable(npu.compile_memory)} of memory at most: "
-        f"{sum(graph.offloaded for graph in offload)} of {sum(graph.operators for graph in offload)} operators of {len(offload)} graphs on the NPU",
+        (
+            f"compiled for {needs.soc} (Hexagon {needs.hexagon}) by ExecuTorch with QNN {needs.qnn} in {lasting(npu.compile_seconds)} with {readable(npu.compile_memory)} of memory at most: "
+            f"{sum(graph.offloaded for graph in offload)} of {sum(graph.operators for graph in offload)} operators of {len(offload)} graphs on the NPU"
+        ),
         "its NPU artifact was not run: ExecuTorch has no runtime of its Qualcomm backend for this machine; compare its answers on a phone before you rely on them",
     ]
     return lowered

@@ -130,8 +130,10 @@ def _notes(artifact: Artifact) -> list[str]:
     operators = sum(graph.operators for graph in npu.graphs)
     offloaded = sum(graph.offloaded for graph in npu.graphs)
     notes = [
-        f"compiled for {needs.soc} (Hexagon {needs.hexagon}) in {lasting(npu.compile_seconds)} with {readable(npu.compile_memory)} of memory at most: "
-        f"{offloaded} of {operators} operators of {len(npu.graphs)} graphs on the NPU"
+        (
+            f"compiled for {needs.soc} (Hexagon {needs.hexagon}) in {lasting(npu.compile_seconds)} with {readable(npu.compile_memory)} of memory at most: "
+            f"{offloaded} of {operators} operators of {len(npu.graphs)} graphs on the NPU"
+        )
     ]
     if npu.fp16 == "unverified":
         notes.append(

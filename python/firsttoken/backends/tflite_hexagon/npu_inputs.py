@@ -49,11 +49,9 @@ class HostFeed:
 class EmbeddingTable:
     """Rows of the embedding where the CPU artifact stores it, as float32. Raises `FirstTokenError` if they lie outside the file."""
 
-    TYPES = {"float32": np.float32, "float16": np.float16, "int8": np.int8}
-
     def __init__(self, folder: Path, table: HostTable):
         self.path = folder / table.file
-        dtype = np.dtype(self.TYPES[table.dtype])
+        dtype = np.dtype(table.dtype)
         ends = table.offset + table.rows * table.columns * dtype.itemsize
         if table.scales_offset is not None:
             ends = max(ends, table.scales_offset + 4 * table.rows)

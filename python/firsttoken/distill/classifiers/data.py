@@ -16,7 +16,9 @@ def load_data(recipe: ClassifierRecipe, seed: int) -> tuple[Tensor, Tensor]:
                 f"{recipe.classifier.make}: gave {len(inputs)} inputs and {len(labels)} labels of {labels.dtype}; expected equally many, labels int64"
             )
         return inputs, labels
-    return {"digits": digits, "breast-cancer": breast_cancer, "movement": movement, "docstrings": docstrings}[recipe.classifier.data](seed)
+    assert recipe.classifier.data is not None, "a classifier names its data, or a function that makes it"
+    makers = {"digits": digits, "breast-cancer": breast_cancer, "movement": movement, "docstrings": docstrings}
+    return makers[recipe.classifier.data](seed)
 
 
 def split(labels: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -26,7 +28,7 @@ def split(labels: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
     return order[:cut], order[cut:]
 
 
-def need_scikit_learn():
+def need_scikit_learn() -> None:
     """Raises `FirstTokenError` saying what to install."""
     from importlib.util import find_spec
 

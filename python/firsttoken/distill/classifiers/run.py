@@ -17,9 +17,10 @@ from firsttoken.distill.classifiers.data import load_data, split
 from firsttoken.distill.classifiers.models import make_model
 from firsttoken.distill.classifiers.recipe import ClassifierRecipe, Model, load_classifier
 from firsttoken.distill.models import need_transformers, parameters_of
-from firsttoken.distill.modules import ModuleDistillation, ModulePlan, train_module
+from firsttoken.distill.modules import ModuleDistillation, ModulePlan
 from firsttoken.distill.recipe import UNTRAINED, looks_inside_only
 from firsttoken.distill.students import Stage
+from firsttoken.distill.train_module import train_module
 from firsttoken.distill.training_page import read_recipe_text, training_page
 from firsttoken.distill.work_folder import alone, open_work, work_folder
 from firsttoken.errors import FirstTokenError
@@ -63,13 +64,14 @@ def distill_classifier(
     if looks_inside_only(chosen.losses):
         say(UNTRAINED)
     try:
-        found, first = [], None
+        found: list[dict] = []
+        distilled: list[tuple[nn.Module, list[dict]]] = []  # student and course of training of every seed
         for seed in range(chosen.seed, chosen.seed + seeds):
             figures, student, history = one_seed(chosen, seed, work / f"seed-{seed}")
             found.append(figures)
-            first = first or (student, history)
+            distilled.append((student, history))
             say(f"seed {seed}: " + ", ".join(f"{row} {100 * figures[row]['accuracy']:.2f} %" for row in rows_of(chosen)))
-        publish(chosen, output, first, found, identity, inputs[:2], text, force)
+        publish(chosen, output, distilled[0], found, identity, inputs[:2], text, force)
         say(table_of(found, rows_of(chosen)))
         if not keep_work:
             remove(work)
@@ -89,7 +91,7 @@ def identity_of(recipe: ClassifierRecipe) -> dict:
 def rows_of(recipe: ClassifierRecipe) -> tuple[str, ...]:
     """What is trained in a seed, by name: the teachers, and the student twice."""
     count = len(recipe.teachers)
-    return ("teacher",) + STUDENTS if count == 1 else tuple(f"teacher {number}" for number in range(1, count + 1)) + STUDENTS
+    return ("teacher", *STUDENTS) if count == 1 else tuple(f"teacher {number}" for number in range(1, count + 1)) + STUDENTS
 
 
 def one_seed(recipe: ClassifierRecipe, seed: int, folder: Path) -> tuple[dict, nn.Module, list[dict]]:
@@ -197,7 +199,7 @@ def publish(
         stage = Stage(f"student distilled, seed {recipe.seed}", recipe.training.steps, history=history)
         facts = [("parameters", f"{found[0]['parameters']['teacher']:,} to {found[0]['parameters']['student']:,}")]
         facts += [(row, accuracy(found, row)) for row in rows_of(recipe)]
-        (staging.folder / PAGE).write_text(training_page(recipe, [stage], facts, text), encoding="utf-8")
+        (staging.folder / PAGE).write_text(training_page(recipe.name, recipe.summary, [stage], facts, text), encoding="utf-8")
         staging.commit(replace=force)
 
 

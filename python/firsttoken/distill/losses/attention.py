@@ -50,10 +50,10 @@ def activation_attention_transfer(student: Tensor, teacher: Tensor, power: int =
 
     Feature maps of different sizes are brought to the smaller one by adaptive average pooling; channels may differ.
     """
-    size = [min(s, t) for s, t in zip(student.shape[-2:], teacher.shape[-2:], strict=True)]
-    if list(student.shape[-2:]) != size:
+    size = min(student.shape[-2], teacher.shape[-2]), min(student.shape[-1], teacher.shape[-1])
+    if student.shape[-2:] != size:
         student = nn.functional.adaptive_avg_pool2d(student, size)
-    if list(teacher.shape[-2:]) != size:
+    if teacher.shape[-2:] != size:
         teacher = nn.functional.adaptive_avg_pool2d(teacher, size)
     difference = activation_attention(student, power) - activation_attention(teacher, power)
     # the norm has no gradient at zero

@@ -41,7 +41,8 @@ class _ChunkedHead(torch.autograd.Function):
         head = weight.detach().to(computed)
         offset = None if bias is None else bias.detach().to(computed)
         gradients = [
-            torch.zeros_like(t) if wanted else None for t, wanted in ((hidden, wants_hidden), (weight, wants_weight), (bias, wants_bias))
+            torch.zeros_like(t) if wanted and t is not None else None
+            for t, wanted in ((hidden, wants_hidden), (weight, wants_weight), (bias, wants_bias))
         ]
         total, parts = hidden.new_zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32)), None
         with torch.autocast(device, enabled=False):

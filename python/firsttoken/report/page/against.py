@@ -7,7 +7,7 @@ from firsttoken.measure.compare import Comparison, compare_results, times
 from firsttoken.measure.pairing import Matched, match
 from firsttoken.report.page.scale import Axis, ratio_axis, three_digits, time_text
 from firsttoken.report.page.sources import Source
-from firsttoken.report.page.subjects import DeviceGroup, Proof, Subject, plan_and_target, proof_of
+from firsttoken.report.page.subjects import DeviceGroup, ShownProof, Subject, plan_and_target, proof_of
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Duel:
 
     a: str
     b: str
-    proof_a: Proof
-    proof_b: Proof
+    proof_a: ShownProof
+    proof_b: ShownProof
     whiskers: list[Whisker]
     notes: list[str]
 
@@ -118,10 +118,10 @@ def _within(device: DeviceGroup, same: Callable[[Subject], Hashable], other: Cal
     return _arena(pairs)
 
 
-def _arena(pairs: list[tuple[str, str, Proof, Proof, list[Comparison], list[str]]]) -> Arena | None:
+def _arena(pairs: list[tuple[str, str, ShownProof, ShownProof, list[Comparison], list[str]]]) -> Arena | None:
     if not pairs:
         return None
-    values = [v for *_, comparisons, _ in pairs for c in _main(comparisons) for v in (c.ratio.value, c.ratio.low, c.ratio.high) if v]
+    values = [v for *_, comparisons, _ in pairs for c in _main(comparisons) for v in (c.ratio.value, *(c.ratio.interval or ()))]
     axis = ratio_axis(values)
     return Arena(
         axis,
@@ -134,13 +134,14 @@ def _arena(pairs: list[tuple[str, str, Proof, Proof, list[Comparison], list[str]
 
 def _whisker(comparison: Comparison, axis: Axis) -> Whisker:
     ratio = comparison.ratio
+    low, high = map(axis.at, ratio.interval) if ratio.interval else (None, None)
     what = "TTFT" if comparison.figure == "first token" else "decode"
     text = time_text if comparison.figure == "first token" else lambda value: f"{three_digits(value)} tokens/s"
     return Whisker(
         name=f"{what}, {comparison.prompt_tokens} {comparison.state}",
         at=axis.at(ratio.value),
-        low=None if ratio.low is None else axis.at(ratio.low),
-        high=None if ratio.high is None else axis.at(ratio.high),
+        low=low,
+        high=high,
         verdict=ratio.verdict.replace(" ", "-"),
         value=f"{times(ratio.value)}×" if ratio.verdict == "cannot tell" else f"{times(ratio.value)}×, {ratio.verdict}",
         words=_words(comparison),
@@ -152,10 +153,9 @@ def _whisker(comparison: Comparison, axis: Axis) -> Whisker:
 
 def _words(comparison: Comparison) -> str:
     ratio = comparison.ratio
-    if ratio.low is None:
+    if ratio.interval is None:
         return "cannot tell, too few runs"
-    interval = f"{times(ratio.low)} to {times(ratio.high)}"
-    return f"cannot tell, {interval}" if ratio.verdict == "cannot tell" else interval
+    return f"cannot tell, {ratio.span}" if ratio.verdict == "cannot tell" else ratio.span
 
 
 def _main(comparisons: list[Comparison]) -> list[Comparison]:

@@ -3,11 +3,11 @@
 Geometry only, in percent of the plot's width, so that the page needs no script to fit a screen.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from firsttoken.measure.measurement import Run
-from firsttoken.measure.summary import STATES, Summary, decode_speed, first_token, middle_stages, summarize
+from firsttoken.measure.summary import STATES, Summary, decode_speed, first_token, middle_stages, summarize, summary_of
 from firsttoken.report.page.scale import Axis, axis_time_text, bytes_text, linear_axis, plain, three_digits, time_text
 from firsttoken.report.page.subjects import DeviceGroup, Subject
 
@@ -39,7 +39,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Row:
+class SubjectBars:
     """A subject's bars."""
 
     subject: Subject
@@ -52,7 +52,7 @@ class Panel:
 
     title: str
     axis: Axis
-    rows: list[Row]
+    rows: list[SubjectBars]
 
 
 def first_token_panels(device: DeviceGroup) -> list[Panel]:
@@ -60,30 +60,29 @@ def first_token_panels(device: DeviceGroup) -> list[Panel]:
     panels = []
     for tokens in device.prompts:
         found = {subject.number: {state: subject.groups.get((tokens, state), []) for state in STATES} for subject in device.subjects}
-        axis = _axis((runs, first_token) for by_state in found.values() for runs in by_state.values())
+        axis = _axis(map(first_token, runs) for by_state in found.values() for runs in by_state.values())
         rows = []
         for subject in device.subjects:
             lines = [_stacked(state, runs, axis) for state, runs in found[subject.number].items() if runs]
             if lines:
-                rows.append(Row(subject, lines))
+                rows.append(SubjectBars(subject, lines))
         panels.append(Panel(f"{tokens} prompt tokens", axis, rows))
     return panels
 
 
 def decode_panel(device: DeviceGroup) -> Panel | None:
     """Tokens per second after the first one, for each subject and prompt length; warm runs where there are any."""
-    rows_of: dict[int, list[tuple[str, list[Run]]]] = {}
+    rows_of: dict[int, list[tuple[str, list[float]]]] = {}
     for subject in device.subjects:
         for tokens in device.prompts:
-            state = "warm" if _decoded(subject, tokens, "warm") else "cold"
-            runs = _decoded(subject, tokens, state)
-            if runs:
-                rows_of.setdefault(subject.number, []).append((f"{tokens}{' cold' if state == 'cold' else ''}", runs))
+            warm, cold = (_decode_speeds(subject, tokens, state) for state in ("warm", "cold"))
+            if warm or cold:
+                rows_of.setdefault(subject.number, []).append((str(tokens), warm) if warm else (f"{tokens} cold", cold))
     if not rows_of:
         return None
-    axis = _axis(((runs, decode_speed) for named in rows_of.values() for _, runs in named), plain)
+    axis = _axis((speeds for named in rows_of.values() for _, speeds in named), plain)
     rows = [
-        Row(subject, [_speed_bar(name, runs, axis) for name, runs in rows_of[subject.number]])
+        SubjectBars(subject, [_speed_bar(name, speeds, axis) for name, speeds in rows_of[subject.number]])
         for subject in device.subjects
         if subject.number in rows_of
     ]
@@ -92,17 +91,8 @@ def decode_panel(device: DeviceGroup) -> Panel | None:
 
 def memory_panel(device: DeviceGroup) -> Panel | None:
     """The highest memory of any run for each subject and state, the artifact's size marked."""
-
-    def memory(run: Run) -> float | None:
-        return run.peak_memory_bytes
-
-    found = {
-        s.number: {
-            state: [r for (_, st), runs in s.groups.items() if st == state for r in runs if memory(r) is not None] for state in STATES
-        }
-        for s in device.subjects
-    }
-    values = [memory(run) for by_state in found.values() for runs in by_state.values() for run in runs]
+    found = {subject.number: {state: _peaks(subject, state) for state in STATES} for subject in device.subjects}
+    values = [peak for by_state in found.values() for peaks in by_state.values() for peak in peaks]
     if not values:
         return None
     shown = [subject for subject in device.subjects if any(found[subject.number].values())]
@@ -117,32 +107,37 @@ def memory_panel(device: DeviceGroup) -> Panel | None:
     for subject in shown:
         size = subject.result.bundle.artifact_bytes
         lines = []
-        for state, runs in found[subject.number].items():
-            if runs:
-                highest = max(memory(run) for run in runs)
-                segment = Segment("memory", 0, axis.at(highest), f"highest of {len(runs)} runs: {bytes_text(highest)}")
+        for state, peaks in found[subject.number].items():
+            if peaks:
+                highest = max(peaks)
+                segment = Segment("memory", 0, axis.at(highest), f"highest of {len(peaks)} runs: {bytes_text(highest)}")
                 lines.append(
                     Line(
                         state,
                         [segment],
-                        dots([axis.at(memory(run)) for run in runs]),
+                        dots([axis.at(peak) for peak in peaks]),
                         bytes_text(highest),
                         "",
                         [(axis.at(size), f"artifact on disk: {bytes_text(size)}")],
                     )
                 )
-        rows.append(Row(subject, lines))
+        rows.append(SubjectBars(subject, lines))
     return Panel("highest resident memory of the process", axis, rows)
 
 
-def _decoded(subject: Subject, tokens: int, state: str) -> list[Run]:
-    return [run for run in subject.groups.get((tokens, state), []) if run.decode]
+def _decode_speeds(subject: Subject, tokens: int, state: str) -> list[float]:
+    return [speed for run in subject.groups.get((tokens, state), []) if (speed := decode_speed(run)) is not None]
 
 
-def _axis(groups, name: Callable[[float], str] = axis_time_text) -> Axis:
+def _peaks(subject: Subject, state: str) -> list[int]:
+    """Bytes of every run that told its memory."""
+    runs = [run for (_, each), group in subject.groups.items() if each == state for run in group]
+    return [run.peak_memory_bytes for run in runs if run.peak_memory_bytes is not None]
+
+
+def _axis(groups: Iterable[Iterable[float]], name: Callable[[float], str] = axis_time_text) -> Axis:
     """An axis from 0 over all values, but not further than `FAR_OUT` times the largest median."""
-    summaries = [summarize(measure(run) for run in runs) for runs, measure in groups]
-    known = [summary for summary in summaries if summary]
+    known = [summary for values in groups if (summary := summarize(values))]
     if not known:
         return linear_axis(0, 1, name)
     return linear_axis(0, min(max(s.maximum for s in known), FAR_OUT * max(s.median for s in known)), name)
@@ -163,19 +158,19 @@ def _stacked(state: str, runs: list[Run], axis: Axis) -> Line:
         )
         start += value
     values = list(map(first_token, runs))
-    summary = summarize(values)
+    summary = summary_of(values)
     return _with_dots(state, segments, values, axis, time_text(summary.median), _spread(summary), time_text)
 
 
-def _speed_bar(name: str, runs: list[Run], axis: Axis) -> Line:
-    summary = summarize(map(decode_speed, runs))
+def _speed_bar(name: str, speeds: list[float], axis: Axis) -> Line:
+    summary = summary_of(speeds)
     middle = f"{three_digits(summary.median)} tokens/s"
     # the slow end is the one to know: a 90th percentile of a speed would be the fast one
     spread = "1 run" if summary.count == 1 else f"{three_digits(summary.minimum)} to {three_digits(summary.maximum)}, n={summary.count}"
     return _with_dots(
         name,
         [Segment("decode", 0, axis.at(summary.median), f"median {middle}")],
-        list(map(decode_speed, runs)),
+        speeds,
         axis,
         middle,
         spread,

@@ -115,7 +115,8 @@ def _headline(groups: list[DeviceGroup]) -> dict:
     rows = []
     for group in groups:
         for subject in group.subjects:
-            by_state = {state: summarize_runs(subject.groups.get((tokens, state), [])) for state in ("cold", "warm")}
+            runs_of = {state: subject.groups.get((tokens, state)) for state in ("cold", "warm")}
+            by_state = {state: summarize_runs(runs) if runs else None for state, runs in runs_of.items()}
             peak = max((run.peak_memory_bytes for run in subject.result.runs if run.peak_memory_bytes), default=None)
             rows.append((group, subject, by_state, peak))
     return {"tokens": tokens, "rows": rows}

@@ -73,7 +73,8 @@ def _few(subject: Subject) -> str | None:
 
 
 def _hot(subject: Subject) -> str | None:
-    statuses = [state.thermal_status for state in (*_states(subject.result), *subject.result.runs) if state.thermal_status is not None]
+    told = [*(state.thermal_status for state in _states(subject.result)), *(run.thermal_status for run in subject.result.runs)]
+    statuses = [status for status in told if status is not None]
     if max(statuses, default=0) >= 2:
         return f"The device reported thermal status {max(statuses)} ({THERMAL[max(statuses)]}): from 2 on it slows itself down."
     temperatures = [run.temperature for run in subject.result.runs if run.temperature is not None]

@@ -10,7 +10,7 @@ from firsttoken.report.page.sources import Source
 
 
 @dataclass(frozen=True)
-class Proof:
+class ShownProof:
     """The proof beside a speed: ``state`` is "passed", "failed" or "none"; ``short`` is what stands next to every bar."""
 
     state: str
@@ -29,7 +29,7 @@ class Subject:
     result: Result
     title: str
     detail: str
-    proof: Proof
+    proof: ShownProof
 
     @property
     def device(self) -> Device:
@@ -84,7 +84,8 @@ def device_groups(sources: list[Source]) -> list[DeviceGroup]:
             device.cpu.cores,
         )
         devices.setdefault(key, []).extend((source, result) for result in source.measurement.results)
-    made, number = [], 0
+    made: list[DeviceGroup] = []
+    number = 0
     for pairs in devices.values():
         titles = distinct_titles(pairs)
         subjects = []
@@ -128,12 +129,12 @@ def threads_text(result: Result) -> str:
     return "1 thread" if result.threads == 1 else f"{result.threads} threads"
 
 
-def proof_of(result: Result) -> Proof:
+def proof_of(result: Result) -> ShownProof:
     figures = result.proof
     if figures is None:
-        return Proof("none", "no proof")
+        return ShownProof("none", "no proof")
     kld, p99, top = f"{figures.mean_kld:.1e}", f"{figures.p99_kld:.1e}", f"{figures.same_top:.1%}"
-    return Proof(
+    return ShownProof(
         "passed" if figures.passed else "failed", f"{'' if figures.passed else 'proof failed, '}KLD {kld}, same top {top}", kld, p99, top
     )
 

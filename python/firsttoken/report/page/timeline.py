@@ -56,9 +56,9 @@ def timelines(device: DeviceGroup) -> list[Timeline]:
         subjects = [subject for subject in device.subjects if subject.source is source and subject.groups]
         runs = sorted((run for subject in subjects for run in subject.result.runs), key=lambda run: run.at_seconds)
         longest = max(run.at_seconds for run in runs)
-        by_minutes = longest > 300
-        axis = linear_axis(0, longest / (60 if by_minutes else 1), lambda value: f"{plain(value)} {'min' if by_minutes else 's'}")
-        axis = Axis(0, axis.high * (60 if by_minutes else 1), axis.ticks)
+        seconds, unit = (60, "min") if longest > 300 else (1, "s")
+        axis = linear_axis(0, longest / seconds, lambda value, unit=unit: f"{plain(value)} {unit}")
+        axis = Axis(0, axis.high * seconds, axis.ticks)
         made.append(
             Timeline(
                 source,
@@ -72,21 +72,23 @@ def timelines(device: DeviceGroup) -> list[Timeline]:
 
 
 def _temperature(runs: list[Run], axis: Axis) -> Strip | None:
-    known = [run for run in runs if run.temperature is not None]
+    known = [(run.at_seconds, run.temperature) for run in runs if run.temperature is not None]
     if not known:
         return None
     height = HEIGHT["temperature"]
-    values = linear_axis(min(run.temperature for run in known), max(run.temperature for run in known), lambda v: f"{plain(v)} °C", about=3)
-    places = [(axis.at(run.at_seconds), _y(values, run.temperature, height)) for run in known]
+    degrees = [temperature for _, temperature in known]
+    values = linear_axis(min(degrees), max(degrees), lambda v: f"{plain(v)} °C", about=3)
+    places = [(axis.at(at), _y(values, temperature, height)) for at, temperature in known]
     curve = "M" + "L".join(dict.fromkeys(f"{x * WIDE / 100:.0f} {y:.0f}" for x, y in places))
-    first, last, most = known[0].temperature, known[-1].temperature, max(run.temperature for run in known)
+    first, last, most = degrees[0], degrees[-1], max(degrees)
     note = f"{plain(round(first, 1))} °C at the first run, {plain(round(last, 1))} °C at the last, {plain(round(most, 1))} °C at most"
     return Strip("temperature", height, _lines(values, height), {"warm": _path(places)}, curve, note=note)
 
 
 def _speed(subject: Subject, axis: Axis) -> Strip | None:
     """Every run's TTFT as a multiple of the fastest of its prompt length and state."""
-    height, found = HEIGHT["speed"], {}
+    height = HEIGHT["speed"]
+    found: dict[str, list[tuple[float, float]]] = {}  # seconds and ratio of every run, by state
     for (_, state), runs in subject.groups.items():
         fastest = min(first_token(run) for run in runs)
         if fastest > 0:
@@ -103,16 +105,16 @@ def _speed(subject: Subject, axis: Axis) -> Strip | None:
 
 
 def _bands(runs: list[Run], axis: Axis) -> list[Band]:
-    known = [run for run in runs if run.thermal_status is not None]
+    known = [(run.at_seconds, run.thermal_status) for run in runs if run.thermal_status is not None]
     bands: list[Band] = []
-    for number, run in enumerate(known):
-        end = known[number + 1].at_seconds if number + 1 < len(known) else run.at_seconds
-        start = axis.at(run.at_seconds if number else 0)
+    for number, (at, status) in enumerate(known):
+        end = known[number + 1][0] if number + 1 < len(known) else at
+        start = axis.at(at if number else 0)
         width = round(axis.at(end) - start, 3)
-        if bands and bands[-1].status == run.thermal_status:
+        if bands and bands[-1].status == status:
             last = bands.pop()
             start, width = last.start, round(start + width - last.start, 3)
-        bands.append(Band(run.thermal_status, THERMAL[run.thermal_status], start, width))
+        bands.append(Band(status, THERMAL[status], start, width))
     return bands
 
 
