@@ -67,23 +67,22 @@ class Lowerings:
 
     def lower(self, name: str, path: Path | None = None, cache_length: int = CACHE, prefill_chunk: int = CHUNK):
         """Returns ``(path, manifest, precisions)``; without a path or other lengths, from what was lowered before."""
-        from firsttoken.backends.executorch.lower import lower
+        from lowering_jobs import lowering_job
+
+        from firsttoken.backends.executorch.lower import lower_decoder
         from firsttoken.bundle.manifest import CheckpointIdentity, Manifest
-        from firsttoken.decoder.walk import plan_layers
-        from firsttoken.targets.target import load_target
 
         key = name, cache_length, prefill_chunk
         if path is None and key in self.files:
             return self.files[key]
-        plan, target = self.plan(name), load_target("executorch-xnnpack", cache_length, prefill_chunk)
-        precisions = plan.resolve(plan_layers(self.config), target)
+        job = lowering_job(self.source, self.plan(name), "executorch-xnnpack", cache_length=cache_length, prefill_chunk=prefill_chunk)
         written = path or self.folder / f"{name}-{cache_length}-{prefill_chunk}.pte"
-        lowered = lower(self.source, self.config, plan, target, precisions, written)
+        lowered = lower_decoder(job, written)
         manifest = Manifest.model_construct(
-            plan=plan, target=target, checkpoint=CheckpointIdentity.model_construct(vocab_size=self.config.vocab_size),
+            plan=job.plan, target=job.target, checkpoint=CheckpointIdentity.model_construct(vocab_size=self.config.vocab_size),
             artifacts=lowered.artifacts,
         )  # fmt: skip
-        result = written, manifest, precisions
+        result = written, manifest, job.precisions
         if path is None:
             self.files[key] = result
         return result

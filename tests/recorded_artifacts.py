@@ -13,13 +13,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from exact_checkpoints import CASES, write_case
+from lowering_jobs import lowering_job
 
+from firsttoken.backends.registry import backend_of
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.walk import open_decoder, plan_layers
 from firsttoken.errors import FirstTokenError
-from firsttoken.quant.plan import load_plan, plan_names
+from firsttoken.quant.plan import plan_names
 from firsttoken.quiet import quiet_runtime
-from firsttoken.targets.target import load_target
 
 RECORD = Path(__file__).parent / "backends" / "artifact_hashes.json"
 # One of the Hexagon targets of each runtime: the graphs that go into the compiler are the same for every Snapdragon.
@@ -37,31 +37,23 @@ def arithmetic() -> str:
 
 def write_artifact(folder: Path, plan_name: str, target_name: str, path: Path) -> str:
     """Lowers the checkpoint in ``folder`` and returns the artifact's SHA-256, of an NPU the one of what goes into its compiler."""
-    plan, target = load_plan(plan_name), load_target(target_name, **LENGTHS)
     with Checkpoint(folder) as source, quiet_runtime():
-        config = open_decoder(source)
         try:
-            precisions = plan.resolve(plan_layers(config), target)
+            job = lowering_job(source, plan_name, target_name, **LENGTHS)
         except FirstTokenError:
             return REFUSED
-        if target.npu is not None and target.runtime == "executorch":
-            return write_executorch_hexagon(source, config, precisions, target, path)
-        if target.npu is not None:
+        if job.target.backend == "executorch-hexagon":
+            return write_executorch_hexagon(job, path)
+        if job.target.backend == "tflite-hexagon":
             from firsttoken.backends.tflite_hexagon.source import write_source
 
-            write_source(source, config, plan, target, precisions, path)
-        elif target.runtime == "tflite":
-            from firsttoken.backends.tflite.lower import lower
-
-            lower(source, config, plan, target, precisions, path)
+            write_source(job, path)
         else:
-            from firsttoken.backends.executorch.lower import lower
-
-            lower(source, config, plan, target, precisions, path)
+            backend_of(job.target).lower(job, path)
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def write_executorch_hexagon(source, config, precisions, target, path: Path) -> str:
+def write_executorch_hexagon(job, path: Path) -> str:
     """The graphs' operators, constants and interface, as torch.export sees them before Qualcomm's compiler would."""
     import torch
 
@@ -69,7 +61,7 @@ def write_executorch_hexagon(source, config, precisions, target, path: Path) -> 
 
     digest, text = hashlib.sha256(), []
     with torch.no_grad():
-        graphs = build_graphs(source, config, precisions, target)
+        graphs = build_graphs(job)
         for name, graph in graphs.items():
             program = torch.export.export(graph, graph.example(), strict=False)
             text.append(f"{name} {graph.described(name).model_dump_json()}")

@@ -1,15 +1,16 @@
 """The estimate made before an export."""
 
-from dataclasses import replace
-
 import pytest
+from lowering_jobs import with_config
 
 from firsttoken import preflight
+from firsttoken.backends.interface import Estimate
+from firsttoken.backends.registry import resolve
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.walk import open_decoder, plan_layers
+from firsttoken.decoder.walk import open_decoder
 from firsttoken.demo import checkpoint_path
 from firsttoken.errors import FirstTokenError
-from firsttoken.preflight import Estimate, check_room, estimate
+from firsttoken.preflight import check_room, estimate
 from firsttoken.quant.plan import load_plan
 from firsttoken.targets.target import load_target
 from firsttoken.units import readable
@@ -22,7 +23,7 @@ def config():
 
 def needed(config, plan, target, prove=False):
     target = load_target(target)
-    return estimate(config, load_plan(plan).resolve(plan_layers(config), target), target, prove)
+    return estimate(config, resolve(load_plan(plan), config, target), target, prove)
 
 
 def test_disk_is_about_the_files_size(config, demo_bundle):
@@ -32,7 +33,8 @@ def test_disk_is_about_the_files_size(config, demo_bundle):
 
 
 def test_writing_tflite_does_not_take_memory_for_the_weights_and_pte_does(config):
-    large = replace(config, hidden_size=4096, mlp_size=14336, layer_count=32, head_count=32, kv_head_count=8, head_dim=128)
+    shape = {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8}
+    large = with_config(Checkpoint(checkpoint_path()), **shape, head_dim=128)
     assert needed(large, "int8", "tflite-xnnpack").memory < 1 << 30
     assert needed(large, "int8", "executorch-xnnpack").memory > 15 << 30
     assert needed(large, "int4", "executorch-xnnpack").memory < needed(large, "int8", "executorch-xnnpack").memory

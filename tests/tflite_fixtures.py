@@ -64,26 +64,20 @@ def reference_logits(tied_checkpoint, tokens):
 
 def open_lowered(checkpoint, path, plan_name, target_name, **lengths):
     """Opens the .tflite at ``path`` (lowering it first if absent) with a manifest of what a runner reads of it."""
-    from firsttoken.backends.tflite.lower import describe_graphs, lower
+    from lowering_jobs import lowering_job
+
+    from firsttoken.backends.tflite.lower import describe_graphs, lower_decoder
     from firsttoken.backends.tflite.runner import TfliteRunner
     from firsttoken.bundle.manifest import CheckpointIdentity, Manifest
     from firsttoken.checkpoint import Checkpoint
-    from firsttoken.decoder.walk import open_decoder, plan_layers
-    from firsttoken.quant.plan import load_plan
-    from firsttoken.targets.target import load_target
 
-    plan, target = load_plan(plan_name), load_target(target_name, **lengths)
     with Checkpoint(checkpoint) as source:
-        config = open_decoder(source)
-        precisions = plan.resolve(plan_layers(config), target)
-        if path.exists():
-            artifact = describe_graphs(source, config, plan, target, precisions)[1]
-        else:
-            [artifact] = lower(source, config, plan, target, precisions, path).artifacts
+        job = lowering_job(source, plan_name, target_name, **lengths)
+        [artifact] = [describe_graphs(job)[1]] if path.exists() else lower_decoder(job, path).artifacts
     manifest = Manifest.model_construct(
-        plan=plan,
-        target=target,
-        checkpoint=CheckpointIdentity.model_construct(vocab_size=config.vocab_size),
+        plan=job.plan,
+        target=job.target,
+        checkpoint=CheckpointIdentity.model_construct(vocab_size=job.decoder.vocab_size),
         artifacts=[artifact],
     )
     runner = TfliteRunner(path, manifest, threads=2, weight_cache=False)

@@ -4,13 +4,13 @@ import sys
 import time
 from pathlib import Path
 
-from firsttoken.backends.runner import open_runner
 from firsttoken.bundle.manifest import Manifest, read_manifest
 from firsttoken.demo import checkpoint_path, prompts
 from firsttoken.pipeline import export
 from firsttoken.report.progress_bar import progress_bar
 from firsttoken.report.tables import console, table
 from firsttoken.run.generate import Statistics, generate
+from firsttoken.run.open import open_runner
 from firsttoken.tokenizer import open_tokenizer
 from firsttoken.units import readable
 

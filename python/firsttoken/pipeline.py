@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from firsttoken.backends.interface import LoweringJob
 from firsttoken.backends.lowering_result import Lowered
+from firsttoken.backends.registry import backend_of, find_backend, resolve
 from firsttoken.bundle.atomic import Staging
 from firsttoken.bundle.files import check_destination, file_facts
 from firsttoken.bundle.lineage import read_lineage
@@ -16,7 +18,7 @@ from firsttoken.bundle.manifest import Chat, CheckpointIdentity, Manifest, Rotat
 from firsttoken.chat import chat_affixes
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import open_decoder, parameter_count, plan_layers, rotations
+from firsttoken.decoder.walk import open_decoder, parameter_count, rotations
 from firsttoken.errors import FirstTokenError, GateError
 from firsttoken.preflight import check_room, estimate
 from firsttoken.progress import Report, silent
@@ -91,20 +93,15 @@ def plan_jobs(
     prove: bool = True,
 ) -> list[Job]:
     """Resolves the plan against every target and checks every destination. Raises `FirstTokenError`."""
-    layers = plan_layers(decoder)
     jobs: list[Job] = []
     for name in targets:
         target = load_target(name, cache_length, prefill_chunk)
-        target.check_model(decoder)
-        if target.npu is not None and (prove or target.npu.compile == "ahead"):
-            if target.runtime == "executorch":
-                from firsttoken.backends.executorch_hexagon.sdk import check_tools
-            else:
-                from firsttoken.backends.tflite_hexagon.lower import check_tools
-            check_tools()
+        backend = backend_of(target)
+        backend.check_model(decoder, target)
+        backend.check_tools(target, prove)
         if any(job.target.name == target.name for job in jobs):
             raise FirstTokenError(f"target {target.name!r} is given twice; each bundle folder is named after its target")
-        jobs.append(Job(target, plan.resolve(layers, target), output / target.name))
+        jobs.append(Job(target, resolve(plan, decoder, target), output / target.name))
     if not jobs:
         raise FirstTokenError("no target given; name at least one with --target")
     for job in jobs:
@@ -149,7 +146,10 @@ def make_bundle(
         check_destination(job.destination, force)  # again: opening the staging folder may have restored a bundle
         folder = staging.folder
         try:
-            lowered = lower(source, decoder, plan, job, folder / target.artifact_file, staged(report, target.name))
+            backend = backend_of(target)
+            with quiet_runtime():
+                lowering = LoweringJob(source, decoder, plan, target, job.precisions)
+                lowered = backend.lower(lowering, folder / backend.artifact_file, staged(report, target.name))
             words.tokenizer.copy_files(folder)
             manifest = describe(source, decoder, plan, target, words, lowered, folder, staged(report, target.name))
             manifest.write(folder)
@@ -167,20 +167,6 @@ def make_bundle(
             staging.commit(replace=True, destination=rejected)
             raise GateError(f"{target.name}: rejected by its proof, kept as {rejected}: {'; '.join(misses)}")
     return job.destination
-
-
-def lower(source: Checkpoint, decoder: Decoder, plan: Plan, job: Job, path: Path, report: Report) -> Lowered:
-    """Writes the artifact with the target runtime's lowering, which is imported only now."""
-    if job.target.npu is not None and job.target.runtime == "executorch":
-        from firsttoken.backends.executorch_hexagon.lower import lower as lowering
-    elif job.target.npu is not None:
-        from firsttoken.backends.tflite_hexagon.lower import lower as lowering
-    elif job.target.runtime == "tflite":
-        from firsttoken.backends.tflite.lower import lower as lowering
-    else:
-        from firsttoken.backends.executorch.lower import lower as lowering
-    with quiet_runtime():
-        return lowering(source, decoder, plan, job.target, job.precisions, path, report)
 
 
 def describe(
@@ -221,12 +207,11 @@ def prove_here(
 
     manifest.cpu.proof, manifest.cpu.audit = prove(folder, source, held_out, report=report)
     manifest.write(folder)
-    if (
-        npu := manifest.npu_artifact
-    ) is not None and npu.needs.runtime == "tflite":  # ExecuTorch's note says that its NPU artifact was not run
-        from firsttoken.prove.on_hexagon import prove_on_hexagon
+    npu = manifest.npu_artifact
+    if npu is not None and find_backend(npu.backend).emulated:  # the lowering's notes say where it is not
+        from firsttoken.prove.on_npu import prove_on_npu
 
-        result = prove_on_hexagon(folder, source, held_out, report=report, say=lambda line: say(f"{manifest.target.name}: {line}"))
+        result = prove_on_npu(folder, source, held_out, report=report, say=lambda line: say(f"{manifest.target.name}: {line}"))
         npu.proof, npu.audit = result.summary, result.audit
         manifest.write(folder)
 

@@ -28,7 +28,7 @@ from firsttoken.bundle.manifest import read_manifest
 from firsttoken.declarations import declaration_folder
 from firsttoken.demo import checkpoint_path
 from firsttoken.pipeline import export
-from firsttoken.prove.on_hexagon import prove_on_hexagon
+from firsttoken.prove.on_npu import prove_on_npu
 from firsttoken.units import readable
 
 PLANS = ("fp16", "fp16-attention", "fp16-attention-core")
@@ -83,7 +83,7 @@ def proof_step(checkpoint: Path, plan: str, soc: str, options: argparse.Namespac
         name = "tflite-hexagon-jit" if options.proof_lengths else f"tflite-hexagon-{soc}"
         [bundle] = export(checkpoint, Path(folder) / "out", plan, (target(Path(folder), name, options.proof_lengths),), prove=False)
         before = processor_seconds()
-        summary = prove_on_hexagon(bundle, checkpoint, most=(4096, options.positions) if options.positions else None, say=print).summary
+        summary = prove_on_npu(bundle, checkpoint, most=(4096, options.positions) if options.positions else None, say=print).summary
         return {"seconds": processor_seconds() - before, "peak": peak_memory_of(os.getpid()), **summary.model_dump()}
 
 

@@ -17,9 +17,9 @@ def main():
     )
     import numpy as np
 
-    from firsttoken.backends.runner import open_runner
     from firsttoken.bundle.manifest import read_manifest
     from firsttoken.quiet import quiet_runtime
+    from firsttoken.run.open import open_runner
 
     with quiet_runtime():
         # as the other sides: loading is timed without Python's imports

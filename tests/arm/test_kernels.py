@@ -4,23 +4,27 @@ import pytest
 
 from firsttoken.arm.cores import CORES
 from firsttoken.arm.kernels import implied_kinds, kinds_that_ran, missed_kinds
+from firsttoken.backends.registry import backend_of, resolve
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.walk import open_decoder, plan_layers
 from firsttoken.demo import checkpoint_path
 from firsttoken.quant.plan import load_plan
 from firsttoken.targets.target import load_target
 
+DECODER = open_decoder(Checkpoint(checkpoint_path()))
+
 
 @pytest.fixture(scope="module")
 def layers():
-    return plan_layers(open_decoder(Checkpoint(checkpoint_path())))
+    return plan_layers(DECODER)
 
 
 def implied(layers, plan: str, target: str, core: str) -> dict[str, tuple]:
     chosen = load_target(target)
+    native = backend_of(chosen).native_fp16
     return {
         precision: kinds
-        for precision, (kinds, _) in implied_kinds(load_plan(plan).resolve(layers, chosen), layers, chosen, CORES[core]).items()
+        for precision, (kinds, _) in implied_kinds(resolve(load_plan(plan), DECODER, chosen), layers, native, CORES[core]).items()
     }
 
 
@@ -43,14 +47,14 @@ def test_what_a_plan_implies(layers, plan, target, core, expected):
 
 def test_what_did_not_run_is_told_with_the_layers(layers):
     target = load_target("tflite-xnnpack")
-    precisions = load_plan("fp16-attention").resolve(layers, target)
-    assert missed_kinds(["sdot", "fmla.8h", "fmla.4s"], precisions, layers, target, CORES["cortex-a76"]) == []
-    [miss] = missed_kinds(["sdot", "fmla.4s"], precisions, layers, target, CORES["cortex-a76"])
+    precisions = resolve(load_plan("fp16-attention"), DECODER, target)
+    assert missed_kinds(["sdot", "fmla.8h", "fmla.4s"], precisions, layers, True, CORES["cortex-a76"]) == []
+    [miss] = missed_kinds(["sdot", "fmla.4s"], precisions, layers, True, CORES["cortex-a76"])
     assert miss.startswith(
         "20 layers of FP16 (layers.0.attention.q …), but no fmla.8h ran on cortex-a76: they are computed on a slower kernel"
     )
-    assert len(missed_kinds([], precisions, layers, target, CORES["cortex-a76"])) == 2
-    assert missed_kinds(["smmla", "fmla.8h"], precisions, layers, target, CORES["neoverse-v1"]) == []
+    assert len(missed_kinds([], precisions, layers, True, CORES["cortex-a76"])) == 2
+    assert missed_kinds(["smmla", "fmla.8h"], precisions, layers, True, CORES["neoverse-v1"]) == []
 
 
 def test_kinds_are_read_from_the_words_and_not_from_the_text(tmp_path):

@@ -11,9 +11,9 @@ from firsttoken.arm.cores import CORES
 from firsttoken.arm.emulator import RUNTIMES, runtime_version, runtimes_of
 from firsttoken.arm.folder import FOLDER_VARIABLE
 from firsttoken.arm.runner import ArmRunner
-from firsttoken.backends.runner import open_runner
 from firsttoken.bundle.manifest import read_manifest
 from firsttoken.errors import FirstTokenError
+from firsttoken.run.open import open_runner
 from firsttoken.targets.target import load_target
 
 A76 = CORES["cortex-a76"]
@@ -26,7 +26,7 @@ def closeness(logits, expected) -> float:
 
 def test_which_runtimes_a_bundle_has_to_be_right_on():
     names = {
-        target: [runtime.key for runtime in runtimes_of(load_target(target))]
+        target: [runtime.key for runtime in runtimes_of(load_target(target).cpu_backend)]
         for target in ("tflite-xnnpack", "tflite-compat", "executorch-xnnpack")
     }
     assert names == {"tflite-xnnpack": ["litert"], "tflite-compat": ["litert", "tflite-2.16"], "executorch-xnnpack": ["executorch"]}

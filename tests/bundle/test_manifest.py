@@ -9,10 +9,10 @@ from manifest_variants import demo_manifest, not_finite, npu_manifest, values_of
 from pydantic import ValidationError
 
 from firsttoken import cli
-from firsttoken.backends.runner import open_runner
 from firsttoken.bundle.manifest import MANIFEST_FILE, SCHEMA_FILE, NpuProof, Proof, json_schema, parse_manifest, read_manifest
 from firsttoken.errors import FirstTokenError
 from firsttoken.quant.plan import load_plan
+from firsttoken.run.open import open_runner
 
 SCHEMA = jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_text()))
 # What a target says in two fields at once, or by a list of Snapdragons, is for the model alone to check.

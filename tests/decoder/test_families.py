@@ -8,6 +8,7 @@ import json
 import pytest
 import torch
 from families_on_disk import CASES, LLAMA3_ROPE, YARN_ROPE, random_model, save
+from lowering_jobs import lowering_job
 
 from firsttoken.backends.executorch.build import build_module
 from firsttoken.backends.executorch.runner import causal_mask
@@ -15,7 +16,7 @@ from firsttoken.backends.pytorch.ops import TorchOps
 from firsttoken.backends.pytorch.weights import TorchWeights
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.forward import logits
-from firsttoken.decoder.walk import Named, open_decoder, plan_layers
+from firsttoken.decoder.walk import Named, open_decoder
 
 LENGTH = 100  # longer than the original context of the yarn and llama3 cases, where the scaling shows
 BOUND = 1e-4
@@ -52,8 +53,8 @@ class Executorch(Engine):
 
     def __init__(self, checkpoint: Checkpoint):
         super().__init__(checkpoint)
-        precisions = {layer.name: "fp32" for layer in plan_layers(self.decoder)}
-        self.module = build_module(checkpoint, self.decoder, precisions, LENGTH, 32)
+        job = lowering_job(checkpoint, "fp32", "executorch-xnnpack", cache_length=LENGTH)
+        self.module = build_module(job)
 
     def last_logits(self, tokens, position=0):
         mask = torch.from_numpy(causal_mask(len(tokens), position))

@@ -6,6 +6,7 @@ import pytest
 from families_on_disk import random_model, save
 from safetensors.torch import load_file, save_file
 
+from firsttoken.backends.registry import backend_of
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.families import describe
 from firsttoken.decoder.walk import open_decoder, states
@@ -87,16 +88,17 @@ def test_sliding_window_is_found_where_the_family_uses_it(changes, window):
     assert {state.window for state in states(decoder)} - {None} == {window} - {None}
     target = load_target("executorch-xnnpack", cache_length=4097)
     if window is None:
-        target.check_model(decoder)
+        backend_of(target).check_model(decoder, target)
     else:
-        with pytest.raises(FirstTokenError, match=rf"sliding window of {window} tokens.*--cache-length"):
-            target.check_model(decoder)
-        load_target("executorch-xnnpack", cache_length=window).check_model(decoder)
+        with pytest.raises(FirstTokenError, match=rf"cannot give a sliding window of attention, which .*--cache-length {window}"):
+            backend_of(target).check_model(decoder, target)
+        backend_of(target).check_model(decoder, load_target("executorch-xnnpack", cache_length=window))
 
 
 def test_cache_longer_than_the_positions_is_refused():
+    target = load_target("executorch-xnnpack", cache_length=257)
     with pytest.raises(FirstTokenError, match="256 positions"):
-        load_target("executorch-xnnpack", cache_length=257).check_model(describe(SMALL))
+        backend_of(target).check_model(describe(SMALL), target)
 
 
 @pytest.fixture

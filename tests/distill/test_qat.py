@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from firsttoken.backends.runner import open_runner
+from firsttoken.backends.registry import backend_of, resolve
 from firsttoken.backends.tflite.quantize import quantize_int4, quantize_int8
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.walk import open_decoder, plan_layers
@@ -12,6 +12,7 @@ from firsttoken.distill import qat
 from firsttoken.distill.models import head_inputs, load_decoder
 from firsttoken.pipeline import export
 from firsttoken.quant.plan import load_plan
+from firsttoken.run.open import open_runner
 from firsttoken.targets.target import load_target
 
 TOKENS = np.array([1, 17, 250, 3, 99, 1024, 5, 64, 8, 2000, 31, 4])
@@ -20,9 +21,9 @@ TOKENS = np.array([1, 17, 250, 3, 99, 1024, 5, 64, 8, 2000, 31, 4])
 def prepared(folder, plan_name, target_name):
     target, plan = load_target(target_name, 64), load_plan(plan_name)
     with Checkpoint(folder) as checkpoint:
-        layers = plan_layers(open_decoder(checkpoint))
+        decoder = open_decoder(checkpoint)
     model = load_decoder(folder)
-    return model, qat.prepare(model, layers, plan.resolve(layers, target), plan.group_size, target.runtime)
+    return model, qat.prepare(model, plan_layers(decoder), resolve(plan, decoder, target), plan.group_size, backend_of(target))
 
 
 def logits_of(model):

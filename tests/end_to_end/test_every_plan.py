@@ -14,9 +14,7 @@ MOST_BYTES = {"fp32": 4.2, "fp16": 2.1, "int8": 1.25, "fp16-attention": 1.45, "f
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "target", [name for name in target_names() if load_target(name).npu is None]
-)  # those: tests/prove/test_on_hexagon.py
+@pytest.mark.parametrize("target", [name for name in target_names() if load_target(name).npu is None])  # those: tests/prove/test_on_npu.py
 @pytest.mark.parametrize("plan", plan_names())
 def test_plan_on_target(plan, target, tmp_path):
     if target == "tflite-compat" and plan.startswith("int4"):
@@ -33,12 +31,13 @@ def test_plan_on_target(plan, target, tmp_path):
 
 
 def test_same_plan_file_gives_the_same_layers_on_both_runtimes():
+    from firsttoken.backends.registry import resolve
     from firsttoken.checkpoint import Checkpoint
-    from firsttoken.decoder.walk import open_decoder, plan_layers
+    from firsttoken.decoder.walk import open_decoder
     from firsttoken.quant.plan import load_plan
 
     with Checkpoint(checkpoint_path()) as checkpoint:
-        layers = plan_layers(open_decoder(checkpoint))
+        decoder = open_decoder(checkpoint)
     for plan in plan_names():
-        resolved = [load_plan(plan).resolve(layers, load_target(target)) for target in ("tflite-xnnpack", "executorch-xnnpack")]
+        resolved = [resolve(load_plan(plan), decoder, load_target(target)) for target in ("tflite-xnnpack", "executorch-xnnpack")]
         assert resolved[0] == resolved[1]

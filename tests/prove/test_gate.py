@@ -2,10 +2,10 @@
 
 import pytest
 
+from firsttoken.backends.registry import find_backend
 from firsttoken.bundle.manifest import AuditRow, Figures
 from firsttoken.prove.gate import missed_figures, missed_structure
 from firsttoken.quant.plan import load_plan
-from firsttoken.targets.target import load_target
 
 GOOD = Figures(
     tokens=1000,
@@ -59,7 +59,7 @@ def test_one_kind_of_call_that_is_wrong_alone():
 
 
 def test_structure_as_asked():
-    assert missed_structure(rows(), ASKED, load_target("tflite-xnnpack")) == []
+    assert missed_structure(rows(), ASKED, find_backend("tflite-xnnpack")) == []
 
 
 @pytest.mark.parametrize(
@@ -75,18 +75,18 @@ def test_structure_as_asked():
     ],
 )
 def test_structure_that_differs(change, said):
-    assert missed_structure(rows(**change), ASKED, load_target("tflite-xnnpack")) == said
+    assert missed_structure(rows(**change), ASKED, find_backend("tflite-xnnpack")) == said
 
 
 def test_layers_that_are_missing_or_too_many():
-    target = load_target("tflite-xnnpack")
+    target = find_backend("tflite-xnnpack")
     assert missed_structure(rows()[:-1], ASKED, target) == ["head: not in the artifact's audit"]
     more = [*rows(), AuditRow(layer="layers.1.mlp.up", asked="int8", stored="int8", computed="int8", delegated=True)]
     assert missed_structure(more, ASKED, target) == ["layers.1.mlp.up: in the artifact, but not in the plan"]
 
 
 def test_without_a_delegate_fp16_is_storage():
-    compat = load_target("tflite-compat")
+    compat = find_backend("tflite-none")
     stored_only = rows(layers_0_attention_q=("fp16", "fp32", False), layers_0_attention_core=("fp16", "fp32", False))
     assert missed_structure(stored_only, ASKED, compat) == []
     assert missed_structure(rows(layers_0_attention_q=("fp32", "fp32", False)), ASKED, compat) == [

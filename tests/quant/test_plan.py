@@ -2,6 +2,7 @@
 
 import pytest
 
+from firsttoken.backends.registry import resolve
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.walk import open_decoder, plan_layers
 from firsttoken.demo import checkpoint_path
@@ -13,8 +14,8 @@ GATE = {"mean_kld": 1, "p99_kld": 1, "same_top": 0.5, "magnitude": 0.5}
 
 
 @pytest.fixture(scope="module")
-def layers():
-    return plan_layers(open_decoder(Checkpoint(checkpoint_path())))
+def decoder():
+    return open_decoder(Checkpoint(checkpoint_path()))
 
 
 def plan(*rules, **more):
@@ -29,11 +30,11 @@ def test_the_built_in_plans():
 
 @pytest.mark.parametrize("target", target_names())
 @pytest.mark.parametrize("name", plan_names())
-def test_every_plan_resolves_on_every_target_or_says_what_is_not_possible(name, target, layers):
+def test_every_plan_resolves_on_every_target_or_says_what_is_not_possible(name, target, decoder):
     chosen = load_plan(name)
     assert chosen.name == name and chosen.summary
     try:
-        resolved = chosen.resolve(layers, load_target(target))
+        resolved = resolve(chosen, decoder, load_target(target))
     except FirstTokenError as error:
         if load_target(target).npu is not None:  # FP16 and INT8 weights are all there is
             assert name in ("fp32", "int8", "int4", "int4-mlp") and (
@@ -42,18 +43,17 @@ def test_every_plan_resolves_on_every_target_or_says_what_is_not_possible(name, 
         else:
             assert target == "tflite-compat" and "int4 is not possible" in str(error) and "nearest: int8" in str(error)
     else:
-        assert list(resolved) == [layer.name for layer in layers]
+        assert list(resolved) == [layer.name for layer in plan_layers(decoder)]
 
 
-def test_the_default_plan_gives_attention_fp16_and_the_rest_int8(layers):
-    for name, precision in load_plan("fp16-attention").resolve(layers, load_target("tflite-xnnpack")).items():
+def test_the_default_plan_gives_attention_fp16_and_the_rest_int8(decoder):
+    for name, precision in resolve(load_plan("fp16-attention"), decoder, load_target("tflite-xnnpack")).items():
         assert precision == ("fp16" if ".attention." in name else "int8")
 
 
-def test_the_first_match_wins(layers):
-    resolved = plan(("layers.0.mlp.up", "fp32"), ("layers.0.*", "fp16"), ("*.core", "fp32"), ("*", "int8")).resolve(
-        layers, load_target("tflite-xnnpack")
-    )
+def test_the_first_match_wins(decoder):
+    rules = ("layers.0.mlp.up", "fp32"), ("layers.0.*", "fp16"), ("*.core", "fp32"), ("*", "int8")
+    resolved = resolve(plan(*rules), decoder, load_target("tflite-xnnpack"))
     assert (
         resolved["layers.0.mlp.up"],
         resolved["layers.0.mlp.down"],
@@ -78,15 +78,17 @@ def test_the_first_match_wins(layers):
         ((("*", "int8"),), "int8 is not possible for 'layers.0.attention.core'"),
     ],
 )
-def test_what_would_be_skipped_is_an_error(layers, rules, said):
+def test_what_would_be_skipped_is_an_error(decoder, rules, said):
     with pytest.raises(FirstTokenError) as caught:
-        plan(*rules).resolve(layers, load_target("tflite-xnnpack"))
+        resolve(plan(*rules), decoder, load_target("tflite-xnnpack"))
     assert said in str(caught.value)
 
 
-def test_int4_needs_rows_that_divide(layers):
+def test_int4_needs_rows_that_divide(decoder):
     with pytest.raises(FirstTokenError, match="groups of 160.*256 columns"):
-        plan(("layers.*.core", "fp32"), ("embedding", "int8"), ("*", "int4"), group_size=160).resolve(layers, load_target("tflite-xnnpack"))
+        resolve(
+            plan(("layers.*.core", "fp32"), ("embedding", "int8"), ("*", "int4"), group_size=160), decoder, load_target("tflite-xnnpack")
+        )
 
 
 @pytest.mark.parametrize(

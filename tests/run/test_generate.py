@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from firsttoken.backends.runner import Runner, open_runner
+from firsttoken.backends.runner import Runner
 from firsttoken.bundle.manifest import read_manifest
 from firsttoken.demo import checkpoint_path, prompts
 from firsttoken.errors import FirstTokenError
 from firsttoken.run.generate import Statistics, encode_prompt, generate
+from firsttoken.run.open import open_runner
 from firsttoken.tokenizer import Tokenizer, open_tokenizer
 
 BOTH = ["tflite-xnnpack", pytest.param("executorch-xnnpack", marks=pytest.mark.slow)]

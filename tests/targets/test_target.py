@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from firsttoken.backends.registry import backend_of, open_target
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.walk import open_decoder
 from firsttoken.demo import checkpoint_path
@@ -20,8 +21,8 @@ def config():
 def test_built_in_targets(name, config):
     target = load_target(name)
     assert target.name == name and target.summary and target.prefill_chunk < target.cache_length
-    assert target.artifact_file in ("model.tflite", "model.pte")
-    target.check_model(config)
+    assert backend_of(target).artifact_file in ("model.tflite", "model.pte")
+    backend_of(target).check_model(config, target)
 
 
 def test_lengths_are_replaced():
@@ -41,11 +42,19 @@ def test_lengths_that_cannot_be(cache, chunk, said):
 
 def test_models_that_cannot_keep_to_it(config):
     target = load_target("tflite-xnnpack", 512)
-    with pytest.raises(FirstTokenError, match="sliding window of 256"):
-        target.check_model(replace(config, sliding_window=256))
-    target.check_model(replace(config, sliding_window=512))
+    backend = backend_of(target)
+
+    def windowed(tokens: int):
+        last = config.layers[-1]
+        attention = replace(last.attention, core=replace(last.attention.core, window=tokens))
+        return replace(config, layers=(*config.layers[:-1], replace(last, attention=attention)))
+
+    said = r"tflite-xnnpack cannot give a sliding window of attention, which qwen2 needs \(layers.3.attention.core\) at cache_length 512; .*--cache-length 256"
+    with pytest.raises(FirstTokenError, match=said):
+        backend.check_model(windowed(256), target)
+    backend.check_model(windowed(512), target)
     with pytest.raises(FirstTokenError, match="300 positions.*--cache-length 300"):
-        target.check_model(replace(config, max_positions=300))
+        backend.check_model(replace(config, max_positions=300), target)
 
 
 def test_a_users_file(tmp_path):
@@ -53,15 +62,15 @@ def test_a_users_file(tmp_path):
     (tmp_path / "mine.toml").write_text(good)
     assert load_target(tmp_path / "mine.toml").name == "mine"
     for old, new, said in (
-        ('"tflite"', '"tfilte"', "did you mean 'tflite'"),
-        ('"xnnpack"', '"hexagon"', "delegate"),
+        ('"tflite"', '"tfilte"', "no backend 'tfilte-xnnpack'.*did you mean 'tflite-xnnpack'"),
+        ('"xnnpack"', '"metal"', "no backend 'tflite-metal'.*expected one of .*tflite-none"),
         ("cache_length = 64\n", "", "cache_length is missing"),
-        ('"tflite"\ndelegate = "xnnpack"', '"executorch"\ndelegate = "none"', "does not exist for runtime"),
+        ('"tflite"\ndelegate = "xnnpack"', '"executorch"\ndelegate = "none"', "no backend 'executorch-none'"),
         ("summary", "sumary", "mine.toml"),
     ):
         (tmp_path / "mine.toml").write_text(good.replace(old, new))
         with pytest.raises(FirstTokenError, match=said):
-            load_target(tmp_path / "mine.toml")
+            open_target(tmp_path / "mine.toml")
 
 
 NPU = 'summary = "mine"\nruntime = "tflite"\ndelegate = "xnnpack"\ncache_length = 64\nprefill_chunk = 32\nmin_runtime = "2.3"\n[npu]\nsoc = "SM8550"\nprefill_lengths = [16, 32]\n'
@@ -93,7 +102,7 @@ def test_npu_tables_that_cannot_be(old, new, said, tmp_path):
     assert load_target(tmp_path / "mine.toml").npu.hexagon == "V73"
     (tmp_path / "mine.toml").write_text(NPU.replace(old, new))
     with pytest.raises(FirstTokenError, match=said):
-        load_target(tmp_path / "mine.toml")
+        open_target(tmp_path / "mine.toml")
 
 
 def test_generations_without_documented_fp16_are_marked():

@@ -10,9 +10,9 @@ from pathlib import Path
 from firsttoken.arm.build import executorch_runner
 from firsttoken.arm.cores import Core
 from firsttoken.arm.folder import STAMP, arm_folder, part
+from firsttoken.backends.registry import find_backend
 from firsttoken.bundle.manifest import Manifest
 from firsttoken.errors import FirstTokenError
-from firsttoken.targets.target import Target
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -37,11 +37,9 @@ RUNTIMES = {
 }
 
 
-def runtimes_of(target: Target) -> list[Runtime]:
-    """Returns the runtimes that a bundle for ``target`` has to be right on: for the compatible form also the oldest that it promises."""
-    if target.runtime == "executorch":
-        return [RUNTIMES["executorch"]]
-    return [RUNTIMES["litert"], *([RUNTIMES["tflite-2.16"]] if target.delegate == "none" else [])]
+def runtimes_of(backend: str) -> list[Runtime]:
+    """Returns the runtimes that artifacts of a backend have to be right on: of the compatible form also the oldest that it promises."""
+    return [RUNTIMES[key] for key in find_backend(backend).arm_runtimes]
 
 
 def check_parts(runtimes: list[Runtime]):

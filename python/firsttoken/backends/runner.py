@@ -8,13 +8,11 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from firsttoken.errors import FirstTokenError
-from firsttoken.quiet import quiet_runtime
 
 if TYPE_CHECKING:
     from firsttoken.bundle.manifest import Manifest
@@ -90,27 +88,3 @@ class Runner(ABC):
 def default_threads() -> int:
     """Threads a runner takes when none are asked for: the usable cores, 4 at most (what phones have in fast cores)."""
     return min(4, len(os.sched_getaffinity(0)))
-
-
-def open_runner(bundle: str | Path, threads: int | None = None, check: bool = True) -> Runner:
-    """Loads a bundle in its own runtime with ``threads`` threads (default: the machine's cores, 4 at most).
-
-    Raises `FirstTokenError` if the folder is not a bundle or a file of it does not match the manifest's hash (which is
-    left out where ``check`` is false, by a caller that has just done it).
-    """
-    from firsttoken.bundle.files import check_files
-    from firsttoken.bundle.manifest import read_manifest
-
-    folder = Path(bundle)
-    manifest = read_manifest(folder)
-    if check:
-        check_files(folder, manifest)
-    artifact = folder / manifest.cpu.file
-    with quiet_runtime():
-        if manifest.target.runtime == "tflite":
-            from firsttoken.backends.tflite.runner import TfliteRunner
-
-            return TfliteRunner(artifact, manifest, threads)
-        from firsttoken.backends.executorch.runner import ExecutorchRunner
-
-        return ExecutorchRunner(artifact, manifest, threads)

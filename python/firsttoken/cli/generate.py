@@ -46,12 +46,12 @@ def generate(
     import time
     from contextlib import ExitStack
 
-    from firsttoken.backends.runner import open_runner
     from firsttoken.bundle.manifest import read_manifest
     from firsttoken.errors import FirstTokenError
     from firsttoken.measure.monitor import Monitor, line_writer
     from firsttoken.run.generate import STOPPED, Statistics
     from firsttoken.run.generate import generate as run
+    from firsttoken.run.open import open_runner
     from firsttoken.tokenizer import open_tokenizer
 
     texts = read_prompts(prompt, prompts)

@@ -9,10 +9,12 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from firsttoken.backends.registry import backend_of, find_backend, resolve
 from firsttoken.bundle.atomic import Staging
 from firsttoken.bundle.lineage import FLOAT_FOLDER, RECORD
 from firsttoken.bundle.manifest import Proof, read_manifest
 from firsttoken.checkpoint import Checkpoint, read_json
+from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import open_decoder, plan_layers
 from firsttoken.distill.models import load_decoder, write_decoder
 from firsttoken.distill.recipe import Loss, Quantize, Recipe
@@ -50,11 +52,11 @@ class QuantizeOutcome:
         return {"plan": self.plan, "target": self.target, "kept": self.kept, **shown}
 
 
-def check_quantize(recipe: Recipe, quantize: Quantize, config) -> None:
+def check_quantize(recipe: Recipe, quantize: Quantize, student: Decoder) -> None:
     """Raises `FirstTokenError` before any work for a plan or target that does not exist or does not fit the student."""
     target = load_target(named(recipe, quantize.target), quantize.cache_length)
-    target.check_model(config)
-    load_plan(named(recipe, quantize.plan)).resolve(plan_layers(config), target)
+    backend_of(target).check_model(student, target)
+    resolve(load_plan(named(recipe, quantize.plan)), student, target)
 
 
 def named(recipe: Recipe, name: str) -> str | Path:
@@ -105,9 +107,10 @@ def train(run, before: Path, quantize: Quantize, plan, outcome: QuantizeOutcome,
     recipe = run.recipe
     target = load_target(named(recipe, quantize.target), quantize.cache_length)
     with Checkpoint(before) as checkpoint:
-        layers = plan_layers(open_decoder(checkpoint))
+        student = open_decoder(checkpoint)
+    layers = plan_layers(student)
     model = load_decoder(before)
-    rounded = qat.prepare(model, layers, plan.resolve(layers, target), plan.group_size, target.runtime)
+    rounded = qat.prepare(model, layers, resolve(plan, student, target), plan.group_size, find_backend(target.cpu_backend))
     run.say(f"{NAME}: {quantize.steps} steps, {len(rounded)} of {len(layers)} layers rounded as {target.name} does")
     model.train()
     teacher = LiveTeacher("float student", load_decoder(before).requires_grad_(False))

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from firsttoken.backends.pytorch.runner import CheckpointRunner
-from firsttoken.backends.runner import Runner, open_runner
+from firsttoken.backends.runner import Runner
 from firsttoken.bundle.manifest import MANIFEST_FILE, Chat, TokenizerFacts, read_manifest
 from firsttoken.chat import chat_affixes
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.walk import open_decoder
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
+from firsttoken.run.open import open_runner
 from firsttoken.tokenizer import Tokenizer, open_tokenizer
 
 PREFILL_CHUNK = 512

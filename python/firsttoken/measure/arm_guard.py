@@ -15,9 +15,10 @@ from firsttoken.arm.emulator import Runtime, check_parts, runtimes_of
 from firsttoken.arm.instruction_kinds import KINDS, PATTERNS
 from firsttoken.arm.instructions import Counts, InstructionCounter
 from firsttoken.atomic_file import write_text
+from firsttoken.backends.registry import resolve
 from firsttoken.bundle.manifest import Figures, read_manifest
 from firsttoken.checkpoint import Checkpoint, read_json
-from firsttoken.decoder.walk import open_decoder, plan_layers
+from firsttoken.decoder.walk import open_decoder
 from firsttoken.errors import FirstTokenError
 from firsttoken.pipeline import export
 from firsttoken.quant.plan import load_plan
@@ -65,7 +66,7 @@ def count_plans(
     """
     chosen, bundles = [find_core(name) for name in cores], []
     for target in targets:
-        check_parts(runtimes_of(load_target(target)))
+        check_parts(runtimes_of(load_target(target).cpu_backend))
     counter = InstructionCounter()
     for target in targets:
         for plan in plans:
@@ -78,7 +79,7 @@ def count_plans(
 
     def count(job: tuple[str, str, Path, Figures | None, Core]) -> GuardRow:
         target, plan, bundle, figures, core = job
-        runtime = runtimes_of(read_manifest(bundle).target)[-1]
+        runtime = runtimes_of(read_manifest(bundle).cpu.backend)[-1]
         row = GuardRow(target, core.name, plan, runtime, counter.count(bundle, core, runtime, tokens), figures)
         say(
             f"counted {plan} for {target} on {core.name}: {row.steps['prefill'].total / 1e6:.1f} M, {row.steps['decode'].total / 1e6:.2f} M"
@@ -93,7 +94,7 @@ def impossible(checkpoint: Path, plan: str, target: str) -> str | None:
     """Returns why a target cannot give a plan, or None where it can."""
     with Checkpoint(checkpoint) as source:
         try:
-            load_plan(plan).resolve(plan_layers(open_decoder(source)), load_target(target))
+            resolve(load_plan(plan), open_decoder(source), load_target(target))
         except FirstTokenError as error:
             return str(error)
     return None

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from firsttoken.backends.registry import find_backend
 from firsttoken.bundle.manifest import read_manifest
 from firsttoken.errors import FirstTokenError
 
@@ -48,16 +49,11 @@ class Worker:
         self.loaded: tuple[Runner, Tokenizer] | None = None
         self.stage = "load"
         # Imported before the clock runs: Python's imports are no part of what a phone does.
-        if read_manifest(bundle).target.runtime == "tflite":
-            import firsttoken.backends.tflite.runner
-        else:
-            from firsttoken.backends.executorch.runner import import_runtime
-
-            import_runtime()
+        find_backend(read_manifest(bundle).cpu.backend).preload()
         import tokenizers  # noqa: F401
 
-        import firsttoken.backends.runner
         import firsttoken.run.generate
+        import firsttoken.run.open
         import firsttoken.tokenizer  # noqa: F401
 
     def run(self, prompt: str, chat: bool, decode_tokens: int) -> dict:
@@ -89,7 +85,7 @@ class Worker:
         return answer
 
     def _open(self) -> tuple[Runner, Tokenizer]:
-        from firsttoken.backends.runner import open_runner
+        from firsttoken.run.open import open_runner
         from firsttoken.tokenizer import open_tokenizer
 
         tokenizer = open_tokenizer(self.bundle, read_manifest(self.bundle))

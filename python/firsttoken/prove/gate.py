@@ -1,13 +1,11 @@
 """Whether an artifact passes: the plan's bounds on the figures, and the structure that was asked for."""
 
+from collections.abc import Mapping
+
+from firsttoken.backends.interface import Backend
 from firsttoken.bundle.manifest import AuditRow, Figures
 from firsttoken.quant.plan import Gate
-from firsttoken.targets.target import Target
 
-# What a layer of a precision may be computed in. Weights in int4 meet activations in int8.
-COMPUTED = {"fp32": {"fp32"}, "fp16": {"fp16"}, "int8": {"int8"}, "int4": {"int4", "int8"}}
-# On a Hexagon NPU everything is computed in FP16; int8 weights are unpacked as they are used.
-NPU_COMPUTED = {"fp16": {"fp16"}, "int8": {"fp16"}}
 LISTED = 3  # layers named in full in one message
 
 
@@ -38,11 +36,11 @@ def _where(figures: Figures) -> str:
     return f" (first diverging: {figures.first_diverging})" if figures.first_diverging else ""
 
 
-def missed_structure(rows: list[AuditRow], precisions: dict[str, str], target: Target, on_npu: bool = False) -> list[str]:
+def missed_structure(rows: list[AuditRow], precisions: Mapping[str, str], backend: Backend, partial: bool = False) -> list[str]:
     """Returns one line for every way in which layers are not what the plan asked: stored, computed, delegated, or absent.
 
-    ``precisions`` are the plan's, by layer name. A target without a delegate stores fp16 and computes it in fp32, and its
-    runtime decides what it delegates. ``on_npu`` asks about the rows of the target's NPU artifact.
+    ``precisions`` are the plan's, by layer name; ``backend`` says what may be computed in what and who takes it. With
+    ``partial`` layers may be left to the CPU.
     """
     wrong: dict[str, list[str]] = {}
     found = {row.layer: row for row in rows}
@@ -51,25 +49,21 @@ def missed_structure(rows: list[AuditRow], precisions: dict[str, str], target: T
             wrong.setdefault("not in the artifact's audit", []).append(layer)
     for layer, row in found.items():
         asked = precisions.get(layer)
-        for problem in _problems(row, asked, target, on_npu) if asked else ["in the artifact, but not in the plan"]:
+        for problem in _problems(row, asked, backend, partial) if asked else ["in the artifact, but not in the plan"]:
             wrong.setdefault(problem, []).append(layer)
     return [f"{_named(layers)}: {problem}" for problem, layers in wrong.items()]
 
 
-def _problems(row: AuditRow, asked: str, target: Target, on_npu: bool) -> list[str]:
+def _problems(row: AuditRow, asked: str, backend: Backend, partial: bool) -> list[str]:
     problems = []
     if row.stored != asked:
         problems.append(f"asked {asked}, stored {row.stored}")
     if row.layer == "embedding":  # a table look-up: nothing is computed, and no delegate takes it
         return problems
-    allowed = (NPU_COMPUTED if on_npu else COMPUTED)[asked]
-    if target.delegate == "none":
-        allowed = allowed | {"fp32"}
-    if row.computed not in allowed:
+    if row.computed not in backend.computed(asked):
         problems.append(f"asked {asked}, computed in {row.computed}")
-    partial = on_npu and target.npu.allow_partial
-    if target.delegate != "none" and not row.delegated and not partial:
-        problems.append(f"not taken by the {'NPU' if on_npu else f'delegate ({target.delegate})'}")
+    if backend.delegate is not None and not row.delegated and not partial:
+        problems.append(f"not taken by the {backend.delegate if backend.delegate == 'NPU' else f'delegate ({backend.delegate})'}")
     return problems
 
 

@@ -10,7 +10,8 @@ from firsttoken.arm.cores import DEFAULT_CORE, Core, find_core
 from firsttoken.arm.emulator import Runtime, check_parts, runtime_version, runtimes_of
 from firsttoken.arm.kernels import TRANSLATED, kinds_that_ran, missed_kinds
 from firsttoken.arm.runner import ArmRunner
-from firsttoken.backends.runner import Runner, open_runner
+from firsttoken.backends.registry import find_backend, resolve
+from firsttoken.backends.runner import Runner
 from firsttoken.bundle.manifest import ArmProof, Manifest, Proof, read_manifest
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
@@ -20,7 +21,8 @@ from firsttoken.prove.divergence import Divergence, collect, diverge_at, figures
 from firsttoken.prove.prove import held_out_text, own_checkpoint, proof_windows, references, run_steps, sum_up
 from firsttoken.prove.record import record
 from firsttoken.prove.windows import Window
-from firsttoken.prove.windows import budget as host_budget
+from firsttoken.prove.windows import proof_limits as host_limits
+from firsttoken.run.open import open_runner
 from firsttoken.tokenizer import open_tokenizer
 
 # What a proof may cost without being asked for more: an emulated core multiplies about 2e8 weights a second in FP16,
@@ -67,11 +69,11 @@ def prove_on_arm(
     """
     folder, chosen = Path(bundle), find_core(core)
     manifest = read_manifest(folder)
-    check_parts(runtimes_of(manifest.target))
+    check_parts(runtimes_of(manifest.cpu.backend))
     source = own_checkpoint(folder, manifest, checkpoint)
     decoder = open_decoder(source)
     name, text = held_out_text(source.folder, held_out)
-    stretches = proof_windows(text, open_tokenizer(folder, manifest), decoder, manifest, most or budget(decoder), windows)
+    stretches = proof_windows(text, open_tokenizer(folder, manifest), decoder, manifest, most or emulation_limits(decoder), windows)
     reference = np.concatenate(references(source, decoder, manifest, stretches, report))
     host = open_runner(folder, threads)
     try:
@@ -80,12 +82,16 @@ def prove_on_arm(
         host.close()
     host_proof = sum_up(manifest, seen.divergence, seen.kinds, seen.places, name, text)
     results = []
-    for runtime in runtimes_of(manifest.target):
+    for runtime in runtimes_of(manifest.cpu.backend):
         label = f"{runtime.name} {runtime_version(runtime)}"
         on_arm, ran = run_on(folder, chosen, runtime, stretches, reference, seen.logits, manifest, f"{label} on {core}", report)
         proof = sum_up(manifest, on_arm.divergence, on_arm.kinds, on_arm.places, name, text)
         proof.misses += missed_kinds(
-            ran, manifest.plan.resolve(plan_layers(decoder), manifest.target), plan_layers(decoder), manifest.target, chosen
+            ran,
+            resolve(manifest.plan, decoder, manifest.target),
+            plan_layers(decoder),
+            find_backend(manifest.cpu.backend).native_fp16,
+            chosen,
         )
         proof.passed = not proof.misses
         summary = ArmProof(
@@ -98,10 +104,10 @@ def prove_on_arm(
     return results
 
 
-def budget(decoder: Decoder) -> tuple[int, int]:
+def emulation_limits(decoder: Decoder) -> tuple[int, int]:
     """Returns the most tokens and the most compared positions for a model of this size."""
     tokens = int(min(MOST_TOKENS, max(FEWEST_TOKENS, WEIGHT_TOKENS / parameter_count(decoder))))
-    return tokens, min(MOST_POSITIONS, host_budget(decoder)[1])
+    return tokens, min(MOST_POSITIONS, host_limits(decoder)[1])
 
 
 class Seen:

@@ -6,17 +6,19 @@ from pathlib import Path
 
 import numpy as np
 
-from firsttoken.backends.runner import Runner, open_runner
+from firsttoken.backends.registry import find_backend, resolve
+from firsttoken.backends.runner import Runner
 from firsttoken.bundle.manifest import AuditRow, Figures, Manifest, Proof, read_manifest
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import open_decoder, plan_layers
+from firsttoken.decoder.walk import open_decoder
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
 from firsttoken.prove.divergence import Divergence, collect, diverge_at, figures
 from firsttoken.prove.gate import missed_figures, missed_structure
 from firsttoken.prove.windows import Kind, Window, choose_windows
 from firsttoken.quiet import quiet_runtime
+from firsttoken.run.open import open_runner
 from firsttoken.tokenizer import Tokenizer, open_tokenizer
 
 HELD_OUT_FILE = "held_out.txt"
@@ -48,11 +50,12 @@ def prove(
         divergence, kinds, places = run_windows(runner, windows, reference, manifest.tokenizer.vocab_size, report)
     finally:
         runner.close()
-    precisions = manifest.plan.resolve(plan_layers(decoder), manifest.target)
+    precisions = resolve(manifest.plan, decoder, manifest.target)
+    backend = find_backend(manifest.cpu.backend)
     with quiet_runtime():
-        rows = audit(folder, manifest, decoder, precisions)
+        rows = backend.audit(folder / manifest.cpu.file, decoder, precisions)
     proof = sum_up(manifest, divergence, kinds, places, name, text)
-    proof.misses += missed_structure(rows, precisions, manifest.target)
+    proof.misses += missed_structure(rows, precisions, backend)
     proof.passed = not proof.misses
     return proof, rows
 
@@ -135,18 +138,6 @@ def run_steps(runner: Runner, windows: list[Window], report: Report, stage: str 
             done += 1
             report(stage, done, total, "positions")
             yield logits, int(window.tokens[stop]), kind, f"window {number}, {kind} at position {stop - 1}"
-
-
-def audit(folder: Path, manifest: Manifest, decoder: Decoder, precisions: dict[str, str]) -> list[AuditRow]:
-    """What every layer is stored and computed in, as the runtime's own audit finds it in the file."""
-    artifact = folder / manifest.cpu.file
-    if manifest.target.runtime == "tflite":
-        from firsttoken.backends.tflite import audit as audit_tflite
-
-        return audit_tflite.audit(artifact, decoder, precisions, manifest.target)
-    from firsttoken.backends.executorch import audit as audit_executorch
-
-    return audit_executorch.audit(artifact, decoder, precisions)
 
 
 def sum_up(manifest: Manifest, divergence: Divergence, kinds: np.ndarray, places: list[str], name: str, text: str) -> Proof:

@@ -63,7 +63,7 @@ class Window:
         return np.array([stop - 1 for _, _, stop, _ in self.steps()])
 
 
-def budget(decoder: Decoder) -> tuple[int, int]:
+def proof_limits(decoder: Decoder) -> tuple[int, int]:
     """Returns the most tokens and the most compared positions for a model of this size."""
     tokens = int(min(MOST_TOKENS, max(FEWEST_TOKENS, WEIGHT_TOKENS / parameter_count(decoder))))
     return tokens, max(16, min(MOST_POSITIONS, LOGIT_BYTES // (4 * decoder.vocab_size)))
@@ -89,7 +89,7 @@ def choose_windows(
         raise FirstTokenError(
             f"the held-out text has {len(text)} tokens; at least {LEAST_TOKENS} are needed to prove anything, give a longer one with --held-out"
         )
-    most_tokens, most_positions = most or budget(decoder)
+    most_tokens, most_positions = most or proof_limits(decoder)
     if count is not None:
         most_tokens, most_positions = len(text), max(16, LOGIT_BYTES // (4 * decoder.vocab_size))
     most_tokens = min(most_tokens, len(text))

@@ -4,20 +4,16 @@ A rule that matches nothing, a layer that no rule matches and a precision that t
 before any work is done. Nothing is silently skipped.
 """
 
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from firsttoken.declarations import declaration_names, read_declaration
 from firsttoken.decoder.walk import Layer
 from firsttoken.errors import FirstTokenError, nearest
-from firsttoken.targets.target import Target
-
-Precision = Literal["fp32", "fp16", "int8", "int4"]
-# Bits a weight is stored in, widest first: the order in which a replacement is suggested.
-BITS = {"fp32": 32, "fp16": 16, "int8": 8, "int4": 4}
+from firsttoken.precisions import PRECISIONS, PrecisionName, closest
 
 
 class Rule(BaseModel):
@@ -25,7 +21,7 @@ class Rule(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     match: str = Field(min_length=1)
-    precision: Precision
+    precision: PrecisionName
 
 
 class Gate(BaseModel):
@@ -48,8 +44,9 @@ class Plan(BaseModel):
     rules: tuple[Rule, ...] = Field(alias="rule", min_length=1)
     gate: Gate
 
-    def resolve(self, layers: list[Layer], target: Target) -> dict[str, Precision]:
-        """Returns the precision of every layer, in the layers' order.
+    def resolve(self, layers: list[Layer], target: str, possible: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+        """Returns the precision of every layer, in the layers' order; ``possible`` are the precisions that ``target``'s backend
+        can give, by kind of part.
 
         Raises `FirstTokenError` for a rule that matches nothing, an unmatched layer, or a precision the target
         cannot give for that layer (naming the nearest it can).
@@ -65,23 +62,21 @@ class Plan(BaseModel):
             matching = [rule for rule in self.rules if fnmatchcase(layer.name, rule.match)]
             if not matching:
                 raise FirstTokenError(f"plan {self.name!r}: no rule matches layer {layer.name!r}; end the plan with a rule for '*'")
-            check_supported(self, matching[0], layer, target)
+            check_supported(self, matching[0], layer, target, possible[layer.kind])
             resolved[layer.name] = matching[0].precision
         return resolved
 
 
-def check_supported(plan: Plan, rule: Rule, layer: Layer, target: Target) -> None:
+def check_supported(plan: Plan, rule: Rule, layer: Layer, target: str, possible: tuple[str, ...]) -> None:
     """Raises `FirstTokenError` if ``target`` cannot give ``layer`` the precision that ``rule`` asks."""
-    possible = target.precisions(layer.kind)
     if rule.precision not in possible:
-        close = min(possible, key=lambda p: (abs(BITS[p] - BITS[rule.precision]), -BITS[p]))
         raise FirstTokenError(
-            f"plan {plan.name!r}, rule {rule.match!r}: {rule.precision} is not possible for {layer.name!r} on target {target.name!r}; "
-            f"expected one of {', '.join(possible)} (nearest: {close}); put a rule for it before this one"
+            f"plan {plan.name!r}, rule {rule.match!r}: {rule.precision} is not possible for {layer.name!r} on target {target!r}; "
+            f"expected one of {', '.join(possible)} (nearest: {closest(rule.precision, possible)}); put a rule for it before this one"
         )
-    if rule.precision == "int4" and layer.shape is not None and layer.shape[1] % plan.group_size:
+    if PRECISIONS[rule.precision].scales == "group" and layer.shape is not None and layer.shape[1] % plan.group_size:
         raise FirstTokenError(
-            f"plan {plan.name!r}: int4 needs rows that divide into groups of {plan.group_size}, but {layer.name!r} has {layer.shape[1]} columns; give it int8"
+            f"plan {plan.name!r}: {rule.precision} needs rows that divide into groups of {plan.group_size}, but {layer.name!r} has {layer.shape[1]} columns; give it int8"
         )
 
 

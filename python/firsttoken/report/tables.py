@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.table import Table
 
+from firsttoken.backends.interface import Backend
 from firsttoken.bundle.manifest import AuditRow, Figures, Proof
-from firsttoken.prove.gate import COMPUTED
 
 PIPE_WIDTH = 200
 
@@ -72,12 +72,12 @@ def figures_table(rows: Iterable[tuple[str, Figures]]) -> Table:
     return table(None, columns, body)
 
 
-def audit_table(rows: list[AuditRow], computed: dict[str, set[str]] = COMPUTED) -> Table:
-    """Every layer: asked, stored, computed, delegated. Where it is not as asked (``computed``: what each precision may be
-    computed in), the row is marked."""
+def audit_table(rows: list[AuditRow], backend: Backend) -> Table:
+    """Every layer: asked, stored, computed, delegated. Where it is not as asked (by what the ``backend`` may compute a
+    precision in), the row is marked."""
 
     def mark(row: AuditRow) -> str:
-        return "" if row.stored == row.asked and (row.layer == "embedding" or row.computed in computed.get(row.asked, ())) else "differs"
+        return "" if row.stored == row.asked and (row.layer == "embedding" or row.computed in backend.computed(row.asked)) else "differs"
 
     body = [(row.layer, row.asked, row.stored, row.computed, "yes" if row.delegated else "no", mark(row)) for row in rows]
     return table(None, ("layer", "asked", "stored", "computed", "delegated", ""), body, left=6)

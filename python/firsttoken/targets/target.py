@@ -7,25 +7,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_serializer, model_validator
 
 from firsttoken.declarations import declaration_names, first_problem, read_declaration
-from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import states
 from firsttoken.errors import FirstTokenError, nearest
 from firsttoken.targets.socs import SOCS
 
-# What each runtime and delegate can store and compute, by kind of layer. Core has no weights: its precision is
-# that of scores, softmax and the KV cache.
-PRECISIONS = {
-    ("tflite", "xnnpack"): {"linear": ("fp32", "fp16", "int8", "int4"), "embedding": ("fp32", "fp16", "int8"), "core": ("fp32", "fp16")},
-    ("tflite", "none"): {"linear": ("fp32", "fp16", "int8"), "embedding": ("fp32", "fp16", "int8"), "core": ("fp32", "fp16")},
-    ("executorch", "xnnpack"): {
-        "linear": ("fp32", "fp16", "int8", "int4"),
-        "embedding": ("fp32", "fp16", "int8", "int4"),
-        "core": ("fp32", "fp16"),
-    },
-}
-# Hexagon computes every float in FP16, so FP32 cannot be promised; LiteRT's compiler refuses int4 weights. The embedding
-# stays on the host.
-NPU_PRECISIONS = {"linear": ("fp16", "int8"), "embedding": ("fp32", "fp16", "int8"), "core": ("fp16",)}
 # Snapdragons that LiteRT compiles our graphs for. SM8350 (V68) is in its list, but fails for every precision of ours.
 NPU_SOCS = tuple(model for model in SOCS if model != "SM8350")
 # Qualcomm's documents promise FP16 from this generation on. Older ones compile and run on the emulator.
@@ -92,8 +76,8 @@ class Target(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str = ""
     summary: str
-    runtime: Literal["tflite", "executorch"]
-    delegate: Literal["xnnpack", "none"]
+    runtime: str = Field(min_length=1)
+    delegate: str = Field(min_length=1)
     cache_length: int = Field(ge=2, le=1 << 20)
     prefill_chunk: int = Field(ge=1, le=1 << 20)
     min_runtime: str
@@ -108,44 +92,28 @@ class Target(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self):
-        if (self.runtime, self.delegate) not in PRECISIONS:
-            raise ValueError(f"delegate {self.delegate!r} does not exist for runtime {self.runtime!r}")
         if self.prefill_chunk >= self.cache_length:
             raise ValueError(
                 f"prefill_chunk {self.prefill_chunk} does not fit cache_length {self.cache_length}; the cache must be longer, to leave room for the answer"
             )
-        if self.npu is not None and self.delegate != "xnnpack":
-            raise ValueError("npu needs delegate 'xnnpack', which runs the CPU artifact beside it")
-        if self.npu is not None and self.runtime == "executorch" and self.npu.compile != "ahead":
-            raise ValueError('runtime "executorch" compiles for an NPU ahead of time only; expected npu.compile = "ahead" and a soc')
-        if self.npu is not None and self.npu.prefill_lengths[-1] >= self.cache_length:
-            raise ValueError(
-                f"npu.prefill_lengths {list(self.npu.prefill_lengths)} do not fit cache_length {self.cache_length}; leave out the longest or make the cache longer"
-            )
         return self
 
-    def precisions(self, kind: str) -> tuple[str, ...]:
-        """Precisions this target can give a layer of ``kind`` (embedding, linear or core)."""
-        possible = PRECISIONS[self.runtime, self.delegate][kind]
-        return possible if self.npu is None else tuple(p for p in possible if p in NPU_PRECISIONS[kind])
+    @property
+    def backend(self) -> str:
+        """The name of the backend that lowers for it (`backends.registry`): runtime and delegate, or the NPU."""
+        return f"{self.runtime}-{self.delegate if self.npu is None else 'hexagon'}"
 
     @property
-    def artifact_file(self) -> str:
-        return "model.tflite" if self.runtime == "tflite" else "model.pte"
+    def cpu_backend(self) -> str:
+        """The backend of the artifact that runs everywhere, which an NPU's stands beside."""
+        return f"{self.runtime}-{self.delegate}"
 
-    def check_model(self, decoder: Decoder):
-        """Raises `FirstTokenError` if the model cannot keep to this target's shapes."""
-        window = min((state.window for state in states(decoder) if state.window is not None), default=None)
-        if window is not None and self.cache_length > window:
-            raise FirstTokenError(
-                f"target {self.name!r}: cache_length {self.cache_length} is longer than the model's sliding window of {window} tokens, "
-                f"which firsttoken does not implement; use a target with cache_length {window} or less (--cache-length)"
-            )
-        if self.cache_length > decoder.max_positions:
-            raise FirstTokenError(
-                f"target {self.name!r}: cache_length {self.cache_length} is longer than the {decoder.max_positions} positions the model was trained for; "
-                f"use --cache-length {decoder.max_positions} or less"
-            )
+    @property
+    def npu_options(self) -> NpuOptions:
+        """``npu`` of a target that has it. Raises `FirstTokenError` for one that has not."""
+        if self.npu is None:
+            raise FirstTokenError(f"target {self.name!r}: has no [npu]; name a soc and prefill_lengths in one")
+        return self.npu
 
 
 def load_target(name_or_path: str | Path, cache_length: int | None = None, prefill_chunk: int | None = None) -> Target:

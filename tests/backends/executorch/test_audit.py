@@ -2,16 +2,17 @@
 
 import pytest
 from executorch_fixtures import Lowerings
+from lowering_jobs import with_precisions
 
 from firsttoken.backends.executorch import lower as lowering
 from firsttoken.backends.executorch.audit import audit, computed_in
+from firsttoken.backends.registry import find_backend
 from firsttoken.decoder.walk import plan_layers
 from firsttoken.errors import FirstTokenError
 from firsttoken.prove.gate import missed_structure
 from firsttoken.quant.plan import plan_names
-from firsttoken.targets.target import load_target
 
-TARGET = load_target("executorch-xnnpack")
+BACKEND = find_backend("executorch-xnnpack")
 
 
 @pytest.mark.parametrize("plan", [*plan_names(), "mixed"])
@@ -23,7 +24,7 @@ def test_rows_equal_the_plan(plan, lowerings):
         assert (row.stored, row.asked) == (precisions[row.layer],) * 2
         assert row.delegated == (row.layer != "embedding")
         assert row.computed == ("fp32" if row.layer == "embedding" else precisions[row.layer])
-    assert missed_structure(rows, precisions, TARGET) == []
+    assert missed_structure(rows, precisions, BACKEND) == []
 
 
 @pytest.mark.slow
@@ -32,7 +33,7 @@ def test_rows_of_other_families(case, plan, tmp_path):
     """q/k norms multiply by constants too; with head_dim 16 or 24 and 64 hidden these have other shapes."""
     made = Lowerings(tmp_path, tmp_path / "checkpoint", case)
     path, _, precisions = made.lower(plan)
-    assert missed_structure(audit(path, made.config, precisions), precisions, TARGET) == []
+    assert missed_structure(audit(path, made.config, precisions), precisions, BACKEND) == []
 
 
 def built_with(lowerings, tmp_path, monkeypatch, plan, **changed):
@@ -41,12 +42,11 @@ def built_with(lowerings, tmp_path, monkeypatch, plan, **changed):
     Returns the rows that are not as asked, as ``{layer: (stored, computed, delegated)}``.
     """
     plain = lowering.build_module
-    names = {name.replace("__", "."): precision for name, precision in changed.items()}
-    monkeypatch.setattr(lowering, "build_module", lambda a, b, precisions, *rest: plain(a, b, {**precisions, **names}, *rest))
+    monkeypatch.setattr(lowering, "build_module", lambda job, *rest: plain(with_precisions(job, **changed), *rest))
     monkeypatch.setattr(lowering, "check_structure", lambda *_: None)
     path, _, precisions = lowerings.lower(plan, tmp_path / "model.pte")
     rows = audit(path, lowerings.config, precisions)
-    wrong = [row for row in rows if missed_structure([row], {row.layer: row.asked}, TARGET)]
+    wrong = [row for row in rows if missed_structure([row], {row.layer: row.asked}, BACKEND)]
     return {row.layer: (row.stored, row.computed, row.delegated) for row in wrong}
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from executorch_fixtures import BOUNDS, CACHE, CHUNK, Lowerings, relative_error
+from lowering_jobs import with_precisions
 
 from firsttoken.backends.executorch import lower as lowering
 from firsttoken.backends.executorch.modules import QuantizedEmbedding, QuantizedLinear
@@ -130,8 +131,8 @@ def test_a_layer_outside_the_delegate_is_refused(lowerings, tmp_path, monkeypatc
 def test_a_layer_in_another_precision_is_refused(lowerings, tmp_path, monkeypatch):
     plain = lowering.build_module
 
-    def forget_one(checkpoint, config, precisions, *rest):
-        return plain(checkpoint, config, {**precisions, "layers.1.mlp.up": "fp32"}, *rest)
+    def forget_one(job, *rest):
+        return plain(with_precisions(job, layers__1__mlp__up="fp32"), *rest)
 
     monkeypatch.setattr(lowering, "build_module", forget_one)
     with pytest.raises(FirstTokenError, match=r"layers\.1\.mlp\.up.*int8.*but is fp32"):

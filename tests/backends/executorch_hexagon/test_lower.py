@@ -8,15 +8,16 @@ import json
 
 import numpy as np
 import pytest
+from lowering_jobs import lowering_job
 
 from firsttoken.backends.executorch_hexagon.lower import compiler_options, hand_over, offloaded
-from firsttoken.backends.runner import open_runner
 from firsttoken.backends.tflite_hexagon.compile import check_offload
 from firsttoken.backends.tflite_hexagon.npu_inputs import EmbeddingTable
 from firsttoken.bundle.manifest import read_manifest
 from firsttoken.errors import FirstTokenError
 from firsttoken.pipeline import export
-from firsttoken.prove.on_hexagon import prove_on_hexagon
+from firsttoken.prove.on_npu import prove_on_npu
+from firsttoken.run.open import open_runner
 from firsttoken.targets.target import load_target
 
 TARGET = "executorch-hexagon-sm8550"
@@ -37,13 +38,10 @@ def decode_graph(tiny_model, short_target):
 
     from firsttoken.backends.executorch_hexagon.ops import build_graphs
     from firsttoken.checkpoint import Checkpoint
-    from firsttoken.decoder.walk import open_decoder, plan_layers
-    from firsttoken.quant.plan import load_plan
 
-    target, plan = load_target(short_target), load_plan("fp16-attention")
+    target = load_target(short_target)
     with Checkpoint(tiny_model) as checkpoint, torch.no_grad():
-        config = open_decoder(checkpoint)
-        return {"decode": build_graphs(checkpoint, config, plan.resolve(plan_layers(config), target), target)["decode"]}, target
+        return {"decode": build_graphs(lowering_job(checkpoint, "fp16-attention", target))["decode"]}, target
 
 
 def test_the_whole_road(bundle, stand_in, tiny_model):
@@ -65,7 +63,7 @@ def test_the_whole_road(bundle, stand_in, tiny_model):
     assert b"a QNN context" in (folder / artifact.file).read_bytes(), "what the compiler wrote is in the file"
     assert any("its NPU artifact was not run" in line for line in said) and any("operators of 3 graphs on the NPU" in line for line in said)
     with pytest.raises(FirstTokenError, match="has no runtime for this machine"):
-        prove_on_hexagon(folder, tiny_model)
+        prove_on_npu(folder, tiny_model)
     # everything else runs the CPU artifact
     runner = open_runner(folder, threads=1)
     assert np.isfinite(runner.prefill(np.arange(10))).all()

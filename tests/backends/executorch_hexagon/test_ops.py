@@ -4,14 +4,13 @@ import numpy as np
 import pytest
 import torch
 from families_on_disk import random_model, save
+from lowering_jobs import lowering_job
 
 from firsttoken.backends.executorch_hexagon.ops import build_graphs
 from firsttoken.backends.runner import MASKED
 from firsttoken.backends.tflite_hexagon.source import describe_source
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.walk import open_decoder, plan_layers
 from firsttoken.demo import checkpoint_path
-from firsttoken.quant.plan import load_plan
 from firsttoken.targets.target import load_target
 
 TARGET = load_target("executorch-hexagon-sm8550")
@@ -19,17 +18,15 @@ LENGTHS = TARGET.model_copy(update={"cache_length": 48, "npu": TARGET.npu.model_
 
 
 def built(checkpoint, plan_name, target=LENGTHS):
-    config, plan = open_decoder(checkpoint), load_plan(plan_name)
-    precisions = plan.resolve(plan_layers(config), target)
+    job = lowering_job(checkpoint, plan_name, target)
     with torch.no_grad():
-        return config, precisions, build_graphs(checkpoint, config, precisions, target)
+        return job.decoder, job.precisions, build_graphs(job)
 
 
 def test_the_interface_is_that_of_the_other_route():
-    litert, plan = load_target("tflite-hexagon-sm8550"), load_plan("fp16-attention")
     with Checkpoint(checkpoint_path()) as checkpoint:
-        config, precisions, graphs = built(checkpoint, "fp16-attention", TARGET)
-        methods = describe_source(checkpoint, config, plan, litert, precisions)[1]
+        _, _, graphs = built(checkpoint, "fp16-attention", TARGET)
+        methods = describe_source(lowering_job(checkpoint, "fp16-attention", "tflite-hexagon-sm8550"))[1]
     assert [graphs[method.name].described(method.name) for method in methods] == methods and list(graphs) == [
         method.name for method in methods
     ]
@@ -81,8 +78,8 @@ def test_weights_are_the_cpu_artifacts(tmp_path):
     """int8 rows and scales as torchao makes them, in one set that all graphs share."""
     with Checkpoint(save(random_model("qwen2"), tmp_path / "model")) as checkpoint:
         _, precisions, graphs = built(checkpoint, "fp16-attention")
-    assert len({graph.head.rows.data_ptr() for graph in graphs.values()}) == 1
-    state = {name.replace(".weights.", "."): weight for name, weight in graphs["decode"].state_dict().items()}
+    assert len({graph.module.head.rows.data_ptr() for graph in graphs.values()}) == 1
+    state = {name.removeprefix("module."): weight for name, weight in graphs["decode"].state_dict().items()}
     for name, precision in precisions.items():
         if name.endswith(("core", "embedding")):
             continue

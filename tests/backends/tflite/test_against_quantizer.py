@@ -3,20 +3,16 @@
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from lowering_jobs import lowering_job
 
 from firsttoken.backends.tflite.audit import _pack, _single, read_header
-from firsttoken.backends.tflite.lower import lower
+from firsttoken.backends.tflite.lower import lower_decoder
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.walk import open_decoder, plan_layers
-from firsttoken.quant.plan import load_plan
-from firsttoken.targets.target import load_target
 
 
 def lowered(checkpoint, plan_name, path):
-    target, plan = load_target("tflite-xnnpack", cache_length=64), load_plan(plan_name)
     with Checkpoint(checkpoint) as opened:
-        config = open_decoder(opened)
-        lower(opened, config, plan, target, plan.resolve(plan_layers(config), target), path)
+        lower_decoder(lowering_job(opened, plan_name, "tflite-xnnpack", cache_length=64), path)
     return path
 
 

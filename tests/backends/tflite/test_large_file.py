@@ -4,6 +4,7 @@ import json
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,13 +18,10 @@ LOWER = """
 import sys
 from pathlib import Path
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.walk import open_decoder, plan_layers
-from firsttoken.targets.target import load_target
-from firsttoken.backends.tflite.lower import lower
-from firsttoken.quant.plan import load_plan
-source, target, plan = Checkpoint(sys.argv[1]), load_target("tflite-xnnpack", cache_length=64), load_plan("fp32")
-config = open_decoder(source)
-lower(source, config, plan, target, plan.resolve(plan_layers(config), target), Path(sys.argv[2]))
+from firsttoken.backends.tflite.lower import lower_decoder
+sys.path.insert(0, sys.argv[3])
+from lowering_jobs import lowering_job
+lower_decoder(lowering_job(Checkpoint(sys.argv[1]), "fp32", "tflite-xnnpack", cache_length=64), Path(sys.argv[2]))
 # Not ru_maxrss, which remembers the size of the process that started this one.
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
@@ -84,7 +82,9 @@ def test_file_over_two_gib(tmp_path):
     source, artifact = tmp_path / "checkpoint", tmp_path / "model.tflite"
     source.mkdir()
     write_checkpoint(source)
-    done = subprocess.run([sys.executable, "-c", LOWER, str(source), str(artifact)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", LOWER, str(source), str(artifact), str(Path(__file__).parents[2])], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert artifact.stat().st_size > 2**31
     assert int(done.stdout) < 250_000, "peak resident memory in KiB must not follow the weights"

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from firsttoken.backends.tflite_hexagon import graph, source
+from firsttoken.backends.interface import LoweringJob
+from firsttoken.backends.tflite_hexagon import ops, source
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.walk import open_decoder, plan_layers
 from firsttoken.demo import checkpoint_path, held_out_text
@@ -39,11 +40,12 @@ class StaticDecoder:
         target = load_target("tflite-hexagon-sm8550", cache_length=256)
         target = target.model_copy(update={"npu": target.npu.model_copy(update={"prefill_lengths": (TOKENS,)})})
         with Checkpoint(checkpoint_path()) as checkpoint, pytest.MonkeyPatch.context() as patch:
-            config = replace(open_decoder(checkpoint), layer_count=1)
-            patch.setattr(graph, "MASKED", MASKED)
+            config = open_decoder(checkpoint)
+            config = replace(config, layers=config.layers[:1])
+            patch.setattr(ops, "MASKED", MASKED)
             patch.setattr(source, "graph_names", lambda lengths: [(f"first_{TOKENS}", "first", TOKENS)])
             precisions = {layer.name: "fp32" for layer in plan_layers(config)}
-            source.describe_source(checkpoint, config, load_plan("fp32"), target, precisions)[0].write(path)
+            source.describe_source(LoweringJob(checkpoint, config, load_plan("fp32"), target, precisions))[0].write(path)
             table = checkpoint.rows("model.embed_tokens.weight", 0, config.vocab_size).astype(np.float32)
         text = np.array(Tokenizer(checkpoint_path()).encode(held_out_text(), begin=False))[: (CALIBRATED + 1) * TOKENS].reshape(-1, TOKENS)
         angles = np.arange(TOKENS, dtype=np.float32)[:, None] * np.array(

@@ -1,13 +1,13 @@
 """The estimates of minutes and memory before compiling and emulating."""
 
-from dataclasses import replace
-
 import pytest
+from lowering_jobs import with_config
 
 from firsttoken import preflight
+from firsttoken.backends.registry import resolve
 from firsttoken.backends.tflite_hexagon.cost import compile_cost, emulation_cost
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.walk import open_decoder, plan_layers
+from firsttoken.decoder.walk import open_decoder
 from firsttoken.demo import checkpoint_path
 from firsttoken.errors import FirstTokenError
 from firsttoken.preflight import check_room, estimate
@@ -24,13 +24,14 @@ def demo():
 
 
 @pytest.fixture(scope="module")
-def half_billion(demo):
+def half_billion():
     """The shape of Qwen2.5-0.5B."""
-    return replace(demo, hidden_size=896, mlp_size=4864, layer_count=24, head_count=14, kv_head_count=2, head_dim=64, vocab_size=151936)
+    shape = {"hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14, "num_key_value_heads": 2}
+    return with_config(Checkpoint(checkpoint_path()), **shape, head_dim=64, vocab_size=151936)
 
 
 def precisions(config):
-    return load_plan("fp16-attention").resolve(plan_layers(config), TARGET)
+    return resolve(load_plan("fp16-attention"), config, TARGET)
 
 
 def test_compiling_the_measured_shape(half_billion):

@@ -5,7 +5,6 @@ import shutil
 import numpy as np
 import pytest
 
-from firsttoken.backends.runner import open_runner
 from firsttoken.backends.tflite_hexagon.compiled import read_compiled
 from firsttoken.backends.tflite_hexagon.npu_inputs import EmbeddingTable
 from firsttoken.bundle.files import check_files
@@ -14,6 +13,7 @@ from firsttoken.checkpoint import Checkpoint
 from firsttoken.demo import checkpoint_path
 from firsttoken.errors import FirstTokenError
 from firsttoken.pipeline import export
+from firsttoken.run.open import open_runner
 
 
 @pytest.mark.parametrize(

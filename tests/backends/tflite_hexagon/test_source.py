@@ -1,22 +1,18 @@
 """The graphs that go into the compiler: fixed shapes, everything the NPU gets wrong left to the host, the same bytes every time."""
 
 import pytest
+from lowering_jobs import lowering_job
 
 from firsttoken.backends.tflite_hexagon.ops import graph_names
 from firsttoken.backends.tflite_hexagon.source import describe_source
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.walk import open_decoder, plan_layers
 from firsttoken.demo import checkpoint_path
 from firsttoken.errors import FirstTokenError
-from firsttoken.quant.plan import load_plan
-from firsttoken.targets.target import load_target
 
 
 def described(plan_name="fp16-attention", **lengths):
-    target, plan = load_target("tflite-hexagon-sm8550", **lengths), load_plan(plan_name)
     with Checkpoint(checkpoint_path()) as checkpoint:
-        config = open_decoder(checkpoint)
-        return describe_source(checkpoint, config, plan, target, plan.resolve(plan_layers(config), target))[1:]
+        return describe_source(lowering_job(checkpoint, plan_name, "tflite-hexagon-sm8550", **lengths))[1:]
 
 
 def test_graphs_of_a_target():

@@ -11,6 +11,7 @@ the kernels of one payload run in the payload's order, so both lead to the plan'
 import re
 import tempfile
 from collections import defaultdict
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -24,7 +25,7 @@ WEIGHTS = {"QC8W": "int8", "QB4W": "int4", "QC4W": "int4"}
 TRACED_TOKENS = 4
 
 
-def audit(artifact: Path, decoder: Decoder, precisions: dict[str, str]) -> list[AuditRow]:
+def audit(artifact: Path, decoder: Decoder, precisions: Mapping[str, str]) -> list[AuditRow]:
     """Returns a row for every layer of the plan, in order. It loads the artifact and runs one short call.
 
     An embedding is a table lookup on ExecuTorch's own kernel: computed in FP32 whatever it is stored in. Raises

@@ -4,7 +4,6 @@ import ctypes
 import gc
 import logging
 import warnings
-from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,26 +16,16 @@ from firsttoken.backends.executorch.build import build_module
 from firsttoken.backends.executorch.model import DecoderModule
 from firsttoken.backends.executorch.partition import DecoderPartitioner, lean_preprocessing
 from firsttoken.backends.executorch.structure import check_structure
+from firsttoken.backends.interface import LoweringJob
 from firsttoken.backends.lowering_result import Lowered, key_value_states
 from firsttoken.bundle.manifest import Artifact, Method, Needs, Tensor
-from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.parts import Decoder
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
-from firsttoken.quant.plan import Plan
 from firsttoken.quiet import is_verbose
 from firsttoken.targets.target import Target
 
 
-def lower(
-    checkpoint: Checkpoint,
-    decoder: Decoder,
-    plan: Plan,
-    target: Target,
-    precisions: Mapping[str, str],
-    path: Path,
-    report: Report = silent,
-) -> Lowered:
+def lower_decoder(job: LoweringJob, path: Path, report: Report = silent) -> Lowered:
     """Writes ``path`` and returns what the manifest says of it. ``precisions`` is what ``plan.resolve`` returned.
 
     Memory: the libraries (0.8 GB), each weight once as it will be stored (int4 as a byte), and the graph. Raises
@@ -44,20 +33,20 @@ def lower(
     when the disk is full; ``path`` is then incomplete and the caller's to remove.
     """
     with torch.no_grad(), quiet_libraries():
-        module = build_module(checkpoint, decoder, precisions, target.cache_length, plan.group_size, report)
+        module = build_module(job, report)
         free_memory()
         report("trace", 0, 1, "graph")
-        program = trace(module, target)
+        program = trace(module, job.target)
         del module
         report("trace", 1, 1, "graph")
         report("delegate", 0, 1, "graph")
         edge = delegate(program)
         del program
         free_memory()
-        check_structure(edge.exported_program(), decoder, precisions)
+        check_structure(edge.exported_program(), job.decoder, job.precisions)
         report("delegate", 1, 1, "graph")
         write(edge, path, report)
-    return describe(decoder, target, precisions)
+    return describe(job)
 
 
 def trace(module: DecoderModule, target: Target) -> ExportedProgram:
@@ -103,8 +92,9 @@ def write(edge: EdgeProgramManager, path: Path, report: Report):
     report("write", 1, 1, "file")
 
 
-def describe(decoder: Decoder, target: Target, precisions: Mapping[str, str]) -> Lowered:
+def describe(job: LoweringJob) -> Lowered:
     """The written file as the manifest describes it. A layer's cache has the dtype of its core."""
+    decoder, target = job.decoder, job.target
     forward = Method(
         name="forward",
         inputs=[
@@ -120,12 +110,12 @@ def describe(decoder: Decoder, target: Target, precisions: Mapping[str, str]) ->
         # One row more than is used: see backends.executorch.core.Core.
         lambda state: [1, target.cache_length + 1, state.kv_heads, state.head_dim],
         1,
-        lambda state: "float16" if precisions[state.name] == "fp16" else "float32",
+        lambda state: "float16" if job.precisions[state.name] == "fp16" else "float32",
         target.cache_length,
     )
     artifact = Artifact(
-        file=target.artifact_file,
-        backend=f"{target.runtime}-{target.delegate}",
+        file="model.pte",
+        backend=target.cpu_backend,
         needs=Needs(runtime=target.runtime, min_runtime=target.min_runtime),
         methods=[forward],
         states=kept,

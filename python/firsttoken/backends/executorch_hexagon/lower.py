@@ -9,6 +9,7 @@ import hashlib
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,51 +18,41 @@ from executorch.exir.lowered_backend_module import LoweredBackendModule
 from executorch.exir.passes import MemoryPlanningPass
 
 from firsttoken.backends.executorch.lower import free_memory, quiet_libraries
-from firsttoken.backends.executorch.lower import lower as lower_for_cpu
+from firsttoken.backends.executorch.lower import lower_decoder as lower_for_cpu
 from firsttoken.backends.executorch.program_file import embedding_table
 from firsttoken.backends.executorch_hexagon.ops import HexagonGraph, build_graphs
 from firsttoken.backends.executorch_hexagon.sdk import find_sdk
+from firsttoken.backends.interface import LoweringJob
 from firsttoken.backends.lowering_result import Lowered
 from firsttoken.backends.runner import MASKED
 from firsttoken.backends.tflite_hexagon.compile import check_offload, peak_memory_of
 from firsttoken.backends.tflite_hexagon.source import fixed_states
 from firsttoken.bundle.manifest import Artifact, Needs, NpuFacts, NpuGraph
-from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.parts import Decoder
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
-from firsttoken.quant.plan import Plan
 from firsttoken.targets.target import Target
 from firsttoken.units import lasting, readable
 
 NPU_FILE = "model.npu.pte"
 
 
-def lower(
-    checkpoint: Checkpoint,
-    decoder: Decoder,
-    plan: Plan,
-    target: Target,
-    precisions: dict[str, str],
-    path: Path,
-    report: Report = silent,
-) -> Lowered:
+def lower_decoder(job: LoweringJob, path: Path, report: Report = silent) -> Lowered:
     """Writes the CPU artifact to ``path`` and the compiled one beside it; returns what the manifest says of both.
 
     Raises `FirstTokenError` for a missing or other SDK, a failed compile, or operators that the NPU did not take.
     """
-    sdk = find_sdk()
+    sdk, target, options = find_sdk(), job.target, job.target.npu_options
     # As the CPU target names it, so that the file is that of executorch-xnnpack.
-    cpu = target.model_copy(update={"name": f"{target.runtime}-{target.delegate}", "npu": None})
-    lowered = lower_for_cpu(checkpoint, decoder, plan, cpu, precisions, path, report)
+    cpu = target.model_copy(update={"name": target.cpu_backend, "npu": None})
+    lowered = lower_for_cpu(replace(job, target=cpu), path, report)
     compiled, started = path.with_name(NPU_FILE), time.monotonic()
     with torch.no_grad(), quiet_libraries(), sdk.loaded():
-        graphs = build_graphs(checkpoint, decoder, precisions, target, report)
+        graphs = build_graphs(job, report)
         source = hash_of(graphs)
         report("compiling", 0, 1, "file")
         edge = hand_over(graphs, target)
         offload = offloaded(edge, list(graphs))
-        check_offload(offload, target.npu.soc, target.npu.allow_partial)
+        check_offload(offload, options.soc, options.allow_partial)
         methods = [graph.described(name) for name, graph in graphs.items()]
         del graphs
         free_memory()
@@ -69,24 +60,24 @@ def lower(
         report("compiling", 1, 1, "file")
     npu = NpuFacts(
         compiled="ahead",
-        fp16=target.npu.fp16,
+        fp16=options.fp16,
         source_sha256=source,
-        weights_shared=target.npu.share_weights,
-        prefill_lengths=list(target.npu.prefill_lengths),
+        weights_shared=options.share_weights,
+        prefill_lengths=list(options.prefill_lengths),
         embedding=embedding_table(path),
         masked=MASKED,
         graphs=offload,
         compile_seconds=round(time.monotonic() - started, 2),
         compile_memory=peak_memory_of(os.getpid()),
     )
-    needs = Needs(runtime=target.runtime, min_runtime=target.min_runtime, soc=target.npu.soc, hexagon=target.npu.hexagon, qnn=sdk.version)
+    needs = Needs(runtime=target.runtime, min_runtime=target.min_runtime, soc=options.soc, hexagon=options.hexagon, qnn=sdk.version)
     lowered.artifacts.append(
         Artifact(
             file=compiled.name,
-            backend=f"{target.runtime}-hexagon",
+            backend=target.backend,
             needs=needs,
             methods=methods,
-            states=fixed_states(decoder, target),
+            states=fixed_states(job.decoder, target),
             npu=npu,
         )
     )
@@ -106,10 +97,12 @@ def compiler_options(target: Target) -> list:
     from executorch.backends.qualcomm.utils.utils import generate_htp_compiler_spec, generate_qnn_executorch_compiler_spec
 
     try:
-        chipset = QcomChipset[target.npu.soc]
+        chipset = QcomChipset[target.npu_options.soc]
     except KeyError:
-        raise FirstTokenError(f"ExecuTorch's Qualcomm backend does not know {target.npu.soc}; use a target tflite-hexagon-*") from None
-    options = generate_htp_compiler_spec(use_fp16=True, use_weight_sharing=target.npu.share_weights)
+        raise FirstTokenError(
+            f"ExecuTorch's Qualcomm backend does not know {target.npu_options.soc}; use a target tflite-hexagon-*"
+        ) from None
+    options = generate_htp_compiler_spec(use_fp16=True, use_weight_sharing=target.npu_options.share_weights)
     return generate_qnn_executorch_compiler_spec(soc_model=chipset, backend_options=options)
 
 
@@ -125,7 +118,7 @@ def hand_over(graphs: Mapping[str, HexagonGraph], target: Target) -> EdgeProgram
     except (RuntimeError, AssertionError, ValueError, KeyError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise FirstTokenError(
-            f"compiling for {target.npu.soc} through ExecuTorch failed: {lines[0]}; run with -v to see all it says"
+            f"compiling for {target.npu_options.soc} through ExecuTorch failed: {lines[0]}; run with -v to see all it says"
         ) from error
 
 

@@ -16,16 +16,15 @@ from firsttoken.backends.executorch.load import load_norms, tensor
 from firsttoken.backends.executorch.model import DecoderModule
 from firsttoken.backends.executorch.modules import BOUNDS, INT8
 from firsttoken.backends.executorch.quantize import read_linear, read_quantized
+from firsttoken.backends.interface import LoweringJob
 from firsttoken.backends.runner import MASKED
 from firsttoken.backends.tflite_hexagon.ops import graph_names, rotation_inputs
 from firsttoken.bundle.manifest import Method
 from firsttoken.bundle.manifest import Tensor as Described
-from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder import forward
-from firsttoken.decoder.parts import Core, Decoder
+from firsttoken.decoder.parts import Core
 from firsttoken.decoder.walk import Named, plan_layers, rotations, states
 from firsttoken.progress import Report, silent
-from firsttoken.targets.target import Target
 
 
 class UnpackedLinear(nn.Module):
@@ -200,15 +199,14 @@ class HexagonGraph(nn.Module):
         )
 
 
-def build_graphs(
-    checkpoint: Checkpoint, decoder: Decoder, precisions: Mapping[str, str], target: Target, report: Report = silent
-) -> dict[str, HexagonGraph]:
+def build_graphs(job: LoweringJob, report: Report = silent) -> dict[str, HexagonGraph]:
     """Reads and quantizes the weights layer by layer; returns every graph of the target, over one set of them.
 
     The quantization is the CPU artifact's own. Raises `FirstTokenError` for a weight that float16 cannot hold.
     """
+    checkpoint, decoder, precisions, target = job.checkpoint, job.decoder, job.precisions, job.target
     with torch.device("meta"):
-        module = DecoderModule(decoder, 1, precisions)
+        module = DecoderModule(decoder, 1, job.precisions)
     load_norms(checkpoint, decoder, module)
     layers = [layer for layer in plan_layers(decoder) if layer.kind != "embedding"]
     for done, layer in enumerate(layers):
@@ -223,5 +221,5 @@ def build_graphs(
     report("quantize", len(layers), len(layers), "layers")
     del module.embedding
     module.drop_tables()
-    names = graph_names(target.npu.prefill_lengths)
+    names = graph_names(target.npu_options.prefill_lengths)
     return {name: HexagonGraph(module, kind, tokens, target.cache_length).eval() for name, kind, tokens in names}

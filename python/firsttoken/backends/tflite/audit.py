@@ -8,6 +8,7 @@ operators that are still executed outside XNNPACK are those it did not take.
 import os
 import tempfile
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 import flatbuffers
@@ -18,13 +19,12 @@ from firsttoken.decoder.walk import plan_layers
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
 from firsttoken.quiet import quiet_runtime
-from firsttoken.targets.target import Target
 
 WEIGHT_OPERATORS = ("FULLY_CONNECTED", "GATHER", "DEQUANTIZE")
 CORE_OPERATORS = ("BATCH_MATMUL", "SOFTMAX")
 
 
-def audit(artifact: Path, decoder: Decoder, precisions: dict[str, str], target: Target, report: Report = silent) -> list[AuditRow]:
+def audit(artifact: Path, decoder: Decoder, precisions: Mapping[str, str], report: Report = silent) -> list[AuditRow]:
     """Returns a row for every layer of the plan, in order.
 
     ``delegated`` is true only if XNNPACK took the layer in every graph. An embedding is a table lookup: it is computed

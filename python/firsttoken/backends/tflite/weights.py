@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from firsttoken.backends.interface import LoweringJob
 from firsttoken.backends.tflite.graph import Graph, Type
 from firsttoken.backends.tflite.model_file import ModelFile
 from firsttoken.backends.tflite.quantize import quantize_int4, quantize_int8
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import Layer, norms, plan_layers
+from firsttoken.precisions import PRECISIONS
 
 CHUNK_BYTES = 8 << 20  # float32 rows held at once while streaming
 STORED_TYPES = {"fp32": Type.FLOAT32, "fp16": Type.FLOAT16, "int8": Type.INT8, "int4": Type.INT4}
@@ -26,8 +27,7 @@ class Weight:
         self.scales = np.ones(self.rows, np.float32)
         if precision == "int4":
             self.group_scales = np.ones((self.rows, self.columns // group_size), np.float16)
-        bits = {"fp32": 32, "fp16": 16, "int8": 8, "int4": 4}[precision]
-        self.buffer = file.stream(layer.name, self.rows * self.columns * bits // 8, self._chunks)
+        self.buffer = file.stream(layer.name, self.rows * self.columns * PRECISIONS[precision].bits // 8, self._chunks)
         self._scale_buffer: int | None = None
 
     def _chunks(self) -> Iterator[np.ndarray]:
@@ -89,26 +89,19 @@ class DecoderWeights:
         return STORED_TYPES[self.precisions[core]]
 
 
-def read_weights(
-    file: ModelFile,
-    checkpoint: Checkpoint,
-    decoder: Decoder,
-    precisions: Mapping[str, str],
-    group_size: int,
-    native_fp16: bool,
-    embedding: bool = True,
-) -> DecoderWeights:
+def read_weights(file: ModelFile, job: LoweringJob, native_fp16: bool, embedding: bool = True) -> DecoderWeights:
     """Plans every matrix as a streamed buffer and reads biases and norms; ``embedding`` false leaves the embedding to the host.
 
     A tied head shares the embedding's buffer where both have the same precision.
     """
+    checkpoint, precisions = job.checkpoint, job.precisions
     matrices: dict[str, Weight] = {}
-    vectors = {name: checkpoint.vector(norm.weight) for name, norm in norms(decoder)}
-    for layer in plan_layers(decoder):
+    vectors = {name: checkpoint.vector(norm.weight) for name, norm in norms(job.decoder)}
+    for layer in plan_layers(job.decoder):
         if layer.weight is None or (layer.kind == "embedding" and not embedding):
             continue
         shared = next((w for w in matrices.values() if w.layer.weight == layer.weight and w.precision == precisions[layer.name]), None)
-        matrices[layer.name] = shared or Weight(file, checkpoint, layer, precisions[layer.name], group_size)
+        matrices[layer.name] = shared or Weight(file, checkpoint, layer, precisions[layer.name], job.plan.group_size)
         if layer.bias:
             vectors[f"{layer.name}.bias"] = checkpoint.vector(layer.bias)
     return DecoderWeights(precisions, native_fp16, matrices, vectors)

@@ -6,6 +6,7 @@ of the Qwen2.5-0.5B shape (docs/hexagon.md has the table). The estimates err upw
 
 from dataclasses import dataclass
 
+from firsttoken.backends.stored import stored_bytes
 from firsttoken.backends.tflite_hexagon.ops import graph_names
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import plan_layers
@@ -30,19 +31,17 @@ class Cost:
 
 def npu_weight_bytes(decoder: Decoder, precisions: dict[str, str], target: Target) -> int:
     """Bytes of the weights in the compiled artifact: everything but the embedding, which stays on the host."""
-    from firsttoken.preflight import stored_bytes
-
     layers = [layer for layer in plan_layers(decoder) if layer.kind != "embedding"]
-    return stored_bytes(layers, precisions, target)[0]
+    return stored_bytes(layers, precisions, shares_tied=target.runtime == "tflite")[0]
 
 
 def compile_cost(decoder: Decoder, precisions: dict[str, str], target: Target, graphs: int | None = None) -> Cost:
     """Estimates compiling ``graphs`` graphs (default: all of the target's) in one go."""
     weights = npu_weight_bytes(decoder, precisions, target)
-    if target.npu.compile == "device" and graphs is None:
+    if target.npu_options.compile == "device" and graphs is None:
         return Cost(0.0, 0, weights)
-    graphs = graphs or len(graph_names(target.npu.prefill_lengths))
-    written = weights if target.npu.share_weights else weights * graphs
+    graphs = graphs or len(graph_names(target.npu_options.prefill_lengths))
+    written = weights if target.npu_options.share_weights else weights * graphs
     return Cost(
         seconds=BASE_SECONDS + graphs * (SECONDS_PER_GRAPH + SECONDS_PER_BYTE * weights),
         memory=BASE_BYTES + int(COPIES_PER_GRAPH * graphs * weights),
@@ -54,7 +53,7 @@ def emulation_cost(decoder: Decoder, precisions: dict[str, str], target: Target,
     """Estimates running ``steps`` (kind, start, stop; in tokens) on the HTP backend for x86."""
     from firsttoken.decoder.walk import parameter_count
 
-    lengths, cache = target.npu.prefill_lengths, target.cache_length
+    lengths, cache = target.npu_options.prefill_lengths, target.cache_length
     weights = parameter_count(decoder)
     seconds = 0.0
     for kind, start, stop in steps:

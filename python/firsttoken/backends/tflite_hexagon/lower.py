@@ -1,22 +1,21 @@
 """Lowering for a Hexagon NPU: the CPU artifact, and beside it the same weights compiled for one Snapdragon."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
+from firsttoken.backends.interface import LoweringJob
 from firsttoken.backends.lowering_result import Lowered
 from firsttoken.backends.runner import MASKED
-from firsttoken.backends.tflite.lower import lower as lower_for_cpu
+from firsttoken.backends.tflite.lower import lower_decoder as lower_for_cpu
 from firsttoken.backends.tflite_hexagon.compile import Compilation, compile_for, compiler_folder
 from firsttoken.backends.tflite_hexagon.cost import compile_cost
 from firsttoken.backends.tflite_hexagon.libraries import HostLibraries, find_libraries
 from firsttoken.backends.tflite_hexagon.source import check_source, write_source
 from firsttoken.bundle.files import hash_file
 from firsttoken.bundle.manifest import Artifact, HostTable, Method, Needs, NpuFacts, State
-from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.parts import Decoder
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
-from firsttoken.quant.plan import Plan
 from firsttoken.targets.target import Target
 from firsttoken.units import lasting, readable
 
@@ -30,33 +29,28 @@ def check_tools():
     compiler_folder()
 
 
-def lower(
-    checkpoint: Checkpoint,
-    decoder: Decoder,
-    plan: Plan,
-    target: Target,
-    precisions: dict[str, str],
-    path: Path,
-    report: Report = silent,
-) -> Lowered:
+def lower_decoder(job: LoweringJob, path: Path, report: Report = silent) -> Lowered:
     """Writes the CPU artifact to ``path`` and the compiled one beside it; returns what the manifest says of both.
 
     Raises `FirstTokenError` for missing libraries, a failed compile, or operators that the NPU did not take.
     """
-    libraries = find_libraries() if target.npu.compile == "ahead" else None
+    target, options = job.target, job.target.npu_options
+    libraries = find_libraries() if options.compile == "ahead" else None
     # As the CPU target names it, so that the file is the same in every Snapdragon's bundle and in tflite-xnnpack's.
-    cpu = target.model_copy(update={"name": f"{target.runtime}-{target.delegate}", "npu": None})
-    lowered = lower_for_cpu(checkpoint, decoder, plan, cpu, precisions, path, report)
+    cpu = target.model_copy(update={"name": target.cpu_backend, "npu": None})
+    lowered = lower_for_cpu(replace(job, target=cpu), path, report)
     source, compiled = path.with_name(SOURCE_FILE), path.with_name(NPU_FILE)
-    methods, states = write_source(checkpoint, decoder, plan, target, precisions, source, report)
-    npu, done = target.npu, None
+    methods, states = write_source(job, source, report)
+    done = None
     try:
         if libraries is None:
             check_source(source)
             os.link(source, compiled)
         else:
-            cost = compile_cost(decoder, precisions, target)
-            done = compile_for(source, compiled, npu.soc, libraries, npu.share_weights, npu.allow_partial, None, cost.seconds, report)
+            cost = compile_cost(job.decoder, job.precisions, target)
+            done = compile_for(
+                source, compiled, options.soc, libraries, options.share_weights, options.allow_partial, None, cost.seconds, report
+            )
         made = _described(target, methods, states, done, source, compiled, path, libraries)
     finally:
         source.unlink(missing_ok=True)
@@ -75,12 +69,13 @@ def _described(
     cpu: Path,
     libraries: HostLibraries | None,
 ) -> Artifact:
+    options = target.npu_options
     facts = NpuFacts(
-        compiled=target.npu.compile,
-        fp16=target.npu.fp16,
+        compiled=options.compile,
+        fp16=options.fp16,
         source_sha256=hash_file(source),
-        weights_shared=target.npu.share_weights,
-        prefill_lengths=list(target.npu.prefill_lengths),
+        weights_shared=options.share_weights,
+        prefill_lengths=list(options.prefill_lengths),
         embedding=embedding_table(cpu),
         masked=MASKED,
         graphs=done.graphs if done else [],
@@ -90,11 +85,11 @@ def _described(
     needs = Needs(
         runtime=target.runtime,
         min_runtime=target.min_runtime,
-        soc=target.npu.soc,
-        hexagon=target.npu.hexagon,
+        soc=options.soc,
+        hexagon=options.hexagon,
         qnn=libraries.version if libraries else None,
     )
-    return Artifact(file=compiled.name, backend=f"{target.runtime}-hexagon", needs=needs, methods=methods, states=states, npu=facts)
+    return Artifact(file=compiled.name, backend=target.backend, needs=needs, methods=methods, states=states, npu=facts)
 
 
 def embedding_table(artifact: Path) -> HostTable:

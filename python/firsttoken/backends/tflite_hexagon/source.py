@@ -2,47 +2,37 @@
 
 from pathlib import Path
 
+from firsttoken.backends.interface import LoweringJob
 from firsttoken.backends.lowering_result import key_value_states
 from firsttoken.backends.tflite.lower import described
 from firsttoken.backends.tflite.model_file import ModelFile
 from firsttoken.backends.tflite.weights import read_weights
 from firsttoken.backends.tflite_hexagon.ops import HexagonOps, graph_names
 from firsttoken.bundle.manifest import Method, State
-from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
-from firsttoken.quant.plan import Plan
 from firsttoken.targets.target import Target
 
 
-def write_source(
-    checkpoint: Checkpoint,
-    decoder: Decoder,
-    plan: Plan,
-    target: Target,
-    precisions: dict[str, str],
-    path: Path,
-    report: Report = silent,
-) -> tuple[list[Method], list[State]]:
-    """Writes the graphs for ``target.npu`` to ``path``; the same input gives the same bytes. Returns methods and states.
+def write_source(job: LoweringJob, path: Path, report: Report = silent) -> tuple[list[Method], list[State]]:
+    """Writes the graphs for the target's NPU to ``path``; the same input gives the same bytes. Returns methods and states.
 
     Raises `FirstTokenError` for damaged weights and `OSError` when the disk is full.
     """
-    file, methods, states = describe_source(checkpoint, decoder, plan, target, precisions)
+    file, methods, states = describe_source(job)
     file.write(path, report)
     return methods, states
 
 
-def describe_source(
-    checkpoint: Checkpoint, decoder: Decoder, plan: Plan, target: Target, precisions: dict[str, str]
-) -> tuple[ModelFile, list[Method], list[State]]:
+def describe_source(job: LoweringJob) -> tuple[ModelFile, list[Method], list[State]]:
     """Builds the graphs without writing anything; reads only the norms and biases."""
     # Not the target's name: every SoC gets the same source.
-    file = ModelFile(f"firsttoken {plan.name} hexagon")
-    weights = read_weights(file, checkpoint, decoder, precisions, plan.group_size, native_fp16=True, embedding=False)
+    decoder, target = job.decoder, job.target
+    file = ModelFile(f"firsttoken {job.plan.name} hexagon")
+    weights = read_weights(file, job, native_fp16=True, embedding=False)
     methods = []
-    for name, kind, tokens in graph_names(target.npu.prefill_lengths):
+    for name, kind, tokens in graph_names(target.npu_options.prefill_lengths):
         graph = HexagonOps(file, name, kind, decoder, weights, tokens, target.cache_length)
         graph.build()
         methods.append(Method(name=name, inputs=described(graph, graph.inputs), outputs=described(graph, graph.outputs)))

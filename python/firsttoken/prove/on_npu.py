@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from firsttoken.backends.runner import open_runner
+from firsttoken.backends.interface import LoweringJob
+from firsttoken.backends.registry import find_backend, resolve
 from firsttoken.backends.tflite_hexagon.audit import audit
 from firsttoken.backends.tflite_hexagon.compile import compile_for
 from firsttoken.backends.tflite_hexagon.compiled import Context, read_compiled
@@ -24,7 +25,7 @@ from firsttoken.bundle.files import check_files, hash_file
 from firsttoken.bundle.manifest import AuditRow, Manifest, NpuProof, Proof, read_manifest
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import open_decoder, parameter_count, plan_layers
+from firsttoken.decoder.walk import open_decoder, parameter_count
 from firsttoken.errors import FirstTokenError
 from firsttoken.machine import MARGIN, available_memory
 from firsttoken.progress import Report, silent
@@ -33,7 +34,8 @@ from firsttoken.prove.gate import missed_structure
 from firsttoken.prove.on_arm import Seen
 from firsttoken.prove.prove import held_out_text, own_checkpoint, proof_windows, references, sum_up
 from firsttoken.prove.windows import Window
-from firsttoken.prove.windows import budget as host_budget
+from firsttoken.prove.windows import proof_limits as host_limits
+from firsttoken.run.open import open_runner
 from firsttoken.tokenizer import open_tokenizer
 from firsttoken.units import lasting, readable
 
@@ -51,7 +53,7 @@ CONTEXT_BYTES = 4 << 20  # of graphs and tables, whatever the weights
 
 
 @dataclass(frozen=True)
-class HexagonResult:
+class NpuResult:
     """Both artifacts' proofs over the same positions, what goes into the manifest, and the NPU's audit."""
 
     cpu: Proof
@@ -60,7 +62,7 @@ class HexagonResult:
     audit: list[AuditRow]
 
 
-def prove_on_hexagon(
+def prove_on_npu(
     bundle: str | Path,
     checkpoint: str | Path | Checkpoint,
     held_out: str | Path | None = None,
@@ -70,7 +72,7 @@ def prove_on_hexagon(
     most: tuple[int, int] | None = None,
     say: Callable[[str], None] = lambda line: None,
     fully: bool = False,
-) -> HexagonResult:
+) -> NpuResult:
     """Runs the NPU's contexts and the CPU artifact on the same held-out text, prefill and decode, over one cache each.
 
     ``windows`` asks for a number of windows of text instead of about two minutes' worth (past `LARGE` weights: a sample), ``most`` for other bounds in
@@ -82,9 +84,10 @@ def prove_on_hexagon(
     manifest = read_manifest(folder)
     if manifest.npu_artifact is None:
         raise FirstTokenError(f"bundle {folder}: has no NPU artifact; export with a target like tflite-hexagon-sm8550")
-    if manifest.target.runtime == "executorch":
+    backend = find_backend(manifest.npu_artifact.backend)
+    if not backend.emulated:
         raise FirstTokenError(
-            f"bundle {folder}: its NPU artifact is ExecuTorch's, whose Qualcomm backend has no runtime for this machine; "
+            f"bundle {folder}: its NPU artifact is of the backend {backend.name}, which has no runtime for this machine; "
             "prove the CPU artifact with --on host, and the NPU's graphs with a target tflite-hexagon-*"
         )
     libraries = find_libraries()
@@ -94,11 +97,11 @@ def prove_on_hexagon(
     name, text = held_out_text(source.folder, held_out)
     tokenizer = open_tokenizer(folder, manifest)
     if fully and most is None and parameter_count(decoder) <= min(FULLY, LARGE):
-        most = host_budget(decoder)
-    stretches = proof_windows(text, tokenizer, decoder, manifest, most or budget(decoder), windows)
+        most = host_limits(decoder)
+    stretches = proof_windows(text, tokenizer, decoder, manifest, most or emulation_limits(decoder), windows)
     if parameter_count(decoder) > LARGE and most is None and windows is None:
         stretches = [sample(stretches[0], tokenizer.encode(text, begin=False))]
-    precisions = manifest.plan.resolve(plan_layers(decoder), manifest.target)
+    precisions = resolve(manifest.plan, decoder, manifest.target)
     say(check_cost(decoder, precisions, manifest, stretches))
     reference = np.concatenate(references(source, decoder, manifest, stretches, report))
     cpu_runner = open_runner(folder, threads)
@@ -117,10 +120,12 @@ def prove_on_hexagon(
         finally:
             runner.close()
     cpu_proof, npu_proof = (sum_up(manifest, seen.divergence, seen.kinds, seen.places, name, text) for seen in (cpu, npu))
-    npu_proof.misses += missed_structure(rows, precisions, manifest.target, on_npu=True) + unpacked(manifest, decoder, precisions)
+    npu_proof.misses += missed_structure(rows, precisions, backend, manifest.target.npu_options.allow_partial) + unpacked(
+        manifest, decoder, precisions
+    )
     npu_proof.passed = not npu_proof.misses
     summary = NpuProof(
-        backend=backend(manifest, libraries),
+        backend=emulator_name(manifest, libraries),
         text=name,
         text_sha256=npu_proof.text_sha256,
         windows=len(stretches),
@@ -133,10 +138,10 @@ def prove_on_hexagon(
         passed=npu_proof.passed,
         misses=npu_proof.misses,
     )
-    return HexagonResult(cpu_proof, npu_proof, summary, rows)
+    return NpuResult(cpu_proof, npu_proof, summary, rows)
 
 
-def backend(manifest: Manifest, libraries: HostLibraries) -> str:
+def emulator_name(manifest: Manifest, libraries: HostLibraries) -> str:
     """Names what ran the contexts, and how it differs from the phone where it does."""
     name = f"QNN {libraries.version}, HTP backend for x86"
     if manifest.npu_artifact.npu.compiled == "ahead":
@@ -144,11 +149,11 @@ def backend(manifest: Manifest, libraries: HostLibraries) -> str:
     return f"{name}, the same graphs compiled ahead of time for {STAND_IN_SOC} (the phone's own compiler was not run)"
 
 
-def budget(decoder: Decoder) -> tuple[int, int]:
+def emulation_limits(decoder: Decoder) -> tuple[int, int]:
     """Returns the most tokens and the most compared positions for a model of this size."""
     scale = WEIGHT_TOKENS / parameter_count(decoder)
     tokens = int(min(MOST_TOKENS, max(FEWEST_TOKENS, scale)))
-    return tokens, min(int(min(MOST_POSITIONS, max(FEWEST_POSITIONS, scale / 10))), host_budget(decoder)[1])
+    return tokens, min(int(min(MOST_POSITIONS, max(FEWEST_POSITIONS, scale / 10))), host_limits(decoder)[1])
 
 
 def sample(window: Window, text: list[int]) -> Window:
@@ -183,7 +188,7 @@ def check_cost(decoder: Decoder, precisions: dict[str, str], manifest: Manifest,
 
 def write_same_source(source: Checkpoint, decoder: Decoder, manifest: Manifest, precisions: dict[str, str], path: Path, report: Report):
     """Writes the graphs that the bundle was compiled from. Raises `FirstTokenError` if they come out different."""
-    write_source(source, decoder, manifest.plan, manifest.target, precisions, path, report)
+    write_source(LoweringJob(source, decoder, manifest.plan, manifest.target, precisions), path, report)
     if hash_file(path) != manifest.npu_artifact.npu.source_sha256:
         raise FirstTokenError(
             f"the graphs made from {source.folder} now are not those that the bundle was compiled from ({manifest.packages.get('firsttoken')}, "
@@ -219,7 +224,15 @@ def proof_contexts(
 
         compiled = source.with_name(f"{method.name}.tflite")
         done = compile_for(
-            source, compiled, needs.soc or STAND_IN_SOC, libraries, False, manifest.target.npu.allow_partial, number, cost.seconds, tell
+            source,
+            compiled,
+            needs.soc or STAND_IN_SOC,
+            libraries,
+            False,
+            manifest.target.npu_options.allow_partial,
+            number,
+            cost.seconds,
+            tell,
         )
         contexts[method.name] = _whole(done.compiled[0].contexts, method.name)
     return contexts

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from firsttoken import cli
-from firsttoken.backends.runner import open_runner
 from firsttoken.backends.tflite_hexagon.compiled import read_compiled
 from firsttoken.backends.tflite_hexagon.qnn_context import QnnSession
 from firsttoken.backends.tflite_hexagon.runner import HexagonRunner
@@ -18,14 +17,15 @@ from firsttoken.decoder.walk import open_decoder, plan_layers
 from firsttoken.demo import checkpoint_path
 from firsttoken.errors import FirstTokenError, GateError
 from firsttoken.pipeline import export
-from firsttoken.prove import on_hexagon
-from firsttoken.prove.on_hexagon import prove_on_hexagon
+from firsttoken.prove import on_npu
+from firsttoken.prove.on_npu import prove_on_npu
+from firsttoken.run.open import open_runner
 
 
 @pytest.fixture
 def sampled(monkeypatch):
     """Proofs as of a large model: five positions, one of every kind of call at least."""
-    monkeypatch.setattr(on_hexagon, "LARGE", 0)
+    monkeypatch.setattr(on_npu, "LARGE", 0)
 
 
 @pytest.fixture(scope="module")
@@ -92,9 +92,9 @@ def test_one_graph_at_a_time(runner, hexagon_libraries):
 
 
 def test_the_artifacts_own_contexts_are_run(unshared_bundle, monkeypatch, sampled):
-    monkeypatch.setattr(on_hexagon, "compile_for", None)  # nothing is compiled again
+    monkeypatch.setattr(on_npu, "compile_for", None)  # nothing is compiled again
     said = []
-    result = prove_on_hexagon(unshared_bundle, checkpoint_path(), say=said.append)
+    result = prove_on_npu(unshared_bundle, checkpoint_path(), say=said.append)
     assert result.summary.passed and not result.summary.misses
     assert (result.summary.prefill.tokens, result.summary.decode.tokens, result.summary.last_position) == (2, 3, 27)
     assert result.summary.npu_against_cpu.mean_kld < 0.005
@@ -112,10 +112,10 @@ def test_a_small_model_can_be_proven_at_every_position_of_the_cpus_proof(unshare
         chosen[fully] = windows
         raise FirstTokenError("seen")
 
-    monkeypatch.setattr(on_hexagon, "check_cost", looked_at)
+    monkeypatch.setattr(on_npu, "check_cost", looked_at)
     for fully in (False, True):
         with pytest.raises(FirstTokenError, match="seen"):
-            prove_on_hexagon(unshared_bundle, checkpoint_path(), fully=fully)
+            prove_on_npu(unshared_bundle, checkpoint_path(), fully=fully)
     manifest = read_manifest(unshared_bundle)
     with Checkpoint(checkpoint_path()) as checkpoint:
         wanted = proof_windows(
@@ -131,7 +131,7 @@ def test_a_small_model_can_be_proven_at_every_position_of_the_cpus_proof(unshare
 def test_more_accurate_than_the_cpu_past_position_1000(hexagon_libraries, tmp_path):
     """The shipped target with its cache of 1280, to the cache's end: INT8 weights meet FP16 activations, not INT8 ones."""
     [bundle] = export(checkpoint_path(), tmp_path, targets=("tflite-hexagon-sm8550",), prove=False)
-    summary = prove_on_hexagon(bundle, checkpoint_path(), most=(1900, 24)).summary
+    summary = prove_on_npu(bundle, checkpoint_path(), most=(1900, 24)).summary
     assert summary.passed and summary.last_position == 1279
     assert summary.decode.tokens >= 12 and summary.all.mean_kld < 0.5 * summary.cpu.mean_kld
     assert abs(summary.all.magnitude_ratio - 1) < 0.01
@@ -139,7 +139,7 @@ def test_more_accurate_than_the_cpu_past_position_1000(hexagon_libraries, tmp_pa
 
 @pytest.mark.parametrize("soc", ["sm8450", "sm8850"])
 def test_the_oldest_and_the_newest_generation(hexagon_bundle, soc, sampled):
-    result = prove_on_hexagon(hexagon_bundle(soc), checkpoint_path())
+    result = prove_on_npu(hexagon_bundle(soc), checkpoint_path())
     assert result.summary.passed and result.summary.all.mean_kld < 0.002
     with Checkpoint(checkpoint_path()) as checkpoint:
         layers = [layer.name for layer in plan_layers(open_decoder(checkpoint))]
@@ -155,7 +155,7 @@ def test_a_wrong_feed_is_noticed(unshared_bundle, monkeypatch, sampled):
 
     right = HostFeed.rotation
     monkeypatch.setattr(HostFeed, "rotation", lambda self, positions: right(self, positions + 2 * (positions > 10)))
-    result = prove_on_hexagon(unshared_bundle, checkpoint_path())
+    result = prove_on_npu(unshared_bundle, checkpoint_path())
     assert not result.summary.passed and result.summary.misses
 
 
@@ -196,13 +196,13 @@ def test_graphs_that_a_phone_compiles(hexagon_libraries, tmp_path, sampled):
     assert (npu.compiled, artifact.needs.soc, npu.graphs) == ("device", None, [])
     assert npu.source_sha256 == manifest.facts(artifact).sha256
     assert any("compiled by the phone's QNN delegate" in line for line in said)
-    summary = prove_on_hexagon(bundle, checkpoint_path()).summary
+    summary = prove_on_npu(bundle, checkpoint_path()).summary
     assert summary.passed and "the phone's own compiler was not run" in summary.backend
 
 
 def test_bundles_and_checkpoints_that_do_not_fit(hexagon_bundle, demo_bundle, tmp_path):
     with pytest.raises(FirstTokenError, match="has no NPU artifact; export with a target like tflite-hexagon-sm8550"):
-        prove_on_hexagon(demo_bundle("tflite-xnnpack"), checkpoint_path())
+        prove_on_npu(demo_bundle("tflite-xnnpack"), checkpoint_path())
     folder = shutil.copytree(hexagon_bundle(), tmp_path / "bundle")
     values = json.loads((folder / "manifest.json").read_text())
     for part, key, value, said in (
@@ -213,4 +213,4 @@ def test_bundles_and_checkpoints_that_do_not_fit(hexagon_bundle, demo_bundle, tm
         changed["artifacts"][1][part][key] = value
         (folder / "manifest.json").write_text(json.dumps(changed))
         with pytest.raises(FirstTokenError, match=said):
-            prove_on_hexagon(folder, checkpoint_path())
+            prove_on_npu(folder, checkpoint_path())

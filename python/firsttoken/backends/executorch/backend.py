@@ -1,0 +1,74 @@
+"""ExecuTorch on the CPU with XNNPACK."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from firsttoken.backends.interface import Backend, Estimate, LoweringJob
+from firsttoken.backends.lowering_result import Lowered
+from firsttoken.backends.runner import Runner
+from firsttoken.backends.stored import stored_bytes
+from firsttoken.bundle.manifest import Artifact, AuditRow, Manifest
+from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.walk import plan_layers
+from firsttoken.progress import Report, silent
+from firsttoken.targets.target import Target
+
+if TYPE_CHECKING:
+    from torch import nn
+
+MIB = 1 << 20
+# torch, torchao and executorch loaded; then the quantized weights in the module or program and in XNNPACK's payloads
+# (measured: 2.0 copies for the 0.5B shape).
+BASE_BYTES, WEIGHT_COPIES = 800 * MIB, 2.5
+PROGRAM_DISK = 4 * MIB
+
+
+class ExecutorchXnnpack(Backend):
+    name = "executorch-xnnpack"
+    runtime = "executorch"
+    delegate = "xnnpack"
+    artifact_file = "model.pte"
+    precisions = {  # noqa: RUF012
+        "linear": ("fp32", "fp16", "int8", "int4"),
+        "embedding": ("fp32", "fp16", "int8", "int4"),
+        "core": ("fp32", "fp16"),
+    }
+    features = frozenset({"rotary positions", "silu in a gated MLP", "norms of query and key heads"})
+    arm_runtimes = ("executorch",)
+
+    def check_tools(self, target: Target, prove: bool) -> None:
+        from firsttoken.backends.executorch.runner import import_runtime
+
+        import_runtime()
+
+    def estimate(self, decoder: Decoder, precisions: Mapping[str, str], target: Target, prove: bool) -> Estimate:
+        weights, scales = stored_bytes(plan_layers(decoder), precisions, shares_tied=False)
+        return Estimate(BASE_BYTES + int(WEIGHT_COPIES * weights), weights + 3 * scales + PROGRAM_DISK)
+
+    def lower(self, job: LoweringJob, path: Path, report: Report = silent) -> Lowered:
+        from firsttoken.backends.executorch.lower import lower_decoder
+
+        return lower_decoder(job, path, report)
+
+    def audit(self, path: Path, decoder: Decoder, precisions: Mapping[str, str]) -> list[AuditRow]:
+        from firsttoken.backends.executorch.audit import audit
+
+        return audit(path, decoder, precisions)
+
+    def open_runner(self, folder: Path, manifest: Manifest, artifact: Artifact, threads: int | None = None) -> Runner:
+        from firsttoken.backends.executorch.runner import ExecutorchRunner
+
+        return ExecutorchRunner(folder / artifact.file, manifest, threads)
+
+    def preload(self) -> None:
+        from firsttoken.backends.executorch.runner import import_runtime
+
+        import_runtime()
+
+    def weight_rounding(self, precision: str, kind: str, group_size: int) -> "nn.Module | None":
+        if precision != "int4" or kind != "linear":
+            return None
+        from firsttoken.backends.executorch.rounding import XnnpackInt4Rounding
+
+        return XnnpackInt4Rounding(group_size)

@@ -1,0 +1,126 @@
+"""What a backend is: one way of turning a decoder into a file that a runtime runs.
+
+Everything that is particular to a runtime stands behind this interface, in ``backends/<name>/``; `registry` finds a backend
+by the name that a target gives, built in or from another package's entry point.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from firsttoken.backends.lowering_result import Lowered
+from firsttoken.backends.runner import Runner
+from firsttoken.bundle.manifest import Artifact, AuditRow, Manifest
+from firsttoken.checkpoint import Checkpoint
+from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.walk import features, states
+from firsttoken.errors import FirstTokenError
+from firsttoken.precisions import PRECISIONS
+from firsttoken.progress import Report, silent
+from firsttoken.quant.plan import Plan
+from firsttoken.targets.target import Target
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class LoweringJob:
+    """A checkpoint, the decoder that it is, and every layer's precision by the plan, for a target."""
+
+    checkpoint: Checkpoint
+    decoder: Decoder
+    plan: Plan
+    target: Target
+    precisions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Peak memory (resident) and disk in bytes; ``compiling`` are the seconds that compiling for an NPU takes."""
+
+    memory: int
+    disk: int
+    compiling: float = 0.0
+
+
+class Backend(ABC):
+    """One runtime with one delegate, as targets name it. The class attributes say what it can give."""
+
+    name: ClassVar[str]
+    runtime: ClassVar[str]
+    delegate: ClassVar[str | None]
+    """What takes the layers inside the runtime; None where the runtime decides by itself, and no audit asks."""
+    artifact_file: ClassVar[str]
+    precisions: ClassVar[Mapping[str, tuple[str, ...]]]
+    """What a part can be stored and computed in, by its kind: ``embedding``, ``linear``, ``core``."""
+    features: ClassVar[frozenset[str]]
+    """What of `decoder.walk.features` it computes."""
+    native_fp16: ClassVar[bool] = True
+    """Whether FP16 layers are computed in FP16, and not only stored."""
+    arm_runtimes: ClassVar[tuple[str, ...]] = ()
+    """What its artifacts run with on emulated ARM (`arm.emulator.RUNTIMES`)."""
+    emulated: ClassVar[bool] = False
+    """Whether its NPU artifacts can be run on the host (`prove.on_npu`)."""
+
+    def computed(self, precision: str) -> frozenset[str]:
+        """What a layer asked in ``precision`` may be computed in."""
+        return PRECISIONS[precision].computed if self.native_fp16 else PRECISIONS[precision].computed | {"fp32"}
+
+    def check_target(self, target: Target) -> None:
+        """Raises `FirstTokenError` for something in a target that this backend cannot do."""
+        if target.npu is not None:
+            raise FirstTokenError(f"target {target.name!r}: {self.name} compiles for no NPU; leave out [npu]")
+
+    def check_model(self, decoder: Decoder, target: Target) -> None:
+        """Raises `FirstTokenError` for a part that this backend lacks, by its name, or lengths that the model does not have."""
+        needed = features(decoder)
+        windows = [state.window for state in states(decoder) if state.window is not None]
+        if windows and target.cache_length <= min(windows):
+            needed = {name: part for name, part in needed.items() if "window" not in name}  # no position lies outside it
+        for feature, part in needed.items():
+            if feature in self.features:
+                continue
+            hint = ""
+            if "window" in feature:
+                hint = f"; use a target with cache_length {min(windows)} or less (--cache-length {min(windows)}), which never leaves the window"
+            raise FirstTokenError(
+                f"target {target.name!r}: {self.name} cannot give {feature}, which {decoder.family} needs ({part}) at cache_length {target.cache_length}{hint}"
+            )
+        if target.cache_length > decoder.max_positions:
+            raise FirstTokenError(
+                f"target {target.name!r}: cache_length {target.cache_length} is longer than the {decoder.max_positions} positions the model was trained for; "
+                f"use --cache-length {decoder.max_positions} or less"
+            )
+
+    def check_tools(self, target: Target, prove: bool) -> None:
+        """Raises `FirstTokenError`, with what to install, if this machine cannot lower for ``target`` (and ``prove`` it)."""
+
+    @abstractmethod
+    def estimate(self, decoder: Decoder, precisions: Mapping[str, str], target: Target, prove: bool) -> Estimate:
+        """What lowering (and emulating an NPU for the proof) will take; the proof on the host is not its business."""
+
+    @abstractmethod
+    def lower(self, job: LoweringJob, path: Path, report: Report = silent) -> Lowered:
+        """Writes the artifact to ``path``, and an NPU's beside it; returns what the manifest says of them.
+
+        Raises `FirstTokenError` for damaged weights or a layer that did not become what was asked, `OSError` for a full disk;
+        what was written is then the caller's to remove.
+        """
+
+    @abstractmethod
+    def audit(self, path: Path, decoder: Decoder, precisions: Mapping[str, str]) -> list[AuditRow]:
+        """What every layer of the written artifact is stored and computed in, and whether the delegate took it."""
+
+    @abstractmethod
+    def open_runner(self, folder: Path, manifest: Manifest, artifact: Artifact, threads: int | None = None) -> Runner:
+        """Loads an artifact of a bundle with ``threads`` threads (default: the machine's cores, 4 at most)."""
+
+    def preload(self) -> None:
+        """Imports what running takes, so that a clock that starts afterwards does not measure Python's imports."""
+
+    def weight_rounding(self, precision: str, kind: str, group_size: int) -> "nn.Module | None":
+        """What rounds a weight ``[rows, columns]`` in quantization-aware training as the artifact will; None where torchao's does."""
+        return None

@@ -1,0 +1,77 @@
+"""Backends by name: the built-in ones, and those of other packages' entry points.
+
+Another package adds one by an entry point of the group ``firsttoken.backends``: the name that targets give (a target's
+``runtime`` and ``delegate``, as in ``mlx-metal``) and the `Backend` class, as in ``mlx-metal = "its_package.backend:MlxBackend"``.
+"""
+
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from firsttoken.backends.interface import Backend
+from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.walk import plan_layers
+from firsttoken.errors import FirstTokenError, nearest
+from firsttoken.quant.plan import Plan
+from firsttoken.targets.target import Target, load_target
+
+GROUP = "firsttoken.backends"
+# Imported only when one is asked for: PyTorch and the compilers are heavy, and not everyone has them.
+BUILT_IN = {
+    "tflite-xnnpack": "firsttoken.backends.tflite.backend:TfliteXnnpack",
+    "tflite-none": "firsttoken.backends.tflite.backend:TfliteCompatible",
+    "tflite-hexagon": "firsttoken.backends.tflite_hexagon.backend:TfliteHexagon",
+    "executorch-xnnpack": "firsttoken.backends.executorch.backend:ExecutorchXnnpack",
+    "executorch-hexagon": "firsttoken.backends.executorch_hexagon.backend:ExecutorchHexagon",
+}
+
+
+def backend_names() -> list[str]:
+    """Every backend that can be named."""
+    return sorted({*BUILT_IN, *(point.name for point in entry_points(group=GROUP))})
+
+
+@cache
+def find_backend(name: str) -> Backend:
+    """Returns the backend of a name. Raises `FirstTokenError` for one that is unknown, or is no `Backend`."""
+    if name in BUILT_IN:
+        module, _, attribute = BUILT_IN[name].partition(":")
+        return getattr(import_module(module), attribute)()
+    point = next((point for point in entry_points(group=GROUP) if point.name == name), None)
+    if point is None:
+        raise FirstTokenError(f"no backend {name!r}{nearest(name, backend_names())}; expected one of {', '.join(backend_names())}")
+    try:
+        found = point.load()
+    except Exception as error:  # whatever another package's import raises
+        raise FirstTokenError(
+            f"backend {name!r} of {point.value} cannot be loaded ({type(error).__name__}: {error}); install its package again"
+        ) from None
+    if not (isinstance(found, type) and issubclass(found, Backend)):
+        raise FirstTokenError(f"backend {name!r}: {point.value} is no subclass of firsttoken.backends.interface.Backend")
+    return found()
+
+
+def backend_of(target: Target) -> Backend:
+    """The backend that a target names, having checked that it can do all that the target asks. Raises `FirstTokenError`."""
+    try:
+        backend = find_backend(target.backend)
+    except FirstTokenError as error:
+        raise FirstTokenError(f"target {target.name!r}: {error}") from None
+    backend.check_target(target)
+    return backend
+
+
+def open_target(name_or_path, cache_length: int | None = None, prefill_chunk: int | None = None) -> Target:
+    """`load_target`, and its backend's own check of it. Raises `FirstTokenError`."""
+    target = load_target(name_or_path, cache_length, prefill_chunk)
+    backend_of(target)
+    return target
+
+
+def resolve(plan: Plan, decoder: Decoder, target: Target) -> dict[str, str]:
+    """Every layer's precision by the plan, in the layers' order.
+
+    Raises `FirstTokenError` for a rule that matches nothing, an unmatched layer, or a precision that the target's backend
+    cannot give for that layer (naming the nearest it can).
+    """
+    return plan.resolve(plan_layers(decoder), target.name, backend_of(target).precisions)

@@ -1,0 +1,84 @@
+"""LiteRT and TensorFlow Lite on the CPU: with XNNPACK, or in the form that every release since 2.16 runs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from firsttoken.backends.interface import Backend, Estimate, LoweringJob
+from firsttoken.backends.lowering_result import Lowered
+from firsttoken.backends.runner import Runner
+from firsttoken.backends.stored import stored_bytes
+from firsttoken.bundle.manifest import Artifact, AuditRow, Manifest
+from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.walk import plan_layers
+from firsttoken.progress import Report, silent
+from firsttoken.targets.target import Target
+
+if TYPE_CHECKING:
+    from torch import nn
+
+MIB = 1 << 20
+# Measured: the interpreter, numpy and row blocks, and the header held twice, once for each of three graphs.
+BASE_BYTES, HEADER_COPIES = 150 * MIB, 6
+HEADER_DISK = 4 * MIB
+FEATURES = frozenset({"rotary positions", "silu in a gated MLP", "norms of query and key heads"})
+
+
+class Tflite(Backend):
+    """What both forms share."""
+
+    runtime = "tflite"
+    artifact_file = "model.tflite"
+    features = FEATURES
+
+    def estimate(self, decoder: Decoder, precisions: Mapping[str, str], target: Target, prove: bool) -> Estimate:
+        weights, scales = stored_bytes(plan_layers(decoder), precisions, shares_tied=True)
+        return Estimate(BASE_BYTES + HEADER_COPIES * scales, weights + 3 * scales + HEADER_DISK)
+
+    def lower(self, job: LoweringJob, path: Path, report: Report = silent) -> Lowered:
+        from firsttoken.backends.tflite.lower import lower_decoder
+
+        return lower_decoder(job, path, report)
+
+    def audit(self, path: Path, decoder: Decoder, precisions: Mapping[str, str]) -> list[AuditRow]:
+        from firsttoken.backends.tflite.audit import audit
+
+        return audit(path, decoder, precisions)
+
+    def open_runner(self, folder: Path, manifest: Manifest, artifact: Artifact, threads: int | None = None) -> Runner:
+        from firsttoken.backends.tflite.runner import TfliteRunner
+
+        return TfliteRunner(folder / artifact.file, manifest, threads)
+
+    def preload(self) -> None:
+        import firsttoken.backends.tflite.runner  # noqa: F401
+
+    def weight_rounding(self, precision: str, kind: str, group_size: int) -> "nn.Module":
+        from firsttoken.backends.tflite.rounding import TfliteRounding
+
+        return TfliteRounding(precision, group_size)
+
+
+class TfliteXnnpack(Tflite):
+    name = "tflite-xnnpack"
+    delegate = "xnnpack"
+    precisions = {  # noqa: RUF012
+        "linear": ("fp32", "fp16", "int8", "int4"),
+        "embedding": ("fp32", "fp16", "int8"),
+        "core": ("fp32", "fp16"),
+    }
+    arm_runtimes = ("litert",)
+
+
+class TfliteCompatible(Tflite):
+    """FP16 is storage, dequantized to FP32; whatever delegate the runtime applies by itself."""
+
+    name = "tflite-none"
+    delegate = None
+    precisions = {  # noqa: RUF012
+        "linear": ("fp32", "fp16", "int8"),
+        "embedding": ("fp32", "fp16", "int8"),
+        "core": ("fp32", "fp16"),
+    }
+    native_fp16 = False
+    arm_runtimes = ("litert", "tflite-2.16")  # the oldest that it promises

@@ -1,0 +1,48 @@
+"""The precisions: the one table of what they are. Adding one: a line here, the backends that can compute it, their tests."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from firsttoken.errors import nearest
+
+
+@dataclass(frozen=True)
+class Precision:
+    """``bits`` a weight is stored in; ``computed``: what a layer may be computed in where its backend says nothing else.
+
+    ``scales``: one scale a "row" of the weight, one a "group" of a row's neighbours, or None for a float.
+    """
+
+    name: str
+    bits: int
+    computed: frozenset[str]
+    scales: str | None = None
+
+
+PRECISIONS = {
+    precision.name: precision
+    for precision in (
+        Precision("fp32", 32, frozenset({"fp32"})),
+        Precision("fp16", 16, frozenset({"fp16"})),
+        Precision("int8", 8, frozenset({"int8"}), "row"),
+        Precision("int4", 4, frozenset({"int4", "int8"}), "group"),  # meets activations in int8
+    )
+}
+
+
+def known(name: str) -> str:
+    """Returns ``name``. Raises `ValueError` with the nearest name if there is no such precision."""
+    if name not in PRECISIONS:
+        raise ValueError(f"input should be one of {', '.join(PRECISIONS)}{nearest(name, PRECISIONS)}")
+    return name
+
+
+PrecisionName = Annotated[str, AfterValidator(known), Field(json_schema_extra={"enum": list(PRECISIONS)})]
+
+
+def closest(asked: str, possible: tuple[str, ...]) -> str:
+    """The precision of ``possible`` that is nearest in bits; of two, the wider one."""
+    bits = {name: PRECISIONS[name].bits for name in (asked, *possible)}
+    return min(possible, key=lambda name: (abs(bits[name] - bits[asked]), -bits[name]))

@@ -1,0 +1,23 @@
+"""What a proof takes of memory, estimated before it starts; measured as `preflight` says, and erring upwards."""
+
+import math
+from collections.abc import Mapping
+
+from firsttoken.backends.stored import stored_bytes
+from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.walk import plan_layers, states
+from firsttoken.prove.windows import proof_limits
+
+# The runtime and numpy; the loaded file with its packed copy, one layer in FP32, and the reference's logits.
+BASE_BYTES, WEIGHT_COPIES = 450 << 20, 2.0
+LARGEST_TENSORS = 3  # of a layer, in FP32 at once
+
+
+def proof_memory(decoder: Decoder, precisions: Mapping[str, str], cache_length: int) -> int:
+    """Peak resident bytes of proving a bundle on the host."""
+    layers = plan_layers(decoder)
+    weights, _ = stored_bytes(layers, precisions, shares_tied=False)
+    largest = max(math.prod(layer.shape) for layer in layers if layer.shape and layer.kind == "linear" and layer.name != "head")
+    logits = proof_limits(decoder)[1] * decoder.vocab_size * 4
+    cache = sum(4 * 2 * cache_length * state.kv_heads * state.head_dim for state in states(decoder))
+    return BASE_BYTES + int(WEIGHT_COPIES * weights) + LARGEST_TENSORS * 4 * largest + logits + cache
