@@ -5,6 +5,7 @@ as work proceeds, ``say`` with a line now and then; `firsttoken.errors.FirstToke
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from firsttoken.evaluate.evaluate import Score
@@ -76,7 +77,7 @@ def prove(
     """
     from firsttoken.prove.places import prove_places
 
-    [*_, proven] = prove_places(bundle, checkpoint, on, cpu, windows, held_out, threads, progress, say)
+    [*_, proven] = prove_places(bundle, checkpoint, on, cpu, windows, held_out, threads, lambda: nullcontext(progress), say)
     return proven
 
 

@@ -19,6 +19,7 @@ from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.config import DecoderConfig
 from firsttoken.decoder.families import open_decoder, parameter_count, plan_layers
 from firsttoken.errors import FirstTokenError, GateError
+from firsttoken.extras import need
 from firsttoken.preflight import check_room, estimate
 from firsttoken.progress import Report, silent
 from firsttoken.quant.plan import Plan, load_plan
@@ -97,6 +98,8 @@ def plan_jobs(
     for name in targets:
         target = load_target(name, cache_length, prefill_chunk)
         target.check_model(config)
+        if target.runtime == "executorch":
+            need("executorch", f"target {target.name!r}")
         if target.npu is not None and (prove or target.npu.compile == "ahead"):
             if target.runtime == "executorch":
                 from firsttoken.backends.executorch_hexagon.sdk import check_tools

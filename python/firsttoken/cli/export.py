@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
+from firsttoken.cli import completion
 from firsttoken.cli.options import Audit, HeldOut, Verbose
+from firsttoken.cli.output import Json, Output
 
 
 def export(
@@ -19,7 +21,11 @@ def export(
     plan: Annotated[
         str,
         typer.Option(
-            "--plan", "-p", metavar="NAME|FILE", help="Which layer gets which precision: a name from `firsttoken plans`, or your .toml."
+            "--plan",
+            "-p",
+            metavar="NAME|FILE",
+            help="Which layer gets which precision: a name from `firsttoken plans`, or your .toml.",
+            autocompletion=completion.plans,
         ),
     ] = "fp16-attention",
     target: Annotated[
@@ -29,6 +35,7 @@ def export(
             "-t",
             metavar="NAME|FILE",
             help="Runtime to export for, may be repeated: a name from `firsttoken targets`, or your .toml.",
+            autocompletion=completion.targets,
         ),
     ] = ["tflite-xnnpack"],  # noqa: B006
     no_prove: Annotated[bool, typer.Option("--no-prove", help="Do not compare the written file with the checkpoint.")] = False,
@@ -41,6 +48,7 @@ def export(
     ] = None,
     held_out: HeldOut = None,
     audit: Audit = False,
+    as_json: Json = False,
     verbose: Verbose = False,
 ):
     """Export a checkpoint to proven bundles.
@@ -54,10 +62,10 @@ def export(
     from firsttoken.bundle.manifest import read_manifest
     from firsttoken.pipeline import export as run
     from firsttoken.report.progress_bar import progress_bar
-    from firsttoken.report.tables import audit_summary, audit_table, console, figures_table, proof_table
+    from firsttoken.report.tables import audit_summary, audit_table, figures_table, proof_table
     from firsttoken.units import readable
 
-    out = console()
+    out = Output(as_json)
     with progress_bar() as report:
         folders = run(
             checkpoint,
@@ -70,25 +78,28 @@ def export(
             cache_length,
             prefill_chunk,
             report,
-            say=lambda line: print(line, flush=True),
+            say=out.say,
         )
-    for folder in folders:
-        manifest = read_manifest(folder)
-        print(f"{folder}: {manifest.artifact.file}, {readable(manifest.artifact.bytes)}, plan {manifest.plan.name}")
+    manifests = {folder: read_manifest(folder) for folder in folders}
+    out.document({"bundles": [{"folder": folder, "manifest": manifest} for folder, manifest in manifests.items()]})
+    for folder, manifest in manifests.items():
+        out.show(f"{folder}: {manifest.artifact.file}, {readable(manifest.artifact.bytes)}, plan {manifest.plan.name}")
         if (npu := manifest.npu) is not None:
             made_for = f"for {npu.soc} (Hexagon {npu.hexagon})" if npu.soc else "to be compiled by the phone"
-            print(f"  {npu.artifact.file}, {readable(npu.artifact.bytes)}, {made_for}")
+            out.show(f"  {npu.artifact.file}, {readable(npu.artifact.bytes)}, {made_for}")
         if manifest.proof is None:
-            print("  not proven (--no-prove)")
+            out.show("  not proven (--no-prove)")
             continue
-        out.print(proof_table(manifest.proof))
+        out.show(proof_table(manifest.proof))
         if audit:
-            out.print(audit_table(manifest.audit))
+            out.show(audit_table(manifest.audit))
         else:
-            print("\n".join(f"  {line}" for line in audit_summary(manifest.audit)))
+            out.show(*(f"  {line}" for line in audit_summary(manifest.audit)))
         if npu is not None and npu.proof is not None:
             proof = npu.proof
-            print(f"  NPU artifact on {proof.backend}, positions up to {proof.last_position}; and the CPU artifact at the same positions:")
+            out.show(
+                f"  NPU artifact on {proof.backend}, positions up to {proof.last_position}; and the CPU artifact at the same positions:"
+            )
             parts = [("NPU, prefill", proof.prefill), ("NPU, decode", proof.decode), ("NPU, all", proof.all), ("CPU, all", proof.cpu)]
-            out.print(figures_table([*parts, ("NPU against CPU", proof.npu_against_cpu)]))
-            print("\n".join(f"  {line}" for line in audit_summary(npu.audit)))
+            out.show(figures_table([*parts, ("NPU against CPU", proof.npu_against_cpu)]))
+            out.show(*(f"  {line}" for line in audit_summary(npu.audit)))

@@ -14,6 +14,7 @@ from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.config import DecoderConfig
 from firsttoken.decoder.families import open_decoder
 from firsttoken.errors import FirstTokenError
+from firsttoken.extras import need
 from firsttoken.progress import Report, silent
 from firsttoken.tokenizer import Tokenizer, open_tokenizer
 
@@ -49,6 +50,7 @@ class CheckpointRunner(Runner):
     """A checkpoint as a runner: our decoder in FP32 with its cache. Four bytes of memory a weight."""
 
     def __init__(self, checkpoint: Checkpoint, config: DecoderConfig, shape: _Shape):
+        need("distill", f"letting checkpoint {checkpoint.folder} answer")
         from firsttoken.decoder.load import load_decoder
 
         super().__init__(shape)

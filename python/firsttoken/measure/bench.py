@@ -17,6 +17,7 @@ from firsttoken.backends.tflite.weight_cache import packed_file, writable_folder
 from firsttoken.bundle.files import check_artifact
 from firsttoken.bundle.manifest import Manifest, read_manifest
 from firsttoken.errors import FirstTokenError
+from firsttoken.extras import need
 from firsttoken.machine import available_memory
 from firsttoken.measure import host, page_cache
 from firsttoken.measure.measurement import Decode, Failure, Measurement, Result, Run, Stages, Writer, identify_bundle
@@ -115,6 +116,8 @@ class Bench:
 
     def _candidate(self, folder: Path, report: Report) -> Candidate:
         manifest = read_manifest(folder)
+        if manifest.target.runtime == "executorch":
+            need("executorch", f"measuring {folder}")
         check_artifact(folder, manifest, report)
         longest = max(self.settings.prompts) + self.settings.decode_tokens
         if longest > manifest.cache.length:

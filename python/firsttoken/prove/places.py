@@ -1,6 +1,7 @@
 """Where a bundle is proven: on this machine, on an emulated ARM core, on the backend of its NPU. One result for all of them."""
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -51,13 +52,14 @@ def prove_places(
     windows: int | None = None,
     held_out: str | Path | None = None,
     threads: int | None = None,
-    report: Report = silent,
+    bar: Callable[[], AbstractContextManager[Report]] = lambda: nullcontext(silent),
     say: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Proven]:
     """Proves a bundle where ``on`` says; yields what is known so far after each part, the last one whole.
 
     "host" is this machine, and then the NPU artifact where the bundle has one and the CPU's passed; "arm" is an emulated
-    core (``cpu``), and "npu" that artifact alone, both on ``windows`` stretches of text. Raises `FirstTokenError`.
+    core (``cpu``), and "npu" that artifact alone, both on ``windows`` stretches of text. ``bar`` opens a report for each
+    part. Raises `FirstTokenError`.
     """
     folder = Path(bundle)
     if cpu is not None and on != "arm":
@@ -65,12 +67,17 @@ def prove_places(
     if windows is not None and on == "host":
         raise FirstTokenError("--windows goes with --on arm or --on npu; add that, or leave it out")
     if on == "arm":
-        yield Proven(folder, arm=prove_on_arm(folder, checkpoint, cpu or DEFAULT_CORE, held_out, windows, threads, report))
+        with bar() as report:
+            arm = prove_on_arm(folder, checkpoint, cpu or DEFAULT_CORE, held_out, windows, threads, report)
+        yield Proven(folder, arm=arm)
         return
     if on == "npu":
-        yield Proven(folder, npu=prove_on_hexagon(folder, checkpoint, held_out, windows, threads, report, say=say, fully=True))
+        with bar() as report:
+            npu = prove_on_hexagon(folder, checkpoint, held_out, windows, threads, report, say=say, fully=True)
+        yield Proven(folder, npu=npu)
         return
-    proof, audit = prove(folder, checkpoint, held_out, threads, report)
+    with bar() as report:
+        proof, audit = prove(folder, checkpoint, held_out, threads, report)
     yield Proven(folder, proof, audit)
     manifest = read_manifest(folder)
     if manifest.npu is None or not proof.passed:
@@ -78,5 +85,6 @@ def prove_places(
     if manifest.target.runtime == "executorch":
         say(f"its NPU artifact, {manifest.npu.artifact.file}, was not run: ExecuTorch's Qualcomm backend has no runtime for this machine")
         return
-    npu = prove_on_hexagon(folder, checkpoint, held_out, None, threads, report, say=say, fully=True)
+    with bar() as report:
+        npu = prove_on_hexagon(folder, checkpoint, held_out, None, threads, report, say=say, fully=True)
     yield Proven(folder, proof, audit, npu=npu)
