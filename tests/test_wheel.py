@@ -86,7 +86,7 @@ def test_the_demo_is_exported_proven_and_run_from_an_empty_environment(installed
     proven = json.loads(run(installed, tmp_path, "firsttoken", "prove", bundle["folder"], "-c", checkpoint, "--json").stdout)
     assert proven["passed"] and proven["proof"]["all"]["same_top"] > 0.95
 
-    library = "import firsttoken; print(''.join(firsttoken.generate('out/tflite-xnnpack', 'def close(self):', raw=True, max_tokens=12)))"
+    library = "import firsttoken; print(''.join(firsttoken.generate('out/tflite-xnnpack', 'def close(self):\\n', raw=True, max_tokens=12)))"
     assert run(installed, tmp_path, "python", "-c", library).stdout.strip()
 
 
