@@ -27,7 +27,7 @@ class CallablePackage(ModuleType):
         return inspect.signature(self._verb)
 
     @property
-    def __doc__(self) -> str | None:
+    def __doc__(self) -> str | None:  # type: ignore[override]
         return self._verb.__doc__
 
 

@@ -57,7 +57,8 @@ def list_devices(as_json: Json = False, verbose: Verbose = False):
     from firsttoken.units import readable
 
     found = connected(Adb())
-    rows, listed, out = [], [], Output(as_json)
+    rows, out = [], Output(as_json)
+    listed: list[dict] = []
     for device in found:
         serial = one_line(device.serial, 80)
         state = {"device": "ready", "unauthorized": "unauthorised"}.get(device.state, device.state)

@@ -1,6 +1,7 @@
 """``firsttoken prove``"""
 
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,6 +10,9 @@ from firsttoken.cli.options import Audit, BundleFolder, Checkpoint, HeldOut, Thr
 from firsttoken.cli.output import Json, Output
 
 if TYPE_CHECKING:
+    from firsttoken.bundle.manifest import AuditRow, Proof
+    from firsttoken.prove.on_arm import ArmResult
+    from firsttoken.prove.on_hexagon import HexagonResult
     from firsttoken.prove.places import Proven
 
 
@@ -67,12 +71,17 @@ def prove(
 
     if audit and on is Place.arm:
         raise FirstTokenError("--audit looks at the file on the host; leave out --on arm to see every layer")
-    out, show = Output(as_json), {Place.host: show_host, Place.arm: show_arm, Place.npu: show_npu}[on]
+    out = Output(as_json)
     for proven in prove_places(bundle, checkpoint, on.value, cpu, windows, held_out, threads, progress_bar, out.say):
-        (show_npu if proven.npu else show)(proven, out, audit)
+        if proven.npu:
+            show_npu(bundle, proven.npu, out, audit)
+        elif proven.proof:
+            show_host(bundle, proven.proof, proven.audit, out, audit)
+        else:
+            show_arm(bundle, proven.arm, out)
     out.document(document(proven))
     if proven.misses:
-        what = {Place.host: "the proof", Place.arm: "the proof on ARM"}[on] if proven.npu is None else "the proof of the NPU artifact"
+        what = "the proof of the NPU artifact" if proven.npu else "the proof on ARM" if proven.arm else "the proof"
         raise GateError(f"{bundle}: {what} failed: {'; '.join(proven.misses)}")
 
 
@@ -91,39 +100,39 @@ def document(proven: "Proven") -> dict:
     return found
 
 
-def show_host(proven: "Proven", out: Output, audit: bool):
+def show_host(bundle: Path, proof: "Proof", rows: "list[AuditRow]", out: Output, audit: bool):
     from firsttoken.report.tables import audit_summary, audit_table, proof_table
 
-    out.show(f"{proven.bundle}: against the checkpoint in FP32, on {proven.proof.text}", proof_table(proven.proof))
-    out.show(*([audit_table(proven.audit)] if audit else (f"  {line}" for line in audit_summary(proven.audit))))
-    if proven.passed:
+    out.show(f"{bundle}: against the checkpoint in FP32, on {proof.text}", proof_table(proof))
+    out.show(*([audit_table(rows)] if audit else (f"  {line}" for line in audit_summary(rows))))
+    if proof.passed:
         out.show("proven: every bound of the plan is kept and every layer is as asked")
 
 
-def show_arm(proven: "Proven", out: Output, audit: bool):
+def show_arm(bundle: Path, results: "list[ArmResult]", out: Output):
     from firsttoken.report.tables import arm_table
 
-    for result in proven.arm:
+    for result in results:
         summary = result.summary
         change = summary.arm.mean_kld - summary.host.mean_kld
         tops = 100 * (summary.arm.same_top - summary.host.same_top)
         out.show(
-            f"{proven.bundle}: {result.runtime} on emulated {result.core}, {summary.windows} windows of {summary.text} ({summary.arm.tokens} positions)",
+            f"{bundle}: {result.runtime} on emulated {result.core}, {summary.windows} windows of {summary.text} ({summary.arm.tokens} positions)",
             arm_table(result.core, result.host, result.arm, summary.arm_against_host),
             f"  on ARM instead of the host: mean KLD {change:+.2e}, same top {tops:+.2f} points; multiplied with {', '.join(summary.kernels)}",
         )
-    if proven.passed:
-        runtimes = " and ".join(result.runtime for result in proven.arm)
-        out.show(f"proven on emulated {proven.arm[0].core} with {runtimes}: every bound of the plan is kept; recorded in the manifest")
+    if not any(result.misses for result in results):
+        runtimes = " and ".join(result.runtime for result in results)
+        out.show(f"proven on emulated {results[0].core} with {runtimes}: every bound of the plan is kept; recorded in the manifest")
 
 
-def show_npu(proven: "Proven", out: Output, audit: bool):
+def show_npu(bundle: Path, result: "HexagonResult", out: Output, audit: bool):
     from firsttoken.prove.gate import NPU_COMPUTED
     from firsttoken.report.tables import audit_summary, audit_table, npu_table
 
-    result, summary = proven.npu, proven.npu.summary
+    summary = result.summary
     out.show(
-        f"{proven.bundle}: {summary.backend}, {summary.windows} windows of {summary.text}, positions up to {summary.last_position}",
+        f"{bundle}: {summary.backend}, {summary.windows} windows of {summary.text}, positions up to {summary.last_position}",
         npu_table(result.cpu, result.npu, summary.npu_against_cpu),
     )
     out.show(*([audit_table(result.audit, NPU_COMPUTED)] if audit else (f"  {line}" for line in audit_summary(result.audit))))

@@ -65,7 +65,7 @@ def report(
             print_diff(console(), matched, *map(str, diff))
     if not diff or output:
         output = output or Path("report.html")
-        notes = verb.report([diff[1]] if diff else files, output, diff[0] if diff else baseline)
+        notes = verb.report([diff[1]] if diff else files or [], output, diff[0] if diff else baseline)
         for note in notes:
             print(f"note: {note}", file=sys.stderr)
         found["page"] = {"file": output, "bytes": output.stat().st_size, "notes": notes}
