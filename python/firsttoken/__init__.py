@@ -1,10 +1,34 @@
-"""firsttoken: from a language-model checkpoint to its first token on a phone."""
+"""firsttoken: from a language-model checkpoint to its first token on a phone.
+
+    import firsttoken
+    [bundle] = firsttoken.export("path/to/checkpoint", "out")
+    for piece in firsttoken.generate(bundle, "Why is the sky blue?"):
+        print(piece, end="", flush=True)
+
+The functions are the command line's verbs: `export`, `prove`, `generate`, `bench`, `distill`, `evaluate` and `report`.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from firsttoken.api import bench, distill, evaluate, export, generate, prove, report
+    from firsttoken.errors import FirstTokenError, GateError
+
+__all__ = ["export", "prove", "generate", "bench", "distill", "evaluate", "report", "FirstTokenError", "GateError"]
+
+_PACKAGES = ("distill", "evaluate", "prove", "report")  # they can be called (`firsttoken.callable_package`)
 
 
 def __getattr__(name: str):
-    # `firsttoken.distill(...)` after nothing but `import firsttoken`; nothing is imported before it is asked for
-    if name == "distill":
-        from importlib import import_module
+    # nothing is imported before it is asked for
+    from importlib import import_module
 
-        return import_module("firsttoken.distill")
+    if name in _PACKAGES:
+        return import_module(f"firsttoken.{name}")
+    if name in __all__:
+        return getattr(import_module("firsttoken.errors" if name.endswith("Error") else "firsttoken.api"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

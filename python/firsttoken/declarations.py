@@ -6,15 +6,16 @@ install reads the repository's own.
 
 import tomllib
 from pathlib import Path
-from typing import TypeVar
-
-from pydantic import BaseModel, ValidationError
+from typing import TYPE_CHECKING, TypeVar
 
 from firsttoken.errors import FirstTokenError, nearest
 from firsttoken.safe_text import visible
 
+if TYPE_CHECKING:
+    from pydantic import BaseModel, ValidationError
+
 PACKAGE = Path(__file__).parent
-Model = TypeVar("Model", bound=BaseModel)
+Model = TypeVar("Model", bound="BaseModel")
 
 
 def declaration_folder(kind: str) -> Path:
@@ -33,6 +34,8 @@ def read_declaration(kind: str, what: str, name_or_path: str | Path, model: type
 
     Returns ``(name, declaration)``. Raises `FirstTokenError` for an unknown name, bad TOML or a wrong field.
     """
+    from pydantic import ValidationError  # not at the top: the shell completes names without it
+
     path = Path(name_or_path)
     if path.suffix != ".toml":
         names = declaration_names(kind)
@@ -53,7 +56,7 @@ def read_declaration(kind: str, what: str, name_or_path: str | Path, model: type
         raise FirstTokenError(f"{what} file {path}: {first_problem(error, values)}") from None
 
 
-def first_problem(error: ValidationError, values) -> str:
+def first_problem(error: "ValidationError", values) -> str:
     """Returns pydantic's first complaint as one readable line, with the nearest allowed name where there is one."""
     problem = error.errors()[0]
     place = ".".join(visible(part, 80) for part in problem["loc"]) or "file"

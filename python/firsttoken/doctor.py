@@ -11,20 +11,17 @@ from typing import Literal
 
 from firsttoken.cache_folder import cache_folder
 from firsttoken.errors import FirstTokenError
+from firsttoken.extras import EXTRAS, install_command, missing
 from firsttoken.machine import available_disk, available_memory
 from firsttoken.units import readable
 
-# What each package is for; the first group comes with firsttoken.
+# What each package is for; the first group comes with firsttoken, the extras are `firsttoken.extras`'s.
 NEEDED = {
     "numpy": "everything",
     "ai-edge-litert": "running .tflite",
-    "torch": "proofs and .pte",
-    "torchao": ".pte",
-    "executorch": ".pte",
     "tokenizers": "prompts",
 }
 OPTIONAL = {
-    "transformers": ("the tests against other implementations", "run scripts/setup test"),
     "litert-torch": ("the tests of the .tflite graph", "run scripts/setup test"),
 }
 ENOUGH_MEMORY = 4 << 30
@@ -46,6 +43,7 @@ def examine() -> list[Check]:
     return [
         _python(),
         *_packages(),
+        *_extras(),
         *_optional(),
         _cpu(),
         _memory(),
@@ -75,6 +73,18 @@ def _packages() -> list[Check]:
     for name, purpose in NEEDED.items():
         found = _version(name)
         checks.append(Check("ok", name, found) if found else Check("missing", name, "not installed", f"for {purpose}: run scripts/setup"))
+    return checks
+
+
+def _extras() -> list[Check]:
+    checks = []
+    for extra, (purpose, modules) in EXTRAS.items():
+        absent = missing(extra)
+        found = [f"{module} {_version(module)}" for module in modules if module not in absent] + [
+            f"{module} not installed" for module in absent
+        ]
+        advice = f"only for {purpose}: {install_command(extra)}" if absent else ""
+        checks.append(Check("note" if absent else "ok", f"extra {extra}", ", ".join(found), advice))
     return checks
 
 

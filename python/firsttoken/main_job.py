@@ -2,13 +2,18 @@
 
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+
+from rich.table import Table
 
 from firsttoken.bundle.manifest import Manifest, read_manifest
 from firsttoken.demo import checkpoint_path, prompts
+from firsttoken.extras import need
 from firsttoken.pipeline import export
 from firsttoken.report.progress_bar import progress_bar
-from firsttoken.report.tables import console, table
+from firsttoken.report.tables import table
 from firsttoken.run.generate import Statistics, generate
 from firsttoken.run.open import open_runner
 from firsttoken.tokenizer import open_tokenizer
@@ -18,66 +23,84 @@ TARGETS = ("tflite-xnnpack", "executorch-xnnpack")
 MOST_TOKENS = 96
 
 
-def run_demo(output: Path, plan: str = "fp16-attention", threads: int | None = None):
-    """Exports, proves and runs the demo checkpoint with both runtimes and prints what came of it.
+@dataclass(frozen=True)
+class Shown:
+    """A demo bundle that has answered the first prompt: what it said, nanoseconds to load it, and both runs."""
 
-    Bundles of an earlier demo in ``output`` are replaced. Raises what `firsttoken.pipeline.export` raises.
+    folder: Path
+    manifest: Manifest
+    text: str
+    load: int
+    cold: Statistics
+    warm: Statistics
+
+
+def run_demo(
+    output: Path,
+    plan: str = "fp16-attention",
+    threads: int | None = None,
+    say: Callable[[str], None] = print,
+    write: Callable[[str], object] = sys.stdout.write,
+) -> list[Shown]:
+    """Exports, proves and runs the demo checkpoint with both runtimes.
+
+    Bundles of an earlier demo in ``output`` are replaced. ``say`` is given lines on the way, ``write`` the completions
+    as they come. Raises what `firsttoken.pipeline.export` raises.
     """
+    need("executorch", "the demo, which exports for both runtimes,")
     folders: list[Path] = []
     for target in TARGETS:
-        print(f"Exporting and proving {target} with plan {plan} …", flush=True)
+        say(f"Exporting and proving {target} with plan {plan} …")
         with progress_bar() as report:
             started = time.perf_counter()
             folders += export(checkpoint_path(), output, plan, (target,), force=True, report=report)
         proof = read_manifest(folders[-1]).cpu.proof
-        print(
-            f"  done in {time.perf_counter() - started:.1f} s: {proof.all.tokens} positions compared, same top token at {proof.all.same_top:.1%}",
-            flush=True,
+        say(
+            f"  done in {time.perf_counter() - started:.1f} s: {proof.all.tokens} positions compared, same top token at {proof.all.same_top:.1%}"
         )
-    rows = [shown(folder, threads) for folder in folders]
-    columns = ("bundle", "size", "mean KLD", "p99 KLD", "same top", "load", "first token", "warm", "decode")
-    print()
-    console().print(table(None, columns, rows))
-    print("KLD: divergence from the FP32 checkpoint in nats; first token: of the prompt above, cold and once warm. Where the bundles lie:")
-    for folder in folders:
-        print(f"  {folder.resolve()}")
-    print(f'Next: firsttoken generate {folders[0]} --prompt "{prompts()[1]["text"]}"')
+    return [show(folder, threads, say, write) for folder in folders]
 
 
-def shown(folder: Path, threads: int | None) -> tuple[str, ...]:
-    """Streams one completion from a bundle to standard output, twice through, and returns its row of the table."""
+def show(folder: Path, threads: int | None, say: Callable[[str], None], write: Callable[[str], object]) -> Shown:
+    """Runs one completion of a bundle twice, the first time to ``write``."""
     manifest = read_manifest(folder)
     tokenizer = open_tokenizer(folder, manifest)
     prompt = prompts()[0]
     chat = prompt["chat"] and manifest.chat is not None
-    started = time.perf_counter()
+    started = time.perf_counter_ns()
     runner = open_runner(folder, threads)
-    loaded = time.perf_counter() - started
+    load = time.perf_counter_ns() - started
     try:
-        print(f"\n[{folder.name}] {prompt['text']}\n", flush=True)
-        cold, warm = Statistics(), Statistics()
+        say(f"\n[{folder.name}] {prompt['text']}\n")
+        cold, warm, pieces = Statistics(), Statistics(), []
         for piece in generate(runner, tokenizer, prompt["text"], MOST_TOKENS, chat=chat, statistics=cold):
-            sys.stdout.write(piece)
-            sys.stdout.flush()
-        print(flush=True)
+            pieces.append(piece)
+            write(piece)
+        say("")
         for _ in generate(runner, tokenizer, prompt["text"], MOST_TOKENS, chat=chat, statistics=warm):
             pass
     finally:
         runner.close()
-    return row(folder, manifest, loaded, cold, warm)
+    return Shown(folder, manifest, "".join(pieces), load, cold, warm)
 
 
-def row(folder: Path, manifest: Manifest, loaded: float, cold: Statistics, warm: Statistics) -> tuple[str, ...]:
-    """One bundle's line of the table: size, proof, seconds to load, time to first token cold and warm, decoding speed."""
-    proof = manifest.cpu.proof.all
+def table_of(bundles: list[Shown]) -> Table:
+    """Size, proof, time to load and to the first token cold and warm, decoding speed; a row a bundle."""
+    columns = ("bundle", "size", "mean KLD", "p99 KLD", "same top", "load", "first token", "warm", "decode")
+    return table(None, columns, map(row, bundles))
+
+
+def row(shown: Shown) -> tuple[str, ...]:
+    """One bundle's line of the table."""
+    proof = shown.manifest.cpu.proof.all
     return (
-        folder.name,
-        readable(manifest.facts(manifest.cpu).bytes),
+        shown.folder.name,
+        readable(shown.manifest.facts(shown.manifest.cpu).bytes),
         f"{proof.mean_kld:.2e}",
         f"{proof.p99_kld:.2e}",
         f"{proof.same_top:.1%}",
-        f"{loaded * 1000:.0f} ms",
-        f"{cold.first_token * 1000:.1f} ms",
-        f"{warm.first_token * 1000:.1f} ms",
-        f"{warm.tokens_per_second:.0f} tokens/s",
+        f"{shown.load / 1e6:.0f} ms",
+        f"{shown.cold.first_token * 1000:.1f} ms",
+        f"{shown.warm.first_token * 1000:.1f} ms",
+        f"{shown.warm.tokens_per_second:.0f} tokens/s",
     )

@@ -98,6 +98,7 @@ def plan_jobs(
         target = load_target(name, cache_length, prefill_chunk)
         backend = backend_of(target)
         backend.check_model(decoder, target)
+        backend.check_installed(f"target {target.name!r}")
         backend.check_tools(target, prove)
         if any(job.target.name == target.name for job in jobs):
             raise FirstTokenError(f"target {target.name!r} is given twice; each bundle folder is named after its target")

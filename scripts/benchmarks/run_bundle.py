@@ -17,18 +17,14 @@ def main():
     )
     import numpy as np
 
+    from firsttoken.backends.registry import find_backend
     from firsttoken.bundle.manifest import read_manifest
     from firsttoken.quiet import quiet_runtime
     from firsttoken.run.open import open_runner
 
     with quiet_runtime():
         # as the other sides: loading is timed without Python's imports
-        if read_manifest(options.model).target.runtime == "tflite":
-            import firsttoken.backends.tflite.runner  # noqa: F401
-        else:
-            from firsttoken.backends.executorch.runner import import_runtime
-
-            import_runtime()
+        find_backend(read_manifest(options.model).cpu.backend).preload()
         start = time.perf_counter()
         runner = open_runner(options.model, options.threads)
         load = time.perf_counter() - start

@@ -1,6 +1,7 @@
 """`firsttoken device` against a real adbd: the whole flow, what is pushed, what stays on the phone."""
 
 import hashlib
+import json
 import stat
 import zipfile
 from pathlib import Path
@@ -132,7 +133,14 @@ def test_install_list_and_clean(phones, bundle, capsys, tmp_path):
     assert run("list") == 0
     listed = capsys.readouterr().out
     assert all(text in listed for text in (phone.serial, "samsung SM-S928B", "V75", "14 (API 34)", "ready"))
-    assert profile(bundle, *SHORT) == 0
+    assert run("list", "--json") == 0
+    [listed] = json.loads(capsys.readouterr().out)["devices"]
+    assert (listed["serial"], listed["state"], listed["kind"], listed["model"]) == (phone.serial, "device", "phone", "SM-S928B")
+    assert listed["memory_bytes"] == 11534336 * 1024 and listed["free_bytes"] > 0
+    assert profile(bundle, *SHORT, "--json") == 0
+    [told] = json.loads(capsys.readouterr().out)["phones"]
+    assert told["runs"] == told["total"] > 0 and told["failed"] == [] and told["output"] == str(OUT)
+    assert told["measurement"] == json.loads(OUT.read_text())
     phone.shell(
         "mkdir -p /sdcard/Android/media/dev.firsttoken.demo/measurements && touch /sdcard/Android/media/dev.firsttoken.demo/measurements/x.json"
     )

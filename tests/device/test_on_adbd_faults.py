@@ -1,5 +1,6 @@
 """`firsttoken device profile` against a real adbd when the phone or the app does not play along."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -198,6 +199,9 @@ def test_a_damaged_file_on_the_way(phones, bundle, capsys, tmp_path, monkeypatch
 
 def test_no_phone_and_which_phone(phones, bundle, capsys):
     assert run("list") == 1 and "No phone connected" in capsys.readouterr().out
+    assert run("list", "--json") == 1
+    told = capsys.readouterr()
+    assert json.loads(told.out) == {"devices": []} and told.err.startswith("No phone connected")
     assert profile(bundle, *SHORT) == 2
     assert "no device connected; switch on USB debugging" in complaint(capsys)
     phones("a"), phones("b")

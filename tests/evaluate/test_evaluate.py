@@ -125,7 +125,7 @@ def test_maths_and_code_go_through_the_models_words_and_are_kept(tmp_path, monke
     monkeypatch.setattr(answers, "generate", spoken)
     maths = lines(tmp_path / "maths.jsonl", [{"question": "2+2?", "answer": "#### 4"}, {"problem": "3+3?", "answer": 6}])
     code = lines(tmp_path / "code.jsonl", [{"text": "Write double(x).", "test_list": ["assert double(2) == 4"]}])
-    command = ["evaluate", str(checkpoint_path()), "--tasks", f"maths={maths}", "-t", f"code={code}", "--answers", str(tmp_path / "answers.jsonl"), "--json", str(tmp_path / "scores.json")]  # fmt: skip
+    command = ["evaluate", str(checkpoint_path()), "--tasks", f"maths={maths}", "-t", f"code={code}", "--answers", str(tmp_path / "answers.jsonl"), "-o", str(tmp_path / "scores.json")]  # fmt: skip
     assert run(command) == 0
     assert "50.0 %" in capfd.readouterr().out and len(asked) == 3
     [scores] = json.loads((tmp_path / "scores.json").read_text()).values()

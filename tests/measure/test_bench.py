@@ -128,7 +128,7 @@ def test_the_command_writes_table_file_and_verdict(demo_bundle, tmp_path, capsys
     budget = tmp_path / "budget.toml"
     budget.write_text("[[budget]]\nprompt_tokens = 16\nfirst_token_ms = 100000\nartifact_mib = 1\n")
     asked = ["bench", str(bundle), "--prompts", "16", "--repeat", "2", "--threads", "1", "--decode-tokens", "2"]
-    assert cli.run([*asked, "--json", str(out), "--budget", str(budget)]) == 3
+    assert cli.run([*asked, "-o", str(out), "--budget", str(budget)]) == 3
     captured = capsys.readouterr()
     assert "TTFT ms" in captured.out and "no proof" in captured.out and "2 runs" in captured.out
     assert "kept    tflite-xnnpack: first_token_ms at 16 tokens, warm" in captured.err
@@ -146,7 +146,9 @@ def test_the_command_writes_table_file_and_verdict(demo_bundle, tmp_path, capsys
     [
         (["--csv", "--md"], "choose one form"),
         (["--prompts", "16;32"], "with commas between"),
-        (["--json", "absent/m.json"], "does not exist"),
+        (["-o", "absent/m.json"], "does not exist"),
+        (["--json", "host.measurement.json"], "a file is asked for with -o host.measurement.json"),
+        (["--json", "--csv"], "choose one form"),
         (["--budget", "absent.toml"], "does not exist"),
     ],
 )
@@ -172,7 +174,7 @@ def test_an_interrupted_bench_keeps_what_is_finished(demo_bundle, tmp_path):
         "16",
         "--repeat",
         "100000",
-        "--json",
+        "-o",
         out,
     ]
     process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)

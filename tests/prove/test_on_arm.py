@@ -75,9 +75,9 @@ def test_scales_that_only_the_oldest_runtime_on_arm_drops_are_caught(emulated_ar
     arguments = ["prove", str(symmetric_bundle), "--checkpoint", str(checkpoint_path()), "--on", "arm", "--windows", "2"]
     # the same proof through the command line, on less text
     with pytest.MonkeyPatch.context() as patch:
-        from firsttoken.prove import on_arm
+        from firsttoken.prove import places
 
-        patch.setattr(on_arm, "prove_on_arm", lambda bundle, checkpoint, core, held_out, windows, threads, report: prove_on_arm(
+        patch.setattr(places, "prove_on_arm", lambda bundle, checkpoint, core, held_out, windows, threads, report: prove_on_arm(
             bundle, checkpoint, core, held_out, None, threads, report, most=FEW
         ))  # fmt: skip
         assert cli.run(arguments) == 3

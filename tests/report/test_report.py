@@ -90,7 +90,7 @@ def test_diff_steers_no_terminal(folder, capsys):
     ("arguments", "said"),
     [
         ((), "no measurement file; make one with `firsttoken bench"),
-        (("missing.json",), "missing.json: missing; expected a file that `firsttoken bench --json`"),
+        (("missing.json",), "missing.json: missing; expected a file that `firsttoken bench -o`"),
         (("foreign.json",), "foreign.json: not a measurement"),
         (("old.measurement.json", "foreign.json"), "foreign.json: not a measurement"),
         (("empty.json",), "no runs in empty.json"),

@@ -17,6 +17,7 @@ from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import features, states
 from firsttoken.errors import FirstTokenError
+from firsttoken.extras import need
 from firsttoken.precisions import PRECISIONS
 from firsttoken.progress import Report, silent
 from firsttoken.quant.plan import Plan
@@ -60,6 +61,8 @@ class Backend(ABC):
     """What of `decoder.walk.features` it computes."""
     native_fp16: ClassVar[bool] = True
     """Whether FP16 layers are computed in FP16, and not only stored."""
+    extra: ClassVar[str | None] = None
+    """The extra of firsttoken's own that brings its packages; None where the base install has them."""
     arm_runtimes: ClassVar[tuple[str, ...]] = ()
     """What its artifacts run with on emulated ARM (`arm.emulator.RUNTIMES`)."""
     emulated: ClassVar[bool] = False
@@ -94,6 +97,11 @@ class Backend(ABC):
                 f"target {target.name!r}: cache_length {target.cache_length} is longer than the {decoder.max_positions} positions the model was trained for; "
                 f"use --cache-length {decoder.max_positions} or less"
             )
+
+    def check_installed(self, purpose: str) -> None:
+        """Raises `FirstTokenError`, naming the extra, where a package that this backend needs is absent; ``purpose`` begins the sentence."""
+        if self.extra is not None:
+            need(self.extra, purpose)
 
     def check_tools(self, target: Target, prove: bool) -> None:
         """Raises `FirstTokenError`, with what to install, if this machine cannot lower for ``target`` (and ``prove`` it)."""

@@ -16,7 +16,6 @@ from firsttoken.quiet import is_verbose, set_verbose
 app = typer.Typer(
     name="firsttoken",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from firsttoken.cli.options import PromptLengths, Threads, Verbose
+from firsttoken.cli.output import Json, Output, refuse_file_after_json
 
 
 def bench(
@@ -25,9 +26,11 @@ def bench(
         int, typer.Option("--decode-tokens", min=0, help="Tokens decoded after the first one, for the decoding speed.")
     ] = 32,
     raw: Annotated[bool, typer.Option("--raw", help="Prompts without the chat template.")] = False,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write every run as a measurement file, for `firsttoken report`.")
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write every run as a measurement file, for `firsttoken report`."),
     ] = None,
+    as_json: Json = False,
     markdown: Annotated[bool, typer.Option("--md", help="Print the table as Markdown.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print every run as comma-separated values instead of the table.")] = False,
     budget: Annotated[
@@ -47,7 +50,7 @@ def bench(
     Examples:
       firsttoken bench out/tflite-xnnpack
       firsttoken bench out/tflite-xnnpack out/executorch-xnnpack --prompts 64,256 --repeat 3
-      firsttoken bench out/tflite-xnnpack --prompts 128 --cold --json host.measurement.json
+      firsttoken bench out/tflite-xnnpack --prompts 128 --cold -o host.measurement.json
     """
     import sys
 
@@ -58,12 +61,13 @@ def bench(
     from firsttoken.measure.budget import check_budget, load_budget
     from firsttoken.report.bench_table import csv_text, markdown_text, notes, terminal_table
     from firsttoken.report.progress_bar import progress_bar
-    from firsttoken.report.tables import console
 
-    if csv and markdown:
-        raise FirstTokenError("--csv and --md together; choose one form")
-    if json_file is not None:
-        check_file_destination(json_file, "--json")
+    refuse_file_after_json(as_json, bundles, "bundle")
+    forms = [name for name, asked in (("--csv", csv), ("--md", markdown), ("--json", as_json)) if asked]
+    if len(forms) > 1:
+        raise FirstTokenError(f"{' and '.join(forms)} together; choose one form")
+    if output is not None:
+        check_file_destination(output, "--output")
     limits = load_budget(budget) if budget else None
     settings = BenchSettings(tuple(parse_lengths(prompts)), repeat, threads, cold, decode_tokens, False if raw else None)
     with progress_bar() as report:
@@ -73,22 +77,22 @@ def bench(
         try:
             measurement = measuring.run()
         except KeyboardInterrupt:
-            if json_file is not None and any(result.runs for result in measuring.results):
-                measuring.measurement.write(json_file)
-                print(f"interrupted; the finished runs are in {json_file}", file=sys.stderr)
+            if output is not None and any(result.runs for result in measuring.results):
+                measuring.measurement.write(output)
+                print(f"interrupted; the finished runs are in {output}", file=sys.stderr)
             raise
-    if json_file is not None:
-        measurement.write(json_file)
+    if output is not None:
+        measurement.write(output)
     if csv:
         print(csv_text(measurement), end="")
     elif markdown:
         print(markdown_text(measurement))
     else:
-        console().print(terminal_table(measurement))
-        for line in notes(measurement):
-            print(line)
-    if json_file is not None:
-        print(f"every run: {json_file}; see it with: firsttoken report {json_file} -o report.html", file=sys.stderr)
+        out = Output(as_json)
+        out.show(terminal_table(measurement), *notes(measurement))
+        out.document(measurement.model_dump(mode="json", exclude_none=True))
+    if output is not None:
+        print(f"every run: {output}; see it with: firsttoken report {output} -o report.html", file=sys.stderr)
     failures = [(result.bundle.name, failure) for result in measurement.results for failure in result.failures]
     for name, failure in failures:
         print(f"failed: {name}, {failure.state} at {failure.prompt_tokens} tokens, {failure.stage}: {failure.message}", file=sys.stderr)

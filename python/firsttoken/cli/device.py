@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from firsttoken.cli.options import PromptLengths, Verbose
+from firsttoken.cli.output import Json, Output
 
 app = typer.Typer(
     name="device",
@@ -40,7 +41,7 @@ def _chosen(serials: list[str] | None, everything: bool) -> list[str]:
 
 
 @app.command("list")
-def list_devices(verbose: Verbose = False):
+def list_devices(as_json: Json = False, verbose: Verbose = False):
     """List the connected phones: model, SoC, Hexagon generation, Android version, free space.
 
     \b
@@ -52,31 +53,38 @@ def list_devices(verbose: Verbose = False):
     from firsttoken.device.identify import identify
     from firsttoken.device.untrusted import one_line
     from firsttoken.errors import FirstTokenError
-    from firsttoken.report.tables import console, table
+    from firsttoken.report.tables import table
     from firsttoken.units import readable
 
     found = connected(Adb())
-    rows = []
+    rows, out = [], Output(as_json)
+    listed: list[dict] = []
     for device in found:
         serial = one_line(device.serial, 80)
         state = {"device": "ready", "unauthorized": "unauthorised"}.get(device.state, device.state)
+        listed.append({"serial": serial, "state": device.state})
         if not device.usable:
+            listed[-1]["advice"] = device.advice
             rows.append((serial, f"{state}: {device.advice}", *7 * ("",)))
             continue
         try:
             phone = identify(Adb(device.serial))
         except FirstTokenError as error:
+            listed[-1]["error"] = str(error)
             rows.append((serial, one_line(str(error)), *7 * ("",)))
             continue
+        listed[-1] |= {**phone.device().model_dump(exclude_none=True), "free_bytes": phone.free}
         cores = " + ".join(f"{count}×{int(frequency) / 1e6:.1f}" for frequency, count in phone.clusters.items())
         rows.append((
             serial, state, phone.name, phone.soc or "unknown", phone.hexagon or "unknown", f"{phone.android} (API {phone.sdk})",
             f"{cores} GHz" if cores else str(phone.cores), readable(phone.memory), readable(phone.free) if phone.free is not None else "unknown",
         ))  # fmt: skip
     if not rows:
-        print("No phone connected. On the phone: Settings, Developer options, USB debugging; then plug it in.")
+        out.document({"devices": listed})
+        out.say("No phone connected. On the phone: Settings, Developer options, USB debugging; then plug it in.")
         raise typer.Exit(1)
-    console().print(table(None, ("serial", "state", "model", "SoC", "Hexagon", "Android", "cores", "memory", "free"), rows, left=7))
+    out.show(table(None, ("serial", "state", "model", "SoC", "Hexagon", "Android", "cores", "memory", "free"), rows, left=7))
+    out.document({"devices": listed})
 
 
 @app.command()
@@ -153,6 +161,7 @@ def profile(
         ),
     ] = False,
     force: Annotated[bool, typer.Option("--force", "-f", help="Start over: replace a measurement or an unfinished profile.")] = False,
+    as_json: Json = False,
     verbose: Verbose = False,
 ):
     """Measure time to first token of bundles on phones, in the firsttoken app, without a tap.
@@ -187,7 +196,7 @@ def profile(
         chat=False if raw else None,
         artifact=artifact.value,
     )
-    chosen = _chosen(serial, all_phones)
+    chosen, out = _chosen(serial, all_phones), Output(as_json)
     with progress_bar() as report:
         work = prepare(bundles, settings, report)
         profiles = Profiles(
@@ -199,7 +208,7 @@ def profile(
             resume,
             force,
             report,
-            say=lambda line: print(one_line(line, 1000), flush=True),
+            say=lambda line: out.say(one_line(line, 1000)),
         )
         try:
             outcomes = profiles.run()
@@ -207,7 +216,7 @@ def profile(
             for outcome in profiles.outcomes:
                 print(f"interrupted: {_left(outcome)}", file=sys.stderr)
             raise
-    _tell(outcomes)
+    _tell(outcomes, out)
 
 
 @app.command()
@@ -239,23 +248,35 @@ def _left(outcome) -> str:
     return f"{outcome.name}: {outcome.runs} of {outcome.total} runs, {kept}; the same command goes on from there"
 
 
-def _tell(outcomes):
-    """Prints the tables and raises the error that decides the exit status."""
+def _phone(outcome) -> dict:
+    """What came of one phone, for programs."""
+    measured = outcome.measurement if outcome.runs else None
+    return {
+        "name": outcome.name,
+        "runs": outcome.runs,
+        "total": outcome.total,
+        "failed": outcome.failed,
+        "error": str(outcome.error) if outcome.error else None,
+        "output": outcome.output if measured else None,
+        "measurement": measured.model_dump(mode="json", exclude_none=True) if measured else None,
+    }
+
+
+def _tell(outcomes, out: Output):
+    """Prints the tables or the document and raises the error that decides the exit status."""
     import sys
 
     from firsttoken.device.adb import DeviceError
     from firsttoken.device.notes import phone_notes
     from firsttoken.errors import FirstTokenError, GateError
     from firsttoken.report.bench_table import terminal_table
-    from firsttoken.report.tables import console
 
     problems = []
+    out.document({"phones": [_phone(outcome) for outcome in outcomes]})
     for outcome in outcomes:
         if outcome.measurement is not None and outcome.runs:
-            console().print(terminal_table(outcome.measurement))
-            for line in phone_notes(outcome.measurement):
-                print(line)
-            print(f"{outcome.name}: every run is in {outcome.output}; see it with: firsttoken report {outcome.output} -o report.html")
+            out.show(terminal_table(outcome.measurement), *phone_notes(outcome.measurement))
+            out.show(f"{outcome.name}: every run is in {outcome.output}; see it with: firsttoken report {outcome.output} -o report.html")
         for line in outcome.failed:
             print(f"failed: {line}", file=sys.stderr)
         if isinstance(outcome.error, FirstTokenError):

@@ -6,7 +6,10 @@ from typing import Annotated
 import typer
 import typer.core
 
+from firsttoken.cli import completion
 from firsttoken.cli.options import PromptLengths, Verbose
+from firsttoken.cli.output import Json, Output
+from firsttoken.extras import need
 
 
 class DefaultsToRun(typer.core.TyperGroup):
@@ -29,7 +32,13 @@ app = typer.Typer(
     "  torchrun --nproc-per-node 2 $(which firsttoken) distill my-recipe.toml -o out/student",
 )
 RecipeFile = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="Your recipe's .toml, or a name from `firsttoken distill recipes`.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="RECIPE",
+        help="Your recipe's .toml, or a name from `firsttoken distill recipes`.",
+        show_default=False,
+        autocompletion=completion.recipes,
+    ),
 ]
 
 
@@ -45,6 +54,7 @@ def run(
     seeds: Annotated[
         int, typer.Option("--seeds", min=1, max=10, help="For a classifier's recipe: so many seeds, and a table with intervals.")
     ] = 1,
+    as_json: Json = False,
     verbose: Verbose = False,
 ):
     """Train a student as a recipe says (the word run may be left out).
@@ -58,19 +68,28 @@ def run(
       firsttoken distill my-recipe.toml -o out/student --force
       firsttoken distill digits-cnn -o out/digits --seeds 5
     """
-    from firsttoken.distill.distill import distill as work
+    import os
+
+    from firsttoken.bundle.lineage import RECORD
+    from firsttoken.checkpoint import read_json
     from firsttoken.distill.recipe import is_classifier
     from firsttoken.errors import FirstTokenError
     from firsttoken.report.progress_bar import progress_bar
 
+    need("distill", "distillation")
+    out = Output(as_json)
     if is_classifier(recipe):
         from firsttoken.distill.classifiers.run import distill_classifier
 
-        distill_classifier(recipe, output, seeds, force, restart, keep_work, lambda line: print(line, flush=True))
-        return
-    if seeds != 1:
+        student = distill_classifier(recipe, output, seeds, force, restart, keep_work, out.say)
+    elif seeds != 1:
         raise FirstTokenError("--seeds is for a classifier's recipe; a decoder's has its seed in the file")
-    work(recipe, output, force, restart, keep_work, progress_bar, say=lambda line: print(line, flush=True))
+    else:
+        from firsttoken.distill.distill import distill as work
+
+        student = work(recipe, output, force, restart, keep_work, progress_bar, say=out.say)
+    if int(os.environ.get("RANK", "0")) == 0:  # of several processes one speaks
+        out.document({"student": student, "distillation": read_json(student / RECORD, "the run has just written it") if as_json else None})
 
 
 @app.command()
@@ -79,6 +98,7 @@ def cache(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the answers go.", show_default=False)],
     top: Annotated[int, typer.Option("--top", "-k", min=1, help="How many of the most likely tokens to keep at every position.")] = 64,
     teacher: Annotated[int, typer.Option("--teacher", min=0, help="Which [[teacher]] of the recipe, from 0.")] = 0,
+    as_json: Json = False,
     verbose: Verbose = False,
 ):
     """Keep a teacher's answers to the recipe's training data on disk.
@@ -89,15 +109,19 @@ def cache(
     Example:
       firsttoken distill cache my-recipe.toml -o out/teacher-answers --top 64
     """
-    from firsttoken.distill.ask_teacher import cache as work
     from firsttoken.report.progress_bar import progress_bar
 
+    need("distill", "asking a teacher")
+    from firsttoken.distill.ask_teacher import cache as work
+
+    out = Output(as_json)
     with progress_bar() as report:
         facts = work(recipe, output, top, teacher, report)
     positions = facts["windows"] * facts["length"]
-    print(
+    out.show(
         f"{output}: {positions:,} positions, {facts['k']} tokens each, {facts['bytes_per_position']} bytes a position, {positions * facts['bytes_per_position'] / 1e6:,.1f} MB"
     )
+    out.document({"cache": output, **facts})
 
 
 @app.command()
@@ -120,6 +144,7 @@ def generate(
     min_thinking: Annotated[int, typer.Option("--min-thinking", min=0, help="Thinking tokens before which it may not end.")] = 0,
     ignore_end: Annotated[int, typer.Option("--ignore-end", min=0, help="How often the end of thinking is replaced by --wait.")] = 0,
     wait: Annotated[str, typer.Option("--wait", help="What goes in the place of an ignored end of thinking.")] = "Wait",
+    as_json: Json = False,
     verbose: Verbose = False,
 ):
     """Let a teacher write answers to train on.
@@ -132,14 +157,18 @@ def generate(
       firsttoken distill generate path/to/teacher prompts.jsonl -o answers.jsonl --max-tokens 256
       firsttoken distill generate path/to/reasoner prompts.jsonl -o answers.jsonl --thinking-end "</think>" --max-thinking 2000
     """
-    from firsttoken.distill.generate import AnswerSettings
-    from firsttoken.distill.generate import generate as work
     from firsttoken.report.progress_bar import progress_bar
 
+    need("distill", "asking a teacher")
+    from firsttoken.distill.generate import AnswerSettings
+    from firsttoken.distill.generate import generate as work
+
+    out = Output(as_json)
     settings = AnswerSettings(max_tokens, temperature, seed, raw, thinking_end, max_thinking, min_thinking, ignore_end, wait)
     with progress_bar() as report:
         count = work(teacher, prompts, output, settings, report)
-    print(f"{output}: {count} answers")
+    out.show(f"{output}: {count} answers")
+    out.document({"output": output, "answers": count})
 
 
 @app.command()
@@ -163,6 +192,7 @@ def select(
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Start of the random numbers.")] = 0,
+    as_json: Json = False,
     verbose: Verbose = False,
 ):
     """Choose few good samples from many, with the reason for each.
@@ -176,9 +206,10 @@ def select(
     from firsttoken.distill.select import select_file
 
     chosen = select_file(pool, output, count, tuple(evaluation or ()), easiest, seed, tuple(solved_by or ()))
-    print(f"{output}: {len(chosen.kept)} samples, each with its reason")
-    for why, number in chosen.left_out.items():
-        print(f"  {number} left out: {why}")
+    out = Output(as_json)
+    out.show(f"{output}: {len(chosen.kept)} samples, each with its reason")
+    out.show(*(f"  {number} left out: {why}" for why, number in chosen.left_out.items()))
+    out.document({"output": output, "kept": len(chosen.kept), "left_out": chosen.left_out})
 
 
 @app.command()
@@ -190,6 +221,7 @@ def difficulty(
     ],
     model: Annotated[Path, typer.Option("--model", metavar="CKPT", help="Checkpoint in whose eyes a sample is hard.", show_default=False)],
     length: Annotated[int, typer.Option("--length", min=2, help="Tokens of a sample that are looked at.")] = 1024,
+    as_json: Json = False,
     verbose: Verbose = False,
 ):
     """Add to every sample how hard it is for a model: the cross-entropy of what would be learned of it.
@@ -201,12 +233,16 @@ def difficulty(
       firsttoken distill difficulty pool.jsonl -o rated.jsonl --model path/to/student
       firsttoken distill select rated.jsonl -o chosen.jsonl --count 1000 --leave-easiest 0.3
     """
-    from firsttoken.distill.difficulty import add_difficulty
     from firsttoken.report.progress_bar import progress_bar
 
+    need("distill", "rating samples")
+    from firsttoken.distill.difficulty import add_difficulty
+
+    out = Output(as_json)
     with progress_bar() as report:
         count = add_difficulty(pool, output, model, length, report)
-    print(f"{output}: {count} samples with their difficulty, in nats per token")
+    out.show(f"{output}: {count} samples with their difficulty, in nats per token")
+    out.document({"output": output, "samples": count})
 
 
 @app.command()
@@ -216,11 +252,24 @@ def chain(
         "out/chain"
     ),
     plan: Annotated[
-        str | None, typer.Option("--plan", "-p", metavar="NAME|FILE", help="Precision plan (default: the recipe's, else fp16-attention).")
+        str | None,
+        typer.Option(
+            "--plan",
+            "-p",
+            metavar="NAME|FILE",
+            help="Precision plan (default: the recipe's, else fp16-attention).",
+            autocompletion=completion.plans,
+        ),
     ] = None,
     target: Annotated[
         list[str] | None,
-        typer.Option("--target", "-t", metavar="NAME|FILE", help="Runtime to export for, may be repeated (default: .tflite and .pte)."),
+        typer.Option(
+            "--target",
+            "-t",
+            metavar="NAME|FILE",
+            help="Runtime to export for, may be repeated (default: .tflite and .pte).",
+            autocompletion=completion.targets,
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace a student of another recipe.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Begin an interrupted student anew.")] = False,
@@ -230,6 +279,7 @@ def chain(
     prompts: PromptLengths = "32,128",
     repeat: Annotated[int, typer.Option("--repeat", "-r", min=1, help="Runs of each prompt length on each bundle.")] = 5,
     text_tokens: Annotated[int, typer.Option("--text-tokens", min=16, help="Held-out tokens that every step is scored on.")] = 2048,
+    as_json: Json = False,
     verbose: Verbose = False,
 ):
     """From teacher to first token: student, plan, bundles, proof, the loss of every step, and TTFT on this machine.
@@ -240,6 +290,7 @@ def chain(
     Example:
       firsttoken distill chain demo-cut -o out/chain
     """
+    need("distill", "distillation")
     from firsttoken.cli.options import parse_lengths
     from firsttoken.distill.chain import MEASUREMENT, TARGETS
     from firsttoken.distill.chain import chain as work
@@ -247,8 +298,8 @@ def chain(
     from firsttoken.report.bench_table import notes, terminal_table
     from firsttoken.report.evaluation_table import terminal_table as scores_table
     from firsttoken.report.progress_bar import progress_bar
-    from firsttoken.report.tables import console
 
+    out = Output(as_json)
     settings = BenchSettings(prompts=tuple(parse_lengths(prompts)), repeat=repeat)
     made = work(
         recipe,
@@ -261,26 +312,32 @@ def chain(
         text_tokens,
         settings,
         progress_bar,
-        lambda line: print(line, flush=True),
+        out.say,
     )
-    print(f"\nThe same held-out text through every step (about {text_tokens:,} tokens of it; --text-tokens takes more):")
-    console().print(scores_table(made.scores))
-    print("\nTime to first token on this machine:")
-    console().print(terminal_table(made.measurement))
-    for line in notes(made.measurement):
-        print(line)
-    print(f"\nStudent: {made.student}; bundles: {', '.join(map(str, made.bundles))}; every run: {output / MEASUREMENT}")
+    out.show(
+        f"\nThe same held-out text through every step (about {text_tokens:,} tokens of it; --text-tokens takes more):",
+        scores_table(made.scores),
+        "\nTime to first token on this machine:",
+        terminal_table(made.measurement),
+        *notes(made.measurement),
+        f"\nStudent: {made.student}; bundles: {', '.join(map(str, made.bundles))}; every run: {output / MEASUREMENT}",
+    )
+    out.document({**vars(made), "measurement": made.measurement.model_dump(mode="json", exclude_none=True)})
 
 
 @app.command()
-def recipes(verbose: Verbose = False):
+def recipes(as_json: Json = False, verbose: Verbose = False):
     """List the built-in recipes."""
     from firsttoken.declarations import declaration_folder
     from firsttoken.distill.classifiers.recipe import classifier_names, load_classifier
     from firsttoken.distill.recipe import load_recipe, recipe_names
-    from firsttoken.report.tables import console, table
+    from firsttoken.report.tables import table
 
     loaded = [*map(load_recipe, recipe_names()), *map(load_classifier, classifier_names())]
     rows = [(r.name, r.summary, " + ".join(loss.kind for loss in r.losses), str(r.training.steps)) for r in loaded]
-    console().print(table(None, ("recipe", "summary", "losses", "steps"), rows, left=3))
-    print(f"\nThe files are short; copy one, change it and give its path: {declaration_folder('recipes')}")
+    folder, out = declaration_folder("recipes"), Output(as_json)
+    out.show(
+        table(None, ("recipe", "summary", "losses", "steps"), rows, left=3),
+        f"\nThe files are short; copy one, change it and give its path: {folder}",
+    )
+    out.document({"folder": folder, "recipes": loaded})

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from firsttoken.cli.options import Threads, Verbose
+from firsttoken.cli.output import Json, Output, refuse_file_after_json
 
 
 def evaluate(
@@ -41,7 +42,8 @@ def evaluate(
         Path | None,
         typer.Option("--answers", metavar="FILE", help="Keep what the models wrote; the same command then goes on where it stopped."),
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write every figure to this file.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write every figure to this file, as JSON.")] = None,
+    as_json: Json = False,
     markdown: Annotated[bool, typer.Option("--md", help="Print the table as Markdown.")] = False,
     threads: Threads = None,
     verbose: Verbose = False,
@@ -58,14 +60,17 @@ def evaluate(
       firsttoken evaluate teacher out/student out/bundles/tflite-xnnpack -t text=held_out.txt -t maths=gsm8k.jsonl --limit 100 --answers answers.jsonl
     """
     from firsttoken.atomic_file import check_file_destination, write_text
+    from firsttoken.errors import FirstTokenError
     from firsttoken.evaluate.evaluate import EvaluationSettings
     from firsttoken.evaluate.evaluate import evaluate as work
     from firsttoken.evaluate.sandbox import Limits, hides_files
     from firsttoken.report.evaluation_table import json_text, markdown_text, terminal_table
     from firsttoken.report.progress_bar import progress_bar
-    from firsttoken.report.tables import console
 
-    for option, file in (("--answers", answers), ("--json", json_file)):
+    refuse_file_after_json(as_json, models, "model")
+    if as_json and markdown:
+        raise FirstTokenError("--json and --md together; choose one form")
+    for option, file in (("--answers", answers), ("--output", output)):
         if file is not None:
             check_file_destination(file, option)
     if any(task.startswith("code=") for task in tasks) and not hides_files():
@@ -76,9 +81,8 @@ def evaluate(
     settings = EvaluationSettings(limit, text_tokens, max_tokens, temperature, samples, seed, raw, Limits(seconds, memory << 20))
     with progress_bar() as report:
         scores = work(models, tasks, settings, reference, answers, threads, report)
-    if json_file is not None:
-        write_text(json_file, json_text(scores))
-    if markdown:
-        print(markdown_text(scores))
-    else:
-        console().print(terminal_table(scores))
+    if output is not None:
+        write_text(output, json_text(scores))
+    out = Output(as_json)
+    out.show(markdown_text(scores) if markdown else terminal_table(scores))
+    out.document(scores)

@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
+from firsttoken.cli import completion
 from firsttoken.cli.options import Audit, HeldOut, Verbose
+from firsttoken.cli.output import Json, Output
 
 
 def export(
@@ -19,7 +21,11 @@ def export(
     plan: Annotated[
         str,
         typer.Option(
-            "--plan", "-p", metavar="NAME|FILE", help="Which layer gets which precision: a name from `firsttoken plans`, or your .toml."
+            "--plan",
+            "-p",
+            metavar="NAME|FILE",
+            help="Which layer gets which precision: a name from `firsttoken plans`, or your .toml.",
+            autocompletion=completion.plans,
         ),
     ] = "fp16-attention",
     target: Annotated[
@@ -29,6 +35,7 @@ def export(
             "-t",
             metavar="NAME|FILE",
             help="Runtime to export for, may be repeated: a name from `firsttoken targets`, or your .toml.",
+            autocompletion=completion.targets,
         ),
     ] = ["tflite-xnnpack"],  # noqa: B006
     no_prove: Annotated[bool, typer.Option("--no-prove", help="Do not compare the written file with the checkpoint.")] = False,
@@ -41,6 +48,7 @@ def export(
     ] = None,
     held_out: HeldOut = None,
     audit: Audit = False,
+    as_json: Json = False,
     verbose: Verbose = False,
 ):
     """Export a checkpoint to proven bundles.
@@ -51,13 +59,14 @@ def export(
       firsttoken export path/to/checkpoint --plan int8 -t tflite-xnnpack -t executorch-xnnpack -o out --force
       firsttoken export path/to/checkpoint -t tflite-hexagon-sm8550 -t tflite-hexagon-sm8750 -o out
     """
+    from firsttoken.backends.registry import find_backend
     from firsttoken.bundle.manifest import read_manifest
     from firsttoken.pipeline import export as run
     from firsttoken.report.progress_bar import progress_bar
-    from firsttoken.report.tables import audit_summary, audit_table, console, figures_table, proof_table
+    from firsttoken.report.tables import audit_summary, audit_table, figures_table, proof_table
     from firsttoken.units import readable
 
-    out = console()
+    out = Output(as_json)
     with progress_bar() as report:
         folders = run(
             checkpoint,
@@ -70,26 +79,29 @@ def export(
             cache_length,
             prefill_chunk,
             report,
-            say=lambda line: print(line, flush=True),
+            say=out.say,
         )
-    for folder in folders:
-        manifest = read_manifest(folder)
+    manifests = {folder: read_manifest(folder) for folder in folders}
+    out.document({"bundles": [{"folder": folder, "manifest": manifest} for folder, manifest in manifests.items()]})
+    for folder, manifest in manifests.items():
         cpu, npu = manifest.cpu, manifest.npu_artifact
-        print(f"{folder}: {cpu.file}, {readable(manifest.facts(cpu).bytes)}, plan {manifest.plan.name}")
+        out.show(f"{folder}: {cpu.file}, {readable(manifest.facts(cpu).bytes)}, plan {manifest.plan.name}")
         if npu is not None:
             made_for = f"for {npu.needs.soc} (Hexagon {npu.needs.hexagon})" if npu.needs.soc else "to be compiled by the phone"
-            print(f"  {npu.file}, {readable(manifest.facts(npu).bytes)}, {made_for}")
+            out.show(f"  {npu.file}, {readable(manifest.facts(npu).bytes)}, {made_for}")
         if cpu.proof is None:
-            print("  not proven (--no-prove)")
+            out.show("  not proven (--no-prove)")
             continue
-        out.print(proof_table(cpu.proof))
+        out.show(proof_table(cpu.proof))
         if audit:
-            out.print(audit_table(cpu.audit))
+            out.show(audit_table(cpu.audit, find_backend(cpu.backend)))
         else:
-            print("\n".join(f"  {line}" for line in audit_summary(cpu.audit)))
+            out.show(*(f"  {line}" for line in audit_summary(cpu.audit)))
         if npu is not None and npu.proof is not None:
             proof = npu.proof
-            print(f"  NPU artifact on {proof.backend}, positions up to {proof.last_position}; and the CPU artifact at the same positions:")
+            out.show(
+                f"  NPU artifact on {proof.backend}, positions up to {proof.last_position}; and the CPU artifact at the same positions:"
+            )
             parts = [("NPU, prefill", proof.prefill), ("NPU, decode", proof.decode), ("NPU, all", proof.all), ("CPU, all", proof.cpu)]
-            out.print(figures_table([*parts, ("NPU against CPU", proof.npu_against_cpu)]))
-            print("\n".join(f"  {line}" for line in audit_summary(npu.audit)))
+            out.show(figures_table([*parts, ("NPU against CPU", proof.npu_against_cpu)]))
+            out.show(*(f"  {line}" for line in audit_summary(npu.audit)))

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from firsttoken.cli.options import BundleFolder, Threads, Verbose
+from firsttoken.cli.output import Json, Output
 
 
 def generate(
@@ -32,6 +33,7 @@ def generate(
     minutes: Annotated[
         float, typer.Option("--minutes", min=0, help="Answer the prompts again and again for this long, to see the device slow down.")
     ] = 0.0,
+    as_json: Json = False,
     verbose: Verbose = False,
 ):
     """Stream a completion from a bundle, on this machine.
@@ -54,7 +56,7 @@ def generate(
     from firsttoken.run.open import open_runner
     from firsttoken.tokenizer import open_tokenizer
 
-    texts = read_prompts(prompt, prompts)
+    texts, out, answers = read_prompts(prompt, prompts), Output(as_json), []
     tokenizer = open_tokenizer(bundle, read_manifest(bundle))
     with ExitStack() as stack:
         watch = None
@@ -72,12 +74,15 @@ def generate(
         end, warned = time.monotonic() + 60 * minutes, False
         while True:
             for text in texts:
-                facts = Statistics()
+                facts, pieces = Statistics(), []
                 for piece in run(
                     runner, tokenizer, text, max_tokens, temperature, seed, False if raw else None, facts, observe=watch and watch.observe
                 ):
-                    print(piece, end="", flush=True)
-                print()
+                    pieces.append(piece)
+                    if not as_json:
+                        print(piece, end="", flush=True)
+                out.show("")
+                answers.append({"prompt": text, "text": "".join(pieces), **facts.as_run()})
                 speed = f"{facts.tokens_per_second:.1f} tokens/s" if facts.tokens_per_second else "one token at most"
                 print(
                     f"[load {loaded:.2f} s; first token {facts.first_token:.3f} s after {facts.prompt_tokens} prompt tokens; "
@@ -88,21 +93,20 @@ def generate(
                     warned = True  # once is enough; the file has the rest
                     print(f"warning: {watch.warning}", file=sys.stderr)
                 if minutes and time.monotonic() >= end:
-                    return
+                    break
             if time.monotonic() >= end:
-                return
+                break
+    out.document({"bundle": bundle, "load": round(loaded * 1e9), "answers": answers})
 
 
 def read_prompts(prompt: str | None, prompts: Path | None) -> list[str]:
     """Returns the prompts of either option. Raises a usage error unless exactly one is given, `FirstTokenError` for a file without prompts."""
     import sys
 
-    import click
-
     from firsttoken.errors import FirstTokenError
 
     if (prompt is None) == (prompts is None):
-        raise click.UsageError(
+        raise typer.BadParameter(
             f"{'No prompt' if prompt is None else '--prompt and --prompts together'}; give one of --prompt TEXT and --prompts FILE"
         )
     if prompts is None:

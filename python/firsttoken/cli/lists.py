@@ -1,27 +1,34 @@
 """``firsttoken plans`` and ``firsttoken targets``"""
 
 from firsttoken.cli.options import Verbose
+from firsttoken.cli.output import Json, Output
 
 
-def plans(verbose: Verbose = False):
+def plans(as_json: Json = False, verbose: Verbose = False):
     """List the built-in precision plans."""
     from firsttoken.declarations import declaration_folder
     from firsttoken.quant.plan import load_plan, plan_names
-    from firsttoken.report.tables import console, table
+    from firsttoken.report.tables import table
 
     loaded = [load_plan(name) for name in plan_names()]
+    folder = declaration_folder("quant")
     rows = [(plan.name, plan.summary, ", ".join(f"{rule.match} {rule.precision}" for rule in plan.rules)) for plan in loaded]
-    console().print(table(None, ("plan", "summary", "rules (the first match wins)"), rows, left=3))
-    print(f"\nThe files are short; copy one, change it and give its path to --plan: {declaration_folder('quant')}")
+    out = Output(as_json)
+    out.show(
+        table(None, ("plan", "summary", "rules (the first match wins)"), rows, left=3),
+        f"\nThe files are short; copy one, change it and give its path to --plan: {folder}",
+    )
+    out.document({"folder": folder, "plans": loaded})
 
 
-def targets(verbose: Verbose = False):
+def targets(as_json: Json = False, verbose: Verbose = False):
     """List the built-in targets."""
     from firsttoken.declarations import declaration_folder
-    from firsttoken.report.tables import console, table
+    from firsttoken.report.tables import table
     from firsttoken.targets.target import load_target, target_names
 
     loaded = [load_target(name) for name in target_names()]
+    folder = declaration_folder("export")
     rows = [
         (
             t.name,
@@ -33,5 +40,9 @@ def targets(verbose: Verbose = False):
         )
         for t in loaded
     ]
-    console().print(table(None, ("target", "summary", "runtime", "precisions", "cache", "prefill chunk"), rows, left=4))
-    print(f"\nThe files are short; copy one, change it and give its path to --target: {declaration_folder('export')}")
+    out = Output(as_json)
+    out.show(
+        table(None, ("target", "summary", "runtime", "precisions", "cache", "prefill chunk"), rows, left=4),
+        f"\nThe files are short; copy one, change it and give its path to --target: {folder}",
+    )
+    out.document({"folder": folder, "targets": loaded})

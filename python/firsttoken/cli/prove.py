@@ -2,11 +2,19 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from firsttoken.cli.options import Audit, BundleFolder, Checkpoint, HeldOut, Threads, Verbose
+from firsttoken.cli.output import Json, Output
+
+if TYPE_CHECKING:
+    from firsttoken.backends.interface import Backend
+    from firsttoken.bundle.manifest import AuditRow, Proof
+    from firsttoken.prove.on_arm import ArmResult
+    from firsttoken.prove.on_npu import NpuResult
+    from firsttoken.prove.places import Proven
 
 
 class Place(StrEnum):
@@ -38,6 +46,7 @@ def prove(
     held_out: HeldOut = None,
     threads: Threads = None,
     audit: Audit = False,
+    as_json: Json = False,
     verbose: Verbose = False,
 ):
     """Compare a bundle with its checkpoint.
@@ -57,89 +66,75 @@ def prove(
       firsttoken prove out/tflite-xnnpack --checkpoint path/to/checkpoint --on arm --cpu cortex-a53
       firsttoken prove out/tflite-hexagon-sm8550 --checkpoint path/to/checkpoint --on npu --windows 3
     """
-    if on is Place.arm:
-        return prove_on_arm(bundle, checkpoint, cpu, windows, held_out, threads, audit)
     from firsttoken.errors import FirstTokenError, GateError
-
-    if on is Place.npu and cpu is None:
-        return prove_on_npu(bundle, checkpoint, windows, held_out, threads, audit)
-    if cpu is not None or windows is not None:
-        raise FirstTokenError(
-            f"{'--cpu' if cpu is not None else '--windows'} goes with --on arm{' or --on npu' if cpu is None else ''}; add that, or leave it out"
-        )
-    from firsttoken.bundle.manifest import read_manifest
-    from firsttoken.prove.prove import prove as run
+    from firsttoken.prove.places import prove_places
     from firsttoken.report.progress_bar import progress_bar
-    from firsttoken.report.tables import audit_summary, audit_table, console, proof_table
 
-    with progress_bar() as report:
-        proof, rows = run(bundle, checkpoint, held_out, threads, report)
-    out = console()
-    print(f"{bundle}: against the checkpoint in FP32, on {proof.text}")
-    out.print(proof_table(proof))
-    if audit:
-        out.print(audit_table(rows))
-    else:
-        print("\n".join(f"  {line}" for line in audit_summary(rows)))
-    if not proof.passed:
-        raise GateError(f"{bundle}: the proof failed: {'; '.join(proof.misses)}")
-    print("proven: every bound of the plan is kept and every layer is as asked")
-    manifest = read_manifest(bundle)
-    npu = manifest.npu_artifact
-    if npu is not None and npu.needs.runtime == "executorch":
-        print(f"its NPU artifact, {npu.file}, was not run: ExecuTorch's Qualcomm backend has no runtime for this machine")
-    elif npu is not None:
-        prove_on_npu(bundle, checkpoint, None, held_out, threads, audit)
-
-
-def prove_on_arm(
-    bundle: Path, checkpoint: Path, cpu: str | None, windows: int | None, held_out: Path | None, threads: int | None, audit: bool
-):
-    from firsttoken.arm.cores import DEFAULT_CORE
-    from firsttoken.errors import FirstTokenError, GateError
-    from firsttoken.prove.on_arm import prove_on_arm as run
-    from firsttoken.report.progress_bar import progress_bar
-    from firsttoken.report.tables import arm_table, console
-
-    if audit:
+    if audit and on is Place.arm:
         raise FirstTokenError("--audit looks at the file on the host; leave out --on arm to see every layer")
-    with progress_bar() as report:
-        results = run(bundle, checkpoint, cpu or DEFAULT_CORE, held_out, windows, threads, report)
-    out = console()
+    out = Output(as_json)
+    for proven in prove_places(bundle, checkpoint, on.value, cpu, windows, held_out, threads, progress_bar, out.say):
+        if proven.npu:
+            show_npu(bundle, proven.npu, out, audit)
+        elif proven.proof:
+            show_host(bundle, proven.proof, proven.audit, proven.backend, out, audit)
+        else:
+            show_arm(bundle, proven.arm, out)
+    out.document(document(proven))
+    if proven.misses:
+        what = "the proof of the NPU artifact" if proven.npu else "the proof on ARM" if proven.arm else "the proof"
+        raise GateError(f"{bundle}: {what} failed: {'; '.join(proven.misses)}")
+
+
+def document(proven: "Proven") -> dict:
+    """What was proven, with the names of the manifest; only what was run."""
+    found = {"bundle": proven.bundle, "passed": proven.passed, "misses": proven.misses}
+    if proven.proof:
+        found |= {"proof": proven.proof, "audit": proven.audit}
+    if proven.arm:
+        found["proven_on"] = [
+            {**result.summary.model_dump(), "proof": result.arm, "host_proof": result.host, "misses": result.misses}
+            for result in proven.arm
+        ]
+    if proven.npu:
+        found["npu"] = {"proof": proven.npu.summary, "audit": proven.npu.audit}
+    return found
+
+
+def show_host(bundle: Path, proof: "Proof", rows: "list[AuditRow]", backend: "Backend", out: Output, audit: bool):
+    from firsttoken.report.tables import audit_summary, audit_table, proof_table
+
+    out.show(f"{bundle}: against the checkpoint in FP32, on {proof.text}", proof_table(proof))
+    out.show(*([audit_table(rows, backend)] if audit else (f"  {line}" for line in audit_summary(rows))))
+    if proof.passed:
+        out.show("proven: every bound of the plan is kept and every layer is as asked")
+
+
+def show_arm(bundle: Path, results: "list[ArmResult]", out: Output):
+    from firsttoken.report.tables import arm_table
+
     for result in results:
         summary = result.summary
-        print(
-            f"{bundle}: {result.runtime} on emulated {result.core}, {summary.windows} windows of {summary.text} ({summary.arm.tokens} positions)"
-        )
-        out.print(arm_table(result.core, result.host, result.arm, summary.arm_against_host))
         change = summary.arm.mean_kld - summary.host.mean_kld
         tops = 100 * (summary.arm.same_top - summary.host.same_top)
-        print(
-            f"  on ARM instead of the host: mean KLD {change:+.2e}, same top {tops:+.2f} points; multiplied with {', '.join(summary.kernels)}"
+        out.show(
+            f"{bundle}: {result.runtime} on emulated {result.core}, {summary.windows} windows of {summary.text} ({summary.arm.tokens} positions)",
+            arm_table(result.core, result.host, result.arm, summary.arm_against_host),
+            f"  on ARM instead of the host: mean KLD {change:+.2e}, same top {tops:+.2f} points; multiplied with {', '.join(summary.kernels)}",
         )
-    failed = [f"{result.runtime} on {result.core}: {'; '.join(result.misses)}" for result in results if result.misses]
-    if failed:
-        raise GateError(f"{bundle}: the proof on ARM failed: {'; '.join(failed)}")
-    runtimes = " and ".join(result.runtime for result in results)
-    print(f"proven on emulated {results[0].core} with {runtimes}: every bound of the plan is kept; recorded in the manifest")
+    if not any(result.misses for result in results):
+        runtimes = " and ".join(result.runtime for result in results)
+        out.show(f"proven on emulated {results[0].core} with {runtimes}: every bound of the plan is kept; recorded in the manifest")
 
 
-def prove_on_npu(bundle: Path, checkpoint: Path, windows: int | None, held_out: Path | None, threads: int | None, audit: bool):
-    from firsttoken.errors import GateError
-    from firsttoken.prove.gate import NPU_COMPUTED
-    from firsttoken.prove.on_hexagon import prove_on_hexagon as run
-    from firsttoken.report.progress_bar import progress_bar
-    from firsttoken.report.tables import audit_summary, audit_table, console, npu_table
+def show_npu(bundle: Path, result: "NpuResult", out: Output, audit: bool):
+    from firsttoken.report.tables import audit_summary, audit_table, npu_table
 
-    with progress_bar() as report:
-        result = run(bundle, checkpoint, held_out, windows, threads, report, say=lambda line: print(line, flush=True), fully=True)
-    out, summary = console(), result.summary
-    print(f"{bundle}: {summary.backend}, {summary.windows} windows of {summary.text}, positions up to {summary.last_position}")
-    out.print(npu_table(result.cpu, result.npu, summary.npu_against_cpu))
-    if audit:
-        out.print(audit_table(result.audit, NPU_COMPUTED))
-    else:
-        print("\n".join(f"  {line}" for line in audit_summary(result.audit)))
-    if not summary.passed:
-        raise GateError(f"{bundle}: the proof of the NPU artifact failed: {'; '.join(summary.misses)}")
-    print("proven on the HTP backend for x86: every bound of the plan is kept, every operator of the model is on the NPU")
+    summary = result.summary
+    out.show(
+        f"{bundle}: {summary.backend}, {summary.windows} windows of {summary.text}, positions up to {summary.last_position}",
+        npu_table(result.cpu, result.npu, summary.npu_against_cpu),
+    )
+    out.show(*([audit_table(result.audit, result.backend)] if audit else (f"  {line}" for line in audit_summary(result.audit))))
+    if summary.passed:
+        out.show("proven on the HTP backend for x86: every bound of the plan is kept, every operator of the model is on the NPU")

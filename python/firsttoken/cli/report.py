@@ -6,13 +6,14 @@ from typing import Annotated
 import typer
 
 from firsttoken.cli.options import Verbose
+from firsttoken.cli.output import Json, Output
 
 
 def report(
     files: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[FILE...]", help="Measurement files of `firsttoken bench --json` or `firsttoken device profile`.", show_default=False
+            metavar="[FILE...]", help="Measurement files of `firsttoken bench -o` or `firsttoken device profile`.", show_default=False
         ),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="The page to write (default: report.html).")] = None,
@@ -26,6 +27,7 @@ def report(
             "--diff", metavar="A B", help="Instead of a page: is B faster than A beyond the noise? With -o, also the page of B against A."
         ),
     ] = None,
+    as_json: Json = False,
     verbose: Verbose = False,
 ):
     """Make one page of measurement files, or compare two of them.
@@ -50,16 +52,22 @@ def report(
         )
     if not diff and not files:
         raise FirstTokenError(
-            "no measurement file; make one with `firsttoken bench BUNDLE --json host.measurement.json`, then `firsttoken report host.measurement.json`"
+            "no measurement file; make one with `firsttoken bench BUNDLE -o host.measurement.json`, then `firsttoken report host.measurement.json`"
         )
+    out, found = Output(as_json), {}
     if diff:
-        from firsttoken.report.diff_table import print_diff
+        from firsttoken.report.diff_table import diff_document, print_diff
         from firsttoken.report.tables import console
 
         _, _, matched = verb.diff(*diff)
-        print_diff(console(), matched, *map(str, diff))
+        found = diff_document(matched, *map(str, diff))
+        if not as_json:
+            print_diff(console(), matched, *map(str, diff))
     if not diff or output:
         output = output or Path("report.html")
-        for note in verb.report([diff[1]] if diff else files, output, diff[0] if diff else baseline):
+        notes = verb.report([diff[1]] if diff else files or [], output, diff[0] if diff else baseline)
+        for note in notes:
             print(f"note: {note}", file=sys.stderr)
-        print(f"{output}: written, {output.stat().st_size / 1000:.0f} kB; open it in a browser")
+        found["page"] = {"file": output, "bytes": output.stat().st_size, "notes": notes}
+        out.show(f"{output}: written, {output.stat().st_size / 1000:.0f} kB; open it in a browser")
+    out.document(found)

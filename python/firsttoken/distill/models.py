@@ -21,18 +21,14 @@ if TYPE_CHECKING:
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 CHECK_TOKENS = 8
-INSTALL = "pip install 'firsttoken[distill]'"
 
 
 def need_transformers() -> None:
     """Raises `FirstTokenError` saying what to install where transformers or accelerate is absent; quiets their own bars."""
-    from importlib.util import find_spec
-
+    from firsttoken.extras import need
     from firsttoken.quiet import is_verbose
 
-    for package in ("transformers", "accelerate", "safetensors"):
-        if find_spec(package) is None:
-            raise FirstTokenError(f"distillation needs the package {package}, which is not installed; install it with: {INSTALL}")
+    need("distill", "distillation")
     if not is_verbose():
         from transformers.utils import logging
 

@@ -3,3 +3,7 @@
 `evaluate.evaluate` asks several models the same questions; `subject` opens a checkpoint or a bundle behind one
 interface, `text`, `maths`, `choice` and `code` are the tasks, and `sandbox` runs programs that a model wrote.
 """
+
+from firsttoken.callable_package import make_callable
+
+make_callable(__name__)

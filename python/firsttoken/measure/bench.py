@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from firsttoken.backends.registry import find_backend
 from firsttoken.backends.runner import default_threads
 from firsttoken.backends.tflite.weight_cache import packed_file, writable_folder
 from firsttoken.bundle.files import check_files
@@ -116,6 +117,7 @@ class Bench:
 
     def _candidate(self, folder: Path, report: Report) -> Candidate:
         manifest = read_manifest(folder)
+        find_backend(manifest.cpu.backend).check_installed(f"measuring {folder}")
         check_files(folder, manifest, report)
         longest = max(self.settings.prompts) + self.settings.decode_tokens
         if longest > manifest.cache_length:

@@ -278,9 +278,7 @@ def read_measurement(path: str | Path) -> Measurement:
     path = Path(path)
     if path.is_file() and path.stat().st_size > LARGEST_FILE:
         raise FirstTokenError(f"{path}: {path.stat().st_size} bytes; expected a measurement file of at most {LARGEST_FILE}")
-    return parse_measurement(
-        read_json(path, "expected a file that `firsttoken bench --json` or `firsttoken device profile` wrote"), str(path)
-    )
+    return parse_measurement(read_json(path, "expected a file that `firsttoken bench -o` or `firsttoken device profile` wrote"), str(path))
 
 
 def parse_measurement(values: dict, source: str) -> Measurement:
@@ -288,7 +286,7 @@ def parse_measurement(values: dict, source: str) -> Measurement:
     found = values.get("schema_version")
     if not isinstance(found, int) or "results" not in values or isinstance(found, bool):
         raise FirstTokenError(
-            f"{source}: not a measurement (no schema_version and results); expected what `firsttoken bench --json` or `firsttoken device profile` wrote"
+            f"{source}: not a measurement (no schema_version and results); expected what `firsttoken bench -o` or `firsttoken device profile` wrote"
         )
     if found > SCHEMA_VERSION:
         raise FirstTokenError(f"{source}: measurement schema version {found}; this firsttoken reads up to {SCHEMA_VERSION}, update it")

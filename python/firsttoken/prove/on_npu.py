@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from firsttoken.backends.interface import LoweringJob
+from firsttoken.backends.interface import Backend, LoweringJob
 from firsttoken.backends.registry import find_backend, resolve
 from firsttoken.backends.tflite_hexagon.audit import audit
 from firsttoken.backends.tflite_hexagon.compile import compile_for
@@ -60,6 +60,7 @@ class NpuResult:
     npu: Proof
     summary: NpuProof
     audit: list[AuditRow]
+    backend: Backend
 
 
 def prove_on_npu(
@@ -138,7 +139,7 @@ def prove_on_npu(
         passed=npu_proof.passed,
         misses=npu_proof.misses,
     )
-    return NpuResult(cpu_proof, npu_proof, summary, rows)
+    return NpuResult(cpu_proof, npu_proof, summary, rows, backend)
 
 
 def emulator_name(manifest: Manifest, libraries: HostLibraries) -> str:

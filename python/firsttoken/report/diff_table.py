@@ -1,5 +1,7 @@
 """Whether B is faster than A, for the terminal: a table for each bundle, with both proofs and what is not alike."""
 
+from dataclasses import asdict
+
 from rich.console import Console
 
 from firsttoken.measure.compare import CONFIDENCE, Comparison, times
@@ -24,6 +26,33 @@ def print_diff(out: Console, matched: Matched, name_a: str, name_b: str):
     out.print()
     for note in notes(matched):
         out.print(note, soft_wrap=True)
+
+
+def diff_document(matched: Matched, name_a: str, name_b: str) -> dict:
+    """What `print_diff` prints, for programs: medians in nanoseconds (first token) or tokens per second (decode)."""
+
+    def side(result: Result) -> dict:
+        found = {
+            "bundle": result.bundle,
+            "artifact": result.artifact,
+            "threads": result.threads,
+            "chat": result.chat,
+            "proof": result.proof,
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    pairs = [
+        {
+            "a": side(pair.a),
+            "b": side(pair.b),
+            "differences": pair.differences,
+            "changes": pair.changes,
+            "comparisons": [{**asdict(each), "verdict": each.ratio.verdict} for each in pair.comparisons],
+        }
+        for pair in matched.pairs
+    ]
+    left = {"only_a": list(map(side, matched.only_a)), "only_b": list(map(side, matched.only_b))}
+    return {"a": name_a, "b": name_b, "confidence": CONFIDENCE, "pairs": pairs, **left, "notes": notes(matched)}
 
 
 def notes(matched: Matched) -> list[str]:

@@ -36,6 +36,17 @@ class Statistics:
         """Seconds to the first token: the stages together (without detokenizing where the answer ended at once)."""
         return (self.tokenize + self.prefill + self.sample + self.detokenize) / 1e9
 
+    def as_run(self) -> dict:
+        """The same with the names of a measurement's run (`measure.measurement.Run`), and why it stopped."""
+        later = self.new_tokens - 1
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "new_tokens": self.new_tokens,
+            "stages": {"tokenize": self.tokenize, "prefill": self.prefill, "sample": self.sample, "detokenize": self.detokenize},
+            "decode": {"tokens": later, "nanoseconds": self.decode} if later > 0 else None,
+            "stopped": self.stopped,
+        }
+
     @property
     def tokens_per_second(self) -> float:
         """Decoding speed, without the first token; 0 where there was no other."""

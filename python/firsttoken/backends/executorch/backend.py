@@ -35,12 +35,8 @@ class ExecutorchXnnpack(Backend):
         "core": ("fp32", "fp16"),
     }
     features = frozenset({"rotary positions", "silu in a gated MLP", "norms of query and key heads"})
+    extra = "executorch"
     arm_runtimes = ("executorch",)
-
-    def check_tools(self, target: Target, prove: bool) -> None:
-        from firsttoken.backends.executorch.runner import import_runtime
-
-        import_runtime()
 
     def estimate(self, decoder: Decoder, precisions: Mapping[str, str], target: Target, prove: bool) -> Estimate:
         weights, scales = stored_bytes(plan_layers(decoder), precisions, shares_tied=False)

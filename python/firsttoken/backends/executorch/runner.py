@@ -12,6 +12,7 @@ import numpy as np
 from firsttoken.backends.runner import MASKED, Runner, default_threads
 from firsttoken.bundle.manifest import Manifest
 from firsttoken.errors import FirstTokenError
+from firsttoken.extras import install_command, need
 from firsttoken.quiet import quiet_runtime
 
 _open_runners: weakref.WeakSet = weakref.WeakSet()
@@ -19,6 +20,7 @@ _open_runners: weakref.WeakSet = weakref.WeakSet()
 
 def import_runtime():
     """Returns torch and ExecuTorch's bindings, with the quantized embedding's kernels. Raises `FirstTokenError` if absent."""
+    need("executorch", "running a .pte bundle")
     try:
         import executorch.kernels.quantized  # noqa: F401 registers its kernels
         import torch
@@ -26,7 +28,7 @@ def import_runtime():
         # The public portable_lib only passes on what is in here, but imports the whole exporter for it: 6 seconds.
         from executorch.extension.pybindings import _C as portable_lib
     except ImportError as error:
-        raise FirstTokenError(f"ExecuTorch is not installed ({error}); run: pip install 'executorch==1.5.1'") from None
+        raise FirstTokenError(f"ExecuTorch cannot be loaded ({error}); run: {install_command('executorch')}") from None
     return torch, portable_lib
 
 

@@ -1,5 +1,7 @@
 """A checkpoint as a runner: the traversal in FP32 with PyTorch."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from firsttoken.backends.runner import Runner
@@ -7,12 +9,17 @@ from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder import forward
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import Named
+from firsttoken.extras import need
+
+if TYPE_CHECKING:
+    pass
 
 
 class CheckpointRunner(Runner):
     """Holds the model in FP32, four bytes of memory a weight. ``manifest`` says what a runner reads of a bundle's."""
 
     def __init__(self, checkpoint: Checkpoint, decoder: Decoder, manifest):
+        need("distill", f"letting checkpoint {checkpoint.folder} answer")
         from firsttoken.backends.pytorch.weights import TorchWeights
 
         super().__init__(manifest)

@@ -16,11 +16,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from firsttoken.errors import FirstTokenError
+from firsttoken.extras import install_command
 
 SDK_VARIABLES = ("QNN_SDK_ROOT", "QAIRT_SDK_ROOT")
 SDK_FOLDER = Path("lib") / "x86_64-linux-clang"
 PACKAGE, PACKAGE_VERSION = "onnxruntime-qnn", "2.6.0"
-INSTALL = "pip install 'firsttoken[hexagon]'"
+INSTALL = install_command("hexagon")
 # What the compiler plugin of ai-edge-litert 2.3 was built with. A context binary of another release may not load with the
 # runtime libraries that LiteRT 2.3 ships to phones, so another minor version is refused and not only warned about.
 PLUGIN_QNN = (2, 50)

@@ -1,7 +1,7 @@
 """The recipe of a classifier: told from a decoder's by its ``[classifier]`` table."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -10,6 +10,9 @@ from firsttoken.distill.modules import ModulePlan
 from firsttoken.distill.recipe import INSIDE, Loss, RecipePart, Training, is_classifier
 from firsttoken.distill.schedules import Scheduled, constant
 from firsttoken.errors import FirstTokenError
+
+if TYPE_CHECKING:
+    from firsttoken.distill.modules import ModulePlan
 
 ModelKind = Literal["cnn", "mlp", "lstm", "row-transformer", "encoder", "minilm"]
 DataKind = Literal["digits", "breast-cancer", "movement", "docstrings"]
@@ -86,11 +89,13 @@ class ClassifierRecipe(RecipePart):
             raise ValueError("layers pair the student with one teacher; leave them out with several, whose answers alone are averaged")
         return self
 
-    def plan(self, seed: int, model: Model, losses: tuple[Loss, ...] | None = None, temperature=None) -> ModulePlan:
+    def plan(self, seed: int, model: Model, losses: tuple[Loss, ...] | None = None, temperature=None) -> "ModulePlan":
         """What one training of a model does; without ``losses``, it learns from the labels."""
         changes = {"steps": model.steps or self.training.steps, "learning_rate": model.learning_rate or self.training.learning_rate}
         training = self.training.model_copy(update=changes)
         hard = (Loss(kind="cross_entropy"),)
+        from firsttoken.distill.modules import ModulePlan  # PyTorch, which listing the recipes does not need
+
         return ModulePlan(seed=seed, losses=losses or hard, temperature=temperature or constant(1.0), training=training)
 
 

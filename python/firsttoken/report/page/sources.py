@@ -24,18 +24,18 @@ class Source:
     digest: str
 
 
-def read_sources(paths: Sequence[str | Path]) -> tuple[list[Source], list[str]]:
-    """Reads the files, one with the same content as an earlier one left out.
+def read_sources(measurements: Sequence[Measurement | str | Path]) -> tuple[list[Source], list[str]]:
+    """Reads the files among ``measurements``, one with the same content as an earlier one left out.
 
     Returns the sources and a note for every file left out. Raises `FirstTokenError` naming the first file that is no
     measurement, or where none of them holds a run or a failure.
     """
     found: dict[str, Source] = {}
     notes = []
-    for path in map(Path, paths):
-        source = read_source(path)
+    for number, each in enumerate(measurements):
+        source = source_of(each, f"measurement {number + 1}") if isinstance(each, Measurement) else read_source(Path(each))
         if source.digest in found:
-            notes.append(f"{visible(path)} holds the same as {visible(found[source.digest].path)}; shown once")
+            notes.append(f"{visible(source.path)} holds the same as {visible(found[source.digest].path)}; shown once")
         else:
             found[source.digest] = source
     sources = _named(list(found.values()))
@@ -48,13 +48,21 @@ def read_sources(paths: Sequence[str | Path]) -> tuple[list[Source], list[str]]:
 
 def read_source(path: Path) -> Source:
     """Reads one file. Raises `FirstTokenError` where it is no measurement or holds a number that nothing can have measured."""
-    measurement = read_measurement(path)
+    return _checked(read_measurement(path), path, path.read_bytes())
+
+
+def source_of(measurement: Measurement, name: str) -> Source:
+    """Returns a measurement that lies in no file under a name. Raises `FirstTokenError` as `read_source` does."""
+    return _checked(measurement, Path(name), measurement.model_dump_json().encode())
+
+
+def _checked(measurement: Measurement, path: Path, content: bytes) -> Source:
     for place, value in _numbers(measurement):
         if not abs(value) <= LARGEST_NUMBER:  # also false for nan
             raise FirstTokenError(
                 f"{visible(path)}: {place} is {value if isinstance(value, float) else 'a number of more than 18 digits'}; expected a finite number below 1e18"
             )
-    return Source(path.name, path, measurement, hashlib.sha256(path.read_bytes()).hexdigest())
+    return Source(path.name, path, measurement, hashlib.sha256(content).hexdigest())
 
 
 def _numbers(value, place: str = "") -> Iterator[tuple[str, float]]:

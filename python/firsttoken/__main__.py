@@ -1,0 +1,5 @@
+"""``python -m firsttoken``: the command line."""
+
+from firsttoken.cli import main
+
+main()

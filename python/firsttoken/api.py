@@ -1,0 +1,269 @@
+"""The library: the command line's verbs as functions, with the same arguments.
+
+Each calls the function that the verb calls and prints nothing. ``progress`` is called with ``(stage, done, total, unit)``
+as work proceeds, ``say`` with a line now and then; `firsttoken.errors.FirstTokenError` is what a caller has to expect.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+from firsttoken.evaluate.evaluate import Score
+from firsttoken.measure.measurement import Measurement
+from firsttoken.progress import Report, silent
+from firsttoken.prove.places import Place, Proven
+from firsttoken.run.generate import Statistics
+
+PathLike = str | Path
+
+
+def mute(_line: str):
+    """Says nothing: the default of every ``say``."""
+
+
+def export(
+    checkpoint: PathLike,
+    output: PathLike = "out",
+    *,
+    plan: PathLike = "fp16-attention",
+    target: PathLike | Sequence[PathLike] = "tflite-xnnpack",
+    prove: bool = True,
+    force: bool = False,
+    cache_length: int | None = None,
+    prefill_chunk: int | None = None,
+    held_out: PathLike | None = None,
+    progress: Report = silent,
+    say: Callable[[str], None] = mute,
+) -> list[Path]:
+    """Exports a Hugging Face checkpoint folder to one proven bundle for each target, ``output/<target>/``; returns these folders.
+
+    ``plan`` and ``target`` are names (`firsttoken plans`, `firsttoken targets`) or paths of ``.toml`` files. ``prove``
+    compares what was written with the checkpoint, on ``held_out`` (a text file) or a text of its own; ``force`` replaces
+    existing bundles. ``cache_length`` and ``prefill_chunk`` are tokens and replace the target's.
+
+    Raises `FirstTokenError` for bad input, a missing extra or too little room, before any work; `GateError` for a bundle
+    that missed its proof (it is kept as ``<target>.rejected``, and bundles finished before it stay).
+
+        [bundle] = firsttoken.export("path/to/checkpoint", "out", plan="int8")
+    """
+    from firsttoken.pipeline import export as run
+
+    targets = [target] if isinstance(target, str | Path) else target
+    return run(checkpoint, output, plan, targets, prove, force, held_out, cache_length, prefill_chunk, progress, say)
+
+
+def prove(
+    bundle: PathLike,
+    checkpoint: PathLike,
+    *,
+    on: Place = "host",
+    cpu: str | None = None,
+    windows: int | None = None,
+    held_out: PathLike | None = None,
+    threads: int | None = None,
+    progress: Report = silent,
+    say: Callable[[str], None] = mute,
+) -> Proven:
+    """Compares a bundle, run in its own runtime, with the checkpoint it was made from; a missed bound is no error here.
+
+    Returns figures (KL divergence in nats a token, `bundle.manifest.Figures`), the audit of every layer, ``passed`` and
+    ``misses``. ``on`` is "host" (this machine, and the NPU artifact where there is one), "arm" (an emulated core,
+    ``cpu``) or "npu"; ``windows`` asks these two for so many stretches of the text ``held_out``.
+
+    Raises `FirstTokenError` for a damaged bundle, another checkpoint, or an emulated machine that is not set up.
+
+        proven = firsttoken.prove("out/tflite-xnnpack", "path/to/checkpoint")
+        print(proven.passed, proven.proof.all.mean_kld, proven.misses)
+    """
+    from firsttoken.prove.places import prove_places
+
+    [*_, proven] = prove_places(bundle, checkpoint, on, cpu, windows, held_out, threads, lambda: nullcontext(progress), say)
+    return proven
+
+
+def generate(
+    bundle: PathLike,
+    prompt: str,
+    *,
+    max_tokens: int = 128,
+    temperature: float = 0.0,
+    seed: int = 0,
+    threads: int | None = None,
+    raw: bool = False,
+    statistics: Statistics | None = None,
+    observe: Callable[[Statistics, int], None] | None = None,
+) -> Iterator[str]:
+    """Loads a bundle and yields the pieces of its answer's text as they become whole; the model is freed at the end.
+
+    Temperature 0 takes the most likely token. ``raw`` continues the prompt without the chat template. ``statistics``
+    (`run.generate.Statistics`) is filled in on the way: tokens, nanoseconds by stage, why it stopped; ``observe`` is
+    called after every token with it and the token's nanoseconds (see `measure.monitor.Monitor`). Many prompts on one
+    loaded model: `backends.runner.open_runner` and `run.generate.generate`.
+
+    Raises `FirstTokenError` at once for a folder that is no bundle, and from the iteration for a damaged one, for a missing
+    extra, and for a prompt that is empty or longer than the cache.
+
+        for piece in firsttoken.generate("out/tflite-xnnpack", "Why is the sky blue?", max_tokens=64):
+            print(piece, end="", flush=True)
+    """
+    from firsttoken.bundle.manifest import read_manifest
+    from firsttoken.tokenizer import open_tokenizer
+
+    tokenizer = open_tokenizer(bundle, read_manifest(bundle))
+
+    def pieces() -> Iterator[str]:
+        from firsttoken.backends.runner import open_runner
+        from firsttoken.run.generate import generate as run
+
+        runner = open_runner(bundle, threads)
+        try:
+            yield from run(runner, tokenizer, prompt, max_tokens, temperature, seed, False if raw else None, statistics, observe=observe)
+        finally:
+            runner.close()
+
+    return pieces()
+
+
+def bench(
+    bundles: PathLike | Sequence[PathLike],
+    *,
+    prompts: Sequence[int] = (32, 128, 512),
+    repeat: int = 5,
+    threads: int | None = None,
+    cold: bool = False,
+    decode_tokens: int = 32,
+    raw: bool = False,
+    output: PathLike | None = None,
+    budget: PathLike | None = None,
+    progress: Report = silent,
+) -> Measurement:
+    """Measures time to first token and decoding speed of bundles on this machine; returns every single run.
+
+    ``prompts`` are lengths in tokens, ``repeat`` the runs of each on each bundle, ``decode_tokens`` those decoded after the
+    first; ``cold`` adds starts of fresh processes, ``raw`` leaves the chat template out. Times are nanoseconds; medians
+    come from `measure.summary`. ``output`` is a ``*.measurement.json`` to write. A run that failed is listed in its
+    result's ``failures``.
+
+    Raises `FirstTokenError` for bad input, and `GateError` where a limit of ``budget`` (a ``.toml`` file) is missed.
+
+        measured = firsttoken.bench(["out/tflite-xnnpack"], prompts=[32, 128], output="host.measurement.json")
+        print([run.stages.first_token / 1e6 for run in measured.results[0].runs])
+    """
+    from firsttoken.atomic_file import check_file_destination
+    from firsttoken.errors import GateError
+    from firsttoken.measure.bench import Bench, BenchSettings
+    from firsttoken.measure.budget import check_budget, load_budget
+
+    if output is not None:
+        check_file_destination(output, "output")
+    limits = load_budget(Path(budget)) if budget is not None else None
+    settings = BenchSettings(tuple(prompts), repeat, threads, cold, decode_tokens, False if raw else None)
+    measuring = Bench([bundles] if isinstance(bundles, str | Path) else bundles, settings, progress)
+    if limits:
+        limits.check_answerable([result.bundle for result in measuring.results], settings)
+    measurement = measuring.run()
+    if output is not None:
+        measurement.write(Path(output))
+    missed = [verdict.line for verdict in check_budget(limits, measurement) if not verdict.kept] if limits else []
+    if missed:
+        raise GateError(f"{len(missed)} limits of {budget} missed: {'; '.join(missed)}")
+    return measurement
+
+
+def distill(
+    recipe: PathLike,
+    output: PathLike | None = None,
+    *,
+    force: bool = False,
+    restart: bool = False,
+    keep_work: bool = False,
+    seeds: int = 1,
+    say: Callable[[str], None] = mute,
+) -> Path:
+    """Trains the student that a recipe (a built-in name or the path of a ``.toml``) describes; returns its folder.
+
+    ``output`` defaults to ``out/<recipe>``. The folder appears complete or not at all: a checkpoint for `export` (of a
+    classifier's recipe a program), ``training.html`` and ``distillation.json``. An interrupted run goes on when called
+    again, ``restart`` starts over, ``force`` replaces a student, ``seeds`` is for classifiers. Under ``torchrun`` every
+    process calls this. Needs the extra ``firsttoken[distill]``.
+
+    Raises `FirstTokenError` for a bad recipe, missing data or a missing extra.
+
+        student = firsttoken.distill("demo-cut", "out/student")
+        [bundle] = firsttoken.export(student, "out/bundles")
+    """
+    from firsttoken.distill.recipe import is_classifier
+    from firsttoken.errors import FirstTokenError
+    from firsttoken.extras import need
+
+    need("distill", "distillation")
+    if is_classifier(recipe):
+        from firsttoken.distill.classifiers.run import distill_classifier
+
+        return distill_classifier(recipe, output, seeds, force, restart, keep_work, say)
+    if seeds != 1:
+        raise FirstTokenError(f"seeds is {seeds}, which is for a classifier's recipe; a decoder's has its seed in the file")
+    from firsttoken.distill.distill import distill as run
+
+    return run(recipe, output, force, restart, keep_work, say=say)
+
+
+def evaluate(
+    models: PathLike | Sequence[PathLike],
+    tasks: str | Sequence[str],
+    *,
+    reference: PathLike | None = None,
+    limit: int | None = None,
+    text_tokens: int = 2048,
+    max_tokens: int = 512,
+    temperature: float = 0.0,
+    samples: int = 1,
+    seed: int = 0,
+    raw: bool = False,
+    seconds: float = 10.0,
+    memory: int = 1024,
+    answers: PathLike | None = None,
+    threads: int | None = None,
+    progress: Report = silent,
+) -> dict[str, list[Score]]:
+    """Scores checkpoint and bundle folders on the same tasks; returns every model's scores, by name, in the order given.
+
+    A task is "text=FILE" (perplexity; KL divergence in nats a token from ``reference``, default the first model), "maths=FILE",
+    "choice=FILE" or "code=FILE" (shares with their 95 % interval, ``low`` to ``high``). ``limit`` takes the first so many
+    questions, ``answers`` keeps what models wrote and goes on from it, ``seconds`` and ``memory`` (MiB) bound programs
+    that a model wrote.
+
+    Raises `FirstTokenError` for files or folders that cannot be read, and for a missing extra.
+
+        scores = firsttoken.evaluate(["path/to/checkpoint", "out/tflite-xnnpack"], "text=held_out.txt")
+        print([(name, score.measure, score.value) for name, each in scores.items() for score in each])
+    """
+    from firsttoken.evaluate.evaluate import EvaluationSettings
+    from firsttoken.evaluate.evaluate import evaluate as run
+    from firsttoken.evaluate.sandbox import Limits
+
+    settings = EvaluationSettings(limit, text_tokens, max_tokens, temperature, samples, seed, raw, Limits(seconds, memory << 20))
+    asked = [tasks] if isinstance(tasks, str) else tasks
+    several = [models] if isinstance(models, str | Path) else models
+    return run(several, asked, settings, reference, None if answers is None else Path(answers), threads, progress)
+
+
+def report(
+    measurements: Measurement | PathLike | Sequence[Measurement | PathLike],
+    output: PathLike = "report.html",
+    *,
+    baseline: Measurement | PathLike | None = None,
+) -> list[str]:
+    """Writes one HTML page, without scripts, of what `bench` returned or of measurement files; returns notes for its reader.
+
+    ``baseline`` is an earlier measurement: the page then says what became faster or slower beyond the noise.
+
+    Raises `FirstTokenError` for a file that is no measurement, for no run at all, or where the page cannot be written
+    (an older page then stays).
+
+        firsttoken.report(firsttoken.bench(["out/tflite-xnnpack"]), "report.html")
+    """
+    from firsttoken.report.report import report as run
+
+    several = [measurements] if isinstance(measurements, Measurement | str | Path) else measurements
+    return run(several, output, baseline)

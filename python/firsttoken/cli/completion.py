@@ -1,0 +1,18 @@
+"""Names that the shell completes: plans, targets and recipes. Only file names are read, since a key press waits for it."""
+
+from firsttoken.declarations import declaration_names
+
+
+def plans(incomplete: str) -> list[str]:
+    """Built-in plans that begin with ``incomplete``."""
+    return [name for name in declaration_names("quant") if name.startswith(incomplete)]
+
+
+def targets(incomplete: str) -> list[str]:
+    """Built-in targets that begin with ``incomplete``."""
+    return [name for name in declaration_names("export") if name.startswith(incomplete)]
+
+
+def recipes(incomplete: str) -> list[str]:
+    """Built-in recipes that begin with ``incomplete``."""
+    return [name for name in declaration_names("recipes") if name.startswith(incomplete)]

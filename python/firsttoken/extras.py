@@ -1,0 +1,34 @@
+"""The extras: what the base install leaves out, and the one error for a verb that needs it.
+
+``.tflite`` export, proof, generation and measuring need none of them.
+"""
+
+from importlib.util import find_spec
+from types import MappingProxyType
+
+from firsttoken.errors import FirstTokenError
+
+# extra -> what it is for, and the modules it brings that we import ourselves
+EXTRAS = MappingProxyType({
+    "executorch": ("export, proof and generation of .pte", ("torch", "torchao", "executorch")),
+    "distill": ("distillation, and evaluating checkpoints", ("torch", "transformers", "accelerate", "safetensors", "matplotlib")),
+    "hexagon": ("compiling for and proving on Hexagon NPUs", ("onnxruntime", "onnx", "onnxruntime_qnn")),
+})  # fmt: skip
+
+
+def missing(extra: str) -> list[str]:
+    """Returns the modules of an extra that are not installed; nothing is imported."""
+    return [module for module in EXTRAS[extra][1] if find_spec(module) is None]
+
+
+def install_command(extra: str) -> str:
+    """Returns the shell command that installs an extra."""
+    return f"pip install 'firsttoken[{extra}]'"
+
+
+def need(extra: str, purpose: str):
+    """Raises `FirstTokenError` where a module of ``extra`` is not installed; ``purpose`` begins the sentence."""
+    if absent := missing(extra):
+        raise FirstTokenError(
+            f"{purpose} needs {', '.join(absent)}, which {'is' if len(absent) == 1 else 'are'} not installed; run: {install_command(extra)}"
+        )

@@ -1,0 +1,98 @@
+"""Where a bundle is proven: on this machine, on an emulated ARM core, on the backend of its NPU. One result for all of them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from firsttoken.arm.cores import DEFAULT_CORE
+from firsttoken.backends.interface import Backend
+from firsttoken.backends.registry import find_backend
+from firsttoken.bundle.manifest import AuditRow, Proof, read_manifest
+from firsttoken.errors import FirstTokenError
+from firsttoken.progress import Report, silent
+from firsttoken.prove.on_arm import ArmResult, prove_on_arm
+from firsttoken.prove.on_npu import NpuResult, prove_on_npu
+from firsttoken.prove.prove import prove
+
+Place = Literal["host", "arm", "npu"]
+
+
+@dataclass(frozen=True)
+class Proven:
+    """What was found; what was not asked for is empty.
+
+    ``proof`` and ``audit`` are of the CPU artifact on this machine, ``arm`` has one result for each runtime on the
+    emulated core, ``npu`` is of the artifact for a Snapdragon's NPU.
+    """
+
+    bundle: Path
+    proof: Proof | None = None
+    audit: list[AuditRow] = field(default_factory=list)
+    arm: list[ArmResult] = field(default_factory=list)
+    npu: NpuResult | None = None
+
+    @property
+    def backend(self) -> Backend:
+        """What the CPU artifact was lowered by."""
+        return find_backend(read_manifest(self.bundle).cpu.backend)
+
+    @property
+    def misses(self) -> list[str]:
+        """Every bound that was missed, in words; empty: the bundle passed."""
+        found = list(self.proof.misses) if self.proof else []
+        found += [f"{result.runtime} on {result.core}: {miss}" for result in self.arm for miss in result.misses]
+        return found + ([f"NPU: {miss}" for miss in self.npu.summary.misses] if self.npu else [])
+
+    @property
+    def passed(self) -> bool:
+        """Whether every bound of the plan was kept."""
+        return not self.misses
+
+
+def prove_places(
+    bundle: str | Path,
+    checkpoint: str | Path,
+    on: Place = "host",
+    cpu: str | None = None,
+    windows: int | None = None,
+    held_out: str | Path | None = None,
+    threads: int | None = None,
+    bar: Callable[[], AbstractContextManager[Report]] = lambda: nullcontext(silent),
+    say: Callable[[str], None] = lambda line: None,
+) -> Iterator[Proven]:
+    """Proves a bundle where ``on`` says; yields what is known so far after each part, the last one whole.
+
+    "host" is this machine, and then the NPU artifact where the bundle has one and the CPU's passed; "arm" is an emulated
+    core (``cpu``), and "npu" that artifact alone, both on ``windows`` stretches of text. ``bar`` opens a report for each
+    part. Raises `FirstTokenError`.
+    """
+    folder = Path(bundle)
+    if cpu is not None and on != "arm":
+        raise FirstTokenError("--cpu goes with --on arm; add that, or leave it out")
+    if windows is not None and on == "host":
+        raise FirstTokenError("--windows goes with --on arm or --on npu; add that, or leave it out")
+    if on == "arm":
+        with bar() as report:
+            arm = prove_on_arm(folder, checkpoint, cpu or DEFAULT_CORE, held_out, windows, threads, report)
+        yield Proven(folder, arm=arm)
+        return
+    if on == "npu":
+        with bar() as report:
+            npu = prove_on_npu(folder, checkpoint, held_out, windows, threads, report, say=say, fully=True)
+        yield Proven(folder, npu=npu)
+        return
+    with bar() as report:
+        proof, audit = prove(folder, checkpoint, held_out, threads, report)
+    yield Proven(folder, proof, audit)
+    manifest = read_manifest(folder)
+    artifact = manifest.npu_artifact
+    if artifact is None or not proof.passed:
+        return
+    if not find_backend(artifact.backend).emulated:
+        say(f"its NPU artifact, {artifact.file}, was not run: the backend {artifact.backend} has no runtime for this machine")
+        return
+    with bar() as report:
+        npu = prove_on_npu(folder, checkpoint, held_out, None, threads, report, say=say, fully=True)
+    yield Proven(folder, proof, audit, npu=npu)

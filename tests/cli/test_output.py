@@ -1,0 +1,152 @@
+"""``--json``: one document on standard output and nothing else, with the names of manifest and measurement; the rest on standard error."""
+
+import json
+import shutil
+
+import pytest
+
+from firsttoken import cli
+from firsttoken.bundle.manifest import Manifest
+from firsttoken.cli.output import Output
+from firsttoken.demo import checkpoint_path
+from firsttoken.measure.measurement import Measurement
+
+HELD_OUT = checkpoint_path().parent / "held_out.txt"
+
+
+@pytest.fixture
+def told(capfd):
+    """Runs a verb with ``--json``; returns the document and the lines on standard error. Descriptors are read: libraries write there too."""
+
+    def run(*arguments, code: int = 0):
+        assert cli.run([*map(str, arguments), "--json"]) == code, capfd.readouterr().err
+        captured = capfd.readouterr()
+        return json.loads(captured.out), captured.err.splitlines()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def measured(demo_bundle, tmp_path_factory):
+    """Two measurement files of one bundle."""
+    files = [tmp_path_factory.mktemp("measured") / f"{name}.measurement.json" for name in "ab"]
+    for file in files:
+        assert cli.run(["bench", str(demo_bundle("tflite-xnnpack")), "--prompts", "16", "--repeat", "2", "-o", str(file)]) == 0
+    return files
+
+
+def test_lists(told):
+    plans, noise = told("plans")
+    attention = next(plan for plan in plans["plans"] if plan["name"] == "fp16-attention")
+    assert attention["rule"][0] == {"match": "layers.*.attention.*", "precision": "fp16"} and noise == []
+    targets, _ = told("targets")
+    assert {"tflite-xnnpack", "executorch-xnnpack"} <= {target["name"] for target in targets["targets"]}
+    recipes, _ = told("distill", "recipes")
+    assert {"demo-cut", "digits-cnn"} <= {recipe["name"] for recipe in recipes["recipes"]}
+    checks, _ = told("doctor")
+    assert {"python", "memory", "extra executorch"} <= {check["name"] for check in checks["checks"]}
+    assert all(set(check) == {"state", "name", "found", "advice"} for check in checks["checks"])
+
+
+def test_export_and_prove(told, tmp_path):
+    exported, noise = told("export", checkpoint_path(), "-o", tmp_path / "out")
+    [bundle] = exported["bundles"]
+    assert "will take about" in noise[0] and len(noise) == 1
+    assert Manifest.model_validate(bundle["manifest"]).proof.passed
+    assert json.loads((tmp_path / "out/tflite-xnnpack/manifest.json").read_text()) == bundle["manifest"]
+    proven, noise = told("prove", bundle["folder"], "-c", checkpoint_path())
+    assert proven["passed"] and proven["misses"] == [] and noise == []
+    assert proven["proof"] == bundle["manifest"]["proof"] and proven["audit"] == bundle["manifest"]["audit"]
+
+
+def test_a_missed_proof_is_told_and_fails(told, demo_bundle, tmp_path):
+    bundle = shutil.copytree(demo_bundle("tflite-xnnpack"), tmp_path / "strict")
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["plan"]["gate"]["mean_kld"] = 1e-9
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    proven, noise = told("prove", bundle, "-c", checkpoint_path(), code=3)
+    assert not proven["passed"] and "mean" in proven["misses"][0]
+    assert len(noise) == 1 and noise[0].startswith("error: ") and "the proof failed" in noise[0]
+
+
+def test_generate(told, demo_bundle, tmp_path):
+    (tmp_path / "prompts.txt").write_text("def close\nclass Reader\n")
+    options = ("--prompts", tmp_path / "prompts.txt", "--raw", "-n", 6, "--monitor", tmp_path / "use.jsonl")
+    document, noise = told("generate", demo_bundle("tflite-xnnpack"), *options)
+    assert [answer["prompt"] for answer in document["answers"]] == ["def close", "class Reader"]
+    assert len(noise) == 2 and document["load"] > 0
+    for answer in document["answers"]:
+        assert answer["stages"]["prefill"] > 0 and answer["stopped"] in ("end", "length")
+        assert (answer["decode"] is None) == (answer["new_tokens"] < 2)
+    assert any(answer["text"] for answer in document["answers"])
+    assert [json.loads(line) for line in (tmp_path / "use.jsonl").read_text().splitlines()]
+
+
+def test_bench(told, demo_bundle, tmp_path):
+    file = tmp_path / "m.measurement.json"
+    document, noise = told("bench", demo_bundle("tflite-xnnpack"), "--prompts", "16", "--repeat", 2, "-o", file)
+    assert len(Measurement.model_validate(document).results[0].runs) == 3
+    assert document == json.loads(file.read_text()) and noise[0].startswith("every run: ")
+
+
+def test_a_missed_budget_is_told_and_fails(told, demo_bundle, tmp_path):
+    (tmp_path / "budget.toml").write_text("[[budget]]\nartifact_mib = 1\n")
+    options = ("--prompts", "16", "--repeat", 1, "--budget", tmp_path / "budget.toml")
+    document, noise = told("bench", demo_bundle("tflite-xnnpack"), *options, code=3)
+    assert document["results"] and "1 of 1 limits" in noise[-1]
+
+
+def test_report(told, measured, tmp_path):
+    document, _ = told("report", measured[0], "-o", tmp_path / "report.html")
+    assert document["page"] == {"file": str(tmp_path / "report.html"), "bytes": (tmp_path / "report.html").stat().st_size, "notes": []}
+    compared, _ = told("report", "--diff", *measured)
+    [pair] = compared["pairs"]
+    assert pair["a"]["bundle"]["name"] == "tflite-xnnpack" and compared["only_a"] == compared["only_b"] == []
+    first = next(each for each in pair["comparisons"] if each["figure"] == "first token")
+    assert first["prompt_tokens"] == 16 and first["ratio"]["value"] > 0 and first["verdict"] == "cannot tell", "two runs are too few"
+    assert "page" not in compared
+    both, _ = told("report", "--diff", *measured, "-o", tmp_path / "diff.html")
+    assert both["pairs"] == compared["pairs"] and both["page"]["file"] == str(tmp_path / "diff.html")
+
+
+def test_evaluate(told, demo_bundle, tmp_path):
+    options = ("-t", f"text={HELD_OUT}", "--text-tokens", 300, "-o", tmp_path / "scores.json")
+    document, noise = told("evaluate", demo_bundle("tflite-xnnpack"), *options)
+    [[score]] = document.values()
+    assert score["measure"] == "perplexity" and 1 < score["value"] < 100 and noise == []
+    assert document == json.loads((tmp_path / "scores.json").read_text())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["export", "absent"],
+        ["prove", "absent", "-c", "absent"],
+        ["generate", "absent", "--prompt", "x"],
+        ["bench", "absent"],
+        ["bench", "out/a", "--json", "host.measurement.json"],
+        ["evaluate", "absent", "-t", "text=absent"],
+        ["evaluate", "absent", "--json", "scores.json", "-t", "text=absent"],
+        ["report", "absent.json"],
+        ["report", "--diff", "absent.json", "other.json"],
+        ["distill", "absent"],
+        ["device", "profile", "absent", "--serial", "absent"],
+    ],
+)
+def test_errors_are_one_line_and_no_document(capfd, arguments):
+    assert cli.run(arguments if "--json" in arguments else [*arguments, "--json"]) == 2
+    captured = capfd.readouterr()
+    assert captured.out == "" and captured.err.startswith("error: ") and captured.err.count("\n") == 1
+
+
+def test_what_json_cannot_say_is_null(capsys):
+    Output(True).document({"value": float("nan"), "folder": checkpoint_path()})
+    assert json.loads(capsys.readouterr().out) == {"value": None, "folder": str(checkpoint_path())}
+
+
+@pytest.mark.slow
+def test_demo(told, tmp_path):
+    document, noise = told("demo", "-o", tmp_path / "demo")
+    assert [bundle["manifest"]["target"]["name"] for bundle in document["bundles"]] == ["tflite-xnnpack", "executorch-xnnpack"]
+    assert all(bundle["manifest"]["proof"]["passed"] and bundle["cold"]["stages"]["prefill"] > 0 for bundle in document["bundles"])
+    assert any(document["bundles"][0]["text"].splitlines()[0] in line for line in noise), "the completion is shown as it comes"
