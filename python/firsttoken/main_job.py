@@ -18,7 +18,7 @@ TARGETS = ("tflite-xnnpack", "executorch-xnnpack")
 MOST_TOKENS = 96
 
 
-def run_demo(output: Path, plan: str = "fp16-attention", threads: int | None = None):
+def run_demo(output: Path, plan: str = "fp16-attention", threads: int | None = None) -> None:
     """Exports, proves and runs the demo checkpoint with both runtimes and prints what came of it.
 
     Bundles of an earlier demo in ``output`` are replaced. Raises what `firsttoken.pipeline.export` raises.

@@ -44,7 +44,7 @@ def runtimes_of(target: Target) -> list[Runtime]:
     return [RUNTIMES["litert"], *([RUNTIMES["tflite-2.16"]] if target.delegate == "none" else [])]
 
 
-def check_parts(runtimes: list[Runtime]):
+def check_parts(runtimes: list[Runtime]) -> None:
     """Raises `FirstTokenError`, with the command to run, where a part that these runtimes need is not set up."""
     for name in ("emulator", "system", *(name for runtime in runtimes for name in runtime.parts)):
         part(name)

@@ -101,7 +101,14 @@ def reusable(student: Path, recipe: Recipe, force: bool) -> bool:
 
 
 def bundle_of(
-    student: Path, output: Path, plan, target, name: str, cache_length: int | None, bar: Callable, say: Callable[[str], None]
+    student: Path,
+    output: Path,
+    plan: str | Path,
+    target: str | Path,
+    name: str,
+    cache_length: int | None,
+    bar: Callable[[], AbstractContextManager[Report]],
+    say: Callable[[str], None],
 ) -> Path:
     """Exports and proves the student for one target, or takes the bundle that an earlier call made of it."""
     folder = output / name

@@ -7,6 +7,7 @@ them), and `backends.tflite.quantize`'s for TensorFlow Lite. Layers in fp16 or f
 """
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from firsttoken.backends.tflite.quantize import SMALLEST_BOUND
 from firsttoken.decoder.config import Layer
 
 BITS = {"int8": torch.int8, "int4": torch.int4}  # type: ignore[attr-defined]  # PyTorch's stubs lack int4
+Trained = TypeVar("Trained", bound=nn.Module)
 SMALLEST_SCALE = 6e-8  # the smallest float16 above zero
 
 
@@ -47,7 +49,7 @@ def prepare(model: nn.Module, layers: Sequence[Layer], precisions: Mapping[str, 
     return rounded
 
 
-def finish(model: nn.Module) -> nn.Module:
+def finish(model: Trained) -> Trained:
     """Puts plain layers back, with the weights as they were trained; returns ``model``."""
     from torchao.quantization import quantize_
     from torchao.quantization.qat import QATConfig
@@ -76,7 +78,7 @@ class Rounding(nn.Module):
 class XnnpackInt4Rounding(Rounding):
     """torchao's int4 groups as XNNPACK keeps them in a .pte: the scales in bfloat16."""
 
-    def __init__(self, group_size: int):
+    def __init__(self, group_size: int) -> None:
         super().__init__()
         self.group_size = group_size
 
@@ -91,7 +93,7 @@ class XnnpackInt4Rounding(Rounding):
 class TfliteRounding(Rounding):
     """As `backends.tflite.quantize` does."""
 
-    def __init__(self, precision: str, group_size: int):
+    def __init__(self, precision: str, group_size: int) -> None:
         super().__init__()
         self.precision, self.group_size = precision, group_size
 

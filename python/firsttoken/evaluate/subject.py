@@ -48,7 +48,7 @@ class _Shape:
 class CheckpointRunner(Runner):
     """A checkpoint as a runner: our decoder in FP32 with its cache. Four bytes of memory a weight."""
 
-    def __init__(self, checkpoint: Checkpoint, config: DecoderConfig, shape: _Shape):
+    def __init__(self, checkpoint: Checkpoint, config: DecoderConfig, shape: _Shape) -> None:
         from firsttoken.decoder.load import load_decoder
 
         super().__init__(shape)
@@ -67,7 +67,7 @@ class CheckpointRunner(Runner):
     def _decode(self, token: int) -> np.ndarray:
         return self._prefill(np.array([token]))
 
-    def close(self):
+    def close(self) -> None:
         self._decoder = None
 
 
@@ -77,7 +77,7 @@ class Subject:
     The runner, and with it the memory of a model, exists from the first use until `close`.
     """
 
-    def __init__(self, folder: str | Path, threads: int | None = None):
+    def __init__(self, folder: str | Path, threads: int | None = None) -> None:
         self.folder, self.threads = Path(folder), threads
         self._runner: Runner | None = None
         if not self.folder.is_dir():
@@ -139,7 +139,7 @@ class Subject:
             made.append(rows)
         return made
 
-    def close(self):
+    def close(self) -> None:
         """Frees the model's memory."""
         if self._runner is not None:
             self._runner.close()

@@ -228,7 +228,7 @@ class Measurement(MeasurementPart):
             raise ValueError("a measurement holds at least one result")
         return results
 
-    def write(self, path: Path):
+    def write(self, path: Path) -> None:
         """Writes the file whole or not at all; an older file stays until the new one is complete."""
         write_text(path, self.model_dump_json(indent=1, exclude_none=True) + "\n")
 

@@ -132,7 +132,7 @@ class Target(BaseModel):
     def artifact_file(self) -> str:
         return "model.tflite" if self.runtime == "tflite" else "model.pte"
 
-    def check_model(self, config: DecoderConfig):
+    def check_model(self, config: DecoderConfig) -> None:
         """Raises `FirstTokenError` if the model cannot keep to this target's shapes."""
         if config.sliding_window is not None and self.cache_length > config.sliding_window:
             raise FirstTokenError(
