@@ -47,7 +47,7 @@ class Lowerings:
 
     def __post_init__(self):
         from firsttoken.checkpoint import Checkpoint
-        from firsttoken.decoder.families import open_decoder
+        from firsttoken.decoder.walk import open_decoder
 
         model = random_model(self.case)
         self.source = Checkpoint(save(model, self.checkpoint))
@@ -68,8 +68,8 @@ class Lowerings:
     def lower(self, name: str, path: Path | None = None, cache_length: int = CACHE, prefill_chunk: int = CHUNK):
         """Returns ``(path, manifest, precisions)``; without a path or other lengths, from what was lowered before."""
         from firsttoken.backends.executorch.lower import lower
-        from firsttoken.bundle.manifest import Artifact, CheckpointIdentity, Manifest
-        from firsttoken.decoder.families import plan_layers
+        from firsttoken.bundle.manifest import CheckpointIdentity, Manifest
+        from firsttoken.decoder.walk import plan_layers
         from firsttoken.targets.target import load_target
 
         key = name, cache_length, prefill_chunk
@@ -80,8 +80,8 @@ class Lowerings:
         written = path or self.folder / f"{name}-{cache_length}-{prefill_chunk}.pte"
         lowered = lower(self.source, self.config, plan, target, precisions, written)
         manifest = Manifest.model_construct(
-            artifact=Artifact(file=written.name, sha256="0" * 64, bytes=written.stat().st_size), plan=plan, target=target,
-            checkpoint=CheckpointIdentity.model_construct(vocab_size=self.config.vocab_size), methods=lowered.methods, cache=lowered.cache,
+            plan=plan, target=target, checkpoint=CheckpointIdentity.model_construct(vocab_size=self.config.vocab_size),
+            artifacts=lowered.artifacts,
         )  # fmt: skip
         result = written, manifest, precisions
         if path is None:

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from exact_checkpoints import CASES, write_case
 
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.families import open_decoder, plan_layers
+from firsttoken.decoder.walk import open_decoder, plan_layers
 from firsttoken.errors import FirstTokenError
 from firsttoken.quant.plan import load_plan, plan_names
 from firsttoken.quiet import quiet_runtime
@@ -65,7 +65,7 @@ def write_executorch_hexagon(source, config, precisions, target, path: Path) -> 
     """The graphs' operators, constants and interface, as torch.export sees them before Qualcomm's compiler would."""
     import torch
 
-    from firsttoken.backends.executorch_hexagon.graph import build_graphs
+    from firsttoken.backends.executorch_hexagon.ops import build_graphs
 
     digest, text = hashlib.sha256(), []
     with torch.no_grad():

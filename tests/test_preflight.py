@@ -6,7 +6,7 @@ import pytest
 
 from firsttoken import preflight
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.families import open_decoder, plan_layers
+from firsttoken.decoder.walk import open_decoder, plan_layers
 from firsttoken.demo import checkpoint_path
 from firsttoken.errors import FirstTokenError
 from firsttoken.preflight import Estimate, check_room, estimate

@@ -66,9 +66,9 @@ def open_lowered(checkpoint, path, plan_name, target_name, **lengths):
     """Opens the .tflite at ``path`` (lowering it first if absent) with a manifest of what a runner reads of it."""
     from firsttoken.backends.tflite.lower import describe_graphs, lower
     from firsttoken.backends.tflite.runner import TfliteRunner
-    from firsttoken.bundle.manifest import Artifact, CheckpointIdentity, Manifest
+    from firsttoken.bundle.manifest import CheckpointIdentity, Manifest
     from firsttoken.checkpoint import Checkpoint
-    from firsttoken.decoder.families import open_decoder, plan_layers
+    from firsttoken.decoder.walk import open_decoder, plan_layers
     from firsttoken.quant.plan import load_plan
     from firsttoken.targets.target import load_target
 
@@ -77,16 +77,14 @@ def open_lowered(checkpoint, path, plan_name, target_name, **lengths):
         config = open_decoder(source)
         precisions = plan.resolve(plan_layers(config), target)
         if path.exists():
-            lowered = describe_graphs(source, config, plan, target, precisions)[1]
+            artifact = describe_graphs(source, config, plan, target, precisions)[1]
         else:
-            lowered = lower(source, config, plan, target, precisions, path)
+            [artifact] = lower(source, config, plan, target, precisions, path).artifacts
     manifest = Manifest.model_construct(
-        artifact=Artifact(file=path.name, sha256="0" * 64, bytes=path.stat().st_size),
         plan=plan,
         target=target,
         checkpoint=CheckpointIdentity.model_construct(vocab_size=config.vocab_size),
-        methods=lowered.methods,
-        cache=lowered.cache,
+        artifacts=[artifact],
     )
     runner = TfliteRunner(path, manifest, threads=2, weight_cache=False)
     runner.path = path

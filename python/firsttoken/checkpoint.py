@@ -41,6 +41,21 @@ class StoredTensor:
         return math.prod(self.shape[1:])
 
 
+@dataclass(frozen=True)
+class Source:
+    """A weight as a decoder wants it, whatever the checkpoint stores: tensor ``name``, taken so and streamed.
+
+    ``rows``: only these, ``(start, stop)``, of a matrix that holds several weights. ``order``: row ``order[i]`` of every
+    ``len(order)`` neighbouring rows comes at place ``i``. Then every value is multiplied by ``scale`` and ``add`` is added.
+    """
+
+    name: str
+    rows: tuple[int, int] | None = None
+    order: tuple[int, ...] | None = None
+    add: float = 0.0
+    scale: float = 1.0
+
+
 class Checkpoint:
     """A folder with ``config.json`` and safetensors files, single or sharded.
 
@@ -145,13 +160,34 @@ class Checkpoint:
             )
         return tensor
 
-    def rows(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Reads rows ``start:stop`` of a tensor as float32 ``[stop - start, row_length]``.
+    def rows(self, source: str | Source, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Reads rows ``start:stop`` of a tensor, or of what a `Source` takes from one, as float32 ``[stop - start, row_length]``.
 
-        Raises `FirstTokenError` for NaN or infinite values, naming the tensor.
+        Raises `FirstTokenError` for NaN or infinite values, naming the tensor, and for rows that the tensor does not have.
         """
+        if isinstance(source, str):
+            return self._stored_rows(source, start, stop)
+        first, last = source.rows or (0, self.stored(source.name).row_count)
+        stop = last - first if stop is None else stop
+        if source.order is None:
+            values = self._stored_rows(source.name, first + start, first + stop)
+        else:
+            period = len(source.order)
+            begin, end = start // period * period, -(-stop // period) * period
+            places = np.arange(start, stop)
+            block = self._stored_rows(source.name, first + begin, first + end)
+            values = block[places // period * period - begin + np.array(source.order)[places % period]]
+        if source.scale != 1.0:
+            values = values * np.float32(source.scale)
+        return values + np.float32(source.add) if source.add else values
+
+    def _stored_rows(self, name: str, start: int, stop: int | None) -> np.ndarray:
         tensor = self.stored(name)
         stop = tensor.row_count if stop is None else stop
+        if not 0 <= start <= stop <= tensor.row_count:
+            raise FirstTokenError(
+                f"checkpoint {self.folder}: tensor {name!r} has {tensor.row_count} rows; rows {start} to {stop} were asked for"
+            )
         item, length = ITEM_BYTES[tensor.dtype], tensor.row_length
         want = (stop - start) * length * item
         raw = self._read(tensor.file, tensor.offset + start * length * item, want)
@@ -167,13 +203,13 @@ class Checkpoint:
             )
         return values.reshape(stop - start, length)
 
-    def vector(self, name: str) -> np.ndarray:
+    def vector(self, source: str | Source) -> np.ndarray:
         """Reads a whole one-dimensional tensor as float32 ``[n]``."""
-        return self.rows(name).reshape(-1)
+        return self.rows(source).reshape(-1)
 
-    def matrix(self, name: str) -> np.ndarray:
+    def matrix(self, source: str | Source) -> np.ndarray:
         """Reads a whole two-dimensional tensor as float32 ``[rows, columns]``."""
-        return self.rows(name)
+        return self.rows(source)
 
     def _read(self, file: int, offset: int, count: int) -> bytes:
         descriptor = self._descriptors.get(file)

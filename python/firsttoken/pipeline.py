@@ -10,14 +10,13 @@ import numpy as np
 
 from firsttoken.backends.lowering_result import Lowered
 from firsttoken.bundle.atomic import Staging
-from firsttoken.bundle.files import check_destination, hash_file, remember_hash
+from firsttoken.bundle.files import check_destination, file_facts
 from firsttoken.bundle.lineage import read_lineage
-from firsttoken.bundle.manifest import Artifact, Chat, CheckpointIdentity, Manifest
-from firsttoken.bundle.manifest import Tokenizer as TokenizerFacts
+from firsttoken.bundle.manifest import Chat, CheckpointIdentity, Manifest, Rotation, TokenizerFacts
 from firsttoken.chat import chat_affixes
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.config import DecoderConfig
-from firsttoken.decoder.families import open_decoder, parameter_count, plan_layers
+from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.walk import open_decoder, parameter_count, plan_layers, rotations
 from firsttoken.errors import FirstTokenError, GateError
 from firsttoken.preflight import check_room, estimate
 from firsttoken.progress import Report, silent
@@ -68,21 +67,21 @@ def export(
     missed its proof (it is kept as ``<target name>.rejected``; bundles finished before it stay).
     """
     with Checkpoint(checkpoint) as source:
-        config = open_decoder(source)
+        decoder = open_decoder(source)
         chosen = load_plan(plan)
-        jobs = plan_jobs(config, chosen, targets, Path(output), force, cache_length, prefill_chunk, prove)
+        jobs = plan_jobs(decoder, chosen, targets, Path(output), force, cache_length, prefill_chunk, prove)
         tokenizer = Tokenizer(source.folder)
-        check_tokenizer(tokenizer, config)
+        check_tokenizer(tokenizer, decoder)
         words = Words(tokenizer, tokenizer.facts(), chat_affixes(source.folder, tokenizer))
         if prove:
-            check_held_out(source, config, tokenizer, jobs, held_out)
-        needed = {job.target.name: estimate(config, job.precisions, job.target, prove) for job in jobs}
-        say(check_room(needed, Path(output), source.folder.resolve().name, config))
-        return [make_bundle(source, config, chosen, job, words, prove, force, held_out, report, say) for job in jobs]
+            check_held_out(source, decoder, tokenizer, jobs, held_out)
+        needed = {job.target.name: estimate(decoder, job.precisions, job.target, prove) for job in jobs}
+        say(check_room(needed, Path(output), source.folder.resolve().name, decoder))
+        return [make_bundle(source, decoder, chosen, job, words, prove, force, held_out, report, say) for job in jobs]
 
 
 def plan_jobs(
-    config: DecoderConfig,
+    decoder: Decoder,
     plan: Plan,
     targets: Sequence[str | Path],
     output: Path,
@@ -92,11 +91,11 @@ def plan_jobs(
     prove: bool = True,
 ) -> list[Job]:
     """Resolves the plan against every target and checks every destination. Raises `FirstTokenError`."""
-    layers = plan_layers(config)
+    layers = plan_layers(decoder)
     jobs: list[Job] = []
     for name in targets:
         target = load_target(name, cache_length, prefill_chunk)
-        target.check_model(config)
+        target.check_model(decoder)
         if target.npu is not None and (prove or target.npu.compile == "ahead"):
             if target.runtime == "executorch":
                 from firsttoken.backends.executorch_hexagon.sdk import check_tools
@@ -113,28 +112,28 @@ def plan_jobs(
     return jobs
 
 
-def check_tokenizer(tokenizer: Tokenizer, config: DecoderConfig):
+def check_tokenizer(tokenizer: Tokenizer, decoder: Decoder):
     """Raises `FirstTokenError` if the tokenizer knows tokens for which the model has no row."""
-    if tokenizer.vocab_size > config.vocab_size:
+    if tokenizer.vocab_size > decoder.vocab_size:
         raise FirstTokenError(
-            f"{tokenizer.folder / 'tokenizer.json'}: has token ids up to {tokenizer.vocab_size - 1}, but config.json says vocab_size {config.vocab_size}; "
+            f"{tokenizer.folder / 'tokenizer.json'}: has token ids up to {tokenizer.vocab_size - 1}, but config.json says vocab_size {decoder.vocab_size}; "
             "the tokenizer belongs to another checkpoint"
         )
 
 
-def check_held_out(source: Checkpoint, config: DecoderConfig, tokenizer: Tokenizer, jobs: list[Job], held_out: str | Path | None):
+def check_held_out(source: Checkpoint, decoder: Decoder, tokenizer: Tokenizer, jobs: list[Job], held_out: str | Path | None):
     """Raises `FirstTokenError` if the text for the proof cannot be read or is too short for a target's windows."""
     from firsttoken.prove.prove import held_out_text
     from firsttoken.prove.windows import choose_windows
 
     tokens = np.array(tokenizer.encode(held_out_text(source.folder, held_out)[1], begin=False), np.int32)
     for job in jobs:
-        choose_windows(tokens, tokenizer.begin, config, job.target)
+        choose_windows(tokens, tokenizer.begin, decoder, job.target)
 
 
 def make_bundle(
     source: Checkpoint,
-    config: DecoderConfig,
+    decoder: Decoder,
     plan: Plan,
     job: Job,
     words: Words,
@@ -150,9 +149,9 @@ def make_bundle(
         check_destination(job.destination, force)  # again: opening the staging folder may have restored a bundle
         folder = staging.folder
         try:
-            lowered = lower(source, config, plan, job, folder / target.artifact_file, staged(report, target.name))
+            lowered = lower(source, decoder, plan, job, folder / target.artifact_file, staged(report, target.name))
             words.tokenizer.copy_files(folder)
-            manifest = describe(source, config, plan, target, words, lowered, folder, staged(report, target.name))
+            manifest = describe(source, decoder, plan, target, words, lowered, folder, staged(report, target.name))
             manifest.write(folder)
             if prove:
                 prove_here(manifest, folder, source, held_out, staged(report, target.name), say)
@@ -170,7 +169,7 @@ def make_bundle(
     return job.destination
 
 
-def lower(source: Checkpoint, config: DecoderConfig, plan: Plan, job: Job, path: Path, report: Report) -> Lowered:
+def lower(source: Checkpoint, decoder: Decoder, plan: Plan, job: Job, path: Path, report: Report) -> Lowered:
     """Writes the artifact with the target runtime's lowering, which is imported only now."""
     if job.target.npu is not None and job.target.runtime == "executorch":
         from firsttoken.backends.executorch_hexagon.lower import lower as lowering
@@ -181,36 +180,36 @@ def lower(source: Checkpoint, config: DecoderConfig, plan: Plan, job: Job, path:
     else:
         from firsttoken.backends.executorch.lower import lower as lowering
     with quiet_runtime():
-        return lowering(source, config, plan, job.target, job.precisions, path, report)
+        return lowering(source, decoder, plan, job.target, job.precisions, path, report)
 
 
 def describe(
-    source: Checkpoint, config: DecoderConfig, plan: Plan, target: Target, words: Words, lowered: Lowered, folder: Path, report: Report
+    source: Checkpoint, decoder: Decoder, plan: Plan, target: Target, words: Words, lowered: Lowered, folder: Path, report: Report
 ) -> Manifest:
-    """Returns the manifest of a written artifact, without its proof."""
-    artifact = folder / target.artifact_file
-    sha256 = hash_file(artifact, report)
-    remember_hash(artifact, sha256)
+    """Returns the manifest of what was written to ``folder``, without its proofs."""
+    files = [*(artifact.file for artifact in lowered.artifacts), *words.facts.files]
     return Manifest(
-        artifact=Artifact(file=target.artifact_file, sha256=sha256, bytes=artifact.stat().st_size),
         checkpoint=CheckpointIdentity(
             name=source.folder.resolve().name,
             fingerprint=source.fingerprint(),
-            family=config.family,
-            parameters=parameter_count(config),
-            hidden_size=config.hidden_size,
-            layers=config.layer_count,
-            vocab_size=config.vocab_size,
+            family=decoder.family,
+            parameters=parameter_count(decoder),
+            hidden_size=decoder.hidden_size,
+            layers=len(decoder.layers),
+            vocab_size=decoder.vocab_size,
         ),
         lineage=read_lineage(source),
         plan=plan,
         target=target,
-        methods=lowered.methods,
-        cache=lowered.cache,
-        npu=lowered.npu,
+        artifacts=lowered.artifacts,
+        rotations=[
+            Rotation(layers=layers, inverse_frequencies=list(rope.inverse_frequencies), factor=rope.factor)
+            for rope, layers in rotations(decoder).items()
+        ],
         tokenizer=words.facts,
         chat=words.chat,
         packages=package_versions(),
+        files={name: file_facts(folder / name, report) for name in files},
     )
 
 
@@ -220,22 +219,22 @@ def prove_here(
     """Proves the bundle in ``folder``, both artifacts where there is one for an NPU, and writes proof and audit into its manifest."""
     from firsttoken.prove.prove import prove
 
-    manifest.proof, manifest.audit = prove(folder, source, held_out, report=report)
+    manifest.cpu.proof, manifest.cpu.audit = prove(folder, source, held_out, report=report)
     manifest.write(folder)
-    if manifest.npu is not None and manifest.target.runtime == "tflite":  # ExecuTorch's note says that its NPU artifact was not run
+    if (
+        npu := manifest.npu_artifact
+    ) is not None and npu.needs.runtime == "tflite":  # ExecuTorch's note says that its NPU artifact was not run
         from firsttoken.prove.on_hexagon import prove_on_hexagon
 
         result = prove_on_hexagon(folder, source, held_out, report=report, say=lambda line: say(f"{manifest.target.name}: {line}"))
-        manifest.npu.proof, manifest.npu.audit = result.summary, result.audit
+        npu.proof, npu.audit = result.summary, result.audit
         manifest.write(folder)
 
 
 def proof_misses(manifest: Manifest) -> list[str]:
     """Returns every bound that the bundle's proofs missed; empty where they passed or none was made."""
-    misses = list(manifest.proof.misses) if manifest.proof is not None else []
-    if manifest.npu is not None and manifest.npu.proof is not None:
-        misses += [f"on the NPU: {miss}" for miss in manifest.npu.proof.misses]
-    return misses
+    proven = [artifact for artifact in manifest.artifacts if artifact.proof is not None]
+    return [f"{'' if artifact.npu is None else 'on the NPU: '}{miss}" for artifact in proven for miss in artifact.proof.misses]
 
 
 def package_versions() -> dict[str, str]:

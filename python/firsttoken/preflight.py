@@ -8,8 +8,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from firsttoken.decoder.config import DecoderConfig, Layer
-from firsttoken.decoder.families import parameter_count, plan_layers
+from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.walk import Layer, parameter_count, plan_layers, states
 from firsttoken.errors import FirstTokenError
 from firsttoken.machine import MARGIN, available_disk, available_memory
 from firsttoken.prove.windows import budget
@@ -62,9 +62,9 @@ def stored_bytes(layers: list[Layer], precisions: dict[str, str], target: Target
     return weights, scales
 
 
-def estimate(config: DecoderConfig, precisions: dict[str, str], target: Target, prove: bool) -> Estimate:
+def estimate(decoder: Decoder, precisions: dict[str, str], target: Target, prove: bool) -> Estimate:
     """Estimates what one export (and its proof, which comes after it) will take."""
-    layers = plan_layers(config)
+    layers = plan_layers(decoder)
     weights, scales = stored_bytes(layers, precisions, target)
     if target.runtime == "tflite":
         memory = TFLITE_BASE + TFLITE_HEADER_COPIES * scales
@@ -72,22 +72,22 @@ def estimate(config: DecoderConfig, precisions: dict[str, str], target: Target, 
         memory = EXECUTORCH_BASE + int(EXECUTORCH_WEIGHT_COPIES * weights)
     if prove:
         largest = max(math.prod(layer.shape) for layer in layers if layer.weight and layer.kind == "linear" and layer.name != "head")
-        logits = budget(config)[1] * config.vocab_size * 4
-        cache = 4 * 2 * config.layer_count * target.cache_length * config.kv_size
+        logits = budget(decoder)[1] * decoder.vocab_size * 4
+        cache = sum(4 * 2 * target.cache_length * state.kv_heads * state.head_dim for state in states(decoder))
         memory = max(memory, PROOF_BASE + int(PROOF_WEIGHT_COPIES * weights) + LARGEST_TENSORS * 4 * largest + logits + cache)
     disk = weights + 3 * scales + 4 * MIB
     if target.npu is None:
         return Estimate(memory, disk)
     from firsttoken.backends.tflite_hexagon.cost import compile_cost, emulation_cost
 
-    cost = compile_cost(config, precisions, target)
+    cost = compile_cost(decoder, precisions, target)
     if target.runtime == "executorch":  # the weights in PyTorch's modules stay while Qualcomm's compiler, in the same process, works
         return Estimate(memory + cost.memory, disk + cost.disk, cost.seconds)
-    emulation = emulation_cost(config, precisions, target, []).memory if prove else 0
+    emulation = emulation_cost(decoder, precisions, target, []).memory if prove else 0
     return Estimate(max(memory, cost.memory, emulation), disk + cost.disk, cost.seconds)
 
 
-def check_room(needed: dict[str, Estimate], destination: Path, checkpoint: str, config: DecoderConfig) -> str:
+def check_room(needed: dict[str, Estimate], destination: Path, checkpoint: str, decoder: Decoder) -> str:
     """Returns a line that says what the work will take. Raises `FirstTokenError` if it cannot fit.
 
     Bundles are made one after the other, so memory is the largest one's and disk is the sum.
@@ -106,6 +106,6 @@ def check_room(needed: dict[str, Estimate], destination: Path, checkpoint: str, 
         )
     compiling = sum(e.compiling for e in needed.values())
     return (
-        f"{checkpoint}: {config.family}, {parameter_count(config) / 1e6:.1f} M weights; will take about {readable(memory)} of {readable(free_memory)} memory "
+        f"{checkpoint}: {decoder.family}, {parameter_count(decoder) / 1e6:.1f} M weights; will take about {readable(memory)} of {readable(free_memory)} memory "
         f"and {readable(disk)} of {readable(free_disk)} disk{f'; compiling for the NPU about {lasting(compiling)}' if compiling else ''}"
     )

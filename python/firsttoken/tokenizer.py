@@ -4,8 +4,7 @@ import shutil
 from functools import cached_property
 from pathlib import Path
 
-from firsttoken.bundle.manifest import Manifest
-from firsttoken.bundle.manifest import Tokenizer as TokenizerFacts
+from firsttoken.bundle.manifest import Manifest, TokenizerFacts
 from firsttoken.checkpoint import read_json
 from firsttoken.errors import FirstTokenError
 

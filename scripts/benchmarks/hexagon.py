@@ -69,10 +69,10 @@ def compile_step(checkpoint: Path, plan: str, soc: str, options: argparse.Namesp
             say=print,
         )
         manifest = read_manifest(bundle)
-        npu = manifest.npu
+        npu, needs = manifest.npu_artifact.npu, manifest.npu_artifact.needs
         return {
-            "seconds": compiler_seconds() - before, "memory": npu.compile_memory, "bytes": npu.artifact.bytes, "cpu_bytes": manifest.artifact.bytes,
-            "graphs": [graph.method for graph in npu.graphs], "hexagon": npu.hexagon, "operators": sum(graph.operators for graph in npu.graphs),
+            "seconds": compiler_seconds() - before, "memory": npu.compile_memory, "bytes": manifest.facts(manifest.npu_artifact).bytes, "cpu_bytes": manifest.facts(manifest.cpu).bytes,
+            "graphs": [graph.method for graph in npu.graphs], "hexagon": needs.hexagon, "operators": sum(graph.operators for graph in npu.graphs),
             "offloaded": sum(graph.offloaded for graph in npu.graphs),
         }  # fmt: skip
 

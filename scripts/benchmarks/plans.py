@@ -46,7 +46,7 @@ def demo_proof(work: Path, plan: str, target: str) -> dict:
         accepted=(0, GATE_MISSED),
     )
     folder = next(f for f in (out / target, out / f"{target}.rejected") if (f / "manifest.json").is_file())
-    proof = json.loads((folder / "manifest.json").read_text())["proof"]["all"]
+    proof = json.loads((folder / "manifest.json").read_text())["artifacts"][0]["proof"]["all"]
     shutil.rmtree(out)
     return proof
 

@@ -69,7 +69,7 @@ def recorded(folder: Path, bundle: Path, target: str):
         return logits
 
     with patch.object(tflite.Call, "run", run_signature), patch.object(executorch.ExecutorchRunner, "_call", run_forward):
-        runner = RUNNERS[target][0](bundle / manifest.artifact.file, manifest, threads=1)
+        runner = RUNNERS[target][0](bundle / manifest.cpu.file, manifest, threads=1)
         steps = steps_of(runner, STEPS, manifest.tokenizer.vocab_size)
         runner.close()
     recording.close()

@@ -5,13 +5,14 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
+from manifest_variants import npu_manifest
 from parity_engines import Recording, steps_of
 
 from firsttoken.backends.tflite_hexagon.compiled import read_compiled
 from firsttoken.backends.tflite_hexagon.libraries import find_libraries
 from firsttoken.backends.tflite_hexagon.npu_inputs import HostFeed
 from firsttoken.backends.tflite_hexagon.runner import HexagonRunner
-from firsttoken.bundle.manifest import Artifact, Cache, HostTable, Npu, read_manifest
+from firsttoken.bundle.manifest import HostTable, read_manifest
 from firsttoken.declarations import declaration_folder
 from firsttoken.demo import checkpoint_path
 from firsttoken.errors import FirstTokenError
@@ -42,7 +43,9 @@ def fed(folder: Path, seed: int = 5):
     """Writes ``feeds.jsonl``: for each kind of table what `HostFeed` gives for every call, the arrays in ``feeds.bin``."""
     rng = np.random.default_rng(seed)
     frequencies = (1.0 / 10000.0 ** (np.arange(0, DIMENSION, 2, dtype=np.float32) / DIMENSION)).astype(np.float32)
-    cache = Cache(held_by="host", layers=1, shape=[1, 1, CACHE, DIMENSION], axis=2, dtype="float32", length=CACHE)
+    manifest = npu_manifest()
+    manifest.target = manifest.target.model_copy(update={"cache_length": CACHE})
+    manifest.rotations[0].inverse_frequencies = [float(f) for f in frequencies]
     lines, out = [], (folder / "feeds.bin").open("wb")
 
     def written(array: np.ndarray) -> dict:
@@ -51,14 +54,13 @@ def fed(folder: Path, seed: int = 5):
         return {"offset": place, "count": int(array.size)}
 
     for dtype in ("float32", "float16", "int8"):
-        npu = Npu.model_construct(
-            artifact=Artifact(file="n", sha256="0", bytes=1), embedding=table_file(folder, dtype, rng), cache=cache, masked=-30000.0,
-            inverse_frequencies=[float(f) for f in frequencies],
-        )  # fmt: skip
-        feed = HostFeed(folder, npu)
+        manifest.npu_artifact.npu.embedding = table_file(folder, dtype, rng)
+        feed = HostFeed(folder, manifest)
         for tokens, position, length in CALLS:
             arrays = {name: written(array) for name, array in feed.call(np.array(tokens, np.int32), position, length).items()}
-            lines.append({"table": npu.embedding.model_dump(), "tokens": tokens, "position": position, "length": length, "arrays": arrays})
+            lines.append(
+                {"table": feed.npu.embedding.model_dump(), "tokens": tokens, "position": position, "length": length, "arrays": arrays}
+            )
     rotations = []
     for position in POSITIONS:
         cos, sin = feed.rotation(np.arange(position, position + 3))
@@ -82,14 +84,14 @@ def recorded(folder: Path, bundles: Path):
     target.write_text(text.replace("share_weights = true", "share_weights = false"), encoding="utf-8")  # which x86 can load
     [bundle] = export(checkpoint_path(), bundles, targets=(target,), prove=False, cache_length=320)
     manifest = read_manifest(bundle)
-    contexts = {graph.name: graph.contexts[0] for graph in read_compiled(bundle / manifest.npu.artifact.file)}
+    contexts = {graph.name: graph.contexts[0] for graph in read_compiled(bundle / manifest.npu_artifact.file)}
     runner, recording = HexagonRunner(bundle, manifest, contexts, libraries), Recording(folder)
     loaded = HexagonRunner._loaded
 
     class Session:
         def __init__(self, method: str):
             self.method, self.session = method, loaded(runner, method)
-            self.names = [tensor.name for tensor in next(m for m in manifest.npu.methods if m.name == method).inputs]
+            self.names = [tensor.name for tensor in next(m for m in manifest.npu_artifact.methods if m.name == method).inputs]
 
         def run(self, inputs):
             outputs = self.session.run(inputs)

@@ -5,7 +5,7 @@ import pytest
 from firsttoken.arm.cores import CORES
 from firsttoken.arm.kernels import implied_kinds, kinds_that_ran, missed_kinds
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.families import open_decoder, plan_layers
+from firsttoken.decoder.walk import open_decoder, plan_layers
 from firsttoken.demo import checkpoint_path
 from firsttoken.quant.plan import load_plan
 from firsttoken.targets.target import load_target

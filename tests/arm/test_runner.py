@@ -73,15 +73,15 @@ def test_prefill_decode_and_reset_are_the_hosts(emulated_arm, demo_bundle, targe
 def test_an_artifact_that_the_runtime_refuses_is_one_error(emulated_arm, demo_bundle, tmp_path, target, runtime):
     bundle = shutil.copytree(demo_bundle(target), tmp_path / "bundle")
     manifest = read_manifest(bundle)
-    artifact = bundle / manifest.artifact.file
+    artifact = bundle / manifest.cpu.file
     damaged = bytearray(artifact.read_bytes())
     damaged[:4096] = bytes(4096)
     artifact.write_bytes(damaged)
     with pytest.raises(FirstTokenError, match="SHA-256"):
         ArmRunner(bundle, A76, RUNTIMES[runtime])
-    from firsttoken.bundle.files import hash_file
+    from firsttoken.bundle.files import file_facts
 
-    manifest.artifact.sha256 = hash_file(artifact)
+    manifest.files[artifact.name] = file_facts(artifact)
     manifest.write(bundle)
     with pytest.raises(FirstTokenError, match=r"on emulated cortex-a76: ") as caught:
         ArmRunner(bundle, A76, RUNTIMES[runtime])

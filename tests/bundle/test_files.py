@@ -1,6 +1,5 @@
-"""A bundle folder is complete or absent, whatever happens; its artifact is checked against its manifest."""
+"""A bundle folder is complete or absent, whatever happens; its files are checked against its manifest."""
 
-import json
 import os
 import signal
 import subprocess
@@ -13,6 +12,7 @@ import pytest
 from firsttoken.bundle import atomic
 from firsttoken.bundle import files as bundle
 from firsttoken.bundle.atomic import Staging
+from firsttoken.bundle.manifest import FileFacts
 from firsttoken.errors import FirstTokenError
 
 KILLER = Path(__file__).with_name("kill_everywhere.py")
@@ -132,67 +132,56 @@ def test_a_place_that_cannot_be_written_is_named():
 
 
 @pytest.fixture
-def artifact(tmp_path, monkeypatch):
-    """A stand-in for a bundle, and the number of times its file was hashed."""
+def written(tmp_path, monkeypatch):
+    """A stand-in for a bundle of two files, and those of its files that were hashed."""
     from types import SimpleNamespace
 
-    path = tmp_path / "model.tflite"
-    path.write_bytes(b"weights" * 1000)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    facts = SimpleNamespace(file=path.name, sha256=bundle.hash_file(path), bytes=path.stat().st_size)
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    (folder / "model.tflite").write_bytes(b"weights" * 1000)
+    (folder / "tokenizer.json").write_text("{}")
+    facts = {path.name: FileFacts(sha256=bundle.hash_file(path), bytes=path.stat().st_size) for path in folder.iterdir()}
     hashed = []
     plain = bundle.hash_file
-    monkeypatch.setattr(bundle, "hash_file", lambda path, report=None: hashed.append(path) or plain(path))
-    return path, SimpleNamespace(artifact=facts), hashed
+    monkeypatch.setattr(bundle, "hash_file", lambda path, report=None: hashed.append(path.name) or plain(path))
+    return folder, SimpleNamespace(files=facts), hashed
 
 
-def test_a_verified_file_is_not_hashed_again_until_it_changes(artifact):
-    path, manifest, hashed = artifact
+def test_a_verified_file_is_not_hashed_again_until_it_changes(written):
+    folder, manifest, hashed = written
     for _ in range(3):
-        bundle.check_artifact(path.parent, manifest)
-    assert len(hashed) == 1
-    moved = path.parent / "moved"
-    moved.mkdir()
-    os.rename(path, moved / path.name)
-    bundle.check_artifact(moved, manifest)
-    assert len(hashed) <= 2
-    facts = (moved / path.name).stat()
-    content = bytearray((moved / path.name).read_bytes())
+        bundle.check_files(folder, manifest)
+    assert sorted(hashed) == ["model.tflite", "tokenizer.json"]
+    moved = folder.with_name("moved")
+    folder.rename(moved)
+    bundle.check_files(moved, manifest)
+    assert len(hashed) == 2, "a bundle that is renamed into place keeps what is known of it"
+    path = moved / "model.tflite"
+    facts, content = path.stat(), bytearray(path.read_bytes())
     content[3] ^= 1
-    (moved / path.name).write_bytes(content)
-    os.utime(moved / path.name, ns=(facts.st_atime_ns, facts.st_mtime_ns))  # hides the change from the times that can be set
-    with pytest.raises(FirstTokenError, match="SHA-256"):
-        bundle.check_artifact(moved, manifest)
+    path.write_bytes(content)
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))  # hides the change from the times that can be set
+    with pytest.raises(FirstTokenError, match="model.tflite: SHA-256"):
+        bundle.check_files(moved, manifest)
 
 
-def test_a_file_of_another_size_or_name_is_refused(artifact):
-    path, manifest, _ = artifact
-    path.write_bytes(b"short")
-    with pytest.raises(FirstTokenError, match="5 bytes, but the manifest says 7000"):
-        bundle.check_artifact(path.parent, manifest)
-    path.unlink()
-    with pytest.raises(FirstTokenError, match="is missing"):
-        bundle.check_artifact(path.parent, manifest)
-    manifest.artifact.file = "../model.tflite"
-    with pytest.raises(FirstTokenError, match="plain file name"):
-        bundle.check_artifact(path.parent, manifest)
+@pytest.mark.parametrize("name", ["model.tflite", "tokenizer.json"])
+def test_a_file_of_another_size_or_gone_is_refused(written, name):
+    folder, manifest, _ = written
+    (folder / name).write_bytes(b"short")
+    with pytest.raises(FirstTokenError, match=f"{name}: 5 bytes, but the manifest says {manifest.files[name].bytes}"):
+        bundle.check_files(folder, manifest)
+    (folder / name).unlink()
+    with pytest.raises(FirstTokenError, match=f"{name} is missing; export again"):
+        bundle.check_files(folder, manifest)
 
 
-def test_without_a_cache_folder_everything_works_and_is_hashed_each_time(artifact, monkeypatch, tmp_path):
-    path, manifest, hashed = artifact
+def test_without_a_cache_folder_everything_works_and_is_hashed_each_time(written, monkeypatch, tmp_path):
+    folder, manifest, hashed = written
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file/cache"))
     assert bundle.cache_folder() is None
     for _ in range(2):
-        bundle.check_artifact(path.parent, manifest)
-    assert len(hashed) == 2
-
-
-def test_the_manifest_schema_file_is_the_models(demo_bundle):
-    import jsonschema
-
-    from firsttoken.bundle.manifest import SCHEMA_FILE, json_schema
-
-    assert SCHEMA_FILE.read_text() == json_schema(), "write it again: SCHEMA_FILE.write_text(json_schema())"
-    manifest = json.loads((demo_bundle("tflite-xnnpack") / "manifest.json").read_text())
-    jsonschema.validate(manifest, json.loads(SCHEMA_FILE.read_text()))
+        bundle.check_files(folder, manifest)
+    assert len(hashed) == 4

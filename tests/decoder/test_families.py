@@ -1,4 +1,7 @@
-"""Our decoder against transformers on random weights of every family: prefill and token by token."""
+"""The traversal against transformers on random weights of every family: prefill and token by token.
+
+On TFLite: tests/backends/tflite/test_families.py. A new family is a line in `families_on_disk.CASES`.
+"""
 
 import json
 
@@ -6,12 +9,13 @@ import pytest
 import torch
 from families_on_disk import CASES, LLAMA3_ROPE, YARN_ROPE, random_model, save
 
+from firsttoken.backends.executorch.build import build_module
+from firsttoken.backends.executorch.runner import causal_mask
+from firsttoken.backends.pytorch.ops import TorchOps
+from firsttoken.backends.pytorch.weights import TorchWeights
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.block import Block
-from firsttoken.decoder.families import open_decoder
-from firsttoken.decoder.load import load_block, load_decoder
-from firsttoken.decoder.rotary import Places, causal_mask
-from firsttoken.prove.reference import embed, head
+from firsttoken.decoder.forward import logits
+from firsttoken.decoder.walk import Named, open_decoder, plan_layers
 
 LENGTH = 100  # longer than the original context of the yarn and llama3 cases, where the scaling shows
 BOUND = 1e-4
@@ -22,24 +26,53 @@ def reference_logits(model, tokens):
         return model(torch.tensor([tokens])).logits[0].float()
 
 
-def last_logits(decoder, tokens, position=0):
-    """Runs ``tokens`` after ``position`` cached ones and returns the last one's logits."""
-    with torch.no_grad():
-        return decoder(torch.tensor([tokens]), torch.tensor([position]), causal_mask(len(tokens), position)).view(-1)
+class Engine:
+    """One of the ways in which the one traversal runs here, in FP32 over a cache of `LENGTH` positions."""
+
+    def __init__(self, checkpoint: Checkpoint):
+        self.decoder = open_decoder(checkpoint)
+
+    def last_logits(self, tokens: list[int], position: int = 0) -> torch.Tensor:
+        """Logits after ``tokens``, which follow ``position`` cached ones."""
+        raise NotImplementedError
+
+
+class PyTorch(Engine):
+    def __init__(self, checkpoint: Checkpoint):
+        super().__init__(checkpoint)
+        self.weights = TorchWeights(checkpoint, self.decoder, LENGTH)
+
+    def last_logits(self, tokens, position=0):
+        with torch.no_grad():
+            return logits(TorchOps(self.weights, torch.tensor(tokens), position), Named(self.decoder)).view(-1)
+
+
+class Executorch(Engine):
+    """The module that is traced, run as it is."""
+
+    def __init__(self, checkpoint: Checkpoint):
+        super().__init__(checkpoint)
+        precisions = {layer.name: "fp32" for layer in plan_layers(self.decoder)}
+        self.module = build_module(checkpoint, self.decoder, precisions, LENGTH, 32)
+
+    def last_logits(self, tokens, position=0):
+        mask = torch.from_numpy(causal_mask(len(tokens), position))
+        with torch.no_grad():
+            return self.module(torch.tensor([tokens]), torch.tensor([position]), mask).view(-1)
 
 
 def assert_equals_transformers(folder, model):
     tokens = torch.randint(0, model.config.vocab_size, (LENGTH,), generator=torch.Generator().manual_seed(1)).tolist()
     expected = reference_logits(model, tokens)
     assert expected.std() > 0.1  # logits that are all alike would compare equal whatever we do
-    checkpoint = Checkpoint(folder)
-    decoder = load_decoder(checkpoint, open_decoder(checkpoint), LENGTH)
-    for length in (1, 2, 7, 64, LENGTH):
-        assert (last_logits(decoder, tokens[:length]) - expected[length - 1]).abs().max() <= BOUND
-    last_logits(decoder, tokens[:20])
-    last_logits(decoder, tokens[20:33], 20)  # a second chunk over the cache
-    for position in range(33, LENGTH):
-        assert (last_logits(decoder, [tokens[position]], position) - expected[position]).abs().max() <= BOUND
+    for kind in (PyTorch, Executorch):
+        engine = kind(Checkpoint(folder))
+        for length in (1, 2, 7, 64, LENGTH):
+            assert (engine.last_logits(tokens[:length]) - expected[length - 1]).abs().max() <= BOUND
+        engine.last_logits(tokens[:20])
+        engine.last_logits(tokens[20:33], 20)  # a second chunk over the cache
+        for position in range(33, LENGTH):
+            assert (engine.last_logits([tokens[position]], position) - expected[position]).abs().max() <= BOUND
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -71,21 +104,3 @@ def test_configurations_written_before_rope_parameters(case, rope, tmp_path):
     values["rope_scaling"] = {"type" if name == "rope_type" else name: value for name, value in rope.items() if name != "rope_theta"}
     (tmp_path / "config.json").write_text(json.dumps(values))
     assert_equals_transformers(tmp_path, model)
-
-
-@pytest.mark.parametrize("case", ["qwen2", "llama-biases", "qwen3"])
-def test_layers_one_at_a_time_equal_the_whole(case, tmp_path):
-    """A block without a cache, filled with one layer after the other."""
-    model = random_model(case)
-    checkpoint = Checkpoint(save(model, tmp_path))
-    config = open_decoder(checkpoint)
-    tokens = torch.randint(0, config.vocab_size, (LENGTH,)).numpy()
-    place = Places(config, LENGTH)(torch.tensor([0]), causal_mask(LENGTH))
-    hidden = embed(checkpoint, tokens)[None]
-    with torch.device("meta"):
-        block = Block(config)
-    with torch.no_grad():
-        for index in range(config.layer_count):
-            hidden = load_block(checkpoint, config, index, block)(hidden, place)
-        logits = torch.from_numpy(head(checkpoint, config, hidden[0], config.vocab_size))
-    assert (logits - reference_logits(model, tokens.tolist())).abs().max() <= BOUND

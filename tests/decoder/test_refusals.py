@@ -7,7 +7,8 @@ from families_on_disk import random_model, save
 from safetensors.torch import load_file, save_file
 
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.families import open_decoder, read_config
+from firsttoken.decoder.families import describe
+from firsttoken.decoder.walk import open_decoder, states
 from firsttoken.errors import FirstTokenError
 from firsttoken.targets.target import load_target
 
@@ -64,7 +65,7 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 
 )  # fmt: skip
 def test_configuration_is_refused(changes, said):
     with pytest.raises(FirstTokenError) as refused:
-        read_config({**SMALL, **changes})
+        describe({**SMALL, **changes})
     assert said in str(refused.value) and "\n" not in str(refused.value)
 
 
@@ -79,24 +80,23 @@ def test_configuration_is_refused(changes, said):
         ({"model_type": "qwen2", "sliding_window": 128, "use_sliding_window": True, "max_window_layers": 2}, None),
         ({"model_type": "qwen3", "sliding_window": 128, "use_sliding_window": True, "layer_types": MIXED_KINDS}, 128),
         ({"model_type": "qwen3", "sliding_window": 128, "use_sliding_window": False, "layer_types": MIXED_KINDS}, None),
-        ({"model_type": "llama", "sliding_window": 128}, None),
     ],
 )  # fmt: skip
 def test_sliding_window_is_found_where_the_family_uses_it(changes, window):
-    config = read_config({**SMALL, "max_position_embeddings": 8192, **changes})
-    assert config.sliding_window == window
+    decoder = describe({**SMALL, "max_position_embeddings": 8192, **changes})
+    assert {state.window for state in states(decoder)} - {None} == {window} - {None}
     target = load_target("executorch-xnnpack", cache_length=4097)
     if window is None:
-        target.check_model(config)
+        target.check_model(decoder)
     else:
         with pytest.raises(FirstTokenError, match=rf"sliding window of {window} tokens.*--cache-length"):
-            target.check_model(config)
-        load_target("executorch-xnnpack", cache_length=window).check_model(config)
+            target.check_model(decoder)
+        load_target("executorch-xnnpack", cache_length=window).check_model(decoder)
 
 
 def test_cache_longer_than_the_positions_is_refused():
     with pytest.raises(FirstTokenError, match="256 positions"):
-        load_target("executorch-xnnpack", cache_length=257).check_model(read_config(SMALL))
+        load_target("executorch-xnnpack", cache_length=257).check_model(describe(SMALL))
 
 
 @pytest.fixture

@@ -62,13 +62,15 @@ def rewrite_bundle(source: Path, folder: Path, artifact: bytes | None = None, na
     """Copies a bundle, its artifact replaced by other bytes or renamed, with a manifest that fits."""
     shutil.copytree(source, folder)
     manifest = json.loads((folder / "manifest.json").read_text())
-    old = manifest["artifact"]["file"]
+    [cpu] = manifest["artifacts"]
+    old = cpu["file"]
     if artifact is not None:
         (folder / old).write_bytes(artifact)
-        manifest["artifact"].update(sha256=hashlib.sha256(artifact).hexdigest(), bytes=len(artifact))
+        manifest["files"][old] = facts_of(artifact)
     if name is not None:
         (folder / old).rename(folder / name)
-        manifest["artifact"]["file"] = name
+        manifest["files"][name] = manifest["files"].pop(old)
+        cpu["file"] = name
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
 
@@ -79,10 +81,17 @@ def with_npu(source: Path, folder: Path, soc: str = "SM8650", content: bytes = b
     (folder / "model.npu.tflite").write_bytes(content)
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["target"]["npu"] = {"compile": "ahead", "soc": soc, "prefill_lengths": [32], "share_weights": True, "allow_partial": False}
-    manifest["npu"] = {
-        "artifact": {"file": "model.npu.tflite", "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}, "compiled": "ahead", "soc": soc,
-        "fp16": "documented", "source_sha256": "0" * 64, "weights_shared": True, "prefill_lengths": [32], "methods": [], "cache": manifest["cache"],
-        "embedding": {"file": manifest["artifact"]["file"], "dtype": "int8", "rows": 1, "columns": 1, "offset": 0}, "inverse_frequencies": [1.0], "masked": -30000.0,
+    [cpu] = manifest["artifacts"]
+    npu = {
+        "compiled": "ahead", "fp16": "documented", "source_sha256": "0" * 64, "weights_shared": True, "prefill_lengths": [32],
+        "embedding": {"file": cpu["file"], "dtype": "int8", "rows": 1, "columns": 1, "offset": 0}, "masked": -30000.0,
     }  # fmt: skip
+    needs = cpu["needs"] | {"soc": soc}
+    manifest["artifacts"].append(cpu | {"file": "model.npu.tflite", "backend": "tflite-hexagon", "needs": needs, "npu": npu})
+    manifest["files"]["model.npu.tflite"] = facts_of(content)
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
+
+
+def facts_of(content: bytes) -> dict:
+    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}

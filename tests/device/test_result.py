@@ -107,7 +107,7 @@ def test_requests_fit_what_the_app_takes(made):
     chat, prompts = prompts_for(made, ProfileSettings(prompts=(32, 64), chat=False))
     assert not chat and [prompt.tokens for prompt in prompts] == [32, 64]
     with pytest.raises(FirstTokenError, match="do not fit its cache of"):
-        prompts_for(made, ProfileSettings(prompts=(made.manifest.cache.length,)))
+        prompts_for(made, ProfileSettings(prompts=(made.manifest.cache_length,)))
     with pytest.raises(FirstTokenError, match="more than the 1048576 the app takes"):
         request_for(made, prompts=[{"tokens": 1, "text": "x" * (1 << 20)}]).text()
     for wrong in (
@@ -169,7 +169,8 @@ def with_two_artifacts(demo_bundle, tmp_path_factory):
 
 
 def two(bundle, kind, runs=None, **more):
-    artifact = bundle.manifest.npu.artifact if kind == "npu" else bundle.manifest.artifact
+    manifest = bundle.manifest
+    artifact = manifest.facts(manifest.npu_artifact if kind == "npu" else manifest.cpu)
     values = document(bundle, [run_of("warm-up"), run_of()] if runs is None else runs)
     values["results"][0]["artifact"] = {"kind": kind, "sha256": artifact.sha256, "bytes": artifact.bytes} | more
     return values

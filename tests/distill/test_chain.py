@@ -25,7 +25,7 @@ def test_from_teacher_to_first_token(make_recipe, tmp_path, tiny_model):
     bundle = {score.measure: score.value for score in made.scores["tflite-xnnpack"]}
     assert student["KLD"] > 0 and bundle["perplexity"] == pytest.approx(student["perplexity"], rel=0.02)
     manifest = read_manifest(made.bundles[0])
-    assert manifest.proof.passed and manifest.lineage.recipe == "tiny" and manifest.proof.text == "held_out.txt"
+    assert manifest.cpu.proof.passed and manifest.lineage.recipe == "tiny" and manifest.cpu.proof.text == "held_out.txt"
     [result] = read_measurement(tmp_path / "out/host.measurement.json").results
     assert not result.failures and {run.prompt_tokens for run in result.runs} == {16}
     again = []

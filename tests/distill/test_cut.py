@@ -7,8 +7,10 @@ import torch
 from families_on_disk import random_model, save
 
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.families import open_decoder, parameter_count, read_config
+from firsttoken.decoder.families import describe
+from firsttoken.decoder.walk import open_decoder, parameter_count
 from firsttoken.distill import cut as cutting
+from firsttoken.distill import cut_sizes
 from firsttoken.distill.importance import Importance, by_activation, by_l1
 from firsttoken.distill.models import make_decoder
 from firsttoken.distill.recipe import Cut
@@ -17,13 +19,12 @@ from firsttoken.errors import FirstTokenError
 FAMILIES = ["llama-biases", "mistral", "qwen2", "qwen2-untied", "qwen3"]
 
 
-def small(model, kept: cutting.Kept, sizes: cutting.Sizes):
+def small(model, kept: cutting.Kept, sizes: cut_sizes.Sizes):
     config = model.config.to_dict()
-    described = read_config(config)
+    described = describe(config)
     tensors = {k: v for k, v in model.state_dict().items() if not (described.tied_head and k == "lm_head.weight")}
-    return make_decoder(
-        cutting.cut_config(config, kept, sizes, described.head_dim), cutting.cut_tensors(tensors, kept, described.head_dim)
-    ).eval()
+    smaller = cut_sizes.resized(config, sizes, kept.layers)
+    return make_decoder(smaller, cutting.cut_tensors(tensors, described, describe(smaller), kept)).eval()
 
 
 def logits(model):
@@ -35,22 +36,22 @@ def logits(model):
 def test_parts_that_do_nothing_can_be_cut_without_a_change(family):
     """Zeroed heads, MLP channels and a layer that adds nothing: the cut model must give the same logits."""
     model = random_model(family)
-    described = read_config(model.config.to_dict())
-    now = cutting.sizes_of(described)
+    described = describe(model.config.to_dict())
+    now = cut_sizes.sizes_of(described)
     group = now.heads // now.kv_heads
     for layer in model.model.layers:
-        layer.self_attn.o_proj.weight[:, : group * described.head_dim] = 0  # the first group of heads
+        layer.self_attn.o_proj.weight[:, : group * cut_sizes.head_dim(described)] = 0  # the first group of heads
         layer.mlp.down_proj.weight[:, ::3] = 0
     for projection in (model.model.layers[0].self_attn.o_proj, model.model.layers[0].mlp.down_proj):
         projection.weight.zero_()
         if projection.bias is not None:
             projection.bias.zero_()
-    sizes = cutting.Sizes(
+    sizes = cut_sizes.Sizes(
         1, now.hidden_size, now.heads - group, now.kv_heads - 1, now.intermediate_size - len(range(0, now.intermediate_size, 3))
     )
     if now.kv_heads == 1:
         pytest.skip("one group of heads cannot be cut")
-    importance = by_activation(model, [torch.arange(60).reshape(3, 20)])
+    importance = by_activation(model, describe(model.config.to_dict()), [torch.arange(60).reshape(3, 20)])
     useful = Importance(
         importance.layers, importance.hidden, torch.stack([layer_heads(model, n, described) for n in range(2)]), mlp_use(model)
     )
@@ -61,7 +62,7 @@ def test_parts_that_do_nothing_can_be_cut_without_a_change(family):
 
 def layer_heads(model, number, described):
     weight = model.model.layers[number].self_attn.o_proj.weight
-    return weight.abs().sum(0).reshape(described.head_count, -1).sum(1)
+    return weight.abs().sum(0).reshape(described.layers[0].attention.core.heads, -1).sum(1)
 
 
 def mlp_use(model):
@@ -72,14 +73,18 @@ def mlp_use(model):
 @pytest.mark.parametrize("importance", ["activation", "l1"])
 def test_a_cut_model_is_a_checkpoint_that_the_exporter_reads(family, importance, tmp_path):
     model = random_model(family)
-    described = read_config(model.config.to_dict())
-    goal = cutting.target_sizes(described, Cut(layers=1, hidden_size=48, intermediate_size=40, heads=2, kv_heads=1))
-    measured = by_l1(model) if importance == "l1" else by_activation(model, [torch.arange(60).reshape(3, 20)])
-    made = small(model, cutting.choose(measured, cutting.sizes_of(described), goal), goal)
+    described = describe(model.config.to_dict())
+    goal = cut_sizes.target_sizes(described, Cut(layers=1, hidden_size=48, intermediate_size=40, heads=2, kv_heads=1))
+    measured = (
+        by_l1(model, describe(model.config.to_dict()))
+        if importance == "l1"
+        else by_activation(model, describe(model.config.to_dict()), [torch.arange(60).reshape(3, 20)])
+    )
+    made = small(model, cutting.choose(measured, cut_sizes.sizes_of(described), goal), goal)
     save(made.requires_grad_(False), tmp_path / "student")
     with Checkpoint(tmp_path / "student") as checkpoint:
         read = open_decoder(checkpoint)
-    assert cutting.sizes_of(read) == goal and read.head_dim == described.head_dim
+    assert cut_sizes.sizes_of(read) == goal and cut_sizes.head_dim(read) == cut_sizes.head_dim(described)
     assert torch.isfinite(logits(made)).all()
 
 
@@ -92,9 +97,11 @@ def test_hidden_channels_are_cut_everywhere_alike():
     for layer in model.model.layers:
         layer.self_attn.o_proj.weight[dead] = 0
         layer.mlp.down_proj.weight[dead] = 0
-    described = read_config(model.config.to_dict())
-    goal = cutting.target_sizes(described, Cut(hidden_size=hidden - len(dead)))
-    kept = cutting.choose(by_activation(model, [torch.arange(60).reshape(3, 20)]), cutting.sizes_of(described), goal)
+    described = describe(model.config.to_dict())
+    goal = cut_sizes.target_sizes(described, Cut(hidden_size=hidden - len(dead)))
+    kept = cutting.choose(
+        by_activation(model, describe(model.config.to_dict()), [torch.arange(60).reshape(3, 20)]), cut_sizes.sizes_of(described), goal
+    )
     assert not set(kept.hidden.tolist()) & set(dead.tolist())
     made = small(model, kept, goal)
     # undo what the narrower mean does: mean over kept = mean over all * hidden / kept
@@ -110,7 +117,7 @@ def test_by_activation_is_the_mean_of_what_the_parts_put_out():
     tokens = torch.arange(40).reshape(2, 20)
     seen = []
     handle = model.model.layers[1].mlp.down_proj.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    measured = by_activation(model, [tokens[:1], tokens[1:]])
+    measured = by_activation(model, describe(model.config.to_dict()), [tokens[:1], tokens[1:]])
     handle.remove()
     torch.testing.assert_close(measured.mlp[1], torch.cat(seen).abs().double().mean((0, 1)))
     with torch.no_grad():
@@ -122,18 +129,18 @@ def test_by_activation_is_the_mean_of_what_the_parts_put_out():
 
 def test_heads_go_in_groups_and_every_kept_group_loses_equally_many():
     importance = Importance(torch.ones(1), torch.ones(8), torch.tensor([[1.0, 9, 2, 8, 0, 0, 7, 7]]), torch.ones(1, 4))
-    kept = cutting.choose(importance, cutting.Sizes(1, 8, 8, 4, 4), cutting.Sizes(1, 8, 2, 2, 4))
+    kept = cutting.choose(importance, cut_sizes.Sizes(1, 8, 8, 4, 4), cut_sizes.Sizes(1, 8, 2, 2, 4))
     assert kept.kv_heads[0].tolist() == [0, 1] and kept.heads[0].tolist() == [1, 3]
 
 
 def test_steps_take_at_most_their_share_and_end_at_the_goal():
-    described = read_config(random_model("qwen2").config.to_dict())
-    goal = cutting.target_sizes(described, Cut(hidden_size=40, intermediate_size=32))
-    steps = cutting.plan_steps(described, goal, 0.05)
-    sizes = [parameter_count(described), *(parameter_count(cutting.with_sizes(described, s)) for s in steps)]
+    config = random_model("qwen2").config.to_dict()
+    goal = cut_sizes.target_sizes(describe(config), Cut(hidden_size=40, intermediate_size=32))
+    steps = cut_sizes.plan_steps(config, goal, 0.05)
+    sizes = [parameter_count(describe(config)), *(cut_sizes.parameters(config, s) for s in steps)]
     assert steps[-1] == goal and len(steps) > 5
     assert all(0 < 1 - after / before <= 0.05 for before, after in itertools.pairwise(sizes))
-    assert cutting.plan_steps(described, goal, 1.0) == [goal]
+    assert cut_sizes.plan_steps(config, goal, 1.0) == [goal]
 
 
 @pytest.mark.parametrize(
@@ -146,15 +153,15 @@ def test_steps_take_at_most_their_share_and_end_at_the_goal():
     ],
 )
 def test_impossible_cuts_are_named(cut, most, message):
-    described = read_config(random_model("qwen2").config.to_dict())
+    config = random_model("qwen2").config.to_dict()
     with pytest.raises(FirstTokenError, match=message):
-        cutting.plan_steps(described, cutting.target_sizes(described, Cut(**cut)), most)
+        cut_sizes.plan_steps(config, cut_sizes.target_sizes(describe(config), Cut(**cut)), most)
 
 
 def test_a_foreign_tensor_is_not_dropped_silently():
     model = random_model("qwen2")
-    described = read_config(model.config.to_dict())
-    now = cutting.sizes_of(described)
-    kept = cutting.choose(by_l1(model), now, now)
+    described = describe(model.config.to_dict())
+    now = cut_sizes.sizes_of(described)
+    kept = cutting.choose(by_l1(model, describe(model.config.to_dict())), now, now)
     with pytest.raises(FirstTokenError, match="'model.vision.weight' has no place"):
-        cutting.cut_tensors({"model.vision.weight": torch.ones(2)}, kept, described.head_dim)
+        cutting.cut_tensors({"model.vision.weight": torch.ones(2)}, described, described, kept)

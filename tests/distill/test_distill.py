@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.families import open_decoder
+from firsttoken.decoder.walk import open_decoder
 from firsttoken.distill import distill as module
 from firsttoken.distill.distill import distill
 from firsttoken.errors import FirstTokenError
@@ -30,7 +30,7 @@ def test_a_cut_student_is_a_checkpoint_with_its_record_and_page(make_recipe, tmp
     out, lines = run(recipe, tmp_path / "student")
     with Checkpoint(out) as checkpoint:
         config = open_decoder(checkpoint)
-    assert (config.layer_count, config.mlp_size) == (1, 48)
+    assert (len(config.layers), config.layers[0].mlp.up.rows) == (1, 48)
     assert not (tmp_path / "student.work").exists() and sorted(p.name for p in tmp_path.iterdir()) == ["student"]
     record = json.loads((out / "distillation.json").read_text())
     with Checkpoint(tiny_model) as teacher:
@@ -272,4 +272,4 @@ def test_the_student_goes_straight_into_export(make_recipe, tmp_path):
 
     out, _ = run(make_recipe(), tmp_path / "student")
     [bundle] = export(out, tmp_path / "bundles", plan="fp32", targets=("tflite-xnnpack",))
-    assert read_manifest(bundle).proof.passed
+    assert read_manifest(bundle).cpu.proof.passed

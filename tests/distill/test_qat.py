@@ -7,7 +7,7 @@ import torch
 from firsttoken.backends.runner import open_runner
 from firsttoken.backends.tflite.quantize import quantize_int4, quantize_int8
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.families import open_decoder, plan_layers
+from firsttoken.decoder.walk import open_decoder, plan_layers
 from firsttoken.distill import qat
 from firsttoken.distill.models import head_inputs, load_decoder
 from firsttoken.pipeline import export

@@ -77,7 +77,7 @@ def test_a_missed_gate_is_trained_for_and_the_bundle_comes_closer_to_the_float_s
         assert proof_reference(checkpoint).folder == out / "float" and lineage.reference == record["float student"]
     [bundle] = export(out, tmp_path / "bundles", plans["loose"], (target,), cache_length=64)
     manifest = read_manifest(bundle)
-    assert manifest.proof.all.mean_kld == pytest.approx(after, rel=1e-3) and manifest.lineage == lineage
+    assert manifest.cpu.proof.all.mean_kld == pytest.approx(after, rel=1e-3) and manifest.lineage == lineage
     assert prove(bundle, out)[0].all.mean_kld == pytest.approx(after, rel=1e-3)
     shutil.rmtree(out / "float")
     with pytest.raises(FirstTokenError, match="its float student is absent"):

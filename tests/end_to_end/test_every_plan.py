@@ -26,15 +26,15 @@ def test_plan_on_target(plan, target, tmp_path):
         return
     [folder] = export(checkpoint_path(), tmp_path, plan, (target,))
     manifest = read_manifest(folder)
-    assert manifest.proof.passed and manifest.proof.all.tokens > 900
-    assert {row.layer: row.asked for row in manifest.audit} == {row.layer: row.stored for row in manifest.audit}
+    assert manifest.cpu.proof.passed and manifest.cpu.proof.all.tokens > 900
+    assert {row.layer: row.asked for row in manifest.cpu.audit} == {row.layer: row.stored for row in manifest.cpu.audit}
     copies = 1.4 if target == "executorch-xnnpack" else 1.0
-    assert manifest.artifact.bytes < copies * MOST_BYTES[plan] * manifest.checkpoint.parameters
+    assert manifest.facts(manifest.cpu).bytes < copies * MOST_BYTES[plan] * manifest.checkpoint.parameters
 
 
 def test_same_plan_file_gives_the_same_layers_on_both_runtimes():
     from firsttoken.checkpoint import Checkpoint
-    from firsttoken.decoder.families import open_decoder, plan_layers
+    from firsttoken.decoder.walk import open_decoder, plan_layers
     from firsttoken.quant.plan import load_plan
 
     with Checkpoint(checkpoint_path()) as checkpoint:

@@ -117,7 +117,7 @@ def test_a_damaged_artifact_is_found_before_the_start(demo_bundle, tmp_path):
     import shutil
 
     bad = shutil.copytree(demo_bundle("tflite-xnnpack"), tmp_path / "bad")
-    artifact = bad / read_manifest(bad).artifact.file
+    artifact = bad / read_manifest(bad).cpu.file
     artifact.write_bytes(artifact.read_bytes()[:-4] + b"\0\0\0\1")
     with pytest.raises(FirstTokenError, match="SHA-256"):
         Bench([bad], SHORT)

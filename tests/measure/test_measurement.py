@@ -91,4 +91,4 @@ def test_negative_times_are_refused():
 def test_a_bundles_identity_is_its_manifests(demo_bundle):
     manifest = read_manifest(demo_bundle("tflite-xnnpack"))
     identity = identify_bundle("name", manifest)
-    assert identity.artifact_sha256 == manifest.artifact.sha256 and identity.proof is None and identity.plan == "fp16-attention"
+    assert identity.artifact_sha256 == manifest.facts(manifest.cpu).sha256 and identity.proof is None and identity.plan == "fp16-attention"

@@ -315,6 +315,6 @@ def test_manifest_of_another_version_or_damaged(capsys, tmp_path, demo_bundle):
     path = folder / "manifest.json"
     values = json.loads(path.read_text())
     path.write_text(json.dumps({**values, "schema_version": 99}))
-    refused(capsys, tmp_path, ["generate", folder, "--prompt", "x"], "schema_version 99")
-    path.write_text(json.dumps({key: value for key, value in values.items() if key != "cache"}))
-    refused(capsys, tmp_path, ["generate", folder, "--prompt", "x"], "cache is missing")
+    refused(capsys, tmp_path, ["generate", folder, "--prompt", "x"], "schema_version 99", "export the checkpoint again")
+    path.write_text(json.dumps({key: value for key, value in values.items() if key != "rotations"}))
+    refused(capsys, tmp_path, ["generate", folder, "--prompt", "x"], "rotations is missing")

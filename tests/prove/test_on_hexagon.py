@@ -1,5 +1,6 @@
 """The NPU's own contexts on Qualcomm's HTP backend for x86: prefill, later pieces and decode over one cache, to its end."""
 
+import copy
 import json
 import shutil
 
@@ -13,7 +14,7 @@ from firsttoken.backends.tflite_hexagon.qnn_context import QnnSession
 from firsttoken.backends.tflite_hexagon.runner import HexagonRunner
 from firsttoken.bundle.manifest import read_manifest
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.families import open_decoder, plan_layers
+from firsttoken.decoder.walk import open_decoder, plan_layers
 from firsttoken.demo import checkpoint_path
 from firsttoken.errors import FirstTokenError, GateError
 from firsttoken.pipeline import export
@@ -44,7 +45,7 @@ def unshared_bundle(hexagon_libraries, tmp_path_factory):
 @pytest.fixture
 def runner(unshared_bundle, hexagon_libraries):
     manifest = read_manifest(unshared_bundle)
-    contexts = {graph.name: graph.contexts[0] for graph in read_compiled(unshared_bundle / manifest.npu.artifact.file)}
+    contexts = {graph.name: graph.contexts[0] for graph in read_compiled(unshared_bundle / manifest.npu_artifact.file)}
     opened = HexagonRunner(unshared_bundle, manifest, contexts, hexagon_libraries)
     yield opened
     opened.close()
@@ -171,7 +172,7 @@ def test_export_rejects_what_fails_on_the_npu(hexagon_libraries, tmp_path, monke
         export(checkpoint_path(), tmp_path, targets=("tflite-hexagon-sm8550",), cache_length=160)
     assert [path.name for path in tmp_path.iterdir()] == ["tflite-hexagon-sm8550.rejected"]
     rejected = read_manifest(tmp_path / "tflite-hexagon-sm8550.rejected")
-    assert rejected.proof.passed and not rejected.npu.proof.passed
+    assert rejected.cpu.proof.passed and not rejected.npu_artifact.proof.passed
 
 
 def test_export_and_prove_from_the_command_line(hexagon_libraries, tmp_path, capsys, sampled):
@@ -179,7 +180,8 @@ def test_export_and_prove_from_the_command_line(hexagon_libraries, tmp_path, cap
     out = capsys.readouterr().out
     assert "978 of 978 operators of 4 graphs on the NPU" in out and "NPU against CPU" in out and "LIBNATIVE" not in out
     bundle = tmp_path / "tflite-hexagon-sm8750"
-    assert read_manifest(bundle).npu.proof.passed and read_manifest(bundle).npu.audit
+    proven = read_manifest(bundle).npu_artifact
+    assert proven.proof.passed and proven.audit
     assert cli.run(["prove", str(bundle), "-c", str(checkpoint_path()), "--on", "npu", "--audit"]) == 0
     out = capsys.readouterr().out
     assert "proof of the NPU artifact" in out and "proven on the HTP backend for x86" in out and "differs" not in out
@@ -189,8 +191,10 @@ def test_graphs_that_a_phone_compiles(hexagon_libraries, tmp_path, sampled):
     """Shipped as they are; the proof compiles the same bytes ahead of time and says so."""
     said = []
     [bundle] = export(checkpoint_path(), tmp_path, targets=("tflite-hexagon-jit",), prove=False, cache_length=160, say=said.append)
-    npu = read_manifest(bundle).npu
-    assert (npu.compiled, npu.soc, npu.graphs) == ("device", None, []) and npu.source_sha256 == npu.artifact.sha256
+    manifest = read_manifest(bundle)
+    artifact, npu = manifest.npu_artifact, manifest.npu_artifact.npu
+    assert (npu.compiled, artifact.needs.soc, npu.graphs) == ("device", None, [])
+    assert npu.source_sha256 == manifest.facts(artifact).sha256
     assert any("compiled by the phone's QNN delegate" in line for line in said)
     summary = prove_on_hexagon(bundle, checkpoint_path()).summary
     assert summary.passed and "the phone's own compiler was not run" in summary.backend
@@ -201,10 +205,12 @@ def test_bundles_and_checkpoints_that_do_not_fit(hexagon_bundle, demo_bundle, tm
         prove_on_hexagon(demo_bundle("tflite-xnnpack"), checkpoint_path())
     folder = shutil.copytree(hexagon_bundle(), tmp_path / "bundle")
     values = json.loads((folder / "manifest.json").read_text())
-    for key, value, said in (
-        ("source_sha256", "0" * 64, "are not those that the bundle was compiled from"),
-        ("qnn", "2.49.0", "was compiled with QNN 2.49.0, but package"),
+    for part, key, value, said in (
+        ("npu", "source_sha256", "0" * 64, "are not those that the bundle was compiled from"),
+        ("needs", "qnn", "2.49.0", "was compiled with QNN 2.49.0, but package"),
     ):
-        (folder / "manifest.json").write_text(json.dumps({**values, "npu": {**values["npu"], key: value}}))
+        changed = copy.deepcopy(values)
+        changed["artifacts"][1][part][key] = value
+        (folder / "manifest.json").write_text(json.dumps(changed))
         with pytest.raises(FirstTokenError, match=said):
             prove_on_hexagon(folder, checkpoint_path())

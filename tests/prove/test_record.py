@@ -28,7 +28,8 @@ def bundle(demo_bundle, tmp_path):
 
 
 def put(bundle, entry: ArmProof | None, core: str = "cortex-a76", runtime: str = "LiteRT"):
-    record(bundle, read_manifest(bundle).artifact.sha256, core, runtime, entry)
+    manifest = read_manifest(bundle)
+    record(bundle, manifest.facts(manifest.cpu).sha256, core, runtime, entry)
 
 
 def test_a_proof_is_added_and_nothing_else_changes(bundle):

@@ -1,12 +1,14 @@
 """The streamed reference against transformers, for every supported family, and against our own decoder."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
 from families_on_disk import CASES, random_model, save
 
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.families import open_decoder
+from firsttoken.decoder.walk import open_decoder
 from firsttoken.prove import reference
 from firsttoken.prove.reference import reference_logits
 
@@ -45,19 +47,24 @@ def test_chosen_positions_vocabulary_and_head_blocks(tmp_path, monkeypatch):
 def test_memory_is_one_layers(tmp_path, monkeypatch):
     """No more than one layer's tensors are alive at once."""
     checkpoint = Checkpoint(save(random_model("qwen2", num_hidden_layers=6), tmp_path / "model"))
-    alive: list[str] = []
-    made = reference.LayerWeights.__init__
+    alive, most = weakref.WeakSet(), []
+    run = reference.Layer.run
 
-    def counted(self, source, layer):
-        made(self, source, layer)
-        alive.append(self.prefix)
-        import weakref
+    def counted(self, states):
+        alive.add(self)
+        most.append(len(alive))
+        return run(self, states)
 
-        weakref.finalize(self, alive.remove, self.prefix)
-
-    monkeypatch.setattr(reference.LayerWeights, "__init__", counted)
-    most = []
-    plain = reference.block
-    monkeypatch.setattr(reference, "block", lambda *a: most.append(len(alive)) or plain(*a))
+    monkeypatch.setattr(reference.Layer, "run", counted)
     reference_logits(checkpoint, open_decoder(checkpoint), [np.arange(9)], [np.array([8])])
-    assert max(most) <= 2  # the next layer's empty holder is made before the last one's is dropped
+    assert most == 6 * [1]
+
+
+def test_a_window_hides_what_lies_before_it(tmp_path):
+    model = random_model("mistral", sliding_window=8)
+    checkpoint = Checkpoint(save(model, tmp_path / "model"))
+    window = np.arange(40)
+    [got] = reference_logits(checkpoint, open_decoder(checkpoint), [window], [np.arange(40)])
+    assert np.abs(got - model(torch.from_numpy(window)[None]).logits[0].numpy()).max() < 1e-4
+    [other] = reference_logits(checkpoint, open_decoder(checkpoint), [np.r_[99, window[1:]]], [np.arange(40)])
+    assert np.abs(got[:8] - other[:8]).max() > 0.01 and np.abs(got[-1] - other[-1]).max() < 1e-5  # two layers see 15 back

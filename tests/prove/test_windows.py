@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.families import open_decoder
+from firsttoken.decoder.walk import open_decoder
 from firsttoken.demo import checkpoint_path, held_out_text
 from firsttoken.errors import FirstTokenError
 from firsttoken.prove.windows import LOGIT_BYTES, choose_windows

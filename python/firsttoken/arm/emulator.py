@@ -78,7 +78,7 @@ def guest_command(
     }
     emulator = [str(part("emulator") / "qemu-aarch64"), "-L", str(system), "-cpu", core.name]
     if runtime.key == "executorch":
-        return [*emulator, str(executorch_runner()), str(bundle / manifest.artifact.file)], environment
+        return [*emulator, str(executorch_runner()), str(bundle / manifest.cpu.file)], environment
     environment["PYTHONPATH"] = ":".join(map(str, [*packages, own_package()]))
     environment["PYTHONPYCACHEPREFIX"] = str(arm_folder() / "pycache")
     program = [str(system / "usr/bin/python3.11"), "-s", "-m", "firsttoken.arm.guest", str(bundle), runtime.key]

@@ -47,7 +47,7 @@ def main(bundle: str, runtime: str, weight_cache: str = "") -> None:
 
 def open_runner(bundle: Path, runtime: str, weight_cache: Path | None) -> Runner:
     manifest = json.loads((bundle / "manifest.json").read_bytes(), object_hook=lambda values: SimpleNamespace(**values))
-    artifact = bundle / manifest.artifact.file
+    artifact = bundle / manifest.artifacts[0].file
     if runtime == "tflite-2.16":
         from firsttoken.arm.tflite216 import Tflite216Runner
 

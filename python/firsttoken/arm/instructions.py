@@ -59,10 +59,10 @@ class InstructionCounter:
         """
         check_parts([runtime])
         manifest = read_manifest(bundle)
-        if not 1 <= tokens <= manifest.target.prefill_chunk or tokens + 2 > manifest.cache.length:
+        if not 1 <= tokens <= manifest.target.prefill_chunk or tokens + 2 > manifest.cache_length:
             raise FirstTokenError(
                 f"{tokens} tokens: a prefill is counted in one call, which takes up to {manifest.target.prefill_chunk} here, "
-                f"with 2 more in the cache of {manifest.cache.length}; give fewer"
+                f"with 2 more in the cache of {manifest.cache_length}; give fewer"
             )
         prompt = np.arange(tokens + 2, dtype=np.int32) % manifest.checkpoint.vocab_size
         with tempfile.TemporaryDirectory(prefix="firsttoken-arm-") as scratch:

@@ -7,7 +7,7 @@ import numpy as np
 
 from firsttoken.arm.cores import Core
 from firsttoken.arm.instruction_kinds import PATTERNS, is_kind
-from firsttoken.decoder.config import Layer
+from firsttoken.decoder.walk import Layer
 from firsttoken.targets.target import Target
 
 INTEGER = ("int8", "int4")

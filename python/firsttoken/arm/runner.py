@@ -12,7 +12,7 @@ from firsttoken.arm.cores import Core
 from firsttoken.arm.emulator import Runtime, guest_command
 from firsttoken.arm.guest import DECODE, FAILED, PREFILL, RESET
 from firsttoken.backends.runner import Runner
-from firsttoken.bundle.files import check_artifact
+from firsttoken.bundle.files import check_files
 from firsttoken.bundle.manifest import read_manifest
 from firsttoken.errors import FirstTokenError
 from firsttoken.pipes import piped
@@ -41,7 +41,7 @@ class ArmRunner(Runner):
         folder = Path(bundle).absolute()
         manifest = read_manifest(folder)
         super().__init__(manifest)
-        check_artifact(folder, manifest)
+        check_files(folder, manifest)
         self.core, self.runtime = core, runtime
         command, environment = guest_command(core, runtime, folder, manifest, weight_cache)
         command = [*(["setarch", "-R"] if fixed_addresses else []), command[0], *log, *command[1:]]

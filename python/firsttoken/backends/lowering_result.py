@@ -1,16 +1,36 @@
-"""What a lowering returns: the facts about a written artifact that the manifest records."""
+"""What a lowering returns: the facts about written artifacts that the manifest records."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
-from firsttoken.bundle.manifest import Cache, Method, Npu
+from firsttoken.bundle.manifest import Artifact, State
+from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.walk import CacheState, states
 
 
 @dataclass
 class Lowered:
-    """``methods`` and ``cache`` as the manifest describes them; ``notes`` are lines a user should read; ``npu`` where
-    an artifact for one was compiled beside it."""
+    """``artifacts`` as the manifest describes them, the CPU's first; ``notes`` are lines a user should read."""
 
-    methods: list[Method]
-    cache: Cache
+    artifacts: list[Artifact]
     notes: list[str] = field(default_factory=list)
-    npu: Npu | None = None
+
+
+def key_value_states(
+    decoder: Decoder,
+    held_by: Literal["host", "artifact"],
+    shape: Callable[[CacheState], list[int | str]],
+    axis: int,
+    dtype: Callable[[CacheState], str],
+    length: int,
+    step: int = 1,
+) -> list[State]:
+    """Returns the KV cache as the manifest describes it, one state a layer, each of its own ``shape`` and ``dtype``."""
+    return [
+        State(
+            layer=state.layer, kind="key_value", held_by=held_by, shape=shape(state), dtype=dtype(state), advances="append", axis=axis,
+            length=length, step=step,
+        )
+        for state in states(decoder)
+    ]  # fmt: skip

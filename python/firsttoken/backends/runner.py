@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from firsttoken.bundle.manifest import Manifest
 
 
+MASKED = -30000.0  # added to a score that must not count; inside FP16's range even on top of a real score
+
+
 class Runner(ABC):
     """A loaded artifact with its KV cache.
 
@@ -30,7 +33,7 @@ class Runner(ABC):
     def __init__(self, manifest: Manifest):
         self.manifest = manifest
         self.vocab_size = manifest.checkpoint.vocab_size
-        self.cache_length = manifest.cache.length
+        self.cache_length = manifest.target.cache_length
         self.prefill_chunk = manifest.target.prefill_chunk
         self.position = 0
 
@@ -91,17 +94,17 @@ def default_threads() -> int:
 def open_runner(bundle: str | Path, threads: int | None = None, check: bool = True) -> Runner:
     """Loads a bundle in its own runtime with ``threads`` threads (default: the machine's cores, 4 at most).
 
-    Raises `FirstTokenError` if the folder is not a bundle or the artifact does not match the manifest's hash (which is
+    Raises `FirstTokenError` if the folder is not a bundle or a file of it does not match the manifest's hash (which is
     left out where ``check`` is false, by a caller that has just done it).
     """
-    from firsttoken.bundle.files import check_artifact
+    from firsttoken.bundle.files import check_files
     from firsttoken.bundle.manifest import read_manifest
 
     folder = Path(bundle)
     manifest = read_manifest(folder)
     if check:
-        check_artifact(folder, manifest)
-    artifact = folder / manifest.artifact.file
+        check_files(folder, manifest)
+    artifact = folder / manifest.cpu.file
     with quiet_runtime():
         if manifest.target.runtime == "tflite":
             from firsttoken.backends.tflite.runner import TfliteRunner

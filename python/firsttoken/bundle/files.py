@@ -1,4 +1,4 @@
-"""The bundle folder: where it goes, whether its artifact is the one the manifest names, and our cache folder."""
+"""The bundle folder: where it goes, whether its files are those the manifest names, and our cache folder."""
 
 import hashlib
 import json
@@ -6,13 +6,13 @@ import os
 import tempfile
 from pathlib import Path
 
-from firsttoken.bundle.manifest import MANIFEST_FILE, Artifact, Manifest
+from firsttoken.bundle.manifest import MANIFEST_FILE, FileFacts, Manifest
 from firsttoken.cache_folder import cache_folder
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
 
 READ_BYTES = 4 << 20
-STAMPS_KEPT = 256
+STAMPS_KEPT = 1024  # a bundle has about five files
 
 
 def check_destination(destination: Path, force: bool):
@@ -50,28 +50,36 @@ def hash_file(path: Path, report: Report = silent) -> str:
     return digest.hexdigest()
 
 
-def check_artifact(folder: Path, manifest: Manifest, report: Report = silent, artifact: Artifact | None = None):
-    """Checks the artifact's (default: the CPU's) size and SHA-256 against the manifest. Raises `FirstTokenError` if they differ.
+def file_facts(path: Path, report: Report = silent) -> FileFacts:
+    """Returns what the manifest says of a file that was just written, and remembers its hash."""
+    sha256 = hash_file(path, report)
+    remember_hash(path, sha256)
+    return FileFacts(sha256=sha256, bytes=path.stat().st_size)
+
+
+def check_files(folder: Path, manifest: Manifest, report: Report = silent):
+    """Checks size and SHA-256 of every file of the bundle against the manifest. Raises `FirstTokenError` for the first that differs.
 
     A file found right is remembered, so that the next start does not read all of it again.
     """
-    artifact = artifact or manifest.artifact
-    path = Path(folder) / artifact.file
-    if Path(artifact.file).name != artifact.file:
-        raise FirstTokenError(f"bundle {folder}: artifact name {artifact.file!r} is not a plain file name; export again")
+    for name, facts in manifest.files.items():
+        _check_file(Path(folder) / name, facts, report)
+
+
+def _check_file(path: Path, facts: FileFacts, report: Report):
     if not path.is_file():
-        raise FirstTokenError(f"bundle {folder}: {artifact.file} is missing; export again")
+        raise FirstTokenError(f"bundle {path.parent}: {path.name} is missing; export again")
     size = path.stat().st_size
-    if size != artifact.bytes:
+    if size != facts.bytes:
         raise FirstTokenError(
-            f"{path}: {size} bytes, but the manifest says {artifact.bytes}; the file is damaged or was replaced, export or copy it again"
+            f"{path}: {size} bytes, but the manifest says {facts.bytes}; the file is damaged or was replaced, export or copy it again"
         )
-    if remembered_hash(path) == artifact.sha256:
+    if remembered_hash(path) == facts.sha256:
         return
     got = hash_file(path, report)
-    if got != artifact.sha256:
+    if got != facts.sha256:
         raise FirstTokenError(
-            f"{path}: SHA-256 {got[:12]}…, but the manifest says {artifact.sha256[:12]}…; the file is damaged or was replaced, export or copy it again"
+            f"{path}: SHA-256 {got[:12]}…, but the manifest says {facts.sha256[:12]}…; the file is damaged or was replaced, export or copy it again"
         )
     remember_hash(path, got)
 

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from firsttoken.checkpoint import read_json
 from firsttoken.declarations import first_problem
@@ -16,13 +16,20 @@ from firsttoken.errors import FirstTokenError
 from firsttoken.quant.plan import Plan
 from firsttoken.targets.target import Target
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST_FILE = "manifest.json"
 SCHEMA_FILE = Path(__file__).with_name("manifest.schema.json")
 
 
 class Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, allow_inf_nan=False)
+
+
+class FileFacts(Part):
+    """What a file of the bundle must be."""
+
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    bytes: int = Field(ge=0)
 
 
 class Tensor(Part):
@@ -41,26 +48,33 @@ class Method(Part):
     outputs: list[Tensor]
 
 
-class Cache(Part):
-    """Where the KV cache lives and how it is laid out.
+class State(Part):
+    """What one layer remembers between calls: tensors ``key.LAYER`` and ``value.LAYER``, each of ``shape`` and ``dtype``.
 
-    ``held_by`` "host": the host passes key and value tensors of ``shape`` per layer and appends the returned rows
-    along ``axis``. ``held_by`` "artifact": mutable buffers inside, nothing is passed.
+    ``held_by`` "host": the host passes them and appends the rows that come back along ``axis``. ``held_by`` "artifact":
+    mutable buffers inside, nothing is passed. A dimension with a name is the number of rows passed.
     """
 
+    layer: int = Field(ge=0)
+    kind: Literal["key_value"]
     held_by: Literal["host", "artifact"]
-    layers: int
     shape: list[int | str]
-    axis: int
     dtype: Literal["float32", "float16"]
-    length: int
-    step: int = 1  # a host-held cache grows in steps of this many rows
+    advances: Literal["append"]
+    axis: int = Field(ge=0)
+    length: int = Field(ge=1)  # the most rows that are used, one a token
+    step: int = Field(1, ge=1)  # a host grows it in steps of this many rows
 
 
-class Artifact(Part):
-    file: str
-    sha256: str
-    bytes: int
+class Rotation(Part):
+    """A rotary embedding and the layers that share it: angle = position * inverse frequency (radians), cos and sin times ``factor``.
+
+    Every artifact applies ``factor`` itself; a host that feeds cos and sin feeds them without it.
+    """
+
+    layers: list[int]
+    inverse_frequencies: list[float] = Field(min_length=1)
+    factor: float
 
 
 class CheckpointIdentity(Part):
@@ -73,7 +87,7 @@ class CheckpointIdentity(Part):
     vocab_size: int
 
 
-class Tokenizer(Part):
+class TokenizerFacts(Part):
     """``vocab_size`` counts the tokenizer's tokens: logits past it are padding and must never be sampled."""
 
     files: list[str]
@@ -210,11 +224,22 @@ class NpuProof(Part):
     misses: list[str] = Field(default_factory=list)
 
 
-class Npu(Part):
-    """The artifact for a Snapdragon's NPU, beside the CPU artifact that the rest of the manifest describes.
+class Needs(Part):
+    """What a device must have to run an artifact. ``soc``, ``hexagon`` and ``qnn`` (the version of Qualcomm's libraries it was
+    compiled with) only for one that was compiled ahead of time for an NPU."""
 
-    ``compiled`` "ahead": for ``soc``, with Qualcomm's libraries of version ``qnn``. "device": the graphs themselves, for the
-    QNN delegate on a phone, which compiles them when it loads them; what that takes is known only there.
+    runtime: Literal["tflite", "executorch"]
+    min_runtime: str
+    soc: str | None = None
+    hexagon: str | None = None
+    qnn: str | None = None
+
+
+class NpuFacts(Part):
+    """What the host feeds to an artifact for a Snapdragon's NPU, and how it was made.
+
+    ``compiled`` "ahead": for ``needs.soc``, with Qualcomm's libraries of version ``needs.qnn``. "device": the graphs themselves,
+    for the QNN delegate on a phone, which compiles them when it loads them; what that takes is known only there.
 
     Methods are ``first_N`` (up to N tokens from position 0), ``extend_N`` (up to N more over the cache) and ``decode``;
     shapes are fixed, so fewer tokens are padded behind. The host feeds ``embedding`` rows, ``cos`` and ``sin`` of
@@ -222,50 +247,66 @@ class Npu(Part):
     real token), ``cache_mask`` (0 for filled rows, ``masked`` for others) and the cache, and appends the returned rows.
     """
 
-    artifact: Artifact
     compiled: Literal["ahead", "device"]
-    soc: str | None = None
-    hexagon: str | None = None
     fp16: Literal["documented", "unverified"]
-    qnn: str | None = None
     source_sha256: str  # of the graphs that went into the compiler
     weights_shared: bool
     prefill_lengths: list[int] = Field(min_length=1)
-    methods: list[Method]
-    cache: Cache
     embedding: HostTable
-    inverse_frequencies: list[float]
     masked: float
     graphs: list[NpuGraph] = Field(default_factory=list)
     compile_seconds: float = 0.0
     compile_memory: int = 0  # bytes, peak resident
+
+
+class Artifact(Part):
+    """One file that a runtime loads: what it needs, its methods, what its layers remember, and its own proof and audit.
+
+    ``backend`` is the runtime and what computes in it: "tflite-xnnpack", "executorch-hexagon".
+    """
+
+    file: str
+    backend: str
+    needs: Needs
+    methods: list[Method] = Field(min_length=1)
+    states: list[State] = Field(min_length=1)
+    npu: NpuFacts | None = None
+    proof: Proof | NpuProof | None = None
     audit: list[AuditRow] = Field(default_factory=list)
-    proof: NpuProof | None = None
 
 
 class Manifest(Part):
-    schema_version: Literal[1] = SCHEMA_VERSION
-    artifact: Artifact
+    """``artifacts``: the first is the CPU's and runs wherever the runtime does. ``files``: every file of the bundle but the manifest."""
+
+    schema_version: Literal[2] = SCHEMA_VERSION
     checkpoint: CheckpointIdentity
     lineage: Lineage | None = None
     plan: Plan
     target: Target
-    methods: list[Method]
-    cache: Cache
-    tokenizer: Tokenizer
+    artifacts: list[Artifact] = Field(min_length=1)
+    rotations: list[Rotation]
+    tokenizer: TokenizerFacts
     chat: Chat | None = None
-    proof: Proof | None = None
-    audit: list[AuditRow] = Field(default_factory=list)
     proven_on: list[ArmProof] = Field(default_factory=list)
-    npu: Npu | None = None
     packages: dict[str, str]
+    files: dict[str, FileFacts]
 
-    @model_serializer(mode="wrap")
-    def _without_absent_npu(self, write):
-        values = write(self)
-        if values.get("npu") is None:  # readers of bundles without one need not know the field
-            values.pop("npu", None)
-        return values
+    @property
+    def cpu(self) -> Artifact:
+        return self.artifacts[0]
+
+    @property
+    def npu_artifact(self) -> Artifact | None:
+        """The artifact for an NPU, where the bundle has one."""
+        return next((artifact for artifact in self.artifacts if artifact.npu is not None), None)
+
+    @property
+    def cache_length(self) -> int:
+        """The most tokens of prompt and answer together."""
+        return self.target.cache_length
+
+    def facts(self, artifact: Artifact) -> FileFacts:
+        return self.files[artifact.file]
 
     def write(self, folder: Path):
         """Writes ``manifest.json`` into ``folder`` (which the caller renames into place)."""
@@ -277,15 +318,32 @@ def read_manifest(folder: str | Path) -> Manifest:
     folder = Path(folder)
     if not folder.is_dir():
         raise FirstTokenError(f"bundle {folder}: not a folder; expected what `firsttoken export` wrote")
-    values = read_json(folder / MANIFEST_FILE, "a folder without it is not a bundle")
-    if values.get("schema_version") != SCHEMA_VERSION:
-        raise FirstTokenError(
-            f"{folder / MANIFEST_FILE}: schema_version {values.get('schema_version')!r}; this firsttoken reads {SCHEMA_VERSION}; export again"
-        )
+    path = folder / MANIFEST_FILE
+    values = read_json(path, "a folder without it is not a bundle")
+    if (found := values.get("schema_version")) != SCHEMA_VERSION:
+        raise FirstTokenError(f"{path}: schema_version {found!r}, this firsttoken reads {SCHEMA_VERSION}; export the checkpoint again")
     try:
-        return Manifest.model_validate(values)
+        manifest = parse_manifest(json.dumps(values))
     except ValidationError as error:
-        raise FirstTokenError(f"{folder / MANIFEST_FILE}: {first_problem(error, values)}") from None
+        raise FirstTokenError(f"{path}: {first_problem(error, values)}") from None
+    check_names(folder, manifest)
+    return manifest
+
+
+def parse_manifest(text: str) -> Manifest:
+    """Returns the manifest in ``text``, taken as strictly as the JSON Schema is. Raises pydantic's ``ValidationError``."""
+    return Manifest.model_validate_json(text, strict=True)
+
+
+def check_names(folder: Path, manifest: Manifest):
+    """Raises `FirstTokenError` for a file name that is no plain, printable one, or a file that the manifest names without its hash."""
+    for name in manifest.files:
+        if Path(name).name != name or not name.isprintable() or name in ("", ".", "..", MANIFEST_FILE):
+            raise FirstTokenError(f"bundle {folder}: file name {name!r} is not a plain, printable name; export again")
+    tables = [artifact.npu.embedding.file for artifact in manifest.artifacts if artifact.npu is not None]
+    for name in (*(artifact.file for artifact in manifest.artifacts), *tables, *manifest.tokenizer.files):
+        if name not in manifest.files:
+            raise FirstTokenError(f"bundle {folder}: the manifest names {name!r}, but not its hash under files; export again")
 
 
 def json_schema() -> str:

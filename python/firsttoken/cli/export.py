@@ -74,18 +74,19 @@ def export(
         )
     for folder in folders:
         manifest = read_manifest(folder)
-        print(f"{folder}: {manifest.artifact.file}, {readable(manifest.artifact.bytes)}, plan {manifest.plan.name}")
-        if (npu := manifest.npu) is not None:
-            made_for = f"for {npu.soc} (Hexagon {npu.hexagon})" if npu.soc else "to be compiled by the phone"
-            print(f"  {npu.artifact.file}, {readable(npu.artifact.bytes)}, {made_for}")
-        if manifest.proof is None:
+        cpu, npu = manifest.cpu, manifest.npu_artifact
+        print(f"{folder}: {cpu.file}, {readable(manifest.facts(cpu).bytes)}, plan {manifest.plan.name}")
+        if npu is not None:
+            made_for = f"for {npu.needs.soc} (Hexagon {npu.needs.hexagon})" if npu.needs.soc else "to be compiled by the phone"
+            print(f"  {npu.file}, {readable(manifest.facts(npu).bytes)}, {made_for}")
+        if cpu.proof is None:
             print("  not proven (--no-prove)")
             continue
-        out.print(proof_table(manifest.proof))
+        out.print(proof_table(cpu.proof))
         if audit:
-            out.print(audit_table(manifest.audit))
+            out.print(audit_table(cpu.audit))
         else:
-            print("\n".join(f"  {line}" for line in audit_summary(manifest.audit)))
+            print("\n".join(f"  {line}" for line in audit_summary(cpu.audit)))
         if npu is not None and npu.proof is not None:
             proof = npu.proof
             print(f"  NPU artifact on {proof.backend}, positions up to {proof.last_position}; and the CPU artifact at the same positions:")

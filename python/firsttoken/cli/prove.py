@@ -85,9 +85,10 @@ def prove(
         raise GateError(f"{bundle}: the proof failed: {'; '.join(proof.misses)}")
     print("proven: every bound of the plan is kept and every layer is as asked")
     manifest = read_manifest(bundle)
-    if manifest.npu is not None and manifest.target.runtime == "executorch":
-        print(f"its NPU artifact, {manifest.npu.artifact.file}, was not run: ExecuTorch's Qualcomm backend has no runtime for this machine")
-    elif manifest.npu is not None:
+    npu = manifest.npu_artifact
+    if npu is not None and npu.needs.runtime == "executorch":
+        print(f"its NPU artifact, {npu.file}, was not run: ExecuTorch's Qualcomm backend has no runtime for this machine")
+    elif npu is not None:
         prove_on_npu(bundle, checkpoint, None, held_out, threads, audit)
 
 

@@ -10,9 +10,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from firsttoken.decoder.config_json import Config
 from firsttoken.errors import FirstTokenError
+from firsttoken.safe_text import visible
 
-SUPPORTED = ("default", "linear", "llama3", "yarn")
+# Kind of scaling -> its own parameters.
+SUPPORTED: dict[str, tuple[str, ...]] = {
+    "default": (),
+    "linear": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+    "yarn": (
+        "factor", "original_max_position_embeddings", "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate",
+    ),
+}  # fmt: skip
+COMMON = ("rope_type", "type", "rope_theta", "partial_rotary_factor")
 
 
 @dataclass(frozen=True)
@@ -27,14 +38,14 @@ class Rope:
         return positions.astype(np.float32)[:, None] * np.array(self.inverse_frequencies, np.float32)
 
 
-def rope_from_config(config: dict, head_dim: int, max_positions: int) -> Rope:
+def rope_from_config(config: Config, head_dim: int, max_positions: int) -> Rope:
     """Builds the frequencies from a Hugging Face ``config.json`` (old ``rope_theta``/``rope_scaling`` or new ``rope_parameters``).
 
-    Raises `FirstTokenError` for a kind that is not in `SUPPORTED` or parameters that make no sense.
+    Raises `FirstTokenError` for a kind or a parameter that is not in `SUPPORTED`, or parameters that make no sense.
     """
-    scaling = {}
+    scaling: dict = {}
     for key in ("rope_scaling", "rope_parameters"):
-        values = config.get(key) or {}
+        values = config.get(key, {})
         if not isinstance(values, dict):
             raise FirstTokenError(f"config.json: {key} is {values!r}; expected an object or null")
         scaling.update(values)
@@ -45,12 +56,19 @@ def rope_from_config(config: dict, head_dim: int, max_positions: int) -> Rope:
         )
     theta = _number(scaling, "rope_theta", config.get("rope_theta", 10_000.0))
     kind = scaling.get("rope_type", scaling.get("type", "default"))
-    if kind not in SUPPORTED:
+    if not isinstance(kind, str) or kind not in SUPPORTED:
         raise FirstTokenError(f"config.json: rope scaling kind {kind!r} is not supported; expected one of {', '.join(SUPPORTED)}")
-    if _number(scaling, "partial_rotary_factor", config.get("partial_rotary_factor") or 1.0) != 1.0:
+    if _number(scaling, "partial_rotary_factor", config.get("partial_rotary_factor", 1.0)) != 1.0:
         raise FirstTokenError("config.json: partial_rotary_factor other than 1 is not supported (none of the supported families uses it)")
-    if config.get("original_max_position_embeddings") is not None:  # transformers lets this place win
-        scaling["original_max_position_embeddings"] = config["original_max_position_embeddings"]
+    unknown = [key for key, value in scaling.items() if key not in COMMON + SUPPORTED[kind] and value not in (None, False, [], {})]
+    if unknown:
+        raise FirstTokenError(
+            f"config.json: rope parameter {visible(unknown[0], 80)!r} is not one of the kind {kind!r}, so it may change what the model computes; "
+            f"expected {', '.join(COMMON + SUPPORTED[kind])}"
+        )
+    original = config.get("original_max_position_embeddings")
+    if original is not None:  # transformers lets this place win
+        scaling["original_max_position_embeddings"] = original
     if theta <= 1:
         raise FirstTokenError(f"config.json: rope_theta {theta} is absurd; expected a number above 1")
     # float32 and this order of operations, so that the angles equal those the model was trained with

@@ -43,7 +43,7 @@ def prepare(bundles: Sequence[str | Path], settings: ProfileSettings, report: Re
     for number, key in enumerate(keys):
         if key in keys[:number]:
             raise FirstTokenError(f"bundle {found[number].folder}: the same as {found[keys.index(key)].folder}; give each once")
-    absent = [bundle for bundle in found if bundle.manifest.npu is None]
+    absent = [bundle for bundle in found if bundle.manifest.npu_artifact is None]
     if absent and (settings.artifact == "npu" or (settings.artifact == "both" and len(absent) == len(found))):
         raise FirstTokenError(
             f"bundle {absent[0].folder}: has no NPU artifact; leave out --artifact, or export for a Snapdragon (-t tflite-hexagon-sm8650)"
@@ -51,7 +51,7 @@ def prepare(bundles: Sequence[str | Path], settings: ProfileSettings, report: Re
     work = []
     for name, bundle in zip(_names(found), found, strict=True):
         chat, prompts = prompts_for(bundle, settings)
-        chosen = settings.artifact if bundle.manifest.npu else "auto"
+        chosen = settings.artifact if bundle.manifest.npu_artifact else "auto"
         work += [Work(name, bundle, chat, prompts, artifact) for artifact in (("npu", "cpu") if chosen == "both" else (chosen,))]
     return work
 

@@ -99,9 +99,9 @@ def prompts_for(bundle: LocalBundle, settings: ProfileSettings) -> tuple[bool, l
     """Returns whether the chat template is used, and the prompts' texts. Raises `FirstTokenError` where they do not fit the bundle."""
     manifest = bundle.manifest
     longest = max(settings.prompts)
-    if longest + settings.decode_tokens > manifest.cache.length:
+    if longest + settings.decode_tokens > manifest.cache_length:
         raise FirstTokenError(
-            f"bundle {bundle.folder}: {longest} prompt tokens and {settings.decode_tokens} decoded ones do not fit its cache of {manifest.cache.length}; "
+            f"bundle {bundle.folder}: {longest} prompt tokens and {settings.decode_tokens} decoded ones do not fit its cache of {manifest.cache_length}; "
             "measure shorter prompts or export with a longer --cache-length"
         )
     tokenizer = open_tokenizer(bundle.folder, manifest)

@@ -85,7 +85,7 @@ def check_result(measurement: Measurement, request: Request, bundle: LocalBundle
 
 def _artifact_problem(result: Result, request: Request, manifest: Manifest) -> str | None:
     ran = result.artifact
-    if manifest.npu is None:
+    if manifest.npu_artifact is None:
         return "names an artifact of a bundle that has but one" if ran else None
     if ran is None:
         return "does not say which of the bundle's artifacts ran; install the app that comes with this firsttoken" if result.runs else None

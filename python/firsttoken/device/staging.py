@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from firsttoken.bundle.files import check_artifact, hash_file, remember_hash, remembered_hash
+from firsttoken.bundle.files import check_files, file_facts
 from firsttoken.bundle.manifest import MANIFEST_FILE, Manifest, read_manifest
 from firsttoken.device import STAGING
 from firsttoken.device.adb import Adb, DeviceError, DeviceGone, fill
@@ -62,24 +62,9 @@ def local_bundle(folder: str | Path, report: Report = silent) -> LocalBundle:
     """Reads and checks a bundle's manifest and files. Raises `FirstTokenError` for one that is damaged or not a bundle."""
     folder = Path(folder)
     manifest = read_manifest(folder)
-    check_artifact(folder, manifest, report)
-    artifacts = [manifest.artifact]
-    if manifest.npu is not None:
-        check_artifact(folder, manifest, report, manifest.npu.artifact)
-        artifacts.append(manifest.npu.artifact)
-    names = [*(artifact.file for artifact in artifacts), *manifest.tokenizer.files, MANIFEST_FILE]
-    files = []
-    for name in names:
-        if Path(name).name != name or not name.isprintable() or name in (".", ".."):
-            raise FirstTokenError(f"bundle {folder}: file name {name!r} is not a plain, printable name; export again")
-        path = folder / name
-        if not path.is_file():
-            raise FirstTokenError(f"bundle {folder}: {name} is missing; export again")
-        sha256 = remembered_hash(path)
-        if sha256 is None:
-            sha256 = hash_file(path, report)
-            remember_hash(path, sha256)
-        files.append(LocalFile(name, path.absolute(), path.stat().st_size, sha256))
+    check_files(folder, manifest, report)
+    facts = {**manifest.files, MANIFEST_FILE: file_facts(folder / MANIFEST_FILE)}
+    files = [LocalFile(name, (folder / name).absolute(), of.bytes, of.sha256) for name, of in facts.items()]
     return LocalBundle(folder, manifest, tuple(files))
 
 

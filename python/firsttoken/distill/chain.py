@@ -120,12 +120,12 @@ def bundle_of(
             same
             and manifest.plan == load_plan(plan)
             and manifest.target == load_target(target, cache_length)
-            and manifest.proof is not None
+            and manifest.cpu.proof is not None
         ):
             say(f"{folder}: already exported and proven")
             return folder
     with bar() as report:
         [made] = export(student, output, plan, (target,), force=True, cache_length=cache_length, report=report)
-    proof = read_manifest(made).proof.all
+    proof = read_manifest(made).cpu.proof.all
     say(f"{made}: proven, mean KL divergence {proof.mean_kld:.3g} nats, same top token {proof.same_top:.2%}")
     return made

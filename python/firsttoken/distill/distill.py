@@ -11,7 +11,7 @@ from firsttoken.distill.publish import publish
 from firsttoken.distill.quantize_stage import check_quantize, run_quantize_stage
 from firsttoken.distill.recipe import Recipe, load_recipe
 from firsttoken.distill.running import DistillRun
-from firsttoken.distill.students import plan_stages, student_config
+from firsttoken.distill.students import plan_stages, student_decoder
 from firsttoken.distill.training_page import read_recipe_text
 from firsttoken.distill.work_folder import identity_of, open_work
 from firsttoken.errors import FirstTokenError
@@ -50,7 +50,7 @@ def distill(
             raise FirstTokenError(
                 "[quantize] does not run under FSDP; train without it there, then give the student as student.checkpoint with training.steps = 0"
             )
-        check_quantize(chosen, chosen.quantize, student_config(chosen))
+        check_quantize(chosen, chosen.quantize, student_decoder(chosen))
     main = int(os.environ.get("RANK", "0")) == 0
     run = DistillRun(chosen, output, text, main, bar if main else no_bar, say if main else _mute)
     run.identity = identity = identity_of(chosen, run.train, run.held_out)

@@ -14,6 +14,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from firsttoken.checkpoint import Source
+from firsttoken.decoder.parts import Decoder, Embedding, Linear, Norm
+from firsttoken.distill.cut_sizes import sizes_of
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -28,35 +32,42 @@ class Importance:
     mlp: Tensor
 
 
-def by_l1(model: PreTrainedModel) -> Importance:
-    """Sums of absolute weights of a transformers decoder of the Llama family tree."""
-    config, blocks = model.config, model.model.layers
+def by_l1(model: PreTrainedModel, decoder: Decoder) -> Importance:
+    """Sums of absolute weights of a transformers model that is described by ``decoder``."""
     heads, mlp, layers = [], [], []
-    hidden = model.model.embed_tokens.weight.detach().abs().sum(0)
-    for block in blocks:
-        q, k, v, o = (getattr(block.self_attn, f"{name}_proj").weight.detach().abs() for name in "qkvo")
-        gate, up, down = (getattr(block.mlp, f"{name}_proj").weight.detach().abs() for name in ("gate", "up", "down"))
-        count = config.num_attention_heads
+
+    def size(part: Embedding | Linear) -> Tensor:
+        return taken(model.get_parameter(part.weight.name).detach(), part.weight).abs()
+
+    hidden = size(decoder.embedding).sum(0)
+    for block in decoder.layers:
+        q, k, v, o = (size(part) for part in (block.attention.q, block.attention.k, block.attention.v, block.attention.output))
+        gate, up, down = (size(part) for part in (block.mlp.gate, block.mlp.up, block.mlp.down))
+        count = block.attention.core.heads
         heads.append(q.reshape(count, -1).sum(1) + o.t().reshape(count, -1).sum(1))
         mlp.append(gate.sum(1) + up.sum(1) + down.sum(0))
         hidden = hidden + sum(m.sum(0) for m in (q, k, v, gate, up)) + o.sum(1) + down.sum(1)
-        layers.append(sum(m.sum() for m in (q, k, v, o, gate, up, down)))
+        layers.append(torch.stack([m.sum() for m in (q, k, v, o, gate, up, down)]).sum())
     return Importance(torch.stack(layers), hidden, torch.stack(heads), torch.stack(mlp))
 
 
+def module_of(model: nn.Module, part: Linear | Norm) -> nn.Module:
+    """The module of a transformers model that holds a part's weight."""
+    return model.get_submodule(part.weight.name.removesuffix(".weight"))
+
+
 @torch.no_grad()
-def by_activation(model: PreTrainedModel, batches: Iterable[Tensor]) -> Importance:
+def by_activation(model: PreTrainedModel, decoder: Decoder, batches: Iterable[Tensor]) -> Importance:
     """Runs token batches ``[batch, length]`` through the model and averages over all positions, in float64."""
-    config, blocks = model.config, model.model.layers
-    count, positions = len(blocks), 0
+    count, positions, sizes = len(decoder.layers), 0, sizes_of(decoder)
     layers = torch.zeros(count, dtype=torch.float64)
-    hidden = torch.zeros(config.hidden_size, dtype=torch.float64)
-    heads = torch.zeros(count, config.num_attention_heads, dtype=torch.float64)
-    mlp = torch.zeros(count, config.intermediate_size, dtype=torch.float64)
+    hidden = torch.zeros(sizes.hidden_size, dtype=torch.float64)
+    heads = torch.zeros(count, sizes.heads, dtype=torch.float64)
+    mlp = torch.zeros(count, sizes.intermediate_size, dtype=torch.float64)
 
     def add_heads(number: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def hook(_: nn.Module, given: tuple[Tensor, ...]) -> None:
-            heads[number] += given[0].unflatten(-1, (config.num_attention_heads, -1)).norm(dim=-1).flatten(0, -2).double().sum(0).cpu()
+            heads[number] += given[0].unflatten(-1, (sizes.heads, -1)).norm(dim=-1).flatten(0, -2).double().sum(0).cpu()
 
         return hook
 
@@ -78,11 +89,12 @@ def by_activation(model: PreTrainedModel, batches: Iterable[Tensor]) -> Importan
         return hook
 
     handles = []
-    for number, block in enumerate(blocks):
-        handles.append(block.self_attn.o_proj.register_forward_pre_hook(add_heads(number)))
-        handles.append(block.mlp.down_proj.register_forward_pre_hook(add_mlp(number)))
-        handles += [norm.register_forward_hook(add_hidden) for norm in (block.input_layernorm, block.post_attention_layernorm)]
-        handles.append(block.register_forward_hook(add_layer(number), with_kwargs=True))
+    for number, block in enumerate(decoder.layers):
+        handles.append(module_of(model, block.attention.output).register_forward_pre_hook(add_heads(number)))
+        handles.append(module_of(model, block.mlp.down).register_forward_pre_hook(add_mlp(number)))
+        handles += [module_of(model, norm).register_forward_hook(add_hidden) for norm in (block.attention_norm, block.mlp_norm)]
+        whole = model.get_submodule(block.attention_norm.weight.name.rsplit(".", 2)[0])  # the layer that the norm stands in
+        handles.append(whole.register_forward_hook(add_layer(number), with_kwargs=True))
     training = model.training
     model.eval()
     try:
@@ -96,3 +108,14 @@ def by_activation(model: PreTrainedModel, batches: Iterable[Tensor]) -> Importan
     if not positions:
         raise ValueError("no calibration tokens; expected at least one batch")
     return Importance(layers / positions, hidden / (2 * count * positions), heads / positions, mlp / positions)
+
+
+def taken(tensor: Tensor, source: Source, put: Tensor | None = None) -> Tensor:
+    """The stored rows that ``source`` takes from a checkpoint's tensor, in its order; ``put`` replaces them in it."""
+    begin, end = source.rows or (0, len(tensor))
+    rows = torch.arange(begin, end)
+    if source.order is not None:
+        rows = rows.view(-1, len(source.order))[:, list(source.order)].flatten()
+    if put is not None:
+        tensor[rows] = put
+    return tensor[rows]

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.families import open_decoder, read_config
+from firsttoken.decoder.families import describe
+from firsttoken.decoder.walk import open_decoder
 from firsttoken.errors import FirstTokenError
 from firsttoken.tokenizer import Tokenizer
 
@@ -64,7 +65,7 @@ def make_decoder(config: dict, tensors: dict[str, Tensor] | None = None, attenti
     """Returns a float32 model for a ``config.json``, with random weights or the given ones. Raises `FirstTokenError`."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    read_config(config)
+    describe(config)
     plain = {
         name: value
         for name, value in config.items()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from firsttoken.backends.tflite.quantize import SMALLEST_BOUND
-from firsttoken.decoder.config import Layer
+from firsttoken.decoder.walk import Layer
 
 BITS = {"int8": torch.int8, "int4": torch.int4}  # type: ignore[attr-defined]  # PyTorch's stubs lack int4
 Trained = TypeVar("Trained", bound=nn.Module)
@@ -34,7 +34,7 @@ def prepare(model: nn.Module, layers: Sequence[Layer], precisions: Mapping[str, 
         precision = precisions[layer.name]
         if precision not in BITS or layer.weight is None:
             continue
-        path = "lm_head" if layer.name == "head" else layer.weight.removesuffix(".weight")
+        path = "lm_head" if layer.name == "head" else layer.weight.name.removesuffix(".weight")
         granularity = PerGroup(group_size) if precision == "int4" else PerAxis(0)
         if layer.kind == "embedding":
             base = IntxWeightOnlyConfig(weight_dtype=BITS[precision], granularity=granularity)

@@ -16,8 +16,8 @@ from firsttoken.bundle.atomic import Staging
 from firsttoken.bundle.lineage import FLOAT_FOLDER, RECORD
 from firsttoken.bundle.manifest import Proof, read_manifest
 from firsttoken.checkpoint import Checkpoint, read_json
-from firsttoken.decoder.config import DecoderConfig
-from firsttoken.decoder.families import open_decoder, plan_layers
+from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.walk import open_decoder, plan_layers
 from firsttoken.distill.models import load_decoder, write_decoder
 from firsttoken.distill.recipe import Loss, Quantize, Recipe
 from firsttoken.distill.running import DistillRun
@@ -58,11 +58,11 @@ class QuantizeOutcome:
         return {"plan": self.plan, "target": self.target, "kept": self.kept, **shown}
 
 
-def check_quantize(recipe: Recipe, quantize: Quantize, config: DecoderConfig) -> None:
+def check_quantize(recipe: Recipe, quantize: Quantize, decoder: Decoder) -> None:
     """Raises `FirstTokenError` before any work for a plan or target that does not exist or does not fit the student."""
     target = load_target(recipe.declared(quantize.target), quantize.cache_length)
-    target.check_model(config)
-    load_plan(recipe.declared(quantize.plan)).resolve(plan_layers(config), target)
+    target.check_model(decoder)
+    load_plan(recipe.declared(quantize.plan)).resolve(plan_layers(decoder), target)
 
 
 def run_quantize_stage(run: DistillRun, model: PreTrainedModel, quantize: Quantize) -> tuple[PreTrainedModel, QuantizeOutcome]:
@@ -159,4 +159,4 @@ def proven(run: DistillRun, checkpoint: Path, quantize: Quantize) -> Proof:
             if not found[1].exists():
                 raise error
     run.wait()
-    return read_manifest(next(folder for folder in found if folder.exists())).proof
+    return read_manifest(next(folder for folder in found if folder.exists())).cpu.proof

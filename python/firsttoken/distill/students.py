@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from firsttoken.checkpoint import Checkpoint, read_json
-from firsttoken.decoder.config import DecoderConfig
-from firsttoken.decoder.families import open_decoder, read_config
-from firsttoken.distill import cut as cutting
+from firsttoken.decoder.families import describe
+from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.walk import open_decoder
+from firsttoken.distill import cut_sizes
+from firsttoken.distill.cut import choose, cut_tensors
 from firsttoken.distill.importance import by_activation, by_l1
 from firsttoken.distill.models import load_decoder, make_decoder
 from firsttoken.distill.recipe import Recipe
@@ -31,7 +33,7 @@ class Stage:
 
     name: str
     steps: int
-    sizes: cutting.Sizes | None = None
+    sizes: cut_sizes.Sizes | None = None
     history: list[dict] = field(default_factory=list)
 
 
@@ -41,23 +43,25 @@ def plan_stages(recipe: Recipe) -> list[Stage]:
     if cut is None:
         return [Stage("training", recipe.training.steps)]
     with Checkpoint(recipe.teacher_folder()) as checkpoint:
-        config = open_decoder(checkpoint)
-    goal = cutting.target_sizes(config, cut)
-    steps = cutting.plan_steps(config, goal, cut.most_per_step)
+        goal = cut_sizes.target_sizes(open_decoder(checkpoint), cut)
+        steps = cut_sizes.plan_steps(checkpoint.config, goal, cut.most_per_step)
     if not steps:
         raise FirstTokenError("student.cut changes nothing; give at least one size below the teacher's")
     stages = [Stage(f"cut {n} of {len(steps)}", cut.steps_between, sizes) for n, sizes in enumerate(steps[:-1], 1)]
     return [*stages, Stage("training", recipe.training.steps, steps[-1])]
 
 
-def student_config(recipe: Recipe) -> DecoderConfig:
+def student_decoder(recipe: Recipe) -> Decoder:
     """The shape of the student that the recipe ends with, read without its weights. Raises `FirstTokenError`."""
     source = recipe.student
     if source.config is not None:
-        return read_config(read_json(recipe.path(source.config), "student.config names it"))
+        return describe(read_json(recipe.path(source.config), "student.config names it"))
     with Checkpoint(recipe.path(source.checkpoint) if source.checkpoint else recipe.teacher_folder()) as checkpoint:
-        config = open_decoder(checkpoint)
-    return config if source.cut is None else cutting.with_sizes(config, cutting.target_sizes(config, source.cut))
+        decoder = open_decoder(checkpoint)
+        if source.cut is None:
+            return decoder
+        sizes = cut_sizes.target_sizes(decoder, source.cut)
+        return describe(cut_sizes.resized(checkpoint.config, sizes, range(sizes.layers)))
 
 
 def first_student(recipe: Recipe, attention: str) -> PreTrainedModel:
@@ -72,28 +76,27 @@ def first_student(recipe: Recipe, attention: str) -> PreTrainedModel:
     return make_decoder(read_json(recipe.path(source.config), "student.config names it"), attention=attention)
 
 
-def cut_model(model: PreTrainedModel, recipe: Recipe, sizes: cutting.Sizes, train: Windows, attention: str) -> PreTrainedModel:
+def cut_model(model: PreTrainedModel, recipe: Recipe, sizes: cut_sizes.Sizes, train: Windows, attention: str) -> PreTrainedModel:
     """Returns a smaller model made of the most important parts of ``model``, measured on the first training windows of the seed."""
     cut = recipe.student.cut
     assert cut is not None, "sizes come from a cut"
     # to_diff_dict would leave defaults out, and a default of today is not one of tomorrow
     config = model.config.to_dict()
-    described = read_config(config)
-    now = cutting.sizes_of(described)
+    teacher = describe(config)
+    now = cut_sizes.sizes_of(teacher)
     if cut.importance == "l1":
-        importance = by_l1(model)
+        importance = by_l1(model, teacher)
     else:
         chooser = torch.Generator().manual_seed(recipe.seed)
         chosen = torch.randperm(len(train), generator=chooser)[: cut.calibration_windows]
         tokens = torch.from_numpy(train.tokens[chosen.numpy()]).long()
-        importance = by_activation(model, tokens.split(CALIBRATION_BATCH))
-    kept = cutting.choose(importance, now, sizes)
+        importance = by_activation(model, teacher, tokens.split(CALIBRATION_BATCH))
+    kept = choose(importance, now, sizes)
     tensors = {name: tensor.detach() for name, tensor in model.state_dict().items()}
-    if described.tied_head:
+    if teacher.tied_head:
         tensors.pop("lm_head.weight", None)
-    made = make_decoder(
-        cutting.cut_config(config, kept, sizes, described.head_dim), cutting.cut_tensors(tensors, kept, described.head_dim), attention
-    )
+    smaller = cut_sizes.resized(config, sizes, kept.layers)
+    made = make_decoder(smaller, cut_tensors(tensors, teacher, describe(smaller), kept), attention)
     return made.to(model.device)  # type: ignore[arg-type]  # transformers wraps it without its types
 
 

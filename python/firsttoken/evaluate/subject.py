@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from firsttoken.backends.pytorch.runner import CheckpointRunner
 from firsttoken.backends.runner import Runner, open_runner
-from firsttoken.bundle.manifest import MANIFEST_FILE, Chat, read_manifest
-from firsttoken.bundle.manifest import Tokenizer as TokenizerFacts
+from firsttoken.bundle.manifest import MANIFEST_FILE, Chat, TokenizerFacts, read_manifest
 from firsttoken.chat import chat_affixes
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.config import DecoderConfig
-from firsttoken.decoder.families import open_decoder
+from firsttoken.decoder.walk import open_decoder
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
 from firsttoken.tokenizer import Tokenizer, open_tokenizer
@@ -31,44 +30,14 @@ class _Shape:
         vocab_size: int
 
     @dataclass(frozen=True)
-    class Length:
-        length: int
-
-    @dataclass(frozen=True)
-    class Chunk:
+    class Lengths:
+        cache_length: int
         prefill_chunk: int
 
     checkpoint: Named
-    cache: Length
-    target: Chunk
+    target: Lengths
     tokenizer: TokenizerFacts
     chat: Chat | None
-
-
-class CheckpointRunner(Runner):
-    """A checkpoint as a runner: our decoder in FP32 with its cache. Four bytes of memory a weight."""
-
-    def __init__(self, checkpoint: Checkpoint, config: DecoderConfig, shape: _Shape) -> None:
-        from firsttoken.decoder.load import load_decoder
-
-        super().__init__(shape)
-        self._decoder = load_decoder(checkpoint, config, self.cache_length)
-
-    def _prefill(self, tokens: np.ndarray) -> np.ndarray:
-        import torch
-
-        from firsttoken.decoder.rotary import causal_mask
-
-        with torch.no_grad():
-            tokens = torch.from_numpy(tokens.astype(np.int64))[None]
-            mask = causal_mask(tokens.shape[1], self.position)
-            return self._decoder(tokens, torch.tensor([self.position]), mask)[0, 0].numpy()
-
-    def _decode(self, token: int) -> np.ndarray:
-        return self._prefill(np.array([token]))
-
-    def close(self) -> None:
-        self._decoder = None
 
 
 class Subject:
@@ -85,15 +54,14 @@ class Subject:
         self.name = self.folder.resolve().name
         if (self.folder / MANIFEST_FILE).exists():
             self.kind, self.manifest = "bundle", read_manifest(self.folder)
-            self.tokenizer, self.fingerprint = open_tokenizer(self.folder, self.manifest), self.manifest.artifact.sha256
+            self.tokenizer, self.fingerprint = open_tokenizer(self.folder, self.manifest), self.manifest.facts(self.manifest.cpu).sha256
         else:
             self.kind, self.checkpoint = "checkpoint", Checkpoint(self.folder)
-            self.config, self.fingerprint = open_decoder(self.checkpoint), self.checkpoint.fingerprint()
+            self.decoder, self.fingerprint = open_decoder(self.checkpoint), self.checkpoint.fingerprint()
             self.tokenizer = Tokenizer(self.folder)
             self.manifest = _Shape(
-                _Shape.Named(self.name, self.config.vocab_size),
-                _Shape.Length(min(CACHE_LENGTH, self.config.max_positions)),
-                _Shape.Chunk(PREFILL_CHUNK),
+                _Shape.Named(self.name, self.decoder.vocab_size),
+                _Shape.Lengths(min(CACHE_LENGTH, self.decoder.max_positions), PREFILL_CHUNK),
                 self.tokenizer.facts(),
                 chat_affixes(self.folder, self.tokenizer),
             )
@@ -106,7 +74,7 @@ class Subject:
     @property
     def cache_length(self) -> int:
         """Tokens of prompt and answer together."""
-        return self.manifest.cache.length
+        return self.manifest.target.cache_length
 
     @property
     def runner(self) -> Runner:
@@ -115,7 +83,7 @@ class Subject:
             if self.kind == "bundle":
                 self._runner = open_runner(self.folder, self.threads)
             else:
-                self._runner = CheckpointRunner(self.checkpoint, self.config, self.manifest)
+                self._runner = CheckpointRunner(self.checkpoint, self.decoder, self.manifest)
         return self._runner
 
     def logits(self, windows: Sequence[np.ndarray], report: Report = silent) -> list[np.ndarray]:
@@ -127,7 +95,7 @@ class Subject:
             from firsttoken.prove.reference import reference_logits
 
             positions = [np.arange(len(window)) for window in windows]
-            return reference_logits(self.checkpoint, self.config, list(windows), positions, self.vocabulary, report)
+            return reference_logits(self.checkpoint, self.decoder, list(windows), positions, self.vocabulary, report)
         made, total = [], sum(map(len, windows))
         for window in windows:
             self.runner.reset()

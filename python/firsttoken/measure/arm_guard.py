@@ -17,7 +17,7 @@ from firsttoken.arm.instructions import Counts, InstructionCounter
 from firsttoken.atomic_file import write_text
 from firsttoken.bundle.manifest import Figures, read_manifest
 from firsttoken.checkpoint import Checkpoint, read_json
-from firsttoken.decoder.families import open_decoder, plan_layers
+from firsttoken.decoder.walk import open_decoder, plan_layers
 from firsttoken.errors import FirstTokenError
 from firsttoken.pipeline import export
 from firsttoken.quant.plan import load_plan

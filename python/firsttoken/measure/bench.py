@@ -14,7 +14,7 @@ from pathlib import Path
 
 from firsttoken.backends.runner import default_threads
 from firsttoken.backends.tflite.weight_cache import packed_file, writable_folder
-from firsttoken.bundle.files import check_artifact
+from firsttoken.bundle.files import check_files
 from firsttoken.bundle.manifest import Manifest, read_manifest
 from firsttoken.errors import FirstTokenError
 from firsttoken.machine import available_memory
@@ -56,9 +56,10 @@ class Candidate:
 
     def files(self) -> list[Path]:
         """What a cold start reads from the disk: artifact, tokenizer, packed weights where there are any."""
-        found = [self.folder / self.manifest.artifact.file, *(self.folder / name for name in self.manifest.tokenizer.files)]
+        cpu = self.manifest.cpu
+        found = [self.folder / name for name in (cpu.file, *self.manifest.tokenizer.files)]
         caches = writable_folder()
-        packed = caches and packed_file(caches, self.manifest.artifact.sha256)
+        packed = caches and packed_file(caches, self.manifest.facts(cpu).sha256)
         return found + ([packed] if packed and packed.exists() else [])
 
 
@@ -115,11 +116,11 @@ class Bench:
 
     def _candidate(self, folder: Path, report: Report) -> Candidate:
         manifest = read_manifest(folder)
-        check_artifact(folder, manifest, report)
+        check_files(folder, manifest, report)
         longest = max(self.settings.prompts) + self.settings.decode_tokens
-        if longest > manifest.cache.length:
+        if longest > manifest.cache_length:
             raise FirstTokenError(
-                f"bundle {folder}: {max(self.settings.prompts)} prompt tokens and {self.settings.decode_tokens} decoded ones do not fit its cache of {manifest.cache.length}; "
+                f"bundle {folder}: {max(self.settings.prompts)} prompt tokens and {self.settings.decode_tokens} decoded ones do not fit its cache of {manifest.cache_length}; "
                 "measure shorter prompts or export with a longer --cache-length"
             )
         tokenizer = open_tokenizer(folder, manifest)
@@ -130,7 +131,7 @@ class Bench:
     def _check_memory(self) -> None:
         if not self.candidates:
             raise FirstTokenError("no bundle to measure; give at least one folder that `firsttoken export` wrote")
-        needed = sum(BASE_BYTES[c.manifest.target.runtime] + int(COPIES * c.manifest.artifact.bytes) for c in self.candidates)
+        needed = sum(BASE_BYTES[c.manifest.target.runtime] + int(COPIES * c.manifest.facts(c.manifest.cpu).bytes) for c in self.candidates)
         if needed > available_memory():
             raise FirstTokenError(
                 f"{len(self.candidates)} bundles loaded at once take about {readable(needed)} of memory, {readable(available_memory())} are available; measure fewer at a time"

@@ -235,6 +235,7 @@ class Measurement(MeasurementPart):
 
 def identify_bundle(name: str, manifest: Manifest) -> BundleIdentity:
     """Returns what a measurement keeps of a bundle's manifest."""
+    facts = manifest.facts(manifest.cpu)
     return BundleIdentity(
         name=name,
         checkpoint=manifest.checkpoint.name,
@@ -243,24 +244,24 @@ def identify_bundle(name: str, manifest: Manifest) -> BundleIdentity:
         target=manifest.target.name,
         runtime=manifest.target.runtime,
         delegate=manifest.target.delegate,
-        artifact_sha256=manifest.artifact.sha256,
-        artifact_bytes=manifest.artifact.bytes,
-        cache_length=manifest.cache.length,
-        proof=proof_figures(manifest.proof),
+        artifact_sha256=facts.sha256,
+        artifact_bytes=facts.bytes,
+        cache_length=manifest.cache_length,
+        proof=proof_figures(manifest.cpu.proof),
     )
 
 
 def ran_artifact(manifest: Manifest, kind: Literal["cpu", "npu"], fallback: str | None = None) -> RanArtifact:
     """Returns what a measurement keeps of the artifact that ran, of a bundle with an NPU artifact beside the CPU's."""
-    part = manifest.npu if kind == "npu" else manifest
-    soc = manifest.npu.soc if kind == "npu" else None
+    artifact = manifest.npu_artifact if kind == "npu" else manifest.cpu
+    facts = manifest.facts(artifact)
     return RanArtifact(
         kind=kind,
-        sha256=part.artifact.sha256,
-        bytes=part.artifact.bytes,
-        soc=soc,
+        sha256=facts.sha256,
+        bytes=facts.bytes,
+        soc=artifact.needs.soc,
         fallback=fallback if kind == "cpu" else None,
-        proof=proof_figures(part.proof),
+        proof=proof_figures(artifact.proof),
     )
 
 

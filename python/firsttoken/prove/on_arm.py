@@ -13,8 +13,8 @@ from firsttoken.arm.runner import ArmRunner
 from firsttoken.backends.runner import Runner, open_runner
 from firsttoken.bundle.manifest import ArmProof, Manifest, Proof, read_manifest
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.config import DecoderConfig
-from firsttoken.decoder.families import open_decoder, parameter_count, plan_layers
+from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.walk import open_decoder, parameter_count, plan_layers
 from firsttoken.progress import Report, silent
 from firsttoken.prove.divergence import Divergence, collect, diverge_at, figures
 from firsttoken.prove.prove import held_out_text, own_checkpoint, proof_windows, references, run_steps, sum_up
@@ -69,10 +69,10 @@ def prove_on_arm(
     manifest = read_manifest(folder)
     check_parts(runtimes_of(manifest.target))
     source = own_checkpoint(folder, manifest, checkpoint)
-    config = open_decoder(source)
+    decoder = open_decoder(source)
     name, text = held_out_text(source.folder, held_out)
-    stretches = proof_windows(text, open_tokenizer(folder, manifest), config, manifest, most or budget(config), windows)
-    reference = np.concatenate(references(source, config, manifest, stretches, report))
+    stretches = proof_windows(text, open_tokenizer(folder, manifest), decoder, manifest, most or budget(decoder), windows)
+    reference = np.concatenate(references(source, decoder, manifest, stretches, report))
     host = open_runner(folder, threads)
     try:
         seen = Seen(host, stretches, reference, None, manifest, "host", report)
@@ -85,7 +85,7 @@ def prove_on_arm(
         on_arm, ran = run_on(folder, chosen, runtime, stretches, reference, seen.logits, manifest, f"{label} on {core}", report)
         proof = sum_up(manifest, on_arm.divergence, on_arm.kinds, on_arm.places, name, text)
         proof.misses += missed_kinds(
-            ran, manifest.plan.resolve(plan_layers(config), manifest.target), plan_layers(config), manifest.target, chosen
+            ran, manifest.plan.resolve(plan_layers(decoder), manifest.target), plan_layers(decoder), manifest.target, chosen
         )
         proof.passed = not proof.misses
         summary = ArmProof(
@@ -93,15 +93,15 @@ def prove_on_arm(
             windows=len(stretches), arm=proof.all, host=host_proof.all,
             arm_against_host=figures(on_arm.from_host, np.ones(len(on_arm.kinds), bool)), kernels=ran,
         )  # fmt: skip
-        record(folder, manifest.artifact.sha256, core, runtime.name, summary if proof.passed else None)
+        record(folder, manifest.facts(manifest.cpu).sha256, core, runtime.name, summary if proof.passed else None)
         results.append(ArmResult(label, core, host_proof, proof, summary))
     return results
 
 
-def budget(config: DecoderConfig) -> tuple[int, int]:
+def budget(decoder: Decoder) -> tuple[int, int]:
     """Returns the most tokens and the most compared positions for a model of this size."""
-    tokens = int(min(MOST_TOKENS, max(FEWEST_TOKENS, WEIGHT_TOKENS / parameter_count(config))))
-    return tokens, min(MOST_POSITIONS, host_budget(config)[1])
+    tokens = int(min(MOST_TOKENS, max(FEWEST_TOKENS, WEIGHT_TOKENS / parameter_count(decoder))))
+    return tokens, min(MOST_POSITIONS, host_budget(decoder)[1])
 
 
 class Seen:

@@ -20,11 +20,11 @@ from firsttoken.backends.tflite_hexagon.cost import compile_cost, emulation_cost
 from firsttoken.backends.tflite_hexagon.libraries import HostLibraries, find_libraries
 from firsttoken.backends.tflite_hexagon.runner import HexagonRunner
 from firsttoken.backends.tflite_hexagon.source import write_source
-from firsttoken.bundle.files import check_artifact, hash_file
+from firsttoken.bundle.files import check_files, hash_file
 from firsttoken.bundle.manifest import AuditRow, Manifest, NpuProof, Proof, read_manifest
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.config import DecoderConfig
-from firsttoken.decoder.families import open_decoder, parameter_count, plan_layers
+from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.walk import open_decoder, parameter_count, plan_layers
 from firsttoken.errors import FirstTokenError
 from firsttoken.machine import MARGIN, available_memory
 from firsttoken.progress import Report, silent
@@ -80,7 +80,7 @@ def prove_on_hexagon(
     """
     folder = Path(bundle)
     manifest = read_manifest(folder)
-    if manifest.npu is None:
+    if manifest.npu_artifact is None:
         raise FirstTokenError(f"bundle {folder}: has no NPU artifact; export with a target like tflite-hexagon-sm8550")
     if manifest.target.runtime == "executorch":
         raise FirstTokenError(
@@ -88,19 +88,19 @@ def prove_on_hexagon(
             "prove the CPU artifact with --on host, and the NPU's graphs with a target tflite-hexagon-*"
         )
     libraries = find_libraries()
-    check_artifact(folder, manifest, report, manifest.npu.artifact)
+    check_files(folder, manifest, report)
     source = own_checkpoint(folder, manifest, checkpoint)
-    config = open_decoder(source)
+    decoder = open_decoder(source)
     name, text = held_out_text(source.folder, held_out)
     tokenizer = open_tokenizer(folder, manifest)
-    if fully and most is None and parameter_count(config) <= min(FULLY, LARGE):
-        most = host_budget(config)
-    stretches = proof_windows(text, tokenizer, config, manifest, most or budget(config), windows)
-    if parameter_count(config) > LARGE and most is None and windows is None:
+    if fully and most is None and parameter_count(decoder) <= min(FULLY, LARGE):
+        most = host_budget(decoder)
+    stretches = proof_windows(text, tokenizer, decoder, manifest, most or budget(decoder), windows)
+    if parameter_count(decoder) > LARGE and most is None and windows is None:
         stretches = [sample(stretches[0], tokenizer.encode(text, begin=False))]
-    precisions = manifest.plan.resolve(plan_layers(config), manifest.target)
-    say(check_cost(config, precisions, manifest, stretches))
-    reference = np.concatenate(references(source, config, manifest, stretches, report))
+    precisions = manifest.plan.resolve(plan_layers(decoder), manifest.target)
+    say(check_cost(decoder, precisions, manifest, stretches))
+    reference = np.concatenate(references(source, decoder, manifest, stretches, report))
     cpu_runner = open_runner(folder, threads)
     try:
         cpu = Seen(cpu_runner, stretches, reference, None, manifest, "CPU artifact", report)
@@ -108,16 +108,16 @@ def prove_on_hexagon(
         cpu_runner.close()
     with tempfile.TemporaryDirectory(prefix="firsttoken-npu-") as scratch:
         source_file = Path(scratch) / "source.tflite"
-        write_same_source(source, config, manifest, precisions, source_file, report)
-        rows = audit(source_file, config, precisions, manifest.npu)
-        contexts = proof_contexts(folder, manifest, config, precisions, source_file, libraries, report)
+        write_same_source(source, decoder, manifest, precisions, source_file, report)
+        rows = audit(source_file, decoder, precisions, manifest.npu_artifact.npu)
+        contexts = proof_contexts(folder, manifest, decoder, precisions, source_file, libraries, report)
         runner = HexagonRunner(folder, manifest, contexts, libraries)
         try:
             npu = Seen(runner, stretches, reference, cpu.logits, manifest, "HTP backend for x86", report)
         finally:
             runner.close()
     cpu_proof, npu_proof = (sum_up(manifest, seen.divergence, seen.kinds, seen.places, name, text) for seen in (cpu, npu))
-    npu_proof.misses += missed_structure(rows, precisions, manifest.target, on_npu=True) + unpacked(manifest, config, precisions)
+    npu_proof.misses += missed_structure(rows, precisions, manifest.target, on_npu=True) + unpacked(manifest, decoder, precisions)
     npu_proof.passed = not npu_proof.misses
     summary = NpuProof(
         backend=backend(manifest, libraries),
@@ -139,16 +139,16 @@ def prove_on_hexagon(
 def backend(manifest: Manifest, libraries: HostLibraries) -> str:
     """Names what ran the contexts, and how it differs from the phone where it does."""
     name = f"QNN {libraries.version}, HTP backend for x86"
-    if manifest.npu.compiled == "ahead":
+    if manifest.npu_artifact.npu.compiled == "ahead":
         return name
     return f"{name}, the same graphs compiled ahead of time for {STAND_IN_SOC} (the phone's own compiler was not run)"
 
 
-def budget(config: DecoderConfig) -> tuple[int, int]:
+def budget(decoder: Decoder) -> tuple[int, int]:
     """Returns the most tokens and the most compared positions for a model of this size."""
-    scale = WEIGHT_TOKENS / parameter_count(config)
+    scale = WEIGHT_TOKENS / parameter_count(decoder)
     tokens = int(min(MOST_TOKENS, max(FEWEST_TOKENS, scale)))
-    return tokens, min(int(min(MOST_POSITIONS, max(FEWEST_POSITIONS, scale / 10))), host_budget(config)[1])
+    return tokens, min(int(min(MOST_POSITIONS, max(FEWEST_POSITIONS, scale / 10))), host_budget(decoder)[1])
 
 
 def sample(window: Window, text: list[int]) -> Window:
@@ -160,13 +160,14 @@ def sample(window: Window, text: list[int]) -> Window:
     return Window(tokens, (SAMPLE_PROMPT,), SAMPLE_DECODES)
 
 
-def check_cost(config: DecoderConfig, precisions: dict[str, str], manifest: Manifest, windows: list[Window]) -> str:
+def check_cost(decoder: Decoder, precisions: dict[str, str], manifest: Manifest, windows: list[Window]) -> str:
     """Returns a line that says what the proof will take. Raises `FirstTokenError` if there is not the memory for it."""
-    cost = emulation_cost(config, precisions, manifest.target, [step[:3] for window in windows for step in window.steps()])
-    compiling = compile_cost(config, precisions, manifest.target, graphs=1)
+    cost = emulation_cost(decoder, precisions, manifest.target, [step[:3] for window in windows for step in window.steps()])
+    compiling = compile_cost(decoder, precisions, manifest.target, graphs=1)
     seconds, memory = cost.seconds, cost.memory
-    if manifest.npu.weights_shared or manifest.npu.compiled == "device":
-        seconds, memory = seconds + len(manifest.npu.methods) * compiling.seconds, max(memory, compiling.memory)
+    npu = manifest.npu_artifact
+    if npu.npu.weights_shared or npu.npu.compiled == "device":
+        seconds, memory = seconds + len(npu.methods) * compiling.seconds, max(memory, compiling.memory)
     free = available_memory()
     if memory > free * (1 - MARGIN):
         raise FirstTokenError(
@@ -180,12 +181,10 @@ def check_cost(config: DecoderConfig, precisions: dict[str, str], manifest: Mani
     )
 
 
-def write_same_source(
-    source: Checkpoint, config: DecoderConfig, manifest: Manifest, precisions: dict[str, str], path: Path, report: Report
-):
+def write_same_source(source: Checkpoint, decoder: Decoder, manifest: Manifest, precisions: dict[str, str], path: Path, report: Report):
     """Writes the graphs that the bundle was compiled from. Raises `FirstTokenError` if they come out different."""
-    write_source(source, config, manifest.plan, manifest.target, precisions, path, report)
-    if hash_file(path) != manifest.npu.source_sha256:
+    write_source(source, decoder, manifest.plan, manifest.target, precisions, path, report)
+    if hash_file(path) != manifest.npu_artifact.npu.source_sha256:
         raise FirstTokenError(
             f"the graphs made from {source.folder} now are not those that the bundle was compiled from ({manifest.packages.get('firsttoken')}, "
             f"ai-edge-litert {manifest.packages.get('ai-edge-litert')}); export it again"
@@ -195,31 +194,32 @@ def write_same_source(
 def proof_contexts(
     folder: Path,
     manifest: Manifest,
-    config: DecoderConfig,
+    decoder: Decoder,
     precisions: dict[str, str],
     source: Path,
     libraries: HostLibraries,
     report: Report,
 ) -> dict[str, Context]:
     """Returns a context for every method: the artifact's own, or its twins with unshared weights, beside ``source``."""
-    npu = manifest.npu
+    artifact = manifest.npu_artifact
+    npu, needs = artifact.npu, artifact.needs
     if npu.compiled == "ahead" and not npu.weights_shared:
-        compiled = read_compiled(folder / npu.artifact.file)
+        compiled = read_compiled(folder / artifact.file)
         return {graph.name: _whole(graph.contexts, graph.name) for graph in compiled}
-    if npu.compiled == "ahead" and libraries.version != npu.qnn:
+    if npu.compiled == "ahead" and libraries.version != needs.qnn:
         raise FirstTokenError(
-            f"the bundle was compiled with QNN {npu.qnn}, but {libraries.origin} has {libraries.version}; install that release, or export again"
+            f"the bundle was compiled with QNN {needs.qnn}, but {libraries.origin} has {libraries.version}; install that release, or export again"
         )
     contexts = {}
-    cost = compile_cost(config, precisions, manifest.target, graphs=1)
-    for number, method in enumerate(npu.methods):
+    cost = compile_cost(decoder, precisions, manifest.target, graphs=1)
+    for number, method in enumerate(artifact.methods):
 
         def tell(stage, done, total, unit, method=method):
             report(f"{stage} {method.name} for the proof", done, total, unit)
 
         compiled = source.with_name(f"{method.name}.tflite")
         done = compile_for(
-            source, compiled, npu.soc or STAND_IN_SOC, libraries, False, manifest.target.npu.allow_partial, number, cost.seconds, tell
+            source, compiled, needs.soc or STAND_IN_SOC, libraries, False, manifest.target.npu.allow_partial, number, cost.seconds, tell
         )
         contexts[method.name] = _whole(done.compiled[0].contexts, method.name)
     return contexts
@@ -231,11 +231,12 @@ def _whole(contexts: tuple[Context, ...], method: str) -> Context:
     return contexts[0]
 
 
-def unpacked(manifest: Manifest, config: DecoderConfig, precisions: dict[str, str]) -> list[str]:
+def unpacked(manifest: Manifest, decoder: Decoder, precisions: dict[str, str]) -> list[str]:
     """A line if the compiled artifact is much larger than the weights asked for: then they are not stored as asked."""
-    npu = manifest.npu
-    copies = 1 if npu.weights_shared or npu.compiled == "device" else len(npu.methods)
-    stored = npu_weight_bytes(config, precisions, manifest.target) * copies
-    if npu.artifact.bytes <= UNPACKED * stored + CONTEXT_BYTES:
+    artifact = manifest.npu_artifact
+    size = manifest.facts(artifact).bytes
+    copies = 1 if artifact.npu.weights_shared or artifact.npu.compiled == "device" else len(artifact.methods)
+    stored = npu_weight_bytes(decoder, precisions, manifest.target) * copies
+    if size <= UNPACKED * stored + CONTEXT_BYTES:
         return []
-    return [f"the compiled artifact has {npu.artifact.bytes} bytes for {stored} bytes of weights; they are not stored as the plan asks"]
+    return [f"the compiled artifact has {size} bytes for {stored} bytes of weights; they are not stored as the plan asks"]

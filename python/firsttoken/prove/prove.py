@@ -9,8 +9,8 @@ import numpy as np
 from firsttoken.backends.runner import Runner, open_runner
 from firsttoken.bundle.manifest import AuditRow, Figures, Manifest, Proof, read_manifest
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.config import DecoderConfig
-from firsttoken.decoder.families import open_decoder, plan_layers
+from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.walk import open_decoder, plan_layers
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
 from firsttoken.prove.divergence import Divergence, collect, diverge_at, figures
@@ -38,19 +38,19 @@ def prove(
     folder = Path(bundle)
     manifest = read_manifest(folder)
     source = own_checkpoint(folder, manifest, checkpoint)
-    config = open_decoder(source)
+    decoder = open_decoder(source)
     name, text = held_out_text(source.folder, held_out)
     tokenizer = open_tokenizer(folder, manifest)
-    windows = proof_windows(text, tokenizer, config, manifest)
-    reference = references(source, config, manifest, windows, report)
+    windows = proof_windows(text, tokenizer, decoder, manifest)
+    reference = references(source, decoder, manifest, windows, report)
     runner = open_runner(folder, threads)
     try:
         divergence, kinds, places = run_windows(runner, windows, reference, manifest.tokenizer.vocab_size, report)
     finally:
         runner.close()
-    precisions = manifest.plan.resolve(plan_layers(config), manifest.target)
+    precisions = manifest.plan.resolve(plan_layers(decoder), manifest.target)
     with quiet_runtime():
-        rows = audit(folder, manifest, config, precisions)
+        rows = audit(folder, manifest, decoder, precisions)
     proof = sum_up(manifest, divergence, kinds, places, name, text)
     proof.misses += missed_structure(rows, precisions, manifest.target)
     proof.passed = not proof.misses
@@ -84,19 +84,17 @@ def held_out_text(folder: Path, held_out: str | Path | None) -> tuple[str, str]:
 def proof_windows(
     text: str,
     tokenizer: Tokenizer,
-    config: DecoderConfig,
+    decoder: Decoder,
     manifest: Manifest,
     most: tuple[int, int] | None = None,
     count: int | None = None,
 ) -> list[Window]:
     """Cuts the text into the windows that are run; ``most`` and ``count`` are `choose_windows`'s."""
     tokens = np.array(tokenizer.encode(text, begin=False), np.int32)
-    return choose_windows(tokens, manifest.tokenizer.begin, config, manifest.target, most, count)
+    return choose_windows(tokens, manifest.tokenizer.begin, decoder, manifest.target, most, count)
 
 
-def references(
-    checkpoint: Checkpoint, config: DecoderConfig, manifest: Manifest, windows: list[Window], report: Report
-) -> list[np.ndarray]:
+def references(checkpoint: Checkpoint, decoder: Decoder, manifest: Manifest, windows: list[Window], report: Report) -> list[np.ndarray]:
     """Reference logits of every window at its compared positions, float32 ``[positions, tokenizer's vocabulary]``.
 
     They are the checkpoint's, or its float student's where it was trained for quantization (`bundle.lineage`).
@@ -106,7 +104,7 @@ def references(
 
     run = [window.tokens[:-1] for window in windows]
     return reference_logits(
-        proof_reference(checkpoint), config, run, [window.positions for window in windows], manifest.tokenizer.vocab_size, report
+        proof_reference(checkpoint), decoder, run, [window.positions for window in windows], manifest.tokenizer.vocab_size, report
     )
 
 
@@ -139,16 +137,16 @@ def run_steps(runner: Runner, windows: list[Window], report: Report, stage: str 
             yield logits, int(window.tokens[stop]), kind, f"window {number}, {kind} at position {stop - 1}"
 
 
-def audit(folder: Path, manifest: Manifest, config: DecoderConfig, precisions: dict[str, str]) -> list[AuditRow]:
+def audit(folder: Path, manifest: Manifest, decoder: Decoder, precisions: dict[str, str]) -> list[AuditRow]:
     """What every layer is stored and computed in, as the runtime's own audit finds it in the file."""
-    artifact = folder / manifest.artifact.file
+    artifact = folder / manifest.cpu.file
     if manifest.target.runtime == "tflite":
         from firsttoken.backends.tflite import audit as audit_tflite
 
-        return audit_tflite.audit(artifact, config, precisions, manifest.target)
+        return audit_tflite.audit(artifact, decoder, precisions, manifest.target)
     from firsttoken.backends.executorch import audit as audit_executorch
 
-    return audit_executorch.audit(artifact, config, precisions)
+    return audit_executorch.audit(artifact, decoder, precisions)
 
 
 def sum_up(manifest: Manifest, divergence: Divergence, kinds: np.ndarray, places: list[str], name: str, text: str) -> Proof:

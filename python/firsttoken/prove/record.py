@@ -24,7 +24,8 @@ def record(bundle: str | Path, artifact_sha256: str, core: str, runtime: str, pr
         raise FirstTokenError(f"bundle {folder}: cannot be opened ({error.strerror})") from None
     try:
         fcntl.flock(held, fcntl.LOCK_EX)  # proofs on several cores at once write one after the other
-        if read_manifest(folder).artifact.sha256 != artifact_sha256:
+        manifest = read_manifest(folder)
+        if manifest.facts(manifest.cpu).sha256 != artifact_sha256:
             raise FirstTokenError(f"bundle {folder}: was exported again during the proof, so the result was not recorded; prove it again")
         values = json.loads(path.read_text(encoding="utf-8"))
         older = values.get("proven_on", [])

@@ -1,17 +1,15 @@
 """What the checkpoint itself computes, in FP32, read layer by layer from its files.
 
 Every window goes through one layer before the next layer is read, so memory is one layer's weights plus the
-activations, whatever the model's size. It is written apart from `firsttoken.decoder.model` on purpose: a mistake in our
-decoder, which both exports are built from, would otherwise prove itself right.
+activations, whatever the model's size. The formulas are its own, in numpy, apart from `firsttoken.decoder.forward` and
+every backend's operations on purpose: a mistake there, which all exports are built from, would otherwise prove itself right.
 """
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional
 
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.config import DecoderConfig
+from firsttoken.decoder.parts import Attention, Block, Decoder, Linear, Mlp, Norm
+from firsttoken.decoder.rope import Rope
 from firsttoken.progress import Report, silent
 
 HEAD_ROWS = 8192  # rows of the vocabulary head in memory at once
@@ -19,7 +17,7 @@ HEAD_ROWS = 8192  # rows of the vocabulary head in memory at once
 
 def reference_logits(
     checkpoint: Checkpoint,
-    config: DecoderConfig,
+    decoder: Decoder,
     windows: list[np.ndarray],
     positions: list[np.ndarray],
     vocab_size: int | None = None,
@@ -30,92 +28,107 @@ def reference_logits(
     ``positions[i]`` are the places in window ``i`` whose prediction of the next token is wanted; ``vocab_size`` cuts off
     padded rows (default: all). Raises `FirstTokenError` for missing or damaged weights.
     """
-    with torch.no_grad():
-        hidden = [embed(checkpoint, window) for window in windows]
-        cosine, sine = rotation(config, max(map(len, windows)))
-        rotations = [(cosine[: len(window)], sine[: len(window)]) for window in windows]
-        for layer in range(config.layer_count):
-            report("reference", layer, config.layer_count, "layers")
-            weights = LayerWeights(checkpoint, layer)
-            hidden = [block(weights, config, states, turned) for states, turned in zip(hidden, rotations, strict=True)]
-        report("reference", config.layer_count, config.layer_count, "layers")
-        wanted = [states[torch.from_numpy(np.asarray(places, np.int64))] for states, places in zip(hidden, positions, strict=True)]
-        del hidden
-        counts = [len(places) for places in positions]
-        logits = head(checkpoint, config, torch.cat(wanted), vocab_size or config.vocab_size)
-        return list(np.split(logits, np.cumsum(counts)[:-1]))
+    hidden = [embed(checkpoint, decoder, window) for window in windows]
+    for number, block in enumerate(decoder.layers):
+        report("reference", number, len(decoder.layers), "layers")
+        layer = Layer(checkpoint, block)
+        hidden = [layer.run(states) for states in hidden]
+    report("reference", len(decoder.layers), len(decoder.layers), "layers")
+    wanted = [states[np.asarray(places, np.int64)] for states, places in zip(hidden, positions, strict=True)]
+    del hidden
+    logits = head(checkpoint, decoder, np.concatenate(wanted), vocab_size or decoder.vocab_size)
+    return list(np.split(logits, np.cumsum([len(places) for places in positions])[:-1]))
 
 
-class LayerWeights:
-    """One layer's tensors by the short names of the Hugging Face layout, read when asked for and not kept."""
-
-    def __init__(self, checkpoint: Checkpoint, layer: int):
-        self.checkpoint, self.prefix = checkpoint, f"model.layers.{layer}."
-        self._kept: dict[str, Tensor] = {}
-
-    def __call__(self, name: str) -> Tensor | None:
-        if name not in self._kept:
-            full = self.prefix + name
-            if full not in self.checkpoint.tensors:
-                return None
-            shape = self.checkpoint.stored(full).shape
-            self._kept[name] = torch.from_numpy(self.checkpoint.rows(full).reshape(shape).copy())
-        return self._kept[name]
-
-    def linear(self, name: str, states: Tensor) -> Tensor:
-        return functional.linear(states, self(f"{name}.weight"), self(f"{name}.bias"))
-
-
-def embed(checkpoint: Checkpoint, window: np.ndarray) -> Tensor:
+def embed(checkpoint: Checkpoint, decoder: Decoder, window: np.ndarray) -> np.ndarray:
     """Embeddings of a window ``[tokens, hidden]``, read one row at a time."""
-    return torch.from_numpy(np.concatenate([checkpoint.rows("model.embed_tokens.weight", int(t), int(t) + 1) for t in window]))
+    return np.concatenate([checkpoint.rows(decoder.embedding.weight, int(t), int(t) + 1) for t in window])
 
 
-def rotation(config: DecoderConfig, length: int) -> tuple[Tensor, Tensor]:
-    """Cosine and sine ``[length, head_dim / 2]`` of the rotary embedding, times the scaling kind's factor."""
-    angles = torch.from_numpy(config.rope.angles(np.arange(length)))
-    return angles.cos() * config.rope.factor, angles.sin() * config.rope.factor
-
-
-def rms_norm(states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+def rms_norm(states: np.ndarray, weight: np.ndarray, epsilon: float) -> np.ndarray:
     """``x / sqrt(mean(x^2) + epsilon) * weight`` over the last axis (Zhang and Sennrich 2019, arXiv 1910.07467)."""
-    return states * torch.rsqrt(states.square().mean(-1, keepdim=True) + epsilon) * weight
+    return states / np.sqrt(np.square(states).mean(-1, keepdims=True) + np.float32(epsilon)) * weight
 
 
-def rotate(states: Tensor, turned: tuple[Tensor, Tensor]) -> Tensor:
-    """Turns the pairs ``(x[i], x[i + d/2])`` of ``[heads, tokens, head_dim]`` by their position's angles."""
-    cosine, sine = turned
-    first, second = states.chunk(2, dim=-1)
-    return torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
+def silu(x: np.ndarray) -> np.ndarray:
+    """``x * sigmoid(x)`` (Elfwing et al. 2017, arXiv 1702.03118); the clip keeps the exponential finite, where the product is 0."""
+    return x / (1 + np.exp(-np.maximum(x, np.float32(-80))))
 
 
-def block(weights: LayerWeights, config: DecoderConfig, states: Tensor, turned: tuple[Tensor, Tensor]) -> Tensor:
-    """One decoder layer over a whole window: ``[tokens, hidden]`` to the same."""
-    tokens = len(states)
-    normed = rms_norm(states, weights("input_layernorm.weight"), config.norm_epsilon)
-
-    def heads(name: str, norm: str | None) -> Tensor:
-        split = weights.linear(f"self_attn.{name}", normed).view(tokens, -1, config.head_dim)
-        if config.qk_norm and norm:
-            split = rms_norm(split, weights(f"self_attn.{norm}.weight"), config.norm_epsilon)
-        return split.transpose(0, 1)
-
-    query, key = rotate(heads("q_proj", "q_norm"), turned), rotate(heads("k_proj", "k_norm"), turned)
-    key, value = (t.repeat_interleave(config.group_size, dim=0) for t in (key, heads("v_proj", None)))
-    attended = functional.scaled_dot_product_attention(query[None], key[None], value[None], is_causal=True)[0]
-    states = states + weights.linear("self_attn.o_proj", attended.transpose(0, 1).reshape(tokens, -1))
-    normed = rms_norm(states, weights("post_attention_layernorm.weight"), config.norm_epsilon)
-    gated = functional.silu(weights.linear("mlp.gate_proj", normed)) * weights.linear("mlp.up_proj", normed)
-    return states + weights.linear("mlp.down_proj", gated)
+ACTIVATIONS = {"silu": silu}
 
 
-def head(checkpoint: Checkpoint, config: DecoderConfig, states: Tensor, vocab_size: int) -> np.ndarray:
+def rotate(states: np.ndarray, rope: Rope) -> np.ndarray:
+    """Turns the pairs ``(x[i], x[i + d/2])`` of ``[heads, tokens, head_dim]`` by their position's angles (arXiv 2104.09864)."""
+    angles = rope.angles(np.arange(states.shape[1]))
+    cosine, sine = np.cos(angles) * np.float32(rope.factor), np.sin(angles) * np.float32(rope.factor)
+    first, second = np.split(states, 2, axis=-1)
+    return np.concatenate((first * cosine - second * sine, second * cosine + first * sine), axis=-1)
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    scores = np.exp(scores - scores.max(-1, keepdims=True))
+    return scores / scores.sum(-1, keepdims=True)
+
+
+class Layer:
+    """One layer with its weights, which are read when they are asked for first."""
+
+    def __init__(self, checkpoint: Checkpoint, block: Block):
+        self.checkpoint, self.block = checkpoint, block
+        self._read: dict[object, np.ndarray] = {}
+
+    def run(self, states: np.ndarray) -> np.ndarray:
+        """The layer over a whole window: ``[tokens, hidden]`` to the same."""
+        states = states + self.attention(self.block.attention, self.norm(self.block.attention_norm, states))
+        return states + self.mlp(self.block.mlp, self.norm(self.block.mlp_norm, states))
+
+    def linear(self, part: Linear, states: np.ndarray) -> np.ndarray:
+        if part not in self._read:
+            self._read[part] = self.checkpoint.matrix(part.weight)
+        product = states @ self._read[part].T
+        if part.bias is None:
+            return product
+        if part.bias not in self._read:
+            self._read[part.bias] = self.checkpoint.vector(part.bias)
+        return product + self._read[part.bias]
+
+    def norm(self, part: Norm, states: np.ndarray) -> np.ndarray:
+        if part not in self._read:
+            self._read[part] = self.checkpoint.vector(part.weight)
+        return rms_norm(states, self._read[part], part.epsilon)
+
+    def mlp(self, part: Mlp, states: np.ndarray) -> np.ndarray:
+        return self.linear(part.down, ACTIVATIONS[part.activation](self.linear(part.gate, states)) * self.linear(part.up, states))
+
+    def attention(self, part: Attention, states: np.ndarray) -> np.ndarray:
+        """Causal grouped-query attention (arXiv 2305.13245) over the window, one group of heads at a time."""
+        core, tokens = part.core, len(states)
+
+        def heads(projection: Linear, norm: Norm | None) -> np.ndarray:
+            split = self.linear(projection, states).reshape(tokens, -1, core.head_dim)
+            return (split if norm is None else self.norm(norm, split)).transpose(1, 0, 2)
+
+        query = rotate(heads(part.q, part.q_norm), part.rotation) * np.float32(core.scale)
+        key, value = rotate(heads(part.k, part.k_norm), part.rotation), heads(part.v, None)
+        distance = np.arange(tokens)[:, None] - np.arange(tokens)
+        hidden = (distance < 0) if core.window is None else (distance < 0) | (distance >= core.window)
+        mixed = np.empty_like(query)
+        for number in range(core.kv_heads):
+            group = slice(number * core.group, (number + 1) * core.group)
+            scores = query[group] @ key[number].T
+            scores[:, hidden] = -np.inf
+            mixed[group] = softmax(scores) @ value[number]
+        return self.linear(part.output, mixed.transpose(1, 0, 2).reshape(tokens, -1))
+
+
+def head(checkpoint: Checkpoint, decoder: Decoder, states: np.ndarray, vocab_size: int) -> np.ndarray:
     """Final norm and vocabulary head, `HEAD_ROWS` rows at a time: ``[positions, hidden]`` to ``[positions, vocab_size]``."""
-    name = "model.embed_tokens.weight" if config.tied_head else "lm_head.weight"
-    norm = torch.from_numpy(checkpoint.vector("model.norm.weight").copy())
-    states = rms_norm(states, norm, config.norm_epsilon)
+    states = rms_norm(states, checkpoint.vector(decoder.norm.weight), decoder.norm.epsilon)
     logits = np.empty((len(states), vocab_size), np.float32)
     for start in range(0, vocab_size, HEAD_ROWS):
         stop = min(start + HEAD_ROWS, vocab_size)
-        logits[:, start:stop] = states @ torch.from_numpy(checkpoint.rows(name, start, stop).copy()).T
+        logits[:, start:stop] = states @ checkpoint.rows(decoder.head.weight, start, stop).T
+    if decoder.head.bias is not None:
+        logits += checkpoint.vector(decoder.head.bias)[:vocab_size]
     return logits

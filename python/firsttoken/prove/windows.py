@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from firsttoken.decoder.config import DecoderConfig
-from firsttoken.decoder.families import parameter_count
+from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.walk import parameter_count
 from firsttoken.errors import FirstTokenError
 from firsttoken.targets.target import Target
 
@@ -63,16 +63,16 @@ class Window:
         return np.array([stop - 1 for _, _, stop, _ in self.steps()])
 
 
-def budget(config: DecoderConfig) -> tuple[int, int]:
+def budget(decoder: Decoder) -> tuple[int, int]:
     """Returns the most tokens and the most compared positions for a model of this size."""
-    tokens = int(min(MOST_TOKENS, max(FEWEST_TOKENS, WEIGHT_TOKENS / parameter_count(config))))
-    return tokens, max(16, min(MOST_POSITIONS, LOGIT_BYTES // (4 * config.vocab_size)))
+    tokens = int(min(MOST_TOKENS, max(FEWEST_TOKENS, WEIGHT_TOKENS / parameter_count(decoder))))
+    return tokens, max(16, min(MOST_POSITIONS, LOGIT_BYTES // (4 * decoder.vocab_size)))
 
 
 def choose_windows(
     text: np.ndarray,
     begin: int | None,
-    config: DecoderConfig,
+    decoder: Decoder,
     target: Target,
     most: tuple[int, int] | None = None,
     count: int | None = None,
@@ -89,9 +89,9 @@ def choose_windows(
         raise FirstTokenError(
             f"the held-out text has {len(text)} tokens; at least {LEAST_TOKENS} are needed to prove anything, give a longer one with --held-out"
         )
-    most_tokens, most_positions = most or budget(config)
+    most_tokens, most_positions = most or budget(decoder)
     if count is not None:
-        most_tokens, most_positions = len(text), max(16, LOGIT_BYTES // (4 * config.vocab_size))
+        most_tokens, most_positions = len(text), max(16, LOGIT_BYTES // (4 * decoder.vocab_size))
     most_tokens = min(most_tokens, len(text))
     shapes, tokens, positions = [], 0, 0
     for prompts, decodes in candidate_shapes(target, most_tokens, most_positions):

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from firsttoken.declarations import declaration_names, read_declaration
-from firsttoken.decoder.config import Layer
+from firsttoken.decoder.walk import Layer
 from firsttoken.errors import FirstTokenError, nearest
 from firsttoken.targets.target import Target
 
@@ -31,7 +31,7 @@ class Rule(BaseModel):
 class Gate(BaseModel):
     """Bounds of the proof; an artifact that misses one is rejected. KL divergence is in nats per token."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     mean_kld: float = Field(gt=0)
     p99_kld: float = Field(gt=0)
     same_top: float = Field(gt=0, le=1)  # share of positions with the same most likely token

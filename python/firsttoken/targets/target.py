@@ -7,7 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_serializer, model_validator
 
 from firsttoken.declarations import declaration_names, first_problem, read_declaration
-from firsttoken.decoder.config import DecoderConfig
+from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.walk import states
 from firsttoken.errors import FirstTokenError, nearest
 from firsttoken.targets.socs import SOCS
 
@@ -31,7 +32,7 @@ NPU_SOCS = tuple(model for model in SOCS if model != "SM8350")
 FP16_SINCE = 73
 
 
-class Npu(BaseModel):
+class NpuOptions(BaseModel):
     """What a target holds for a Hexagon NPU, beside the CPU artifact. Lengths are in tokens.
 
     ``compile`` "ahead" compiles it here for ``soc``, with LiteRT's compiler or ExecuTorch's Qualcomm backend, as the target's runtime is; "device" ships the graphs for the QNN delegate on a phone, which
@@ -96,7 +97,7 @@ class Target(BaseModel):
     cache_length: int = Field(ge=2, le=1 << 20)
     prefill_chunk: int = Field(ge=1, le=1 << 20)
     min_runtime: str
-    npu: Npu | None = None
+    npu: NpuOptions | None = None
 
     @model_serializer(mode="wrap")
     def _without_absent_npu(self, write):
@@ -132,17 +133,18 @@ class Target(BaseModel):
     def artifact_file(self) -> str:
         return "model.tflite" if self.runtime == "tflite" else "model.pte"
 
-    def check_model(self, config: DecoderConfig) -> None:
+    def check_model(self, decoder: Decoder) -> None:
         """Raises `FirstTokenError` if the model cannot keep to this target's shapes."""
-        if config.sliding_window is not None and self.cache_length > config.sliding_window:
+        window = min((state.window for state in states(decoder) if state.window is not None), default=None)
+        if window is not None and self.cache_length > window:
             raise FirstTokenError(
-                f"target {self.name!r}: cache_length {self.cache_length} is longer than the model's sliding window of {config.sliding_window} tokens, "
-                f"which firsttoken does not implement; use a target with cache_length {config.sliding_window} or less (--cache-length)"
+                f"target {self.name!r}: cache_length {self.cache_length} is longer than the model's sliding window of {window} tokens, "
+                f"which firsttoken does not implement; use a target with cache_length {window} or less (--cache-length)"
             )
-        if self.cache_length > config.max_positions:
+        if self.cache_length > decoder.max_positions:
             raise FirstTokenError(
-                f"target {self.name!r}: cache_length {self.cache_length} is longer than the {config.max_positions} positions the model was trained for; "
-                f"use --cache-length {config.max_positions} or less"
+                f"target {self.name!r}: cache_length {self.cache_length} is longer than the {decoder.max_positions} positions the model was trained for; "
+                f"use --cache-length {decoder.max_positions} or less"
             )
 
 

@@ -5,7 +5,7 @@ from executorch_fixtures import Lowerings
 
 from firsttoken.backends.executorch import lower as lowering
 from firsttoken.backends.executorch.audit import audit, computed_in
-from firsttoken.decoder.families import plan_layers
+from firsttoken.decoder.walk import plan_layers
 from firsttoken.errors import FirstTokenError
 from firsttoken.prove.gate import missed_structure
 from firsttoken.quant.plan import plan_names
@@ -40,9 +40,9 @@ def built_with(lowerings, tmp_path, monkeypatch, plan, **changed):
 
     Returns the rows that are not as asked, as ``{layer: (stored, computed, delegated)}``.
     """
-    plain = lowering.build_decoder
+    plain = lowering.build_module
     names = {name.replace("__", "."): precision for name, precision in changed.items()}
-    monkeypatch.setattr(lowering, "build_decoder", lambda a, b, precisions, *rest: plain(a, b, {**precisions, **names}, *rest))
+    monkeypatch.setattr(lowering, "build_module", lambda a, b, precisions, *rest: plain(a, b, {**precisions, **names}, *rest))
     monkeypatch.setattr(lowering, "check_structure", lambda *_: None)
     path, _, precisions = lowerings.lower(plan, tmp_path / "model.pte")
     rows = audit(path, lowerings.config, precisions)

@@ -33,15 +33,16 @@ def test_every_prompt_length(lowerings):
 
 def test_manifest_describes_the_method(lowerings):
     _, manifest, _ = lowerings.lower("fp16-attention")
-    [forward] = manifest.methods
+    [forward] = manifest.cpu.methods
     assert forward.name == "forward"
     assert [(t.name, t.shape, t.dtype) for t in forward.inputs] == [
         ("tokens", [1, "sequence"], "int64"), ("position", [1], "int64"), ("mask", ["sequence", "filled"], "float32"),
     ]  # fmt: skip
     assert [(t.name, t.shape) for t in forward.outputs] == [("logits", [1, 1, 131])]
-    assert manifest.cache.held_by == "artifact" and manifest.cache.length == CACHE and manifest.cache.dtype == "float16"
-    assert lowerings.lower("int8")[1].cache.dtype == "float32"
-    assert lowerings.lower("mixed")[1].cache.dtype == "float32"  # the wider of the two
+    for plan, dtypes in (("fp16-attention", ["float16"] * 2), ("int8", ["float32"] * 2), ("mixed", ["float16", "float32"])):
+        states = lowerings.lower(plan)[1].cpu.states
+        assert [state.dtype for state in states] == dtypes
+        assert {(state.held_by, state.length) for state in states} == {("artifact", CACHE)}
 
 
 @pytest.mark.slow
@@ -127,11 +128,11 @@ def test_a_layer_outside_the_delegate_is_refused(lowerings, tmp_path, monkeypatc
 
 
 def test_a_layer_in_another_precision_is_refused(lowerings, tmp_path, monkeypatch):
-    plain = lowering.build_decoder
+    plain = lowering.build_module
 
     def forget_one(checkpoint, config, precisions, *rest):
         return plain(checkpoint, config, {**precisions, "layers.1.mlp.up": "fp32"}, *rest)
 
-    monkeypatch.setattr(lowering, "build_decoder", forget_one)
+    monkeypatch.setattr(lowering, "build_module", forget_one)
     with pytest.raises(FirstTokenError, match=r"layers\.1\.mlp\.up.*int8.*but is fp32"):
         lowerings.lower("int8", tmp_path / "model.pte")

@@ -35,9 +35,9 @@ def decode_graph(tiny_model, short_target):
     """The decode graph alone: each one takes ExecuTorch many seconds."""
     import torch
 
-    from firsttoken.backends.executorch_hexagon.graph import build_graphs
+    from firsttoken.backends.executorch_hexagon.ops import build_graphs
     from firsttoken.checkpoint import Checkpoint
-    from firsttoken.decoder.families import open_decoder, plan_layers
+    from firsttoken.decoder.walk import open_decoder, plan_layers
     from firsttoken.quant.plan import load_plan
 
     target, plan = load_target(short_target), load_plan("fp16-attention")
@@ -49,7 +49,7 @@ def decode_graph(tiny_model, short_target):
 def test_the_whole_road(bundle, stand_in, tiny_model):
     folder, said = bundle
     manifest = read_manifest(folder)
-    npu = manifest.npu
+    artifact, needs, npu = manifest.npu_artifact, manifest.npu_artifact.needs, manifest.npu_artifact.npu
     assert sorted(path.name for path in folder.iterdir()) == [
         "manifest.json",
         "model.npu.pte",
@@ -57,12 +57,12 @@ def test_the_whole_road(bundle, stand_in, tiny_model):
         "tokenizer.json",
         "tokenizer_config.json",
     ]
-    assert (npu.soc, npu.hexagon, npu.compiled, npu.qnn, npu.proof) == ("SM8550", "V73", "ahead", "2.37.0", None)
+    assert (needs.soc, needs.hexagon, npu.compiled, needs.qnn, artifact.proof) == ("SM8550", "V73", "ahead", "2.37.0", None)
     names = ["first_8", "extend_8", "decode"]
-    assert [graph.method for graph in npu.graphs] == [method.name for method in npu.methods] == names == list(stand_in.graphs)
+    assert [graph.method for graph in npu.graphs] == [method.name for method in artifact.methods] == names == list(stand_in.graphs)
     for graph in npu.graphs:
         assert graph.offloaded == graph.operators > 100 and graph.partitions == 1 and graph.left == []
-    assert b"a QNN context" in (folder / npu.artifact.file).read_bytes(), "what the compiler wrote is in the file"
+    assert b"a QNN context" in (folder / artifact.file).read_bytes(), "what the compiler wrote is in the file"
     assert any("its NPU artifact was not run" in line for line in said) and any("operators of 3 graphs on the NPU" in line for line in said)
     with pytest.raises(FirstTokenError, match="has no runtime for this machine"):
         prove_on_hexagon(folder, tiny_model)
@@ -87,7 +87,7 @@ def test_the_embedding_is_found_in_the_pte(bundle, tiny_model):
     from firsttoken.checkpoint import Checkpoint
 
     folder, _ = bundle
-    table = read_manifest(folder).npu.embedding
+    table = read_manifest(folder).npu_artifact.npu.embedding
     tokens = np.array([0, 7, 4095])
     with Checkpoint(tiny_model) as checkpoint:
         wanted = np.concatenate([checkpoint.rows("model.embed_tokens.weight", int(t), int(t) + 1) for t in tokens])

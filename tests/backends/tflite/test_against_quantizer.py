@@ -7,7 +7,7 @@ from ai_edge_litert import schema_py_generated as schema
 from firsttoken.backends.tflite.audit import _pack, _single, read_header
 from firsttoken.backends.tflite.lower import lower
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.families import open_decoder, plan_layers
+from firsttoken.decoder.walk import open_decoder, plan_layers
 from firsttoken.quant.plan import load_plan
 from firsttoken.targets.target import load_target
 

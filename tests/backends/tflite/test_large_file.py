@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.families import open_decoder
+from firsttoken.decoder.walk import open_decoder
 from firsttoken.prove.reference import reference_logits
 
 HIDDEN, VOCAB, MLP = 1024, 270_000, 512
@@ -17,7 +17,7 @@ LOWER = """
 import sys
 from pathlib import Path
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.families import open_decoder, plan_layers
+from firsttoken.decoder.walk import open_decoder, plan_layers
 from firsttoken.targets.target import load_target
 from firsttoken.backends.tflite.lower import lower
 from firsttoken.quant.plan import load_plan

@@ -23,7 +23,7 @@ def test_reset_leaves_nothing_behind(tied_checkpoint, lowered_runner, tokens, re
 
 def test_cache_grows_in_steps_and_fills_to_the_last_row(tied_checkpoint, lowered_runner, tokens, reference_logits):
     runner = lowered_runner(tied_checkpoint, cache_length=200)
-    runner.manifest.cache.step = 64
+    runner.step = 64
     runner.prefill(tokens[:60])
     assert runner.rows == 64
     for position in range(60, 200):

@@ -13,7 +13,7 @@ def hexagon_source(tmp_path_factory):
     """Returns a function from a plan to the demo checkpoint's source for the compiler."""
     from firsttoken.backends.tflite_hexagon.source import write_source
     from firsttoken.checkpoint import Checkpoint
-    from firsttoken.decoder.families import open_decoder, plan_layers
+    from firsttoken.decoder.walk import open_decoder, plan_layers
     from firsttoken.demo import checkpoint_path
     from firsttoken.quant.plan import load_plan
     from firsttoken.targets.target import load_target

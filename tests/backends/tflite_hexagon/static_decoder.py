@@ -8,7 +8,7 @@ import pytest
 
 from firsttoken.backends.tflite_hexagon import graph, source
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.families import open_decoder, plan_layers
+from firsttoken.decoder.walk import open_decoder, plan_layers
 from firsttoken.demo import checkpoint_path, held_out_text
 from firsttoken.quant.plan import load_plan
 from firsttoken.targets.target import load_target
@@ -46,7 +46,9 @@ class StaticDecoder:
             source.describe_source(checkpoint, config, load_plan("fp32"), target, precisions)[0].write(path)
             table = checkpoint.rows("model.embed_tokens.weight", 0, config.vocab_size).astype(np.float32)
         text = np.array(Tokenizer(checkpoint_path()).encode(held_out_text(), begin=False))[: (CALIBRATED + 1) * TOKENS].reshape(-1, TOKENS)
-        angles = np.arange(TOKENS, dtype=np.float32)[:, None] * np.array(config.rope.inverse_frequencies, np.float32)
+        angles = np.arange(TOKENS, dtype=np.float32)[:, None] * np.array(
+            config.layers[0].attention.rotation.inverse_frequencies, np.float32
+        )
         cos, sin = np.cos(angles), np.sin(angles)
         fixed = {
             "cos": np.concatenate([cos, cos], 1)[:, None],

@@ -8,7 +8,7 @@ import pytest
 from firsttoken.backends.runner import open_runner
 from firsttoken.backends.tflite_hexagon.compiled import read_compiled
 from firsttoken.backends.tflite_hexagon.npu_inputs import EmbeddingTable
-from firsttoken.bundle.files import check_artifact
+from firsttoken.bundle.files import check_files
 from firsttoken.bundle.manifest import read_manifest
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.demo import checkpoint_path
@@ -21,11 +21,12 @@ from firsttoken.pipeline import export
 )
 def test_three_generations_take_every_operator(hexagon_bundle, soc, hexagon, fp16):
     folder = hexagon_bundle(soc)
-    npu = read_manifest(folder).npu
-    assert (npu.soc, npu.hexagon, npu.fp16) == (soc.upper(), hexagon, fp16)
+    manifest = read_manifest(folder)
+    artifact, npu = manifest.npu_artifact, manifest.npu_artifact.npu
+    assert (artifact.needs.soc, artifact.needs.hexagon, npu.fp16) == (soc.upper(), hexagon, fp16)
     assert (
         [graph.method for graph in npu.graphs]
-        == [method.name for method in npu.methods]
+        == [method.name for method in artifact.methods]
         == ["first_32", "first_128", "extend_128", "decode"]
     )
     for graph in npu.graphs:
@@ -37,9 +38,9 @@ def test_three_generations_take_every_operator(hexagon_bundle, soc, hexagon, fp1
         "tokenizer.json",
         "tokenizer_config.json",
     ]
-    compiled = read_compiled(folder / npu.artifact.file)
+    compiled = read_compiled(folder / artifact.file)
     assert len({(context.offset, context.size) for graph in compiled for context in graph.contexts}) == 1, "one context for all graphs"
-    assert npu.artifact.bytes < 1.15 * read_manifest(folder).artifact.bytes, "the weights are stored once"
+    assert manifest.facts(artifact).bytes < 1.15 * manifest.facts(manifest.cpu).bytes, "the weights are stored once"
     assert npu.compile_seconds > 0 and npu.compile_memory > 50 << 20
 
 
@@ -49,8 +50,8 @@ def test_several_socs_in_one_call(hexagon_libraries, tmp_path):
     folders = export(checkpoint_path(), tmp_path, targets=targets, prove=False, cache_length=160, say=said.append)
     assert [folder.name for folder in folders] == list(targets)
     manifests = [read_manifest(folder) for folder in folders]
-    assert len({manifest.npu.source_sha256 for manifest in manifests}) == 1, "the same graphs for all"
-    assert len({manifest.artifact.sha256 for manifest in manifests}) == 1, "and the same CPU artifact"
+    assert len({manifest.npu_artifact.npu.source_sha256 for manifest in manifests}) == 1, "the same graphs for all"
+    assert len({manifest.facts(manifest.cpu).sha256 for manifest in manifests}) == 1, "and the same CPU artifact"
     assert "compiling for the NPU about" in said[0]
     assert any("sm8475: Hexagon V69: Qualcomm documents FP16 from V73 on" in line for line in said)
     assert not any("sm8650: Hexagon V75: Qualcomm documents" in line for line in said)
@@ -59,7 +60,7 @@ def test_several_socs_in_one_call(hexagon_libraries, tmp_path):
 @pytest.mark.parametrize("plan", ["fp16-attention", "fp16"])
 def test_the_embedding_is_found_in_the_cpu_artifact(hexagon_bundle, plan):
     folder = hexagon_bundle(plan=plan)
-    table = EmbeddingTable(folder, read_manifest(folder).npu.embedding)
+    table = EmbeddingTable(folder, read_manifest(folder).npu_artifact.npu.embedding)
     tokens = np.array([0, 7, 4095])
     with Checkpoint(checkpoint_path()) as checkpoint:
         wanted = np.concatenate([checkpoint.rows("model.embed_tokens.weight", int(t), int(t) + 1) for t in tokens])
@@ -89,12 +90,12 @@ def test_every_other_verb_uses_the_cpu_artifact(hexagon_bundle, demo_bundle):
 def test_a_damaged_npu_artifact_is_noticed(hexagon_bundle, tmp_path):
     folder = shutil.copytree(hexagon_bundle(), tmp_path / "bundle")
     manifest = read_manifest(folder)
-    path = folder / manifest.npu.artifact.file
+    path = folder / manifest.npu_artifact.file
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 2] ^= 1
     path.write_bytes(raw)
     with pytest.raises(FirstTokenError, match="model.npu.tflite: SHA-256"):
-        check_artifact(folder, manifest, artifact=manifest.npu.artifact)
+        check_files(folder, manifest)
     path.write_bytes(raw[: len(raw) // 2])
     with pytest.raises(FirstTokenError, match="lies outside the file"):
         read_compiled(path)

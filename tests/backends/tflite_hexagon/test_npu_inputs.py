@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from manifest_variants import npu_manifest
 
 from firsttoken.backends.tflite_hexagon.npu_inputs import EmbeddingTable, HostFeed
-from firsttoken.bundle.manifest import Artifact, Cache, HostTable, Npu
+from firsttoken.bundle.manifest import HostTable
 from firsttoken.errors import FirstTokenError
 
 DIM, ROWS, COLUMNS = 8, 6, 4
@@ -23,11 +24,17 @@ def table(tmp_path):
 @pytest.fixture
 def feed(table):
     folder, described, _ = table
-    cache = Cache(held_by="host", layers=1, shape=[1, 1, 16, DIM], axis=2, dtype="float16", length=16)
-    npu = Npu.model_construct(
-        artifact=Artifact(file="n", sha256="0", bytes=0), embedding=described, inverse_frequencies=FREQUENCIES, masked=-30000.0, cache=cache
-    )
-    return HostFeed(folder, npu)
+    manifest = npu_manifest()
+    manifest.npu_artifact.npu.embedding = described
+    manifest.rotations[0].inverse_frequencies = FREQUENCIES
+    return HostFeed(folder, manifest)
+
+
+def test_layers_that_do_not_share_one_rotation_are_refused(table):
+    manifest = npu_manifest()
+    manifest.rotations *= 2
+    with pytest.raises(FirstTokenError, match="has 2 rotations; its NPU graphs take one"):
+        HostFeed(table[0], manifest)
 
 
 def test_rows_of_the_table(table):

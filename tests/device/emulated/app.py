@@ -99,10 +99,9 @@ class App:
         if hashlib.sha256(lines.encode()).hexdigest()[:32] != request["bundle"]:
             raise Refused("the bundle is not complete")
         self.manifest = json.loads(contents["manifest.json"])
-        if hashlib.sha256(contents[self.manifest["artifact"]["file"]]).hexdigest() != self.manifest["artifact"]["sha256"]:
-            raise Refused("the artifact is not the manifest's")
-        if (npu := self.manifest.get("npu")) and hashlib.sha256(contents[npu["artifact"]["file"]]).hexdigest() != npu["artifact"]["sha256"]:
-            raise Refused("the NPU's artifact is not the manifest's")
+        for name, facts in self.manifest["files"].items():
+            if hashlib.sha256(contents[name]).hexdigest() != facts["sha256"]:
+                raise Refused(f"{name} is not the manifest's")
 
     def carry_out(self):
         request, file = self.request, self.folder / f"{self.id}.json"
@@ -189,26 +188,28 @@ class App:
         os.replace(partial, self.folder / f"{self.id}.json")
 
     def identity(self) -> dict:
-        manifest = self.manifest
+        manifest, cpu = self.manifest, self.manifest["artifacts"][0]
+        facts = manifest["files"][cpu["file"]]
         found = {
             "name": self.request["bundle"], "checkpoint": manifest["checkpoint"]["name"], "fingerprint": manifest["checkpoint"]["fingerprint"],
             "plan": manifest["plan"]["name"], "target": manifest["target"]["name"], "runtime": manifest["target"]["runtime"],
-            "delegate": manifest["target"]["delegate"], "artifact_sha256": manifest["artifact"]["sha256"], "artifact_bytes": manifest["artifact"]["bytes"],
-            "cache_length": manifest["cache"]["length"],
+            "delegate": manifest["target"]["delegate"], "artifact_sha256": facts["sha256"], "artifact_bytes": facts["bytes"],
+            "cache_length": manifest["target"]["cache_length"],
         }  # fmt: skip
-        if proof := manifest.get("proof"):
+        if proof := cpu.get("proof"):
             found["proof"] = {**{name: proof["all"][name] for name in ("mean_kld", "p99_kld", "same_top")}, "passed": proof["passed"]}
         return found
 
     def artifact(self) -> dict:
         """Which artifact a phone with an SM8650 runs, in the result of a bundle that has two."""
-        if not (npu := self.manifest.get("npu")):
+        cpu, *others = self.manifest["artifacts"]
+        if not others:
             return {}
-        reason = self.behaviour.get("npu_fails") or (
-            None if npu["soc"] == "SM8650" else f"it is compiled for {npu['soc']}, and this phone has SM8650-AC"
-        )
+        [npu] = others
+        soc = npu["needs"]["soc"]
+        reason = self.behaviour.get("npu_fails") or (None if soc == "SM8650" else f"it is compiled for {soc}, and this phone has SM8650-AC")
         on_npu = self.request["artifact"] != "cpu" and not reason
-        artifact = (npu if on_npu else self.manifest)["artifact"]
+        artifact = self.manifest["files"][(npu if on_npu else cpu)["file"]]
         found = {"kind": "npu" if on_npu else "cpu", "sha256": artifact["sha256"], "bytes": artifact["bytes"]}
         return {"artifact": found | ({"fallback": reason} if reason and self.request["artifact"] == "auto" else {})}
 

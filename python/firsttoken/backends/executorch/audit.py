@@ -15,8 +15,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from firsttoken.bundle.manifest import AuditRow
-from firsttoken.decoder.config import DecoderConfig, Layer
-from firsttoken.decoder.families import plan_layers
+from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.walk import Layer, norms, plan_layers, states
 from firsttoken.errors import FirstTokenError
 
 FLOATS = {"F32": "fp32", "F16": "fp16"}
@@ -24,7 +24,7 @@ WEIGHTS = {"QC8W": "int8", "QB4W": "int4", "QC4W": "int4"}
 TRACED_TOKENS = 4
 
 
-def audit(artifact: Path, config: DecoderConfig, precisions: dict[str, str]) -> list[AuditRow]:
+def audit(artifact: Path, decoder: Decoder, precisions: dict[str, str]) -> list[AuditRow]:
     """Returns a row for every layer of the plan, in order. It loads the artifact and runs one short call.
 
     An embedding is a table lookup on ExecuTorch's own kernel: computed in FP32 whatever it is stored in. Raises
@@ -33,13 +33,13 @@ def audit(artifact: Path, config: DecoderConfig, precisions: dict[str, str]) -> 
     from firsttoken.backends.executorch.program_file import read_steps
 
     steps = read_steps(Path(artifact))
-    constants = constant_keys(config)
+    constants = constant_keys(decoder)
     products = [found for found in computed_products(steps, trace(Path(artifact)), artifact) if found[0].key not in constants]
     linears = Sequence([found for found in products if found[0].kind == "XNNFullyConnected"])
     cores = grouped([found for found in products if found[0].kind != "XNNFullyConnected"], 3)
     caches = grouped([step.tensors[0][0] for step in steps if step.operator == "aten::index_put_"], 2)
     rows = []
-    for layer in plan_layers(config):
+    for layer in plan_layers(decoder):
         if layer.kind == "embedding":
             rows.append(embedding_row(steps, artifact, precisions[layer.name]))
             continue
@@ -128,16 +128,16 @@ def computed_in(name: str) -> str:
     return FLOATS.get(types[0], types[0])
 
 
-def constant_keys(config: DecoderConfig) -> set[str]:
+def constant_keys(decoder: Decoder) -> set[str]:
     """SHA-256 of the constants that the decoder multiplies by as if by a weight: the rotation, and the norms' means."""
     import torch
 
-    from firsttoken.decoder.attention import rotation_matrix
-    from firsttoken.decoder.norm import RmsNorm
+    from firsttoken.backends.executorch.core import rotation_matrix
+    from firsttoken.backends.executorch.norm import RmsNorm
 
-    rotation = rotation_matrix(config.head_dim)
-    means = [RmsNorm(size, config.norm_epsilon).mean_row for size in (config.hidden_size, config.head_dim)]
-    constants = [rotation, rotation.half(), *means]
+    rotations = [rotation_matrix(dim) for dim in {state.head_dim for state in states(decoder)}]
+    means = [RmsNorm(size, 0.0).mean_row for size in {norm.size for _, norm in norms(decoder)}]
+    constants = [*rotations, *(rotation.half() for rotation in rotations), *means]
     return {sha256(constant.contiguous().view(torch.uint8).numpy().tobytes()).hexdigest() for constant in constants}
 
 

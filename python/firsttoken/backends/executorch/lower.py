@@ -13,14 +13,14 @@ from executorch.exir import EdgeCompileConfig, EdgeProgramManager, ExecutorchBac
 from executorch.exir.passes import MemoryPlanningPass
 from torch.export import Dim, ExportedProgram, export
 
-from firsttoken.backends.executorch.build import build_decoder
+from firsttoken.backends.executorch.build import build_module
+from firsttoken.backends.executorch.model import DecoderModule
 from firsttoken.backends.executorch.partition import DecoderPartitioner, lean_preprocessing
 from firsttoken.backends.executorch.structure import check_structure
-from firsttoken.backends.lowering_result import Lowered
-from firsttoken.bundle.manifest import Cache, Method, Tensor
+from firsttoken.backends.lowering_result import Lowered, key_value_states
+from firsttoken.bundle.manifest import Artifact, Method, Needs, Tensor
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.config import DecoderConfig
-from firsttoken.decoder.model import Decoder
+from firsttoken.decoder.parts import Decoder
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
 from firsttoken.quant.plan import Plan
@@ -30,7 +30,7 @@ from firsttoken.targets.target import Target
 
 def lower(
     checkpoint: Checkpoint,
-    config: DecoderConfig,
+    decoder: Decoder,
     plan: Plan,
     target: Target,
     precisions: Mapping[str, str],
@@ -44,23 +44,23 @@ def lower(
     when the disk is full; ``path`` is then incomplete and the caller's to remove.
     """
     with torch.no_grad(), quiet_libraries():
-        decoder = build_decoder(checkpoint, config, precisions, target.cache_length, plan.group_size, report)
+        module = build_module(checkpoint, decoder, precisions, target.cache_length, plan.group_size, report)
         free_memory()
         report("trace", 0, 1, "graph")
-        program = trace(decoder, target)
-        del decoder
+        program = trace(module, target)
+        del module
         report("trace", 1, 1, "graph")
         report("delegate", 0, 1, "graph")
         edge = delegate(program)
         del program
         free_memory()
-        check_structure(edge.exported_program(), config, precisions)
+        check_structure(edge.exported_program(), decoder, precisions)
         report("delegate", 1, 1, "graph")
         write(edge, path, report)
-    return describe(config, target, precisions)
+    return describe(decoder, target, precisions)
 
 
-def trace(decoder: Decoder, target: Target) -> ExportedProgram:
+def trace(module: DecoderModule, target: Target) -> ExportedProgram:
     """Exports the decoder with dynamic lengths: S up to ``prefill_chunk``, T up to ``cache_length``."""
     length = min(8, target.prefill_chunk)
     filled = min(length + 3, target.cache_length)
@@ -68,7 +68,7 @@ def trace(decoder: Decoder, target: Target) -> ExportedProgram:
     # A chunk of one token is no dimension at all.
     sequence = Dim("sequence", min=1, max=target.prefill_chunk) if target.prefill_chunk > 1 else None
     cached = Dim("filled", min=1, max=target.cache_length)
-    return export(decoder, example, dynamic_shapes=({1: sequence}, None, {0: sequence, 1: cached}), strict=False)
+    return export(module, example, dynamic_shapes=({1: sequence}, None, {0: sequence, 1: cached}), strict=False)
 
 
 def delegate(program: ExportedProgram) -> EdgeProgramManager:
@@ -103,11 +103,8 @@ def write(edge: EdgeProgramManager, path: Path, report: Report):
     report("write", 1, 1, "file")
 
 
-def describe(config: DecoderConfig, target: Target, precisions: Mapping[str, str]) -> Lowered:
-    """The written file as the manifest describes it.
-
-    The cache's dtype is that of the layers' cores; where a plan mixes them it is float32, the wider one.
-    """
+def describe(decoder: Decoder, target: Target, precisions: Mapping[str, str]) -> Lowered:
+    """The written file as the manifest describes it. A layer's cache has the dtype of its core."""
     forward = Method(
         name="forward",
         inputs=[
@@ -115,16 +112,25 @@ def describe(config: DecoderConfig, target: Target, precisions: Mapping[str, str
             Tensor(name="position", shape=[1], dtype="int64"),
             Tensor(name="mask", shape=["sequence", "filled"], dtype="float32"),
         ],
-        outputs=[Tensor(name="logits", shape=[1, 1, config.vocab_size], dtype="float32")],
+        outputs=[Tensor(name="logits", shape=[1, 1, decoder.vocab_size], dtype="float32")],
     )
-    cores = {precisions[f"layers.{n}.attention.core"] for n in range(config.layer_count)}
-    # One row more than is used: see decoder.attention.Core.
-    shape = [1, target.cache_length + 1, config.kv_head_count, config.head_dim]
-    cache = Cache(
-        held_by="artifact", layers=config.layer_count, shape=shape, axis=1,
-        dtype="float16" if cores == {"fp16"} else "float32", length=target.cache_length,
-    )  # fmt: skip
-    return Lowered([forward], cache)
+    kept = key_value_states(
+        decoder,
+        "artifact",
+        # One row more than is used: see backends.executorch.core.Core.
+        lambda state: [1, target.cache_length + 1, state.kv_heads, state.head_dim],
+        1,
+        lambda state: "float16" if precisions[state.name] == "fp16" else "float32",
+        target.cache_length,
+    )
+    artifact = Artifact(
+        file=target.artifact_file,
+        backend=f"{target.runtime}-{target.delegate}",
+        needs=Needs(runtime=target.runtime, min_runtime=target.min_runtime),
+        methods=[forward],
+        states=kept,
+    )
+    return Lowered([artifact])
 
 
 @contextmanager

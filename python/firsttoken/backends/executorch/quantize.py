@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torchao.quantization import IntxUnpackedToInt8Tensor
 
+from firsttoken.backends.executorch.load import fill, tensor
 from firsttoken.backends.executorch.modules import QuantizedEmbedding, QuantizedLinear
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.config import Layer
-from firsttoken.decoder.load import fill, tensor
+from firsttoken.decoder.walk import Layer
 from firsttoken.errors import FirstTokenError
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}

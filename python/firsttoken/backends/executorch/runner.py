@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from firsttoken.backends.runner import Runner, default_threads
+from firsttoken.backends.runner import MASKED, Runner, default_threads
 from firsttoken.bundle.manifest import Manifest
 from firsttoken.errors import FirstTokenError
 from firsttoken.quiet import quiet_runtime
@@ -58,9 +58,8 @@ class ExecutorchRunner(Runner):
         self._logits = np.zeros(self.vocab_size, np.float32)
 
     def _prefill(self, tokens: np.ndarray) -> np.ndarray:
-        from firsttoken.decoder.rotary import causal_mask
-
-        return self._call(self._torch.from_numpy(tokens.astype(np.int64))[None], causal_mask(len(tokens), self.position))
+        mask = causal_mask(len(tokens), self.position)
+        return self._call(self._torch.from_numpy(tokens.astype(np.int64))[None], self._torch.from_numpy(mask))
 
     def _decode(self, token: int) -> np.ndarray:
         self._token[0, 0] = token
@@ -79,6 +78,11 @@ class ExecutorchRunner(Runner):
     def close(self):
         self._method = self._program = None
         _open_runners.discard(self)
+
+
+def causal_mask(length: int, position: int = 0) -> np.ndarray:
+    """Mask float32 ``[length, position + length]`` for ``length`` tokens after ``position`` cached ones."""
+    return np.triu(np.full((length, position + length), MASKED, np.float32), 1 + position)
 
 
 def set_threads(portable_lib, threads: int):

@@ -8,8 +8,8 @@ from executorch.exir.lowered_backend_module import LoweredBackendModule
 from torch.export import ExportedProgram
 from torch.fx import Node
 
-from firsttoken.decoder.config import DecoderConfig
-from firsttoken.decoder.families import plan_layers
+from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.walk import plan_layers, states
 from firsttoken.errors import FirstTokenError
 
 # What runs on ExecuTorch's portable kernels: lookups, cache rows, the mask, casts between two precisions, shapes.
@@ -22,7 +22,7 @@ OUTSIDE = {
 NAMES = {torch.float32: "fp32", torch.float16: "fp16"}
 
 
-def check_structure(program: ExportedProgram, config: DecoderConfig, precisions: Mapping[str, str]):
+def check_structure(program: ExportedProgram, decoder: Decoder, precisions: Mapping[str, str]):
     """Raises `FirstTokenError` naming what stayed outside the delegate or went into it in another precision or shape."""
     outside = Counter()
     for node in program.graph.nodes:
@@ -33,8 +33,8 @@ def check_structure(program: ExportedProgram, config: DecoderConfig, precisions:
         raise FirstTokenError(
             f"lowering left operators outside XNNPACK: {listed}; expected none of these; is executorch another version than 1.5.1?"
         )
-    found = delegated_layers(program)
-    for layer in plan_layers(config):
+    found = delegated_layers(program, [state.name for state in states(decoder)])
+    for layer in plan_layers(decoder):
         if layer.kind == "embedding":
             continue
         got = found.pop(layer.name, None)
@@ -46,8 +46,11 @@ def check_structure(program: ExportedProgram, config: DecoderConfig, precisions:
         raise FirstTokenError(f"lowering: XNNPACK holds {next(iter(found))!r}, which the plan does not know")
 
 
-def delegated_layers(program: ExportedProgram) -> dict[str, tuple[str, tuple[int, int] | None]]:
-    """Returns ``{layer: (precision, weight's shape)}`` of every linear layer and attention core in the delegates."""
+def delegated_layers(program: ExportedProgram, cores: list[str]) -> dict[str, tuple[str, tuple[int, int] | None]]:
+    """Returns ``{layer: (precision, weight's shape)}`` of every linear layer and attention core in the delegates.
+
+    Cores have no weights to go by: two products each, in the order of ``cores``.
+    """
     found, products = {}, []
     for node in program.graph.nodes:
         if node.op != "get_attr" or not isinstance(lowered := getattr(program.graph_module, node.target), LoweredBackendModule):
@@ -64,8 +67,8 @@ def delegated_layers(program: ExportedProgram) -> dict[str, tuple[str, tuple[int
                     found[name] = precision, tuple(weight.meta["val"].shape)
             elif step.target.__name__ == "aten.bmm.default":
                 products.append(NAMES[step.meta["val"].dtype])
-    for index, (scores, mixed) in enumerate(zip(products[0::2], products[1::2], strict=True)):
-        found[f"layers.{index}.attention.core"] = scores if scores == mixed else f"{scores} and {mixed}", None
+    for core, scores, mixed in zip(cores, products[0::2], products[1::2], strict=True):
+        found[core] = scores if scores == mixed else f"{scores} and {mixed}", None
     return found
 
 

@@ -19,15 +19,15 @@ from executorch.exir.passes import MemoryPlanningPass
 from firsttoken.backends.executorch.lower import free_memory, quiet_libraries
 from firsttoken.backends.executorch.lower import lower as lower_for_cpu
 from firsttoken.backends.executorch.program_file import embedding_table
-from firsttoken.backends.executorch_hexagon.graph import HexagonGraph, build_graphs
+from firsttoken.backends.executorch_hexagon.ops import HexagonGraph, build_graphs
 from firsttoken.backends.executorch_hexagon.sdk import find_sdk
 from firsttoken.backends.lowering_result import Lowered
-from firsttoken.backends.tflite.decoder_graph import MASKED
+from firsttoken.backends.runner import MASKED
 from firsttoken.backends.tflite_hexagon.compile import check_offload, peak_memory_of
-from firsttoken.bundle.files import hash_file, remember_hash
-from firsttoken.bundle.manifest import Artifact, Cache, Npu, NpuGraph
+from firsttoken.backends.tflite_hexagon.source import fixed_states
+from firsttoken.bundle.manifest import Artifact, Needs, NpuFacts, NpuGraph
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.config import DecoderConfig
+from firsttoken.decoder.parts import Decoder
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
 from firsttoken.quant.plan import Plan
@@ -39,7 +39,7 @@ NPU_FILE = "model.npu.pte"
 
 def lower(
     checkpoint: Checkpoint,
-    config: DecoderConfig,
+    decoder: Decoder,
     plan: Plan,
     target: Target,
     precisions: dict[str, str],
@@ -53,10 +53,10 @@ def lower(
     sdk = find_sdk()
     # As the CPU target names it, so that the file is that of executorch-xnnpack.
     cpu = target.model_copy(update={"name": f"{target.runtime}-{target.delegate}", "npu": None})
-    lowered = lower_for_cpu(checkpoint, config, plan, cpu, precisions, path, report)
+    lowered = lower_for_cpu(checkpoint, decoder, plan, cpu, precisions, path, report)
     compiled, started = path.with_name(NPU_FILE), time.monotonic()
     with torch.no_grad(), quiet_libraries(), sdk.loaded():
-        graphs = build_graphs(checkpoint, config, precisions, target, report)
+        graphs = build_graphs(checkpoint, decoder, precisions, target, report)
         source = hash_of(graphs)
         report("compiling", 0, 1, "file")
         edge = hand_over(graphs, target)
@@ -67,33 +67,32 @@ def lower(
         free_memory()
         write(edge, compiled)
         report("compiling", 1, 1, "file")
-    sha256 = hash_file(compiled, report)
-    remember_hash(compiled, sha256)
-    npu = lowered.npu = Npu(
-        artifact=Artifact(file=compiled.name, sha256=sha256, bytes=compiled.stat().st_size),
+    npu = NpuFacts(
         compiled="ahead",
-        soc=target.npu.soc,
-        hexagon=target.npu.hexagon,
         fp16=target.npu.fp16,
-        qnn=sdk.version,
         source_sha256=source,
         weights_shared=target.npu.share_weights,
         prefill_lengths=list(target.npu.prefill_lengths),
-        methods=methods,
-        cache=Cache(
-            held_by="host", layers=config.layer_count, shape=[config.kv_head_count, 1, target.cache_length, config.head_dim], axis=2,
-            dtype="float32", length=target.cache_length, step=target.cache_length,
-        ),
         embedding=embedding_table(path),
-        inverse_frequencies=list(config.rope.inverse_frequencies),
         masked=MASKED,
         graphs=offload,
         compile_seconds=round(time.monotonic() - started, 2),
         compile_memory=peak_memory_of(os.getpid()),
-    )  # fmt: skip
+    )
+    needs = Needs(runtime=target.runtime, min_runtime=target.min_runtime, soc=target.npu.soc, hexagon=target.npu.hexagon, qnn=sdk.version)
+    lowered.artifacts.append(
+        Artifact(
+            file=compiled.name,
+            backend=f"{target.runtime}-hexagon",
+            needs=needs,
+            methods=methods,
+            states=fixed_states(decoder, target),
+            npu=npu,
+        )
+    )
     lowered.notes += [
         (
-            f"compiled for {npu.soc} (Hexagon {npu.hexagon}) by ExecuTorch with QNN {npu.qnn} in {lasting(npu.compile_seconds)} with {readable(npu.compile_memory)} of memory at most: "
+            f"compiled for {needs.soc} (Hexagon {needs.hexagon}) by ExecuTorch with QNN {needs.qnn} in {lasting(npu.compile_seconds)} with {readable(npu.compile_memory)} of memory at most: "
             f"{sum(graph.offloaded for graph in offload)} of {sum(graph.operators for graph in offload)} operators of {len(offload)} graphs on the NPU"
         ),
         "its NPU artifact was not run: ExecuTorch has no runtime of its Qualcomm backend for this machine; compare its answers on a phone before you rely on them",

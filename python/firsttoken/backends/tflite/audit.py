@@ -13,8 +13,8 @@ from pathlib import Path
 import flatbuffers
 
 from firsttoken.bundle.manifest import AuditRow
-from firsttoken.decoder.config import DecoderConfig
-from firsttoken.decoder.families import plan_layers
+from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.walk import plan_layers
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
 from firsttoken.quiet import quiet_runtime
@@ -24,7 +24,7 @@ WEIGHT_OPERATORS = ("FULLY_CONNECTED", "GATHER", "DEQUANTIZE")
 CORE_OPERATORS = ("BATCH_MATMUL", "SOFTMAX")
 
 
-def audit(artifact: Path, config: DecoderConfig, precisions: dict[str, str], target: Target, report: Report = silent) -> list[AuditRow]:
+def audit(artifact: Path, decoder: Decoder, precisions: dict[str, str], target: Target, report: Report = silent) -> list[AuditRow]:
     """Returns a row for every layer of the plan, in order.
 
     ``delegated`` is true only if XNNPACK took the layer in every graph. An embedding is a table lookup: it is computed
@@ -37,7 +37,7 @@ def audit(artifact: Path, config: DecoderConfig, precisions: dict[str, str], tar
         report("asking the delegate", index + 1, len(model.signatureDefs), "graphs")
     graphs = [LoadedGraph(model, index, undelegated[index]) for index in sorted(undelegated)]
     rows = []
-    for layer in plan_layers(config):
+    for layer in plan_layers(decoder):
         seen = [graph.core(layer.name) if layer.kind == "core" else graph.weight(layer.name, layer.kind) for graph in graphs]
         stored, computed = {s for s, _, _ in seen}, {c for _, c, _ in seen}
         if len(stored) != 1 or len(computed) != 1:

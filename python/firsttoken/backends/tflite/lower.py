@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from firsttoken.backends.lowering_result import Lowered
-from firsttoken.backends.tflite.decoder_graph import DecoderGraph, read_weights
+from firsttoken.backends.lowering_result import Lowered, key_value_states
 from firsttoken.backends.tflite.graph import Dynamic, Graph, Type
 from firsttoken.backends.tflite.model_file import ModelFile
-from firsttoken.bundle.manifest import Cache, Method, Tensor
+from firsttoken.backends.tflite.ops import TfliteOps
+from firsttoken.backends.tflite.weights import read_weights
+from firsttoken.bundle.manifest import Artifact, Method, Needs, Tensor
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.config import DecoderConfig
-from firsttoken.decoder.families import norm_tensors, plan_layers
+from firsttoken.decoder.parts import Decoder
 from firsttoken.progress import Report, silent
 from firsttoken.quant.plan import Plan
 from firsttoken.targets.target import Target
@@ -21,7 +21,7 @@ CACHE_STEP = 256  # rows by which the host grows the cache it passes: attention 
 
 def lower(
     checkpoint: Checkpoint,
-    config: DecoderConfig,
+    decoder: Decoder,
     plan: Plan,
     target: Target,
     precisions: dict[str, str],
@@ -33,35 +33,36 @@ def lower(
     Memory follows the header (scales and graph), not the weights. Raises `FirstTokenError` for damaged weights and
     `OSError` when the disk is full; ``path`` is then incomplete and the caller's to remove.
     """
-    file, lowered = describe_graphs(checkpoint, config, plan, target, precisions)
+    file, artifact = describe_graphs(checkpoint, decoder, plan, target, precisions)
     file.write(path, report)
-    return lowered
+    return Lowered([artifact])
 
 
 def describe_graphs(
-    checkpoint: Checkpoint, config: DecoderConfig, plan: Plan, target: Target, precisions: dict[str, str]
-) -> tuple[ModelFile, Lowered]:
+    checkpoint: Checkpoint, decoder: Decoder, plan: Plan, target: Target, precisions: dict[str, str]
+) -> tuple[ModelFile, Artifact]:
     """Builds the graphs without writing anything; reads only the norms and biases. Raises `FirstTokenError` for damaged ones."""
     file = ModelFile(f"firsttoken {plan.name} {target.name}")
     native = target.delegate == "xnnpack"
-    weights = read_weights(file, checkpoint, config, plan_layers(config), norm_tensors(config), precisions, plan.group_size, native)
+    weights = read_weights(file, checkpoint, decoder, precisions, plan.group_size, native)
     methods = []
     for name in GRAPHS:
         # Stand-ins for the run-time dimensions; the host replaces them before the first run.
-        graph = DecoderGraph(file, name, weights, tokens=min(8, target.prefill_chunk), cached=min(CACHE_STEP, target.cache_length))
-        graph.add_all()
+        graph = TfliteOps(file, name, decoder, weights, tokens=min(8, target.prefill_chunk), cached=min(CACHE_STEP, target.cache_length))
+        graph.build()
         methods.append(Method(name=name, inputs=described(graph, graph.inputs), outputs=described(graph, graph.outputs)))
-    types = {TYPE_NAMES[weights.core_type(n)] for n in range(config.layer_count)}
-    cache = Cache(
-        held_by="host",
-        layers=config.layer_count,
-        shape=[config.kv_head_count, 1, "cached", config.head_dim],
-        axis=2,
-        dtype="float32" if "float32" in types else "float16",
-        length=target.cache_length,
-        step=min(CACHE_STEP, target.cache_length),
+    kept = key_value_states(
+        decoder,
+        "host",
+        lambda state: [state.kv_heads, 1, "cached", state.head_dim],
+        2,
+        lambda state: TYPE_NAMES[weights.core_type(state.name)],
+        target.cache_length,
+        min(CACHE_STEP, target.cache_length),
     )
-    return file, Lowered(methods, cache)
+    needs = Needs(runtime=target.runtime, min_runtime=target.min_runtime)
+    backend = f"{target.runtime}-{target.delegate}"
+    return file, Artifact(file=target.artifact_file, backend=backend, needs=needs, methods=methods, states=kept)
 
 
 def described(graph: Graph, tensors) -> list[Tensor]:

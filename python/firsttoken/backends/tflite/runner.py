@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from firsttoken.backends.runner import Runner, default_threads
+from firsttoken.backends.runner import MASKED, Runner, default_threads
 from firsttoken.backends.tflite.litert import CompiledModel, aligned_zeros
 
 if TYPE_CHECKING:
-    from firsttoken.bundle.manifest import Manifest
-
-MASKED = -30000.0
+    from firsttoken.bundle.manifest import Manifest, State
 
 
 class Call:
@@ -45,6 +43,11 @@ class Call:
         return self.outputs["logits"].reshape(-1)
 
 
+def shape_of(state: State, rows: int) -> list[int]:
+    """A state's shape with ``rows`` rows passed."""
+    return [rows if isinstance(n, str) else n for n in state.shape]
+
+
 class TfliteRunner(Runner):
     """Loads ``artifact`` with ``threads`` threads (default: the machine's cores, 4 at most).
 
@@ -54,8 +57,10 @@ class TfliteRunner(Runner):
 
     def __init__(self, artifact: Path, manifest: Manifest, threads: int | None = None, weight_cache: bool | Path = True):
         super().__init__(manifest)
-        self.methods = {method.name: method for method in manifest.methods}
-        self.cache_types = {t.name: t.dtype for t in self.methods["decode"].inputs if t.name.startswith(("key.", "value."))}
+        self.facts = manifest.artifacts[0]
+        self.methods = {method.name: method for method in self.facts.methods}
+        self.states = {f"{which}.{state.layer}": state for state in self.facts.states for which in ("key", "value")}
+        self.step = self.facts.states[0].step
         self.cache: dict[str, np.ndarray] = {}
         self.rows = 0  # cache rows allocated
         self.used = 0  # cache rows that may hold something other than zero
@@ -66,7 +71,7 @@ class TfliteRunner(Runner):
         if weight_cache is True:
             from firsttoken.backends.tflite.weight_cache import packed_weights
 
-            file = packed_weights(self.manifest.artifact.sha256)
+            file = packed_weights(self.manifest.facts(self.facts).sha256)
         else:
             file = nullcontext(weight_cache or None)
         with file as cached:
@@ -76,12 +81,10 @@ class TfliteRunner(Runner):
         """Makes room for ``wanted`` cache rows, in steps, keeping what is filled."""
         if wanted <= self.rows:
             return
-        step = self.manifest.cache.step
-        self.rows = min(-(-wanted // step) * step, self.cache_length)
-        shape = [self.rows if isinstance(n, str) else n for n in self.manifest.cache.shape]
+        self.rows = min(-(-wanted // self.step) * self.step, self.cache_length)
         old, self.cache = self.cache, {}
-        for name, dtype in self.cache_types.items():
-            self.cache[name] = aligned_zeros(shape, dtype)
+        for name, state in self.states.items():
+            self.cache[name] = aligned_zeros(shape_of(state, self.rows), state.dtype)
             if self.position:
                 self.cache[name][:, :, : self.position] = old[name][:, :, : self.position]
         self.used, self._decode_call = self.position, None
@@ -98,7 +101,7 @@ class TfliteRunner(Runner):
         self._grow(min(start + count + 1, self.cache_length))
         filled = {}
         for name, array in self.cache.items() if start else ():
-            filled[name] = aligned_zeros([start if isinstance(n, str) else n for n in self.manifest.cache.shape], array.dtype)
+            filled[name] = aligned_zeros(shape_of(self.states[name], start), array.dtype)
             filled[name][...] = array[:, :, :start]
         method = self.methods["extend" if start else "first"]
         call = Call(self.model, method, {"tokens": count, "cached": start}, filled)

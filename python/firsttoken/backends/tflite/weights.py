@@ -1,6 +1,7 @@
 """The decoder's weights as streamed buffers: stored once, used by every subgraph."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -9,7 +10,8 @@ from firsttoken.backends.tflite.graph import Graph, Type
 from firsttoken.backends.tflite.model_file import ModelFile
 from firsttoken.backends.tflite.quantize import quantize_int4, quantize_int8
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.config import Layer
+from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.walk import Layer, norms, plan_layers
 
 CHUNK_BYTES = 8 << 20  # float32 rows held at once while streaming
 STORED_TYPES = {"fp32": Type.FLOAT32, "fp16": Type.FLOAT16, "int8": Type.INT8, "int4": Type.INT4}
@@ -71,6 +73,45 @@ class Weight:
     def scales_tensor(self, graph: Graph) -> int:
         """Adds the int8 scales as a float32 table ``[rows, 1]``."""
         return graph.tensor((self.rows, 1), Type.FLOAT32, f"{self.layer.name}.scales", self._scales_buffer())
+
+
+@dataclass
+class DecoderWeights:
+    """Everything the graphs share: streamed matrices by layer name, and small vectors read into memory."""
+
+    precisions: Mapping[str, str]
+    native_fp16: bool  # True: FP16 layers compute in FP16; False: FP16 is storage, dequantized to FP32
+    matrices: dict[str, Weight]
+    vectors: dict[str, np.ndarray]
+
+    def core_type(self, core: str) -> int:
+        """What the core of this name, and its KV cache, are stored in."""
+        return STORED_TYPES[self.precisions[core]]
+
+
+def read_weights(
+    file: ModelFile,
+    checkpoint: Checkpoint,
+    decoder: Decoder,
+    precisions: Mapping[str, str],
+    group_size: int,
+    native_fp16: bool,
+    embedding: bool = True,
+) -> DecoderWeights:
+    """Plans every matrix as a streamed buffer and reads biases and norms; ``embedding`` false leaves the embedding to the host.
+
+    A tied head shares the embedding's buffer where both have the same precision.
+    """
+    matrices: dict[str, Weight] = {}
+    vectors = {name: checkpoint.vector(norm.weight) for name, norm in norms(decoder)}
+    for layer in plan_layers(decoder):
+        if layer.weight is None or (layer.kind == "embedding" and not embedding):
+            continue
+        shared = next((w for w in matrices.values() if w.layer.weight == layer.weight and w.precision == precisions[layer.name]), None)
+        matrices[layer.name] = shared or Weight(file, checkpoint, layer, precisions[layer.name], group_size)
+        if layer.bias:
+            vectors[f"{layer.name}.bias"] = checkpoint.vector(layer.bias)
+    return DecoderWeights(precisions, native_fp16, matrices, vectors)
 
 
 def to_float16(values: np.ndarray, name: str) -> np.ndarray:

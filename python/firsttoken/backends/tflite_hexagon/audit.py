@@ -7,20 +7,20 @@ of the proof are what shows that the compiled file holds these graphs.
 from pathlib import Path
 
 from firsttoken.backends.tflite.audit import LoadedGraph, read_header
-from firsttoken.bundle.manifest import AuditRow, Npu
-from firsttoken.decoder.config import DecoderConfig
-from firsttoken.decoder.families import plan_layers
+from firsttoken.bundle.manifest import AuditRow, NpuFacts
+from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.walk import plan_layers
 
 TABLE_TYPES = {"float32": "fp32", "float16": "fp16", "int8": "int8"}
 
 
-def audit(source: Path, config: DecoderConfig, precisions: dict[str, str], npu: Npu) -> list[AuditRow]:
+def audit(source: Path, decoder: Decoder, precisions: dict[str, str], npu: NpuFacts) -> list[AuditRow]:
     """Returns a row for every layer of the plan, in order. The embedding is looked up by the host. Raises `FirstTokenError` for a missing layer."""
     model, _ = read_header(source)
     graphs = [LoadedGraph(model, signature.subgraphIndex, set()) for signature in model.signatureDefs]
     outside = [line.split(":")[0].split(" ", 1)[1] for graph in npu.graphs for line in graph.left]
     rows = []
-    for layer in plan_layers(config):
+    for layer in plan_layers(decoder):
         if layer.kind == "embedding":
             stored, computed, taken = TABLE_TYPES[npu.embedding.dtype], "fp32", False
         else:

@@ -6,9 +6,9 @@ of the Qwen2.5-0.5B shape (docs/hexagon.md has the table). The estimates err upw
 
 from dataclasses import dataclass
 
-from firsttoken.backends.tflite_hexagon.graph import graph_names
-from firsttoken.decoder.config import DecoderConfig
-from firsttoken.decoder.families import plan_layers
+from firsttoken.backends.tflite_hexagon.ops import graph_names
+from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.walk import plan_layers
 from firsttoken.targets.target import Target
 
 # Compiling: per graph, and per byte of stored weights in each graph. All graphs are in memory at once.
@@ -28,17 +28,17 @@ class Cost:
     disk: int
 
 
-def npu_weight_bytes(config: DecoderConfig, precisions: dict[str, str], target: Target) -> int:
+def npu_weight_bytes(decoder: Decoder, precisions: dict[str, str], target: Target) -> int:
     """Bytes of the weights in the compiled artifact: everything but the embedding, which stays on the host."""
     from firsttoken.preflight import stored_bytes
 
-    layers = [layer for layer in plan_layers(config) if layer.kind != "embedding"]
+    layers = [layer for layer in plan_layers(decoder) if layer.kind != "embedding"]
     return stored_bytes(layers, precisions, target)[0]
 
 
-def compile_cost(config: DecoderConfig, precisions: dict[str, str], target: Target, graphs: int | None = None) -> Cost:
+def compile_cost(decoder: Decoder, precisions: dict[str, str], target: Target, graphs: int | None = None) -> Cost:
     """Estimates compiling ``graphs`` graphs (default: all of the target's) in one go."""
-    weights = npu_weight_bytes(config, precisions, target)
+    weights = npu_weight_bytes(decoder, precisions, target)
     if target.npu.compile == "device" and graphs is None:
         return Cost(0.0, 0, weights)
     graphs = graphs or len(graph_names(target.npu.prefill_lengths))
@@ -50,12 +50,12 @@ def compile_cost(config: DecoderConfig, precisions: dict[str, str], target: Targ
     )
 
 
-def emulation_cost(config: DecoderConfig, precisions: dict[str, str], target: Target, steps: list[tuple[str, int, int]]) -> Cost:
+def emulation_cost(decoder: Decoder, precisions: dict[str, str], target: Target, steps: list[tuple[str, int, int]]) -> Cost:
     """Estimates running ``steps`` (kind, start, stop; in tokens) on the HTP backend for x86."""
-    from firsttoken.decoder.families import parameter_count
+    from firsttoken.decoder.walk import parameter_count
 
     lengths, cache = target.npu.prefill_lengths, target.cache_length
-    weights = parameter_count(config)
+    weights = parameter_count(decoder)
     seconds = 0.0
     for kind, start, stop in steps:
         count = stop - start
@@ -63,7 +63,7 @@ def emulation_cost(config: DecoderConfig, precisions: dict[str, str], target: Ta
             fitting = [n for n in lengths if n >= min(count, lengths[-1])]
             tokens = {"decode": 1, "extend": lengths[-1], "first": fitting[0]}[kind]
             over = tokens if kind == "first" else tokens + cache
-            attended = config.layer_count * config.head_count * config.head_dim * tokens * over
+            attended = sum(block.attention.core.query_size for block in decoder.layers) * tokens * over
             seconds += EMULATED_CALL + weights * (EMULATED_WEIGHT + EMULATED_ROW * tokens) + EMULATED_SCORE * attended
             count, kind = count - tokens, "extend" if kind == "first" else kind
-    return Cost(seconds, EMULATED_BASE + int(EMULATED_COPIES * npu_weight_bytes(config, precisions, target)), 0)
+    return Cost(seconds, EMULATED_BASE + int(EMULATED_COPIES * npu_weight_bytes(decoder, precisions, target)), 0)

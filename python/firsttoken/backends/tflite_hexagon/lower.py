@@ -4,16 +4,16 @@ import os
 from pathlib import Path
 
 from firsttoken.backends.lowering_result import Lowered
-from firsttoken.backends.tflite.decoder_graph import MASKED
+from firsttoken.backends.runner import MASKED
 from firsttoken.backends.tflite.lower import lower as lower_for_cpu
 from firsttoken.backends.tflite_hexagon.compile import Compilation, compile_for, compiler_folder
 from firsttoken.backends.tflite_hexagon.cost import compile_cost
 from firsttoken.backends.tflite_hexagon.libraries import HostLibraries, find_libraries
 from firsttoken.backends.tflite_hexagon.source import check_source, write_source
-from firsttoken.bundle.files import hash_file, remember_hash
-from firsttoken.bundle.manifest import Artifact, HostTable, Npu
+from firsttoken.bundle.files import hash_file
+from firsttoken.bundle.manifest import Artifact, HostTable, Method, Needs, NpuFacts, State
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.config import DecoderConfig
+from firsttoken.decoder.parts import Decoder
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
 from firsttoken.quant.plan import Plan
@@ -32,7 +32,7 @@ def check_tools():
 
 def lower(
     checkpoint: Checkpoint,
-    config: DecoderConfig,
+    decoder: Decoder,
     plan: Plan,
     target: Target,
     precisions: dict[str, str],
@@ -46,56 +46,55 @@ def lower(
     libraries = find_libraries() if target.npu.compile == "ahead" else None
     # As the CPU target names it, so that the file is the same in every Snapdragon's bundle and in tflite-xnnpack's.
     cpu = target.model_copy(update={"name": f"{target.runtime}-{target.delegate}", "npu": None})
-    lowered = lower_for_cpu(checkpoint, config, plan, cpu, precisions, path, report)
+    lowered = lower_for_cpu(checkpoint, decoder, plan, cpu, precisions, path, report)
     source, compiled = path.with_name(SOURCE_FILE), path.with_name(NPU_FILE)
-    graphs = write_source(checkpoint, config, plan, target, precisions, source, report)
+    methods, states = write_source(checkpoint, decoder, plan, target, precisions, source, report)
     npu, done = target.npu, None
     try:
         if libraries is None:
             check_source(source)
             os.link(source, compiled)
         else:
-            cost = compile_cost(config, precisions, target)
+            cost = compile_cost(decoder, precisions, target)
             done = compile_for(source, compiled, npu.soc, libraries, npu.share_weights, npu.allow_partial, None, cost.seconds, report)
-        lowered.npu = _described(target, config, graphs, done, source, compiled, path, libraries, report)
+        made = _described(target, methods, states, done, source, compiled, path, libraries)
     finally:
         source.unlink(missing_ok=True)
-    lowered.notes += _notes(lowered.npu)
+    lowered.artifacts.append(made)
+    lowered.notes += _notes(made)
     return lowered
 
 
 def _described(
     target: Target,
-    config: DecoderConfig,
-    graphs: Lowered,
+    methods: list[Method],
+    states: list[State],
     done: Compilation | None,
     source: Path,
     compiled: Path,
     cpu: Path,
     libraries: HostLibraries | None,
-    report: Report,
-) -> Npu:
-    sha256 = hash_file(compiled, report)
-    remember_hash(compiled, sha256)
-    return Npu(
-        artifact=Artifact(file=compiled.name, sha256=sha256, bytes=compiled.stat().st_size),
+) -> Artifact:
+    facts = NpuFacts(
         compiled=target.npu.compile,
-        soc=target.npu.soc,
-        hexagon=target.npu.hexagon,
         fp16=target.npu.fp16,
-        qnn=libraries.version if libraries else None,
         source_sha256=hash_file(source),
         weights_shared=target.npu.share_weights,
         prefill_lengths=list(target.npu.prefill_lengths),
-        methods=graphs.methods,
-        cache=graphs.cache,
         embedding=embedding_table(cpu),
-        inverse_frequencies=list(config.rope.inverse_frequencies),
         masked=MASKED,
         graphs=done.graphs if done else [],
         compile_seconds=round(done.seconds, 2) if done else 0.0,
         compile_memory=done.peak_memory if done else 0,
     )
+    needs = Needs(
+        runtime=target.runtime,
+        min_runtime=target.min_runtime,
+        soc=target.npu.soc,
+        hexagon=target.npu.hexagon,
+        qnn=libraries.version if libraries else None,
+    )
+    return Artifact(file=compiled.name, backend=f"{target.runtime}-hexagon", needs=needs, methods=methods, states=states, npu=facts)
 
 
 def embedding_table(artifact: Path) -> HostTable:
@@ -124,19 +123,20 @@ def embedding_table(artifact: Path) -> HostTable:
     )
 
 
-def _notes(npu: Npu) -> list[str]:
+def _notes(artifact: Artifact) -> list[str]:
+    npu, needs = artifact.npu, artifact.needs
     if npu.compiled == "device":
         return ["compiled by the phone's QNN delegate when it loads the file: what that takes, and how long, was not measured here"]
     operators = sum(graph.operators for graph in npu.graphs)
     offloaded = sum(graph.offloaded for graph in npu.graphs)
     notes = [
         (
-            f"compiled for {npu.soc} (Hexagon {npu.hexagon}) in {lasting(npu.compile_seconds)} with {readable(npu.compile_memory)} of memory at most: "
+            f"compiled for {needs.soc} (Hexagon {needs.hexagon}) in {lasting(npu.compile_seconds)} with {readable(npu.compile_memory)} of memory at most: "
             f"{offloaded} of {operators} operators of {len(npu.graphs)} graphs on the NPU"
         )
     ]
     if npu.fp16 == "unverified":
         notes.append(
-            f"Hexagon {npu.hexagon}: Qualcomm documents FP16 from V73 on; this generation was compiled and emulated, never run on silicon"
+            f"Hexagon {needs.hexagon}: Qualcomm documents FP16 from V73 on; this generation was compiled and emulated, never run on silicon"
         )
     return notes

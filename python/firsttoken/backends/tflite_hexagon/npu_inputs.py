@@ -8,17 +8,22 @@ from pathlib import Path
 
 import numpy as np
 
-from firsttoken.bundle.manifest import HostTable, Npu
+from firsttoken.bundle.manifest import HostTable, Manifest
 from firsttoken.errors import FirstTokenError
 
 
 class HostFeed:
-    """Feeds for the graphs of ``npu``, with the embedding table read row by row from ``folder``'s CPU artifact."""
+    """Feeds for the graphs of a bundle's NPU artifact, with the embedding table read row by row from ``folder``'s CPU artifact.
 
-    def __init__(self, folder: Path, npu: Npu):
-        self.npu = npu
-        self.table = EmbeddingTable(folder, npu.embedding)
-        self.inverse_frequencies = np.array(npu.inverse_frequencies, np.float32)
+    Raises `FirstTokenError` for a model whose layers do not all share one rotation, for which the graphs have no inputs.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest):
+        if len(manifest.rotations) != 1:
+            raise FirstTokenError(f"bundle {folder}: has {len(manifest.rotations)} rotations; its NPU graphs take one, export again")
+        self.npu, self.cache_length = manifest.npu_artifact.npu, manifest.cache_length
+        self.table = EmbeddingTable(folder, self.npu.embedding)
+        self.inverse_frequencies = np.array(manifest.rotations[0].inverse_frequencies, np.float32)
 
     def call(self, tokens: np.ndarray, position: int, length: int) -> dict[str, np.ndarray]:
         """Returns the inputs, other than the cache, of a graph of ``length`` tokens for int32 ``tokens [n]``, n <= length,
@@ -27,7 +32,7 @@ class HostFeed:
         rows = np.zeros((length, self.npu.embedding.columns), np.float32)
         rows[: len(tokens)] = self.table.rows(tokens)
         cos, sin = self.rotation(np.arange(position, position + length))
-        mask = np.full((1, self.npu.cache.length), self.npu.masked, np.float32)
+        mask = np.full((1, self.cache_length), self.npu.masked, np.float32)
         mask[0, :position] = 0
         return {"embedding": rows, "cos": cos, "sin": sin, "last": np.array([len(tokens) - 1], np.int32), "cache_mask": mask}
 

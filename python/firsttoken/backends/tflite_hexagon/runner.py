@@ -16,17 +16,16 @@ from firsttoken.bundle.manifest import Manifest
 
 
 class HexagonRunner(Runner):
-    """Runs ``contexts`` (one per method of ``manifest.npu``) for the bundle in ``folder``. One is loaded at a time."""
+    """Runs ``contexts`` (one per method of the NPU artifact) for the bundle in ``folder``. One is loaded at a time."""
 
     def __init__(self, folder: Path, manifest: Manifest, contexts: dict[str, Context], libraries: HostLibraries):
         super().__init__(manifest)
-        self.npu, self.contexts, self.libraries = manifest.npu, contexts, libraries
-        self.feed = HostFeed(folder, self.npu)
-        self.cache_length = self.npu.cache.length
-        self.lengths = self.npu.prefill_lengths
+        self.contexts, self.libraries = contexts, libraries
+        self.feed = HostFeed(folder, manifest)
+        self.lengths = self.feed.npu.prefill_lengths
         self.prefill_chunk = self.lengths[-1]
-        shape, dtype = self.npu.cache.shape, self.npu.cache.dtype
-        self.cache = {f"{which}.{n}": np.zeros(shape, dtype) for n in range(self.npu.cache.layers) for which in ("key", "value")}
+        states = manifest.npu_artifact.states
+        self.cache = {f"{which}.{state.layer}": np.zeros(state.shape, state.dtype) for state in states for which in ("key", "value")}
         self._session: QnnSession | None = None
 
     def _prefill(self, tokens: np.ndarray) -> np.ndarray:

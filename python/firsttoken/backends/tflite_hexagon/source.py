@@ -2,15 +2,14 @@
 
 from pathlib import Path
 
-from firsttoken.backends.lowering_result import Lowered
-from firsttoken.backends.tflite.decoder_graph import read_weights
-from firsttoken.backends.tflite.lower import TYPE_NAMES, described
+from firsttoken.backends.lowering_result import key_value_states
+from firsttoken.backends.tflite.lower import described
 from firsttoken.backends.tflite.model_file import ModelFile
-from firsttoken.backends.tflite_hexagon.graph import HexagonGraph, graph_names
-from firsttoken.bundle.manifest import Cache, Method
+from firsttoken.backends.tflite.weights import read_weights
+from firsttoken.backends.tflite_hexagon.ops import HexagonOps, graph_names
+from firsttoken.bundle.manifest import Method, State
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.config import DecoderConfig
-from firsttoken.decoder.families import norm_tensors, plan_layers
+from firsttoken.decoder.parts import Decoder
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
 from firsttoken.quant.plan import Plan
@@ -19,40 +18,43 @@ from firsttoken.targets.target import Target
 
 def write_source(
     checkpoint: Checkpoint,
-    config: DecoderConfig,
+    decoder: Decoder,
     plan: Plan,
     target: Target,
     precisions: dict[str, str],
     path: Path,
     report: Report = silent,
-) -> Lowered:
-    """Writes the graphs for ``target.npu`` to ``path``; the same input gives the same bytes. Returns methods and cache.
+) -> tuple[list[Method], list[State]]:
+    """Writes the graphs for ``target.npu`` to ``path``; the same input gives the same bytes. Returns methods and states.
 
     Raises `FirstTokenError` for damaged weights and `OSError` when the disk is full.
     """
-    file, lowered = describe_source(checkpoint, config, plan, target, precisions)
+    file, methods, states = describe_source(checkpoint, decoder, plan, target, precisions)
     file.write(path, report)
-    return lowered
+    return methods, states
 
 
 def describe_source(
-    checkpoint: Checkpoint, config: DecoderConfig, plan: Plan, target: Target, precisions: dict[str, str]
-) -> tuple[ModelFile, Lowered]:
+    checkpoint: Checkpoint, decoder: Decoder, plan: Plan, target: Target, precisions: dict[str, str]
+) -> tuple[ModelFile, list[Method], list[State]]:
     """Builds the graphs without writing anything; reads only the norms and biases."""
     # Not the target's name: every SoC gets the same source.
     file = ModelFile(f"firsttoken {plan.name} hexagon")
-    layers = [layer for layer in plan_layers(config) if layer.kind != "embedding"]
-    weights = read_weights(file, checkpoint, config, layers, norm_tensors(config), precisions, plan.group_size, native_fp16=True)
+    weights = read_weights(file, checkpoint, decoder, precisions, plan.group_size, native_fp16=True, embedding=False)
     methods = []
     for name, kind, tokens in graph_names(target.npu.prefill_lengths):
-        graph = HexagonGraph(file, name, kind, weights, tokens, target.cache_length)
-        graph.add_all()
+        graph = HexagonOps(file, name, kind, decoder, weights, tokens, target.cache_length)
+        graph.build()
         methods.append(Method(name=name, inputs=described(graph, graph.inputs), outputs=described(graph, graph.outputs)))
-    cache = Cache(
-        held_by="host", layers=config.layer_count, shape=[config.kv_head_count, 1, target.cache_length, config.head_dim], axis=2,
-        dtype=TYPE_NAMES[graph.cache_type(0)], length=target.cache_length, step=target.cache_length,
-    )  # fmt: skip
-    return file, Lowered(methods, cache)
+    return file, methods, fixed_states(decoder, target)
+
+
+def fixed_states(decoder: Decoder, target: Target) -> list[State]:
+    """The cache as the NPU's graphs take it: whole, in float32, whatever is computed inside."""
+    length = target.cache_length
+    return key_value_states(
+        decoder, "host", lambda state: [state.kv_heads, 1, length, state.head_dim], 2, lambda _: "float32", length, length
+    )
 
 
 def check_source(path: Path):

@@ -5,11 +5,11 @@ import pytest
 import torch
 from families_on_disk import random_model, save
 
-from firsttoken.backends.executorch_hexagon.graph import build_graphs
-from firsttoken.backends.tflite.decoder_graph import MASKED
+from firsttoken.backends.executorch_hexagon.ops import build_graphs
+from firsttoken.backends.runner import MASKED
 from firsttoken.backends.tflite_hexagon.source import describe_source
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.families import open_decoder, plan_layers
+from firsttoken.decoder.walk import open_decoder, plan_layers
 from firsttoken.demo import checkpoint_path
 from firsttoken.quant.plan import load_plan
 from firsttoken.targets.target import load_target
@@ -29,7 +29,7 @@ def test_the_interface_is_that_of_the_other_route():
     litert, plan = load_target("tflite-hexagon-sm8550"), load_plan("fp16-attention")
     with Checkpoint(checkpoint_path()) as checkpoint:
         config, precisions, graphs = built(checkpoint, "fp16-attention", TARGET)
-        methods = describe_source(checkpoint, config, plan, litert, precisions)[1].methods
+        methods = describe_source(checkpoint, config, plan, litert, precisions)[1]
     assert [graphs[method.name].described(method.name) for method in methods] == methods and list(graphs) == [
         method.name for method in methods
     ]
@@ -37,9 +37,9 @@ def test_the_interface_is_that_of_the_other_route():
 
 def run_text(config, graphs, tokens, embedding):
     """A padded prompt, a padded later piece and single steps over a cache that the host keeps; yields each call's logits."""
-    kv, dim = config.kv_head_count, config.head_dim
-    cache = {f"{part}.{n}": torch.zeros(kv, 1, 48, dim) for n in range(config.layer_count) for part in ("key", "value")}
-    frequencies = torch.tensor(config.rope.inverse_frequencies)
+    kv, dim = config.layers[0].attention.core.kv_heads, config.layers[0].attention.core.head_dim
+    cache = {f"{part}.{n}": torch.zeros(kv, 1, 48, dim) for n in range(len(config.layers)) for part in ("key", "value")}
+    frequencies = torch.tensor(config.layers[0].attention.rotation.inverse_frequencies)
     for name, start, stop in (("first_8", 0, 5), ("extend_16", 5, 18), ("decode", 18, 19), ("decode", 19, 20)):
         graph = graphs[name]
         count, length = stop - start, graph.tokens

@@ -1,0 +1,25 @@
+"""Weights from a checkpoint into the decoder's modules, one tensor at a time."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from firsttoken.checkpoint import Checkpoint
+from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.walk import norms
+
+
+def tensor(values: np.ndarray) -> Tensor:
+    """The array as a tensor that owns its memory (what `Checkpoint` returns may be read-only)."""
+    return torch.from_numpy(values if values.flags.writeable else values.copy())
+
+
+def fill(module: nn.Module, parameter: str, values: Tensor):
+    """Replaces a module's parameter (which may be on the meta device) by ``values``."""
+    setattr(module, parameter, nn.Parameter(values, requires_grad=False))
+
+
+def load_norms(checkpoint: Checkpoint, decoder: Decoder, module: nn.Module):
+    """Fills every norm, float32."""
+    for name, norm in norms(decoder):
+        fill(module.get_submodule(name), "weight", tensor(checkpoint.vector(norm.weight)))

@@ -1,0 +1,105 @@
+"""The decoder as one module that torch.export takes with dynamic lengths.
+
+Module names are the tree's: ``embedding``, ``layers.N.attention.q``, ..., ``layers.N.mlp.down``, ``norm``, ``head``.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from firsttoken.backends.executorch.core import Core, rotation_matrix
+from firsttoken.backends.executorch.norm import RmsNorm
+from firsttoken.backends.executorch.ops import ExecutorchOps
+from firsttoken.decoder import forward, parts
+from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.rope import Rope
+from firsttoken.decoder.walk import Named, leaves
+
+
+def compute_dtype(precision: str) -> torch.dtype:
+    """The dtype of a layer's inputs and outputs: float16 for fp16, else float32 (int8 and int4 quantize inside)."""
+    return torch.float16 if precision == "fp16" else torch.float32
+
+
+def short_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def attach(root: nn.Module, name: str, module: nn.Module):
+    """Puts ``module`` at a dotted name, with plain modules for what stands between."""
+    *path, last = name.split(".")
+    for step in path:
+        if not hasattr(root, step):
+            root.add_module(step, nn.Module())
+        root = getattr(root, step)
+    root.add_module(last, module)
+
+
+class DecoderModule(nn.Module):
+    """A decoder with its KV cache in buffers.
+
+    ``precisions`` maps every plan layer to a precision, as `Plan.resolve` returns it. Built under ``torch.device("meta")`` it
+    takes no memory for weights; only constants, cache and tables are real.
+    """
+
+    def __init__(self, decoder: Decoder, cache_length: int, precisions: Mapping[str, str]):
+        super().__init__()
+        self.decoder, self.cache_length = decoder, cache_length
+        self.dtypes = {name: compute_dtype(precision) for name, precision in precisions.items()}
+        for name, part in leaves(decoder):
+            attach(self, name, self._module(name, part))
+        self.tables: dict[tuple[Rope, float, torch.dtype], tuple[str, str]] = {}
+        for number, block in enumerate(decoder.layers):
+            at, rope, scale = f"layers.{number}.attention", block.attention.rotation, block.attention.core.scale
+            for which, by, norm in (("q", scale, block.attention.q_norm), ("k", 1.0, block.attention.k_norm)):
+                self._add_tables(rope, by, self.rotation_dtype(at, which, norm is not None))
+
+    def _module(self, name: str, part) -> nn.Module:
+        if isinstance(part, parts.Embedding):
+            return nn.Embedding(part.rows, part.columns, dtype=self.dtypes[name]).requires_grad_(False)
+        if isinstance(part, parts.Linear):
+            return nn.Linear(part.columns, part.rows, bias=part.bias is not None, dtype=self.dtypes[name]).requires_grad_(False)
+        if isinstance(part, parts.Norm):
+            return RmsNorm(part.size, part.epsilon)
+        return Core(part, self.cache_length, self.dtypes[name])
+
+    def rotation_dtype(self, at: str, which: str, normed: bool) -> torch.dtype:
+        """The dtype that q or k is rotated in: float16 if it comes as float16 and the core takes it so, else float32."""
+        narrow = self.dtypes[f"{at}.{which}"] == self.dtypes[f"{at}.core"] == torch.float16 and not normed
+        return torch.float16 if narrow else torch.float32
+
+    def _add_tables(self, rope: Rope, scale: float, dtype: torch.dtype):
+        """cos and sin times ``scale`` of every position of the cache, ``[cache_length, head_dim]``, and the rotation's matrix."""
+        key = rope, scale, dtype
+        if key in self.tables:
+            return
+        angles = rope.angles(np.arange(self.cache_length))
+        angles = np.concatenate([angles, angles], axis=1)
+        names = f"cos_{len(self.tables)}", f"sin_{len(self.tables)}"
+        for name, table in zip(names, (np.cos(angles), np.sin(angles)), strict=True):
+            scaled = torch.from_numpy((table * rope.factor).astype(np.float32)) * scale
+            self.register_buffer(name, scaled.to(dtype), persistent=False)
+        self.tables[key] = names
+        matrix = self.matrix_name(angles.shape[1], dtype)
+        if not hasattr(self, matrix):
+            self.register_buffer(matrix, rotation_matrix(angles.shape[1]).to(dtype), persistent=False)
+
+    def matrix_name(self, head_dim: int, dtype: torch.dtype) -> str:
+        return f"rotation_{head_dim}_{short_name(dtype)}"
+
+    def drop_tables(self):
+        """Takes the rotary tables out, for a caller that is fed them."""
+        for name in (name for name, _ in list(self.named_buffers(recurse=False))):
+            delattr(self, name)
+        self.tables.clear()
+
+    def forward(self, tokens: Tensor, position: Tensor, mask: Tensor) -> Tensor:
+        """Appends S tokens to the cache and returns the last one's logits, float32 ``[1, 1, vocab_size]``.
+
+        tokens: int64 ``[1, S]``. position: int64 ``[1]``, tokens already in the cache. mask: float32 ``[S, T]``, added to
+        the scores (0 where a token may look, `MASKED` elsewhere); T says how many rows of the cache are read.
+        """
+        ops = ExecutorchOps(self, tokens, position, mask)
+        return forward.logits(ops, Named(self.decoder)).to(torch.float32)

@@ -1,0 +1,227 @@
+"""The decoder as ExecuTorch's Qualcomm backend takes it: PyTorch modules of fixed shapes, fed by the host as LiteRT's graphs are.
+
+Names, shapes and meaning of inputs and outputs are those of `backends.tflite_hexagon.ops`, so that one host feeds both, and
+for the same reasons: no angle, no cache write and no run-time length is left to the NPU. Weights are int8 rows with one
+scale each, unpacked to FP16 as they are used, or FP16; activations are never quantized.
+"""
+
+from collections.abc import Mapping
+
+import torch
+import torch.ao.quantization.fx._decomposed
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+from firsttoken.backends.executorch.load import load_norms, tensor
+from firsttoken.backends.executorch.model import DecoderModule
+from firsttoken.backends.executorch.modules import BOUNDS, INT8
+from firsttoken.backends.executorch.quantize import read_linear, read_quantized
+from firsttoken.backends.runner import MASKED
+from firsttoken.backends.tflite_hexagon.ops import graph_names, rotation_inputs
+from firsttoken.bundle.manifest import Method
+from firsttoken.bundle.manifest import Tensor as Described
+from firsttoken.checkpoint import Checkpoint
+from firsttoken.decoder import forward
+from firsttoken.decoder.parts import Core, Decoder
+from firsttoken.decoder.walk import Named, plan_layers, rotations, states
+from firsttoken.progress import Report, silent
+from firsttoken.targets.target import Target
+
+
+class UnpackedLinear(nn.Module):
+    """Linear layer on int8 ``rows [out, in]`` with float32 ``scales [out]``; float32 in and out, activations as they are.
+
+    ExecuTorch's Qualcomm backend stores the rows as int8 and casts the activations around the layer to FP16.
+    """
+
+    def __init__(self, rows: Tensor, scales: Tensor, bias: Tensor | None):
+        super().__init__()
+        self.register_buffer("rows", rows)
+        self.register_buffer("scales", scales.reshape(-1))
+        self.register_buffer("zero_points", torch.zeros(rows.shape[0], dtype=torch.int64))
+        self.register_buffer("bias", bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Takes float32 ``[..., in]``, returns float32 ``[..., out]``."""
+        low, high = BOUNDS["int8"]
+        weight = torch.ops.quantized_decomposed.dequantize_per_channel(self.rows, self.scales, self.zero_points, 0, low, high, INT8)
+        return functional.linear(x, weight, self.bias)
+
+
+class StaticCore(nn.Module):
+    """Scores, softmax and weighted sum of one call's own rows, and of the cache's where there are any."""
+
+    def __init__(self, part: Core):
+        super().__init__()
+        self.part = part
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        cache: tuple[Tensor, Tensor] | None,
+        cache_mask: Tensor | None,
+    ) -> Tensor:
+        """Takes query ``[rows, heads, dim]`` (scaled), key and value ``[1, kv_heads, S, dim]``, mask ``[rows, S]`` and the cache
+        ``[1, kv_heads, C, dim]`` with its mask ``[1, C]``; returns ``[rows, heads * dim]``. All in one type."""
+        kv, group, dim = self.part.kv_heads, self.part.group, self.part.head_dim
+        rows = query.shape[0]
+        # Every key/value head serves its whole group of query heads in one product of [kv, group * rows, dim].
+        query = query.view(rows, kv, group, dim).permute(1, 2, 0, 3).reshape(1, kv, group * rows, dim)
+        scores = torch.matmul(query, key.transpose(2, 3))
+        if mask is not None:
+            scores = scores + mask.repeat(group, 1)
+        if cache is None or cache_mask is None:
+            mixed = torch.matmul(torch.softmax(scores, -1), value)
+        else:
+            keys, values = cache
+            filled = keys.shape[2]
+            weights = torch.softmax(torch.cat([torch.matmul(query, keys.transpose(2, 3)) + cache_mask, scores], 3), -1)
+            mixed = torch.matmul(weights[..., :filled], values) + torch.matmul(weights[..., filled:], value)
+        return mixed.view(kv, group, rows, dim).permute(2, 0, 1, 3).reshape(rows, self.part.query_size)
+
+
+class HexagonTorchOps:
+    """The traversal's operations for one call; values are ``[tokens, hidden_size]``."""
+
+    def __init__(self, graph: "HexagonGraph", inputs: Mapping[str, Tensor]):
+        self.graph, self.inputs, self.module = graph, inputs, graph.module
+        self.last_index = inputs.get("last")
+        self.new_rows: list[Tensor] = []
+
+    def enter(self, name: str) -> None:
+        pass  # a module's name is in the weights that are traced
+
+    def embed(self, embedding: Named) -> Tensor:
+        return self.inputs["embedding"]
+
+    def norm(self, norm: Named, x: Tensor) -> Tensor:
+        """RMSNorm (arXiv 1910.07467) as the one operator that QNN has for it."""
+        weight = self.module.get_submodule(norm.name).weight
+        return functional.rms_norm(x.to(torch.float32), (norm.size,), weight, norm.epsilon)
+
+    def linear(self, linear: Named, x: Tensor) -> Tensor:
+        return self.module.get_submodule(linear.name)(x.to(self.module.dtypes[linear.name]))
+
+    def narrow(self, layer: Named, normed: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
+        return self.last_row(normed), self.last_row(residual)
+
+    def last_row(self, x: Tensor) -> Tensor:
+        return x if self.last_index is None else torch.index_select(x, 0, self.last_index)
+
+    def last(self, x: Tensor) -> Tensor:
+        return x
+
+    def add(self, residual: Tensor, x: Tensor) -> Tensor:
+        return x.to(torch.float32) + residual
+
+    def activate(self, kind: str, x: Tensor) -> Tensor:
+        return functional.silu(x)
+
+    def multiply(self, a: Tensor, b: Tensor) -> Tensor:
+        return a * b.to(a.dtype)
+
+    def split_heads(self, x: Tensor, heads: int, head_dim: int) -> Tensor:
+        return x.view(x.shape[0], heads, head_dim)
+
+    def into_core(self, attention: Named, which: str, x: Tensor) -> Tensor:
+        dtype = self.module.dtypes[attention.core.name]
+        x = x.to(dtype)
+        if which == "v":
+            return x
+        tables = [self.inputs[name] for name in rotation_inputs(self.graph.rotations.index(attention.rotation))]
+        if x.shape[0] != tables[0].shape[0]:
+            tables = [self.last_row(table) for table in tables]
+        factor, half = attention.rotation.factor, attention.core.head_dim // 2
+        cos, sin = ((t if factor == 1 else t * factor).to(dtype) for t in tables)  # sin comes with its sign
+        turned = x * cos + torch.cat([x[..., half:], x[..., :half]], -1) * sin
+        return turned * attention.core.scale if which == "q" else turned
+
+    def attend(self, core: Named, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        part, tokens, dtype = core.part, key.shape[0], key.dtype
+        key, value = (t.permute(1, 0, 2).reshape(1, part.kv_heads, tokens, part.head_dim) for t in (key, value))
+        self.new_rows += [t.view(part.kv_heads, 1, tokens, part.head_dim).to(torch.float32) for t in (key, value)]
+        mask = self.graph.own_mask if tokens > 1 else None
+        if mask is not None:
+            mask = (mask if query.shape[0] == tokens else self.last_row(mask)).to(dtype)
+        cache = cache_mask = None
+        if self.graph.cached:
+            layer = self.graph.layer_numbers[core.name]
+            cached = (self.inputs[f"{which}.{layer}"].to(dtype).view(1, part.kv_heads, -1, part.head_dim) for which in ("key", "value"))
+            cache, cache_mask = tuple(cached), self.inputs["cache_mask"].to(dtype)
+        return self.module.get_submodule(core.name)(query, key, value, mask, cache, cache_mask)
+
+
+class HexagonGraph(nn.Module):
+    """One graph, ``first``, ``extend`` or ``decode``, of ``tokens`` a call; ``cached`` rows are read by the last two."""
+
+    def __init__(self, module: DecoderModule, kind: str, tokens: int, cached: int):
+        super().__init__()
+        self.module, self.kind, self.tokens, self.cached = module, kind, tokens, cached if kind != "first" else 0
+        self.rotations = list(rotations(module.decoder))
+        self.layer_numbers = {state.name: state.layer for state in states(module.decoder)}
+        self.register_buffer("own_mask", torch.triu(torch.full((tokens, tokens), MASKED), 1), persistent=False)
+
+    def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
+        """Takes the tensors of `described` in their order; returns the new cache rows of every layer, then logits ``[1, vocabulary]``."""
+        names = [tensor.name for tensor in self.described("").inputs]
+        ops = HexagonTorchOps(self, dict(zip(names, given, strict=True)))
+        logits = forward.logits(ops, Named(self.module.decoder)).to(torch.float32)
+        return (*ops.new_rows, logits)
+
+    def example(self) -> tuple[Tensor, ...]:
+        """Zeros of every input's shape."""
+        dtypes = {"float32": torch.float32, "int32": torch.int32}
+        return tuple(torch.zeros(t.shape, dtype=dtypes[t.dtype]) for t in self.described("").inputs)
+
+    def described(self, name: str) -> Method:
+        """Inputs and outputs in their order, as the manifest has them."""
+        decoder, tokens = self.module.decoder, self.tokens
+
+        def rows(length: int) -> list[Described]:
+            return [
+                Described(name=f"{part}.{state.layer}", shape=[state.kv_heads, 1, length, state.head_dim], dtype="float32")
+                for state in states(decoder)
+                for part in ("key", "value")
+            ]
+
+        inputs = [Described(name="embedding", shape=[tokens, decoder.hidden_size], dtype="float32")]
+        for number, rope in enumerate(self.rotations):
+            shape: list[int | str] = [tokens, 1, 2 * len(rope.inverse_frequencies)]
+            inputs += [Described(name=part, shape=shape, dtype="float32") for part in rotation_inputs(number)]
+        if tokens > 1:
+            inputs.append(Described(name="last", shape=[1], dtype="int32"))
+        if self.cached:
+            inputs += [Described(name="cache_mask", shape=[1, self.cached], dtype="float32"), *rows(self.cached)]
+        return Method(
+            name=name, inputs=inputs, outputs=[*rows(tokens), Described(name="logits", shape=[1, decoder.vocab_size], dtype="float32")]
+        )
+
+
+def build_graphs(
+    checkpoint: Checkpoint, decoder: Decoder, precisions: Mapping[str, str], target: Target, report: Report = silent
+) -> dict[str, HexagonGraph]:
+    """Reads and quantizes the weights layer by layer; returns every graph of the target, over one set of them.
+
+    The quantization is the CPU artifact's own. Raises `FirstTokenError` for a weight that float16 cannot hold.
+    """
+    with torch.device("meta"):
+        module = DecoderModule(decoder, 1, precisions)
+    load_norms(checkpoint, decoder, module)
+    layers = [layer for layer in plan_layers(decoder) if layer.kind != "embedding"]
+    for done, layer in enumerate(layers):
+        report("quantize", done, len(layers), "layers")
+        if layer.weight is None:
+            module.set_submodule(layer.name, StaticCore(module.get_submodule(layer.name).part))
+        elif precisions[layer.name] == "int8":
+            bias = tensor(checkpoint.vector(layer.bias)).to(torch.float32) if layer.bias else None
+            module.set_submodule(layer.name, UnpackedLinear(*read_quantized(checkpoint, layer, "int8", 0), bias))
+        else:
+            module.set_submodule(layer.name, read_linear(checkpoint, layer, precisions[layer.name], 0))
+    report("quantize", len(layers), len(layers), "layers")
+    del module.embedding
+    module.drop_tables()
+    names = graph_names(target.npu.prefill_lengths)
+    return {name: HexagonGraph(module, kind, tokens, target.cache_length).eval() for name, kind, tokens in names}

@@ -1,0 +1,1 @@
+"""A checkpoint as it is, in FP32 with PyTorch: what `firsttoken evaluate` runs beside bundles."""

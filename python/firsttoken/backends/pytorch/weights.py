@@ -1,0 +1,31 @@
+"""A checkpoint's weights in memory in FP32, and the KV cache: four bytes a weight."""
+
+import torch
+from torch import Tensor
+
+from firsttoken.checkpoint import Checkpoint, Source
+from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.walk import norms, plan_layers, states
+
+
+class TorchWeights:
+    """Weights and biases by the names of their parts; ``cache`` holds keys and values ``[cache_length, kv_heads, head_dim]`` by core."""
+
+    def __init__(self, checkpoint: Checkpoint, decoder: Decoder, cache_length: int):
+        read: dict[Source, Tensor] = {}  # a tied head is the embedding's own tensor
+        self.biases: dict[str, Tensor] = {}
+        self._weights = {name: torch.from_numpy(checkpoint.vector(norm.weight).copy()) for name, norm in norms(decoder)}
+        for layer in plan_layers(decoder):
+            if layer.weight is None:
+                continue
+            if layer.weight not in read:
+                read[layer.weight] = torch.from_numpy(checkpoint.matrix(layer.weight).copy())
+            self._weights[layer.name] = read[layer.weight]
+            if layer.bias is not None:
+                self.biases[layer.name] = torch.from_numpy(checkpoint.vector(layer.bias).copy())
+        self.cache = {
+            state.name: tuple(torch.zeros(cache_length, state.kv_heads, state.head_dim) for _ in range(2)) for state in states(decoder)
+        }
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._weights[name]

@@ -1,0 +1,257 @@
+"""The decoder as TFLite operators: three graphs over one set of weights.
+
+``first``: a prompt from position 0, nothing cached. ``extend``: a later chunk over the cache. ``decode``: one token
+over the cache. All return the last position's logits and only the new key/value rows, which the host appends.
+Shapes: S is the number of tokens in the call, C the cache rows the host passes (at least those filled), both chosen
+at run time; attention tensors are ``[kv heads, group, rows, head_dim]``, so that one key/value head serves its group
+of query heads by broadcasting.
+"""
+
+import numpy as np
+
+from firsttoken.backends.runner import MASKED
+from firsttoken.backends.tflite.graph import Dynamic, Graph, Op, Type
+from firsttoken.backends.tflite.model_file import ModelFile
+from firsttoken.backends.tflite.weights import DecoderWeights, to_float16
+from firsttoken.decoder import forward
+from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.rope import Rope
+from firsttoken.decoder.walk import Named, rotations, states
+
+
+class TfliteOps(Graph):
+    """One of the three graphs. `build` makes it; its inputs and outputs are then in ``inputs`` and ``outputs``."""
+
+    def __init__(self, file: ModelFile, name: str, decoder: Decoder, weights: DecoderWeights, tokens: int, cached: int):
+        super().__init__(file, name)
+        self.decoder, self.weights = decoder, weights
+        self.cached = name != "first"
+        self.S = 1 if name == "decode" else Dynamic("tokens", tokens)
+        self.C: int = Dynamic("cached", cached)
+        self._casts: dict[tuple[int, int], int] = {}
+        self._tensors: dict[object, int] = {}
+        self._last_tables: dict[int, int] = {}
+        self._layers = {state.name: state.layer for state in states(decoder)}
+        self.rotations: dict[tuple[Rope, float], tuple[int, int]] = {}
+
+    def build(self):
+        self._inputs()
+        self._rotations()
+        self._masks()
+        self.enter("embedding")
+        logits = forward.logits(self, Named(self.decoder))
+        self.output("logits", self.convert(logits, Type.FLOAT32))
+        self.finish()
+
+    def _inputs(self):
+        self.tokens = self.input("tokens", [self.S], Type.INT32)
+        self.positions = self.input("positions", [self.S], Type.FLOAT32)
+        if self.S != 1:
+            self.last_index = self.input("last", [1], Type.INT32)
+        if self.cached:
+            self.cache_mask = self.input("cache_mask", [1, self.C], Type.FLOAT32)
+        if self.name == "decode":
+            self.slot = self.input("slot", [1, self.C], Type.FLOAT32)
+        self._cache_inputs()
+
+    def _cache_inputs(self):
+        """Keys and values of every layer, by the name of its core."""
+        self.cache: dict[str, tuple[int, int]] = {}
+        for state in states(self.decoder) if self.cached else ():
+            shape = [state.kv_heads, 1, self.C, state.head_dim]
+            key, value = (self.input(f"{which}.{state.layer}", shape, self.cache_type(state.name)) for which in ("key", "value"))
+            self.cache[state.name] = key, value
+
+    # types
+
+    def core_compute(self, core: str) -> int:
+        """What scores, softmax and weighted sum of a core are computed in."""
+        return self.weights.core_type(core) if self.weights.native_fp16 else Type.FLOAT32
+
+    def cache_type(self, core: str) -> int:
+        return self.weights.core_type(core)
+
+    def convert(self, x: int, dtype: int) -> int:
+        """Casts ``x``, once per tensor and type."""
+        if self.dtype(x) == dtype:
+            return x
+        if (x, dtype) not in self._casts:
+            self._casts[x, dtype] = self.cast(x, dtype)
+        return self._casts[x, dtype]
+
+    # once per call
+
+    def _rotations(self):
+        """cos and sin of every position, ``[S, 1, head_dim]``, by rotation and factor; sin is signed so that rotate-half is a
+        plain swap of halves. The queries' tables carry the scale of the scores."""
+        self.enter("rotation")
+        for number, (rope, layers) in enumerate(rotations(self.decoder).items()):
+            tables = self._cos_sin(number, rope)
+            for factor in dict.fromkeys(
+                f for n in layers for f in (rope.factor * self.decoder.layers[n].attention.core.scale, rope.factor)
+            ):
+                cos, sin = (t if factor == 1 else self.multiply(t, self.constant(np.full((1, 1, 1), factor))) for t in tables)
+                self.rotations[rope, factor] = cos, sin
+
+    def _cos_sin(self, number: int, rope: Rope) -> tuple[int, int]:
+        positions = self.reshape(self.positions, [self.S, 1, 1])
+        angles = self.multiply(positions, self.constant(np.reshape(rope.inverse_frequencies, (1, 1, -1))))
+        cos, sin = self.unary(Op.COS, angles), self.unary(Op.SIN, angles)
+        return self.concatenate([cos, cos], 2), self.concatenate([self.unary(Op.NEG, sin), sin], 2)
+
+    def _masks(self):
+        """Additive masks: ``[S, S]`` for the call's own tokens, ``[S, C + S]`` with the cache before them."""
+        self.enter("mask")
+        self.own_mask: int | None = None
+        self.last_mask: int | None = None
+        if self.S == 1:
+            return
+        row, column = self.reshape(self.positions, [self.S, 1]), self.reshape(self.positions, [1, self.S])
+        step = self.constant(np.full((1, 1), -MASKED))
+        difference = self.multiply(self.subtract(row, column), step)
+        zero, floor = self.constant(np.zeros((1, 1))), self.constant(np.full((1, 1), MASKED))
+        self.own_mask = self.maximum(self.minimum(difference, zero), floor)
+        if self.cached:
+            self.last_mask = self.concatenate([self.cache_mask, self.multiply(column, zero)], 1)
+            over_cache = self.add(self.multiply(row, zero), self.cache_mask)
+            self.own_mask = self.concatenate([over_cache, self.own_mask], 1)
+
+    # the traversal's operations
+
+    def enter(self, name: str):
+        self.scope = name
+
+    def embed(self, embedding: Named) -> int:
+        weight = self.weights.matrices[embedding.name]
+        if weight.precision == "int8":
+            # Not EMBEDDING_LOOKUP: TFLite 2.16 gives wrong numbers for an int8 table with per-row scales.
+            values = self.gather_rows(weight.raw_tensor(self), self.tokens, version=2)
+            return self.multiply(self.cast(values, Type.FLOAT32), self.gather_rows(weight.scales_tensor(self), self.tokens))
+        if weight.precision == "fp16" and not self.weights.native_fp16:
+            # TFLite 2.16 cannot GATHER float16; the same bytes gathered as int16 and reinterpreted are exact.
+            values = self.gather_rows(weight.raw_tensor(self, Type.INT16), self.tokens)
+            return self.convert(self.operator(Op.BITCAST, [values], self.shapes[values], Type.FLOAT16), Type.FLOAT32)
+        return self.convert(self.gather_rows(weight.raw_tensor(self), self.tokens), Type.FLOAT32)
+
+    def linear(self, linear: Named, x: int) -> int:
+        """Casts the input to what the layer's kernel computes in, and returns that type."""
+        name, weight = linear.name, self.weights.matrices[linear.name]
+        half = weight.precision == "fp16" and self.weights.native_fp16
+        bias, bias_tensor = self.weights.vectors.get(f"{name}.bias"), -1
+        if bias is not None:
+            bias_tensor = self.constant(to_float16(bias, f"{name}.bias") if half else bias, np.float16 if half else np.float32)
+        x = self.convert(x, Type.FLOAT16 if half else Type.FLOAT32)
+        return self.fully_connected(x, self._matrix(name), bias_tensor)
+
+    def _matrix(self, name: str) -> int:
+        weight = self.weights.matrices[name]
+        if name not in self._tensors:
+            tensor = weight.tensor(self)
+            if weight.precision == "fp16" and not self.weights.native_fp16:
+                tensor = self.dequantize(tensor, f"{name}.dequantized")
+            self._tensors[name] = tensor
+        return self._tensors[name]
+
+    def norm(self, norm: Named, x: int) -> int:
+        """RMSNorm in FP32: x / sqrt(mean(x^2) + epsilon) * weight (arXiv 1910.07467)."""
+        x = self.convert(x, Type.FLOAT32)
+        mean = self.mean_last(self.multiply(x, x))
+        scale = self.unary(Op.RSQRT, self.add(mean, self.constant(np.full((1, 1), norm.epsilon))))
+        return self.multiply(self.multiply(x, scale), self.constant(self.weights.vectors[norm.name]))
+
+    def narrow(self, layer: Named, normed: int, residual: int) -> tuple[int, int]:
+        if self.S == 1:
+            return normed, residual
+        rows = self.gather_rows(normed, self.last_index), self.gather_rows(residual, self.last_index)
+        tables = self._tables(layer.attention, "q")
+        self._last_tables = {table: self.gather_rows(table, self.last_index) for table in tables}
+        return rows
+
+    def last(self, x: int) -> int:
+        return x
+
+    def _tables(self, attention: Named, which: str) -> tuple[int, int]:
+        rope = attention.rotation
+        return self.rotations[rope, rope.factor * (attention.core.scale if which == "q" else 1)]
+
+    def add(self, a: int, b: int) -> int:
+        return super().add(a, self.convert(b, self.dtype(a)))
+
+    def multiply(self, a: int, b: int) -> int:
+        return super().multiply(a, self.convert(b, self.dtype(a)))
+
+    def activate(self, kind: str, x: int) -> int:
+        return self.multiply(x, self.unary(Op.LOGISTIC, x))
+
+    def split_heads(self, x: int, heads: int, head_dim: int) -> int:
+        return self.reshape(x, [self._rows(x), heads, head_dim])
+
+    def _rows(self, x: int) -> int:
+        rows = self.shapes[x][0]
+        return 1 if rows == 1 else rows  # a run-time length of at most 1 is 1
+
+    def into_core(self, attention: Named, which: str, x: int) -> int:
+        core = attention.core
+        x = self.convert(x, self.core_compute(core.name))
+        if which == "v":
+            return x
+        tables = self._tables(attention, which)
+        if self.shapes[x][0] != self.S:  # the last position alone
+            tables = self._last_tables[tables[0]], self._last_tables[tables[1]]
+        cos, sin = (self.convert(t, self.dtype(x)) for t in tables)
+        first, second = self.split_halves(x)
+        return self.add(self.multiply(x, cos), self.multiply(self.concatenate([second, first], 2), sin))
+
+    def attend(self, core: Named, query: int, key: int, value: int) -> int:
+        part, layer, rows = core.part, self._layers[core.name], self._rows(query)
+        single = rows == 1
+        heads = [part.kv_heads, part.group, part.head_dim]
+        if single:
+            q = self.reshape(query, [heads[0], 1, heads[1], heads[2]])
+        else:
+            q = self.transpose(self.reshape(query, [rows, *heads]), [1, 2, 0, 3])
+        own = [part.kv_heads, 1, self.S, part.head_dim]
+        k, v = (self.reshape(t if self.S == 1 else self.transpose(t, [1, 0, 2]), own) for t in (key, value))
+        self.output(f"key.{layer}", self.convert(k, self.cache_type(core.name)))
+        self.output(f"value.{layer}", self.convert(v, self.cache_type(core.name)))
+        outer = self.scope
+        self.enter(core.name)
+        mixed = self._attend(core.name, q, k, v, single)
+        self.enter(outer)
+        if not single:
+            mixed = self.transpose(mixed, [2, 0, 1, 3])
+        return self.reshape(mixed, [rows, part.query_size])
+
+    def _attend(self, core: str, q: int, k: int, v: int, single: bool) -> int:
+        """Scores, softmax and weighted sum; ``single`` where the queries are the last position's alone."""
+        if self.name == "decode":
+            return self._attend_one(core, q, k, v)
+        if self.cached:
+            k, v = (self.concatenate([self.from_cache(c, core), t], 2) for c, t in zip(self.cache[core], (k, v), strict=True))
+        mask = self.last_mask if single else self.own_mask
+        scores = self.matmul(q, k, transpose_b=True)
+        if mask is not None:
+            scores = self.add(scores, mask)
+        return self.matmul(self.softmax(scores), v)
+
+    def _attend_one(self, core: str, q: int, k: int, v: int) -> int:
+        """One token over the cache, without copying it: the cache row that will be this token's is still zero, so its
+        own score is put there by ``slot`` (1 at that row, else 0) and its own value added by the weight found there."""
+        keys, values = (self.from_cache(c, core) for c in self.cache[core])
+        slot = self.convert(self.slot, self.core_compute(core))
+        own = self.matmul(q, k, transpose_b=True)
+        scores = self.add(self.matmul(q, keys, transpose_b=True), self.cache_mask)
+        p = self.softmax(self.add(scores, self.multiply(own, slot)))
+        if self.core_compute(core) == Type.FLOAT32:
+            own_weight = self.fully_connected(p, slot, -1)
+        else:
+            own_weight = self.matmul(p, self._slot_matrix(slot), transpose_b=True)
+        return self.add(self.matmul(p, values), self.multiply(own_weight, v))
+
+    def _slot_matrix(self, slot: int) -> int:
+        if slot not in self._tensors:
+            self._tensors[slot] = self.reshape(slot, [1, 1, 1, self.C])
+        return self._tensors[slot]
+
+    def from_cache(self, x: int, core: str) -> int:
+        return self.convert(x, self.core_compute(core))

@@ -1,0 +1,180 @@
+"""What is derived from a decoder's tree: names, plan layers, tensors, parameter count, features, states of the cache."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+from firsttoken.checkpoint import Checkpoint, Source
+from firsttoken.decoder.families import describe
+from firsttoken.decoder.parts import Core, Decoder, Embedding, Linear, Norm, Part
+from firsttoken.decoder.rope import Rope
+from firsttoken.errors import FirstTokenError
+
+KINDS: dict[type, str] = {Embedding: "embedding", Linear: "linear", Core: "core"}  # of the parts that a plan can address
+
+
+class Named:
+    """A part with its dotted name in the tree: its fields that are parts come named too, its other fields as they are."""
+
+    def __init__(self, part: Part, name: str = ""):
+        self.part, self.name = part, name
+
+    def __getattr__(self, field: str) -> Any:
+        value, name = getattr(self.part, field), f"{self.name}.{field}" if self.name else field
+        if isinstance(value, tuple):
+            return [Named(item, f"{name}.{n}") if isinstance(item, Part) else item for n, item in enumerate(value)]
+        return Named(value, name) if isinstance(value, Part) else value
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One thing a plan can address.
+
+    ``kind`` is ``embedding``, ``linear`` or ``core`` (scores, softmax and weighted sum: no weights, but a compute precision
+    that is also the KV cache's). ``shape`` is ``(rows, columns)`` of the weight.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, int] | None = None
+    weight: Source | None = None
+    bias: Source | None = None
+
+
+@dataclass(frozen=True)
+class CacheState:
+    """What layer number ``layer`` remembers: keys and values of ``kv_heads`` heads for every position, or for the last ``window``."""
+
+    layer: int
+    name: str  # of its core in the tree
+    kv_heads: int
+    head_dim: int
+    window: int | None
+
+
+def leaves(part: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields ``(name, part)`` of every part without parts of its own, in the order of the tree, which is that of computation."""
+    children = [(field.name, getattr(part, field.name)) for field in fields(part)]
+    inner = [
+        (field, value)
+        for field, value in children
+        if isinstance(value, Part) or (isinstance(value, tuple) and value and isinstance(value[0], Part))
+    ]
+    if not inner:
+        yield name, part
+    for field, value in inner:
+        path = f"{name}.{field}" if name else field
+        if isinstance(value, tuple):
+            for number, item in enumerate(value):
+                yield from leaves(item, f"{path}.{number}")
+        else:
+            yield from leaves(value, path)
+
+
+def plan_layers(decoder: Decoder) -> list[Layer]:
+    """Everything a plan can address, in the order of computation; the head comes last."""
+    layers = []
+    for name, part in leaves(decoder):
+        if isinstance(part, Core):
+            layers.append(Layer(name, "core"))
+        elif isinstance(part, (Embedding, Linear)):
+            layers.append(Layer(name, KINDS[type(part)], (part.rows, part.columns), part.weight, getattr(part, "bias", None)))
+    return layers
+
+
+def norms(decoder: Decoder) -> list[tuple[str, Norm]]:
+    """``(name, part)`` of every norm; norms always stay FP32."""
+    return [(name, part) for name, part in leaves(decoder) if isinstance(part, Norm)]
+
+
+def tensors(decoder: Decoder) -> Iterator[tuple[Source, tuple[int, ...]]]:
+    """Yields every source with the shape that the tree expects of what it takes."""
+    for _, norm in norms(decoder):
+        yield norm.weight, (norm.size,)
+    for layer in plan_layers(decoder):
+        if layer.weight is not None and layer.shape is not None:
+            yield layer.weight, layer.shape
+            if layer.bias is not None:
+                yield layer.bias, layer.shape[:1]
+
+
+def parameter_count(decoder: Decoder) -> int:
+    """Weights of the model, the tied head counted once. Biases are not counted, as in the families' own figures."""
+    counted: dict[Source, int] = {layer.weight: math.prod(layer.shape) for layer in plan_layers(decoder) if layer.weight and layer.shape}
+    return sum(counted.values()) + sum(norm.size for _, norm in norms(decoder))
+
+
+def states(decoder: Decoder) -> list[CacheState]:
+    """What every layer remembers between calls, in the layers' order."""
+    cores = [(name, part) for name, part in leaves(decoder) if isinstance(part, Core)]
+    return [CacheState(n, name, core.kv_heads, core.head_dim, core.window) for n, (name, core) in enumerate(cores)]
+
+
+def rotations(decoder: Decoder) -> dict[Rope, list[int]]:
+    """The rotary embeddings of the model, each with the numbers of the layers that it turns."""
+    found: dict[Rope, list[int]] = {}
+    for number, block in enumerate(decoder.layers):
+        found.setdefault(block.attention.rotation, []).append(number)
+    return found
+
+
+def features(decoder: Decoder) -> dict[str, str]:
+    """What a backend must be able to compute beyond linear layers, each with the name of the first part that needs it."""
+    needed: dict[str, str] = {}
+    for number, block in enumerate(decoder.layers):
+        at = f"layers.{number}"
+        needed.setdefault("rotary positions", f"{at}.attention")
+        needed.setdefault(f"{block.mlp.activation} in a gated MLP", f"{at}.mlp")
+        if block.attention.q_norm or block.attention.k_norm:
+            needed.setdefault("norms of query and key heads", f"{at}.attention")
+        if block.attention.core.window is not None:
+            needed.setdefault("a sliding window of attention", f"{at}.attention.core")
+    return needed
+
+
+def open_decoder(checkpoint: Checkpoint) -> Decoder:
+    """Describes the model and checks every tensor's name, shape and dtype against it, before any weight is read.
+
+    Raises `FirstTokenError` naming the first tensor that is missing, has another shape than the configuration says, or
+    holds rows that no part of the decoder takes.
+    """
+    decoder = describe(checkpoint.config)
+    taken: dict[str, set[tuple[int, int]]] = {}
+    for source, shape in tensors(decoder):
+        stored = checkpoint.stored(source.name)
+        begin, end = source.rows or (0, shape[0])
+        if (
+            stored.shape[1:] != shape[1:]
+            or len(stored.shape) != len(shape)
+            or end - begin != shape[0]
+            or end > stored.shape[0]
+            or (source.rows is None and stored.shape != shape)
+        ):
+            wanted = list(shape) if source.rows is None else [end, *shape[1:]]
+            raise FirstTokenError(
+                f"checkpoint {checkpoint.folder}: tensor {source.name!r} has shape {list(stored.shape)}, but config.json says {wanted}"
+            )
+        taken.setdefault(source.name, set()).add((begin, end))
+    unused = [name for name in checkpoint.tensors if name not in taken and not _known_extra(name, decoder)]
+    unused += [name for name, parts in taken.items() if not _covers(parts, checkpoint.tensors[name].row_count)]
+    if unused:
+        raise FirstTokenError(
+            f"checkpoint {checkpoint.folder}: tensor {unused[0]!r} has no place in a {decoder.family} decoder with this config.json "
+            f"({len(unused)} such); it would be dropped silently"
+        )
+    return decoder
+
+
+def _covers(parts: set[tuple[int, int]], rows: int) -> bool:
+    reached = 0
+    for begin, end in sorted(parts):
+        if begin > reached:
+            return False
+        reached = max(reached, end)
+    return reached == rows
+
+
+def _known_extra(name: str, decoder: Decoder) -> bool:
+    # Tied models may still store their head; rotary tables are derived from the configuration.
+    return (decoder.tied_head and name == "lm_head.weight") or name.endswith("rotary_emb.inv_freq")
