@@ -29,7 +29,7 @@ def run_demo(output: Path, plan: str = "fp16-attention", threads: int | None = N
         with progress_bar() as report:
             started = time.perf_counter()
             folders += export(checkpoint_path(), output, plan, (target,), force=True, report=report)
-        proof = read_manifest(folders[-1]).cpu.proof
+        proof = read_manifest(folders[-1]).need_proof()
         print(
             f"  done in {time.perf_counter() - started:.1f} s: {proof.all.tokens} positions compared, same top token at {proof.all.same_top:.1%}",
             flush=True,
@@ -69,7 +69,7 @@ def shown(folder: Path, threads: int | None) -> tuple[str, ...]:
 
 def row(folder: Path, manifest: Manifest, loaded: float, cold: Statistics, warm: Statistics) -> tuple[str, ...]:
     """One bundle's line of the table: size, proof, seconds to load, time to first token cold and warm, decoding speed."""
-    proof = manifest.cpu.proof.all
+    proof = manifest.need_proof().all
     return (
         folder.name,
         readable(manifest.facts(manifest.cpu).bytes),

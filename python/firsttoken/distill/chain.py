@@ -126,6 +126,6 @@ def bundle_of(
             return folder
     with bar() as report:
         [made] = export(student, output, plan, (target,), force=True, cache_length=cache_length, report=report)
-    proof = read_manifest(made).cpu.proof.all
+    proof = read_manifest(made).need_proof().all
     say(f"{made}: proven, mean KL divergence {proof.mean_kld:.3g} nats, same top token {proof.same_top:.2%}")
     return made

@@ -159,4 +159,4 @@ def proven(run: DistillRun, checkpoint: Path, quantize: Quantize) -> Proof:
             if not found[1].exists():
                 raise error
     run.wait()
-    return read_manifest(next(folder for folder in found if folder.exists())).cpu.proof
+    return read_manifest(next(folder for folder in found if folder.exists())).need_proof()
