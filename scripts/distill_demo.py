@@ -24,7 +24,8 @@ import statistics
 import sys
 from pathlib import Path
 
-from firsttoken.distill.distill import RECORD, distill
+from firsttoken.bundle.lineage import RECORD
+from firsttoken.distill.distill import distill
 from firsttoken.distill.recipe import Recipe, check_recipe, load_recipe
 from firsttoken.errors import FirstTokenError
 

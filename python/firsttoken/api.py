@@ -112,8 +112,8 @@ def generate(
     tokenizer = open_tokenizer(bundle, read_manifest(bundle))
 
     def pieces() -> Iterator[str]:
-        from firsttoken.backends.runner import open_runner
         from firsttoken.run.generate import generate as run
+        from firsttoken.run.open import open_runner
 
         runner = open_runner(bundle, threads)
         try:

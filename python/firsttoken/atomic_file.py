@@ -7,7 +7,7 @@ from pathlib import Path
 from firsttoken.errors import FirstTokenError
 
 
-def check_file_destination(path: str | Path, option: str):
+def check_file_destination(path: str | Path, option: str) -> None:
     """Raises `FirstTokenError` naming ``option`` if a file cannot be written at ``path``; changes nothing."""
     path = Path(path)
     if path.is_dir():
@@ -18,7 +18,7 @@ def check_file_destination(path: str | Path, option: str):
         raise FirstTokenError(f"{option} {path}: not writable; choose another")
 
 
-def write_text(path: str | Path, text: str):
+def write_text(path: str | Path, text: str) -> None:
     """Writes ``text`` as UTF-8; an older file stays until the new one is on the disk. Raises `FirstTokenError` where it cannot."""
     path = Path(path)
     temporary = None

@@ -7,6 +7,7 @@ that transformers gives them (transformers.utils.chat_template_utils). A phone n
 import json
 from datetime import datetime
 from pathlib import Path
+from typing import Any, Never
 
 from firsttoken.bundle.manifest import Affix, Chat
 from firsttoken.errors import FirstTokenError
@@ -56,7 +57,7 @@ def render(template: str, messages: list[dict], settings: dict, add_generation_p
     from jinja2.ext import loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    def raise_exception(message):
+    def raise_exception(message: str) -> Never:
         raise jinja2.TemplateError(message)
 
     def tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
@@ -78,6 +79,6 @@ def render(template: str, messages: list[dict], settings: dict, add_generation_p
         ) from None
 
 
-def _text(token) -> str | None:
+def _text(token: Any) -> str | None:
     value = token.get("content") if isinstance(token, dict) else token
     return value if isinstance(value, str) else None

@@ -12,6 +12,7 @@ import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Never
 
 import numpy as np
 
@@ -62,7 +63,7 @@ class Checkpoint:
     malformed file, a shard that is absent or truncated, or weights that are not safetensors.
     """
 
-    def __init__(self, folder: str | Path):
+    def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise FirstTokenError(
@@ -84,7 +85,7 @@ class Checkpoint:
                 self._refuse_missing_weights(others)
             self._read_header(others[0])
 
-    def _refuse_missing_weights(self, others: list[Path]):
+    def _refuse_missing_weights(self, others: list[Path]) -> Never:
         if others:
             raise FirstTokenError(
                 f"checkpoint {self.folder}: {len(others)} safetensors files but no model.safetensors.index.json to say which tensor lies where"
@@ -97,7 +98,7 @@ class Checkpoint:
             )
         raise FirstTokenError(f"checkpoint {self.folder}: no *.safetensors file found")
 
-    def _open_shards(self, index: Path):
+    def _open_shards(self, index: Path) -> None:
         weight_map = read_json(index, "it names the shards").get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
             raise FirstTokenError(f"{index}: no usable 'weight_map'; expected tensor name -> shard file")
@@ -111,7 +112,7 @@ class Checkpoint:
         if absent:
             raise FirstTokenError(f"{index}: tensor {absent[0]!r} is in none of the shards ({len(absent)} such)")
 
-    def _read_header(self, path: Path):
+    def _read_header(self, path: Path) -> None:
         size = path.stat().st_size
         file = len(self.files)
         self.files.append(path)
@@ -131,7 +132,7 @@ class Checkpoint:
             if name != "__metadata__":
                 self._add_tensor(path, file, name, entry, 8 + length, size)
 
-    def _add_tensor(self, path: Path, file: int, name: str, entry, base: int, size: int):
+    def _add_tensor(self, path: Path, file: int, name: str, entry: Any, base: int, size: int) -> None:
         try:
             dtype, shape = entry["dtype"], tuple(int(n) for n in entry["shape"])
             begin, end = (int(n) for n in entry["data_offsets"])
@@ -243,7 +244,7 @@ class Checkpoint:
             digest.update(self._read(tensor.file, tensor.offset, min(4096, size)))
         return digest.hexdigest()
 
-    def close(self):
+    def close(self) -> None:
         """Closes the open files; a later read opens them again."""
         for descriptor in self._descriptors.values():
             os.close(descriptor)

@@ -6,7 +6,7 @@ install reads the repository's own.
 
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from firsttoken.errors import FirstTokenError, nearest
 from firsttoken.safe_text import visible
@@ -56,7 +56,7 @@ def read_declaration(kind: str, what: str, name_or_path: str | Path, model: type
         raise FirstTokenError(f"{what} file {path}: {first_problem(error, values)}") from None
 
 
-def first_problem(error: "ValidationError", values) -> str:
+def first_problem(error: "ValidationError", values: dict[str, Any]) -> str:
     """Returns pydantic's first complaint as one readable line, with the nearest allowed name where there is one."""
     problem = error.errors()[0]
     place = ".".join(visible(part, 80) for part in problem["loc"]) or "file"

@@ -1,5 +1,7 @@
 """The one exception a user is meant to see: one line, with what to do next."""
 
+from collections.abc import Iterable
+
 
 class FirstTokenError(Exception):
     """Bad input or an unmet need. The message says what was got, what was expected and what to do.
@@ -16,7 +18,7 @@ class GateError(FirstTokenError):
     exit_code = 3
 
 
-def nearest(got: str, options, count: int = 3) -> str:
+def nearest(got: str, options: Iterable[str], count: int = 3) -> str:
     """Returns ``" (did you mean 'a' or 'b'?)"`` for the options closest to ``got``, or an empty string."""
     from difflib import get_close_matches
 

@@ -54,7 +54,7 @@ def run_demo(
         with progress_bar() as report:
             started = time.perf_counter()
             folders += export(checkpoint_path(), output, plan, (target,), force=True, report=report)
-        proof = read_manifest(folders[-1]).cpu.proof
+        proof = read_manifest(folders[-1]).need_proof()
         say(
             f"  done in {time.perf_counter() - started:.1f} s: {proof.all.tokens} positions compared, same top token at {proof.all.same_top:.1%}"
         )
@@ -92,7 +92,7 @@ def table_of(bundles: list[Shown]) -> Table:
 
 def row(shown: Shown) -> tuple[str, ...]:
     """One bundle's line of the table."""
-    proof = shown.manifest.cpu.proof.all
+    proof = shown.manifest.need_proof().all
     return (
         shown.folder.name,
         readable(shown.manifest.facts(shown.manifest.cpu).bytes),

@@ -6,5 +6,5 @@ from collections.abc import Callable
 Report = Callable[[str, float, float, str], None]
 
 
-def silent(stage: str, done: float, total: float, unit: str):
+def silent(stage: str, done: float, total: float, unit: str) -> None:
     """Shows nothing: the default of every function that takes a report."""

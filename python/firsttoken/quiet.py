@@ -11,6 +11,7 @@ import sys
 import tempfile
 import warnings
 from contextlib import contextmanager
+from typing import IO
 
 from firsttoken.errors import FirstTokenError
 
@@ -29,7 +30,7 @@ COMPLAINT = re.compile(r"error|fail|unsupported|cannot|not found", re.IGNORECASE
 _verbose = False
 
 
-def set_verbose(verbose: bool):
+def set_verbose(verbose: bool) -> None:
     """Chooses between everything the libraries say (true) and nothing but our own lines."""
     global _verbose
     _verbose = verbose
@@ -80,7 +81,7 @@ def _memory_file():
         return tempfile.TemporaryFile()
 
 
-def _last_complaint(kept) -> str:
+def _last_complaint(kept: IO[bytes]) -> str:
     kept.seek(0, os.SEEK_END)
     kept.seek(max(0, kept.tell() - 4096))
     lines = [line.strip() for line in kept.read().decode("utf-8", "replace").splitlines() if COMPLAINT.search(line)]

@@ -24,7 +24,7 @@ class Tokenizer:
     unreadable ``tokenizer.json``.
     """
 
-    def __init__(self, folder: str | Path):
+    def __init__(self, folder: str | Path) -> None:
         from tokenizers import Tokenizer as Engine
 
         self.folder = Path(folder)
@@ -106,7 +106,7 @@ class Tokenizer:
         files = [name for name in BUNDLED_FILES if (self.folder / name).is_file()]
         return TokenizerFacts(files=files, vocab_size=self.vocab_size, begin=self.begin, end=self.end_tokens(), special=self.special)
 
-    def copy_files(self, folder: Path):
+    def copy_files(self, folder: Path) -> None:
         """Copies the tokenizer's files into a bundle folder."""
         for name in BUNDLED_FILES:
             if (self.folder / name).is_file():
@@ -120,7 +120,7 @@ class TextStream:
     before it (SentencePiece drops the first space; a byte-level character may take four tokens).
     """
 
-    def __init__(self, tokenizer: Tokenizer):
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
         self._silent = frozenset(tokenizer.special.values())
         self._tokens: list[int] = []
@@ -155,7 +155,7 @@ def open_tokenizer(folder: str | Path, manifest: Manifest) -> Tokenizer:
     return tokenizer
 
 
-def check_same_tokenizer(student: Tokenizer, teacher: Tokenizer):
+def check_same_tokenizer(student: Tokenizer, teacher: Tokenizer) -> None:
     """Raises `FirstTokenError` with the first difference between two tokenizers."""
     ours, theirs = (t.engine.get_vocab(with_added_tokens=True) for t in (student, teacher))
     where = f"student {student.folder} and teacher {teacher.folder} have different tokenizers"

@@ -45,7 +45,7 @@ def find_mirror() -> str:
 class Packages:
     """Debian packages of two architectures: this machine's and arm64. ``folder`` holds apt's private state."""
 
-    def __init__(self, folder: Path, mirror: str):
+    def __init__(self, folder: Path, mirror: str) -> None:
         self.folder = folder
         self.archives = folder / "archives"
         for place in ("lists/partial", "cache/archives/partial", "archives", "nothing"):

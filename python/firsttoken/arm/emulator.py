@@ -42,7 +42,7 @@ def runtimes_of(backend: str) -> list[Runtime]:
     return [RUNTIMES[key] for key in find_backend(backend).arm_runtimes]
 
 
-def check_parts(runtimes: list[Runtime]):
+def check_parts(runtimes: list[Runtime]) -> None:
     """Raises `FirstTokenError`, with the command to run, where a part that these runtimes need is not set up."""
     for name in ("emulator", "system", *(name for runtime in runtimes for name in runtime.parts)):
         part(name)

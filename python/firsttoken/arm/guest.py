@@ -9,22 +9,28 @@ without a request, says that the artifact is loaded. `firsttoken.arm.runner` is 
 Imports cost seconds here: the manifest, which the host has checked, is read as plain JSON.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import struct
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from firsttoken.errors import FirstTokenError
 
+if TYPE_CHECKING:
+    from firsttoken.backends.runner import Runner
+
 RESET, PREFILL, DECODE = 0, 1, 2
 DONE, FAILED = 0, 1
 
 
-def main(bundle: str, runtime: str, weight_cache: str = ""):
+def main(bundle: str, runtime: str, weight_cache: str = "") -> None:
     # whatever else writes to standard output must not get between the answers
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
@@ -39,7 +45,7 @@ def main(bundle: str, runtime: str, weight_cache: str = ""):
         answer(answers, FAILED, text, len(text))
 
 
-def open_runner(bundle: Path, runtime: str, weight_cache: Path | None):
+def open_runner(bundle: Path, runtime: str, weight_cache: Path | None) -> Runner:
     manifest = json.loads((bundle / "manifest.json").read_bytes(), object_hook=lambda values: SimpleNamespace(**values))
     artifact = bundle / manifest.artifacts[0].file
     if runtime == "tflite-2.16":
@@ -51,10 +57,11 @@ def open_runner(bundle: Path, runtime: str, weight_cache: Path | None):
     return TfliteRunner(artifact, manifest, 1, weight_cache or False)
 
 
-def serve(runner, operation: int, position: int, tokens: np.ndarray, answers):
+def serve(runner: Runner, operation: int, position: int, tokens: np.ndarray, answers: BinaryIO) -> None:
     if operation == RESET:
         runner.reset()
-        return answer(answers, DONE, b"", 0)
+        answer(answers, DONE, b"", 0)
+        return
     if runner.position != position:
         raise FirstTokenError(
             f"the emulated runner is at position {runner.position}, the host at {position}; this is a fault of firsttoken"
@@ -67,7 +74,7 @@ def serve(runner, operation: int, position: int, tokens: np.ndarray, answers):
     answer(answers, DONE, values.tobytes(), len(values))
 
 
-def answer(answers, status: int, body: bytes, count: int):
+def answer(answers: BinaryIO, status: int, body: bytes, count: int) -> None:
     answers.write(struct.pack("<ii", status, count) + body)
     answers.flush()
 

@@ -46,7 +46,7 @@ class Counts:
 class InstructionCounter:
     """Counts on emulated cores. Raises `FirstTokenError` where the machine, a C compiler or ``setarch`` is missing."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.program = log_counter()
         if shutil.which("setarch") is None:
             raise FirstTokenError("counting instructions needs setarch, which fixes addresses; install the package util-linux")
@@ -82,7 +82,9 @@ class InstructionCounter:
                     failure = error
         raise failure or FirstTokenError(f"{LIBRARIES[runtime.key]} was loaded at another address each of {TRIES} times; run again")
 
-    def _logged(self, scratch: Path, bundle, core: Core, runtime: Runtime, prompt: np.ndarray, packed: Path | None) -> list[str] | None:
+    def _logged(
+        self, scratch: Path, bundle: str | Path, core: Core, runtime: Runtime, prompt: np.ndarray, packed: Path | None
+    ) -> list[str] | None:
         """Runs prefill and two decode steps under log; None where the log was limited to addresses that were not the library's."""
         pipe, counted = scratch / "log", scratch / "counts"
         pipe.unlink(missing_ok=True)

@@ -37,7 +37,7 @@ class ArmRunner(Runner):
         log: tuple[str, ...] = (),
         weight_cache: Path | None = None,
         fixed_addresses: bool = False,
-    ):
+    ) -> None:
         folder = Path(bundle).absolute()
         manifest = read_manifest(folder)
         super().__init__(manifest)

@@ -71,7 +71,7 @@ class PartRecipe:
 class Setup:
     """Builds the parts that are missing or were made from other packages. ``say`` is given one line for each."""
 
-    def __init__(self, mirror: str | None = None, say: Callable[[str], None] = print):
+    def __init__(self, mirror: str | None = None, say: Callable[[str], None] = print) -> None:
         self.folder, self.mirror, self.say = arm_folder(), mirror, say
         self._debian: debian.Packages | None = None
         # What is proven on ARM must be the runtime that the host proves with.
@@ -86,7 +86,7 @@ class Setup:
             "compiler": PartRecipe(COMPILER, self.compiler, 110),
         }
 
-    def run(self):
+    def run(self) -> None:
         """Does what is left to do. Raises `FirstTokenError` where something cannot be had; parts finished before stay."""
         if not self.left():
             return
@@ -109,7 +109,7 @@ class Setup:
         """Names of the parts that are missing, or were made from other packages than the recipe's."""
         return [name for name, recipe in self.recipes.items() if self.stamp(name) != recipe.stamp]
 
-    def check(self):
+    def check(self) -> None:
         """Raises `FirstTokenError` naming everything this machine lacks."""
         problems = debian.obstacles() + wheels.obstacles()
         if sys.platform != "linux":
@@ -129,7 +129,7 @@ class Setup:
         path = self.folder / name / STAMP
         return path.read_text(encoding="utf-8") if path.is_file() else None
 
-    def make(self, name: str, scratch: Path):
+    def make(self, name: str, scratch: Path) -> None:
         """Builds one part in ``scratch`` and puts it in its place."""
         building, downloads = scratch / name, scratch / "downloads"
         building.mkdir()
@@ -145,28 +145,28 @@ class Setup:
             self._debian = debian.Packages(downloads / "debian", self.mirror or debian.find_mirror())
         return self._debian.fetch(name.format(own=self._debian.own) for name in names)
 
-    def emulator(self, part: Path, downloads: Path):
+    def emulator(self, part: Path, downloads: Path) -> None:
         [package] = self.debian_files(EMULATOR, downloads)
         debian.unpack(package, part, lambda path: path == "usr/bin/qemu-aarch64")
         (part / "usr/bin/qemu-aarch64").rename(part / "qemu-aarch64")
         shutil.rmtree(part / "usr")
 
-    def system(self, part: Path, downloads: Path):
+    def system(self, part: Path, downloads: Path) -> None:
         for package in self.debian_files(SYSTEM, downloads):
             debian.unpack(package, part, lambda path: not path.startswith(("usr/share/", "etc/")))
 
-    def compiler(self, part: Path, downloads: Path):
+    def compiler(self, part: Path, downloads: Path) -> None:
         for package in self.debian_files(COMPILER, downloads):
             debian.unpack(package, part, lambda path: not path.startswith("usr/share/") and not path.endswith(COMPILER_UNUSED))
 
     def wheels(self, requirements: tuple[str, ...], place: Callable[[str], str | None]) -> Callable[[Path, Path], None]:
-        def build(part: Path, downloads: Path):
+        def build(part: Path, downloads: Path) -> None:
             for wheel in wheels.fetch(requirements, downloads):
                 wheels.unpack(wheel, part, place)
 
         return build
 
-    def tflite_216(self, part: Path, downloads: Path):
+    def tflite_216(self, part: Path, downloads: Path) -> None:
         for wheel in wheels.fetch(TFLITE_216, downloads):
             wheels.unpack(wheel, part, _without_tests if wheel.name.startswith("numpy") else TFLITE_216_FILES.get)
         (part / "tflite_runtime" / "__init__.py").write_text("")

@@ -15,7 +15,7 @@ from firsttoken.errors import FirstTokenError
 class Interpreter216:
     """What `firsttoken.backends.tflite.litert.CompiledModel` is, on the interpreter: signatures by name, run on host arrays."""
 
-    def __init__(self, path: Path, threads: int):
+    def __init__(self, path: Path, threads: int) -> None:
         from tflite_runtime.interpreter import Interpreter
 
         try:

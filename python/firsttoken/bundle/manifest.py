@@ -6,7 +6,7 @@ Written last; a folder without it is not a bundle.
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -16,7 +16,7 @@ from firsttoken.errors import FirstTokenError
 from firsttoken.quant.plan import Plan
 from firsttoken.targets.target import Target
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION: Final = 2
 MANIFEST_FILE = "manifest.json"
 SCHEMA_FILE = Path(__file__).with_name("manifest.schema.json")
 
@@ -308,7 +308,22 @@ class Manifest(Part):
     def facts(self, artifact: Artifact) -> FileFacts:
         return self.files[artifact.file]
 
-    def write(self, folder: Path):
+    def need_proof(self) -> Proof:
+        """Returns the CPU artifact's proof. Raises `FirstTokenError` for a bundle that was never proven."""
+        if not isinstance(self.cpu.proof, Proof):
+            raise FirstTokenError(f"the bundle of {self.checkpoint.name!r} has no proof; run `firsttoken prove` on it")
+        return self.cpu.proof
+
+    def need_npu(self) -> tuple[Artifact, NpuFacts]:
+        """Returns the artifact for an NPU and what the host feeds it. Raises `FirstTokenError` for a bundle without one."""
+        artifact = self.npu_artifact
+        if artifact is None or artifact.npu is None:
+            raise FirstTokenError(
+                f"the bundle of {self.checkpoint.name!r} has no NPU artifact; export for a Snapdragon (-t tflite-hexagon-sm8650)"
+            )
+        return artifact, artifact.npu
+
+    def write(self, folder: Path) -> None:
         """Writes ``manifest.json`` into ``folder`` (which the caller renames into place)."""
         (folder / MANIFEST_FILE).write_text(self.model_dump_json(by_alias=True, indent=1) + "\n", encoding="utf-8")
 
@@ -335,7 +350,7 @@ def parse_manifest(text: str) -> Manifest:
     return Manifest.model_validate_json(text, strict=True)
 
 
-def check_names(folder: Path, manifest: Manifest):
+def check_names(folder: Path, manifest: Manifest) -> None:
     """Raises `FirstTokenError` for a file name that is no plain, printable one, or a file that the manifest names without its hash."""
     for name in manifest.files:
         if Path(name).name != name or not name.isprintable() or name in ("", ".", "..", MANIFEST_FILE):

@@ -23,6 +23,7 @@ def plans(as_json: Json = False, verbose: Verbose = False):
 
 def targets(as_json: Json = False, verbose: Verbose = False):
     """List the built-in targets."""
+    from firsttoken.backends.registry import backend_of
     from firsttoken.declarations import declaration_folder
     from firsttoken.report.tables import table
     from firsttoken.targets.target import load_target, target_names
@@ -34,7 +35,7 @@ def targets(as_json: Json = False, verbose: Verbose = False):
             t.name,
             t.summary,
             f"{t.runtime} {t.min_runtime} or newer",
-            ", ".join(t.precisions("linear")),
+            ", ".join(backend_of(t).precisions["linear"]),
             str(t.cache_length),
             str(t.prefill_chunk),
         )

@@ -116,7 +116,7 @@ def problem(complaint: str, serial: str) -> FirstTokenError | None:
 class Adb:
     """The adb program; with a serial, one device. ``stop``, when set, ends a running command with `Stopped`."""
 
-    def __init__(self, serial: str | None = None, program: str | None = None, stop: Event | None = None):
+    def __init__(self, serial: str | None = None, program: str | None = None, stop: Event | None = None) -> None:
         self.program, self.serial, self.stop = program or find_adb(), serial, stop
 
     @property
@@ -212,7 +212,7 @@ class Adb:
             raise DeviceError(f"device {self.name}: `{one_line(fill(template, *values), 120)}` failed ({done.complaint})")
         return done.text
 
-    def check(self, done: Output):
+    def check(self, done: Output) -> None:
         """Raises the error of a failed command if it was the connection that failed, not the command on the device."""
         if error := problem(one_line(done.stderr), self.name):
             raise error

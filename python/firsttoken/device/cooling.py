@@ -65,7 +65,7 @@ def cool_down(adb: Adb, start: Thermal, cooling: Cooling, wait_blindly: bool, sa
     return now
 
 
-def pause(adb: Adb, seconds: float):
+def pause(adb: Adb, seconds: float) -> None:
     """Waits, and raises `Stopped` as soon as the user asks to stop."""
     if adb.stop is None:
         time.sleep(max(0.0, seconds))

@@ -124,7 +124,7 @@ def carry_out(adb: Adb, request: Request, prepare: Callable[[], None], heard: Ca
     return _follow(adb, request, progress, heard)
 
 
-def start(adb: Adb, request: Request):
+def start(adb: Adb, request: Request) -> None:
     """Starts the app's benchmark. Raises `DeviceError` where Android refuses."""
     done = adb.shell("am start -W -n {} -a {} --es id {}", ACTIVITY, ACTION, request.id, seconds=120)
     if problem := parse_start(done.text + "\n" + done.stderr.decode(errors="replace"), done.code):

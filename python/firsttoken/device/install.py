@@ -32,7 +32,7 @@ ADVICE = {
 }
 
 
-def check_apk(path: Path):
+def check_apk(path: Path) -> None:
     """Raises `FirstTokenError` for a file that is not an APK of the firsttoken app."""
     if not path.is_file():
         raise FirstTokenError(

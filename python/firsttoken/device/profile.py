@@ -76,7 +76,7 @@ class Profile:
         cooling: Cooling,
         report: Report = silent,
         say: Callable[[str], None] = print,
-    ):
+    ) -> None:
         self.adb, self.work, self.settings, self.cooling = adb, work, settings, cooling
         self.report, self._say = report, say
         self.phone: Phone = identify(adb)

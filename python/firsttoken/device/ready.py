@@ -8,7 +8,7 @@ from firsttoken.device.identify import Phone
 LOW_BATTERY = 20  # per cent
 
 
-def check_ready(adb: Adb, phone: Phone):
+def check_ready(adb: Adb, phone: Phone) -> None:
     """Raises `DeviceError` for a phone that is too old, has no app, or is locked; switches its screen on."""
     if phone.sdk < OLDEST_SDK:
         raise DeviceError(
@@ -18,7 +18,7 @@ def check_ready(adb: Adb, phone: Phone):
     unlock(adb)
 
 
-def check_app(adb: Adb):
+def check_app(adb: Adb) -> None:
     """Raises `DeviceError` where the app is not installed."""
     if app_path(adb) is None:
         raise DeviceError(
@@ -32,7 +32,7 @@ def app_path(adb: Adb) -> str | None:
     return next((line.removeprefix("package:").strip() for line in lines if line.startswith("package:/")), None)
 
 
-def unlock(adb: Adb):
+def unlock(adb: Adb) -> None:
     """Switches the screen on and slides an open lock away. Raises `DeviceError` where only its owner can unlock it."""
     state = screen(adb)
     if state.awake is False:
@@ -61,6 +61,6 @@ def worries(adb: Adb) -> list[str]:
     return found
 
 
-def keep_awake(adb: Adb):
+def keep_awake(adb: Adb) -> None:
     """Brings the app to the front, which keeps the screen on: else the phone locks itself while it cools."""
     adb.shell("am start -n {}", ACTIVITY)

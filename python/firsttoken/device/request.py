@@ -77,7 +77,7 @@ def new_id() -> str:
     return secrets.token_hex(16)
 
 
-def check_settings(settings: ProfileSettings):
+def check_settings(settings: ProfileSettings) -> None:
     """Raises `FirstTokenError` for settings outside what the app takes."""
     if not settings.prompts:
         raise FirstTokenError("no prompt lengths to measure; give at least one, like --prompts 128")

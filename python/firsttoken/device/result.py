@@ -1,5 +1,7 @@
 """The measurement file that the app wrote, read as untrusted input: bounded, checked against what was asked."""
 
+from typing import Never
+
 from firsttoken.bundle.manifest import Manifest
 from firsttoken.device import MEDIA
 from firsttoken.device.adb import Adb, DeviceError
@@ -51,7 +53,7 @@ def check_result(measurement: Measurement, request: Request, bundle: LocalBundle
     ``memory`` is the phone's, in bytes: no process can have been larger.
     """
 
-    def refuse(what: str):
+    def refuse(what: str) -> Never:
         raise DeviceError(f"{source}: {what}; the figures are not used")
 
     if len(measurement.results) != 1:

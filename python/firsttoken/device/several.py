@@ -34,12 +34,12 @@ class PhoneOutcome:
 class _Share:
     """One progress report made of those of several phones: what is done and what there is, added up."""
 
-    def __init__(self, report: Report):
+    def __init__(self, report: Report) -> None:
         self.report, self.lock = report, threading.Lock()
         self.parts: dict[str, tuple[str, float, float, str]] = {}  # stage, done, total and unit by serial
 
     def of(self, serial: str) -> Report:
-        def part(stage: str, done: float, total: float, unit: str):
+        def part(stage: str, done: float, total: float, unit: str) -> None:
             with self.lock:
                 self.parts[serial] = (stage, done, total, unit)
                 same = [value for value in self.parts.values() if value[0] == stage]
@@ -73,12 +73,12 @@ class Profiles:
         force: bool = False,
         report: Report = silent,
         say: Callable[[str], None] = print,
-    ):
+    ) -> None:
         """Identifies all phones and opens their sessions, so that nothing is started where one of them has a problem. Raises `FirstTokenError`."""
         self.stopping = threading.Event()
         share, lock = _Share(report), threading.Lock()
 
-        def say_alone(line: str):
+        def say_alone(line: str) -> None:
             with lock:
                 say(line)
 
@@ -118,7 +118,7 @@ class Profiles:
             raise
         return self.outcomes
 
-    def _one(self, profile: Profile, outcome: PhoneOutcome, ended: threading.Event):
+    def _one(self, profile: Profile, outcome: PhoneOutcome, ended: threading.Event) -> None:
         try:
             outcome.failed = profile.run()
         except Stopped:

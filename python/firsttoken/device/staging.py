@@ -7,7 +7,9 @@ but Android's SELinux policy lets the shell make none.
 import hashlib
 import re
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from firsttoken.bundle.files import check_files, file_facts
@@ -92,12 +94,16 @@ def stage(adb: Adb, bundles: list[LocalBundle], report: Report = silent) -> int:
     copies = find_copies(adb, list(contents.values()))
     total = sum(file.bytes for sha256, file in contents.items() if sha256 not in copies)
     pushed = 0
+
+    def arrived(before: int, done: int) -> None:
+        report("push", before + done, total, "B")
+
     for bundle, file in wanted:
         arriving, destination = f"{INCOMING}/{file.sha256}", f"{bundle.place}/{file.name}"
         if file.sha256 in copies:
             _copy(adb, copies[file.sha256], arriving)
         else:
-            push(adb, file.path, arriving, file.bytes, lambda done, before=pushed: report("push", before + done, total, "B"))
+            push(adb, file.path, arriving, file.bytes, partial(arrived, pushed))
             pushed += file.bytes
         place(adb, arriving, destination, file.sha256)
         copies[file.sha256] = destination
@@ -105,12 +111,12 @@ def stage(adb: Adb, bundles: list[LocalBundle], report: Report = silent) -> int:
     return pushed
 
 
-def _make_folders(adb: Adb, *folders: str):
+def _make_folders(adb: Adb, *folders: str) -> None:
     spaces = " ".join("{}" for _ in folders)
     adb.ask(f"mkdir -p {spaces} && chmod 755 {spaces}", *folders, *folders)
 
 
-def stage_text(adb: Adb, text: str, destination: str, folder: Path):
+def stage_text(adb: Adb, text: str, destination: str, folder: Path) -> None:
     """Writes a small text file on the phone, complete or not at all; ``folder`` is for the copy on this side."""
     data = text.encode()
     sha256 = hashlib.sha256(data).hexdigest()
@@ -125,7 +131,7 @@ def stage_text(adb: Adb, text: str, destination: str, folder: Path):
         local.unlink(missing_ok=True)
 
 
-def push(adb: Adb, local: Path, remote: str, size: int, progress=lambda done: None):
+def push(adb: Adb, local: Path, remote: str, size: int, progress: Callable[[int], None] = lambda done: None) -> None:
     """Pushes one file, saying every moment how many bytes have arrived. Raises `DeviceError` if it does not get there."""
     progress(0)
     watch = _Watch(adb, remote, progress)
@@ -148,17 +154,17 @@ def push(adb: Adb, local: Path, remote: str, size: int, progress=lambda done: No
 class _Watch:
     """Asks the phone now and then how much of a push has arrived, from a thread, since the answer may be slow."""
 
-    def __init__(self, adb: Adb, remote: str, progress):
+    def __init__(self, adb: Adb, remote: str, progress: Callable[[int], None]) -> None:
         self.adb, self.remote, self.progress = adb.unstoppable(), remote, progress
         self.thread: threading.Thread | None = None
 
-    def look(self):
+    def look(self) -> None:
         if self.thread is None or not self.thread.is_alive():
             self.finish()
             self.thread = threading.Thread(target=self._ask, daemon=True)
             self.thread.start()
 
-    def _ask(self):
+    def _ask(self) -> None:
         try:
             answer = self.adb.run("shell", "-n", "-T", fill("stat -c %s {}", self.remote), seconds=5).text.strip()
         except FirstTokenError:
@@ -166,12 +172,12 @@ class _Watch:
         if answer.isdigit():
             self.progress(int(answer))
 
-    def finish(self):
+    def finish(self) -> None:
         if self.thread is not None:
             self.thread.join()
 
 
-def place(adb: Adb, arrived: str, destination: str, sha256: str):
+def place(adb: Adb, arrived: str, destination: str, sha256: str) -> None:
     """Moves a file that has arrived to its place if its hash is right. Raises `DeviceError` if it is not."""
     move = 'h=$(sha256sum {}) && echo "$h" && if [ "${{h%% *}}" = {} ]; then chmod 644 {} && mv {} {}; fi'
     got = adb.ask(move, arrived, sha256, arrived, arrived, destination, seconds=HASH_SECONDS)[:64]
@@ -198,7 +204,7 @@ def find_copies(adb: Adb, files: list[LocalFile]) -> dict[str, str]:
     return {sha256: place for sha256, place in lines if sha256 in wanted}
 
 
-def _copy(adb: Adb, source: str, destination: str):
+def _copy(adb: Adb, source: str, destination: str) -> None:
     done = adb.shell("cp {} {}", source, destination, seconds=HASH_SECONDS)
     if done.code:
         adb.shell("rm -f {}", destination)
@@ -207,7 +213,7 @@ def _copy(adb: Adb, source: str, destination: str):
         raise DeviceError(f"device {adb.name}: a file could not be copied on the phone ({done.complaint})")
 
 
-def check_space(adb: Adb, needed: int):
+def check_space(adb: Adb, needed: int) -> None:
     free = free_space(adb)
     if needed and free is not None and needed + SPARE_BYTES > free:
         raise no_space(adb, needed)

@@ -28,7 +28,7 @@ MOST_CRASHES = 3
 class StepFailed(DeviceError):
     """A request did not end well, and running it again at once would not help; other bundles may go on."""
 
-    def __init__(self, stage: str, message: str):
+    def __init__(self, stage: str, message: str) -> None:
         super().__init__(message)
         self.stage = stage
 
@@ -50,7 +50,7 @@ class StepRunner:
     sampled_at: float = 0.0
     temperatures: dict[int, float] = field(default_factory=dict)  # by a run's nanoseconds to the first token
 
-    def run(self):
+    def run(self) -> None:
         """Runs the step. Raises `StepFailed`, `DeviceError` where the phone cannot go on at all, `Stopped`."""
         crashes, finished = 0, finished_runs(self.step)
         while True:
@@ -84,13 +84,13 @@ class StepRunner:
             self.save()
         return carry_out(self.adb, self.request, self._prepare, self._heard)
 
-    def _prepare(self):
+    def _prepare(self) -> None:
         with tempfile.TemporaryDirectory(prefix="firsttoken-") as folder:
             stage_text(self.adb, self.request.text(), self.request.place, Path(folder))
         # a fresh process: its peak memory is its own, and a cold run is cold
         self.adb.shell("am force-stop {}", PACKAGE)
 
-    def _heard(self, event: Event):
+    def _heard(self, event: Event) -> None:
         if event.event == "started":
             self.kept = event.kept or 0
         elif event.event == "run" and event.done is not None:
@@ -101,7 +101,7 @@ class StepRunner:
                 if hottest is not None:
                     self.temperatures[event.first_token_ns] = hottest
 
-    def _read(self, must: bool = False):
+    def _read(self, must: bool = False) -> None:
         """Takes over what the app has measured so far. A file that cannot be used is a failed step, and what was taken before stays."""
         try:
             result = fetch_result(self.adb, self.request, self.bundle, self.phone.memory)
@@ -118,12 +118,12 @@ class StepRunner:
         self.step.result = result
         self.save()
 
-    def _add_temperature(self, run: Run):
+    def _add_temperature(self, run: Run) -> None:
         if run.temperature is None:
             known = {old.stages.first_token: old.temperature for old in (self.step.result.runs if self.step.result else [])}
             run.temperature = self.temperatures.get(run.stages.first_token, known.get(run.stages.first_token))
 
-    def _wait_back(self, gone: DeviceGone):
+    def _wait_back(self, gone: DeviceGone) -> None:
         """Waits until the phone answers again; the app goes on measuring meanwhile. Raises the given error if it stays away."""
         self.say(f"{gone}; waiting {RECONNECT_SECONDS:.0f} s for it")
         deadline = time.monotonic() + RECONNECT_SECONDS
@@ -141,7 +141,7 @@ class StepRunner:
                 return
         raise gone
 
-    def _salvage(self):
+    def _salvage(self) -> None:
         """After a stop: fetches what is finished and ends the app's work, as well as the phone still answers."""
         self.adb = self.adb.unstoppable()
         try:
@@ -150,7 +150,7 @@ class StepRunner:
         except DeviceError as error:
             self.say(f"what the running request had finished stays on the phone ({error})")
 
-    def _forget(self):
+    def _forget(self) -> None:
         """Removes a finished request from the phone; its runs are on this machine now."""
         place = f"{MEDIA}/measurements/{self.request.id}"
         self.adb.shell("rm -f {} {} {}", self.request.place, f"{place}.json", f"{place}.progress")

@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import Never
 
 from firsttoken.errors import FirstTokenError
 from firsttoken.safe_text import visible
@@ -20,7 +21,7 @@ def one_line(text: str | bytes, limit: int = LONGEST_LINE) -> str:
 def parse_json(data: bytes, source: str) -> dict:
     """Returns the JSON object in ``data``. Raises `FirstTokenError` naming ``source`` for anything else, NaN and infinity included."""
 
-    def refuse(constant: str):
+    def refuse(constant: str) -> Never:
         raise ValueError(f"{constant} is not a JSON number")
 
     def finite(digits: str) -> float:

@@ -101,7 +101,14 @@ def reusable(student: Path, recipe: Recipe, force: bool) -> bool:
 
 
 def bundle_of(
-    student: Path, output: Path, plan, target, name: str, cache_length: int | None, bar: Callable, say: Callable[[str], None]
+    student: Path,
+    output: Path,
+    plan: str | Path,
+    target: str | Path,
+    name: str,
+    cache_length: int | None,
+    bar: Callable[[], AbstractContextManager[Report]],
+    say: Callable[[str], None],
 ) -> Path:
     """Exports and proves the student for one target, or takes the bundle that an earlier call made of it."""
     folder = output / name
@@ -119,6 +126,6 @@ def bundle_of(
             return folder
     with bar() as report:
         [made] = export(student, output, plan, (target,), force=True, cache_length=cache_length, report=report)
-    proof = read_manifest(made).cpu.proof.all
+    proof = read_manifest(made).need_proof().all
     say(f"{made}: proven, mean KL divergence {proof.mean_kld:.3g} nats, same top token {proof.same_top:.2%}")
     return made

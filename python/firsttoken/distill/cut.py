@@ -53,11 +53,12 @@ def cut_tensors(tensors: dict[str, Tensor], teacher: Decoder, student: Decoder, 
     for name in tensors:
         if name not in known and not name.endswith("rotary_emb.inv_freq"):
             raise FirstTokenError(f"tensor {name!r} has no place in a {teacher.family} decoder; it cannot be cut")
-    theirs, made = dict(leaves(teacher)), {}
-    rows_of = {}
-    for source, shape in sources(student):
-        end = source.rows[1] if source.rows else shape[0]
-        rows_of[source.name] = max(rows_of.get(source.name, 0), end)
+    theirs = dict(leaves(teacher))
+    made: dict[str, Tensor] = {}
+    rows_of: dict[str, int] = {}
+    for place, shape in sources(student):
+        end = place.rows[1] if place.rows else shape[0]
+        rows_of[place.name] = max(rows_of.get(place.name, 0), end)
     for name, part in leaves(student):
         if isinstance(part, Core):
             continue

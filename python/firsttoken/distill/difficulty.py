@@ -13,6 +13,7 @@ import numpy as np
 from firsttoken.atomic_file import check_file_destination, write_text
 from firsttoken.distill.documents import Document, check_messages, encode_document, sample_text
 from firsttoken.errors import FirstTokenError
+from firsttoken.evaluate.subject import Subject
 from firsttoken.json_lines import json_lines
 from firsttoken.progress import Report, silent
 
@@ -27,7 +28,6 @@ def add_difficulty(pool: str | Path, output: str | Path, checkpoint: str | Path,
     raises `FirstTokenError` naming a line of which nothing would be learned.
     """
     from firsttoken.chat import read_template
-    from firsttoken.evaluate.subject import Subject
 
     check_file_destination(output, "--output")
     lines = [(number, line) for number, line in json_lines(Path(pool))]
@@ -95,7 +95,7 @@ def document_of(line: dict, pool: Path, number: int) -> Document:
     return Document(f"{pool.name}:{number}", "", text=text)
 
 
-def cross_entropy_of(subject, tokens: list[int], counted: list[bool], pool: Path, number: int) -> float:
+def cross_entropy_of(subject: Subject, tokens: list[int], counted: list[bool], pool: Path, number: int) -> float:
     """Mean cross-entropy in nats per token over the counted tokens but the first of all, which nothing predicts."""
     from firsttoken.prove.divergence import log_softmax
 

@@ -7,7 +7,7 @@ they put out, hidden channels by the mean size of the normalised states, layers 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -65,23 +65,23 @@ def by_activation(model: PreTrainedModel, decoder: Decoder, batches: Iterable[Te
     heads = torch.zeros(count, sizes.heads, dtype=torch.float64)
     mlp = torch.zeros(count, sizes.intermediate_size, dtype=torch.float64)
 
-    def add_heads(number: int):
-        def hook(_, given):
+    def add_heads(number: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def hook(_: nn.Module, given: tuple[Tensor, ...]) -> None:
             heads[number] += given[0].unflatten(-1, (sizes.heads, -1)).norm(dim=-1).flatten(0, -2).double().sum(0).cpu()
 
         return hook
 
-    def add_mlp(number: int):
-        def hook(_, given):
+    def add_mlp(number: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def hook(_: nn.Module, given: tuple[Tensor, ...]) -> None:
             mlp[number] += given[0].abs().flatten(0, -2).double().sum(0).cpu()
 
         return hook
 
-    def add_hidden(_module, _given, states):
+    def add_hidden(_module: nn.Module, _given: tuple[Tensor, ...], states: Tensor) -> None:
         hidden.add_(states.abs().flatten(0, -2).double().sum(0).cpu())
 
-    def add_layer(number: int):
-        def hook(_module, given, keywords, result):
+    def add_layer(number: int) -> Callable[..., None]:
+        def hook(_module: nn.Module, given: tuple[Tensor, ...], keywords: dict[str, Tensor], result: Tensor | tuple[Tensor, ...]) -> None:
             before = given[0] if given else keywords["hidden_states"]
             after = result[0] if isinstance(result, tuple) else result
             layers[number] += (1 - nn.functional.cosine_similarity(before, after, dim=-1)).double().sum().cpu()

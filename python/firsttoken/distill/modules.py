@@ -5,7 +5,7 @@ so nothing has to be rewritten; feature maps ``[batch, channels, height, width]`
 through a linear map.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -47,7 +47,7 @@ class ModuleDistillation(nn.Module):
         losses: tuple[Loss, ...],
         example: Tensor,
         layers: tuple[tuple[str, str], ...] = (),
-    ):
+    ) -> None:
         super().__init__()
         self.student, self.losses, self.layers = student, losses, layers
         taught_by = [] if teacher is None else [(teacher, 1.0)] if isinstance(teacher, nn.Module) else list(teacher)
@@ -169,7 +169,7 @@ class _Frozen:
 
     live = True
 
-    def __init__(self, model: nn.Module, share: float):
+    def __init__(self, model: nn.Module, share: float) -> None:
         self.model, self.share = model.eval().requires_grad_(False), share
 
 
@@ -181,14 +181,15 @@ def outputs_of(module: nn.Module, names: list[str]) -> Iterator[dict[str, Tensor
     """
     seen: dict[str, Tensor] = {}
 
-    def keep(name: str):
+    def keep(name: str) -> Callable[..., None]:
         place = int(name.partition(":")[2] or 0)
 
-        def hook(_module, _given, result):
+        def hook(_module: nn.Module, _given: tuple[Tensor, ...], result: Tensor | tuple[Tensor | None, ...]) -> None:
             results = result if isinstance(result, tuple) else (result,)
-            if place >= len(results) or results[place] is None:
+            taken = results[place] if place < len(results) else None
+            if taken is None:
                 raise FirstTokenError(f"layer {name!r} gives no such result; attention maps need a model with attn_implementation='eager'")
-            seen[name] = results[place]
+            seen[name] = taken
 
         return hook
 

@@ -25,6 +25,7 @@ from firsttoken.errors import FirstTokenError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+    from transformers.modeling_outputs import BaseModelOutput
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Distillation(nn.Module):
         vocabulary: int,
         chunk: int = 256,
         span: float = 0.0,
-    ):
+    ) -> None:
         super().__init__()
         self.student = student
         self.losses, self.vocabulary, self.chunk, self.span = losses, vocabulary, chunk, span
@@ -89,7 +90,7 @@ class Distillation(nn.Module):
         return loss, parts
 
     def of_predictions(
-        self, hidden: Tensor, labels: Tensor, seen: list[TeacherOutputs], shares: Tensor, moment: Moment, count
+        self, hidden: Tensor, labels: Tensor, seen: list[TeacherOutputs], shares: Tensor, moment: Moment, count: Tensor | float
     ) -> tuple[Tensor, Tensor]:
         """Cross-entropy and divergences, chunk by chunk; ``hidden`` ``[N, width]``, ``labels`` ``[N]``."""
         hidden, weight, bias = head_inputs(self.student, hidden)
@@ -126,18 +127,19 @@ class Distillation(nn.Module):
         return total
 
     def of_insides(
-        self, number: int, term: Loss, out, seen: list[TeacherOutputs], counted: Tensor, shares: Tensor, moment: Moment
+        self, number: int, term: Loss, out: BaseModelOutput, seen: list[TeacherOutputs], counted: Tensor, shares: Tensor, moment: Moment
     ) -> Tensor:
         """One loss between hidden states or attention maps, averaged over the active layer pairs, summed over positions."""
         total = shares.new_zeros(())
+        hidden_states, attentions = out.hidden_states or (), out.attentions or ()  # those that `forward` asked for
         for t, _ in enumerate(self.teachers):
             pairs = self.pairs[number][t]
             active = active_pairs(moment.progress, len(pairs), self.span)
             for pair, (ours, theirs) in enumerate(pairs[:active]):
                 if term.kind == "attention":
-                    value = attention_transfer(out.attentions[ours], seen[t].maps[theirs], **term.options)[:, :-1][counted]
+                    value = attention_transfer(attentions[ours], seen[t].maps[theirs], **term.options)[:, :-1][counted]
                 else:
-                    projected = self.projections[f"{number}-{t}-{pair}"](out.hidden_states[ours + 1][:, :-1][counted])
+                    projected = self.projections[f"{number}-{t}-{pair}"](hidden_states[ours + 1][:, :-1][counted])
                     teacher = seen[t].states[theirs][:, :-1][counted].to(projected.dtype)
                     value = hidden_l2(projected, teacher, relative=True) if term.kind == "hidden_l2" else hidden_cosine(projected, teacher)
                 total = total + (value * shares[:, t]).sum() / active

@@ -1,26 +1,41 @@
 """Writing the finished student: checkpoint, record, curves, and the text that its proofs use; all of it or nothing."""
 
+from __future__ import annotations
+
 import json
 import shutil
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from firsttoken.bundle.atomic import Staging
 from firsttoken.bundle.lineage import RECORD
 from firsttoken.distill.models import load_decoder, parameters_of, write_decoder
 from firsttoken.distill.quantize_stage import FLOAT_FOLDER, TRAINED, QuantizeOutcome, fingerprints
+from firsttoken.distill.running import DistillRun
 from firsttoken.distill.students import Stage, settings_folder
 from firsttoken.distill.training_page import training_page
 from firsttoken.errors import FirstTokenError
 from firsttoken.prove.prove import HELD_OUT_FILE
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 PAGE = "training.html"
 NAMES = {"cross_entropy": "cross-entropy", "kld": "KL divergence from the teacher"}
 SAME = 1e-3  # relative; how far the written float32 student's score may be from the trained one's
 
 
-def publish(run, model, stages: list[Stage], outcome: QuantizeOutcome | None, force: bool, write=write_decoder):
-    """Writes the student, reads it back, scores what was read, and renames the folder into place. ``run`` is `distill._Run`.
+def publish(
+    run: DistillRun,
+    model: PreTrainedModel,
+    stages: list[Stage],
+    outcome: QuantizeOutcome | None,
+    force: bool,
+    write: Callable[..., None] = write_decoder,
+) -> None:
+    """Writes the student, reads it back, scores what was read, and renames the folder into place.
 
     Raises `FirstTokenError` where the written student is not the trained one.
     """
@@ -29,7 +44,7 @@ def publish(run, model, stages: list[Stage], outcome: QuantizeOutcome | None, fo
         write(model, run.tokenizer, staging.folder, recipe.student.save_as, settings_folder(recipe))
         if outcome is not None and outcome.float_folder is not None:
             shutil.copytree(outcome.float_folder, staging.folder / FLOAT_FOLDER)
-        figures = run.figures["student as written"] = run.score(load_decoder(staging.folder).to(model.device), run.teachers)
+        figures = run.figures["student as written"] = run.score(load_decoder(staging.folder).to(model.device), run.teachers)  # type: ignore[arg-type]  # transformers wraps it without its types
         trained = run.score(model, run.teachers)["cross_entropy"]
         if recipe.student.save_as == "float32" and abs(figures["cross_entropy"] - trained) > SAME * abs(trained):
             raise FirstTokenError(
@@ -48,7 +63,7 @@ def publish(run, model, stages: list[Stage], outcome: QuantizeOutcome | None, fo
     run.say(f"{run.output}: {record['parameters']:,} parameters, held-out perplexity {figures['perplexity']:.3f}; curves in {PAGE}{kept}")
 
 
-def record_of(run, folder: Path, parameters: int, stages: list[Stage], outcome: QuantizeOutcome | None) -> dict:
+def record_of(run: DistillRun, folder: Path, parameters: int, stages: list[Stage], outcome: QuantizeOutcome | None) -> dict:
     """What ``distillation.json`` says: identity of everything that went in, and the figures of what came out."""
     return {
         "format": 1,

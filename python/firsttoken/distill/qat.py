@@ -7,12 +7,15 @@ them), and `backends.tflite.quantize`'s for TensorFlow Lite. Layers in fp16 or f
 """
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from torch import nn
 
 from firsttoken.backends.interface import Backend
 from firsttoken.decoder.walk import Layer
+
+Trained = TypeVar("Trained", bound=nn.Module)
 
 BITS = {"int8": torch.int8, "int4": torch.int4}  # type: ignore[attr-defined]  # PyTorch's stubs lack int4
 
@@ -45,7 +48,7 @@ def prepare(model: nn.Module, layers: Sequence[Layer], precisions: Mapping[str, 
     return rounded
 
 
-def finish(model: nn.Module) -> nn.Module:
+def finish(model: Trained) -> Trained:
     """Puts plain layers back, with the weights as they were trained; returns ``model``."""
     from torchao.quantization import quantize_
     from torchao.quantization.qat import QATConfig

@@ -4,10 +4,13 @@ The float student is its own teacher here (LLM-QAT, arXiv:2305.17888): the round
 ones do, so that the proof, before and after, measures the loss of quantization alone.
 """
 
+from __future__ import annotations
+
 import json
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from firsttoken.backends.registry import backend_of, find_backend, resolve
 from firsttoken.bundle.atomic import Staging
@@ -18,12 +21,16 @@ from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import open_decoder, plan_layers
 from firsttoken.distill.models import load_decoder, write_decoder
 from firsttoken.distill.recipe import Loss, Quantize, Recipe
+from firsttoken.distill.running import DistillRun
 from firsttoken.distill.schedules import constant
 from firsttoken.distill.students import Stage, settings_folder
 from firsttoken.errors import GateError
 from firsttoken.pipeline import export
-from firsttoken.quant.plan import load_plan
+from firsttoken.quant.plan import Plan, load_plan
 from firsttoken.targets.target import load_target
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 NAME = "quantization-aware training"
 FLOAT, TRAINED = "float student", "student trained for quantization"
@@ -54,19 +61,14 @@ class QuantizeOutcome:
 
 def check_quantize(recipe: Recipe, quantize: Quantize, student: Decoder) -> None:
     """Raises `FirstTokenError` before any work for a plan or target that does not exist or does not fit the student."""
-    target = load_target(named(recipe, quantize.target), quantize.cache_length)
+    target = load_target(recipe.declared(quantize.target), quantize.cache_length)
     backend_of(target).check_model(student, target)
-    resolve(load_plan(named(recipe, quantize.plan)), student, target)
+    resolve(load_plan(recipe.declared(quantize.plan)), student, target)
 
 
-def named(recipe: Recipe, name: str) -> str | Path:
-    """A plan's or target's name, or its file's path relative to the recipe."""
-    return recipe.path(name) if name.endswith(".toml") else name
-
-
-def run_quantize_stage(run, model, quantize: Quantize) -> tuple[object, QuantizeOutcome]:
-    """Returns the student to publish, in plain layers, and what was found. ``run`` is `distill._Run`."""
-    folder, recipe, plan = run.work / "quantize", run.recipe, load_plan(named(run.recipe, quantize.plan))
+def run_quantize_stage(run: DistillRun, model: PreTrainedModel, quantize: Quantize) -> tuple[PreTrainedModel, QuantizeOutcome]:
+    """Returns the student to publish, in plain layers, and what was found."""
+    folder, recipe, plan = run.work / "quantize", run.recipe, load_plan(run.recipe.declared(quantize.plan))
     before = folder / "before"
     if run.main and not before.exists():
         with Staging(before) as staging:
@@ -99,13 +101,13 @@ def run_quantize_stage(run, model, quantize: Quantize) -> tuple[object, Quantize
     return load_decoder(after), outcome
 
 
-def train(run, before: Path, quantize: Quantize, plan, outcome: QuantizeOutcome, folder: Path):
+def train(run: DistillRun, before: Path, quantize: Quantize, plan: Plan, outcome: QuantizeOutcome, folder: Path) -> PreTrainedModel:
     """Trains the rounded student against the float one; returns it with plain layers again."""
     from firsttoken.distill import qat
     from firsttoken.distill.teachers import LiveTeacher
 
     recipe = run.recipe
-    target = load_target(named(recipe, quantize.target), quantize.cache_length)
+    target = load_target(recipe.declared(quantize.target), quantize.cache_length)
     with Checkpoint(before) as checkpoint:
         student = open_decoder(checkpoint)
     layers = plan_layers(student)
@@ -124,7 +126,7 @@ def train(run, before: Path, quantize: Quantize, plan, outcome: QuantizeOutcome,
     return qat.finish(model)
 
 
-def write_after(run, model, before: Path, after: Path, outcome: QuantizeOutcome):
+def write_after(run: DistillRun, model: PreTrainedModel, before: Path, after: Path, outcome: QuantizeOutcome) -> None:
     """Writes the trained student beside its float one, as `firsttoken export` expects the two."""
     with Staging(after) as staging:
         write_decoder(model, run.tokenizer, staging.folder, run.recipe.student.save_as, settings_folder(run.recipe))
@@ -145,13 +147,13 @@ def fingerprints(folder: Path) -> dict[str, str]:
     return made
 
 
-def proven(run, checkpoint: Path, quantize: Quantize) -> Proof:
+def proven(run: DistillRun, checkpoint: Path, quantize: Quantize) -> Proof:
     """Exports a student into the work folder, once, and returns its proof, passed or not."""
     place = run.work / "quantize" / f"proof-{checkpoint.name}"
-    name = load_target(named(run.recipe, quantize.target)).name
+    name = load_target(run.recipe.declared(quantize.target)).name
     found = [place / name, place / f"{name}.rejected"]
     if run.main and not any(folder.exists() for folder in found):
-        plan, target = named(run.recipe, quantize.plan), named(run.recipe, quantize.target)
+        plan, target = run.recipe.declared(quantize.plan), run.recipe.declared(quantize.target)
         try:
             with run.bar() as report:
                 export(checkpoint, place, plan, (target,), held_out=run.proof_text, cache_length=quantize.cache_length, report=report)
@@ -159,4 +161,4 @@ def proven(run, checkpoint: Path, quantize: Quantize) -> Proof:
             if not found[1].exists():
                 raise error
     run.wait()
-    return read_manifest(next(folder for folder in found if folder.exists())).cpu.proof
+    return read_manifest(next(folder for folder in found if folder.exists())).need_proof()

@@ -213,6 +213,10 @@ class Recipe(RecipePart):
         """Returns a path of the recipe with its placeholders filled in. Raises `FirstTokenError` for an unknown placeholder."""
         return Path(self.folder, fill(text)) if self.folder else Path(fill(text))
 
+    def declared(self, name: str) -> str | Path:
+        """Returns a plan's or target's name, or its file's path relative to the recipe."""
+        return self.path(name) if name.endswith(".toml") else name
+
 
 UNTRAINED = "note: every loss looks inside the student, none at its answers: what comes after the last layer compared, the head with it, is not trained"
 

@@ -42,7 +42,7 @@ class Selection:
     kept: list[dict] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
 
-    def leave(self, why: str):
+    def leave(self, why: str) -> None:
         self.left_out[why] = self.left_out.get(why, 0) + 1
 
 
@@ -103,7 +103,7 @@ def select(
     return chosen
 
 
-def draw(chosen: Selection, left: list[Sample], count: int, seed: int):
+def draw(chosen: Selection, left: list[Sample], count: int, seed: int) -> None:
     """Draws domain by domain, without putting back."""
     random = np.random.default_rng(seed)
     domains = {

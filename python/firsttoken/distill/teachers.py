@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,9 @@ from firsttoken.distill.recipe import Teacher
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+Divergence = Callable[..., Tensor]  # of `losses.divergence.DIVERGENCES`: on logits, or on log probabilities
 
 
 @dataclass
@@ -52,7 +56,16 @@ class LiveTeacher:
         return TeacherOutputs(out.last_hidden_state[:, :-1][counted], tuple((out.hidden_states or ())[1:]), tuple(out.attentions or ()))
 
     @torch.no_grad()
-    def divergence(self, loss, of, seen: TeacherOutputs, where: slice, student_logits: Tensor, temperature: float, options: dict) -> Tensor:
+    def divergence(
+        self,
+        loss: Divergence,
+        of: Divergence,
+        seen: TeacherOutputs,
+        where: slice,
+        student_logits: Tensor,
+        temperature: float,
+        options: dict,
+    ) -> Tensor:
         """A divergence ``[n]`` of a chunk's student logits ``[n, shared vocabulary]`` from this teacher's."""
         assert seen.hidden is not None, "what this teacher saw"
         weight, bias = head_of(self.model)
@@ -78,7 +91,16 @@ class CachedTeacher:
         known, best, others = (torch.from_numpy(a)[:, :-1][keep].to(tokens.device) for a in (ids, logits, rest))
         return TeacherOutputs(rows=(known, best, others, self.cache.nodes))
 
-    def divergence(self, loss, of, seen: TeacherOutputs, where: slice, student_logits: Tensor, temperature: float, options: dict) -> Tensor:
+    def divergence(
+        self,
+        loss: Divergence,
+        of: Divergence,
+        seen: TeacherOutputs,
+        where: slice,
+        student_logits: Tensor,
+        temperature: float,
+        options: dict,
+    ) -> Tensor:
         """The same on the grouped vocabulary: the known tokens, and all others as one."""
         assert seen.rows is not None, "what this teacher saw"
         tokens, logits, rest, _ = seen.rows

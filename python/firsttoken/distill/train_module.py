@@ -15,7 +15,7 @@ from firsttoken.distill.trainer import DistillationTrainer, Items, newest_state,
 class Samples(Items):
     """Inputs and labels as the trainer takes them."""
 
-    def __init__(self, inputs: Tensor, labels: Tensor):
+    def __init__(self, inputs: Tensor, labels: Tensor) -> None:
         self.inputs, self.labels = inputs, labels
 
     def __len__(self) -> int:

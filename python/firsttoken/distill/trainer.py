@@ -10,14 +10,14 @@ import math
 import os
 import shutil
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Never, Protocol
 
 import safetensors.torch
 import torch
 from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from torch.utils.data import Dataset
-from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
 from firsttoken.bundle.atomic import sync_tree
 from firsttoken.distill.losses.divergence import IGNORED
@@ -51,7 +51,7 @@ class Items(Dataset):
 class WindowItems(Items):
     """Windows of tokens."""
 
-    def __init__(self, windows: Windows):
+    def __init__(self, windows: Windows) -> None:
         self.windows = windows
 
     def __len__(self) -> int:
@@ -72,7 +72,7 @@ class WindowItems(Items):
 class Order(Dataset):
     """Items in the order of training: position ``i`` is the same item in every run with this seed."""
 
-    def __init__(self, items: Items, length: int, seed: int):
+    def __init__(self, items: Items, length: int, seed: int) -> None:
         self.items, self.length, self.seed = items, length, seed
 
     def __len__(self) -> int:
@@ -116,7 +116,7 @@ class DistillationTrainer(Trainer):
         steps: int,
         callbacks: list[TrainerCallback],
         shifted: bool = True,
-    ):
+    ) -> None:
         arguments = training_arguments(recipe, folder, steps)
         stoppers = [EarlyStoppingCallback(recipe.training.early_stop)] if recipe.training.early_stop else []
         super().__init__(
@@ -171,7 +171,7 @@ class DistillationTrainer(Trainer):
             self._stop_not_finite("the gradient norm", float(norm), {})
         return norm
 
-    def _stop_not_finite(self, what: str, value: float, parts: dict):
+    def _stop_not_finite(self, what: str, value: float, parts: dict) -> Never:
         shown = ", ".join(f"{name} {part:.4g}" for name, part in parts.items())
         batch = ", ".join(f"{i} ({self.items.source(i)})" for i in self._sources[:8])
         last = newest_state(self.folder)
@@ -181,7 +181,7 @@ class DistillationTrainer(Trainer):
             f"{kept}; try a lower learning_rate, a smaller clip_gradient or a higher temperature, or leave the data out"
         )
 
-    def log(self, logs, start_time=None):
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs and self._parts is not None:
             steps = max(1, self.state.global_step - getattr(self, "_logged_at", self._initial_global_step))
             parts = self.accelerator.reduce(self._parts.detach().clone(), "sum") / steps
@@ -221,7 +221,7 @@ class DistillationTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def whole_student(self) -> torch.nn.Module:
+    def whole_student(self) -> PreTrainedModel:
         """The student as it is trained; under FSDP put together on the CPU from all processes' shards, which all have to ask for it."""
         student = self.accelerator.unwrap_model(self.model).student
         if not self.is_fsdp_enabled:
@@ -232,7 +232,7 @@ class DistillationTrainer(Trainer):
         whole = make_decoder(student.config.to_dict(), tensors, student.config._attn_implementation)
         return whole.train(student.training)
 
-    def _save(self, output_dir=None, state_dict=None):
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         if self.is_fsdp_enabled:
             return  # the shards lie beside the optimizer's
         folder = Path(output_dir or self.folder)
@@ -244,10 +244,10 @@ class DistillationTrainer(Trainer):
             return super()._load_from_checkpoint(resume_from_checkpoint, model)
         safetensors.torch.load_model(self.accelerator.unwrap_model(model or self.model), str(Path(resume_from_checkpoint) / WEIGHTS))
 
-    def _load_best_model(self):
+    def _load_best_model(self) -> None:
         self._load_from_checkpoint(self.state.best_model_checkpoint)
 
-    def _save_checkpoint(self, model, trial):
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         folder = self.folder / f"checkpoint-{self.state.global_step}"
         try:
             folder.mkdir(parents=True, exist_ok=True)  # the Trainer asks whether the best state's folder exists before shards are written

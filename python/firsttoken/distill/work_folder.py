@@ -37,12 +37,11 @@ def identity_of(recipe: Recipe, train: Windows, held_out: Windows) -> dict:
     quantize = recipe.quantize
     plans = {}
     if quantize is not None:
-        from firsttoken.distill.quantize_stage import named
         from firsttoken.quant.plan import load_plan
         from firsttoken.targets.target import load_target
 
-        plans["quantization plan"] = load_plan(named(recipe, quantize.plan)).model_dump(mode="json", by_alias=True)
-        plans["quantization target"] = load_target(named(recipe, quantize.target)).model_dump(mode="json")
+        plans["quantization plan"] = load_plan(recipe.declared(quantize.plan)).model_dump(mode="json", by_alias=True)
+        plans["quantization target"] = load_target(recipe.declared(quantize.target)).model_dump(mode="json")
     return {
         **plans,
         "recipe": recipe.model_dump(mode="json", exclude={"name", "folder", "summary"}),
@@ -82,14 +81,14 @@ def open_work(folder: Path, identity: dict, restart: bool) -> int:
     return held
 
 
-def alone(what: str, instead: str = "start it without torchrun"):
+def alone(what: str, instead: str = "start it without torchrun") -> None:
     """Raises `FirstTokenError` under ``torchrun`` with several processes, for what is only for one."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes > 1:
         raise FirstTokenError(f"{what} runs in one process, and torchrun started {processes}; {instead}")
 
 
-def first_difference(old, new, place: str = "") -> tuple[str, object, object] | None:
+def first_difference(old: object, new: object, place: str = "") -> tuple[str, object, object] | None:
     """Returns ``(place, old value, new value)`` of the first leaf that differs, or None."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in dict.fromkeys([*old, *new]):
@@ -106,7 +105,7 @@ def first_difference(old, new, place: str = "") -> tuple[str, object, object] | 
     return None if old == new else (place, old, new)
 
 
-def shorten(value) -> str:
+def shorten(value: object) -> str:
     """A value for an error message."""
     text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

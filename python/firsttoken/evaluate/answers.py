@@ -14,7 +14,7 @@ from firsttoken.run.generate import generate
 class Answers:
     """Answers by model, prompt and settings; ``file`` None keeps them in memory alone."""
 
-    def __init__(self, file: Path | None):
+    def __init__(self, file: Path | None) -> None:
         self.file = file
         self.known: dict[str, str] = {}
         if file is not None and file.exists():

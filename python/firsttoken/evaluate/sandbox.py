@@ -88,7 +88,7 @@ def run_program(program: str, limits: Limits = Limits()) -> ProgramOutcome:
     return ProgramOutcome(False, last or f"left early with status {process.returncode}")
 
 
-def _end(process: subprocess.Popen):
+def _end(process: subprocess.Popen) -> None:
     """Ends the child and whatever it started."""
     try:
         os.killpg(process.pid, signal.SIGKILL)

@@ -89,10 +89,10 @@ def readable() -> list[str]:
     return [path for path in (*python, *SYSTEM, *DEVICES, os.getcwd(), f"/proc/{os.getpid()}") if os.path.exists(path)]
 
 
-def hide_files(library: ctypes.CDLL):
+def hide_files(library: ctypes.CDLL) -> None:
     """Leaves `readable` for reading, and no other file. Raises OSError where the kernel cannot."""
 
-    def call(number: int, *arguments) -> int:
+    def call(number: int, *arguments: object) -> int:
         result = library.syscall(ctypes.c_long(number), *arguments)
         if result < 0:
             raise OSError(ctypes.get_errno(), f"landlock: {os.strerror(ctypes.get_errno())}")
@@ -109,7 +109,7 @@ def hide_files(library: ctypes.CDLL):
     os.close(rules)
 
 
-def limit(seconds: float, memory: int, hide: bool):
+def limit(seconds: float, memory: int, hide: bool) -> None:
     """Takes rights away from this process, for good. Raises OSError where the system cannot."""
     for what, most in (
         (resource.RLIMIT_AS, memory),
@@ -139,7 +139,7 @@ def limit(seconds: float, memory: int, hide: bool):
         raise OSError(ctypes.get_errno(), f"seccomp: {os.strerror(ctypes.get_errno())}")
 
 
-def main():
+def main() -> None:
     told = int(sys.argv[1])
     request = json.loads(sys.stdin.buffer.read())
     try:

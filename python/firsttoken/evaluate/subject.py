@@ -47,7 +47,7 @@ class Subject:
     The runner, and with it the memory of a model, exists from the first use until `close`.
     """
 
-    def __init__(self, folder: str | Path, threads: int | None = None):
+    def __init__(self, folder: str | Path, threads: int | None = None) -> None:
         self.folder, self.threads = Path(folder), threads
         self._runner: Runner | None = None
         if not self.folder.is_dir():
@@ -97,18 +97,20 @@ class Subject:
 
             positions = [np.arange(len(window)) for window in windows]
             return reference_logits(self.checkpoint, self.decoder, list(windows), positions, self.vocabulary, report)
-        made, total = [], sum(map(len, windows))
+        made: list[np.ndarray] = []
+        done, total = 0, sum(map(len, windows))
         for window in windows:
             self.runner.reset()
             rows = np.empty((len(window), self.vocabulary), np.float32)
             for place, token in enumerate(window):
                 logits = self.runner.decode(int(token)) if place else self.runner.prefill(window[:1])
                 rows[place] = logits[: self.vocabulary]
-                report(self.name, sum(map(len, made)) + place + 1, total, "tokens")
+                report(self.name, done + place + 1, total, "tokens")
+            done += len(window)
             made.append(rows)
         return made
 
-    def close(self):
+    def close(self) -> None:
         """Frees the model's memory."""
         if self._runner is not None:
             self._runner.close()

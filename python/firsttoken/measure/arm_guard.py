@@ -176,6 +176,6 @@ def read_baseline(path: Path, tokens: int) -> dict:
     return values["ratios"]
 
 
-def write_baseline(path: Path, tokens: int, versions: dict[str, str], measured: dict):
+def write_baseline(path: Path, tokens: int, versions: dict[str, str], measured: dict) -> None:
     """Writes ratios as the new baseline; what was not measured now is dropped."""
     write_text(path, json.dumps({"tokens": tokens, "versions": versions, "ratios": measured}, indent=1) + "\n")

@@ -67,7 +67,7 @@ class Candidate:
 class Bench:
     """Measures ``bundles`` one after another turn; ``measurement`` holds all finished runs at any moment."""
 
-    def __init__(self, bundles: Sequence[str | Path], settings: BenchSettings = BenchSettings(), report: Report = silent):
+    def __init__(self, bundles: Sequence[str | Path], settings: BenchSettings = BenchSettings(), report: Report = silent) -> None:
         """Checks everything that can be checked before the first run. Raises `FirstTokenError`."""
         self.settings, self.report = settings, report
         self.threads = settings.threads or default_threads()
@@ -101,7 +101,7 @@ class Bench:
             result.after = host.conditions()
         return self.measurement
 
-    def _check_settings(self):
+    def _check_settings(self) -> None:
         settings = self.settings
         if not settings.prompts:
             raise FirstTokenError("no prompt lengths to measure; give at least one, like --prompts 128")
@@ -130,7 +130,7 @@ class Bench:
         prompts = {tokens: exact_prompt(tokenizer, manifest, tokens, chat) for tokens in self.settings.prompts}
         return Candidate(folder, manifest, prompts, chat)
 
-    def _check_memory(self):
+    def _check_memory(self) -> None:
         if not self.candidates:
             raise FirstTokenError("no bundle to measure; give at least one folder that `firsttoken export` wrote")
         needed = sum(BASE_BYTES[c.manifest.target.runtime] + int(COPIES * c.manifest.facts(c.manifest.cpu).bytes) for c in self.candidates)
@@ -139,7 +139,7 @@ class Bench:
                 f"{len(self.candidates)} bundles loaded at once take about {readable(needed)} of memory, {readable(available_memory())} are available; measure fewer at a time"
             )
 
-    def _warm(self):
+    def _warm(self) -> None:
         with ExitStack() as stack:
             processes: dict[int, Process] = {}
             for number, candidate in enumerate(self.candidates):
@@ -152,7 +152,7 @@ class Bench:
                         if not self._attempt(number, processes[number], prompt, "warm", "cached"):
                             processes.pop(number).close()
 
-    def _cold(self):
+    def _cold(self) -> None:
         given_up: set[int] = set()
         for round_number in range(self.settings.repeat):
             for prompt in self.settings.prompts:

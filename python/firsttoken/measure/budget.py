@@ -70,7 +70,7 @@ class Budgets(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
     budgets: tuple[Budget, ...] = Field(alias="budget", min_length=1)
 
-    def check_answerable(self, bundles: Sequence[BundleIdentity], settings: BenchSettings):
+    def check_answerable(self, bundles: Sequence[BundleIdentity], settings: BenchSettings) -> None:
         """Raises `FirstTokenError` for a limit that the coming measurement cannot answer, before it starts."""
         for budget in self.budgets:
             names = [bundle.name for bundle in bundles]

@@ -228,7 +228,7 @@ class Measurement(MeasurementPart):
             raise ValueError("a measurement holds at least one result")
         return results
 
-    def write(self, path: Path):
+    def write(self, path: Path) -> None:
         """Writes the file whole or not at all; an older file stays until the new one is complete."""
         write_text(path, self.model_dump_json(indent=1, exclude_none=True) + "\n")
 
@@ -253,7 +253,7 @@ def identify_bundle(name: str, manifest: Manifest) -> BundleIdentity:
 
 def ran_artifact(manifest: Manifest, kind: Literal["cpu", "npu"], fallback: str | None = None) -> RanArtifact:
     """Returns what a measurement keeps of the artifact that ran, of a bundle with an NPU artifact beside the CPU's."""
-    artifact = manifest.npu_artifact if kind == "npu" else manifest.cpu
+    artifact = manifest.need_npu()[0] if kind == "npu" else manifest.cpu
     facts = manifest.facts(artifact)
     return RanArtifact(
         kind=kind,
@@ -267,7 +267,9 @@ def ran_artifact(manifest: Manifest, kind: Literal["cpu", "npu"], fallback: str 
 
 def proof_figures(proof: Proof | NpuProof | None) -> ProofFigures | None:
     """Returns what a measurement keeps of a proof."""
-    return proof and ProofFigures(mean_kld=proof.all.mean_kld, p99_kld=proof.all.p99_kld, same_top=proof.all.same_top, passed=proof.passed)
+    if proof is None:
+        return None
+    return ProofFigures(mean_kld=proof.all.mean_kld, p99_kld=proof.all.p99_kld, same_top=proof.all.same_top, passed=proof.passed)
 
 
 def read_measurement(path: str | Path) -> Measurement:

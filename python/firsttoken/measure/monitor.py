@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import TextIO
 
 from firsttoken.run.generate import Statistics
 
@@ -21,12 +22,12 @@ SLOWER = 1.25  # times the start from which a warning is given
 class Average:
     """The last ``window`` durations of one sort, and how they compare with the start of their kinds."""
 
-    def __init__(self, sort: str, window: int):
+    def __init__(self, sort: str, window: int) -> None:
         self.sort, self.window = sort, window
         self.last: deque[tuple[int, int, float | None]] = deque(maxlen=window)  # tokens, nanoseconds, times its start
         self.starts: dict[int, list[int]] = {}
 
-    def add(self, place: int, tokens: int, nanoseconds: int):
+    def add(self, place: int, tokens: int, nanoseconds: int) -> None:
         """Adds a duration at ``place`` (a position in the cache, or a prompt's length)."""
         start = self.starts.setdefault(place // STRETCH, [])
         if len(start) < START[self.sort]:
@@ -71,7 +72,7 @@ class Monitor:
         tokens_window: int = 64,
         clock: Callable[[], float] = time.monotonic,
         memory: Callable[[], int] | None = None,
-    ):
+    ) -> None:
         self.write, self.interval, self.clock = write, interval, clock
         self.memory = memory or resident_memory
         self.first_token, self.decode = Average("first_token", answers_window), Average("decode", tokens_window)
@@ -79,7 +80,7 @@ class Monitor:
         self.begun = self.written = clock()
         self.answers = self.tokens = 0
 
-    def observe(self, facts: Statistics, nanoseconds: int):
+    def observe(self, facts: Statistics, nanoseconds: int) -> None:
         """Takes one token: the statistics so far and the nanoseconds it took."""
         self.tokens += 1
         if facts.new_tokens == 1:
@@ -90,7 +91,7 @@ class Monitor:
         if self.clock() - self.written >= self.interval:
             self.flush()
 
-    def flush(self):
+    def flush(self) -> None:
         """Writes a record now."""
         now = self.clock()
         self.written = now
@@ -131,10 +132,10 @@ def resident_memory() -> int:
     return psutil.Process().memory_info().rss
 
 
-def line_writer(stream) -> Callable[[dict], None]:
+def line_writer(stream: TextIO) -> Callable[[dict], None]:
     """Returns a function that writes records to ``stream`` as JSON lines, each one at once."""
 
-    def write(record: dict):
+    def write(record: dict) -> None:
         stream.write(json.dumps(record) + "\n")
         stream.flush()
 

@@ -1,6 +1,6 @@
 """Which bundle of one measurement belongs to which of another, and whether comparing the two is like for like."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 
 from firsttoken.errors import FirstTokenError
@@ -133,7 +133,7 @@ def _differences(a: Measurement, b: Measurement, one: Result, other: Result) -> 
         ("measured by", lambda m, r: m.writer.name),
     )
     # what one side could not read is not known to differ
-    return _listed_changes((what, *(read(*side) for side in sides)) for what, read in readings)
+    return _listed_changes((what, read(*sides[0]), read(*sides[1])) for what, read in readings)
 
 
 def _changes(one: Result, other: Result) -> list[str]:
@@ -154,7 +154,7 @@ def _changes(one: Result, other: Result) -> list[str]:
     )
 
 
-def _listed_changes(readings) -> list[str]:
+def _listed_changes(readings: Iterable[tuple[str, object, object]]) -> list[str]:
     return [
         f"{what}: {first} against {second}"
         for what, first, second in readings

@@ -18,7 +18,7 @@ END_SECONDS = 5.0  # a worker that is told to end gets this long
 class ProcessFailed(Exception):
     """A run that did not end: the stage it stopped in, and why."""
 
-    def __init__(self, stage: str, message: str):
+    def __init__(self, stage: str, message: str) -> None:
         super().__init__(f"{stage}: {message}")
         self.stage, self.message = stage, message
 
@@ -26,7 +26,7 @@ class ProcessFailed(Exception):
 class Process:
     """A `firsttoken.measure.worker`; ends with the ``with`` block."""
 
-    def __init__(self, bundle: Path, threads: int):
+    def __init__(self, bundle: Path, threads: int) -> None:
         self.errors = None if is_verbose() else tempfile.TemporaryFile()  # noqa: SIM115  closed with the process
         command = [sys.executable, "-m", "firsttoken.measure.worker", os.fspath(bundle), str(threads)]
         self.child = subprocess.Popen(
@@ -40,13 +40,13 @@ class Process:
     def __exit__(self, *_):
         self.close()
 
-    def wait_ready(self):
+    def wait_ready(self) -> None:
         """Waits until the runtime is imported. Raises `ProcessFailed`."""
         if not self.ready:
             self._answer()
             self.ready = True
 
-    def run(self, **job) -> dict:
+    def run(self, **job: str | int | bool) -> dict:
         """Runs one job and returns the worker's answer. Raises `ProcessFailed`."""
         self.wait_ready()
         try:
@@ -65,7 +65,7 @@ class Process:
             return 0.0
         return times.user + times.system
 
-    def close(self):
+    def close(self) -> None:
         """Ends the process, by force where asking does not help."""
         with suppress(BrokenPipeError):  # it has ended already
             piped(self.child.stdin).close()

@@ -1,5 +1,7 @@
 """Prompts of an exact number of tokens, cut from real text: one token repeated would flatter caches and tokenizers."""
 
+from collections.abc import Callable
+
 from firsttoken.bundle.manifest import Manifest
 from firsttoken.demo import held_out_text
 from firsttoken.errors import FirstTokenError
@@ -44,7 +46,7 @@ def exact_prompt(tokenizer: Tokenizer, manifest: Manifest, tokens: int, chat: bo
     )
 
 
-def _cut(text: str, tokens: int, count) -> str | None:
+def _cut(text: str, tokens: int, count: Callable[[str], int]) -> str | None:
     low, high = 1, min(len(text), 64)
     while count(text[:high]) < tokens and high < len(text):
         low, high = high, min(2 * high, len(text))

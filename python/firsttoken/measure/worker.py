@@ -44,7 +44,7 @@ def peak_memory() -> int | None:
 class Worker:
     """Holds the loaded bundle between jobs."""
 
-    def __init__(self, bundle: Path, threads: int):
+    def __init__(self, bundle: Path, threads: int) -> None:
         self.bundle, self.threads = bundle, threads
         self.loaded: tuple[Runner, Tokenizer] | None = None
         self.stage = "load"
@@ -69,7 +69,7 @@ class Worker:
         self.stage = "prefill"
         facts = Statistics()
 
-        def first_token(*_):
+        def first_token(*_: object) -> None:
             self.stage = "decode"
 
         for _ in generate(*self.loaded, prompt, decode_tokens + 1, chat=chat, statistics=facts, stop_at_end=False, observe=first_token):
@@ -92,12 +92,12 @@ class Worker:
         return open_runner(self.bundle, self.threads, check=False), tokenizer  # the bench has checked it
 
 
-def main():
+def main() -> None:
     """Serves jobs until standard input ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a runtime prints is not an answer
 
-    def say(values: dict):
+    def say(values: dict) -> None:
         print(json.dumps(values), file=answers, flush=True)
 
     worker = None

@@ -15,7 +15,7 @@ from firsttoken.safe_text import visible
 COLUMNS = ("", "prompt", "state", "A median", "B median", "B is", f"{CONFIDENCE:.0%} interval", "runs", "verdict")
 
 
-def print_diff(out: Console, matched: Matched, name_a: str, name_b: str):
+def print_diff(out: Console, matched: Matched, name_a: str, name_b: str) -> None:
     """Prints every pair of ``matched`` and what was found in one file only."""
     out.print(f"A: {visible(name_a)}\nB: {visible(name_b)}", soft_wrap=True)
     for pair in matched.pairs:
@@ -73,7 +73,7 @@ def notes(matched: Matched) -> list[str]:
     return said
 
 
-def _print_pair(out: Console, pair: Pair):
+def _print_pair(out: Console, pair: Pair) -> None:
     out.print()
     first, second = describe(pair.a), describe(pair.b)
     out.print(visible(first) if first == second else f"A {visible(first)}; B {visible(second)}", style="bold", soft_wrap=True)

@@ -12,7 +12,7 @@ class Sampler:
     from a generator started with ``seed``. Raises `FirstTokenError` for a temperature that is negative or not a number.
     """
 
-    def __init__(self, vocab_size: int, temperature: float = 0.0, seed: int = 0):
+    def __init__(self, vocab_size: int, temperature: float = 0.0, seed: int = 0) -> None:
         if not 0 <= temperature < float("inf"):
             raise FirstTokenError(f"temperature is {temperature}; expected 0 (the most likely token) or a positive number such as 0.8")
         if seed < 0:

@@ -6,9 +6,10 @@ call sees grows in steps: attention never reads far past what is filled.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -16,13 +17,24 @@ from firsttoken.backends.runner import MASKED, Runner, default_threads
 from firsttoken.backends.tflite.litert import CompiledModel, aligned_zeros
 
 if TYPE_CHECKING:
-    from firsttoken.bundle.manifest import Manifest, State
+    from firsttoken.bundle.manifest import Manifest, Method, State
+
+
+class SignatureModel(Protocol):
+    """A loaded .tflite file: `CompiledModel`, or what takes its place where LiteRT's C library is not."""
+
+    signatures: dict[str, tuple[int, list[str], list[str]]]  # number, names of inputs and of outputs
+
+    def resize(self, signature: str, position: int, shape: Sequence[int]) -> None: ...
+    def bind(self, arrays: list[np.ndarray]) -> Any: ...  # what `run` takes as inputs or outputs
+    def run(self, signature: str, inputs: Any, outputs: Any) -> None: ...
+    def close(self) -> None: ...
 
 
 class Call:
     """One signature at one set of shapes, with its host arrays. ``sizes`` gives the run-time dimensions by name."""
 
-    def __init__(self, model: CompiledModel, method, sizes: dict[str, int], shared: dict[str, np.ndarray]):
+    def __init__(self, model: SignatureModel, method: Method, sizes: dict[str, int], shared: dict[str, np.ndarray]):
         self.model, self.name = model, method.name
         _, inputs, outputs = model.signatures[method.name]
         tensors = {("in", t.name): t for t in method.inputs} | {("out", t.name): t for t in method.outputs}
@@ -67,11 +79,11 @@ class TfliteRunner(Runner):
         self._decode_call: Call | None = None
         self.model = self._load(artifact, threads or default_threads(), weight_cache)
 
-    def _load(self, artifact: Path, threads: int, weight_cache: bool | Path) -> CompiledModel:
+    def _load(self, artifact: Path, threads: int, weight_cache: bool | Path) -> SignatureModel:
         if weight_cache is True:
             from firsttoken.backends.tflite.weight_cache import packed_weights
 
-            file = packed_weights(self.manifest.facts(self.facts).sha256)
+            file: AbstractContextManager[Path | None] = packed_weights(self.manifest.facts(self.facts).sha256)
         else:
             file = nullcontext(weight_cache or None)
         with file as cached:

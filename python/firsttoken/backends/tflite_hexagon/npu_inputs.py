@@ -21,7 +21,7 @@ class HostFeed:
     def __init__(self, folder: Path, manifest: Manifest):
         if len(manifest.rotations) != 1:
             raise FirstTokenError(f"bundle {folder}: has {len(manifest.rotations)} rotations; its NPU graphs take one, export again")
-        self.npu, self.cache_length = manifest.npu_artifact.npu, manifest.cache_length
+        self.npu, self.cache_length = manifest.need_npu()[1], manifest.cache_length
         self.table = EmbeddingTable(folder, self.npu.embedding)
         self.inverse_frequencies = np.array(manifest.rotations[0].inverse_frequencies, np.float32)
 

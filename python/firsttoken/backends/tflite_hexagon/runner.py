@@ -24,7 +24,7 @@ class HexagonRunner(Runner):
         self.feed = HostFeed(folder, manifest)
         self.lengths = self.feed.npu.prefill_lengths
         self.prefill_chunk = self.lengths[-1]
-        states = manifest.npu_artifact.states
+        states = manifest.need_npu()[0].states
         self.cache = {f"{which}.{state.layer}": np.zeros(state.shape, state.dtype) for state in states for which in ("key", "value")}
         self._session: QnnSession | None = None
 

@@ -44,7 +44,7 @@ class Encoder(nn.Module):
     ``pool`` gives the mean ``[batch, width]``: the layer that a student follows, whatever the depths.
     """
 
-    def __init__(self, bert: PreTrainedModel, classes: int):
+    def __init__(self, bert: PreTrainedModel, classes: int) -> None:
         super().__init__()
         self.bert, self.pool = bert, nn.Identity()
         self.head = nn.Linear(bert.config.hidden_size, classes)

@@ -45,7 +45,7 @@ def mlp(inputs: int, width: int, classes: int) -> nn.Module:
 class Recurrent(nn.Module):
     """An LSTM over ``[batch, steps, channels]`` whose last state is classified."""
 
-    def __init__(self, layers: int, width: int, channels: int, classes: int):
+    def __init__(self, layers: int, width: int, channels: int, classes: int) -> None:
         super().__init__()
         self.lstm = nn.LSTM(channels, width, layers, batch_first=True)
         self.head = nn.Linear(width, classes)
@@ -57,7 +57,7 @@ class Recurrent(nn.Module):
 class RowTransformer(nn.Module):
     """A Transformer encoder over the rows of a picture ``[batch, 1, rows, columns]``."""
 
-    def __init__(self, width: int, layers: int, shape: tuple[int, int] = (8, 8), classes: int = 10):
+    def __init__(self, width: int, layers: int, shape: tuple[int, int] = (8, 8), classes: int = 10) -> None:
         super().__init__()
         self.rows = nn.Linear(shape[1], width)
         self.place = nn.Parameter(0.02 * torch.randn(shape[0], width))

@@ -1,14 +1,15 @@
 """The recipe of a classifier: told from a decoder's by its ``[classifier]`` table."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from firsttoken.declarations import declaration_folder, declaration_names, read_declaration
 from firsttoken.distill.modules import ModulePlan
 from firsttoken.distill.recipe import INSIDE, Loss, RecipePart, Training, is_classifier
-from firsttoken.distill.schedules import Scheduled, constant
+from firsttoken.distill.schedules import Schedule, Scheduled, constant
 from firsttoken.errors import FirstTokenError
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class ClassifierRecipe(RecipePart):
             raise ValueError("layers pair the student with one teacher; leave them out with several, whose answers alone are averaged")
         return self
 
-    def plan(self, seed: int, model: Model, losses: tuple[Loss, ...] | None = None, temperature=None) -> "ModulePlan":
+    def plan(self, seed: int, model: Model, losses: tuple[Loss, ...] | None = None, temperature: Schedule | None = None) -> "ModulePlan":
         """What one training of a model does; without ``losses``, it learns from the labels."""
         changes = {"steps": model.steps or self.training.steps, "learning_rate": model.learning_rate or self.training.learning_rate}
         training = self.training.model_copy(update=changes)
@@ -111,7 +112,7 @@ def classifier_names() -> list[str]:
     return [name for name in declaration_names("recipes") if is_classifier(name)]
 
 
-def user_function(recipe: ClassifierRecipe, given: str):
+def user_function(recipe: ClassifierRecipe, given: str) -> Callable[..., Any]:
     """Returns the function that ``file.py:function`` names, relative to the recipe. Runs the file: it is the user's own.
 
     Raises `FirstTokenError` for a file or function that is not there.

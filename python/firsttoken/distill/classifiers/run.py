@@ -171,7 +171,7 @@ def publish(
     example: Tensor,
     text: str,
     force: bool,
-):
+) -> None:
     """Writes the folder; the exported program is run once and held against the model."""
     import safetensors.torch
 

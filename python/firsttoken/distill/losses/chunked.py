@@ -7,6 +7,7 @@ shape of the hidden states and one of the shape of the head.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ class _ChunkedHead(torch.autograd.Function):
     """Computes the gradients in the forward pass, while a chunk's logits are there; backward only scales them."""
 
     @staticmethod
-    def forward(ctx, hidden: Tensor, weight: Tensor, bias: Tensor | None, loss_of: ChunkLoss, chunk: int):
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, loss_of: ChunkLoss, chunk: int) -> tuple[Tensor, Tensor]:
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         device = hidden.device.type
         computed = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
@@ -66,11 +67,11 @@ class _ChunkedHead(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, scale: Tensor, _parts: Tensor):
+    def backward(ctx: Any, scale: Tensor, _parts: Tensor) -> tuple[Tensor | None, ...]:
         return *(None if g is None else g * scale.to(g.dtype) for g in ctx.saved_tensors), None, None
 
 
-def add_gradients(gradients: list[Tensor | None], where: slice, slope: Tensor, piece: Tensor, head: Tensor):
+def add_gradients(gradients: list[Tensor | None], where: slice, slope: Tensor, piece: Tensor, head: Tensor) -> None:
     """Adds what the slope of a chunk's logits ``[n, vocab]`` means for the hidden states, the head and its bias."""
     for_hidden, for_head, for_bias = gradients
     if for_hidden is not None:

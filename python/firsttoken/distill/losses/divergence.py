@@ -67,7 +67,7 @@ def log_mixture(log_a: Tensor, log_b: Tensor, share: float) -> Tensor:
     return torch.where(dead, -math.inf, mixed)
 
 
-def softened(of: Callable, student_logits: Tensor, teacher_logits: Tensor, temperature: float, **options) -> Tensor:
+def softened(of: Callable, student_logits: Tensor, teacher_logits: Tensor, temperature: float, **options: float) -> Tensor:
     """Applies a ``*_of`` function to softened logits and multiplies by ``temperature**2``. Raises ValueError for ``temperature <= 0``."""
     if not temperature > 0:
         raise ValueError(f"temperature is {temperature}; expected a number above 0")

@@ -17,7 +17,7 @@ class Projection(nn.Module):
     It starts as the identity on the shared width, so that a student cut from the teacher begins where it is.
     """
 
-    def __init__(self, student_width: int, teacher_width: int, feature_maps: bool = False):
+    def __init__(self, student_width: int, teacher_width: int, feature_maps: bool = False) -> None:
         super().__init__()
         self.map = (
             nn.Conv2d(student_width, teacher_width, 1, bias=False) if feature_maps else nn.Linear(student_width, teacher_width, bias=False)
@@ -64,7 +64,7 @@ def layer_pairs(student_layers: int, teacher_layers: int) -> list[tuple[int, int
     return [(n, max(0, round((n + 1) * teacher_layers / student_layers) - 1)) for n in range(student_layers)]
 
 
-def check_shapes(projected: Tensor, teacher: Tensor):
+def check_shapes(projected: Tensor, teacher: Tensor) -> None:
     """Raises ValueError where the states do not have the same shape; broadcasting would hide it."""
     if projected.shape != teacher.shape:
         raise ValueError(

@@ -35,7 +35,9 @@ def grouped_teacher(logits: Tensor, log_rest: Tensor, temperature: float = 1.0) 
     return torch.log_softmax(torch.cat([logits / temperature, log_rest.unsqueeze(-1)], dim=-1), dim=-1)
 
 
-def topk_divergence(of: Callable, student_logits: Tensor, tokens: Tensor, log_p: Tensor, temperature: float = 1.0, **options) -> Tensor:
+def topk_divergence(
+    of: Callable, student_logits: Tensor, tokens: Tensor, log_p: Tensor, temperature: float = 1.0, **options: float
+) -> Tensor:
     """``T**2`` times a ``*_of`` divergence on the grouped vocabulary.
 
     ``student_logits`` ``[..., vocab]``, ``tokens`` ``[..., k]``, ``log_p`` ``[..., k + 1]`` as `grouped_teacher` gives it;

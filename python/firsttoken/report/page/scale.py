@@ -1,7 +1,7 @@
 """Axes in percent of the plot's width, round ticks, and figures with their units as people write them."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 # rounder first
@@ -25,7 +25,7 @@ class Axis:
         return round(100 * min(1.0, max(0.0, (value - low) / (high - low))), 3)
 
 
-def linear_axis(low: float, high: float, name, about: int = 5) -> Axis:
+def linear_axis(low: float, high: float, name: Callable[[float], str], about: int = 5) -> Axis:
     """Returns an axis over ``low`` to ``high`` that ends on round ticks, about as many as asked; ``name`` makes their text."""
     if high <= low:
         high = low + (abs(low) or 1.0)

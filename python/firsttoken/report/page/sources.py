@@ -65,7 +65,7 @@ def _checked(measurement: Measurement, path: Path, content: bytes) -> Source:
     return Source(path.name, path, measurement, hashlib.sha256(content).hexdigest())
 
 
-def _numbers(value, place: str = "") -> Iterator[tuple[str, float]]:
+def _numbers(value: object, place: str = "") -> Iterator[tuple[str, float]]:
     if isinstance(value, BaseModel):
         for name in type(value).model_fields:
             yield from _numbers(getattr(value, name), f"{place}.{name}" if place else name)

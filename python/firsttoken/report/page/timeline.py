@@ -1,6 +1,7 @@
 """What happened during the run: temperature and thermal status, and every bundle's TTFT against its own fastest."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from firsttoken.measure.measurement import Run
 from firsttoken.measure.summary import first_token
@@ -57,7 +58,7 @@ def timelines(device: DeviceGroup) -> list[Timeline]:
         runs = sorted((run for subject in subjects for run in subject.result.runs), key=lambda run: run.at_seconds)
         longest = max(run.at_seconds for run in runs)
         seconds, unit = (60, "min") if longest > 300 else (1, "s")
-        axis = linear_axis(0, longest / seconds, lambda value, unit=unit: f"{plain(value)} {unit}")
+        axis = linear_axis(0, longest / seconds, partial(_in_unit, unit))
         axis = Axis(0, axis.high * seconds, axis.ticks)
         made.append(
             Timeline(
@@ -69,6 +70,10 @@ def timelines(device: DeviceGroup) -> list[Timeline]:
             )
         )
     return made
+
+
+def _in_unit(unit: str, value: float) -> str:
+    return f"{plain(value)} {unit}"
 
 
 def _temperature(runs: list[Run], axis: Axis) -> Strip | None:
