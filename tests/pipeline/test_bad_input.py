@@ -146,7 +146,14 @@ def test_absurd_or_unsupported_configuration(capsys, tmp_path, tiny_checkpoint, 
 
 def test_sliding_window_shorter_than_the_cache(capsys, tmp_path, tiny_checkpoint):
     change_config(tiny_checkpoint, use_sliding_window=True, sliding_window=32, max_window_layers=0, layer_types=["sliding_attention"] * 2)
-    refused_export(capsys, tmp_path, tiny_checkpoint, "sliding window of 32", "--cache-length", more=("--cache-length", "64"))
+    refused_export(
+        capsys,
+        tmp_path,
+        tiny_checkpoint,
+        "cannot give a sliding window of attention, which qwen2 needs",
+        "--cache-length 32",
+        more=("--cache-length", "64"),
+    )
 
 
 def test_cache_longer_than_the_model_knows_positions(capsys, tmp_path, tiny_checkpoint):

@@ -181,7 +181,7 @@ def test_a_missed_gate_keeps_the_bundle_aside(target, tmp_path, capsys, monkeypa
     assert "mean KL divergence" in line and f"{target}.rejected" in line
     assert (old / "manifest.json").read_bytes() == before
     rejected = read_manifest(tmp_path / "out" / f"{target}.rejected")
-    assert not rejected.proof.passed and rejected.proof.misses and len(rejected.audit) > 30
+    assert not rejected.need_proof().passed and rejected.need_proof().misses and len(rejected.cpu.audit) > 30
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted([target, f"{target}.rejected"])
     with pytest.raises(GateError):
         export(checkpoint_path(), tmp_path / "new", plan=strict, targets=(target,))

@@ -1,9 +1,8 @@
 """Which positions a proof looks at."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
+from lowering_jobs import with_config
 
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.walk import open_decoder
@@ -67,7 +66,8 @@ def test_any_text_and_any_cache(config, text, cache, chunk, length, begin):
 
 def test_large_models_and_vocabularies_get_fewer_positions(config, text):
     target = load_target("tflite-xnnpack")
-    large = replace(config, hidden_size=4096, mlp_size=14336, layer_count=32, vocab_size=151936)
+    shape = {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "vocab_size": 151936}
+    large = with_config(Checkpoint(checkpoint_path()), **shape)
     windows = choose_windows(text, None, large, target)
     calls = runs(windows)
     assert sum(len(window.tokens) for window in windows) <= 300
