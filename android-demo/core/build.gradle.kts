@@ -11,6 +11,11 @@ dependencies {
     testImplementation(libs.junit)
 }
 
+// What Python writes and checks manifests by; ManifestReader.kt reads it.
+tasks.processResources {
+    from("../../python/firsttoken/bundle/manifest.schema.json") { into("firsttoken") }
+}
+
 tasks.test {
     useJUnit()
     // what tests/android/parity.py has made; without it the parity tests are skipped

@@ -6,7 +6,7 @@ import struct
 import zipfile
 from pathlib import Path
 
-from android import app
+from android import app, core
 from android.dex import dexed
 from android.failure import BuildError
 from android.jars import catalog
@@ -57,6 +57,7 @@ def _zip(file: Path, made: app.App, dex: Path):
             for name in resources.namelist():
                 _put(out, name, resources.read(name))
         _put(out, "classes.dex", dex.read_bytes())
+        _put(out, core.PACKED_SCHEMA, (made.core / core.PACKED_SCHEMA).read_bytes())
         for aar in made.runtimes.aars:
             with zipfile.ZipFile(aar) as archive:
                 for name in sorted(archive.namelist()):

@@ -1,21 +1,27 @@
 """The core module: plain Kotlin, so its tests run on the JVM."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
 from android.jars import jars
 from android.java import classpath
 from android.kotlin import compiled
-from android.places import PROJECT, program
+from android.places import PROJECT, REPOSITORY, program
 
 SOURCES = PROJECT / "core" / "src"
+SCHEMA = REPOSITORY / "python" / "firsttoken" / "bundle" / "manifest.schema.json"
+PACKED_SCHEMA = "firsttoken/manifest.schema.json"  # where ManifestReader.kt looks for it
 TESTS = "dev.firsttoken.core.RunTestsKt"
 TIMER = "dev.firsttoken.core.tokenizer.TimeTokenizerKt"
 
 
 def build() -> Path:
-    """Compiles the module and returns the folder of its classes. Raises `BuildError`."""
-    return compiled("core", SOURCES / "main" / "kotlin", jars("core"))
+    """Compiles the module and returns the folder of its classes, with what it reads beside them. Raises `BuildError`."""
+    folder = compiled("core", SOURCES / "main" / "kotlin", jars("core"))
+    (folder / PACKED_SCHEMA).parent.mkdir(exist_ok=True)
+    shutil.copyfile(SCHEMA, folder / PACKED_SCHEMA)
+    return folder
 
 
 def test(only: str = "", parity: Path | None = None) -> int:

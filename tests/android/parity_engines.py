@@ -8,22 +8,32 @@ from unittest.mock import patch
 
 import numpy as np
 
+from firsttoken.backends.executorch import runner as executorch
 from firsttoken.backends.runner import Runner
+from firsttoken.backends.tflite import runner as tflite
 from firsttoken.bundle.manifest import read_manifest
 from firsttoken.demo import checkpoint_path, held_out_text
 from firsttoken.measure.prompts import exact_prompt
 from firsttoken.pipeline import export
-from firsttoken.run import executorch, tflite
 from firsttoken.tokenizer import Tokenizer
 
 # Prompts longer than a chunk, a cache that grows while decoding, a second prompt after a reset.
 STEPS = ([("prefill", 300), ("decode", 3)], [("prefill", 254), ("decode", 4)], [("prefill", 5), ("decode", 2)])
-# The last is a float16 cache.
+# A float16 cache is in the third; the last has one layer's in float16 and the others' in float32.
 RUNNERS = {
     "tflite-compat": (tflite.TfliteRunner, "int8"),
     "executorch-xnnpack": (executorch.ExecutorchRunner, "int8"),
     "tflite-xnnpack": (tflite.TfliteRunner, "fp16-attention"),
+    "mixed": (tflite.TfliteRunner, "mixed"),
 }
+MIXED = """summary = "A test's"
+rule = [
+  { match = "layers.1.attention.core", precision = "fp16" },
+  { match = "layers.*.attention.core", precision = "fp32" },
+  { match = "*", precision = "int8" },
+]
+gate = { mean_kld = 1, p99_kld = 9, same_top = 0.1, magnitude = 0.9 }
+"""
 
 
 class Recording:
@@ -110,13 +120,23 @@ def prompt_cases(folder: Path, bundle: Path):
     (folder / "prompts.jsonl").write_text("".join(json.dumps(case) + "\n" for case in cases), encoding="utf-8")
 
 
+def exported(folder: Path, name: str, plan: str) -> Path:
+    if name == "mixed":
+        file = folder / "mixed.toml"
+        file.write_text(MIXED, encoding="utf-8")
+        [bundle] = export(checkpoint_path(), folder / "mixed", plan=file, targets=("tflite-xnnpack",), prove=False)
+    else:
+        [bundle] = export(checkpoint_path(), folder / "bundles", plan=plan, targets=(name,), prove=False)
+    return bundle
+
+
 def write(folder: Path):
-    """Fills ``folder/engines``: one folder a target with its bundle's manifest, calls and steps."""
-    for target, (_, plan) in RUNNERS.items():
-        place = folder / "engines" / target
+    """Fills ``folder/engines``: one folder a runner with its bundle's manifest, calls and steps."""
+    for name, (_, plan) in RUNNERS.items():
+        place = folder / "engines" / name
         place.mkdir(parents=True)
-        [bundle] = export(checkpoint_path(), folder / "bundles", plan=plan, targets=(target,), prove=False)
+        bundle = exported(folder, name, plan)
         shutil.copy(bundle / "manifest.json", place)
-        recorded(place, bundle, target)
+        recorded(place, bundle, name)
     prompt_cases(folder, bundle)
     (folder / "held_out.txt").write_text(held_out_text(), encoding="utf-8")

@@ -2,21 +2,49 @@
 
 import json
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
 
 import jsonschema
 import numpy as np
-from manifest_variants import demo_manifest, npu_manifest, variants
+from manifest_variants import demo_manifest, not_finite, npu_manifest, values_of, variants
 from measurement_fixtures import values
+from pydantic import ValidationError
 
 from firsttoken.backends.runner import Runner
-from firsttoken.bundle.manifest import Manifest
+from firsttoken.bundle.manifest import SCHEMA_FILE, SCHEMA_VERSION, Manifest, check_names, parse_manifest
 from firsttoken.demo import checkpoint_path
+from firsttoken.errors import FirstTokenError
 from firsttoken.measure.measurement import Measurement
 from firsttoken.measure.summary import groups, middle_stages, summarize_runs
 from firsttoken.run.generate import Statistics, encode_prompt, generate
 from firsttoken.tokenizer import Tokenizer
+
+NAMES = (
+    "",
+    ".",
+    "..",
+    "...",
+    "a/b",
+    "/a",
+    "a/",
+    "../a",
+    "a\\b",
+    "a b",
+    "a\nb",
+    "a\tb",
+    "a\0b",
+    "\x7f",
+    "\xa0",
+    "\u200b",
+    "\u2028",
+    "\ue000",
+    "é日",
+    "😀",
+    "manifest.json",
+)
+HASHES = ("0" * 64, "0" * 63, "0" * 65, "A" * 64, "g" * 64)
 
 
 class Scripted(Runner):
@@ -37,9 +65,32 @@ class Scripted(Runner):
 
 
 def manifest_cases() -> list[dict]:
-    """Manifests damaged in every place and way, and whether the JSON Schema takes them."""
-    schema = jsonschema.Draft202012Validator(Manifest.model_json_schema(by_alias=True))
-    return [{"manifest": case, "valid": schema.is_valid(case)} for _, case in variants()]
+    """Manifests damaged in every place and way, and whether they are to be taken."""
+    schema = jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
+    cases = [{"name": name, "text": json.dumps(case), "valid": is_valid(schema, case)} for name, case in (*variants(), *odd_names())]
+    return cases + [{"name": name, "text": json.dumps(case), "valid": False} for name, case in not_finite()]
+
+
+def is_valid(schema: jsonschema.Draft202012Validator, case: dict) -> bool:
+    """As Python's reader says, but for what only that knows of targets (tests/bundle/test_manifest.py): there, as the schema says."""
+    if case.get("schema_version") != SCHEMA_VERSION or not schema.is_valid(case):
+        return False
+    try:
+        check_names(Path("bundle"), parse_manifest(json.dumps(case)))
+    except ValidationError:
+        return True
+    except FirstTokenError:
+        return False
+    return True
+
+
+def odd_names() -> Iterator[tuple[str, dict]]:
+    """Yields a manifest with a file of every odd name, and one that says a file's hash in an odd way."""
+    good = values_of(demo_manifest())
+    for name in NAMES:
+        yield f"file {name!r}", good | {"files": good["files"] | {name: {"sha256": "0" * 64, "bytes": 0}}}
+    for sha256 in HASHES:
+        yield f"hash {sha256!r}", good | {"files": good["files"] | {"model.tflite": {"sha256": sha256, "bytes": 0}}}
 
 
 def generation_cases(seed: int = 7) -> list[dict]:

@@ -14,6 +14,8 @@ sys.path.insert(0, str(REPOSITORY / "scripts"))
 
 from android.apk import APK, misaligned
 
+from firsttoken.bundle.manifest import SCHEMA_FILE
+
 pytestmark = pytest.mark.slow
 
 # A benchmark that goes on when its screen is left, awake, with a notification; android-demo/README.md says so to the user.
@@ -52,6 +54,11 @@ def test_it_is_what_the_command_expects(said):
     from firsttoken.device.install import check_apk
 
     check_apk(APK)
+
+
+def test_it_carries_the_schema_that_python_reads(said):
+    with zipfile.ZipFile(APK) as archive:
+        assert archive.read("firsttoken/manifest.schema.json") == SCHEMA_FILE.read_bytes()
 
 
 def test_its_native_libraries_are_aligned_and_for_64_bit(said):

@@ -71,10 +71,8 @@ object TestWorld {
 
     /** Puts a bundle where the command would have put it. */
     fun stage(key: String = FIRST, change: (String) -> String = { it }): File {
-        val folder = File(staging, "bundles/$key").apply { mkdirs() }
-        File(folder, "model.tflite").writeText("12345")
-        DemoFiles.tokenizerFile.copyTo(File(folder, "tokenizer.json"), overwrite = true)
-        File(folder, MANIFEST_FILE).writeText(change(DemoFiles.manifestText.replace("5000000000", "5")))
+        val folder = DemoFiles.bundle(File(staging, "bundles/$key"))
+        File(folder, MANIFEST_FILE).apply { writeText(change(readText())) }
         return folder
     }
 
@@ -87,7 +85,7 @@ object TestWorld {
     }
 
     val engines = object : Engines {
-        override fun refusal(manifest: Manifest): String? = if (otherEngines != null) otherEngines!!.refusal(manifest) else if (manifest.target.runtime == "executorch") "this build of the app carries no ExecuTorch; build it with Gradle, which fetches it" else null
+        override fun refusal(manifest: Manifest): String? = if (otherEngines != null) otherEngines!!.refusal(manifest) else if (manifest.cpu.needs.runtime == "executorch") "this build of the app carries no ExecuTorch; build it with Gradle, which fetches it" else null
 
         override fun artifact(bundle: Bundle) = otherEngines?.artifact(bundle)
 

@@ -23,7 +23,7 @@ class AnswerMemory(private val file: File) {
         values["tokensPerSecond"] = state.tokensPerSecond.toString()
         state.stop?.let { values["stop"] = it.name }
         state.error?.let { values["error"] = it }
-        state.artifact?.let { values["npu"] = it.isNpu.toString() }
+        state.artifact?.let { values["artifact"] = it.place.toString() }
         state.artifact?.fallback?.let { values["fallback"] = it }
         state.stages?.byName?.forEach { (stage, nanoseconds) -> if (nanoseconds != null) values["stage.$stage"] = nanoseconds.toString() }
         try {
@@ -56,7 +56,7 @@ class AnswerMemory(private val file: File) {
             tokensPerSecond = values.getProperty("tokensPerSecond")?.toDoubleOrNull() ?: 0.0,
             stop = Stop.entries.firstOrNull { it.name == values.getProperty("stop") },
             error = values.getProperty("error"),
-            artifact = values.getProperty("npu")?.let { ArtifactInUse(it == "true", values.getProperty("fallback")) },
+            artifact = values.getProperty("artifact")?.toIntOrNull()?.let { ArtifactInUse(it, values.getProperty("fallback")) },
         )
     }
 }

@@ -10,8 +10,8 @@ import java.io.File
 /** The one bundle that is loaded, kept for the next prompt. Used by the worker thread only. */
 class LoadedBundle(private val engines: Engines) {
     class Ready(val folder: File, val threads: Int, val bundle: Bundle, val tokenizer: Tokenizer, val engine: Engine) {
-        /** Which artifact runs, now; null where the bundle has but one. */
-        val artifact: ArtifactInUse? get() = if (bundle.manifest.npu == null) null else engine.artifact
+        /** Which artifact runs, now; null where the bundle has but the CPU's. */
+        val artifact: ArtifactInUse? get() = if (bundle.manifest.npuArtifacts.isEmpty()) null else engine.artifact
     }
 
     private var ready: Ready? = null

@@ -14,14 +14,13 @@ import dev.firsttoken.demo.view.artifactText
 class BundleCard(parent: ViewGroup, private val entry: BundleEntry) {
     val view: View = LayoutInflater.from(parent.context).inflate(R.layout.item_bundle, parent, false)
     private val resources = view.resources
-    private val isOnNpu = entry.artifact?.isNpu == true
 
     init {
         val manifest = entry.manifest
         view.findViewById<TextView>(R.id.name).text = manifest?.checkpoint?.name ?: entry.key
         view.findViewById<TextView>(R.id.facts).text =
             if (manifest == null) resources.getString(R.string.bundle_unreadable)
-            else resources.getString(R.string.bundle_facts, manifest.plan.name, manifest.target.name, Numbers.bytes(size(manifest)), Numbers.count(manifest.checkpoint.parameters))
+            else resources.getString(R.string.bundle_facts, manifest.plan, manifest.target.name, Numbers.bytes(size(manifest)), Numbers.count(manifest.checkpoint.parameters))
         view.findViewById<TextView>(R.id.proof).apply {
             visibility = if (manifest == null) View.GONE else View.VISIBLE
             text = proofText(manifest)
@@ -50,14 +49,13 @@ class BundleCard(parent: ViewGroup, private val entry: BundleEntry) {
         }
     }
 
-    /** Of the artifact that runs. */
-    private fun size(manifest: Manifest): Long = (manifest.npu?.artifact?.takeIf { isOnNpu } ?: manifest.artifact).bytes
+    private fun running(manifest: Manifest) = manifest.artifacts[entry.artifact?.place ?: 0]
+
+    private fun size(manifest: Manifest): Long = manifest.facts(running(manifest)).bytes
 
     private fun proofText(manifest: Manifest?): String {
-        val npu = manifest?.npu?.takeIf { isOnNpu }
-        val (figures, passed) = if (npu != null) npu.proof?.all to npu.proof?.passed else manifest?.proof?.all to manifest?.proof?.passed
-        if (figures == null) return resources.getString(R.string.proof_missing)
-        val said = if (passed == true) R.string.proof_passed else R.string.proof_failed
-        return resources.getString(said, Numbers.significant(figures.meanKld), Numbers.significant(figures.p99Kld), Numbers.percent(figures.sameTop))
+        val proof = manifest?.let(::running)?.proof ?: return resources.getString(R.string.proof_missing)
+        val said = if (proof.passed) R.string.proof_passed else R.string.proof_failed
+        return resources.getString(said, Numbers.significant(proof.meanKld), Numbers.significant(proof.p99Kld), Numbers.percent(proof.sameTop))
     }
 }

@@ -55,6 +55,6 @@ class BundleLibrary(private val folders: AppFolders, private val engines: Engine
         }
 
     companion object {
-        fun title(manifest: Manifest): String = "${manifest.checkpoint.name} · ${manifest.plan.name} · ${manifest.target.name}"
+        fun title(manifest: Manifest): String = "${manifest.checkpoint.name} · ${manifest.plan} · ${manifest.target.name}"
     }
 }

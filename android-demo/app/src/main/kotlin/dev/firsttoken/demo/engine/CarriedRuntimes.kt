@@ -2,7 +2,9 @@ package dev.firsttoken.demo.engine
 
 import android.content.Context
 import android.content.res.Resources
-import dev.firsttoken.core.bundle.Npu
+import dev.firsttoken.core.bundle.Artifact
+import dev.firsttoken.core.bundle.Bundle
+import dev.firsttoken.core.npu.NpuLayout
 import dev.firsttoken.core.npu.NpuProgram
 import dev.firsttoken.demo.R
 import dev.firsttoken.demo.phone.socModel
@@ -30,7 +32,7 @@ object CarriedRuntimes {
 
     private fun npu(context: Context, tflite: TfliteBuild?): NpuSupport {
         val libraries = File(context.applicationInfo.nativeLibraryDir)
-        return NpuSupport(socModel(), npuBuild(tflite, libraries)) { file, npu -> load(file, npu, libraries, context.cacheDir) }
+        return NpuSupport(socModel(), npuBuild(tflite, libraries)) { bundle, artifact -> load(bundle, artifact, libraries, context.cacheDir) }
     }
 
     /** What is missing of what each way to the NPU needs. [libraries] holds the app's native libraries where they were unpacked. */
@@ -50,14 +52,15 @@ object CarriedRuntimes {
         return NpuBuild(ahead, device)
     }
 
-    private fun load(file: File, npu: Npu, libraries: File, cache: File): NpuProgram =
-        if (npu.compiled == "ahead") CompiledModelProgram(file, npu.methods, libraries) else qnnProgram(file, npu, libraries, cache)
+    private fun load(bundle: Bundle, artifact: Artifact, libraries: File, cache: File): NpuProgram =
+        if (NpuLayout.facts(artifact).compiled == "ahead") CompiledModelProgram(bundle.artifact(artifact), artifact.methods, libraries)
+        else qnnProgram(bundle, artifact, libraries, cache)
 
     /** That class is only in builds with -Pnpu (src/npu). */
-    private fun qnnProgram(file: File, npu: Npu, libraries: File, cache: File): NpuProgram =
+    private fun qnnProgram(bundle: Bundle, artifact: Artifact, libraries: File, cache: File): NpuProgram =
         try {
             Class.forName(QNN_PROGRAM).getConstructor(File::class.java, String::class.java, List::class.java, File::class.java, File::class.java)
-                .newInstance(file, npu.artifact.sha256, npu.methods, libraries, cache) as NpuProgram
+                .newInstance(bundle.artifact(artifact), bundle.manifest.facts(artifact).sha256, artifact.methods, libraries, cache) as NpuProgram
         } catch (error: java.lang.reflect.InvocationTargetException) {
             throw error.targetException // what the delegate said
         }

@@ -9,9 +9,9 @@ import java.nio.FloatBuffer
 
 private const val MASKED = -60000f // as python/firsttoken/decoder/rotary.py has it
 
-/** Runs a .pte bundle: one method, whose program keeps the KV cache; the same calls as python/firsttoken/run/executorch.py makes. */
+/** Runs a .pte bundle: one method, whose program keeps the KV cache; the same calls as python/firsttoken/backends/executorch/runner.py makes. */
 class ExecuTorchEngine(manifest: Manifest, private val program: ExecuTorchProgram, fallback: String? = null) : Engine(manifest) {
-    override val artifact = ArtifactInUse(isNpu = false, fallback)
+    override val artifact = ArtifactInUse(0, fallback)
 
     override fun prefillChunk(tokens: IntArray): FloatArray {
         val filled = position + tokens.size

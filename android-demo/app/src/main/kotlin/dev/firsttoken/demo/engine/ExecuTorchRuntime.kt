@@ -16,17 +16,17 @@ class ExecuTorchRuntime(private val number: String?, private val load: (File, In
     override fun refusal(manifest: Manifest): String? =
         when {
             number == null -> "this build of the app carries no ExecuTorch; build it with Gradle, which fetches it"
-            !isAtLeast(number, manifest.target.minRuntime) -> "it needs ExecuTorch ${manifest.target.minRuntime}, this app carries $number"
-            manifest.methods.none { it.name == "forward" } -> "it has no method 'forward'; export it again"
-            manifest.cache.heldBy != "artifact" -> "its cache is held by the ${manifest.cache.heldBy}; .pte bundles keep it inside, export it again"
+            !isAtLeast(number, manifest.cpu.needs.minRuntime) -> "it needs ExecuTorch ${manifest.cpu.needs.minRuntime}, this app carries $number"
+            manifest.cpu.methods.none { it.name == "forward" } -> "it has no method 'forward'; export it again"
+            manifest.cpu.states.any { it.heldBy != "artifact" } -> "its cache is held by the host; .pte bundles keep it inside, export it again"
             else -> null
         }
 
-    override fun artifact(bundle: Bundle): ArtifactInUse? = bundle.manifest.npu?.let { ArtifactInUse(isNpu = false, CPU_ONLY) }
+    override fun artifact(bundle: Bundle): ArtifactInUse? = if (bundle.manifest.npuArtifacts.isEmpty()) null else ArtifactInUse(0, CPU_ONLY)
 
     override fun open(bundle: Bundle, threads: Int, choice: ArtifactChoice): Engine {
         if (choice == ArtifactChoice.NPU) throw FirstTokenException("its NPU artifact does not run here: $CPU_ONLY")
-        val fallback = CPU_ONLY.takeIf { bundle.manifest.npu != null && choice == ArtifactChoice.AUTO }
+        val fallback = CPU_ONLY.takeIf { bundle.manifest.npuArtifacts.isNotEmpty() && choice == ArtifactChoice.AUTO }
         return ExecuTorchEngine(bundle.manifest, load(bundle.artifact(), threads), fallback)
     }
 

@@ -10,7 +10,7 @@ import dev.firsttoken.core.generate.Engine
 
 /** One of the runtimes that a bundle may be for. */
 interface Runtime {
-    /** As the manifest's target names it. */
+    /** As an artifact's `needs` name it. */
     val name: String
 
     /** Name and version, for people and measurements. */
@@ -19,7 +19,7 @@ interface Runtime {
     /** Why it cannot run the bundle, in one sentence, or null where it can. */
     fun refusal(manifest: Manifest): String?
 
-    /** Which of the bundle's artifacts would run here; null where it has but one. */
+    /** Which of the bundle's artifacts would run here; null where it has but the CPU's. */
     fun artifact(bundle: Bundle): ArtifactInUse? = null
 
     /** Raises [FirstTokenException] where [choice] cannot be met. */
@@ -29,22 +29,22 @@ interface Runtime {
 /** Picks the runtime that a bundle is for. */
 class RuntimeEngines(private val runtimes: List<Runtime>) : Engines {
     override fun refusal(manifest: Manifest): String? {
-        val runtime = runtimes.firstOrNull { it.name == manifest.target.runtime }
-        return if (runtime == null) "this app knows no runtime '${manifest.target.runtime}'; update it" else runtime.refusal(manifest)
+        val runtime = runtimes.firstOrNull { it.name == manifest.cpu.needs.runtime }
+        return if (runtime == null) "this app knows no runtime '${manifest.cpu.needs.runtime}'; update it" else runtime.refusal(manifest)
     }
 
     override fun runtimeVersion(manifest: Manifest): String = of(manifest).version
 
-    override fun artifact(bundle: Bundle): ArtifactInUse? = runtimes.firstOrNull { it.name == bundle.manifest.target.runtime }?.artifact(bundle)
+    override fun artifact(bundle: Bundle): ArtifactInUse? = runtimes.firstOrNull { it.name == bundle.manifest.cpu.needs.runtime }?.artifact(bundle)
 
     override fun open(bundle: Bundle, threads: Int, choice: ArtifactChoice): Engine {
         refusal(bundle.manifest)?.let { throw FirstTokenException(it) }
-        if (choice == ArtifactChoice.NPU && bundle.manifest.npu == null) throw FirstTokenException("the bundle has no NPU artifact; leave out the choice, or export for a Snapdragon")
+        if (choice == ArtifactChoice.NPU && bundle.manifest.npuArtifacts.isEmpty()) throw FirstTokenException("the bundle has no NPU artifact; leave out the choice, or export for a Snapdragon")
         return of(bundle.manifest).open(bundle, threads, choice)
     }
 
     private fun of(manifest: Manifest): Runtime =
-        runtimes.firstOrNull { it.name == manifest.target.runtime } ?: throw FirstTokenException("this app knows no runtime '${manifest.target.runtime}'; update it")
+        runtimes.firstOrNull { it.name == manifest.cpu.needs.runtime } ?: throw FirstTokenException("this app knows no runtime '${manifest.cpu.needs.runtime}'; update it")
 }
 
 /** Compares versions such as "2.16.1" number by number; what is no number counts as 0. */

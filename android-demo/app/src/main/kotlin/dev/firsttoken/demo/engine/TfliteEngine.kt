@@ -6,12 +6,12 @@ import dev.firsttoken.core.bundle.Method
 import dev.firsttoken.core.generate.ArtifactInUse
 import dev.firsttoken.core.generate.Engine
 
-private const val MASKED = -30000f // as python/firsttoken/run/tflite.py has it
+private const val MASKED = -30000f // as python/firsttoken/backends/tflite/runner.py has it
 
-/** Runs a .tflite bundle: three signatures over one KV cache; the same calls as python/firsttoken/run/tflite.py makes. */
+/** Runs a .tflite bundle: three signatures over one KV cache; the same calls as python/firsttoken/backends/tflite/runner.py makes. */
 class TfliteEngine(manifest: Manifest, private val program: TfliteProgram, fallback: String? = null) : Engine(manifest) {
-    override val artifact = ArtifactInUse(isNpu = false, fallback)
-    private val cache = KeyValueCache(manifest.cache, method("decode"))
+    override val artifact = ArtifactInUse(0, fallback)
+    private val cache = KeyValueCache(manifest.cpu.states, manifest.target.cacheLength)
     private val logits = HostTensor(Element.FLOAT32, method("decode").outputs.single { it.name == "logits" }.shape.map { it.toInt() }.toIntArray())
     private var used = 0 // rows that may hold something other than zero
     private var decode: DecodeCall? = null
@@ -55,7 +55,7 @@ class TfliteEngine(manifest: Manifest, private val program: TfliteProgram, fallb
     }
 
     private fun method(name: String): Method =
-        manifest.methods.firstOrNull { it.name == name } ?: throw FirstTokenException("the bundle has no method '$name'; export it again")
+        manifest.cpu.methods.firstOrNull { it.name == name } ?: throw FirstTokenException("the bundle has no method '$name'; export it again")
 
     /** The decode step's tensors, made once for a size of the cache. */
     private inner class DecodeCall {

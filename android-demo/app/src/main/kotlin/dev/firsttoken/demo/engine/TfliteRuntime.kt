@@ -2,8 +2,10 @@ package dev.firsttoken.demo.engine
 
 import dev.firsttoken.core.FirstTokenException
 import dev.firsttoken.core.benchmark.failureMessage
+import dev.firsttoken.core.bundle.Artifact
 import dev.firsttoken.core.bundle.Bundle
 import dev.firsttoken.core.bundle.Manifest
+import dev.firsttoken.core.bundle.Needs
 import dev.firsttoken.core.generate.ArtifactChoice
 import dev.firsttoken.core.generate.ArtifactInUse
 import dev.firsttoken.core.generate.Engine
@@ -26,46 +28,69 @@ class TfliteRuntime(
     override val version: String get() = build?.title ?: "no LiteRT"
 
     override fun refusal(manifest: Manifest): String? {
-        val target = manifest.target
+        val cpu = manifest.cpu
         return when {
             build == null -> "this build of the app carries no LiteRT; build it with Gradle, which fetches it"
-            // a target with a delegate counts LiteRT's versions, one without counts TensorFlow Lite's (export/*.toml)
-            target.delegate != "none" && !build.isLiteRt -> "it needs LiteRT ${target.minRuntime}, this app carries ${build.title}; export for tflite-compat, or build the app with Gradle"
-            target.delegate != "none" && !isAtLeast(build.number, target.minRuntime) -> "it needs LiteRT ${target.minRuntime}, this app carries ${build.title}"
-            target.delegate == "none" && !build.isLiteRt && !isAtLeast(build.number, target.minRuntime) -> "it needs TensorFlow Lite ${target.minRuntime}, this app carries ${build.title}"
-            manifest.cache.heldBy != "host" -> "its cache is held by the ${manifest.cache.heldBy}; .tflite bundles keep it outside, export it again"
-            hasFloat16(manifest) && !takesFloat16() -> "its KV cache is float16, which ${build.title} has no way to take from an app; export it with a plan whose attention is not fp16, such as int8"
+            lacks(manifest, cpu.needs) != null -> lacks(manifest, cpu.needs)
+            cpu.states.any { it.heldBy != "host" } -> "its cache is held by the artifact; .tflite bundles keep it outside, export it again"
+            hasFloat16(cpu) && !takesFloat16() -> "its KV cache is float16, which ${build.title} has no way to take from an app; export it with a plan whose attention is not fp16, such as int8"
             else -> null
         }
     }
 
-    override fun artifact(bundle: Bundle): ArtifactInUse? = bundle.manifest.npu?.let { npuRefusal(bundle).let { reason -> ArtifactInUse(reason == null, reason) } }
+    override fun artifact(bundle: Bundle): ArtifactInUse? {
+        val manifest = bundle.manifest
+        if (manifest.npuArtifacts.isEmpty()) return null
+        val choice = choose(bundle)
+        return if (choice.artifact == null) ArtifactInUse(0, choice.refusal) else ArtifactInUse(manifest.artifacts.indexOf(choice.artifact))
+    }
 
     override fun open(bundle: Bundle, threads: Int, choice: ArtifactChoice): Engine {
-        if (bundle.manifest.npu == null || choice == ArtifactChoice.CPU) return onCpu(bundle, threads, null)
-        val refusal = npuRefusal(bundle)
+        if (bundle.manifest.npuArtifacts.isEmpty() || choice == ArtifactChoice.CPU) return onCpu(bundle, threads, null)
+        val (artifact, refusal) = choose(bundle)
         return when {
-            choice == ArtifactChoice.NPU -> if (refusal == null) onNpu(bundle) else throw FirstTokenException("its NPU artifact does not run here: $refusal")
-            refusal != null -> onCpu(bundle, threads, refusal)
-            else -> onNpuIfItWorks(bundle, threads)
+            choice == ArtifactChoice.NPU -> if (artifact != null) onNpu(bundle, artifact) else throw FirstTokenException("its NPU artifact does not run here: $refusal")
+            artifact == null -> onCpu(bundle, threads, refusal)
+            else -> onNpuIfItWorks(bundle, artifact, threads)
         }
     }
 
-    private fun npuRefusal(bundle: Bundle): String? = if (npu == null) "this build of the app has no way to an NPU" else npu.refusal(bundle)
+    /** What this build lacks of what an artifact needs; null where that is nothing. */
+    private fun lacks(manifest: Manifest, needs: Needs): String? {
+        // a target with a delegate counts LiteRT's versions, one without counts TensorFlow Lite's (export/*.toml)
+        val wanted = if (manifest.target.delegate == "none") "TensorFlow Lite ${needs.minRuntime}" else "LiteRT ${needs.minRuntime}"
+        return when {
+            needs.runtime != name || build == null -> "it needs ${needs.runtime}, this app carries $version"
+            build.isLiteRt && manifest.target.delegate == "none" -> null
+            !build.isLiteRt && manifest.target.delegate != "none" -> "it needs $wanted, this app carries ${build.title}; export for tflite-compat, or build the app with Gradle"
+            isAtLeast(build.number, needs.minRuntime) -> null
+            else -> "it needs $wanted, this app carries ${build.title}"
+        }
+    }
 
-    private fun onNpuIfItWorks(bundle: Bundle, threads: Int): Engine {
+    /** The first NPU artifact that this phone and build have everything for, or why there is none. */
+    private data class Choice(val artifact: Artifact?, val refusal: String?)
+
+    private fun choose(bundle: Bundle): Choice {
+        if (npu == null) return Choice(null, "this build of the app has no way to an NPU")
+        val refusals = LinkedHashSet<String>()
+        for (artifact in bundle.manifest.npuArtifacts) refusals += lacks(bundle.manifest, artifact.needs) ?: npu.refusal(bundle, artifact) ?: return Choice(artifact, null)
+        return Choice(null, refusals.joinToString("; "))
+    }
+
+    private fun onNpuIfItWorks(bundle: Bundle, artifact: Artifact, threads: Int): Engine {
         val engine = try {
-            onNpu(bundle)
+            onNpu(bundle, artifact)
         } catch (error: Throwable) {
             return onCpu(bundle, threads, failureMessage(error))
         }
         return FallbackEngine(bundle.manifest, engine, ::failureMessage) { reason -> onCpu(bundle, threads, reason) }
     }
 
-    private fun onNpu(bundle: Bundle): Engine = checkNotNull(npu).open(bundle)
+    private fun onNpu(bundle: Bundle, artifact: Artifact): Engine = checkNotNull(npu).open(bundle, artifact)
 
     private fun onCpu(bundle: Bundle, threads: Int, fallback: String?): Engine =
-        TfliteEngine(bundle.manifest, load(bundle.artifact(), threads, hasFloat16(bundle.manifest)), fallback)
+        TfliteEngine(bundle.manifest, load(bundle.artifact(), threads, hasFloat16(bundle.manifest.cpu)), fallback)
 
-    private fun hasFloat16(manifest: Manifest) = manifest.methods.any { method -> (method.inputs + method.outputs).any { it.dtype == "float16" } }
+    private fun hasFloat16(artifact: Artifact) = artifact.methods.any { method -> (method.inputs + method.outputs).any { it.dtype == "float16" } }
 }

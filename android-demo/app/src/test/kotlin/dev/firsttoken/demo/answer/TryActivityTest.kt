@@ -211,9 +211,9 @@ class TryActivityTest : ScreenTest() {
 
     @Test fun aPromptThatDoesNotFitTheCacheSaysSo() {
         val screen = opened().get()
-        screen.ask("word ".repeat(600))
+        screen.ask("word ".repeat(3000))
         waitFor("the failure") { state.phase == Phase.FAILED }
-        assertTrue(screen.text(R.id.phase).contains("do not fit the cache of 256"))
+        assertTrue(screen.text(R.id.phase).contains("do not fit the cache of 1280"))
     }
 
     @Test fun aBundleThatIsGoneClosesTheScreen() {

@@ -1,9 +1,11 @@
 package dev.firsttoken.demo.engine
 
+import com.google.gson.JsonObject
 import dev.firsttoken.core.assertRefused
 import dev.firsttoken.core.bundle.Bundle
 import dev.firsttoken.core.generate.ArtifactChoice
 import dev.firsttoken.core.generate.ArtifactInUse
+import dev.firsttoken.core.json.JsonText
 import java.io.File
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
@@ -27,7 +29,9 @@ class NpuSupportTest {
         return Bundle.open(copy)
     }
 
-    private fun refusal(soc: String?, build: NpuBuild = NpuBuild(null, null), of: Bundle = bundle) = PlayedNpu(soc, build).support().refusal(of)
+    private fun edited(text: String, edit: JsonObject.() -> Unit) = JsonText.parseObject(text, "m").apply(edit).toString()
+
+    private fun refusal(soc: String?, build: NpuBuild = NpuBuild(null, null), of: Bundle = bundle) = PlayedNpu(soc, build).support().refusal(of, of.manifest.npuArtifacts.first())
 
     @Test fun theSocDecidesWhateverLettersVendorsAddToIt() {
         for (soc in listOf("SM8550", "SM8550-AC", "sm8550p")) assertNull(refusal(soc))
@@ -64,7 +68,7 @@ class NpuSupportTest {
 
     @Test fun theNpusArtifactRunsWhereItFits() {
         val npu = PlayedNpu("SM8550")
-        assertEquals(ArtifactInUse(isNpu = true), npu.engines().artifact(bundle))
+        assertEquals(ArtifactInUse(1), npu.engines().artifact(bundle))
         npu.engines().open(bundle, 1).use { engine ->
             assertTrue(engine.artifact.isNpu)
             engine.prefill(IntArray(140) { 5 })
@@ -74,20 +78,39 @@ class NpuSupportTest {
         assertEquals(1, npu.closed)
     }
 
+    @Test fun theFirstArtifactWhoseNeedsThisPhoneMeetsIsTaken() {
+        // three compiled ones: for another Snapdragon, for a newer LiteRT, for this one
+        val several = changed { text ->
+            edited(text) {
+                val artifacts = getAsJsonArray("artifacts")
+                val good = artifacts.remove(1).asJsonObject
+                for ((soc, wanted) in listOf("SM8650" to "2.3", "SM8550" to "9.9", "SM8550" to "2.3")) {
+                    artifacts.add(good.deepCopy().apply { getAsJsonObject("needs").run { addProperty("soc", soc); addProperty("min_runtime", wanted) } })
+                }
+            }
+        }
+        assertEquals(ArtifactInUse(3), PlayedNpu("SM8550").engines().artifact(several))
+        assertEquals(ArtifactInUse(1), PlayedNpu("SM8650").engines().artifact(several))
+        PlayedNpu("SM8550").engines().open(several, 1).use { assertEquals(ArtifactInUse(3), it.artifact) }
+        val reason = "it is compiled for SM8650, and this phone has SM8750; it needs LiteRT 9.9, this app carries LiteRT 2.3.0; it is compiled for SM8550, and this phone has SM8750"
+        assertEquals(ArtifactInUse(0, reason), PlayedNpu("SM8750").engines().artifact(several))
+        PlayedNpu("SM8750").engines().open(several, 1).use { assertEquals(ArtifactInUse(0, reason), it.artifact) }
+    }
+
     @Test fun theCpusArtifactRunsElsewhereAndSaysWhy() {
         val npu = PlayedNpu("SM8650")
         val reason = "it is compiled for SM8550, and this phone has SM8650"
-        assertEquals(ArtifactInUse(isNpu = false, reason), npu.engines().artifact(bundle))
+        assertEquals(ArtifactInUse(0, reason), npu.engines().artifact(bundle))
         npu.engines().open(bundle, 1).use { engine ->
             engine.prefill(intArrayOf(1, 2))
-            assertEquals(ArtifactInUse(isNpu = false, reason), engine.artifact)
+            assertEquals(ArtifactInUse(0, reason), engine.artifact)
         }
         assertTrue(npu.graphs.isEmpty())
     }
 
     @Test fun whatDoesNotLoadGivesWayToTheCpu() {
         PlayedNpu("SM8550", loadFails = UnsatisfiedLinkError("libQnnHtp.so: wrong version\nmore")).engines().open(bundle, 1).use { engine ->
-            assertEquals(ArtifactInUse(false, "UnsatisfiedLinkError: libQnnHtp.so: wrong version"), engine.artifact)
+            assertEquals(ArtifactInUse(0, "UnsatisfiedLinkError: libQnnHtp.so: wrong version"), engine.artifact)
             engine.prefill(intArrayOf(1, 2))
         }
     }
@@ -98,7 +121,7 @@ class NpuSupportTest {
             assertTrue(engine.artifact.isNpu)
             engine.prefill(IntArray(200) { 5 })
             assertEquals(200, engine.position)
-            assertEquals(ArtifactInUse(false, "IllegalStateException: the context does not load"), engine.artifact)
+            assertEquals(ArtifactInUse(0, "IllegalStateException: the context does not load"), engine.artifact)
         }
         assertEquals(listOf("first_128"), npu.graphs)
         assertEquals(1, npu.closed)
@@ -108,15 +131,15 @@ class NpuSupportTest {
         val npu = PlayedNpu("SM8550")
         npu.engines().open(bundle, 1, ArtifactChoice.CPU).use { engine ->
             engine.prefill(intArrayOf(1))
-            assertEquals("as asked, so no fall-back", ArtifactInUse(false, null), engine.artifact)
+            assertEquals("as asked, so no fall-back", ArtifactInUse(0, null), engine.artifact)
         }
         assertTrue(npu.graphs.isEmpty())
         npu.engines().open(bundle, 1, ArtifactChoice.NPU).use { assertTrue(it.artifact.isNpu) }
         assertRefused("its NPU artifact does not run here: it is compiled for SM8550") { PlayedNpu("SM8650").engines().open(bundle, 1, ArtifactChoice.NPU) }
         val failing = PlayedNpu("SM8550", runFails = IllegalStateException("no"))
         assertFalse("a failure is told", failing.engines().open(bundle, 1, ArtifactChoice.NPU).use { engine -> runCatching { engine.prefill(intArrayOf(1)) }.isSuccess })
-        val plain = changed { text -> text.replace(Regex(",\\s*\"npu\": \\{\\s*\"artifact\".*?\\n \\}", RegexOption.DOT_MATCHES_ALL), "") }
-        assertNull(plain.manifest.npu)
+        val plain = changed { text -> edited(text) { getAsJsonArray("artifacts").remove(1) } }
+        assertTrue(plain.manifest.npuArtifacts.isEmpty())
         assertRefused("the bundle has no NPU artifact") { npu.engines().open(plain, 1, ArtifactChoice.NPU) }
         assertNull(npu.engines().artifact(plain))
     }

@@ -1,7 +1,7 @@
 package dev.firsttoken.demo.engine
 
 import dev.firsttoken.core.Parity
-import dev.firsttoken.core.bundle.Npu
+import dev.firsttoken.core.bundle.Artifact
 import dev.firsttoken.core.generate.DemoFiles
 import dev.firsttoken.core.npu.NpuCall
 import dev.firsttoken.core.npu.NpuProgram
@@ -17,16 +17,16 @@ class PlayedNpu(private val soc: String?, private val build: NpuBuild = NpuBuild
 
     fun engines() = RuntimeEngines(listOf(TfliteRuntime(TfliteBuild(isLiteRt = true, "2.3.0"), { true }, support(), { _, _, _ -> Cpu() })))
 
-    fun support() = NpuSupport(soc, build) { _, npu -> loadFails?.let { throw it } ?: Program(npu) }
+    fun support() = NpuSupport(soc, build) { _, artifact -> loadFails?.let { throw it } ?: Program(artifact) }
 
-    private inner class Program(private val npu: Npu) : NpuProgram {
+    private inner class Program(private val artifact: Artifact) : NpuProgram {
         private var said = 0
 
         override fun run(call: NpuCall): Map<String, FloatArray> {
             graphs += call.method
             runFails?.let { throw it }
             if (call.method.startsWith("first_")) said = 0
-            return npu.methods.single { it.name == call.method }.outputs.associate { it.name to FloatArray(size(it.shape)) }.also { it.getValue("logits")[next(said++)] = 1f }
+            return artifact.methods.single { it.name == call.method }.outputs.associate { it.name to FloatArray(size(it.shape)) }.also { it.getValue("logits")[next(said++)] = 1f }
         }
 
         override fun close() {

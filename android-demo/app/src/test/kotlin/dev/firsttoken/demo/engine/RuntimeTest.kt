@@ -7,6 +7,7 @@ import dev.firsttoken.core.bundle.Manifest
 import dev.firsttoken.core.bundle.ManifestReader
 import dev.firsttoken.core.generate.ArtifactChoice
 import dev.firsttoken.core.generate.ArtifactInUse
+import dev.firsttoken.core.generate.DemoFiles
 import dev.firsttoken.core.json.JsonText
 import java.io.File
 import org.junit.Assert.assertEquals
@@ -24,8 +25,7 @@ class RuntimeTest {
     private fun manifest(target: String): Manifest = ManifestReader.read(File(Parity.folder(), "engines/$target"))
 
     /** The demo's manifest: LiteRT with a float16 cache. */
-    private fun half(change: (String) -> String = { it }): Manifest =
-        ManifestReader.parse(JsonText.parseObject(change(File(Parity.folder(), "demo_manifest.json").readText()), "m"))
+    private fun half(): Manifest = DemoFiles.manifest()
 
     private val tensorflow = TfliteRuntime(TfliteBuild(isLiteRt = false, "2.16.1"))
     private val litert = TfliteRuntime(TfliteBuild(isLiteRt = true, "2.3.0"))
@@ -37,8 +37,8 @@ class RuntimeTest {
     }
 
     @Test fun aLiteRtBundleNeedsLiteRtHoweverNewTensorFlowLiteIs() {
-        assertTrue("it needs LiteRT 2.0, this app carries TensorFlow Lite 2.16.1" in tensorflow.refusal(half())!!)
-        assertTrue("it needs LiteRT 2.0, this app carries LiteRT 1.4" in TfliteRuntime(TfliteBuild(true, "1.4.0")).refusal(half())!!)
+        assertTrue("it needs LiteRT 2.3, this app carries TensorFlow Lite 2.16.1" in tensorflow.refusal(half())!!)
+        assertTrue("it needs LiteRT 2.3, this app carries LiteRT 1.4" in TfliteRuntime(TfliteBuild(true, "1.4.0")).refusal(half())!!)
         assertNull(litert.refusal(half()))
     }
 
@@ -83,8 +83,11 @@ class RuntimeTest {
     @Test fun executorchRunsTheCpusArtifactOfTwoAndSaysWhy() {
         val folder = folder.newFolder()
         File(Parity.folder(), "bundles/executorch-xnnpack").copyRecursively(folder, overwrite = true)
-        val npu = JsonText.parseObject(File(Parity.folder(), "npu_manifest.json").readText(), "m")["npu"].toString()
-        File(folder, "manifest.json").apply { writeText(readText().trimEnd().removeSuffix("}") + ", \"npu\": $npu}") }
+        val npu = JsonText.parseObject(DemoFiles.npuManifestText.replace("\"model.tflite\"", "\"model.pte\""), "m")
+        val both = JsonText.parseObject(File(folder, "manifest.json").readText(), "m")
+        both.getAsJsonArray("artifacts").add(npu.getAsJsonArray("artifacts")[1])
+        both.getAsJsonObject("files").add("model.npu.tflite", npu.getAsJsonObject("files")["model.npu.tflite"])
+        File(folder, "manifest.json").writeText(both.toString())
         val program = object : ExecuTorchProgram {
             override fun forward(tokens: LongArray, position: Long, mask: java.nio.FloatBuffer, filled: Int) = FloatArray(1)
 
@@ -93,9 +96,9 @@ class RuntimeTest {
         val engines = RuntimeEngines(listOf(ExecuTorchRuntime("1.5.1") { _, _ -> program }))
         val bundle = Bundle.open(folder)
         val reason = "this app carries ExecuTorch without Qualcomm's backend"
-        assertEquals(ArtifactInUse(isNpu = false, reason), engines.artifact(bundle))
-        assertEquals(ArtifactInUse(isNpu = false, reason), engines.open(bundle, 1).use { it.artifact })
-        assertEquals(ArtifactInUse(isNpu = false), engines.open(bundle, 1, ArtifactChoice.CPU).use { it.artifact })
+        assertEquals(ArtifactInUse(0, reason), engines.artifact(bundle))
+        assertEquals(ArtifactInUse(0, reason), engines.open(bundle, 1).use { it.artifact })
+        assertEquals(ArtifactInUse.CPU, engines.open(bundle, 1, ArtifactChoice.CPU).use { it.artifact })
         assertRefused(reason) { engines.open(bundle, 1, ArtifactChoice.NPU) }
     }
 

@@ -32,6 +32,8 @@ class TfliteEngineTest {
 
     @Test fun theCallsWithAFloat16CacheAreThoseOfPythonsRunner() = same("tflite-xnnpack")
 
+    @Test fun theCallsWhereEachLayerHasATypeOfItsOwnAreThoseOfPythonsRunner() = same("mixed")
+
     private fun same(target: String) {
         val recorded = Recorded(target)
         val program = RecordedProgram(recorded)

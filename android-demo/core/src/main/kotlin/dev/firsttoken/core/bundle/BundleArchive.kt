@@ -9,7 +9,7 @@ import java.util.zip.ZipInputStream
 
 /**
  * Takes a bundle out of a .zip archive, which is untrusted: names, number and size of its members are checked before anything is
- * written, and the artifact's hash before the bundle appears.
+ * written, and every file's size and hash before the bundle appears.
  *
  * [bundles] is the folder that the bundle will lie in, under its key; [largest] bounds the bytes of all members together.
  */
@@ -77,19 +77,7 @@ class BundleArchive(private val bundles: File, private val largest: Long) {
     }
 
     private fun finished(partial: File): File {
-        val bundle = Bundle.open(partial)
-        val manifest = bundle.manifest
-        val artifacts = listOfNotNull(manifest.artifact, manifest.npu?.artifact)
-        val wanted = manifest.tokenizer.files.toSet() + artifacts.map { it.file } + MANIFEST_FILE
-        val found = partial.list().orEmpty().toSet()
-        (found - wanted).firstOrNull()?.let { throw FirstTokenException("the archive holds $it, which its manifest does not name; zip only the bundle's files") }
-        (wanted - found).firstOrNull()?.let { throw FirstTokenException("$it: missing from the archive; zip all files of the bundle") }
-        bundle.artifact()
-        if (manifest.npu != null) bundle.npuArtifact()
-        val hashes = found.associateWith { BundleKey.sha256(File(partial, it)) }
-        artifacts.firstOrNull { hashes[it.file] != it.sha256 }?.let {
-            throw FirstTokenException("${it.file}: its SHA-256 is not the manifest's; the archive is damaged, make it again")
-        }
+        val hashes = BundleFiles.check(partial, ManifestReader.read(partial))
         val folder = File(bundles, BundleKey.of(hashes))
         if (File(folder, MANIFEST_FILE).isFile) return folder // the same bytes are already here
         folder.deleteRecursively()

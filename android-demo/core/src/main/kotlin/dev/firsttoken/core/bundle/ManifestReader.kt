@@ -1,125 +1,71 @@
 package dev.firsttoken.core.bundle
 
+import com.google.gson.JsonElement
 import com.google.gson.JsonObject
+import com.google.gson.JsonPrimitive
 import dev.firsttoken.core.FirstTokenException
 import dev.firsttoken.core.json.JsonFields
+import dev.firsttoken.core.json.JsonSchema
 import dev.firsttoken.core.json.JsonText
 import java.io.File
 
 const val MANIFEST_FILE = "manifest.json"
 
-/** Reads manifests, as strict as manifest.schema.json: another version, a missing or an unknown field is refused in one sentence. */
+/** Reads manifests. What may be in one is said by python/firsttoken/bundle/manifest.schema.json, which is packed into the app. */
 object ManifestReader {
-    const val SCHEMA_VERSION = 1
+    const val SCHEMA_VERSION = 2
     private const val LARGEST = 16L shl 20 // bytes; the audit of a large model takes some hundred kilobytes
-    private val COUNT = 1..Int.MAX_VALUE
+    private val schema by lazy { JsonSchema.packed("/firsttoken/manifest.schema.json") }
 
     /** Reads the manifest in [folder]. Raises [FirstTokenException]. */
     fun read(folder: File): Manifest = parse(JsonText.readObject(File(folder, MANIFEST_FILE), LARGEST, "a bundle's manifest, a folder without it is not a bundle"))
 
+    /** Raises [FirstTokenException] for another version, what the schema does not take, and file names that cannot be. */
     fun parse(values: JsonObject): Manifest {
-        val version = values.get("schema_version")
-        if (version == null || !version.isJsonPrimitive || version.toString() != "$SCHEMA_VERSION") {
-            throw FirstTokenException("$MANIFEST_FILE: schema_version is ${JsonText.describe(version)}; this app reads $SCHEMA_VERSION, export the bundle again or update the app")
-        }
-        return JsonFields.read(MANIFEST_FILE, values) { manifest() }
+        checkVersion(values.get("schema_version"))
+        schema.check(MANIFEST_FILE, values)
+        return JsonFields.pick(MANIFEST_FILE, values) { manifest() }.also(::checkNames)
     }
 
-    private fun JsonFields.manifest(): Manifest {
-        int("schema_version")
-        return Manifest(
-            artifact = objectOf("artifact") { artifact() },
-            checkpoint = objectOf("checkpoint") { checkpoint() },
-            lineage = objectOrNull("lineage") { lineage() },
-            plan = objectOf("plan") { plan() },
-            target = objectOf("target") { target() },
-            methods = objects("methods") { method() },
-            cache = objectOf("cache") { cache() },
-            tokenizer = objectOf("tokenizer") {
-                TokenizerFacts(texts("files").onEach { checkPlain("files", it) }, int("vocab_size"), intOrNull("begin"), ints("end"), intMap("special"))
-            },
+    private fun checkVersion(version: JsonElement?) {
+        if (version?.toString() == "$SCHEMA_VERSION") return
+        throw FirstTokenException("$MANIFEST_FILE: got schema version ${JsonText.describe(version)}, this app reads $SCHEMA_VERSION; export the checkpoint again")
+    }
+
+    private fun JsonFields.manifest() =
+        Manifest(
+            checkpoint = objectOf("checkpoint") { CheckpointIdentity(text("name"), text("fingerprint"), long("parameters"), int("hidden_size"), int("vocab_size")) },
+            plan = objectOf("plan") { textOrDefault("name") },
+            target = objectOf("target") { Target(textOrDefault("name"), text("delegate"), int("cache_length"), int("prefill_chunk")) },
+            artifacts = objects("artifacts") { artifact() },
+            rotations = objects("rotations") { Rotation(numbers("inverse_frequencies").map { it.toFloat() }.toFloatArray()) },
+            tokenizer = objectOf("tokenizer") { TokenizerFacts(texts("files"), int("vocab_size"), intOrNull("begin"), ints("end")) },
             chat = objectOrNull("chat") { Chat(objectOf("prefix") { affix() }, objectOf("suffix") { affix() }) },
-            proof = objectOrNull("proof") { proof() },
-            audit = objectsOrEmpty("audit") { auditRow() },
-            provenOn = objectsOrEmpty("proven_on") { armProof() },
-            npu = objectOrNull("npu") { npu() },
-            packages = textMap("packages"),
-        )
-    }
-
-    private fun JsonFields.checkpoint() =
-        CheckpointIdentity(text("name"), text("fingerprint"), text("family"), long("parameters"), int("hidden_size"), int("layers"), int("vocab_size"))
-
-    private fun JsonFields.lineage() =
-        Lineage(
-            recipe = text("recipe"),
-            recipeSha256 = text("recipe_sha256"),
-            teachers = textMap("teachers"),
-            trainingData = text("training_data"),
-            heldOutData = text("held_out_data"),
-            tokensSeen = long("tokens_seen"),
-            reference = textOrNull("reference"),
-        )
-
-    private fun JsonFields.plan() =
-        Plan(
-            name = textOrDefault("name"),
-            summary = text("summary"),
-            groupSize = if (has("group_size")) int("group_size", 32..Int.MAX_VALUE).also { if (it % 32 != 0) refuse("group_size", "$it", "a multiple of 32") } else 32,
-            rules = objects("rule", COUNT) {
-                val match = text("match").also { if (it.isEmpty()) refuse("match", "empty", "a layer's name") }
-                Rule(match, choice("precision", "fp32", "fp16", "int8", "int4"))
-            },
-            gate = objectOf("gate") {
-                Gate(
-                    meanKld = number("mean_kld", "a number above 0") { it > 0 },
-                    p99Kld = number("p99_kld", "a number above 0") { it > 0 },
-                    sameTop = number("same_top", "a number above 0, at most 1") { it > 0 && it <= 1 },
-                    magnitude = number("magnitude", "a number between 0 and 1") { it > 0 && it < 1 },
-                )
-            },
-        )
-
-    private fun JsonFields.target() =
-        Target(
-            name = textOrDefault("name"),
-            summary = text("summary"),
-            runtime = choice("runtime", "tflite", "executorch"),
-            delegate = choice("delegate", "xnnpack", "none"),
-            cacheLength = int("cache_length", 2..MOST_TOKENS),
-            prefillChunk = int("prefill_chunk", 1..MOST_TOKENS),
-            minRuntime = text("min_runtime"),
-            npu = objectOrNull("npu") { targetNpu() },
+            files = objectMap("files") { FileFacts(text("sha256"), long("bytes")) },
         )
 
     private fun JsonFields.affix() = Affix(text("text"), ints("tokens"))
 
-    private fun JsonFields.proof() =
-        Proof(
-            text = text("text"),
-            textSha256 = text("text_sha256"),
-            prefill = objectOf("prefill") { figures() },
-            decode = objectOf("decode") { figures() },
-            all = objectOf("all") { figures() },
-            passed = boolean("passed"),
-            misses = textsOrEmpty("misses"),
-        )
-
-    private fun JsonFields.armProof() =
-        ArmProof(
-            core = text("core"),
-            runtime = text("runtime"),
-            runtimeVersion = text("runtime_version"),
-            text = text("text"),
-            textSha256 = text("text_sha256"),
-            windows = int("windows"),
-            arm = objectOf("arm") { figures() },
-            host = objectOf("host") { figures() },
-            armAgainstHost = objectOf("arm_against_host") { figures() },
-            kernels = texts("kernels"),
-        )
-
     private fun JsonFields.textOrDefault(name: String) = if (has(name)) text(name) else ""
 
-    private const val MOST_TOKENS = 1 shl 20
+    /** Names in a manifest are untrusted: they must not lead out of the bundle's folder, and every file that is used must have its hash. */
+    private fun checkNames(manifest: Manifest) {
+        manifest.files.keys.firstOrNull { !isPlain(it) }?.let {
+            throw FirstTokenException("$MANIFEST_FILE: file name ${JsonText.describe(JsonPrimitive(it))} is not a plain, printable name; export again")
+        }
+        val tables = manifest.artifacts.mapNotNull { it.npu?.embedding?.file }
+        (manifest.artifacts.map { it.file } + tables + manifest.tokenizer.files).firstOrNull { it !in manifest.files }?.let {
+            throw FirstTokenException("$MANIFEST_FILE: names ${JsonText.describe(JsonPrimitive(it))}, but not its hash under files; export again")
+        }
+    }
+
+    private fun isPlain(name: String) = name !in setOf("", ".", "..", MANIFEST_FILE) && '/' !in name && name.codePoints().allMatch(::isPrintable)
+
+    /** As Python's `str.isprintable`. */
+    private fun isPrintable(character: Int) =
+        character == ' '.code || when (Character.getType(character).toByte()) {
+            Character.CONTROL, Character.FORMAT, Character.SURROGATE, Character.PRIVATE_USE, Character.UNASSIGNED -> false
+            Character.LINE_SEPARATOR, Character.PARAGRAPH_SEPARATOR, Character.SPACE_SEPARATOR -> false
+            else -> true
+        }
 }

@@ -17,5 +17,15 @@ enum class ArtifactChoice {
     }
 }
 
-/** Which artifact runs. [fallback] is why it is not the NPU's, where the bundle has one and it was not left out by choice. */
-data class ArtifactInUse(val isNpu: Boolean, val fallback: String? = null)
+/**
+ * Which of the manifest's artifacts runs, by its [place] there: the CPU's is the first, and of the others only NPUs' are run.
+ *
+ * [fallback] is why it is not an NPU's, where the bundle has one and it was not left out by choice.
+ */
+data class ArtifactInUse(val place: Int, val fallback: String? = null) {
+    val isNpu: Boolean get() = place > 0
+
+    companion object {
+        val CPU = ArtifactInUse(0)
+    }
+}

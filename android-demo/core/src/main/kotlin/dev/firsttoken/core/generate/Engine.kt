@@ -12,13 +12,13 @@ import java.io.Closeable
  */
 abstract class Engine(val manifest: Manifest) : Closeable {
     val vocabularySize: Int = manifest.checkpoint.vocabularySize
-    open val cacheLength: Int get() = manifest.cache.length
+    open val cacheLength: Int get() = manifest.target.cacheLength
 
     /** The most tokens of one call; a longer prompt goes in pieces. */
     open val prefillLength: Int get() = manifest.target.prefillChunk
 
     /** Which of the bundle's artifacts runs. */
-    open val artifact: ArtifactInUse get() = ArtifactInUse(isNpu = false)
+    open val artifact: ArtifactInUse get() = ArtifactInUse.CPU
 
     /** Tokens already in the cache. */
     var position = 0

@@ -8,9 +8,9 @@ import dev.firsttoken.core.FirstTokenException
 /**
  * Strict access to a JSON object: a missing field, another type, a value out of bounds or an unknown field is one clear sentence.
  *
- * [source] names the file and [path] the object in it. Use [read], which refuses the fields that were not asked for.
+ * [source] names the file and [path] the object in it. Use [read], which refuses the fields that were not asked for, or [pick].
  */
-class JsonFields private constructor(private val source: String, private val path: String, private val values: JsonObject) {
+class JsonFields private constructor(private val source: String, private val path: String, private val values: JsonObject, private val isWhole: Boolean) {
     private val asked = HashSet<String>()
 
     /** Whether the field is there, for those with a default; noted as known either way. */
@@ -54,8 +54,6 @@ class JsonFields private constructor(private val source: String, private val pat
 
     fun intMapOrEmpty(name: String): Map<String, Int> = if (has(name)) intMap(name) else emptyMap()
 
-    fun textMap(name: String): Map<String, String> = mapOf(name) { at, item -> textOf(at, item) }
-
     fun numberMapOrEmpty(name: String): Map<String, Double> =
         if (has(name)) mapOf(name) { at, item -> numberOf(at, item, "a number") { true } } else emptyMap()
 
@@ -70,6 +68,8 @@ class JsonFields private constructor(private val source: String, private val pat
     }
 
     fun <T> objectsOrEmpty(name: String, read: JsonFields.() -> T): List<T> = if (has(name)) objects(name, read = read) else emptyList()
+
+    fun <T> objectMap(name: String, read: JsonFields.() -> T): Map<String, T> = mapOf(name) { at, item -> objectAt(at, item, read) }
 
     /** A list whose items are whole numbers or names, as text. */
     fun dimensions(name: String): List<String> =
@@ -117,8 +117,10 @@ class JsonFields private constructor(private val source: String, private val pat
 
     private fun <T> objectAt(at: String, value: JsonElement, read: JsonFields.() -> T): T {
         val found = value as? JsonObject ?: refuse(at, JsonText.describe(value), "an object")
-        return read(source, found, if (path.isEmpty()) at else "$path.$at", read)
+        return JsonFields(source, if (path.isEmpty()) at else "$path.$at", found, isWhole).finished(read)
     }
+
+    private fun <T> finished(read: JsonFields.() -> T): T = read().also { if (isWhole) finish() }
 
     private fun finish() {
         val unknown = values.keySet().firstOrNull { it !in asked } ?: return
@@ -129,8 +131,10 @@ class JsonFields private constructor(private val source: String, private val pat
         private val WHOLE = Int.MIN_VALUE..Int.MAX_VALUE
 
         /** Lets [read] take its fields from [values] and returns what it made. Raises [FirstTokenException]. */
-        fun <T> read(source: String, values: JsonObject, path: String = "", read: JsonFields.() -> T): T =
-            JsonFields(source, path, values).let { fields -> fields.read().also { fields.finish() } }
+        fun <T> read(source: String, values: JsonObject, path: String = "", read: JsonFields.() -> T): T = JsonFields(source, path, values, isWhole = true).finished(read)
+
+        /** The same of an object that its schema has checked: fields that are not asked for are left alone. */
+        fun <T> pick(source: String, values: JsonObject, read: JsonFields.() -> T): T = JsonFields(source, "", values, isWhole = false).finished(read)
 
         private fun JsonElement.isText() = isJsonPrimitive && asJsonPrimitive.isString
 

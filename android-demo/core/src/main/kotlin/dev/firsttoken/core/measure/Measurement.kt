@@ -1,7 +1,7 @@
 package dev.firsttoken.core.measure
 
-import dev.firsttoken.core.bundle.Figures
 import dev.firsttoken.core.bundle.Manifest
+import dev.firsttoken.core.bundle.Proof
 import dev.firsttoken.core.generate.ArtifactInUse
 
 /** A measurement file, as python/firsttoken/measure/measurement.py describes it. Absent values are null and are not written. */
@@ -73,8 +73,6 @@ class Run(
 /** A run that did not end: what was asked, in which stage it stopped, and why. */
 class Failure(val stage: String, val message: String, val promptTokens: Int? = null, val state: String? = null)
 
-class ProofFigures(val meanKld: Double, val p99Kld: Double, val sameTop: Double, val passed: Boolean)
-
 /** The measured bundle: its name, and what its manifest says. */
 class BundleIdentity(
     val name: String,
@@ -87,7 +85,7 @@ class BundleIdentity(
     val artifactSha256: String,
     val artifactBytes: Long,
     val cacheLength: Int,
-    val proof: ProofFigures? = null,
+    val proof: Proof? = null,
 ) {
     companion object {
         /** What a measurement keeps of a bundle's manifest. */
@@ -96,14 +94,14 @@ class BundleIdentity(
                 name = name,
                 checkpoint = manifest.checkpoint.name,
                 fingerprint = manifest.checkpoint.fingerprint,
-                plan = manifest.plan.name,
+                plan = manifest.plan,
                 target = manifest.target.name,
-                runtime = manifest.target.runtime,
+                runtime = manifest.cpu.needs.runtime,
                 delegate = manifest.target.delegate,
-                artifactSha256 = manifest.artifact.sha256,
-                artifactBytes = manifest.artifact.bytes,
-                cacheLength = manifest.cache.length,
-                proof = manifest.proof?.let { ProofFigures(it.all.meanKld, it.all.p99Kld, it.all.sameTop, it.passed) },
+                artifactSha256 = manifest.facts(manifest.cpu).sha256,
+                artifactBytes = manifest.facts(manifest.cpu).bytes,
+                cacheLength = manifest.target.cacheLength,
+                proof = manifest.cpu.proof,
             )
     }
 }
@@ -113,17 +111,15 @@ class BundleIdentity(
  *
  * [kind] is "npu" or "cpu"; [fallback] is why it is the CPU's, where that was not asked for. [proof] is that artifact's own.
  */
-class RanArtifact(val kind: String, val sha256: String, val bytes: Long, val soc: String? = null, val fallback: String? = null, val proof: ProofFigures? = null) {
+class RanArtifact(val kind: String, val sha256: String, val bytes: Long, val soc: String? = null, val fallback: String? = null, val proof: Proof? = null) {
     companion object {
-        /** Null for a bundle with one artifact. */
+        /** Null for a bundle without an NPU's. */
         fun of(manifest: Manifest, inUse: ArtifactInUse): RanArtifact? {
-            val npu = manifest.npu ?: return null
-            val proof = if (inUse.isNpu) npu.proof?.let { figures(it.all, it.passed) } else manifest.proof?.let { figures(it.all, it.passed) }
-            val artifact = if (inUse.isNpu) npu.artifact else manifest.artifact
-            return RanArtifact(if (inUse.isNpu) "npu" else "cpu", artifact.sha256, artifact.bytes, npu.soc.takeIf { inUse.isNpu }, inUse.fallback, proof)
+            if (manifest.npuArtifacts.isEmpty()) return null
+            val artifact = manifest.artifacts[inUse.place]
+            val facts = manifest.facts(artifact)
+            return RanArtifact(if (inUse.isNpu) "npu" else "cpu", facts.sha256, facts.bytes, artifact.needs.soc, inUse.fallback, artifact.proof)
         }
-
-        private fun figures(all: Figures, passed: Boolean) = ProofFigures(all.meanKld, all.p99Kld, all.sameTop, passed)
     }
 }
 

@@ -2,6 +2,7 @@ package dev.firsttoken.core.measure
 
 import com.google.gson.JsonObject
 import dev.firsttoken.core.FirstTokenException
+import dev.firsttoken.core.bundle.Proof
 import dev.firsttoken.core.json.JsonFields
 import dev.firsttoken.core.json.JsonText
 import java.io.File
@@ -87,7 +88,7 @@ object MeasurementReader {
     private fun JsonFields.artifact() =
         RanArtifact(choice("kind", "cpu", "npu"), sha256("sha256"), long("bytes", 1..Long.MAX_VALUE), textOrNull("soc"), textOrNull("fallback"), objectOrNull("proof") { proof() })
 
-    private fun JsonFields.proof() = ProofFigures(number("mean_kld"), number("p99_kld"), number("same_top"), boolean("passed"))
+    private fun JsonFields.proof() = Proof(number("mean_kld"), number("p99_kld"), number("same_top"), boolean("passed"))
 
     private fun JsonFields.sha256(name: String) = text(name).also { if (!Regex("[0-9a-f]{64}").matches(it)) refuse(name, "'$it'", "64 hexadecimal digits") }
 

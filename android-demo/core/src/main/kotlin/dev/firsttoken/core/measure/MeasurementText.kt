@@ -1,6 +1,7 @@
 package dev.firsttoken.core.measure
 
 import com.google.gson.stream.JsonWriter
+import dev.firsttoken.core.bundle.Proof
 import dev.firsttoken.core.json.AtomicFile
 import java.io.File
 import java.io.StringWriter
@@ -95,7 +96,7 @@ object MeasurementText {
         proof(bundle.proof)
     }
 
-    private fun JsonWriter.proof(proof: ProofFigures?) {
+    private fun JsonWriter.proof(proof: Proof?) {
         if (proof == null) return
         obj("proof") {
             name("mean_kld").value(proof.meanKld)

@@ -1,6 +1,7 @@
 package dev.firsttoken.core.npu
 
-import dev.firsttoken.core.bundle.Npu
+import dev.firsttoken.core.bundle.Manifest
+import dev.firsttoken.core.bundle.NpuFacts
 import java.io.Closeable
 import kotlin.math.cos
 import kotlin.math.sin
@@ -14,8 +15,9 @@ class NpuCall(val method: String, val floats: Map<String, FloatArray>, val ints:
  * Graphs have fixed shapes, so a call with fewer tokens than its graph takes is padded; the padding lies behind the real tokens,
  * where the causal mask hides it, and its cache rows are not kept.
  */
-class HostFeed(private val npu: Npu, private val table: EmbeddingTable) : Closeable {
-    private val frequencies = npu.inverseFrequencies
+class HostFeed(manifest: Manifest, private val npu: NpuFacts, private val table: EmbeddingTable) : Closeable {
+    private val rows = manifest.target.cacheLength
+    private val frequencies = manifest.rotations.single().inverseFrequencies // which `NpuLayout` has checked
     private val dimension = 2 * frequencies.size
 
     /**
@@ -23,11 +25,11 @@ class HostFeed(private val npu: Npu, private val table: EmbeddingTable) : Closea
      * at [position]: `embedding [length, hidden]`, `cos` and `sin` `[length, 1, head_dim]`, `last [1]` and `cache_mask [1, rows]`.
      */
     fun call(method: String, tokens: IntArray, position: Int, length: Int): NpuCall {
-        val rows = FloatArray(length * npu.embedding.columns)
-        table.read(tokens, rows)
+        val embedded = FloatArray(length * npu.embedding.columns)
+        table.read(tokens, embedded)
         val (cosines, sines) = rotation(position, length)
-        val mask = FloatArray(npu.cache.length) { if (it < position) 0f else npu.masked }
-        val floats = mapOf("embedding" to rows, "cos" to cosines, "sin" to sines, "cache_mask" to mask)
+        val mask = FloatArray(rows) { if (it < position) 0f else npu.masked }
+        val floats = mapOf("embedding" to embedded, "cos" to cosines, "sin" to sines, "cache_mask" to mask)
         return NpuCall(method, floats, mapOf("last" to intArrayOf(tokens.size - 1)))
     }
 

@@ -1,31 +1,30 @@
 package dev.firsttoken.core.npu
 
 import dev.firsttoken.core.FirstTokenException
+import dev.firsttoken.core.bundle.Artifact
 import dev.firsttoken.core.bundle.Manifest
-import dev.firsttoken.core.bundle.Npu
 import dev.firsttoken.core.generate.ArtifactInUse
 import dev.firsttoken.core.generate.Engine
 
 /**
- * Runs a bundle's NPU artifact: the same calls as python/firsttoken/run/hexagon.py makes.
+ * Runs one of a bundle's NPU artifacts: the same calls as python/firsttoken/backends/tflite_hexagon/runner.py makes.
  *
  * A prompt goes into the smallest graph that holds it; one longer than the largest goes in pieces of that length. Raises
  * [FirstTokenException] for a manifest whose parts do not fit each other.
  */
-class NpuEngine(manifest: Manifest, private val npu: Npu, private val feed: HostFeed, private val program: NpuProgram) : Engine(manifest) {
-    private val lengths = npu.prefillLengths.sortedArray()
+class NpuEngine(manifest: Manifest, npu: Artifact, private val feed: HostFeed, private val program: NpuProgram) : Engine(manifest) {
+    private val lengths = NpuLayout.facts(npu).prefillLengths.sortedArray()
     private val longest = lengths.last()
     private val inputs = npu.methods.associate { method -> method.name to method.inputs.map { it.name }.toSet() }
     private val cache: NpuCache
 
     init {
         NpuLayout.check(manifest, npu)
-        cache = NpuCache(npu.cache)
+        cache = NpuCache(npu.states)
     }
 
-    override val cacheLength = npu.cache.length
     override val prefillLength = longest
-    override val artifact = ArtifactInUse(isNpu = true)
+    override val artifact = ArtifactInUse(manifest.artifacts.indexOf(npu))
 
     override fun prefillChunk(tokens: IntArray): FloatArray {
         if (position > 0) return run("extend_$longest", tokens, longest)

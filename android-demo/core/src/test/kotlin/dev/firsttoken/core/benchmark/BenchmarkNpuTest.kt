@@ -3,7 +3,7 @@ package dev.firsttoken.core.benchmark
 import dev.firsttoken.core.FirstTokenException
 import dev.firsttoken.core.Parity
 import dev.firsttoken.core.bundle.Bundle
-import dev.firsttoken.core.bundle.MANIFEST_FILE
+import dev.firsttoken.core.bundle.BundleKey
 import dev.firsttoken.core.bundle.Manifest
 import dev.firsttoken.core.generate.ArtifactChoice
 import dev.firsttoken.core.generate.ArtifactInUse
@@ -12,7 +12,6 @@ import dev.firsttoken.core.generate.Engine
 import dev.firsttoken.core.generate.FallbackEngine
 import dev.firsttoken.core.generate.ScriptedEngine
 import dev.firsttoken.core.generate.encodePrompt
-import dev.firsttoken.core.holding
 import dev.firsttoken.core.measure.Conditions
 import dev.firsttoken.core.measure.Cpu
 import dev.firsttoken.core.measure.Device
@@ -54,10 +53,10 @@ class BenchmarkNpuTest {
 
         override fun open(bundle: Bundle, threads: Int, choice: ArtifactChoice): Engine {
             asked += choice
-            fun cpu(reason: String?) = Played(bundle.manifest, ArtifactInUse(false, reason), fails = false)
+            fun cpu(reason: String?) = Played(bundle.manifest, ArtifactInUse(0, reason), fails = false)
             if (choice == ArtifactChoice.CPU) return cpu(null)
             if (failsLoading == true) return if (choice == ArtifactChoice.NPU) throw FirstTokenException("not compiled for this phone") else cpu("not compiled for this phone")
-            return FallbackEngine(bundle.manifest, Played(bundle.manifest, ArtifactInUse(true), fails = failsLoading == false), ::failureMessage) { cpu(it) }
+            return FallbackEngine(bundle.manifest, Played(bundle.manifest, ArtifactInUse(1), fails = failsLoading == false), ::failureMessage) { cpu(it) }
         }
     }
     private val phone = object : Phone {
@@ -72,9 +71,7 @@ class BenchmarkNpuTest {
         Parity.folder()
         val bundle = folder.newFolder("staging", "bundles", key)
         folder.newFolder("staging", "requests")
-        File(bundle, MANIFEST_FILE).holding(File(Parity.folder(), "npu_manifest.json").readText().replace("\"bytes\":5000000000", "\"bytes\":5"))
-        File(bundle, "model.tflite").holding("12345")
-        DemoFiles.tokenizerFile.copyTo(File(bundle, "tokenizer.json"))
+        DemoFiles.bundle(bundle, DemoFiles.npuManifestText)
     }
 
     private val file get() = File(folder.root, "out/$id.json")
@@ -94,13 +91,15 @@ class BenchmarkNpuTest {
         Benchmark(BenchmarkHost(folders, engines, phone, { null }, Writer("test", "1"), 42)).carryOut(id)
     }
 
-    private fun said(artifact: RanArtifact?) = artifact?.run { listOf(kind, sha256.take(2), bytes, soc, fallback) }
+    private fun said(artifact: RanArtifact?) = artifact?.run { listOf(kind, sha256, bytes, soc, fallback) }
+
+    private fun hash(name: String) = BundleKey.sha256(File(folder.root, "staging/bundles/$key/$name"))
 
     @Test fun theNpusRunsAreMarkedWithItsArtifact() {
         carryOut()
-        assertEquals(listOf("npu", "cd", 6_000_000_000, "SM8650", null), said(result.artifact))
+        assertEquals(listOf("npu", hash("model.npu.tflite"), 2L, "SM8650", null), said(result.artifact))
         assertEquals("its own proof", 1e-4, result.artifact!!.proof!!.meanKld, 0.0)
-        assertEquals("what names the bundle stays the CPU's", "ab", result.bundle.artifactSha256.take(2))
+        assertEquals("what names the bundle stays the CPU's", hash("model.tflite"), result.bundle.artifactSha256)
         assertEquals(3, result.runs.size)
         assertEquals(listOf(ArtifactChoice.AUTO), asked)
     }
@@ -108,20 +107,20 @@ class BenchmarkNpuTest {
     @Test fun aFallBackSaysWhy() {
         failsLoading = true
         carryOut()
-        assertEquals(listOf("cpu", "ab", 5L, null, "not compiled for this phone"), said(result.artifact))
+        assertEquals(listOf("cpu", hash("model.tflite"), 5L, null, "not compiled for this phone"), said(result.artifact))
         assertEquals(3, result.runs.size)
     }
 
     @Test fun aFallBackAtTheFirstCallSaysWhyToo() {
         failsLoading = false
         carryOut()
-        assertEquals(listOf("cpu", "ab", 5L, null, "IllegalStateException: no DSP"), said(result.artifact))
+        assertEquals(listOf("cpu", hash("model.tflite"), 5L, null, "IllegalStateException: no DSP"), said(result.artifact))
         assertTrue(result.failures.isEmpty() && result.runs.size == 3)
     }
 
     @Test fun theCpusWhereThatWasAskedForIsNoFallBack() {
         carryOut("cpu")
-        assertEquals(listOf("cpu", "ab", 5L, null, null), said(result.artifact))
+        assertEquals(listOf("cpu", hash("model.tflite"), 5L, null, null), said(result.artifact))
         assertEquals(listOf(ArtifactChoice.CPU), asked)
     }
 

@@ -3,7 +3,6 @@ package dev.firsttoken.core.benchmark
 import com.google.gson.JsonObject
 import dev.firsttoken.core.Parity
 import dev.firsttoken.core.bundle.Bundle
-import dev.firsttoken.core.bundle.MANIFEST_FILE
 import dev.firsttoken.core.bundle.Manifest
 import dev.firsttoken.core.generate.ArtifactChoice
 import dev.firsttoken.core.generate.Clock
@@ -11,7 +10,6 @@ import dev.firsttoken.core.generate.DemoFiles
 import dev.firsttoken.core.generate.Engine
 import dev.firsttoken.core.generate.ScriptedEngine
 import dev.firsttoken.core.generate.encodePrompt
-import dev.firsttoken.core.holding
 import dev.firsttoken.core.measure.Conditions
 import dev.firsttoken.core.measure.Cpu
 import dev.firsttoken.core.measure.Device
@@ -84,9 +82,7 @@ class BenchmarkTest {
         Parity.folder()
         val bundle = folder.newFolder("staging", "bundles", key)
         folder.newFolder("staging", "requests")
-        File(bundle, MANIFEST_FILE).holding(DemoFiles.manifestText.replace("5000000000", "5"))
-        File(bundle, "model.tflite").holding("12345")
-        DemoFiles.tokenizerFile.copyTo(File(bundle, "tokenizer.json"))
+        DemoFiles.bundle(bundle)
     }
 
     /** Every file written is read by Python afterwards, in tests/android/test_core.py. */
@@ -221,7 +217,7 @@ class BenchmarkTest {
         request(decode = 4000)
         carryOut()
         assertEquals(2, result.failures.size)
-        assertTrue(result.failures.all { "do not fit the cache of 256" in it.message })
+        assertTrue(result.failures.all { "do not fit the cache of 1280" in it.message })
     }
 
     @Test fun whatIsNotCarriedOutIsRefusedWithItsReason() {

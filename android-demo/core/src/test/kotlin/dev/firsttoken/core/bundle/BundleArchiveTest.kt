@@ -23,11 +23,10 @@ class BundleArchiveTest {
 
     @Before fun members() {
         Parity.folder()
-        val hash = BundleKey.sha256(folder.newFile().apply { writeBytes(artifact) })
-        val manifest = DemoFiles.manifestText.replace("5000000000", "5").replaceFirst("ab".repeat(32), hash)
-        members = linkedMapOf("model.tflite" to artifact, "tokenizer.json" to DemoFiles.tokenizerFile.readBytes(), MANIFEST_FILE to manifest.toByteArray())
-        for (name in ManifestReader.parse(dev.firsttoken.core.json.JsonText.parseObject(manifest, "m")).tokenizer.files) members.putIfAbsent(name, "{}".toByteArray())
+        members = of(DemoFiles.manifestText)
     }
+
+    private fun of(manifest: String) = LinkedHashMap(DemoFiles.bundle(folder.newFolder(), manifest).listFiles()!!.associate { it.name to it.readBytes() })
 
     private val bundles get() = File(folder.root, "bundles").apply { mkdirs() }
 
@@ -60,29 +59,32 @@ class BundleArchiveTest {
         assertEquals(listOf(made.name), bundles.list()!!.toList())
     }
 
-    @Test fun anArtifactThatWasChangedIsRefused() = refused(zipped(members + ("model.tflite" to "12346".toByteArray())), "its SHA-256 is not the manifest's")
-
-    /** The same bundle with an artifact for an NPU beside it. */
-    private fun withNpu(): Map<String, ByteArray> {
-        val npu = "compiled".toByteArray()
-        val hash = BundleKey.sha256(folder.newFile().apply { writeBytes(npu) })
-        val text = File(Parity.folder(), "npu_manifest.json").readText().replace("5000000000,\"scales", "0,\"scales").replace("\"bytes\":5000000000", "\"bytes\":5").replace("6000000000", "${npu.size}")
-        val manifest = text.replaceFirst("ab".repeat(32), BundleKey.sha256(folder.newFile().apply { writeBytes(artifact) })).replace("cd".repeat(32), hash)
-        return members + (MANIFEST_FILE to manifest.toByteArray()) + ("model.npu.tflite" to npu)
+    @Test fun aFileThatWasChangedIsRefused() {
+        for (name in members.keys - MANIFEST_FILE) {
+            val changed = members.getValue(name).copyOf().also { it[it.size / 2] = (it[it.size / 2] + 1).toByte() }
+            refused(zipped(members + (name to changed)), "$name: its SHA-256 is not the manifest's")
+            refused(zipped(members + (name to changed + 1)), "$name: ${changed.size + 1} bytes, but the manifest says ${changed.size}")
+        }
     }
 
     @Test fun aBundleWithAnNpuArtifactIsUnpackedWithIt() {
-        val made = unpack(zipped(withNpu()))
-        assertEquals("compiled", Bundle.open(made).npuArtifact().readText())
+        val made = Bundle.open(unpack(zipped(of(DemoFiles.npuManifestText))))
+        assertEquals("{}", made.artifact(made.manifest.npuArtifacts.single()).readText())
     }
 
     @Test fun anNpuArtifactThatIsMissingOrChangedIsRefused() {
-        refused(zipped(withNpu() - "model.npu.tflite"), "model.npu.tflite: missing from the archive")
-        refused(zipped(withNpu() + ("model.npu.tflite" to "Compiled".toByteArray())), "model.npu.tflite: its SHA-256 is not the manifest's")
-        refused(zipped(withNpu() + ("model.npu.tflite" to "short".toByteArray())), "model.npu.tflite: 5 bytes, but the manifest says 8")
+        val whole = of(DemoFiles.npuManifestText)
+        refused(zipped(whole - "model.npu.tflite"), "model.npu.tflite: missing from the archive")
+        refused(zipped(whole + ("model.npu.tflite" to "[]".toByteArray())), "model.npu.tflite: its SHA-256 is not the manifest's")
+        refused(zipped(whole + ("model.npu.tflite" to "short".toByteArray())), "model.npu.tflite: 5 bytes, but the manifest says 2")
     }
 
-    @Test fun aMissingFileIsNamed() = refused(zipped(members - "tokenizer.json"), "tokenizer.json: missing from the archive")
+    @Test fun anOlderBundleSaysWhatToDo() =
+        refused(zipped(mapOf(MANIFEST_FILE to """{"schema_version": 1}""".toByteArray())), "got schema version 1, this app reads 2; export the checkpoint again")
+
+    @Test fun aMissingFileIsNamed() {
+        for (name in members.keys - MANIFEST_FILE) refused(zipped(members - name), "$name: missing from the archive")
+    }
 
     @Test fun anArchiveWithoutAManifestIsNoBundle() = refused(zipped(members - MANIFEST_FILE), "manifest.json: missing")
 

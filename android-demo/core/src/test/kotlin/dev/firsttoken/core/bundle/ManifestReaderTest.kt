@@ -3,8 +3,8 @@ package dev.firsttoken.core.bundle
 import dev.firsttoken.core.FirstTokenException
 import dev.firsttoken.core.Parity
 import dev.firsttoken.core.assertRefused
+import dev.firsttoken.core.generate.DemoFiles
 import dev.firsttoken.core.holding
-import dev.firsttoken.core.json.JsonText
 import java.io.File
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertTrue
@@ -15,84 +15,88 @@ import org.junit.rules.TemporaryFolder
 class ManifestReaderTest {
     @get:Rule val folder = TemporaryFolder()
 
-    @Test fun takesAndRefusesWhatTheJsonSchemaDoes() {
+    /** Every case of tests/manifest_variants.py, which Python's reader and the JSON Schema are held against each other by. */
+    @Test fun takesAndRefusesWhatPythonDoes() {
         val cases = Parity.cases(File(Parity.folder(), "manifests.jsonl"))
-        assertTrue(cases.count { it["valid"].asBoolean } > 20 && cases.count { !it["valid"].asBoolean } > 500)
+        assertTrue(cases.count { it["valid"].asBoolean } > 100 && cases.count { !it["valid"].asBoolean } > 1000)
         val wrong = cases.filter { case ->
             val taken = try {
-                ManifestReader.parse(case["manifest"].asJsonObject)
+                DemoFiles.manifest(case["text"].asString)
                 true
             } catch (refusal: FirstTokenException) {
-                assertTrue(refusal.message!!.startsWith(MANIFEST_FILE))
+                assertTrue(refusal.message!!, refusal.message!!.startsWith(MANIFEST_FILE) && '\n' !in refusal.message!!)
                 false
             }
             taken != case["valid"].asBoolean
         }
-        assertEquals(wrong.take(3).joinToString("\n"), 0, wrong.size)
+        assertEquals(wrong.take(9).joinToString("\n") { "${it["name"]}, valid: ${it["valid"]}" }, 0, wrong.size)
     }
 
     @Test fun everyFieldHasItsValue() {
-        val manifest = ManifestReader.parse(JsonText.parseObject(File(Parity.folder(), "demo_manifest.json").readText(), "demo"))
-        assertEquals("demo", manifest.checkpoint.name)
-        assertEquals(8_000_000_000, manifest.checkpoint.parameters)
-        assertEquals(5_000_000_000, manifest.artifact.bytes)
-        assertEquals(8_000_000_000, manifest.lineage!!.tokensSeen)
-        assertEquals("fp16-attention", manifest.plan.name)
-        assertEquals(256, manifest.cache.length)
-        assertEquals(listOf("1", "2", "length", "32"), manifest.cache.shape)
-        assertEquals(4095, manifest.tokenizer.special["<|im_end|>"])
+        val manifest = DemoFiles.manifest()
+        assertEquals(listOf("demo", 8_000_000_000, 64, 4096), with(manifest.checkpoint) { listOf(name, parameters, hiddenSize, vocabularySize) })
+        assertEquals(listOf("fp16-attention", "tflite-xnnpack", "xnnpack"), listOf(manifest.plan, manifest.target.name, manifest.target.delegate))
+        assertEquals(listOf("model.tflite", "tflite", "2.3", null), with(manifest.cpu) { listOf(file, needs.runtime, needs.minRuntime, needs.soc) })
+        assertEquals(listOf(5_000_000_000, "ab".repeat(32)), with(manifest.facts(manifest.cpu)) { listOf(bytes, sha256) })
+        assertEquals("each layer has its own", listOf("float16", "float32"), manifest.cpu.states.map { it.dtype })
+        assertEquals(listOf(1, "host", listOf("1", "2", "length", "32"), 2, 256, 16), with(manifest.cpu.states[1]) { listOf(layer, heldBy, shape, axis, length, step) })
+        assertEquals(listOf("key.1", "value.1"), manifest.cpu.states[1].tensors)
+        assertEquals(listOf("1", "length"), manifest.cpu.methods.single().inputs.single().shape)
+        assertEquals(listOf(1f, 0.01f), manifest.rotations.single().inverseFrequencies.toList())
         assertEquals("<|im_start|>user\n", manifest.chat!!.prefix.text)
-        assertEquals(0.008, manifest.proof!!.all.perplexityChange, 0.0)
-        assertEquals(listOf("sdot"), manifest.provenOn.single().kernels)
+        assertEquals(listOf(1e-4, 0.002, 0.99, true), with(manifest.cpu.proof!!) { listOf(meanKld, p99Kld, sameTop, passed) })
+        assertEquals(setOf("model.tflite", "tokenizer.json", "tokenizer_config.json"), manifest.files.keys)
+        assertTrue(manifest.npuArtifacts.isEmpty())
     }
 
-    @Test fun everyFieldOfTheNpuPartHasItsValue() {
-        val text = File(Parity.folder(), "npu_manifest.json").readText()
-        val manifest = ManifestReader.parse(JsonText.parseObject(text, "m"))
-        val npu = manifest.npu!!
-        assertEquals(listOf("model.npu.tflite", 6_000_000_000, "cd".repeat(32)), listOf(npu.artifact.file, npu.artifact.bytes, npu.artifact.sha256))
-        assertEquals(listOf("ahead", "SM8650", "V75", "documented", "2.50.40"), listOf(npu.compiled, npu.soc, npu.hexagon, npu.fp16, npu.qnn))
-        assertEquals(listOf(32, 128), npu.prefillLengths.toList())
+    @Test fun everyFieldOfAnNpuArtifactHasItsValue() {
+        val manifest = DemoFiles.manifest(DemoFiles.npuManifestText)
+        val npu = manifest.npuArtifacts.single()
+        assertEquals(listOf("model.npu.tflite", 6_000_000_000, "cd".repeat(32)), with(manifest.facts(npu)) { listOf(npu.file, bytes, sha256) })
+        assertEquals("SM8650", npu.needs.soc)
         assertEquals(listOf("32", "1", "64"), npu.methods.single().inputs.single().shape)
-        assertEquals("float32" to 2, npu.cache.dtype to npu.cache.axis)
-        assertEquals(listOf("model.tflite", "int8", 4096, 64, 5_000_000_000, 128L), with(npu.embedding) { listOf(file, dtype, rows, columns, offset, scalesOffset) })
-        assertEquals(listOf(1f, 0.01f), npu.inverseFrequencies.toList())
-        assertEquals(-30000f, npu.masked, 0f)
-        assertEquals(listOf("CAST layers.0: reason"), npu.graphs.single().left)
-        assertEquals(9_000_000_000, npu.compileMemory)
-        assertEquals(1279, npu.proof!!.lastPosition)
-        assertEquals("fp16", npu.audit.single().computed)
-        assertEquals("SM8650" to true, manifest.target.npu!!.let { it.soc to it.shareWeights })
-    }
-
-    @Test fun anNpuPartThatIsWrongIsNamed() {
-        val text = File(Parity.folder(), "npu_manifest.json").readText()
-        fun refused(old: String, new: String, vararg said: String) {
-            assertTrue(old, old in text)
-            assertRefused(*said) { ManifestReader.parse(JsonText.parseObject(text.replace(old, new), "m")) }
+        assertEquals(listOf(0, 1), npu.states.map { it.layer })
+        with(npu.npu!!) {
+            assertEquals("ahead", compiled)
+            assertEquals(listOf(32, 128), prefillLengths.toList())
+            assertEquals(listOf("model.tflite", "int8", 4096, 64, 5_000_000_000, 128L), with(embedding) { listOf(file, dtype, rows, columns, offset, scalesOffset) })
+            assertEquals(-30000f, masked, 0f)
         }
-        refused("\"model.npu.tflite\"", "\"../x\"", "npu.artifact.file is '../x'")
-        refused("\"offset\":5000000000", "\"offset\":-1", "npu.embedding.offset is -1", "at least 0")
-        refused("[1.0,0.01]", "[1.0,\"x\"]", "npu.inverse_frequencies[1] is \"x\"")
-        refused("\"compiled\":\"ahead\"", "\"compiled\":\"elsewhere\"", "npu.compiled is 'elsewhere'", "ahead, device")
+        assertEquals(1e-4, npu.proof!!.meanKld, 0.0)
     }
 
-    @Test fun anotherVersionSaysWhatToDo() = assertRefused("schema_version is 2", "reads 1", "export the bundle again") { ManifestReader.parse(JsonText.parseObject("""{"schema_version": 2}""", "m")) }
+    @Test fun whatIsWrongIsNamed() {
+        fun refused(old: String, new: String, vararg said: String) {
+            val text = DemoFiles.npuManifestText
+            assertTrue(old, old in text)
+            assertRefused(*said) { DemoFiles.manifest(text.replace(old, new)) }
+        }
+        refused("\"offset\":5000000000", "\"offset\":-1", "artifacts[1].npu.embedding.offset is -1; expected at least 0")
+        refused("[1.0,0.01]", "[1.0,\"x\"]", "rotations[0].inverse_frequencies[1] is \"x\"; expected a number")
+        refused("\"compiled\":\"ahead\"", "\"compiled\":\"elsewhere\"", "artifacts[1].npu.compiled is \"elsewhere\"; expected one of ahead, device")
+        refused("\"masked\":-30000.0,", "", "artifacts[1].npu.masked is missing")
+        refused("\"soc\":\"SM8650\"", "\"soc\":7", "soc is 7; expected text or null")
+        refused("\"file\":\"model.npu.tflite\"", "\"file\":\"../x\"", "names \"../x\", but not its hash under files; export again")
+        refused("\"model.npu.tflite\":{", "\"../x\":{", "file name \"../x\" is not a plain, printable name; export again")
+    }
+
+    @Test fun anotherVersionSaysWhatToDo() {
+        for (version in listOf("1", "3", "\"2\"", "2.5", "null")) {
+            val said = "got schema version $version, this app reads 2; export the checkpoint again"
+            assertRefused(said) { DemoFiles.manifest(DemoFiles.manifestText.replace("\"schema_version\":2", "\"schema_version\":$version")) }
+        }
+    }
 
     @Test fun aFolderWithoutOneIsNoBundle() = assertRefused("manifest.json: missing", "not a bundle") { Bundle.open(folder.root) }
 
-    @Test fun aNameThatLeadsOutOfTheBundleIsRefused() {
-        val text = File(Parity.folder(), "demo_manifest.json").readText()
-        for (name in listOf("../model.tflite", "a/b", "..", "")) {
-            assertRefused("artifact.file is '$name'", "plain file name") { ManifestReader.parse(JsonText.parseObject(text.replace("\"model.tflite\"", "\"$name\""), "m")) }
-        }
-    }
-
-    @Test fun anArtifactOfAnotherSizeIsRefused() {
-        folder.newFile(MANIFEST_FILE).holding(File(Parity.folder(), "demo_manifest.json").readText())
-        val bundle = Bundle.open(folder.root)
+    @Test fun aFileOfAnotherSizeIsRefused() {
+        val bundle = Bundle.open(DemoFiles.bundle(folder.root))
+        assertEquals("12345", bundle.artifact().readText())
+        File(folder.root, "tokenizer.json").appendText(" ")
+        assertRefused("tokenizer.json: ", "but the manifest says") { bundle.openTokenizer() }
+        bundle.artifact().holding("short one")
+        assertRefused("model.tflite: 9 bytes, but the manifest says 5") { bundle.artifact() }
+        File(folder.root, "model.tflite").delete()
         assertRefused("model.tflite: missing") { bundle.artifact() }
-        folder.newFile("model.tflite").holding("short")
-        assertRefused("5 bytes", "5000000000") { bundle.artifact() }
     }
 }

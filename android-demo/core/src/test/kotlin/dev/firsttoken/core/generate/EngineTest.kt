@@ -1,15 +1,13 @@
 package dev.firsttoken.core.generate
 
 import dev.firsttoken.core.assertRefused
-import dev.firsttoken.core.json.JsonText
-import dev.firsttoken.core.bundle.ManifestReader
 import org.junit.Assert.assertEquals
 import org.junit.Test
 
 class EngineTest {
     private fun engine(chunk: Int = 4): ScriptedEngine {
         val text = DemoFiles.manifestText.replace(Regex("\"prefill_chunk\":\\d+"), "\"prefill_chunk\":$chunk")
-        return ScriptedEngine(ManifestReader.parse(JsonText.parseObject(text, "m")), listOf(65), cacheLength = 12)
+        return ScriptedEngine(DemoFiles.manifest(text), listOf(65), cacheLength = 12)
     }
 
     @Test fun aLongPromptGoesInChunks() {

@@ -15,7 +15,7 @@ class FallbackEngineTest {
         var calls = 0
         var closed = false
         override val prefillLength = 4
-        override val artifact = ArtifactInUse(isNpu = true)
+        override val artifact = ArtifactInUse(1)
 
         override fun prefillChunk(tokens: IntArray): FloatArray = answer()
 

@@ -3,7 +3,7 @@ package dev.firsttoken.core.generate
 import dev.firsttoken.core.bundle.Manifest
 
 /** Predicts a fixed list of tokens, one a call, then the last one for ever. */
-class ScriptedEngine(manifest: Manifest, private val script: List<Int>, override val cacheLength: Int = manifest.cache.length) : Engine(manifest) {
+class ScriptedEngine(manifest: Manifest, private val script: List<Int>, override val cacheLength: Int = manifest.target.cacheLength) : Engine(manifest) {
     val prompts = ArrayList<List<Int>>()
     val decoded = ArrayList<Int>()
     var closed = false

@@ -4,11 +4,14 @@ import com.google.gson.JsonObject
 import com.google.gson.JsonParser
 import dev.firsttoken.core.Parity
 import dev.firsttoken.core.assertRefused
+import dev.firsttoken.core.bundle.Artifact
 import dev.firsttoken.core.bundle.HostTable
-import dev.firsttoken.core.bundle.ManifestReader
-import dev.firsttoken.core.bundle.Npu
+import dev.firsttoken.core.bundle.Manifest
+import dev.firsttoken.core.bundle.NpuFacts
+import dev.firsttoken.core.bundle.Rotation
+import dev.firsttoken.core.bundle.Target
+import dev.firsttoken.core.generate.DemoFiles
 import dev.firsttoken.core.holding
-import dev.firsttoken.core.json.JsonText
 import java.io.File
 import java.io.RandomAccessFile
 import java.nio.ByteBuffer
@@ -35,19 +38,19 @@ class HostFeedTest {
 
     private fun bits(values: FloatArray) = IntArray(values.size) { values[it].toRawBits() }
 
-    private fun npu(table: HostTable): Npu {
-        val like = ManifestReader.parse(JsonText.parseObject(File(Parity.folder(), "npu_manifest.json").readText(), "m")).npu!!
-        return with(like) {
-            val cache = with(cache) { dev.firsttoken.core.bundle.Cache(heldBy, 1, listOf("1", "1", "${facts["cache"].asInt}", "32"), 2, dtype, facts["cache"].asInt, step) }
-            Npu(artifact, compiled, soc, hexagon, fp16, qnn, sourceSha256, weightsShared, prefillLengths, methods, cache, table, frequencies, masked, graphs, compileSeconds, compileMemory, audit, proof)
-        }
+    /** The manifest that Python fed by: [table], and rotation and cache length of `feeds.json`. */
+    private fun manifest(table: HostTable): Manifest {
+        val like = DemoFiles.manifest(DemoFiles.npuManifestText)
+        val npu = with(like.npuArtifacts.single()) { Artifact(file, needs, methods, states, NpuFacts("ahead", intArrayOf(8), table, facts["masked"].asFloat), proof) }
+        val target = with(like.target) { Target(name, delegate, facts["cache"].asInt, prefillChunk) }
+        return with(like) { Manifest(checkpoint, plan, target, listOf(cpu, npu), listOf(Rotation(frequencies)), tokenizer, chat, files) }
     }
 
     private fun table(of: JsonObject) = with(of) {
         HostTable(get("file").asString, get("dtype").asString, get("rows").asInt, get("columns").asInt, get("offset").asLong, get("scales_offset").takeUnless { it.isJsonNull }?.asLong)
     }
 
-    private fun feed(table: HostTable) = HostFeed(npu(table), EmbeddingTable(place, table))
+    private fun feed(table: HostTable) = manifest(table).let { HostFeed(it, NpuLayout.facts(it.npuArtifacts.single()), EmbeddingTable(place, table)) }
 
     @Test fun everyCallIsPythonsBitForBit() {
         val kinds = HashSet<String>()
