@@ -31,6 +31,6 @@ class CallablePackage(ModuleType):
         return self._verb.__doc__
 
 
-def make_callable(package: str):
+def make_callable(package: str) -> None:
     """Makes an imported package callable; its ``__init__`` calls this with its own name."""
     sys.modules[package].__class__ = CallablePackage

@@ -28,7 +28,7 @@ class Runner(ABC):
     next token, float32 ``[vocab_size]``; the array may be reused by the next call, so copy it to keep it.
     """
 
-    def __init__(self, manifest: Manifest):
+    def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
         self.vocab_size = manifest.checkpoint.vocab_size
         self.cache_length = manifest.target.cache_length

@@ -41,7 +41,7 @@ def _chosen(serials: list[str] | None, everything: bool) -> list[str]:
 
 
 @app.command("list")
-def list_devices(as_json: Json = False, verbose: Verbose = False):
+def list_devices(as_json: Json = False, verbose: Verbose = False) -> None:
     """List the connected phones: model, SoC, Hexagon generation, Android version, free space.
 
     \b
@@ -93,7 +93,7 @@ def install(
     serial: Serials = None,
     all_phones: AllPhones = False,
     verbose: Verbose = False,
-):
+) -> None:
     """Install the firsttoken app on a phone. Does nothing where this very APK is installed.
 
     \b
@@ -163,7 +163,7 @@ def profile(
     force: Annotated[bool, typer.Option("--force", "-f", help="Start over: replace a measurement or an unfinished profile.")] = False,
     as_json: Json = False,
     verbose: Verbose = False,
-):
+) -> None:
     """Measure time to first token of bundles on phones, in the firsttoken app, without a tap.
 
     Pushes what the phone does not have yet, runs the app's benchmark, waits for the phone to cool between bundles and
@@ -225,7 +225,7 @@ def clean(
     all_phones: AllPhones = False,
     keep_app: Annotated[bool, typer.Option("--keep-app", help="Leave the app installed; remove only bundles and measurements.")] = False,
     verbose: Verbose = False,
-):
+) -> None:
     """Remove everything of ours from a phone: staged bundles, measurements, the app.
 
     \b
@@ -262,7 +262,7 @@ def _phone(outcome) -> dict:
     }
 
 
-def _tell(outcomes, out: Output):
+def _tell(outcomes, out: Output) -> None:
     """Prints the tables or the document and raises the error that decides the exit status."""
     import sys
 

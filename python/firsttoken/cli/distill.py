@@ -56,7 +56,7 @@ def run(
     ] = 1,
     as_json: Json = False,
     verbose: Verbose = False,
-):
+) -> None:
     """Train a student as a recipe says (the word run may be left out).
 
     A run that was interrupted goes on when the same command is given again. FOLDER appears complete or not at all; it
@@ -100,7 +100,7 @@ def cache(
     teacher: Annotated[int, typer.Option("--teacher", min=0, help="Which [[teacher]] of the recipe, from 0.")] = 0,
     as_json: Json = False,
     verbose: Verbose = False,
-):
+) -> None:
     """Keep a teacher's answers to the recipe's training data on disk.
 
     Then put cache = "FOLDER" in place of the teacher's checkpoint: training no longer needs it. An interrupted run goes on.
@@ -146,7 +146,7 @@ def generate(
     wait: Annotated[str, typer.Option("--wait", help="What goes in the place of an ignored end of thinking.")] = "Wait",
     as_json: Json = False,
     verbose: Verbose = False,
-):
+) -> None:
     """Let a teacher write answers to train on.
 
     An interrupted run goes on when the same command is given again. The answers are training data as they are:
@@ -194,7 +194,7 @@ def select(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Start of the random numbers.")] = 0,
     as_json: Json = False,
     verbose: Verbose = False,
-):
+) -> None:
     """Choose few good samples from many, with the reason for each.
 
     Domains are equally likely; within one, longer samples are likelier. A line may have "domain" and "difficulty".
@@ -223,7 +223,7 @@ def difficulty(
     length: Annotated[int, typer.Option("--length", min=2, help="Tokens of a sample that are looked at.")] = 1024,
     as_json: Json = False,
     verbose: Verbose = False,
-):
+) -> None:
     """Add to every sample how hard it is for a model: the cross-entropy of what would be learned of it.
 
     An interrupted run goes on when the same command is given again.
@@ -281,7 +281,7 @@ def chain(
     text_tokens: Annotated[int, typer.Option("--text-tokens", min=16, help="Held-out tokens that every step is scored on.")] = 2048,
     as_json: Json = False,
     verbose: Verbose = False,
-):
+) -> None:
     """From teacher to first token: student, plan, bundles, proof, the loss of every step, and TTFT on this machine.
 
     What an earlier call finished is not done again. Every bundle's manifest names recipe, teachers and data.
@@ -326,7 +326,7 @@ def chain(
 
 
 @app.command()
-def recipes(as_json: Json = False, verbose: Verbose = False):
+def recipes(as_json: Json = False, verbose: Verbose = False) -> None:
     """List the built-in recipes."""
     from firsttoken.declarations import declaration_folder
     from firsttoken.distill.classifiers.recipe import classifier_names, load_classifier

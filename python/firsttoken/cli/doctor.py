@@ -4,9 +4,10 @@ import typer
 
 from firsttoken.cli.options import Verbose
 from firsttoken.cli.output import Json, Output
+from typing import Never
 
 
-def doctor(as_json: Json = False, verbose: Verbose = False):
+def doctor(as_json: Json = False, verbose: Verbose = False) -> Never:
     """Tell what works here and what to install."""
     from firsttoken.doctor import examine
     from firsttoken.report.tables import table

@@ -50,7 +50,7 @@ def export(
     audit: Audit = False,
     as_json: Json = False,
     verbose: Verbose = False,
-):
+) -> None:
     """Export a checkpoint to proven bundles.
 
     \b

@@ -35,7 +35,7 @@ def generate(
     ] = 0.0,
     as_json: Json = False,
     verbose: Verbose = False,
-):
+) -> None:
     """Stream a completion from a bundle, on this machine.
 
     \b

@@ -17,7 +17,7 @@ KINDS: dict[type, str] = {Embedding: "embedding", Linear: "linear", Core: "core"
 class Named:
     """A part with its dotted name in the tree: its fields that are parts come named too, its other fields as they are."""
 
-    def __init__(self, part: Part, name: str = ""):
+    def __init__(self, part: Part, name: str = "") -> None:
         self.part, self.name = part, name
 
     def __getattr__(self, field: str) -> Any:

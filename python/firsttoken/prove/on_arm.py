@@ -126,7 +126,7 @@ class Seen:
         manifest: Manifest,
         stage: str,
         report: Report,
-    ):
+    ) -> None:
         size = manifest.tokenizer.vocab_size
         self.logits = np.empty_like(reference) if host is None else host
         self.places: list[str] = []

@@ -187,7 +187,7 @@ def check_cost(decoder: Decoder, precisions: dict[str, str], manifest: Manifest,
     )
 
 
-def write_same_source(source: Checkpoint, decoder: Decoder, manifest: Manifest, precisions: dict[str, str], path: Path, report: Report):
+def write_same_source(source: Checkpoint, decoder: Decoder, manifest: Manifest, precisions: dict[str, str], path: Path, report: Report) -> None:
     """Writes the graphs that the bundle was compiled from. Raises `FirstTokenError` if they come out different."""
     write_source(LoweringJob(source, decoder, manifest.plan, manifest.target, precisions), path, report)
     if hash_file(path) != manifest.npu_artifact.npu.source_sha256:
@@ -220,7 +220,7 @@ def proof_contexts(
     cost = compile_cost(decoder, precisions, manifest.target, graphs=1)
     for number, method in enumerate(artifact.methods):
 
-        def tell(stage, done, total, unit, method=method):
+        def tell(stage, done, total, unit, method=method) -> None:
             report(f"{stage} {method.name} for the proof", done, total, unit)
 
         compiled = source.with_name(f"{method.name}.tflite")

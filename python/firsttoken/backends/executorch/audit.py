@@ -67,7 +67,7 @@ class Sequence:
     is theirs. Of two neighbours of one shape (k and v, gate and up) it may thus be the later one that is named.
     """
 
-    def __init__(self, found: list[tuple]):
+    def __init__(self, found: list[tuple]) -> None:
         self.delegated = [pair for pair in found if pair[0].delegated]
         self.own = [pair for pair in found if not pair[0].delegated]
 

@@ -77,7 +77,7 @@ def delegate(program: ExportedProgram) -> EdgeProgramManager:
         ) from error
 
 
-def write(edge: EdgeProgramManager, path: Path, report: Report):
+def write(edge: EdgeProgramManager, path: Path, report: Report) -> None:
     """Plans memory and writes the file."""
     report("write", 0, 1, "file")
     executorch = edge.to_executorch(
@@ -139,7 +139,7 @@ def quiet_libraries():
         logging.disable(before)
 
 
-def free_memory():
+def free_memory() -> None:
     """Collects garbage and gives the allocator's free pages back to the system."""
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class ExecutorchOps:
     """Values are ``[1, S, hidden_size]``. What depends on the position alone is worked out once for all layers."""
 
-    def __init__(self, model: "DecoderModule", tokens: Tensor, position: Tensor, mask: Tensor):
+    def __init__(self, model: "DecoderModule", tokens: Tensor, position: Tensor, mask: Tensor) -> None:
         self.model, self.tokens, self.mask = model, tokens, mask
         self.rows = position + torch.arange(mask.shape[0])
         self.filled = mask.shape[1]

@@ -55,7 +55,7 @@ class DecoderPartitioner(XnnpackPartitioner):
 class Dependencies:
     """Which nodes depend on a node, as one bit each; the original keeps sets, half a gigabyte for a 24-layer graph."""
 
-    def __init__(self, graph_module):
+    def __init__(self, graph_module) -> None:
         self.nodes = list(graph_module.graph.nodes)
         place = {node: 1 << index for index, node in enumerate(self.nodes)}
         self.downstream = {}

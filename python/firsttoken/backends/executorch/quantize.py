@@ -52,7 +52,7 @@ def read_plain(checkpoint: Checkpoint, layer: Layer, precision: str) -> Tensor:
     return weight
 
 
-def check_range(values: Tensor, layer: Layer, what: str):
+def check_range(values: Tensor, layer: Layer, what: str) -> None:
     """Raises `FirstTokenError` if rounding to float16 made an infinity."""
     if values.dtype == torch.float16 and values.numel() and not torch.isfinite(values).all():
         raise FirstTokenError(f"layer {layer.name!r}: its {what} has values beyond float16's 65504; give it another precision in the plan")

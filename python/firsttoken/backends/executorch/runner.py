@@ -42,7 +42,7 @@ class ExecutorchRunner(Runner):
     open. Raises `FirstTokenError` if another is open with another number of threads, or if the file cannot be loaded.
     """
 
-    def __init__(self, artifact: Path, manifest: Manifest, threads: int | None = None):
+    def __init__(self, artifact: Path, manifest: Manifest, threads: int | None = None) -> None:
         super().__init__(manifest)
         with quiet_runtime():
             self._torch, portable_lib = import_runtime()
@@ -77,7 +77,7 @@ class ExecutorchRunner(Runner):
         np.copyto(self._logits, logits.numpy().reshape(-1))  # the program's memory would go with the program
         return self._logits
 
-    def close(self):
+    def close(self) -> None:
         self._method = self._program = None
         _open_runners.discard(self)
 
@@ -87,7 +87,7 @@ def causal_mask(length: int, position: int = 0) -> np.ndarray:
     return np.triu(np.full((length, position + length), MASKED, np.float32), 1 + position)
 
 
-def set_threads(portable_lib, threads: int):
+def set_threads(portable_lib, threads: int) -> None:
     """Resizes the process's thread pool where it has another size. Raises `FirstTokenError` while a runner uses it."""
     if portable_lib._threadpool_get_thread_count() == threads:
         return

@@ -22,7 +22,7 @@ OUTSIDE = {
 NAMES = {torch.float32: "fp32", torch.float16: "fp16"}
 
 
-def check_structure(program: ExportedProgram, decoder: Decoder, precisions: Mapping[str, str]):
+def check_structure(program: ExportedProgram, decoder: Decoder, precisions: Mapping[str, str]) -> None:
     """Raises `FirstTokenError` naming what stayed outside the delegate or went into it in another precision or shape."""
     outside = Counter()
     for node in program.graph.nodes:

@@ -163,7 +163,7 @@ def _reason(node) -> str:
     )
 
 
-def write(edge: EdgeProgramManager, path: Path):
+def write(edge: EdgeProgramManager, path: Path) -> None:
     """Plans memory and writes the file."""
     executorch = edge.to_executorch(
         ExecutorchBackendConfig(extract_delegate_segments=True, memory_planning_pass=MemoryPlanningPass(alloc_graph_input=False))

@@ -33,7 +33,7 @@ class UnpackedLinear(nn.Module):
     ExecuTorch's Qualcomm backend stores the rows as int8 and casts the activations around the layer to FP16.
     """
 
-    def __init__(self, rows: Tensor, scales: Tensor, bias: Tensor | None):
+    def __init__(self, rows: Tensor, scales: Tensor, bias: Tensor | None) -> None:
         super().__init__()
         self.register_buffer("rows", rows)
         self.register_buffer("scales", scales.reshape(-1))
@@ -50,7 +50,7 @@ class UnpackedLinear(nn.Module):
 class StaticCore(nn.Module):
     """Scores, softmax and weighted sum of one call's own rows, and of the cache's where there are any."""
 
-    def __init__(self, part: Core):
+    def __init__(self, part: Core) -> None:
         super().__init__()
         self.part = part
 
@@ -85,7 +85,7 @@ class StaticCore(nn.Module):
 class HexagonTorchOps:
     """The traversal's operations for one call; values are ``[tokens, hidden_size]``."""
 
-    def __init__(self, graph: "HexagonGraph", inputs: Mapping[str, Tensor]):
+    def __init__(self, graph: "HexagonGraph", inputs: Mapping[str, Tensor]) -> None:
         self.graph, self.inputs, self.module = graph, inputs, graph.module
         self.last_index = inputs.get("last")
         self.new_rows: list[Tensor] = []
@@ -156,7 +156,7 @@ class HexagonTorchOps:
 class HexagonGraph(nn.Module):
     """One graph, ``first``, ``extend`` or ``decode``, of ``tokens`` a call; ``cached`` rows are read by the last two."""
 
-    def __init__(self, module: DecoderModule, kind: str, tokens: int, cached: int):
+    def __init__(self, module: DecoderModule, kind: str, tokens: int, cached: int) -> None:
         super().__init__()
         self.module, self.kind, self.tokens, self.cached = module, kind, tokens, cached if kind != "first" else 0
         self.rotations = list(rotations(module.decoder))

@@ -16,7 +16,7 @@ ACTIVATIONS = {"silu": functional.silu}
 class TorchOps:
     """One call of ``tokens`` int64 ``[S]`` at ``position``; values are float32 ``[S, hidden_size]``."""
 
-    def __init__(self, weights: TorchWeights, tokens: Tensor, position: int):
+    def __init__(self, weights: TorchWeights, tokens: Tensor, position: int) -> None:
         self.weights, self.tokens = weights, tokens
         self.begin, self.end = position, position + len(tokens)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class CheckpointRunner(Runner):
     """Holds the model in FP32, four bytes of memory a weight. ``manifest`` says what a runner reads of a bundle's."""
 
-    def __init__(self, checkpoint: Checkpoint, decoder: Decoder, manifest):
+    def __init__(self, checkpoint: Checkpoint, decoder: Decoder, manifest) -> None:
         need("distill", f"letting checkpoint {checkpoint.folder} answer")
         from firsttoken.backends.pytorch.weights import TorchWeights
 
@@ -38,5 +38,5 @@ class CheckpointRunner(Runner):
     def _decode(self, token: int) -> np.ndarray:
         return self._prefill(np.array([token]))
 
-    def close(self):
+    def close(self) -> None:
         self._weights = None

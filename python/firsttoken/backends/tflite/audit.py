@@ -57,7 +57,7 @@ def audit(artifact: Path, decoder: Decoder, precisions: Mapping[str, str], repor
 class LoadedGraph:
     """One subgraph, indexed by what the audit asks for."""
 
-    def __init__(self, model, index: int, undelegated: set[int]):
+    def __init__(self, model, index: int, undelegated: set[int]) -> None:
         from ai_edge_litert import schema_py_generated as schema
 
         self.kinds = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
@@ -165,7 +165,7 @@ def executed_outside_delegate(artifact: Path, header_bytes: int, model, signatur
     return reachable(operators, outputs)
 
 
-def copy_group_scales(artifact: Path, file, model, signature):
+def copy_group_scales(artifact: Path, file, model, signature) -> None:
     """Copies the int4 group scales to their places in ``file``: the delegate refuses scales of zero."""
     tensors = model.subgraphs[signature.subgraphIndex].tensors
     with open(artifact, "rb") as source:

@@ -28,7 +28,7 @@ class Dynamic(int):
 class Graph:
     """Builds one subgraph of ``file``. Methods add an operator and return the index of its output tensor."""
 
-    def __init__(self, file: ModelFile, name: str):
+    def __init__(self, file: ModelFile, name: str) -> None:
         self.file, self.name, self.scope = file, name, ""
         self.subgraph = schema.SubGraphT()
         self.subgraph.name = name.encode()
@@ -58,7 +58,7 @@ class Graph:
         self.inputs.append((name, index))
         return index
 
-    def output(self, name: str, tensor: int):
+    def output(self, name: str, tensor: int) -> None:
         self.outputs.append((name, tensor))
 
     def constant(self, values, dtype=np.float32) -> int:
@@ -184,7 +184,7 @@ class Graph:
         shape = [*self.shapes[x][:-1], self.shapes[weight][0]]
         return self.operator(Op.FULLY_CONNECTED, [x, weight, bias], shape, self.dtype(x), version, options)
 
-    def finish(self):
+    def finish(self) -> None:
         """Adds the subgraph and its signature to the file."""
         self.subgraph.inputs = np.array([index for _, index in self.inputs], np.int32)
         self.subgraph.outputs = np.array([index for _, index in self.outputs], np.int32)

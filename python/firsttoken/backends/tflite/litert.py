@@ -57,7 +57,7 @@ def library() -> ctypes.CDLL:
     return loaded
 
 
-def check(status: int, what: str):
+def check(status: int, what: str) -> None:
     """Raises `FirstTokenError` naming ``what`` failed, for a status other than success."""
     if status:
         raise FirstTokenError(f"LiteRT: {what} failed with status {status} (litert_common.h); run with -v to see its own log")
@@ -75,7 +75,7 @@ def aligned_zeros(shape, dtype) -> np.ndarray:
 class Buffers:
     """Host arrays bound as the inputs or outputs of a signature. Keeps the arrays alive."""
 
-    def __init__(self, arrays: list[np.ndarray]):
+    def __init__(self, arrays: list[np.ndarray]) -> None:
         self.arrays = arrays
         self.handles = (ctypes.c_void_p * len(arrays))()
         for n, array in enumerate(arrays):
@@ -91,7 +91,7 @@ class Buffers:
             )
             self.handles[n] = handle
 
-    def __del__(self):
+    def __del__(self) -> None:
         for handle in self.handles:
             if handle:
                 library().LiteRtDestroyTensorBuffer(handle)
@@ -104,13 +104,13 @@ class CompiledModel:
     signatures); None packs in memory at every start. Raises `FirstTokenError` for a file the runtime refuses.
     """
 
-    def __init__(self, path: Path, threads: int, weight_cache: Path | None):
+    def __init__(self, path: Path, threads: int, weight_cache: Path | None) -> None:
         self._environment, self._model, self._compiled = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_void_p()
         with quiet_runtime():
             self._load(path, threads, weight_cache)
         self.signatures = self._signatures()
 
-    def _load(self, path: Path, threads: int, weight_cache: Path | None):
+    def _load(self, path: Path, threads: int, weight_cache: Path | None) -> None:
         api = library()
         severity = EnvironmentOption(MIN_LOGGER_SEVERITY, Any(ANY_INT, WARNING if is_verbose() else SILENT))
         check(api.LiteRtCreateEnvironment(1, ctypes.byref(severity), ctypes.byref(self._environment)), "starting")
@@ -149,7 +149,7 @@ class CompiledModel:
             names.append(name.value.decode())
         return names
 
-    def resize(self, signature: str, position: int, shape):
+    def resize(self, signature: str, position: int, shape) -> None:
         """Gives input number ``position`` a run-time shape."""
         dimensions = (ctypes.c_int32 * len(shape))(*shape)
         index = self.signatures[signature][0]
@@ -161,14 +161,14 @@ class CompiledModel:
         """Makes arrays of `aligned_zeros` ready to be the inputs or outputs of a run."""
         return Buffers(arrays)
 
-    def run(self, signature: str, inputs: Buffers, outputs: Buffers):
+    def run(self, signature: str, inputs: Buffers, outputs: Buffers) -> None:
         """Runs a signature; the outputs' arrays hold the result."""
         status = library().LiteRtRunCompiledModel(
             self._compiled, self.signatures[signature][0], len(inputs.handles), inputs.handles, len(outputs.handles), outputs.handles
         )
         check(status, f"running {signature}")
 
-    def close(self):
+    def close(self) -> None:
         """Frees the runtime's memory."""
         api = library()
         for name, handle in (("CompiledModel", self._compiled), ("Model", self._model), ("Environment", self._environment)):

@@ -75,7 +75,7 @@ class ModelFile:
             self.model.operatorCodes.append(code)
         return self._codes[builtin, version]
 
-    def add_subgraph(self, subgraph, signature):
+    def add_subgraph(self, subgraph, signature) -> None:
         signature.subgraphIndex = len(self.model.subgraphs)
         self.model.subgraphs.append(subgraph)
         self.model.signatureDefs.append(signature)
@@ -85,7 +85,7 @@ class ModelFile:
         builder.Finish(self.model.Pack(builder), file_identifier=b"TFL3")
         return builder.Output()
 
-    def write(self, path: Path, report: Report = silent):
+    def write(self, path: Path, report: Report = silent) -> None:
         """Writes the file. The order of ``streamed`` is the order in the file, so that reads stay sequential.
 
         Raises `OSError` for a full disk, and whatever a buffer's chunks raise (bad weights: `FirstTokenError`).

@@ -21,7 +21,7 @@ STORED_TYPES = {"fp32": Type.FLOAT32, "fp16": Type.FLOAT16, "int8": Type.INT8, "
 class Weight:
     """One weight matrix: its buffer in the file, and the scales that become known as it is streamed."""
 
-    def __init__(self, file: ModelFile, checkpoint: Checkpoint, layer: Layer, precision: str, group_size: int):
+    def __init__(self, file: ModelFile, checkpoint: Checkpoint, layer: Layer, precision: str, group_size: int) -> None:
         self.file, self.checkpoint, self.layer, self.precision, self.group_size = file, checkpoint, layer, precision, group_size
         self.rows, self.columns = layer.shape
         self.scales = np.ones(self.rows, np.float32)

@@ -122,7 +122,7 @@ def _run(command: list[str], libraries: Path, expected_seconds: float, report: R
         process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         done, peaks = threading.Event(), [0]
 
-        def tell():
+        def tell() -> None:
             # The compiler does not say how far it is: the bar follows the estimate and waits just short of its end.
             while not done.wait(0.1):
                 peaks.append(peak_memory_of(process.pid))
@@ -194,7 +194,7 @@ def _left(left: tuple[LeftBehind, ...], reasons: list[str]) -> list[str]:
     return [f"{operator.kind} {operator.layer}: {reason}" for operator, reason in zip(left, known, strict=True)]
 
 
-def check_offload(graphs: list[NpuGraph], soc: str, allow_partial: bool):
+def check_offload(graphs: list[NpuGraph], soc: str, allow_partial: bool) -> None:
     """Raises `FirstTokenError` for a graph of which nothing is offloaded, or, unless allowed, not everything in one part."""
     for graph in graphs:
         if not graph.partitions:

@@ -29,7 +29,7 @@ class Context:
     inputs: tuple[tuple[str | None, str, tuple[int, ...], str], ...]
     outputs: tuple[tuple[str | None, str, tuple[int, ...], str], ...]
 
-    def copy_to(self, path: Path):
+    def copy_to(self, path: Path) -> None:
         """Writes the bare context binary to ``path``."""
         with open(self.file, "rb") as source, open(path, "wb") as target:
             source.seek(self.offset)

@@ -23,7 +23,7 @@ NPU_FILE = "model.npu.tflite"
 SOURCE_FILE = ".npu-source.tflite"  # only while the bundle is being made
 
 
-def check_tools():
+def check_tools() -> None:
     """Raises `FirstTokenError` if this machine cannot compile for Hexagon; says what to install."""
     find_libraries()
     compiler_folder()

@@ -41,7 +41,7 @@ class QnnSession:
 
     _open: "QnnSession | None" = None
 
-    def __init__(self, context: Context, libraries: HostLibraries):
+    def __init__(self, context: Context, libraries: HostLibraries) -> None:
         if QnnSession._open is not None:
             raise FirstTokenError(
                 f"graph {QnnSession._open.context.graph!r} is still open on the HTP backend, which takes one at a time; close it first"
@@ -76,7 +76,7 @@ class QnnSession:
             raise FirstTokenError(f"graph {self.context.graph!r}: the HTP backend for x86 failed ({_line(error)})") from None
         return {outer: array for (outer, _, _, _), array in zip(self.context.outputs, found, strict=True)}
 
-    def close(self):
+    def close(self) -> None:
         """Frees the backend for the next graph."""
         self._session = None
         if QnnSession._open is self:

@@ -18,7 +18,7 @@ from firsttoken.bundle.manifest import Manifest
 class HexagonRunner(Runner):
     """Runs ``contexts`` (one per method of the NPU artifact) for the bundle in ``folder``. One is loaded at a time."""
 
-    def __init__(self, folder: Path, manifest: Manifest, contexts: dict[str, Context], libraries: HostLibraries):
+    def __init__(self, folder: Path, manifest: Manifest, contexts: dict[str, Context], libraries: HostLibraries) -> None:
         super().__init__(manifest)
         self.contexts, self.libraries = contexts, libraries
         self.feed = HostFeed(folder, manifest)
@@ -51,7 +51,7 @@ class HexagonRunner(Runner):
             self._session = QnnSession(context, self.libraries)
         return self._session
 
-    def close(self):
+    def close(self) -> None:
         if self._session is not None:
             self._session.close()
             self._session = None

@@ -13,6 +13,7 @@ from firsttoken.decoder.parts import Decoder
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
 from firsttoken.targets.target import Target
+from typing import Never
 
 
 def write_source(job: LoweringJob, path: Path, report: Report = silent) -> tuple[list[Method], list[State]]:
@@ -47,7 +48,7 @@ def fixed_states(decoder: Decoder, target: Target) -> list[State]:
     )
 
 
-def check_source(path: Path):
+def check_source(path: Path) -> Never:
     """Raises `FirstTokenError` naming the operator if ``path`` holds a construct that Hexagon is known to compute wrongly.
 
     They compile without a word and every operator counts as offloaded, so the compiler never gets to see them.
