@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 
 class CallablePackage(ModuleType):
@@ -19,7 +20,7 @@ class CallablePackage(ModuleType):
         # by name: the packages stand below the interface that opens them
         return getattr(import_module("firsttoken.api"), self.__name__.rpartition(".")[2])
 
-    def __call__(self, *arguments, **options):
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
         return self._verb(*arguments, **options)
 
     @property

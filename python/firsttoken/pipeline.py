@@ -219,8 +219,12 @@ def prove_here(
 
 def proof_misses(manifest: Manifest) -> list[str]:
     """Returns every bound that the bundle's proofs missed; empty where they passed or none was made."""
-    proven = [artifact for artifact in manifest.artifacts if artifact.proof is not None]
-    return [f"{'' if artifact.npu is None else 'on the NPU: '}{miss}" for artifact in proven for miss in artifact.proof.misses]
+    return [
+        f"{'' if artifact.npu is None else 'on the NPU: '}{miss}"
+        for artifact in manifest.artifacts
+        if artifact.proof is not None
+        for miss in artifact.proof.misses
+    ]
 
 
 def package_versions() -> dict[str, str]:

@@ -17,6 +17,7 @@ import secrets
 import shutil
 import time
 from pathlib import Path
+from typing import Self
 
 from firsttoken.errors import FirstTokenError
 
@@ -96,10 +97,10 @@ class Staging:
             except OSError:
                 break
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.discard()
 
 

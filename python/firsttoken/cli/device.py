@@ -2,12 +2,17 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from firsttoken.cli.options import PromptLengths, Verbose
 from firsttoken.cli.output import Json, Output
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from firsttoken.device.several import PhoneOutcome
 
 app = typer.Typer(
     name="device",
@@ -242,13 +247,13 @@ def clean(
         print(f"{adb.name}: {'removed ' + ', '.join(removed) if removed else 'nothing of ours is there'}")
 
 
-def _left(outcome) -> str:
+def _left(outcome: "PhoneOutcome") -> str:
     """Where a phone's profile stands that has not ended."""
     kept = f"the finished ones are in {outcome.output}" if outcome.runs else "none is finished"
     return f"{outcome.name}: {outcome.runs} of {outcome.total} runs, {kept}; the same command goes on from there"
 
 
-def _phone(outcome) -> dict:
+def _phone(outcome: "PhoneOutcome") -> dict:
     """What came of one phone, for programs."""
     measured = outcome.measurement if outcome.runs else None
     return {
@@ -262,7 +267,7 @@ def _phone(outcome) -> dict:
     }
 
 
-def _tell(outcomes, out: Output) -> None:
+def _tell(outcomes: "Sequence[PhoneOutcome]", out: Output) -> None:
     """Prints the tables or the document and raises the error that decides the exit status."""
     import sys
 
@@ -271,7 +276,7 @@ def _tell(outcomes, out: Output) -> None:
     from firsttoken.errors import FirstTokenError, GateError
     from firsttoken.report.bench_table import terminal_table
 
-    problems = []
+    problems: list[FirstTokenError] = []
     out.document({"phones": [_phone(outcome) for outcome in outcomes]})
     for outcome in outcomes:
         if outcome.measurement is not None and outcome.runs:

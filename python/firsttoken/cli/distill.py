@@ -1,7 +1,7 @@
 """``firsttoken distill RECIPE`` and the verbs beside it"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import typer.core
@@ -15,7 +15,7 @@ from firsttoken.extras import need
 class DefaultsToRun(typer.core.TyperGroup):
     """A group whose first argument may be a recipe: ``distill RECIPE.toml`` is ``distill run RECIPE.toml``."""
 
-    def parse_args(self, context, arguments):
+    def parse_args(self, context: Any, arguments: list[str]) -> list[str]:  # newer releases of typer have a Context of their own
         if arguments and arguments[0] not in self.commands and arguments[0] not in context.help_option_names:
             arguments = ["run", *arguments]
         return super().parse_args(context, arguments)
@@ -329,11 +329,11 @@ def chain(
 def recipes(as_json: Json = False, verbose: Verbose = False) -> None:
     """List the built-in recipes."""
     from firsttoken.declarations import declaration_folder
-    from firsttoken.distill.classifiers.recipe import classifier_names, load_classifier
-    from firsttoken.distill.recipe import load_recipe, recipe_names
+    from firsttoken.distill.classifiers.recipe import ClassifierRecipe, classifier_names, load_classifier
+    from firsttoken.distill.recipe import Recipe, load_recipe, recipe_names
     from firsttoken.report.tables import table
 
-    loaded = [*map(load_recipe, recipe_names()), *map(load_classifier, classifier_names())]
+    loaded: list[Recipe | ClassifierRecipe] = [*map(load_recipe, recipe_names()), *map(load_classifier, classifier_names())]
     rows = [(r.name, r.summary, " + ".join(loss.kind for loss in r.losses), str(r.training.steps)) for r in loaded]
     folder, out = declaration_folder("recipes"), Output(as_json)
     out.show(

@@ -1,10 +1,11 @@
 """``firsttoken doctor``"""
 
+from typing import Never
+
 import typer
 
 from firsttoken.cli.options import Verbose
 from firsttoken.cli.output import Json, Output
-from typing import Never
 
 
 def doctor(as_json: Json = False, verbose: Verbose = False) -> Never:

@@ -36,7 +36,7 @@ class Output:
 
                 console().print(part)
 
-    def document(self, values) -> None:
+    def document(self, values: object) -> None:
         """The document: models, dataclasses, paths and plain values. Fields of models are named as in their files."""
         if self.as_json:
             from pydantic_core import to_json

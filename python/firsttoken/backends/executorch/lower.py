@@ -4,6 +4,7 @@ import ctypes
 import gc
 import logging
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -124,7 +125,7 @@ def describe(job: LoweringJob) -> Lowered:
 
 
 @contextmanager
-def quiet_libraries():
+def quiet_libraries() -> Iterator[None]:
     """Silences the libraries' warnings and logs below errors, unless ``-v`` asks for them."""
     if is_verbose():
         yield

@@ -56,7 +56,7 @@ class DecoderModule(nn.Module):
             for which, by, norm in (("q", scale, block.attention.q_norm), ("k", 1.0, block.attention.k_norm)):
                 self._add_tables(rope, by, self.rotation_dtype(at, which, norm is not None))
 
-    def _module(self, name: str, part) -> nn.Module:
+    def _module(self, name: str, part: parts.Embedding | parts.Linear | parts.Norm | parts.Core) -> nn.Module:
         if isinstance(part, parts.Embedding):
             return nn.Embedding(part.rows, part.columns, dtype=self.dtypes[name]).requires_grad_(False)
         if isinstance(part, parts.Linear):
@@ -88,6 +88,12 @@ class DecoderModule(nn.Module):
 
     def matrix_name(self, head_dim: int, dtype: torch.dtype) -> str:
         return f"rotation_{head_dim}_{short_name(dtype)}"
+
+    def norm_weight(self, name: str) -> Tensor:
+        """The weight of the norm of this name."""
+        norm = self.get_submodule(name)
+        assert isinstance(norm, RmsNorm), f"{name} is no norm"
+        return norm.weight
 
     def drop_tables(self) -> None:
         """Takes the rotary tables out, for a caller that is fed them."""

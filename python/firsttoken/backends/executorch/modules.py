@@ -23,6 +23,11 @@ class QuantizedLinear(nn.Module):
     values in the precision's bounds, ``scales`` float32 ``[out, groups]``, symmetric.
     """
 
+    rows: Tensor
+    scales: Tensor
+    zero_points: Tensor
+    bias: Tensor | None
+
     def __init__(self, rows: Tensor, scales: Tensor, bias: Tensor | None, precision: str) -> None:
         super().__init__()
         self.precision, self.group = precision, rows.shape[1] // scales.shape[1]
@@ -49,6 +54,9 @@ class QuantizedLinear(nn.Module):
 
 class QuantizedEmbedding(nn.Module):
     """Embedding with int8 rows (one scale each) or int4 rows (one scale per group), float32 out."""
+
+    rows: Tensor
+    scales: Tensor
 
     def __init__(self, rows: Tensor, scales: Tensor, precision: str) -> None:
         super().__init__()

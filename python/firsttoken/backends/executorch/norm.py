@@ -12,6 +12,9 @@ class RmsNorm(nn.Module):
     over a tensor whose length is only known at run time, and takes a linear layer.
     """
 
+    mean_row: Tensor
+    epsilon: Tensor
+
     def __init__(self, size: int, epsilon: float) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(size), requires_grad=False)

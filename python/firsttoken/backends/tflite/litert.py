@@ -6,11 +6,13 @@ stable in the C headers (litert_layout.h, litert_model_types.h, litert_any.h) an
 """
 
 import ctypes
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from firsttoken.errors import FirstTokenError
 from firsttoken.quiet import is_verbose, quiet_runtime
@@ -63,7 +65,12 @@ def check(status: int, what: str) -> None:
         raise FirstTokenError(f"LiteRT: {what} failed with status {status} (litert_common.h); run with -v to see its own log")
 
 
-def aligned_zeros(shape, dtype) -> np.ndarray:
+def _text(name: ctypes.c_char_p) -> str:
+    assert name.value is not None, "a call that succeeds has set it"
+    return name.value.decode()
+
+
+def aligned_zeros(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:
     """Zeros of ``shape`` at an address that the runtime takes without copying."""
     dtype = np.dtype(dtype)
     count = int(np.prod(shape))
@@ -128,28 +135,29 @@ class CompiledModel:
         api.LiteRtDestroyOptions(options)
 
     def _signatures(self) -> dict[str, tuple[int, list[str], list[str]]]:
-        api, found = library(), {}
+        api = library()
+        found: dict[str, tuple[int, list[str], list[str]]] = {}
         count = ctypes.c_size_t()
         check(api.LiteRtGetNumModelSignatures(self._model, ctypes.byref(count)), "listing signatures")
         for index in range(count.value):
             signature, key = ctypes.c_void_p(), ctypes.c_char_p()
             check(api.LiteRtGetModelSignature(self._model, ctypes.c_size_t(index), ctypes.byref(signature)), "reading a signature")
             check(api.LiteRtGetSignatureKey(signature, ctypes.byref(key)), "reading a signature's name")
-            names = [self._tensor_names(signature, which) for which in ("Input", "Output")]
-            found[key.value.decode()] = (index, *names)
+            inputs, outputs = (self._tensor_names(signature, which) for which in ("Input", "Output"))
+            found[_text(key)] = (index, inputs, outputs)
         return found
 
     @staticmethod
-    def _tensor_names(signature, which: str) -> list[str]:
+    def _tensor_names(signature: ctypes.c_void_p, which: str) -> list[str]:
         api, count, names = library(), ctypes.c_size_t(), []
         check(getattr(api, f"LiteRtGetNumSignature{which}s")(signature, ctypes.byref(count)), "counting tensors")
         for n in range(count.value):
             name = ctypes.c_char_p()
             check(getattr(api, f"LiteRtGetSignature{which}Name")(signature, ctypes.c_size_t(n), ctypes.byref(name)), "naming a tensor")
-            names.append(name.value.decode())
+            names.append(_text(name))
         return names
 
-    def resize(self, signature: str, position: int, shape) -> None:
+    def resize(self, signature: str, position: int, shape: Sequence[int]) -> None:
         """Gives input number ``position`` a run-time shape."""
         dimensions = (ctypes.c_int32 * len(shape))(*shape)
         index = self.signatures[signature][0]

@@ -38,7 +38,7 @@ class ModelFile:
     model: schema.ModelT = field(default_factory=schema.ModelT)
     streamed: list[StreamedBuffer] = field(default_factory=list)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.model.version = 3
         self.model.description = self.description.encode()
         self.model.buffers = [schema.BufferT()]  # buffer 0 is empty by convention
@@ -63,7 +63,7 @@ class ModelFile:
         self.streamed.append(StreamedBuffer(name, index, size, chunks))
         return index
 
-    def _append(self, buffer) -> int:
+    def _append(self, buffer: schema.BufferT) -> int:
         self.model.buffers.append(buffer)
         return len(self.model.buffers) - 1
 
@@ -75,7 +75,7 @@ class ModelFile:
             self.model.operatorCodes.append(code)
         return self._codes[builtin, version]
 
-    def add_subgraph(self, subgraph, signature) -> None:
+    def add_subgraph(self, subgraph: schema.SubGraphT, signature: schema.SignatureDefT) -> None:
         signature.subgraphIndex = len(self.model.subgraphs)
         self.model.subgraphs.append(subgraph)
         self.model.signatureDefs.append(signature)

@@ -14,7 +14,7 @@ from firsttoken.backends.tflite.graph import Dynamic, Graph, Op, Type
 from firsttoken.backends.tflite.model_file import ModelFile
 from firsttoken.backends.tflite.weights import DecoderWeights, to_float16
 from firsttoken.decoder import forward
-from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.parts import Core, Decoder
 from firsttoken.decoder.rope import Rope
 from firsttoken.decoder.walk import Named, rotations, states
 
@@ -202,7 +202,7 @@ class TfliteOps(Graph):
         first, second = self.split_halves(x)
         return self.add(self.multiply(x, cos), self.multiply(self.concatenate([second, first], 2), sin))
 
-    def attend(self, core: Named, query: int, key: int, value: int) -> int:
+    def attend(self, core: Named[Core], query: int, key: int, value: int) -> int:
         part, layer, rows = core.part, self._layers[core.name], self._rows(query)
         single = rows == 1
         heads = [part.kv_heads, part.group, part.head_dim]

@@ -69,7 +69,7 @@ class TfliteRunner(Runner):
 
     def __init__(self, artifact: Path, manifest: Manifest, threads: int | None = None, weight_cache: bool | Path = True) -> None:
         super().__init__(manifest)
-        self.facts = manifest.artifacts[0]
+        self.bundle, self.facts = manifest, manifest.artifacts[0]
         self.methods = {method.name: method for method in self.facts.methods}
         self.states = {f"{which}.{state.layer}": state for state in self.facts.states for which in ("key", "value")}
         self.step = self.facts.states[0].step
@@ -83,7 +83,7 @@ class TfliteRunner(Runner):
         if weight_cache is True:
             from firsttoken.backends.tflite.weight_cache import packed_weights
 
-            file: AbstractContextManager[Path | None] = packed_weights(self.manifest.facts(self.facts).sha256)
+            file: AbstractContextManager[Path | None] = packed_weights(self.bundle.facts(self.facts).sha256)
         else:
             file = nullcontext(weight_cache or None)
         with file as cached:

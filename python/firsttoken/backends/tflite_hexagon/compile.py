@@ -170,7 +170,8 @@ def _why(code: int, size: int, operators: dict[int, int], said: str) -> str:
 
 def _reasons(said: str) -> dict[int, list[str]]:
     """Returns, by subgraph, why operators were refused, in the operators' order."""
-    found, start = {}, 0
+    found: dict[int, list[str]] = {}
+    start = 0
     ends = [(match.end(), int(match[1])) for match in PARTITIONED.finditer(said)] or [(len(said), 0)]
     for end, graph in ends:
         part, begun = said[start:end], 0

@@ -43,10 +43,11 @@ class HexagonOps(TfliteOps):
 
     def _inputs(self) -> None:
         self.rows = self.input("embedding", [self.S, self.decoder.hidden_size], Type.FLOAT32)
-        self.turns = [
-            tuple(self.input(name, [self.S, 1, 2 * len(rope.inverse_frequencies)], Type.FLOAT32) for name in rotation_inputs(number))
-            for number, rope in enumerate(rotations(self.decoder))
-        ]
+        self.turns: list[tuple[int, int]] = []
+        for number, rope in enumerate(rotations(self.decoder)):
+            shape = [self.S, 1, 2 * len(rope.inverse_frequencies)]
+            cos, sin = (self.input(name, shape, Type.FLOAT32) for name in rotation_inputs(number))
+            self.turns.append((cos, sin))
         if self.S != 1:
             self.last_index = self.input("last", [1], Type.INT32)
         if self.cached:
@@ -59,7 +60,7 @@ class HexagonOps(TfliteOps):
     def embed(self, embedding: Named) -> int:
         return self.rows
 
-    def _cos_sin(self, number: int, rope: Rope) -> tuple[int, ...]:
+    def _cos_sin(self, number: int, rope: Rope) -> tuple[int, int]:
         return self.turns[number]
 
     def _masks(self) -> None:

@@ -25,7 +25,9 @@ class HexagonRunner(Runner):
         self.lengths = self.feed.npu.prefill_lengths
         self.prefill_chunk = self.lengths[-1]
         states = manifest.need_npu()[0].states
-        self.cache = {f"{which}.{state.layer}": np.zeros(state.shape, state.dtype) for state in states for which in ("key", "value")}
+        self.cache = {
+            f"{which}.{state.layer}": np.zeros([int(n) for n in state.shape], state.dtype) for state in states for which in ("key", "value")
+        }
         self._session: QnnSession | None = None
 
     def _prefill(self, tokens: np.ndarray) -> np.ndarray:
