@@ -28,7 +28,7 @@ class CallablePackage(ModuleType):
         return inspect.signature(self._verb)
 
     @property
-    def __doc__(self) -> str | None:  # type: ignore[override]
+    def __doc__(self) -> str | None:  # type: ignore[override]  # typeshed has it as a plain attribute
         return self._verb.__doc__
 
 
