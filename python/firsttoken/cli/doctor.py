@@ -1,14 +1,12 @@
 """``firsttoken doctor``"""
 
-from typing import Never
-
 import typer
 
 from firsttoken.cli.options import Verbose
 from firsttoken.cli.output import Json, Output
 
 
-def doctor(as_json: Json = False, verbose: Verbose = False) -> Never:
+def doctor(as_json: Json = False, verbose: Verbose = False) -> None:
     """Tell what works here and what to install."""
     from firsttoken.doctor import examine
     from firsttoken.report.tables import table
