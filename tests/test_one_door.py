@@ -13,9 +13,9 @@ def asked(path: Path) -> list[str]:
     """Comparisons of something's ``runtime`` or ``delegate`` with a name written out."""
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Compare) and isinstance(node.left, ast.Attribute) and node.left.attr in NAMES:
-            if any(isinstance(other, ast.Constant) and isinstance(other.value, str) for other in node.comparators):
-                found.append(f"{path.relative_to(ROOT)}:{node.lineno}: {ast.unparse(node)}")
+        asked = isinstance(node, ast.Compare) and isinstance(node.left, ast.Attribute) and node.left.attr in NAMES
+        if asked and any(isinstance(other, ast.Constant) and isinstance(other.value, str) for other in node.comparators):
+            found.append(f"{path.relative_to(ROOT)}:{node.lineno}: {ast.unparse(node)}")
     return found
 
 

@@ -19,7 +19,7 @@ __all__ = ["export", "prove", "generate", "bench", "distill", "evaluate", "repor
 _PACKAGES = ("distill", "evaluate", "prove", "report")  # they can be called (`firsttoken.callable_package`)
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     # nothing is imported before it is asked for
     from importlib import import_module
 

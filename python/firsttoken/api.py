@@ -17,7 +17,7 @@ from firsttoken.run.generate import Statistics
 PathLike = str | Path
 
 
-def mute(_line: str):
+def mute(_line: str) -> None:
     """Says nothing: the default of every ``say``."""
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 
 class CallablePackage(ModuleType):
@@ -19,7 +20,7 @@ class CallablePackage(ModuleType):
         # by name: the packages stand below the interface that opens them
         return getattr(import_module("firsttoken.api"), self.__name__.rpartition(".")[2])
 
-    def __call__(self, *arguments, **options):
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
         return self._verb(*arguments, **options)
 
     @property
@@ -27,10 +28,10 @@ class CallablePackage(ModuleType):
         return inspect.signature(self._verb)
 
     @property
-    def __doc__(self) -> str | None:  # type: ignore[override]
+    def __doc__(self) -> str | None:  # type: ignore[override]  # typeshed has it as a plain attribute
         return self._verb.__doc__
 
 
-def make_callable(package: str):
+def make_callable(package: str) -> None:
     """Makes an imported package callable; its ``__init__`` calls this with its own name."""
     sys.modules[package].__class__ = CallablePackage

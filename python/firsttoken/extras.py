@@ -26,7 +26,7 @@ def install_command(extra: str) -> str:
     return f"pip install 'firsttoken[{extra}]'"
 
 
-def need(extra: str, purpose: str):
+def need(extra: str, purpose: str) -> None:
     """Raises `FirstTokenError` where a module of ``extra`` is not installed; ``purpose`` begins the sentence."""
     if absent := missing(extra):
         raise FirstTokenError(

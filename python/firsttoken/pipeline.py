@@ -110,7 +110,7 @@ def plan_jobs(
     return jobs
 
 
-def check_tokenizer(tokenizer: Tokenizer, decoder: Decoder):
+def check_tokenizer(tokenizer: Tokenizer, decoder: Decoder) -> None:
     """Raises `FirstTokenError` if the tokenizer knows tokens for which the model has no row."""
     if tokenizer.vocab_size > decoder.vocab_size:
         raise FirstTokenError(
@@ -119,7 +119,7 @@ def check_tokenizer(tokenizer: Tokenizer, decoder: Decoder):
         )
 
 
-def check_held_out(source: Checkpoint, decoder: Decoder, tokenizer: Tokenizer, jobs: list[Job], held_out: str | Path | None):
+def check_held_out(source: Checkpoint, decoder: Decoder, tokenizer: Tokenizer, jobs: list[Job], held_out: str | Path | None) -> None:
     """Raises `FirstTokenError` if the text for the proof cannot be read or is too short for a target's windows."""
     from firsttoken.prove.prove import held_out_text
     from firsttoken.prove.windows import choose_windows
@@ -202,7 +202,7 @@ def describe(
 
 def prove_here(
     manifest: Manifest, folder: Path, source: Checkpoint, held_out: str | Path | None, report: Report, say: Callable[[str], None]
-):
+) -> None:
     """Proves the bundle in ``folder``, both artifacts where there is one for an NPU, and writes proof and audit into its manifest."""
     from firsttoken.prove.prove import prove
 
@@ -219,8 +219,12 @@ def prove_here(
 
 def proof_misses(manifest: Manifest) -> list[str]:
     """Returns every bound that the bundle's proofs missed; empty where they passed or none was made."""
-    proven = [artifact for artifact in manifest.artifacts if artifact.proof is not None]
-    return [f"{'' if artifact.npu is None else 'on the NPU: '}{miss}" for artifact in proven for miss in artifact.proof.misses]
+    return [
+        f"{'' if artifact.npu is None else 'on the NPU: '}{miss}"
+        for artifact in manifest.artifacts
+        if artifact.proof is not None
+        for miss in artifact.proof.misses
+    ]
 
 
 def package_versions() -> dict[str, str]:

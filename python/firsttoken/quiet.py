@@ -10,6 +10,7 @@ import re
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
@@ -49,7 +50,7 @@ def is_verbose() -> bool:
 
 
 @contextmanager
-def quiet_runtime():
+def quiet_runtime() -> Iterator[None]:
     """Silences file descriptor 2 while the body loads or runs a library; a `FirstTokenError` gets its last complaint."""
     if _verbose:
         yield
@@ -73,7 +74,7 @@ def quiet_runtime():
             os.close(saved)
 
 
-def _memory_file():
+def _memory_file() -> IO[bytes]:
     """A file for what is said; in memory where the system can, since the disk may be what is full."""
     try:
         return os.fdopen(os.memfd_create("firsttoken-quiet"), "w+b")

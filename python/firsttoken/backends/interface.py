@@ -108,7 +108,7 @@ class Backend(ABC):
         if self.extra is not None:
             need(self.extra, purpose)
 
-    def check_tools(self, target: Target, prove: bool) -> None:
+    def check_tools(self, target: Target, prove: bool) -> None:  # noqa: B027  most backends bring all they need
         """Raises `FirstTokenError`, with what to install, if this machine cannot lower for ``target`` (and ``prove`` it)."""
 
     @abstractmethod
@@ -131,7 +131,7 @@ class Backend(ABC):
     def open_runner(self, folder: Path, manifest: Manifest, artifact: Artifact, threads: int | None = None) -> Runner:
         """Loads an artifact of a bundle with ``threads`` threads (default: the machine's cores, 4 at most)."""
 
-    def preload(self) -> None:
+    def preload(self) -> None:  # noqa: B027  some have nothing to import
         """Imports what running takes, so that a clock that starts afterwards does not measure Python's imports."""
 
     def weight_rounding(self, precision: str, kind: str, group_size: int) -> "nn.Module | None":

@@ -7,6 +7,7 @@ Another package adds one by an entry point of the group ``firsttoken.backends``:
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 
 from firsttoken.backends.interface import Backend
 from firsttoken.decoder.parts import Decoder
@@ -61,7 +62,7 @@ def backend_of(target: Target) -> Backend:
     return backend
 
 
-def open_target(name_or_path, cache_length: int | None = None, prefill_chunk: int | None = None) -> Target:
+def open_target(name_or_path: str | Path, cache_length: int | None = None, prefill_chunk: int | None = None) -> Target:
     """`load_target`, and its backend's own check of it. Raises `FirstTokenError`."""
     target = load_target(name_or_path, cache_length, prefill_chunk)
     backend_of(target)

@@ -8,17 +8,43 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from firsttoken.errors import FirstTokenError
 
 if TYPE_CHECKING:
-    from firsttoken.bundle.manifest import Manifest
-
+    from firsttoken.bundle.manifest import Chat, TokenizerFacts
 
 MASKED = -30000.0  # added to a score that must not count; inside FP16's range even on top of a real score
+
+
+class ModelFacts(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def vocab_size(self) -> int: ...
+
+
+class Lengths(Protocol):
+    @property
+    def cache_length(self) -> int: ...
+    @property
+    def prefill_chunk(self) -> int: ...
+
+
+class RunnerFacts(Protocol):
+    """What a runner, and who generates with it, read of a manifest; lengths are in tokens."""
+
+    @property
+    def checkpoint(self) -> ModelFacts: ...
+    @property
+    def target(self) -> Lengths: ...
+    @property
+    def tokenizer(self) -> TokenizerFacts: ...
+    @property
+    def chat(self) -> Chat | None: ...
 
 
 class Runner(ABC):
@@ -28,7 +54,7 @@ class Runner(ABC):
     next token, float32 ``[vocab_size]``; the array may be reused by the next call, so copy it to keep it.
     """
 
-    def __init__(self, manifest: Manifest):
+    def __init__(self, manifest: RunnerFacts) -> None:
         self.manifest = manifest
         self.vocab_size = manifest.checkpoint.vocab_size
         self.cache_length = manifest.target.cache_length

@@ -17,6 +17,7 @@ import secrets
 import shutil
 import time
 from pathlib import Path
+from typing import Self
 
 from firsttoken.errors import FirstTokenError
 
@@ -33,7 +34,7 @@ class Staging:
     Raises `FirstTokenError` if the place cannot be written.
     """
 
-    def __init__(self, destination: Path):
+    def __init__(self, destination: Path) -> None:
         self.destination = Path(os.path.abspath(destination))
         self._made_parents: list[Path] = []
         self._lock: int | None = None
@@ -53,7 +54,7 @@ class Staging:
             self.discard()
             raise
 
-    def _make_parents(self):
+    def _make_parents(self) -> None:
         missing = []
         parent = self.destination.parent
         while not parent.exists():
@@ -63,7 +64,7 @@ class Staging:
             self._made_parents.append(parent)
             parent.mkdir(exist_ok=True)
 
-    def commit(self, replace: bool = False, destination: Path | None = None):
+    def commit(self, replace: bool = False, destination: Path | None = None) -> None:
         """Makes everything durable and renames it to ``destination`` (default: the one given at the start).
 
         Raises `FirstTokenError` if the destination exists and ``replace`` is false.
@@ -79,7 +80,7 @@ class Staging:
         self._done = True
         sync_folder(target.parent)
 
-    def discard(self):
+    def discard(self) -> None:
         """Removes the hidden folder and the parent folders that were made for it, where they are empty."""
         if self._lock is not None:
             os.close(self._lock)
@@ -96,10 +97,10 @@ class Staging:
             except OSError:
                 break
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.discard()
 
 
@@ -108,7 +109,7 @@ def hidden_sibling(destination: Path, kind: str) -> Path:
     return destination.with_name(f".{destination.name}.firsttoken-{os.getpid()}-{secrets.token_hex(4)}.{kind}")
 
 
-def replace_folder(new: Path, target: Path):
+def replace_folder(new: Path, target: Path) -> None:
     """Puts ``new`` in the place of the existing ``target`` and removes the old folder."""
     if exchange(new, target):
         remove(new)  # now the old one; a kill in here leaves litter for the next `clean`
@@ -142,7 +143,7 @@ def exchange(one: Path, other: Path) -> bool:
     raise OSError(code, os.strerror(code), str(other))
 
 
-def clean(parent: Path):
+def clean(parent: Path) -> None:
     """Removes hidden folders that dead processes of ours left in ``parent``; restores a folder caught half replaced."""
     try:
         names = sorted(os.listdir(parent), reverse=True)
@@ -196,7 +197,7 @@ def lock(folder: Path) -> int | None:
     return descriptor
 
 
-def remove(path: Path):
+def remove(path: Path) -> None:
     """Removes a folder or a link, whatever is in it."""
     if path.is_symlink() or path.is_file():
         path.unlink(missing_ok=True)
@@ -204,7 +205,7 @@ def remove(path: Path):
         shutil.rmtree(path, ignore_errors=True)
 
 
-def sync_tree(folder: Path):
+def sync_tree(folder: Path) -> None:
     """Flushes every file and folder under ``folder`` to the disk."""
     for place, _, files in os.walk(folder, topdown=False):
         for name in files:
@@ -212,7 +213,7 @@ def sync_tree(folder: Path):
         sync_folder(Path(place))
 
 
-def sync_folder(path: Path):
+def sync_folder(path: Path) -> None:
     """Flushes one file or folder to the disk, where the file system can."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -15,7 +15,7 @@ READ_BYTES = 4 << 20
 STAMPS_KEPT = 1024  # a bundle has about five files
 
 
-def check_destination(destination: Path, force: bool):
+def check_destination(destination: Path, force: bool) -> None:
     """Raises `FirstTokenError` if a bundle cannot be written at ``destination``; changes nothing.
 
     An existing bundle needs ``force``; a folder that is not a bundle is never replaced.
@@ -57,7 +57,7 @@ def file_facts(path: Path, report: Report = silent) -> FileFacts:
     return FileFacts(sha256=sha256, bytes=path.stat().st_size)
 
 
-def check_files(folder: Path, manifest: Manifest, report: Report = silent):
+def check_files(folder: Path, manifest: Manifest, report: Report = silent) -> None:
     """Checks size and SHA-256 of every file of the bundle against the manifest. Raises `FirstTokenError` for the first that differs.
 
     A file found right is remembered, so that the next start does not read all of it again.
@@ -66,7 +66,7 @@ def check_files(folder: Path, manifest: Manifest, report: Report = silent):
         _check_file(Path(folder) / name, facts, report)
 
 
-def _check_file(path: Path, facts: FileFacts, report: Report):
+def _check_file(path: Path, facts: FileFacts, report: Report) -> None:
     if not path.is_file():
         raise FirstTokenError(f"bundle {path.parent}: {path.name} is missing; export again")
     size = path.stat().st_size
@@ -105,7 +105,7 @@ def remembered_hash(path: Path) -> str | None:
         return None
 
 
-def remember_hash(path: Path, sha256: str):
+def remember_hash(path: Path, sha256: str) -> None:
     """Notes a file's SHA-256 in the cache folder; does nothing where there is none."""
     stamp = _stamp(path)
     if stamp is None:

@@ -36,7 +36,7 @@ app.command()(doctor.doctor)
 app.add_typer(device.app)
 
 
-def _version(value: bool):
+def _version(value: bool) -> None:
     if value:
         from importlib.metadata import version
 
@@ -48,11 +48,11 @@ def _version(value: bool):
 def options(
     show_version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version and exit."),
     verbose: Verbose = False,
-):
+) -> None:
     pass
 
 
-def main(arguments: list[str] | None = None):
+def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits: 0 done, 2 bad input, 3 a missed proof, 130 interrupted, 1 a fault of ours."""
     set_verbose(False)
     # so that a polite kill still removes what was being built

@@ -40,7 +40,7 @@ def bench(
         ),
     ] = None,
     verbose: Verbose = False,
-):
+) -> None:
     """Measure time to first token and decoding speed of bundles, on this machine.
 
     Every bundle runs in fresh processes that take turns, so that noise falls on all alike. Prompts are real text

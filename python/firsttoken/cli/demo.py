@@ -18,7 +18,7 @@ def demo(
     threads: Threads = None,
     as_json: Json = False,
     verbose: Verbose = False,
-):
+) -> None:
     """Export, prove and run the embedded checkpoint.
 
     Works offline, takes both runtimes and ends with a table of what came of it.
@@ -34,7 +34,7 @@ def demo(
 
     out = Output(as_json)
 
-    def write(piece: str):
+    def write(piece: str) -> None:
         stream = sys.stderr if as_json else sys.stdout
         stream.write(piece)
         stream.flush()

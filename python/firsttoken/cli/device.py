@@ -2,12 +2,17 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from firsttoken.cli.options import PromptLengths, Verbose
 from firsttoken.cli.output import Json, Output
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from firsttoken.device.several import PhoneOutcome
 
 app = typer.Typer(
     name="device",
@@ -41,7 +46,7 @@ def _chosen(serials: list[str] | None, everything: bool) -> list[str]:
 
 
 @app.command("list")
-def list_devices(as_json: Json = False, verbose: Verbose = False):
+def list_devices(as_json: Json = False, verbose: Verbose = False) -> None:
     """List the connected phones: model, SoC, Hexagon generation, Android version, free space.
 
     \b
@@ -93,7 +98,7 @@ def install(
     serial: Serials = None,
     all_phones: AllPhones = False,
     verbose: Verbose = False,
-):
+) -> None:
     """Install the firsttoken app on a phone. Does nothing where this very APK is installed.
 
     \b
@@ -163,7 +168,7 @@ def profile(
     force: Annotated[bool, typer.Option("--force", "-f", help="Start over: replace a measurement or an unfinished profile.")] = False,
     as_json: Json = False,
     verbose: Verbose = False,
-):
+) -> None:
     """Measure time to first token of bundles on phones, in the firsttoken app, without a tap.
 
     Pushes what the phone does not have yet, runs the app's benchmark, waits for the phone to cool between bundles and
@@ -225,7 +230,7 @@ def clean(
     all_phones: AllPhones = False,
     keep_app: Annotated[bool, typer.Option("--keep-app", help="Leave the app installed; remove only bundles and measurements.")] = False,
     verbose: Verbose = False,
-):
+) -> None:
     """Remove everything of ours from a phone: staged bundles, measurements, the app.
 
     \b
@@ -242,13 +247,13 @@ def clean(
         print(f"{adb.name}: {'removed ' + ', '.join(removed) if removed else 'nothing of ours is there'}")
 
 
-def _left(outcome) -> str:
+def _left(outcome: "PhoneOutcome") -> str:
     """Where a phone's profile stands that has not ended."""
     kept = f"the finished ones are in {outcome.output}" if outcome.runs else "none is finished"
     return f"{outcome.name}: {outcome.runs} of {outcome.total} runs, {kept}; the same command goes on from there"
 
 
-def _phone(outcome) -> dict:
+def _phone(outcome: "PhoneOutcome") -> dict:
     """What came of one phone, for programs."""
     measured = outcome.measurement if outcome.runs else None
     return {
@@ -262,7 +267,7 @@ def _phone(outcome) -> dict:
     }
 
 
-def _tell(outcomes, out: Output):
+def _tell(outcomes: "Sequence[PhoneOutcome]", out: Output) -> None:
     """Prints the tables or the document and raises the error that decides the exit status."""
     import sys
 
@@ -271,7 +276,7 @@ def _tell(outcomes, out: Output):
     from firsttoken.errors import FirstTokenError, GateError
     from firsttoken.report.bench_table import terminal_table
 
-    problems = []
+    problems: list[FirstTokenError] = []
     out.document({"phones": [_phone(outcome) for outcome in outcomes]})
     for outcome in outcomes:
         if outcome.measurement is not None and outcome.runs:

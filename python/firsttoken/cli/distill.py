@@ -1,7 +1,7 @@
 """``firsttoken distill RECIPE`` and the verbs beside it"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import typer.core
@@ -15,7 +15,7 @@ from firsttoken.extras import need
 class DefaultsToRun(typer.core.TyperGroup):
     """A group whose first argument may be a recipe: ``distill RECIPE.toml`` is ``distill run RECIPE.toml``."""
 
-    def parse_args(self, context, arguments):
+    def parse_args(self, context: Any, arguments: list[str]) -> list[str]:  # newer releases of typer have a Context of their own
         if arguments and arguments[0] not in self.commands and arguments[0] not in context.help_option_names:
             arguments = ["run", *arguments]
         return super().parse_args(context, arguments)
@@ -56,7 +56,7 @@ def run(
     ] = 1,
     as_json: Json = False,
     verbose: Verbose = False,
-):
+) -> None:
     """Train a student as a recipe says (the word run may be left out).
 
     A run that was interrupted goes on when the same command is given again. FOLDER appears complete or not at all; it
@@ -100,7 +100,7 @@ def cache(
     teacher: Annotated[int, typer.Option("--teacher", min=0, help="Which [[teacher]] of the recipe, from 0.")] = 0,
     as_json: Json = False,
     verbose: Verbose = False,
-):
+) -> None:
     """Keep a teacher's answers to the recipe's training data on disk.
 
     Then put cache = "FOLDER" in place of the teacher's checkpoint: training no longer needs it. An interrupted run goes on.
@@ -146,7 +146,7 @@ def generate(
     wait: Annotated[str, typer.Option("--wait", help="What goes in the place of an ignored end of thinking.")] = "Wait",
     as_json: Json = False,
     verbose: Verbose = False,
-):
+) -> None:
     """Let a teacher write answers to train on.
 
     An interrupted run goes on when the same command is given again. The answers are training data as they are:
@@ -194,7 +194,7 @@ def select(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Start of the random numbers.")] = 0,
     as_json: Json = False,
     verbose: Verbose = False,
-):
+) -> None:
     """Choose few good samples from many, with the reason for each.
 
     Domains are equally likely; within one, longer samples are likelier. A line may have "domain" and "difficulty".
@@ -223,7 +223,7 @@ def difficulty(
     length: Annotated[int, typer.Option("--length", min=2, help="Tokens of a sample that are looked at.")] = 1024,
     as_json: Json = False,
     verbose: Verbose = False,
-):
+) -> None:
     """Add to every sample how hard it is for a model: the cross-entropy of what would be learned of it.
 
     An interrupted run goes on when the same command is given again.
@@ -281,7 +281,7 @@ def chain(
     text_tokens: Annotated[int, typer.Option("--text-tokens", min=16, help="Held-out tokens that every step is scored on.")] = 2048,
     as_json: Json = False,
     verbose: Verbose = False,
-):
+) -> None:
     """From teacher to first token: student, plan, bundles, proof, the loss of every step, and TTFT on this machine.
 
     What an earlier call finished is not done again. Every bundle's manifest names recipe, teachers and data.
@@ -326,14 +326,14 @@ def chain(
 
 
 @app.command()
-def recipes(as_json: Json = False, verbose: Verbose = False):
+def recipes(as_json: Json = False, verbose: Verbose = False) -> None:
     """List the built-in recipes."""
     from firsttoken.declarations import declaration_folder
-    from firsttoken.distill.classifiers.recipe import classifier_names, load_classifier
-    from firsttoken.distill.recipe import load_recipe, recipe_names
+    from firsttoken.distill.classifiers.recipe import ClassifierRecipe, classifier_names, load_classifier
+    from firsttoken.distill.recipe import Recipe, load_recipe, recipe_names
     from firsttoken.report.tables import table
 
-    loaded = [*map(load_recipe, recipe_names()), *map(load_classifier, classifier_names())]
+    loaded: list[Recipe | ClassifierRecipe] = [*map(load_recipe, recipe_names()), *map(load_classifier, classifier_names())]
     rows = [(r.name, r.summary, " + ".join(loss.kind for loss in r.losses), str(r.training.steps)) for r in loaded]
     folder, out = declaration_folder("recipes"), Output(as_json)
     out.show(

@@ -6,7 +6,7 @@ from firsttoken.cli.options import Verbose
 from firsttoken.cli.output import Json, Output
 
 
-def doctor(as_json: Json = False, verbose: Verbose = False):
+def doctor(as_json: Json = False, verbose: Verbose = False) -> None:
     """Tell what works here and what to install."""
     from firsttoken.doctor import examine
     from firsttoken.report.tables import table

@@ -47,7 +47,7 @@ def evaluate(
     markdown: Annotated[bool, typer.Option("--md", help="Print the table as Markdown.")] = False,
     threads: Threads = None,
     verbose: Verbose = False,
-):
+) -> None:
     """Score checkpoints and bundles on text, maths, multiple choice and code.
 
     text: perplexity, and KL divergence from the reference. maths: exact match; lines as in MATH-500, GSM8K or AIME.

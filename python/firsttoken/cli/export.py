@@ -50,7 +50,7 @@ def export(
     audit: Audit = False,
     as_json: Json = False,
     verbose: Verbose = False,
-):
+) -> None:
     """Export a checkpoint to proven bundles.
 
     \b
@@ -60,7 +60,7 @@ def export(
       firsttoken export path/to/checkpoint -t tflite-hexagon-sm8550 -t tflite-hexagon-sm8750 -o out
     """
     from firsttoken.backends.registry import find_backend
-    from firsttoken.bundle.manifest import read_manifest
+    from firsttoken.bundle.manifest import NpuProof, read_manifest
     from firsttoken.pipeline import export as run
     from firsttoken.report.progress_bar import progress_bar
     from firsttoken.report.tables import audit_summary, audit_table, figures_table, proof_table
@@ -92,12 +92,12 @@ def export(
         if cpu.proof is None:
             out.show("  not proven (--no-prove)")
             continue
-        out.show(proof_table(cpu.proof))
+        out.show(proof_table(manifest.need_proof()))
         if audit:
             out.show(audit_table(cpu.audit, find_backend(cpu.backend)))
         else:
             out.show(*(f"  {line}" for line in audit_summary(cpu.audit)))
-        if npu is not None and npu.proof is not None:
+        if npu is not None and isinstance(npu.proof, NpuProof):
             proof = npu.proof
             out.show(
                 f"  NPU artifact on {proof.backend}, positions up to {proof.last_position}; and the CPU artifact at the same positions:"

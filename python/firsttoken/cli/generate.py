@@ -35,7 +35,7 @@ def generate(
     ] = 0.0,
     as_json: Json = False,
     verbose: Verbose = False,
-):
+) -> None:
     """Stream a completion from a bundle, on this machine.
 
     \b
@@ -76,7 +76,15 @@ def generate(
             for text in texts:
                 facts, pieces = Statistics(), []
                 for piece in run(
-                    runner, tokenizer, text, max_tokens, temperature, seed, False if raw else None, facts, observe=watch and watch.observe
+                    runner,
+                    tokenizer,
+                    text,
+                    max_tokens,
+                    temperature,
+                    seed,
+                    False if raw else None,
+                    facts,
+                    observe=watch.observe if watch else None,
                 ):
                     pieces.append(piece)
                     if not as_json:
@@ -110,6 +118,7 @@ def read_prompts(prompt: str | None, prompts: Path | None) -> list[str]:
             f"{'No prompt' if prompt is None else '--prompt and --prompts together'}; give one of --prompt TEXT and --prompts FILE"
         )
     if prompts is None:
+        assert prompt is not None, "one of the two is given"
         return [sys.stdin.read() if prompt == "-" else prompt]
     try:
         lines = [line for line in prompts.read_text(encoding="utf-8").splitlines() if line.strip()]

@@ -4,7 +4,7 @@ from firsttoken.cli.options import Verbose
 from firsttoken.cli.output import Json, Output
 
 
-def plans(as_json: Json = False, verbose: Verbose = False):
+def plans(as_json: Json = False, verbose: Verbose = False) -> None:
     """List the built-in precision plans."""
     from firsttoken.declarations import declaration_folder
     from firsttoken.quant.plan import load_plan, plan_names
@@ -21,7 +21,7 @@ def plans(as_json: Json = False, verbose: Verbose = False):
     out.document({"folder": folder, "plans": loaded})
 
 
-def targets(as_json: Json = False, verbose: Verbose = False):
+def targets(as_json: Json = False, verbose: Verbose = False) -> None:
     """List the built-in targets."""
     from firsttoken.backends.registry import backend_of
     from firsttoken.declarations import declaration_folder

@@ -17,14 +17,14 @@ Json = Annotated[
 class Output:
     """One verb's output. With ``as_json``, standard output gets what `document` is given and nothing else."""
 
-    def __init__(self, as_json: bool):
+    def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
 
-    def say(self, line: str):
+    def say(self, line: str) -> None:
         """A line on the way, at once."""
         print(line, file=sys.stderr if self.as_json else sys.stdout, flush=True)
 
-    def show(self, *parts: "str | Table"):
+    def show(self, *parts: "str | Table") -> None:
         """Tables and lines of what the document holds too."""
         if self.as_json:
             return
@@ -36,7 +36,7 @@ class Output:
 
                 console().print(part)
 
-    def document(self, values):
+    def document(self, values: object) -> None:
         """The document: models, dataclasses, paths and plain values. Fields of models are named as in their files."""
         if self.as_json:
             from pydantic_core import to_json
@@ -45,7 +45,7 @@ class Output:
             print(to_json(values, indent=1, by_alias=True, inf_nan_mode="null", serialize_unknown=False).decode())
 
 
-def refuse_file_after_json(as_json: bool, given: list[Path], what: str):
+def refuse_file_after_json(as_json: bool, given: list[Path], what: str) -> None:
     """Raises a usage error for ``--json FILE``: the document is printed, and the name was taken for another bundle."""
     stray = next((path for path in given if path.suffix == ".json"), None)
     if as_json and stray is not None:

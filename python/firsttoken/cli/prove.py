@@ -48,7 +48,7 @@ def prove(
     audit: Audit = False,
     as_json: Json = False,
     verbose: Verbose = False,
-):
+) -> None:
     """Compare a bundle with its checkpoint.
 
     Runs the written file in its own runtime, prefill and decode, on held-out text, and looks at every layer.
@@ -101,7 +101,7 @@ def document(proven: "Proven") -> dict:
     return found
 
 
-def show_host(bundle: Path, proof: "Proof", rows: "list[AuditRow]", backend: "Backend", out: Output, audit: bool):
+def show_host(bundle: Path, proof: "Proof", rows: "list[AuditRow]", backend: "Backend", out: Output, audit: bool) -> None:
     from firsttoken.report.tables import audit_summary, audit_table, proof_table
 
     out.show(f"{bundle}: against the checkpoint in FP32, on {proof.text}", proof_table(proof))
@@ -110,7 +110,7 @@ def show_host(bundle: Path, proof: "Proof", rows: "list[AuditRow]", backend: "Ba
         out.show("proven: every bound of the plan is kept and every layer is as asked")
 
 
-def show_arm(bundle: Path, results: "list[ArmResult]", out: Output):
+def show_arm(bundle: Path, results: "list[ArmResult]", out: Output) -> None:
     from firsttoken.report.tables import arm_table
 
     for result in results:
@@ -127,7 +127,7 @@ def show_arm(bundle: Path, results: "list[ArmResult]", out: Output):
         out.show(f"proven on emulated {results[0].core} with {runtimes}: every bound of the plan is kept; recorded in the manifest")
 
 
-def show_npu(bundle: Path, result: "NpuResult", out: Output, audit: bool):
+def show_npu(bundle: Path, result: "NpuResult", out: Output, audit: bool) -> None:
     from firsttoken.report.tables import audit_summary, audit_table, npu_table
 
     summary = result.summary

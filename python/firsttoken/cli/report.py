@@ -29,7 +29,7 @@ def report(
     ] = None,
     as_json: Json = False,
     verbose: Verbose = False,
-):
+) -> None:
     """Make one page of measurement files, or compare two of them.
 
     The page is a single HTML file without scripts; it opens offline and can be mailed. It shows TTFT by stage, decode

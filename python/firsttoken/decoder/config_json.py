@@ -24,7 +24,7 @@ INERT = frozenset(
 class Config:
     """The keys of a ``config.json``, each remembered once it is read."""
 
-    def __init__(self, values: dict):
+    def __init__(self, values: dict) -> None:
         self.values, self.read = values, set[str]()
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -63,7 +63,7 @@ class Config:
             key for key, value in self.values.items() if key not in self.read and key not in INERT and value not in (None, False, [], {})
         ]
 
-    def check_all_read(self, family: str):
+    def check_all_read(self, family: str) -> None:
         """Raises `FirstTokenError` naming the first key that no one read and that is not known to be inert."""
         left = self.unread()
         if left:

@@ -6,6 +6,7 @@ tree. The proof's reference is the only other forward pass, on purpose.
 
 from typing import Protocol, TypeVar
 
+from firsttoken.decoder.parts import Core
 from firsttoken.decoder.walk import Named
 
 T = TypeVar("T")  # a backend's value: a tensor, or the number of one in a graph
@@ -50,7 +51,7 @@ class Ops(Protocol[T]):
     def into_core(self, attention: Named, which: str, x: T) -> T:
         """``q``, ``k`` or ``v``, split into heads, as the core takes it: queries and keys turned by their positions, queries scaled."""
 
-    def attend(self, core: Named, query: T, key: T, value: T) -> T:
+    def attend(self, core: Named[Core], query: T, key: T, value: T) -> T:
         """Causal attention over the cache and the call's own positions, ``[S, heads * head_dim]``; takes the new rows into the cache."""
 
 

@@ -83,11 +83,11 @@ def rope_from_config(config: Config, head_dim: int, max_positions: int) -> Rope:
     return Rope(tuple(float(f) for f in base), factor)
 
 
-def _number(values: dict, key: str, default=None, minimum: float | None = None) -> float:
+def _number(values: dict, key: str, default: float | None = None, minimum: float | None = None) -> float:
     value = values.get(key)
     value = default if value is None else value
-    usable = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not usable or (minimum is not None and value < minimum):
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if value is None or not number or (minimum is not None and value < minimum):
         wanted = "a number" if minimum is None else f"a number of at least {minimum:g}"
         raise FirstTokenError(f"config.json: rope parameter {key!r} is {value!r}; expected {wanted}")
     return float(value)

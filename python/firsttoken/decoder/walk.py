@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from firsttoken.checkpoint import Checkpoint, Source
 from firsttoken.decoder.families import describe
@@ -14,10 +14,13 @@ from firsttoken.errors import FirstTokenError
 KINDS: dict[type, str] = {Embedding: "embedding", Linear: "linear", Core: "core"}  # of the parts that a plan can address
 
 
-class Named:
+PartT = TypeVar("PartT", bound=Part)
+
+
+class Named(Generic[PartT]):
     """A part with its dotted name in the tree: its fields that are parts come named too, its other fields as they are."""
 
-    def __init__(self, part: Part, name: str = ""):
+    def __init__(self, part: PartT, name: str = "") -> None:
         self.part, self.name = part, name
 
     def __getattr__(self, field: str) -> Any:
@@ -40,6 +43,12 @@ class Layer:
     shape: tuple[int, int] | None = None
     weight: Source | None = None
     bias: Source | None = None
+
+    @property
+    def matrix(self) -> tuple[Source, tuple[int, int]]:
+        """Weight and shape of a layer that is no core."""
+        assert self.weight is not None and self.shape is not None, f"{self.name} has no weight"
+        return self.weight, self.shape
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from firsttoken.bundle.atomic import Staging
-from firsttoken.bundle.lineage import RECORD
+from firsttoken.bundle.lineage import FLOAT_FOLDER, RECORD
 from firsttoken.distill.models import load_decoder, parameters_of, write_decoder
-from firsttoken.distill.quantize_stage import FLOAT_FOLDER, TRAINED, QuantizeOutcome, fingerprints
+from firsttoken.distill.quantize_stage import TRAINED, QuantizeOutcome, fingerprints
 from firsttoken.distill.running import DistillRun
 from firsttoken.distill.students import Stage, settings_folder
 from firsttoken.distill.training_page import training_page

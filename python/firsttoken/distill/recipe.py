@@ -7,7 +7,7 @@ and ``{stdlib}`` for the Python standard library's, so that a recipe can run any
 import sysconfig
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -43,7 +43,7 @@ class Teacher(RecipePart):
     domains: tuple[str, ...] = ()  # teaches only samples of these domains; none: all
 
     @model_validator(mode="after")
-    def _one_source(self):
+    def _one_source(self) -> Self:
         if (self.checkpoint is None) == (self.cache is None):
             raise ValueError("a teacher is either a checkpoint or a cache; give exactly one of the two")
         return self
@@ -72,7 +72,7 @@ class Student(RecipePart):
     save_as: Literal["float32", "bfloat16", "float16"] = "float32"
 
     @model_validator(mode="after")
-    def _one_source(self):
+    def _one_source(self) -> Self:
         if sum(source is not None for source in (self.checkpoint, self.config, self.cut)) != 1:
             raise ValueError("a student is a checkpoint, a config or a cut; give exactly one of the three")
         return self
@@ -108,7 +108,7 @@ class Loss(RecipePart):
     measure: Literal["kl", "l2"] | None = None  # attention
 
     @model_validator(mode="after")
-    def _options_fit(self):
+    def _options_fit(self) -> Self:
         fits = {"pairs": INSIDE, "beta": ("jensen_shannon",), "skew": ("skewed_kl", "skewed_reverse_kl"), "measure": ("attention",)}
         for option, kinds in fits.items():
             if getattr(self, option) is not None and self.kind not in kinds:
@@ -141,7 +141,7 @@ class Training(RecipePart):
     head_chunk: int = Field(default=256, ge=1)  # positions whose logits exist at once
 
     @model_validator(mode="after")
-    def _sizes_fit(self):
+    def _sizes_fit(self) -> Self:
         if self.micro_batch is not None and self.batch % self.micro_batch:
             raise ValueError(f"batch {self.batch} is not a multiple of micro_batch {self.micro_batch}")
         if self.save_every is not None and self.keep == "best" and self.save_every % self.evaluate_every:
@@ -183,7 +183,7 @@ class Recipe(RecipePart):
     quantize: Quantize | None = None
 
     @model_validator(mode="after")
-    def _losses_have_what_they_need(self):
+    def _losses_have_what_they_need(self) -> Self:
         if self.training.steps == 0 and self.quantize is None:
             raise ValueError("training.steps is 0; expected at least 1 where there is no [quantize]")
         if self.temperature.least <= 0:

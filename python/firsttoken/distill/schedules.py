@@ -5,7 +5,7 @@ step) to 1 (last step) of the whole training, whatever its number of steps.
 """
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -23,7 +23,7 @@ class Schedule(BaseModel):
     finish: float = Field(default=1.0, ge=0, le=1)
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         if self.begin > self.finish:
             raise ValueError(f"begin {self.begin} lies after finish {self.finish}; expected shares of the training in order")
         if self.shape == "constant" and self.end not in (None, self.start):
@@ -51,7 +51,7 @@ class Schedule(BaseModel):
         return min(self.start, self.start if self.end is None else self.end)
 
 
-def as_schedule(value):
+def as_schedule(value: object) -> object:
     """A plain number is a constant schedule."""
     return {"shape": "constant", "start": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
 

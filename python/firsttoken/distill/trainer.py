@@ -144,7 +144,9 @@ class DistillationTrainer(Trainer):
         progress = self.state.global_step / max(1, self.state.max_steps - 1)
         return Moment(progress, self.recipe.temperature.at(progress), tuple(loss.weight.at(progress) for loss in self.recipe.losses))
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: torch.Tensor | int | None = None
+    ) -> Any:
         count = (
             num_items_in_batch
             if num_items_in_batch is not None
@@ -165,7 +167,7 @@ class DistillationTrainer(Trainer):
     def model_names(self) -> list[str]:
         return self.accelerator.unwrap_model(self.model).names
 
-    def _get_grad_norm(self, model, grad_norm=None):
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: float | None = None) -> float:
         norm = super()._get_grad_norm(model, grad_norm)
         if not math.isfinite(float(norm)):
             self._stop_not_finite("the gradient norm", float(norm), {})
@@ -191,7 +193,7 @@ class DistillationTrainer(Trainer):
             self._parts, self._logged_at = None, self.state.global_step
         super().log(logs, start_time)
 
-    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
+    def evaluate(self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """Scores the held-out windows; every process its share. Returns cross-entropy and KL divergence in nats per token."""
         loader = self.get_eval_dataloader(eval_dataset)
         objective = self.accelerator.unwrap_model(self.model)
@@ -239,12 +241,14 @@ class DistillationTrainer(Trainer):
         folder.mkdir(parents=True, exist_ok=True)
         safetensors.torch.save_model(self.accelerator.unwrap_model(self.model), str(folder / WEIGHTS))
 
-    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         if self.is_fsdp_enabled:
-            return super()._load_from_checkpoint(resume_from_checkpoint, model)
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
         safetensors.torch.load_model(self.accelerator.unwrap_model(model or self.model), str(Path(resume_from_checkpoint) / WEIGHTS))
 
     def _load_best_model(self) -> None:
+        assert self.state.best_model_checkpoint is not None, "called where a best state was kept"
         self._load_from_checkpoint(self.state.best_model_checkpoint)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:

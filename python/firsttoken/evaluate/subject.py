@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from firsttoken.backends.pytorch.runner import CheckpointRunner
-from firsttoken.backends.runner import Runner
+from firsttoken.backends.runner import Runner, RunnerFacts
 from firsttoken.bundle.manifest import MANIFEST_FILE, Chat, TokenizerFacts, read_manifest
 from firsttoken.chat import chat_affixes
 from firsttoken.checkpoint import Checkpoint
@@ -23,7 +23,7 @@ CACHE_LENGTH = 2048  # tokens of prompt and answer of a checkpoint, unless it ha
 
 @dataclass(frozen=True)
 class _Shape:
-    """The parts of a manifest that a runner and `run.generate` read, for a checkpoint that has none."""
+    """`RunnerFacts` of a checkpoint, which has no manifest."""
 
     @dataclass(frozen=True)
     class Named:
@@ -54,8 +54,9 @@ class Subject:
             raise FirstTokenError(f"{self.folder}: not a folder; expected a checkpoint, or a bundle that `firsttoken export` wrote")
         self.name = self.folder.resolve().name
         if (self.folder / MANIFEST_FILE).exists():
-            self.kind, self.manifest = "bundle", read_manifest(self.folder)
-            self.tokenizer, self.fingerprint = open_tokenizer(self.folder, self.manifest), self.manifest.facts(self.manifest.cpu).sha256
+            self.kind, manifest = "bundle", read_manifest(self.folder)
+            self.tokenizer, self.fingerprint = open_tokenizer(self.folder, manifest), manifest.facts(manifest.cpu).sha256
+            self.manifest: RunnerFacts = manifest
         else:
             self.kind, self.checkpoint = "checkpoint", Checkpoint(self.folder)
             self.decoder, self.fingerprint = open_decoder(self.checkpoint), self.checkpoint.fingerprint()

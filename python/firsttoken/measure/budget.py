@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -50,7 +50,7 @@ class Budget(BaseModel):
     same_top: float | None = Field(None, gt=0, le=1)
 
     @model_validator(mode="after")
-    def _whole(self):
+    def _whole(self) -> Self:
         if not self.limits:
             raise ValueError("no limit is given; give at least one of " + ", ".join((*SPEED, "peak_memory_mib", "artifact_mib", *PROOF)))
         if self.prompt_tokens is None and any(name in self.limits for name in SPEED):

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 from firsttoken.pipes import piped
 from firsttoken.quiet import COMPLAINT, is_verbose
@@ -34,10 +35,10 @@ class Process:
         )
         self.ready = False
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def wait_ready(self) -> None:

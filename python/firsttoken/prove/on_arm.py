@@ -94,6 +94,7 @@ def prove_on_arm(
             chosen,
         )
         proof.passed = not proof.misses
+        assert on_arm.from_host is not None, "it was given the host's logits"
         summary = ArmProof(
             core=core, runtime=runtime.name, runtime_version=runtime_version(runtime), text=name, text_sha256=proof.text_sha256,
             windows=len(stretches), arm=proof.all, host=host_proof.all,
@@ -126,7 +127,7 @@ class Seen:
         manifest: Manifest,
         stage: str,
         report: Report,
-    ):
+    ) -> None:
         size = manifest.tokenizer.vocab_size
         self.logits = np.empty_like(reference) if host is None else host
         self.places: list[str] = []

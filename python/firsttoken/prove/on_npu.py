@@ -6,7 +6,7 @@ same libraries and for the same SoC.
 """
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from firsttoken.backends.tflite_hexagon.libraries import HostLibraries, find_lib
 from firsttoken.backends.tflite_hexagon.runner import HexagonRunner
 from firsttoken.backends.tflite_hexagon.source import write_source
 from firsttoken.bundle.files import check_files, hash_file
-from firsttoken.bundle.manifest import AuditRow, Manifest, NpuProof, Proof, read_manifest
+from firsttoken.bundle.manifest import AuditRow, Manifest, Method, NpuProof, Proof, read_manifest
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import open_decoder, parameter_count
@@ -83,9 +83,10 @@ def prove_on_npu(
     """
     folder = Path(bundle)
     manifest = read_manifest(folder)
-    if manifest.npu_artifact is None:
+    artifact = manifest.npu_artifact
+    if artifact is None or artifact.npu is None:
         raise FirstTokenError(f"bundle {folder}: has no NPU artifact; export with a target like tflite-hexagon-sm8550")
-    backend = find_backend(manifest.npu_artifact.backend)
+    backend = find_backend(artifact.backend)
     if not backend.emulated:
         raise FirstTokenError(
             f"bundle {folder}: its NPU artifact is of the backend {backend.name}, which has no runtime for this machine; "
@@ -113,7 +114,7 @@ def prove_on_npu(
     with tempfile.TemporaryDirectory(prefix="firsttoken-npu-") as scratch:
         source_file = Path(scratch) / "source.tflite"
         write_same_source(source, decoder, manifest, precisions, source_file, report)
-        rows = audit(source_file, decoder, precisions, manifest.npu_artifact.npu)
+        rows = audit(source_file, decoder, precisions, artifact.npu)
         contexts = proof_contexts(folder, manifest, decoder, precisions, source_file, libraries, report)
         runner = HexagonRunner(folder, manifest, contexts, libraries)
         try:
@@ -125,6 +126,7 @@ def prove_on_npu(
         manifest, decoder, precisions
     )
     npu_proof.passed = not npu_proof.misses
+    assert npu.from_host is not None, "it was given the CPU's logits"
     summary = NpuProof(
         backend=emulator_name(manifest, libraries),
         text=name,
@@ -145,7 +147,7 @@ def prove_on_npu(
 def emulator_name(manifest: Manifest, libraries: HostLibraries) -> str:
     """Names what ran the contexts, and how it differs from the phone where it does."""
     name = f"QNN {libraries.version}, HTP backend for x86"
-    if manifest.npu_artifact.npu.compiled == "ahead":
+    if manifest.need_npu()[1].compiled == "ahead":
         return name
     return f"{name}, the same graphs compiled ahead of time for {STAND_IN_SOC} (the phone's own compiler was not run)"
 
@@ -166,14 +168,14 @@ def sample(window: Window, text: list[int]) -> Window:
     return Window(tokens, (SAMPLE_PROMPT,), SAMPLE_DECODES)
 
 
-def check_cost(decoder: Decoder, precisions: dict[str, str], manifest: Manifest, windows: list[Window]) -> str:
+def check_cost(decoder: Decoder, precisions: Mapping[str, str], manifest: Manifest, windows: list[Window]) -> str:
     """Returns a line that says what the proof will take. Raises `FirstTokenError` if there is not the memory for it."""
     cost = emulation_cost(decoder, precisions, manifest.target, [step[:3] for window in windows for step in window.steps()])
     compiling = compile_cost(decoder, precisions, manifest.target, graphs=1)
     seconds, memory = cost.seconds, cost.memory
-    npu = manifest.npu_artifact
-    if npu.npu.weights_shared or npu.npu.compiled == "device":
-        seconds, memory = seconds + len(npu.methods) * compiling.seconds, max(memory, compiling.memory)
+    artifact, npu = manifest.need_npu()
+    if npu.weights_shared or npu.compiled == "device":
+        seconds, memory = seconds + len(artifact.methods) * compiling.seconds, max(memory, compiling.memory)
     free = available_memory()
     if memory > free * (1 - MARGIN):
         raise FirstTokenError(
@@ -187,10 +189,12 @@ def check_cost(decoder: Decoder, precisions: dict[str, str], manifest: Manifest,
     )
 
 
-def write_same_source(source: Checkpoint, decoder: Decoder, manifest: Manifest, precisions: dict[str, str], path: Path, report: Report):
+def write_same_source(
+    source: Checkpoint, decoder: Decoder, manifest: Manifest, precisions: Mapping[str, str], path: Path, report: Report
+) -> None:
     """Writes the graphs that the bundle was compiled from. Raises `FirstTokenError` if they come out different."""
     write_source(LoweringJob(source, decoder, manifest.plan, manifest.target, precisions), path, report)
-    if hash_file(path) != manifest.npu_artifact.npu.source_sha256:
+    if hash_file(path) != manifest.need_npu()[1].source_sha256:
         raise FirstTokenError(
             f"the graphs made from {source.folder} now are not those that the bundle was compiled from ({manifest.packages.get('firsttoken')}, "
             f"ai-edge-litert {manifest.packages.get('ai-edge-litert')}); export it again"
@@ -201,14 +205,14 @@ def proof_contexts(
     folder: Path,
     manifest: Manifest,
     decoder: Decoder,
-    precisions: dict[str, str],
+    precisions: Mapping[str, str],
     source: Path,
     libraries: HostLibraries,
     report: Report,
 ) -> dict[str, Context]:
     """Returns a context for every method: the artifact's own, or its twins with unshared weights, beside ``source``."""
-    artifact = manifest.npu_artifact
-    npu, needs = artifact.npu, artifact.needs
+    artifact, npu = manifest.need_npu()
+    needs = artifact.needs
     if npu.compiled == "ahead" and not npu.weights_shared:
         compiled = read_compiled(folder / artifact.file)
         return {graph.name: _whole(graph.contexts, graph.name) for graph in compiled}
@@ -220,13 +224,13 @@ def proof_contexts(
     cost = compile_cost(decoder, precisions, manifest.target, graphs=1)
     for number, method in enumerate(artifact.methods):
 
-        def tell(stage, done, total, unit, method=method):
+        def tell(stage: str, done: float, total: float, unit: str, method: Method = method) -> None:
             report(f"{stage} {method.name} for the proof", done, total, unit)
 
-        compiled = source.with_name(f"{method.name}.tflite")
+        twin = source.with_name(f"{method.name}.tflite")
         done = compile_for(
             source,
-            compiled,
+            twin,
             needs.soc or STAND_IN_SOC,
             libraries,
             False,
@@ -245,11 +249,11 @@ def _whole(contexts: tuple[Context, ...], method: str) -> Context:
     return contexts[0]
 
 
-def unpacked(manifest: Manifest, decoder: Decoder, precisions: dict[str, str]) -> list[str]:
+def unpacked(manifest: Manifest, decoder: Decoder, precisions: Mapping[str, str]) -> list[str]:
     """A line if the compiled artifact is much larger than the weights asked for: then they are not stored as asked."""
-    artifact = manifest.npu_artifact
+    artifact, npu = manifest.need_npu()
     size = manifest.facts(artifact).bytes
-    copies = 1 if artifact.npu.weights_shared or artifact.npu.compiled == "device" else len(artifact.methods)
+    copies = 1 if npu.weights_shared or npu.compiled == "device" else len(artifact.methods)
     stored = npu_weight_bytes(decoder, precisions, manifest.target) * copies
     if size <= UNPACKED * stored + CONTEXT_BYTES:
         return []

@@ -10,7 +10,7 @@ from firsttoken.bundle.manifest import MANIFEST_FILE, ArmProof, read_manifest
 from firsttoken.errors import FirstTokenError
 
 
-def record(bundle: str | Path, artifact_sha256: str, core: str, runtime: str, proof: ArmProof | None):
+def record(bundle: str | Path, artifact_sha256: str, core: str, runtime: str, proof: ArmProof | None) -> None:
     """Puts ``proof`` in the place of an older one on the same core and runtime; None only removes that.
 
     Nothing else in the manifest changes, and it appears complete or not at all. Raises `FirstTokenError` if the bundle

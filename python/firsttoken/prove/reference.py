@@ -74,7 +74,7 @@ def softmax(scores: np.ndarray) -> np.ndarray:
 class Layer:
     """One layer with its weights, which are read when they are asked for first."""
 
-    def __init__(self, checkpoint: Checkpoint, block: Block):
+    def __init__(self, checkpoint: Checkpoint, block: Block) -> None:
         self.checkpoint, self.block = checkpoint, block
         self._read: dict[object, np.ndarray] = {}
 

@@ -93,7 +93,8 @@ def choose_windows(
     if count is not None:
         most_tokens, most_positions = len(text), max(16, LOGIT_BYTES // (4 * decoder.vocab_size))
     most_tokens = min(most_tokens, len(text))
-    shapes, tokens, positions = [], 0, 0
+    shapes: list[tuple[tuple[tuple[int, ...], ...], int]] = []
+    tokens = positions = 0
     for prompts, decodes in candidate_shapes(target, most_tokens, most_positions):
         prompts, decodes = fit(prompts, decodes, min(target.cache_length, most_tokens - tokens - 1))
         compared = sum(map(len, prompts)) + decodes

@@ -2,9 +2,18 @@
 
 import itertools
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from firsttoken.declarations import declaration_names, first_problem, read_declaration
 from firsttoken.errors import FirstTokenError, nearest
@@ -49,7 +58,7 @@ class NpuOptions(BaseModel):
         return lengths
 
     @model_validator(mode="after")
-    def _compiled_for_one(self):
+    def _compiled_for_one(self) -> Self:
         if (self.compile == "ahead") != (self.soc is not None):
             raise ValueError('compile = "ahead" needs a soc, and compile = "device" has none')
         return self
@@ -84,14 +93,14 @@ class Target(BaseModel):
     npu: NpuOptions | None = None
 
     @model_serializer(mode="wrap")
-    def _without_absent_npu(self, write):
+    def _without_absent_npu(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values = write(self)
         if values.get("npu") is None:  # readers of bundles without one need not know the field
             values.pop("npu", None)
         return values
 
     @model_validator(mode="after")
-    def _consistent(self):
+    def _consistent(self) -> Self:
         if self.prefill_chunk >= self.cache_length:
             raise ValueError(
                 f"prefill_chunk {self.prefill_chunk} does not fit cache_length {self.cache_length}; the cache must be longer, to leave room for the answer"

@@ -11,15 +11,20 @@ the kernels of one payload run in the payload's order, so both lead to the plan'
 import re
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from firsttoken.bundle.manifest import AuditRow
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import Layer, norms, plan_layers, states
 from firsttoken.errors import FirstTokenError
 
+if TYPE_CHECKING:
+    from firsttoken.backends.executorch.program_file import Product, Step
+
+T = TypeVar("T")
 FLOATS = {"F32": "fp32", "F16": "fp16"}
 WEIGHTS = {"QC8W": "int8", "QB4W": "int4", "QC4W": "int4"}
 TRACED_TOKENS = 4
@@ -38,7 +43,7 @@ def audit(artifact: Path, decoder: Decoder, precisions: Mapping[str, str]) -> li
     products = [found for found in computed_products(steps, trace(Path(artifact)), artifact) if found[0].key not in constants]
     linears = Sequence([found for found in products if found[0].kind == "XNNFullyConnected"])
     cores = grouped([found for found in products if found[0].kind != "XNNFullyConnected"], 3)
-    caches = grouped([step.tensors[0][0] for step in steps if step.operator == "aten::index_put_"], 2)
+    caches = grouped([step.first_stored for step in steps if step.operator == "aten::index_put_"], 2)
     rows = []
     for layer in plan_layers(decoder):
         if layer.kind == "embedding":
@@ -67,7 +72,7 @@ class Sequence:
     is theirs. Of two neighbours of one shape (k and v, gate and up) it may thus be the later one that is named.
     """
 
-    def __init__(self, found: list[tuple]):
+    def __init__(self, found: "list[tuple[Product, str]]") -> None:
         self.delegated = [pair for pair in found if pair[0].delegated]
         self.own = [pair for pair in found if not pair[0].delegated]
 
@@ -75,7 +80,7 @@ class Sequence:
     def left(self) -> int:
         return len(self.delegated) + len(self.own)
 
-    def take(self, layer: Layer) -> list[tuple]:
+    def take(self, layer: Layer) -> "list[tuple[Product, str]]":
         """Returns the next product with the layer's shape in a list, or an empty one."""
         if self.delegated and self.delegated[0][0].shape == layer.shape:
             return [self.delegated.pop(0)]
@@ -86,24 +91,24 @@ class Sequence:
         return [fits[0]]
 
 
-def grouped(found: list, size: int):
+def grouped(found: list[T], size: int) -> Iterator[list[T]]:
     """Yields the list in parts of ``size``; the last may be shorter."""
     for start in range(0, len(found), size):
         yield found[start : start + size]
 
 
-def embedding_row(steps, artifact: Path, asked: str) -> AuditRow:
+def embedding_row(steps: "list[Step]", artifact: Path, asked: str) -> AuditRow:
     lookup = next((step for step in steps if step.operator and "::embedding" in step.operator), None)
     if lookup is None:
         raise FirstTokenError(f"{artifact}: no embedding is looked up; it is not a decoder's program")
-    return AuditRow(layer="embedding", asked=asked, stored=lookup.tensors[0][0] or "unknown", computed="fp32", delegated=False)
+    return AuditRow(layer="embedding", asked=asked, stored=lookup.first_stored, computed="fp32", delegated=False)
 
 
-def computed_products(steps, events: dict[int, list[str]], artifact: Path) -> list[tuple]:
+def computed_products(steps: "list[Step]", events: dict[int, list[str]], artifact: Path) -> "list[tuple[Product, str]]":
     """Returns ``(product, precision it was computed in)`` in the order of computation."""
     from firsttoken.backends.executorch.program_file import EVENTS
 
-    found = []
+    found: list[tuple[Product, str]] = []
     for step in steps:
         if step.operator is not None:
             # ExecuTorch's own kernels compute in what they are given.
@@ -116,14 +121,22 @@ def computed_products(steps, events: dict[int, list[str]], artifact: Path) -> li
                 f"{artifact}: instruction {step.number} ran {names}, but its payload holds {wanted}; the trace does not fit the file"
             )
         found += [(product, computed_in(name)) for product, name in zip(step.products, names, strict=True)]
-    ordered = sorted((pair for pair in found if pair[0].delegated), key=lambda pair: pair[0].order)
+    ordered = sorted((pair for pair in found if pair[0].delegated), key=lambda pair: place(pair[0]))
     # Own kernels know no place in the graph; they stay where they ran.
     return [pair if not pair[0].delegated else ordered.pop(0) for pair in found]
 
 
+def place(product: "Product") -> int:
+    """The place in the traced graph of a product that the delegate computes."""
+    assert product.order is not None, f"a delegated {product.kind} has a place"
+    return product.order
+
+
 def computed_in(name: str) -> str:
     """Returns the precision of a kernel from its name in the trace, as in "Fully Connected (NC, QDU8, F32, QC8W) GEMM #1"."""
-    types = [part for part in re.search(r"\((.*?)\)", name)[1].split(", ") if part not in ("NC", "ND")]
+    listed = re.search(r"\((.*?)\)", name)
+    assert listed is not None, f"{name!r} lists its types, as `computed_products` has checked"
+    types = [part for part in listed[1].split(", ") if part not in ("NC", "ND")]
     if types[0].startswith("Q"):  # quantized activations: the kernel multiplies integers, by these weights
         return WEIGHTS.get(types[-1], types[-1])
     return FLOATS.get(types[0], types[0])
@@ -159,7 +172,7 @@ def trace(artifact: Path) -> dict[int, list[str]]:
             inspector = Inspector(etdump_path=dump)
     except RuntimeError as error:
         raise FirstTokenError(f"{artifact}: cannot be run for the audit ({error}); export it again") from None
-    events = defaultdict(list)
+    events: dict[int, list[str]] = defaultdict(list)
     for block in inspector.event_blocks:
         if block.name == "Execute":
             for event in block.events:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from firsttoken.backends.interface import Backend, Estimate, LoweringJob
 from firsttoken.backends.lowering_result import Lowered
@@ -29,7 +29,7 @@ class ExecutorchXnnpack(Backend):
     runtime = "executorch"
     delegate = "xnnpack"
     artifact_file = "model.pte"
-    precisions = {  # noqa: RUF012
+    precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "linear": ("fp32", "fp16", "int8", "int4"),
         "embedding": ("fp32", "fp16", "int8", "int4"),
         "core": ("fp32", "fp16"),

@@ -24,7 +24,10 @@ def rotation_matrix(head_dim: int) -> Tensor:
 class Core(nn.Module):
     """The attention core of one layer with its cache, all in one dtype; it has no weights."""
 
-    def __init__(self, part: parts.Core, cache_length: int, dtype: torch.dtype):
+    keys: Tensor
+    values: Tensor
+
+    def __init__(self, part: parts.Core, cache_length: int, dtype: torch.dtype) -> None:
         super().__init__()
         self.part = part
         # One row more than is ever used: torch.export cannot express a slice that may reach the whole buffer.

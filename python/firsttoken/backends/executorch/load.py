@@ -14,12 +14,12 @@ def tensor(values: np.ndarray) -> Tensor:
     return torch.from_numpy(values if values.flags.writeable else values.copy())
 
 
-def fill(module: nn.Module, parameter: str, values: Tensor):
+def fill(module: nn.Module, parameter: str, values: Tensor) -> None:
     """Replaces a module's parameter (which may be on the meta device) by ``values``."""
     setattr(module, parameter, nn.Parameter(values, requires_grad=False))
 
 
-def load_norms(checkpoint: Checkpoint, decoder: Decoder, module: nn.Module):
+def load_norms(checkpoint: Checkpoint, decoder: Decoder, module: nn.Module) -> None:
     """Fills every norm, float32."""
     for name, norm in norms(decoder):
         fill(module.get_submodule(name), "weight", tensor(checkpoint.vector(norm.weight)))

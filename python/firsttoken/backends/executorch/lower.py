@@ -4,6 +4,7 @@ import ctypes
 import gc
 import logging
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -77,7 +78,7 @@ def delegate(program: ExportedProgram) -> EdgeProgramManager:
         ) from error
 
 
-def write(edge: EdgeProgramManager, path: Path, report: Report):
+def write(edge: EdgeProgramManager, path: Path, report: Report) -> None:
     """Plans memory and writes the file."""
     report("write", 0, 1, "file")
     executorch = edge.to_executorch(
@@ -124,7 +125,7 @@ def describe(job: LoweringJob) -> Lowered:
 
 
 @contextmanager
-def quiet_libraries():
+def quiet_libraries() -> Iterator[None]:
     """Silences the libraries' warnings and logs below errors, unless ``-v`` asks for them."""
     if is_verbose():
         yield
@@ -139,7 +140,7 @@ def quiet_libraries():
         logging.disable(before)
 
 
-def free_memory():
+def free_memory() -> None:
     """Collects garbage and gives the allocator's free pages back to the system."""
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only

@@ -27,7 +27,7 @@ def short_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def attach(root: nn.Module, name: str, module: nn.Module):
+def attach(root: nn.Module, name: str, module: nn.Module) -> None:
     """Puts ``module`` at a dotted name, with plain modules for what stands between."""
     *path, last = name.split(".")
     for step in path:
@@ -44,7 +44,7 @@ class DecoderModule(nn.Module):
     takes no memory for weights; only constants, cache and tables are real.
     """
 
-    def __init__(self, decoder: Decoder, cache_length: int, precisions: Mapping[str, str]):
+    def __init__(self, decoder: Decoder, cache_length: int, precisions: Mapping[str, str]) -> None:
         super().__init__()
         self.decoder, self.cache_length = decoder, cache_length
         self.dtypes = {name: compute_dtype(precision) for name, precision in precisions.items()}
@@ -56,7 +56,7 @@ class DecoderModule(nn.Module):
             for which, by, norm in (("q", scale, block.attention.q_norm), ("k", 1.0, block.attention.k_norm)):
                 self._add_tables(rope, by, self.rotation_dtype(at, which, norm is not None))
 
-    def _module(self, name: str, part) -> nn.Module:
+    def _module(self, name: str, part: parts.Embedding | parts.Linear | parts.Norm | parts.Core) -> nn.Module:
         if isinstance(part, parts.Embedding):
             return nn.Embedding(part.rows, part.columns, dtype=self.dtypes[name]).requires_grad_(False)
         if isinstance(part, parts.Linear):
@@ -70,7 +70,7 @@ class DecoderModule(nn.Module):
         narrow = self.dtypes[f"{at}.{which}"] == self.dtypes[f"{at}.core"] == torch.float16 and not normed
         return torch.float16 if narrow else torch.float32
 
-    def _add_tables(self, rope: Rope, scale: float, dtype: torch.dtype):
+    def _add_tables(self, rope: Rope, scale: float, dtype: torch.dtype) -> None:
         """cos and sin times ``scale`` of every position of the cache, ``[cache_length, head_dim]``, and the rotation's matrix."""
         key = rope, scale, dtype
         if key in self.tables:
@@ -89,7 +89,13 @@ class DecoderModule(nn.Module):
     def matrix_name(self, head_dim: int, dtype: torch.dtype) -> str:
         return f"rotation_{head_dim}_{short_name(dtype)}"
 
-    def drop_tables(self):
+    def norm_weight(self, name: str) -> Tensor:
+        """The weight of the norm of this name."""
+        norm = self.get_submodule(name)
+        assert isinstance(norm, RmsNorm), f"{name} is no norm"
+        return norm.weight
+
+    def drop_tables(self) -> None:
         """Takes the rotary tables out, for a caller that is fed them."""
         for name in (name for name, _ in list(self.named_buffers(recurse=False))):
             delattr(self, name)

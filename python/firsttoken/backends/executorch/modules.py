@@ -23,7 +23,12 @@ class QuantizedLinear(nn.Module):
     values in the precision's bounds, ``scales`` float32 ``[out, groups]``, symmetric.
     """
 
-    def __init__(self, rows: Tensor, scales: Tensor, bias: Tensor | None, precision: str):
+    rows: Tensor
+    scales: Tensor
+    zero_points: Tensor
+    bias: Tensor | None
+
+    def __init__(self, rows: Tensor, scales: Tensor, bias: Tensor | None, precision: str) -> None:
         super().__init__()
         self.precision, self.group = precision, rows.shape[1] // scales.shape[1]
         scales = scales if precision == "int4" else scales.reshape(-1)
@@ -50,7 +55,10 @@ class QuantizedLinear(nn.Module):
 class QuantizedEmbedding(nn.Module):
     """Embedding with int8 rows (one scale each) or int4 rows (one scale per group), float32 out."""
 
-    def __init__(self, rows: Tensor, scales: Tensor, precision: str):
+    rows: Tensor
+    scales: Tensor
+
+    def __init__(self, rows: Tensor, scales: Tensor, precision: str) -> None:
         super().__init__()
         self.precision = precision
         if precision == "int4":  # two values a byte, the earlier one in the high bits, stored as value + 8

@@ -12,7 +12,10 @@ class RmsNorm(nn.Module):
     over a tensor whose length is only known at run time, and takes a linear layer.
     """
 
-    def __init__(self, size: int, epsilon: float):
+    mean_row: Tensor
+    epsilon: Tensor
+
+    def __init__(self, size: int, epsilon: float) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(size), requires_grad=False)
         self.register_buffer("mean_row", torch.full((1, size), 1.0 / size, device="cpu"), persistent=False)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from firsttoken.decoder.parts import Core
 from firsttoken.decoder.walk import Named
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 class ExecutorchOps:
     """Values are ``[1, S, hidden_size]``. What depends on the position alone is worked out once for all layers."""
 
-    def __init__(self, model: "DecoderModule", tokens: Tensor, position: Tensor, mask: Tensor):
+    def __init__(self, model: "DecoderModule", tokens: Tensor, position: Tensor, mask: Tensor) -> None:
         self.model, self.tokens, self.mask = model, tokens, mask
         self.rows = position + torch.arange(mask.shape[0])
         self.filled = mask.shape[1]
@@ -75,7 +76,7 @@ class ExecutorchOps:
         turned = functional.linear(x, getattr(self.model, self.model.matrix_name(attention.core.head_dim, x.dtype)))
         return (x * cos + turned * sin).to(core)
 
-    def attend(self, core: Named, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def attend(self, core: Named[Core], query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         return self.model.get_submodule(core.name)(query, key, value, self.rows, self.filled, self._mask(query.dtype, core.part.group))
 
     def _mask(self, dtype: torch.dtype, group: int) -> Tensor:

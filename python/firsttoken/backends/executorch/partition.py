@@ -6,8 +6,10 @@ memory is the number of copies of the weights. What is left out here leaves the 
 """
 
 import copy
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import compress
+from typing import Any
 from unittest import mock
 
 from executorch.backends.xnnpack import xnnpack_preprocess
@@ -17,7 +19,11 @@ from executorch.backends.xnnpack.operators.node_visitor import NodeVisitor
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 from executorch.backends.xnnpack.utils.utils import get_param_tensor
 from executorch.exir.backend.canonical_partitioners import group_partitioner
+from executorch.exir.backend.partitioner import PartitionResult
 from executorch.exir.tracer import _default_decomposition_table as decomposition_table
+from torch._ops import OpOverload
+from torch.export import ExportedProgram
+from torch.fx import GraphModule, Node
 from torch.fx.passes.infra import partitioner as capability_partitioner
 
 # XNNPACK's other passes are about convolution, batch norm, padding, concatenation, pooling, upsampling, clamps,
@@ -32,19 +38,19 @@ class DecoderPartitioner(XnnpackPartitioner):
     The default tries every linear layer for shapes that XNNPACK does not take; a decoder's are all taken.
     """
 
-    def ops_to_not_decompose(self, ep):
+    def ops_to_not_decompose(self, ep: ExportedProgram) -> tuple[list[OpOverload], Callable[[Node], bool] | None]:
         operators, _ = super().ops_to_not_decompose(ep)
         return operators, None
 
-    def transform_for_pre_decomposition(self, exported_program):
+    def transform_for_pre_decomposition(self, exported_program: ExportedProgram) -> ExportedProgram:
         table = decomposition_table()
         for operator in self.ops_to_not_decompose(exported_program)[0]:
             table.pop(operator, None)
-        program = exported_program.run_decompositions(table)
+        program: Any = exported_program.run_decompositions(table)  # Any, for a method of it is replaced
         program.run_decompositions = lambda *_: program  # the caller's two turns would find nothing left
         return program
 
-    def partition(self, exported_program):
+    def partition(self, exported_program: ExportedProgram) -> PartitionResult:
         with (
             mock.patch.object(capability_partitioner, "_DependencyViewer", Dependencies),
             mock.patch.object(group_partitioner, "_DependencyViewer", Dependencies),
@@ -55,23 +61,23 @@ class DecoderPartitioner(XnnpackPartitioner):
 class Dependencies:
     """Which nodes depend on a node, as one bit each; the original keeps sets, half a gigabyte for a 24-layer graph."""
 
-    def __init__(self, graph_module):
+    def __init__(self, graph_module: GraphModule) -> None:
         self.nodes = list(graph_module.graph.nodes)
         place = {node: 1 << index for index, node in enumerate(self.nodes)}
-        self.downstream = {}
+        self.downstream: dict[Node, int] = {}
         for node in reversed(self.nodes):
             bits = 0
             for user in node.users:
                 bits |= place[user] | self.downstream[user]
             self.downstream[node] = bits
 
-    def downstreams_of(self, node):
+    def downstreams_of(self, node: Node) -> set[Node]:
         bits = self.downstream[node]
         return set(compress(self.nodes, (digit == "1" for digit in reversed(f"{bits:b}"))))
 
 
 @contextmanager
-def lean_preprocessing():
+def lean_preprocessing() -> Iterator[None]:
     """Within it, XNNPACK's preprocessing runs `PASSES` only, on the weights themselves instead of a copy, and
     frees each large one once it is serialized.
 
@@ -79,10 +85,20 @@ def lean_preprocessing():
     """
     serialize = NodeVisitor.get_serialized_buffer_index
 
-    def manager(program, passes=None):
+    def manager(program: ExportedProgram, passes: list | None = None) -> XNNPACKPassManager:
         return XNNPACKPassManager(program, passes or PASSES)
 
-    def serialize_and_free(self, tensor, xnn_graph, vals_to_ids, convert_to_nhwc, swap, quant_params, *rest, **more):
+    def serialize_and_free(
+        self: NodeVisitor,
+        tensor: Node,
+        xnn_graph: Any,
+        vals_to_ids: Any,
+        convert_to_nhwc: bool,
+        swap: bool,
+        quant_params: Any,
+        *rest: Any,
+        **more: Any,
+    ) -> int:
         index = serialize(self, tensor, xnn_graph, vals_to_ids, convert_to_nhwc, swap, quant_params, *rest, **more)
         source = tensor if quant_params is None else quant_params.q_input
         weight = get_param_tensor(self.exported_program, source) if index else None
@@ -90,7 +106,7 @@ def lean_preprocessing():
             weight.untyped_storage().resize_(0)
         return index
 
-    def copy_graph(edge_program, compile_specs):
+    def copy_graph(edge_program: ExportedProgram, compile_specs: Any) -> ExportedProgram:
         return copy.deepcopy(edge_program, {id(weight): weight for weight in edge_program.state_dict.values()})
 
     with (

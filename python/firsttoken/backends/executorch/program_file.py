@@ -4,13 +4,14 @@ import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from executorch.backends.xnnpack.serialization.xnnpack_graph_serialize import XNNHeader, _get_schema_bytes
 from executorch.exir._serialize._flatbuffer import _run_flatc
 from executorch.exir._serialize._flatbuffer_program import _flatbuffer_to_program
 from executorch.exir._serialize._program import _ExtendedHeader
 from executorch.exir.scalar_type import ScalarType
-from executorch.exir.schema import DelegateCall, KernelCall, Program
+from executorch.exir.schema import BackendDelegate, DelegateCall, KernelCall, Program
 
 from firsttoken.bundle.manifest import HostTable
 from firsttoken.errors import FirstTokenError
@@ -50,6 +51,13 @@ class Step:
     operator: str | None
     tensors: list[tuple[str | None, tuple[int, ...]] | None]
     products: list[Product]
+
+    @property
+    def first_stored(self) -> str:
+        """What its first argument, a tensor, is stored in."""
+        first = self.tensors[0]
+        assert first is not None, f"the first argument of {self.operator} is no tensor"
+        return first[0] or "unknown"
 
 
 def read_steps(artifact: Path) -> list[Step]:
@@ -96,7 +104,7 @@ def embedding_table(artifact: Path) -> HostTable:
     return HostTable(file=artifact.name, dtype=dtype, rows=rows, columns=columns, offset=offset, scales_offset=scales_offset)
 
 
-def read_payload(stream, base: int, program: Program, delegate) -> bytes:
+def read_payload(stream: BinaryIO, base: int, program: Program, delegate: BackendDelegate) -> bytes:
     """Returns the flatbuffer of one XNNPACK graph."""
     if delegate.id != "XnnpackBackend":
         raise ValueError(f"delegate {delegate.id}, expected XnnpackBackend")

@@ -16,7 +16,7 @@ from firsttoken.decoder.walk import Layer
 from firsttoken.errors import FirstTokenError
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
-QUANTIZED = {"int8": torch.int8, "int4": torch.int4}
+QUANTIZED = {"int8": torch.int8, "int4": torch.int4}  # type: ignore[attr-defined]  # PyTorch's stubs lack int4
 BLOCK_VALUES = 1 << 20  # weights held in float32 at once
 
 
@@ -32,12 +32,12 @@ def read_quantized(checkpoint: Checkpoint, layer: Layer, precision: str, group_s
 
     The arithmetic is torchao's (``Int8DynamicActivationIntxWeightConfig`` uses the same function).
     """
-    rows, columns = layer.shape
+    weight, (rows, columns) = layer.matrix
     group = group_size if precision == "int4" else columns
     values = torch.empty(rows, columns, dtype=torch.int8)
     scales = torch.empty(rows, columns // group)
-    for start, stop in row_blocks(layer.shape):
-        block = tensor(checkpoint.rows(layer.weight, start, stop))
+    for start, stop in row_blocks((rows, columns)):
+        block = tensor(checkpoint.rows(weight, start, stop))
         part = IntxUnpackedToInt8Tensor.from_hp(block, (1, group), QUANTIZED[precision])
         values[start:stop], scales[start:stop] = part.qdata, part.scale
     return values, scales
@@ -45,14 +45,15 @@ def read_quantized(checkpoint: Checkpoint, layer: Layer, precision: str, group_s
 
 def read_plain(checkpoint: Checkpoint, layer: Layer, precision: str) -> Tensor:
     """Reads a weight as float32 or float16. Raises `FirstTokenError` for a value that float16 cannot hold."""
-    weight = torch.empty(layer.shape, dtype=DTYPES[precision])
-    for start, stop in row_blocks(layer.shape):
-        weight[start:stop] = tensor(checkpoint.rows(layer.weight, start, stop))
-        check_range(weight[start:stop], layer, "weight")
-    return weight
+    weight, shape = layer.matrix
+    values = torch.empty(shape, dtype=DTYPES[precision])
+    for start, stop in row_blocks(shape):
+        values[start:stop] = tensor(checkpoint.rows(weight, start, stop))
+        check_range(values[start:stop], layer, "weight")
+    return values
 
 
-def check_range(values: Tensor, layer: Layer, what: str):
+def check_range(values: Tensor, layer: Layer, what: str) -> None:
     """Raises `FirstTokenError` if rounding to float16 made an infinity."""
     if values.dtype == torch.float16 and values.numel() and not torch.isfinite(values).all():
         raise FirstTokenError(f"layer {layer.name!r}: its {what} has values beyond float16's 65504; give it another precision in the plan")
@@ -65,8 +66,9 @@ def read_linear(checkpoint: Checkpoint, layer: Layer, precision: str, group_size
         check_range(bias, layer, "bias")
     if precision in QUANTIZED:
         return QuantizedLinear(*read_quantized(checkpoint, layer, precision, group_size), bias, precision)
+    _, (rows, columns) = layer.matrix
     with torch.device("meta"):
-        linear = nn.Linear(layer.shape[1], layer.shape[0], bias=bias is not None)
+        linear = nn.Linear(columns, rows, bias=bias is not None)
     fill(linear, "weight", read_plain(checkpoint, layer, precision))
     if bias is not None:
         fill(linear, "bias", bias)
@@ -77,7 +79,8 @@ def read_embedding(checkpoint: Checkpoint, layer: Layer, precision: str, group_s
     """Reads the embedding as a module in ``precision``."""
     if precision in QUANTIZED:
         return QuantizedEmbedding(*read_quantized(checkpoint, layer, precision, group_size), precision)
+    _, (rows, columns) = layer.matrix
     with torch.device("meta"):
-        embedding = nn.Embedding(*layer.shape)
+        embedding = nn.Embedding(rows, columns)
     fill(embedding, "weight", read_plain(checkpoint, layer, precision))
     return embedding

@@ -9,7 +9,7 @@ from firsttoken.backends.weight_rounding import Rounding
 class XnnpackInt4Rounding(Rounding):
     """torchao's int4 groups as XNNPACK keeps them in a .pte: the scales in bfloat16."""
 
-    def __init__(self, group_size: int):
+    def __init__(self, group_size: int) -> None:
         super().__init__()
         self.group_size = group_size
 

@@ -6,6 +6,8 @@ the program's own buffers, so a decode step passes two numbers and a row of zero
 
 import weakref
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,10 +17,13 @@ from firsttoken.errors import FirstTokenError
 from firsttoken.extras import install_command, need
 from firsttoken.quiet import quiet_runtime
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 _open_runners: weakref.WeakSet = weakref.WeakSet()
 
 
-def import_runtime():
+def import_runtime() -> tuple[ModuleType, ModuleType]:
     """Returns torch and ExecuTorch's bindings, with the quantized embedding's kernels. Raises `FirstTokenError` if absent."""
     need("executorch", "running a .pte bundle")
     try:
@@ -42,7 +47,7 @@ class ExecutorchRunner(Runner):
     open. Raises `FirstTokenError` if another is open with another number of threads, or if the file cannot be loaded.
     """
 
-    def __init__(self, artifact: Path, manifest: Manifest, threads: int | None = None):
+    def __init__(self, artifact: Path, manifest: Manifest, threads: int | None = None) -> None:
         super().__init__(manifest)
         with quiet_runtime():
             self._torch, portable_lib = import_runtime()
@@ -67,7 +72,7 @@ class ExecutorchRunner(Runner):
         self._token[0, 0] = token
         return self._call(self._token, self._open_mask[:, : self.position + 1])
 
-    def _call(self, tokens, mask) -> np.ndarray:
+    def _call(self, tokens: "Tensor", mask: "Tensor") -> np.ndarray:
         self._position[0] = self.position
         try:
             # A clone would be made by torch's own threads, which then spin and take the cores from XNNPACK's.
@@ -77,7 +82,7 @@ class ExecutorchRunner(Runner):
         np.copyto(self._logits, logits.numpy().reshape(-1))  # the program's memory would go with the program
         return self._logits
 
-    def close(self):
+    def close(self) -> None:
         self._method = self._program = None
         _open_runners.discard(self)
 
@@ -87,7 +92,7 @@ def causal_mask(length: int, position: int = 0) -> np.ndarray:
     return np.triu(np.full((length, position + length), MASKED, np.float32), 1 + position)
 
 
-def set_threads(portable_lib, threads: int):
+def set_threads(portable_lib: ModuleType, threads: int) -> None:
     """Resizes the process's thread pool where it has another size. Raises `FirstTokenError` while a runner uses it."""
     if portable_lib._threadpool_get_thread_count() == threads:
         return

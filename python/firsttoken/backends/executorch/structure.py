@@ -22,12 +22,12 @@ OUTSIDE = {
 NAMES = {torch.float32: "fp32", torch.float16: "fp16"}
 
 
-def check_structure(program: ExportedProgram, decoder: Decoder, precisions: Mapping[str, str]):
+def check_structure(program: ExportedProgram, decoder: Decoder, precisions: Mapping[str, str]) -> None:
     """Raises `FirstTokenError` naming what stayed outside the delegate or went into it in another precision or shape."""
-    outside = Counter()
+    outside: Counter[str] = Counter()
     for node in program.graph.nodes:
-        if node.op == "call_function" and node.target.__name__ not in OUTSIDE:
-            outside[node.target.__name__] += 1
+        if node.op == "call_function" and (name := operator_name(node)) not in OUTSIDE:
+            outside[name] += 1
     if outside:
         listed = ", ".join(f"{name} ({count})" for name, count in outside.most_common())
         raise FirstTokenError(
@@ -51,7 +51,8 @@ def delegated_layers(program: ExportedProgram, cores: list[str]) -> dict[str, tu
 
     Cores have no weights to go by: two products each, in the order of ``cores``.
     """
-    found, products = {}, []
+    found: dict[str, tuple[str, tuple[int, int] | None]] = {}
+    products = []
     for node in program.graph.nodes:
         if node.op != "get_attr" or not isinstance(lowered := getattr(program.graph_module, node.target), LoweredBackendModule):
             continue
@@ -60,12 +61,13 @@ def delegated_layers(program: ExportedProgram, cores: list[str]) -> dict[str, tu
         for step in inside.graph.nodes:
             if step.op != "call_function":
                 continue
-            if step.target.__name__ == "aten.linear.default":
+            if operator_name(step) == "aten.linear.default":
                 precision, weight = stored_precision(step)
                 name, _, kind = sources[weight.name].rpartition(".")
                 if kind in ("weight", "rows"):  # the others are constants: a norm's mean, the rotation
-                    found[name] = precision, tuple(weight.meta["val"].shape)
-            elif step.target.__name__ == "aten.bmm.default":
+                    rows, columns = weight.meta["val"].shape
+                    found[name] = precision, (rows, columns)
+            elif operator_name(step) == "aten.bmm.default":
                 products.append(NAMES[step.meta["val"].dtype])
     for core, scores, mixed in zip(cores, products[0::2], products[1::2], strict=True):
         found[core] = scores if scores == mixed else f"{scores} and {mixed}", None
@@ -74,10 +76,15 @@ def delegated_layers(program: ExportedProgram, cores: list[str]) -> dict[str, tu
 
 def stored_precision(linear: Node) -> tuple[str, Node]:
     """Returns a linear node's precision and the placeholder that holds its weight."""
-    activation, weight = linear.args[:2]
+    activation, weight = linear.all_input_nodes[:2]
     if weight.op == "placeholder":
         return NAMES[weight.meta["val"].dtype], weight
-    precision = "int4" if "per_channel_group" in weight.target.__name__ else "int8"
-    if "dequantize_per_token" not in activation.target.__name__:
+    precision = "int4" if "per_channel_group" in operator_name(weight) else "int8"
+    if "dequantize_per_token" not in operator_name(activation):
         precision += " weight-only"  # which XNNPACK computes wrongly
-    return precision, weight.args[0]
+    return precision, weight.all_input_nodes[0]
+
+
+def operator_name(node: Node) -> str:
+    """Returns the name of what a node calls, as in "aten.linear.default"."""
+    return getattr(node.target, "__name__", str(node.target))

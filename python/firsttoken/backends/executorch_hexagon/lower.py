@@ -16,10 +16,13 @@ import torch
 from executorch.exir import EdgeProgramManager, ExecutorchBackendConfig
 from executorch.exir.lowered_backend_module import LoweredBackendModule
 from executorch.exir.passes import MemoryPlanningPass
+from torch.export import ExportedProgram
+from torch.fx import Node
 
 from firsttoken.backends.executorch.lower import free_memory, quiet_libraries
 from firsttoken.backends.executorch.lower import lower_decoder as lower_for_cpu
 from firsttoken.backends.executorch.program_file import embedding_table
+from firsttoken.backends.executorch.structure import operator_name
 from firsttoken.backends.executorch_hexagon.ops import HexagonGraph, build_graphs
 from firsttoken.backends.executorch_hexagon.sdk import find_sdk
 from firsttoken.backends.interface import LoweringJob
@@ -42,6 +45,7 @@ def lower_decoder(job: LoweringJob, path: Path, report: Report = silent) -> Lowe
     Raises `FirstTokenError` for a missing or other SDK, a failed compile, or operators that the NPU did not take.
     """
     sdk, target, options = find_sdk(), job.target, job.target.npu_options
+    assert options.soc is not None, "the backend takes no target that the phone compiles"
     # As the CPU target names it, so that the file is that of executorch-xnnpack.
     cpu = target.model_copy(update={"name": target.cpu_backend, "npu": None})
     lowered = lower_for_cpu(replace(job, target=cpu), path, report)
@@ -127,7 +131,7 @@ def offloaded(edge: EdgeProgramManager, names: list[str]) -> list[NpuGraph]:
     return [_counted(name, edge.exported_program(name)) for name in names]
 
 
-def _counted(name: str, program) -> NpuGraph:
+def _counted(name: str, program: ExportedProgram) -> NpuGraph:
     module, inside, parts, left = program.graph_module, 0, 0, []
     for node in program.graph.nodes:
         if node.op == "get_attr" and isinstance(lowered := getattr(module, node.target), LoweredBackendModule):
@@ -136,34 +140,32 @@ def _counted(name: str, program) -> NpuGraph:
             parts += 1
             inside += sum(_counts(step) for step in lowered.original_module.graph.nodes)
         elif _counts(node):
-            left.append(f"{_kind(node)} {_layer(node)}: {_reason(node)}")
+            left.append(f"{operator_name(node)} {_layer(node)}: {_reason(node)}")
     return NpuGraph(method=name, operators=inside + len(left), offloaded=inside, partitions=parts, left=left)
 
 
-def _counts(node) -> bool:
-    return node.op == "call_function" and _kind(node) not in ("getitem", "executorch_call_delegate")
+def _counts(node: Node) -> bool:
+    return node.op == "call_function" and operator_name(node) not in ("getitem", "executorch_call_delegate")
 
 
-def _kind(node) -> str:
-    return getattr(node.target, "__name__", str(node.target))
-
-
-def _layer(node) -> str:
+def _layer(node: Node) -> str:
     """The layer a node came from, by the plan's names."""
     stack = node.meta.get("nn_module_stack") or {}
     path = list(stack.values())[-1][0] if stack else ""
     return path.removeprefix("L['self'].").replace(".weights.", ".").removesuffix(".weights") or node.name
 
 
-def _reason(node) -> str:
+def _reason(node: Node) -> str:
     from executorch.backends.qualcomm.builders.node_visitor_manager import _node_visitor_dict as translated
 
     return (
-        "refused by QNN's validation, -v shows why" if _kind(node) in translated else "ExecuTorch's Qualcomm backend does not translate it"
+        "refused by QNN's validation, -v shows why"
+        if operator_name(node) in translated
+        else "ExecuTorch's Qualcomm backend does not translate it"
     )
 
 
-def write(edge: EdgeProgramManager, path: Path):
+def write(edge: EdgeProgramManager, path: Path) -> None:
     """Plans memory and writes the file."""
     executorch = edge.to_executorch(
         ExecutorchBackendConfig(extract_delegate_segments=True, memory_planning_pass=MemoryPlanningPass(alloc_graph_input=False))

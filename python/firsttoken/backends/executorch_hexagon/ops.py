@@ -12,6 +12,7 @@ import torch.ao.quantization.fx._decomposed
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
+from firsttoken.backends.executorch.core import Core as CacheCore
 from firsttoken.backends.executorch.load import load_norms, tensor
 from firsttoken.backends.executorch.model import DecoderModule
 from firsttoken.backends.executorch.modules import BOUNDS, INT8
@@ -33,7 +34,12 @@ class UnpackedLinear(nn.Module):
     ExecuTorch's Qualcomm backend stores the rows as int8 and casts the activations around the layer to FP16.
     """
 
-    def __init__(self, rows: Tensor, scales: Tensor, bias: Tensor | None):
+    rows: Tensor
+    scales: Tensor
+    zero_points: Tensor
+    bias: Tensor | None
+
+    def __init__(self, rows: Tensor, scales: Tensor, bias: Tensor | None) -> None:
         super().__init__()
         self.register_buffer("rows", rows)
         self.register_buffer("scales", scales.reshape(-1))
@@ -50,7 +56,7 @@ class UnpackedLinear(nn.Module):
 class StaticCore(nn.Module):
     """Scores, softmax and weighted sum of one call's own rows, and of the cache's where there are any."""
 
-    def __init__(self, part: Core):
+    def __init__(self, part: Core) -> None:
         super().__init__()
         self.part = part
 
@@ -85,7 +91,7 @@ class StaticCore(nn.Module):
 class HexagonTorchOps:
     """The traversal's operations for one call; values are ``[tokens, hidden_size]``."""
 
-    def __init__(self, graph: "HexagonGraph", inputs: Mapping[str, Tensor]):
+    def __init__(self, graph: "HexagonGraph", inputs: Mapping[str, Tensor]) -> None:
         self.graph, self.inputs, self.module = graph, inputs, graph.module
         self.last_index = inputs.get("last")
         self.new_rows: list[Tensor] = []
@@ -98,8 +104,7 @@ class HexagonTorchOps:
 
     def norm(self, norm: Named, x: Tensor) -> Tensor:
         """RMSNorm (arXiv 1910.07467) as the one operator that QNN has for it."""
-        weight = self.module.get_submodule(norm.name).weight
-        return functional.rms_norm(x.to(torch.float32), (norm.size,), weight, norm.epsilon)
+        return functional.rms_norm(x.to(torch.float32), (norm.size,), self.module.norm_weight(norm.name), norm.epsilon)
 
     def linear(self, linear: Named, x: Tensor) -> Tensor:
         return self.module.get_submodule(linear.name)(x.to(self.module.dtypes[linear.name]))
@@ -138,7 +143,7 @@ class HexagonTorchOps:
         turned = x * cos + torch.cat([x[..., half:], x[..., :half]], -1) * sin
         return turned * attention.core.scale if which == "q" else turned
 
-    def attend(self, core: Named, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def attend(self, core: Named[Core], query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         part, tokens, dtype = core.part, key.shape[0], key.dtype
         key, value = (t.permute(1, 0, 2).reshape(1, part.kv_heads, tokens, part.head_dim) for t in (key, value))
         self.new_rows += [t.view(part.kv_heads, 1, tokens, part.head_dim).to(torch.float32) for t in (key, value)]
@@ -148,15 +153,19 @@ class HexagonTorchOps:
         cache = cache_mask = None
         if self.graph.cached:
             layer = self.graph.layer_numbers[core.name]
-            cached = (self.inputs[f"{which}.{layer}"].to(dtype).view(1, part.kv_heads, -1, part.head_dim) for which in ("key", "value"))
-            cache, cache_mask = tuple(cached), self.inputs["cache_mask"].to(dtype)
+            keys, values = (
+                self.inputs[f"{which}.{layer}"].to(dtype).view(1, part.kv_heads, -1, part.head_dim) for which in ("key", "value")
+            )
+            cache, cache_mask = (keys, values), self.inputs["cache_mask"].to(dtype)
         return self.module.get_submodule(core.name)(query, key, value, mask, cache, cache_mask)
 
 
 class HexagonGraph(nn.Module):
     """One graph, ``first``, ``extend`` or ``decode``, of ``tokens`` a call; ``cached`` rows are read by the last two."""
 
-    def __init__(self, module: DecoderModule, kind: str, tokens: int, cached: int):
+    own_mask: Tensor
+
+    def __init__(self, module: DecoderModule, kind: str, tokens: int, cached: int) -> None:
         super().__init__()
         self.module, self.kind, self.tokens, self.cached = module, kind, tokens, cached if kind != "first" else 0
         self.rotations = list(rotations(module.decoder))
@@ -173,7 +182,7 @@ class HexagonGraph(nn.Module):
     def example(self) -> tuple[Tensor, ...]:
         """Zeros of every input's shape."""
         dtypes = {"float32": torch.float32, "int32": torch.int32}
-        return tuple(torch.zeros(t.shape, dtype=dtypes[t.dtype]) for t in self.described("").inputs)
+        return tuple(torch.zeros([int(n) for n in t.shape], dtype=dtypes[t.dtype]) for t in self.described("").inputs)
 
     def described(self, name: str) -> Method:
         """Inputs and outputs in their order, as the manifest has them."""
@@ -212,7 +221,9 @@ def build_graphs(job: LoweringJob, report: Report = silent) -> dict[str, Hexagon
     for done, layer in enumerate(layers):
         report("quantize", done, len(layers), "layers")
         if layer.weight is None:
-            module.set_submodule(layer.name, StaticCore(module.get_submodule(layer.name).part))
+            core = module.get_submodule(layer.name)
+            assert isinstance(core, CacheCore), f"{layer.name} has no weight and is no core"
+            module.set_submodule(layer.name, StaticCore(core.part))
         elif precisions[layer.name] == "int8":
             bias = tensor(checkpoint.vector(layer.bias)).to(torch.float32) if layer.bias else None
             module.set_submodule(layer.name, UnpackedLinear(*read_quantized(checkpoint, layer, "int8", 0), bias))

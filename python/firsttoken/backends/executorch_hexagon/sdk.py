@@ -89,7 +89,7 @@ def find_sdk() -> Sdk:
     return Sdk(folder, found, origin)
 
 
-def check_tools():
+def check_tools() -> None:
     """Raises `FirstTokenError` if this machine cannot compile for Hexagon through ExecuTorch; says what to install."""
     find_sdk()
 

@@ -8,6 +8,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from firsttoken.backends.pytorch.weights import TorchWeights
+from firsttoken.decoder.parts import Core
 from firsttoken.decoder.walk import Named
 
 ACTIVATIONS = {"silu": functional.silu}
@@ -16,7 +17,7 @@ ACTIVATIONS = {"silu": functional.silu}
 class TorchOps:
     """One call of ``tokens`` int64 ``[S]`` at ``position``; values are float32 ``[S, hidden_size]``."""
 
-    def __init__(self, weights: TorchWeights, tokens: Tensor, position: int):
+    def __init__(self, weights: TorchWeights, tokens: Tensor, position: int) -> None:
         self.weights, self.tokens = weights, tokens
         self.begin, self.end = position, position + len(tokens)
 
@@ -61,12 +62,12 @@ class TorchOps:
         turned = torch.cat((first * cos - second * sin, second * cos + first * sin), -1)
         return turned * attention.core.scale if which == "q" else turned
 
-    def attend(self, core: Named, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def attend(self, core: Named[Core], query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         keys, values = self.weights.cache[core.name]
         keys[self.begin : self.end], values[self.begin : self.end] = key, value
         # [heads, positions, head_dim], each key/value head for its whole group
-        seen = (t[: self.end].transpose(0, 1).repeat_interleave(core.part.group, 0) for t in (keys, values))
+        keys, values = (t[: self.end].transpose(0, 1).repeat_interleave(core.part.group, 0) for t in (keys, values))
         asking = torch.arange(self.end - len(query), self.end)
         allowed = torch.arange(self.end)[None] <= asking[:, None]
-        mixed = functional.scaled_dot_product_attention(query.transpose(0, 1), *seen, attn_mask=allowed, scale=1.0)
+        mixed = functional.scaled_dot_product_attention(query.transpose(0, 1), keys, values, attn_mask=allowed, scale=1.0)
         return mixed.transpose(0, 1).reshape(len(query), core.part.query_size)

@@ -1,24 +1,19 @@
 """A checkpoint as a runner: the traversal in FP32 with PyTorch."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from firsttoken.backends.runner import Runner
+from firsttoken.backends.runner import Runner, RunnerFacts
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder import forward
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import Named
 from firsttoken.extras import need
 
-if TYPE_CHECKING:
-    pass
-
 
 class CheckpointRunner(Runner):
     """Holds the model in FP32, four bytes of memory a weight. ``manifest`` says what a runner reads of a bundle's."""
 
-    def __init__(self, checkpoint: Checkpoint, decoder: Decoder, manifest):
+    def __init__(self, checkpoint: Checkpoint, decoder: Decoder, manifest: RunnerFacts) -> None:
         need("distill", f"letting checkpoint {checkpoint.folder} answer")
         from firsttoken.backends.pytorch.weights import TorchWeights
 
@@ -31,6 +26,7 @@ class CheckpointRunner(Runner):
 
         from firsttoken.backends.pytorch.ops import TorchOps
 
+        assert self._weights is not None, "the runner is closed"
         with torch.no_grad():
             ops = TorchOps(self._weights, torch.from_numpy(tokens.astype(np.int64)), self.position)
             return forward.logits(ops, Named(self._decoder))[-1].numpy()
@@ -38,5 +34,5 @@ class CheckpointRunner(Runner):
     def _decode(self, token: int) -> np.ndarray:
         return self._prefill(np.array([token]))
 
-    def close(self):
+    def close(self) -> None:
         self._weights = None

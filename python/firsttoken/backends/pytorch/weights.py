@@ -11,7 +11,7 @@ from firsttoken.decoder.walk import norms, plan_layers, states
 class TorchWeights:
     """Weights and biases by the names of their parts; ``cache`` holds keys and values ``[cache_length, kv_heads, head_dim]`` by core."""
 
-    def __init__(self, checkpoint: Checkpoint, decoder: Decoder, cache_length: int):
+    def __init__(self, checkpoint: Checkpoint, decoder: Decoder, cache_length: int) -> None:
         read: dict[Source, Tensor] = {}  # a tied head is the embedding's own tensor
         self.biases: dict[str, Tensor] = {}
         self._weights = {name: torch.from_numpy(checkpoint.vector(norm.weight).copy()) for name, norm in norms(decoder)}

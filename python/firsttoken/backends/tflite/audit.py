@@ -10,6 +10,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import flatbuffers
 
@@ -19,6 +20,9 @@ from firsttoken.decoder.walk import plan_layers
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
 from firsttoken.quiet import quiet_runtime
+
+if TYPE_CHECKING:
+    from ai_edge_litert import schema_py_generated as schema
 
 WEIGHT_OPERATORS = ("FULLY_CONNECTED", "GATHER", "DEQUANTIZE")
 CORE_OPERATORS = ("BATCH_MATMUL", "SOFTMAX")
@@ -57,7 +61,7 @@ def audit(artifact: Path, decoder: Decoder, precisions: Mapping[str, str], repor
 class LoadedGraph:
     """One subgraph, indexed by what the audit asks for."""
 
-    def __init__(self, model, index: int, undelegated: set[int]):
+    def __init__(self, model: "schema.ModelT", index: int, undelegated: set[int]) -> None:
         from ai_edge_litert import schema_py_generated as schema
 
         self.kinds = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
@@ -71,7 +75,8 @@ class LoadedGraph:
         self.graph, self.codes, self.undelegated = model.subgraphs[index], model.operatorCodes, undelegated
         self.name = (self.graph.name or b"").decode()
         self.tensors = {tensor.name.decode(): n for n, tensor in enumerate(self.graph.tensors)}
-        self.consumers, self.scopes = defaultdict(list), defaultdict(list)
+        self.consumers: dict[int, list[int]] = defaultdict(list)
+        self.scopes: dict[str, list[int]] = defaultdict(list)
         for n, operator in enumerate(self.graph.operators):
             for tensor in operator.inputs:
                 self.consumers[int(tensor)].append(n)
@@ -122,7 +127,7 @@ class LoadedGraph:
         return scope.startswith(f"layers.{layer}.attention")
 
 
-def read_header(artifact: Path):
+def read_header(artifact: Path) -> "tuple[schema.ModelT, int]":
     """Returns the model object and the length of the flatbuffer. Raises `FirstTokenError` if ``artifact`` is not one."""
     from ai_edge_litert import schema_py_generated as schema
 
@@ -143,7 +148,7 @@ def read_header(artifact: Path):
     return model, first
 
 
-def executed_outside_delegate(artifact: Path, header_bytes: int, model, signature) -> set[int]:
+def executed_outside_delegate(artifact: Path, header_bytes: int, model: "schema.ModelT", signature: "schema.SignatureDefT") -> set[int]:
     """Loads one graph and returns the operators (by number) that run outside the delegate."""
     from ai_edge_litert.interpreter import Interpreter
 
@@ -165,7 +170,7 @@ def executed_outside_delegate(artifact: Path, header_bytes: int, model, signatur
     return reachable(operators, outputs)
 
 
-def copy_group_scales(artifact: Path, file, model, signature):
+def copy_group_scales(artifact: Path, file: BinaryIO, model: "schema.ModelT", signature: "schema.SignatureDefT") -> None:
     """Copies the int4 group scales to their places in ``file``: the delegate refuses scales of zero."""
     tensors = model.subgraphs[signature.subgraphIndex].tensors
     with open(artifact, "rb") as source:
@@ -177,7 +182,7 @@ def copy_group_scales(artifact: Path, file, model, signature):
                 file.write(source.read(buffer.size))
 
 
-def _single(model, signature):
+def _single(model: "schema.ModelT", signature: "schema.SignatureDefT") -> "schema.ModelT":
     """The same model with one subgraph and one signature left."""
     from ai_edge_litert import schema_py_generated as schema
 
@@ -188,7 +193,7 @@ def _single(model, signature):
     return alone
 
 
-def _pack(model) -> bytes:
+def _pack(model: "schema.ModelT") -> bytes:
     builder = flatbuffers.Builder(1 << 20)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return builder.Output()
@@ -200,7 +205,7 @@ def reachable(operators: list[dict], outputs: list[int]) -> set[int]:
     The interpreter lists the file's operators first and the delegate's nodes behind them; a tensor that a delegate
     node produces is no longer produced by the file's operator.
     """
-    producer = {}
+    producer: dict[int, dict[str, Any]] = {}
     for wanted in (False, True):
         for operator in operators:
             if ("DELEGATE" in operator["op_name"].upper()) == wanted:
@@ -208,11 +213,11 @@ def reachable(operators: list[dict], outputs: list[int]) -> set[int]:
     pending, executed, seen = [int(t) for t in outputs], set(), set()
     while pending:
         tensor = pending.pop()
-        operator = producer.get(tensor)
-        if tensor in seen or operator is None:
+        made_by = producer.get(tensor)
+        if tensor in seen or made_by is None:
             continue
         seen.add(tensor)
-        if "DELEGATE" not in operator["op_name"].upper():
-            executed.add(operator["index"])
-        pending.extend(int(t) for t in operator["inputs"] if t >= 0)
+        if "DELEGATE" not in made_by["op_name"].upper():
+            executed.add(made_by["index"])
+        pending.extend(int(t) for t in made_by["inputs"] if t >= 0)
     return executed

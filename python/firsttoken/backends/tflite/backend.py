@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from firsttoken.backends.interface import Backend, Estimate, LoweringJob
 from firsttoken.backends.lowering_result import Lowered
@@ -62,7 +62,7 @@ class Tflite(Backend):
 class TfliteXnnpack(Tflite):
     name = "tflite-xnnpack"
     delegate = "xnnpack"
-    precisions = {  # noqa: RUF012
+    precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "linear": ("fp32", "fp16", "int8", "int4"),
         "embedding": ("fp32", "fp16", "int8"),
         "core": ("fp32", "fp16"),
@@ -75,7 +75,7 @@ class TfliteCompatible(Tflite):
 
     name = "tflite-none"
     delegate = None
-    precisions = {  # noqa: RUF012
+    precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "linear": ("fp32", "fp16", "int8"),
         "embedding": ("fp32", "fp16", "int8"),
         "core": ("fp32", "fp16"),

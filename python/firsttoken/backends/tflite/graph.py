@@ -4,8 +4,12 @@ A dimension that the host chooses at run time is written as a `Dynamic`: a name 
 the stand-in in ``shape`` and -1 in ``shape_signature``.
 """
 
+from collections.abc import Sequence
+from typing import Any, Self
+
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import ArrayLike, DTypeLike
 
 from firsttoken.backends.tflite.model_file import ModelFile
 
@@ -19,7 +23,7 @@ class Dynamic(int):
 
     name: str
 
-    def __new__(cls, name: str, stand_in: int):
+    def __new__(cls, name: str, stand_in: int) -> Self:
         dimension = super().__new__(cls, stand_in)
         dimension.name = name
         return dimension
@@ -28,7 +32,7 @@ class Dynamic(int):
 class Graph:
     """Builds one subgraph of ``file``. Methods add an operator and return the index of its output tensor."""
 
-    def __init__(self, file: ModelFile, name: str):
+    def __init__(self, file: ModelFile, name: str) -> None:
         self.file, self.name, self.scope = file, name, ""
         self.subgraph = schema.SubGraphT()
         self.subgraph.name = name.encode()
@@ -36,11 +40,11 @@ class Graph:
         self.shapes: list[tuple[int, ...]] = []
         self.inputs: list[tuple[str, int]] = []
         self.outputs: list[tuple[str, int]] = []
-        self._constants: dict = {}
+        self._constants: dict[tuple[str, tuple[int, ...], bytes], int] = {}
 
     # tensors
 
-    def tensor(self, shape, dtype: int, name: str, buffer: int = 0) -> int:
+    def tensor(self, shape: Sequence[int], dtype: int, name: str, buffer: int = 0) -> int:
         tensor = schema.TensorT()
         tensor.shape = np.array(shape, np.int32)
         tensor.type, tensor.name, tensor.buffer, tensor.hasRank = dtype, name.encode(), buffer, True
@@ -53,15 +57,15 @@ class Graph:
     def dtype(self, tensor: int) -> int:
         return self.subgraph.tensors[tensor].type
 
-    def input(self, name: str, shape, dtype: int) -> int:
+    def input(self, name: str, shape: Sequence[int], dtype: int) -> int:
         index = self.tensor(shape, dtype, f"{self.name}.{name}")
         self.inputs.append((name, index))
         return index
 
-    def output(self, name: str, tensor: int):
+    def output(self, name: str, tensor: int) -> None:
         self.outputs.append((name, tensor))
 
-    def constant(self, values, dtype=np.float32) -> int:
+    def constant(self, values: ArrayLike, dtype: DTypeLike = np.float32) -> int:
         array = np.ascontiguousarray(np.asarray(values, dtype))
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._constants:
@@ -71,10 +75,28 @@ class Graph:
 
     # operators
 
-    def operator(self, builtin: int, inputs, shape, dtype: int, version: int = 1, options=None, name: str | None = None) -> int:
+    def operator(
+        self,
+        builtin: int,
+        inputs: Sequence[int],
+        shape: Sequence[int],
+        dtype: int,
+        version: int = 1,
+        options: Any = None,
+        name: str | None = None,
+    ) -> int:
         return self.operator_many(builtin, inputs, [shape], dtype, version, options, name)[0]
 
-    def operator_many(self, builtin: int, inputs, shapes, dtype: int, version: int = 1, options=None, name=None) -> list[int]:
+    def operator_many(
+        self,
+        builtin: int,
+        inputs: Sequence[int],
+        shapes: Sequence[Sequence[int]],
+        dtype: int,
+        version: int = 1,
+        options: Any = None,
+        name: str | None = None,
+    ) -> list[int]:
         base = name or f"{self.scope}/{len(self.subgraph.operators)}"
         outputs = [self.tensor(shape, dtype, base if n == 0 else f"{base}.{n}") for n, shape in enumerate(shapes)]
         operator = schema.OperatorT()
@@ -86,7 +108,7 @@ class Graph:
         self.subgraph.operators.append(operator)
         return outputs
 
-    def _binary(self, builtin: int, options, a: int, b: int) -> int:
+    def _binary(self, builtin: int, options: Any, a: int, b: int) -> int:
         return self.operator(builtin, [a, b], broadcast(self.shapes[a], self.shapes[b]), self.dtype(a), 1, options)
 
     def add(self, a: int, b: int) -> int:
@@ -107,18 +129,18 @@ class Graph:
     def unary(self, builtin: int, x: int) -> int:
         return self.operator(builtin, [x], self.shapes[x], self.dtype(x))
 
-    def reshape(self, x: int, shape) -> int:
+    def reshape(self, x: int, shape: Sequence[int]) -> int:
         """Reshapes; at most one dimension may be `Dynamic` and becomes -1."""
         written = [-1 if isinstance(n, Dynamic) else n for n in shape]
         options = schema.ReshapeOptionsT()
         options.newShape = np.array(written, np.int32)
         return self.operator(Op.RESHAPE, [x, self.constant(written, np.int32)], shape, self.dtype(x), 1, options)
 
-    def transpose(self, x: int, order) -> int:
+    def transpose(self, x: int, order: Sequence[int]) -> int:
         shape = [self.shapes[x][n] for n in order]
         return self.operator(Op.TRANSPOSE, [x, self.constant(order, np.int32)], shape, self.dtype(x), 1, schema.TransposeOptionsT())
 
-    def concatenate(self, tensors, axis: int) -> int:
+    def concatenate(self, tensors: Sequence[int], axis: int) -> int:
         options = schema.ConcatenationOptionsT()
         options.axis = axis
         shape = list(self.shapes[tensors[0]])
@@ -135,7 +157,7 @@ class Graph:
         axis = self.constant(len(shape) - 1, np.int32)
         return self.operator_many(Op.SPLIT, [axis, x], [shape, shape], self.dtype(x), 1, options)
 
-    def slice(self, x: int, begin, shape) -> int:
+    def slice(self, x: int, begin: Sequence[int], shape: Sequence[int]) -> int:
         """Cuts ``shape`` out of ``x`` from ``begin``; a `Dynamic` size means all that is left of that axis."""
         sizes = [-1 if isinstance(n, Dynamic) else n for n in shape]
         inputs = [x, self.constant(begin, np.int32), self.constant(sizes, np.int32)]
@@ -184,7 +206,7 @@ class Graph:
         shape = [*self.shapes[x][:-1], self.shapes[weight][0]]
         return self.operator(Op.FULLY_CONNECTED, [x, weight, bias], shape, self.dtype(x), version, options)
 
-    def finish(self):
+    def finish(self) -> None:
         """Adds the subgraph and its signature to the file."""
         self.subgraph.inputs = np.array([index for _, index in self.inputs], np.int32)
         self.subgraph.outputs = np.array([index for _, index in self.outputs], np.int32)
@@ -194,13 +216,13 @@ class Graph:
         self.file.add_subgraph(self.subgraph, signature)
 
     @staticmethod
-    def _named(name: str, index: int):
+    def _named(name: str, index: int) -> schema.TensorMapT:
         entry = schema.TensorMapT()
         entry.name, entry.tensorIndex = name.encode(), index
         return entry
 
 
-def broadcast(a, b) -> list[int]:
+def broadcast(a: Sequence[int], b: Sequence[int]) -> list[int]:
     """Broadcasts two shapes as numpy does, keeping `Dynamic` dimensions."""
     shape = []
     for n in range(max(len(a), len(b))):

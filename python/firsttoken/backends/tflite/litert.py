@@ -6,11 +6,13 @@ stable in the C headers (litert_layout.h, litert_model_types.h, litert_any.h) an
 """
 
 import ctypes
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from firsttoken.errors import FirstTokenError
 from firsttoken.quiet import is_verbose, quiet_runtime
@@ -57,13 +59,18 @@ def library() -> ctypes.CDLL:
     return loaded
 
 
-def check(status: int, what: str):
+def check(status: int, what: str) -> None:
     """Raises `FirstTokenError` naming ``what`` failed, for a status other than success."""
     if status:
         raise FirstTokenError(f"LiteRT: {what} failed with status {status} (litert_common.h); run with -v to see its own log")
 
 
-def aligned_zeros(shape, dtype) -> np.ndarray:
+def _text(name: ctypes.c_char_p) -> str:
+    assert name.value is not None, "a call that succeeds has set it"
+    return name.value.decode()
+
+
+def aligned_zeros(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:
     """Zeros of ``shape`` at an address that the runtime takes without copying."""
     dtype = np.dtype(dtype)
     count = int(np.prod(shape))
@@ -75,7 +82,7 @@ def aligned_zeros(shape, dtype) -> np.ndarray:
 class Buffers:
     """Host arrays bound as the inputs or outputs of a signature. Keeps the arrays alive."""
 
-    def __init__(self, arrays: list[np.ndarray]):
+    def __init__(self, arrays: list[np.ndarray]) -> None:
         self.arrays = arrays
         self.handles = (ctypes.c_void_p * len(arrays))()
         for n, array in enumerate(arrays):
@@ -91,7 +98,7 @@ class Buffers:
             )
             self.handles[n] = handle
 
-    def __del__(self):
+    def __del__(self) -> None:
         for handle in self.handles:
             if handle:
                 library().LiteRtDestroyTensorBuffer(handle)
@@ -104,13 +111,13 @@ class CompiledModel:
     signatures); None packs in memory at every start. Raises `FirstTokenError` for a file the runtime refuses.
     """
 
-    def __init__(self, path: Path, threads: int, weight_cache: Path | None):
+    def __init__(self, path: Path, threads: int, weight_cache: Path | None) -> None:
         self._environment, self._model, self._compiled = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_void_p()
         with quiet_runtime():
             self._load(path, threads, weight_cache)
         self.signatures = self._signatures()
 
-    def _load(self, path: Path, threads: int, weight_cache: Path | None):
+    def _load(self, path: Path, threads: int, weight_cache: Path | None) -> None:
         api = library()
         severity = EnvironmentOption(MIN_LOGGER_SEVERITY, Any(ANY_INT, WARNING if is_verbose() else SILENT))
         check(api.LiteRtCreateEnvironment(1, ctypes.byref(severity), ctypes.byref(self._environment)), "starting")
@@ -128,28 +135,29 @@ class CompiledModel:
         api.LiteRtDestroyOptions(options)
 
     def _signatures(self) -> dict[str, tuple[int, list[str], list[str]]]:
-        api, found = library(), {}
+        api = library()
+        found: dict[str, tuple[int, list[str], list[str]]] = {}
         count = ctypes.c_size_t()
         check(api.LiteRtGetNumModelSignatures(self._model, ctypes.byref(count)), "listing signatures")
         for index in range(count.value):
             signature, key = ctypes.c_void_p(), ctypes.c_char_p()
             check(api.LiteRtGetModelSignature(self._model, ctypes.c_size_t(index), ctypes.byref(signature)), "reading a signature")
             check(api.LiteRtGetSignatureKey(signature, ctypes.byref(key)), "reading a signature's name")
-            names = [self._tensor_names(signature, which) for which in ("Input", "Output")]
-            found[key.value.decode()] = (index, *names)
+            inputs, outputs = (self._tensor_names(signature, which) for which in ("Input", "Output"))
+            found[_text(key)] = (index, inputs, outputs)
         return found
 
     @staticmethod
-    def _tensor_names(signature, which: str) -> list[str]:
+    def _tensor_names(signature: ctypes.c_void_p, which: str) -> list[str]:
         api, count, names = library(), ctypes.c_size_t(), []
         check(getattr(api, f"LiteRtGetNumSignature{which}s")(signature, ctypes.byref(count)), "counting tensors")
         for n in range(count.value):
             name = ctypes.c_char_p()
             check(getattr(api, f"LiteRtGetSignature{which}Name")(signature, ctypes.c_size_t(n), ctypes.byref(name)), "naming a tensor")
-            names.append(name.value.decode())
+            names.append(_text(name))
         return names
 
-    def resize(self, signature: str, position: int, shape):
+    def resize(self, signature: str, position: int, shape: Sequence[int]) -> None:
         """Gives input number ``position`` a run-time shape."""
         dimensions = (ctypes.c_int32 * len(shape))(*shape)
         index = self.signatures[signature][0]
@@ -161,14 +169,14 @@ class CompiledModel:
         """Makes arrays of `aligned_zeros` ready to be the inputs or outputs of a run."""
         return Buffers(arrays)
 
-    def run(self, signature: str, inputs: Buffers, outputs: Buffers):
+    def run(self, signature: str, inputs: Buffers, outputs: Buffers) -> None:
         """Runs a signature; the outputs' arrays hold the result."""
         status = library().LiteRtRunCompiledModel(
             self._compiled, self.signatures[signature][0], len(inputs.handles), inputs.handles, len(outputs.handles), outputs.handles
         )
         check(status, f"running {signature}")
 
-    def close(self):
+    def close(self) -> None:
         """Frees the runtime's memory."""
         api = library()
         for name, handle in (("CompiledModel", self._compiled), ("Model", self._model), ("Environment", self._environment)):

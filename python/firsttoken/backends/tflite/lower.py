@@ -52,10 +52,10 @@ def describe_graphs(job: LoweringJob) -> tuple[ModelFile, Artifact]:
     return file, Artifact(file=backend.artifact_file, backend=backend.name, needs=needs, methods=methods, states=kept)
 
 
-def described(graph: Graph, tensors) -> list[Tensor]:
+def described(graph: Graph, tensors: list[tuple[str, int]]) -> list[Tensor]:
     """Returns a graph's inputs or outputs as the manifest describes them."""
     found = []
     for name, index in tensors:
-        shape = [n.name if isinstance(n, Dynamic) else int(n) for n in graph.shapes[index]]
+        shape: list[int | str] = [n.name if isinstance(n, Dynamic) else int(n) for n in graph.shapes[index]]
         found.append(Tensor(name=name, shape=shape, dtype=TYPE_NAMES[graph.dtype(index)]))
     return found

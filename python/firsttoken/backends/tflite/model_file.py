@@ -38,7 +38,7 @@ class ModelFile:
     model: schema.ModelT = field(default_factory=schema.ModelT)
     streamed: list[StreamedBuffer] = field(default_factory=list)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.model.version = 3
         self.model.description = self.description.encode()
         self.model.buffers = [schema.BufferT()]  # buffer 0 is empty by convention
@@ -63,7 +63,7 @@ class ModelFile:
         self.streamed.append(StreamedBuffer(name, index, size, chunks))
         return index
 
-    def _append(self, buffer) -> int:
+    def _append(self, buffer: schema.BufferT) -> int:
         self.model.buffers.append(buffer)
         return len(self.model.buffers) - 1
 
@@ -75,7 +75,7 @@ class ModelFile:
             self.model.operatorCodes.append(code)
         return self._codes[builtin, version]
 
-    def add_subgraph(self, subgraph, signature):
+    def add_subgraph(self, subgraph: schema.SubGraphT, signature: schema.SignatureDefT) -> None:
         signature.subgraphIndex = len(self.model.subgraphs)
         self.model.subgraphs.append(subgraph)
         self.model.signatureDefs.append(signature)
@@ -85,7 +85,7 @@ class ModelFile:
         builder.Finish(self.model.Pack(builder), file_identifier=b"TFL3")
         return builder.Output()
 
-    def write(self, path: Path, report: Report = silent):
+    def write(self, path: Path, report: Report = silent) -> None:
         """Writes the file. The order of ``streamed`` is the order in the file, so that reads stay sequential.
 
         Raises `OSError` for a full disk, and whatever a buffer's chunks raise (bad weights: `FirstTokenError`).

@@ -14,7 +14,7 @@ from firsttoken.backends.tflite.graph import Dynamic, Graph, Op, Type
 from firsttoken.backends.tflite.model_file import ModelFile
 from firsttoken.backends.tflite.weights import DecoderWeights, to_float16
 from firsttoken.decoder import forward
-from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.parts import Core, Decoder
 from firsttoken.decoder.rope import Rope
 from firsttoken.decoder.walk import Named, rotations, states
 
@@ -22,7 +22,7 @@ from firsttoken.decoder.walk import Named, rotations, states
 class TfliteOps(Graph):
     """One of the three graphs. `build` makes it; its inputs and outputs are then in ``inputs`` and ``outputs``."""
 
-    def __init__(self, file: ModelFile, name: str, decoder: Decoder, weights: DecoderWeights, tokens: int, cached: int):
+    def __init__(self, file: ModelFile, name: str, decoder: Decoder, weights: DecoderWeights, tokens: int, cached: int) -> None:
         super().__init__(file, name)
         self.decoder, self.weights = decoder, weights
         self.cached = name != "first"
@@ -34,7 +34,7 @@ class TfliteOps(Graph):
         self._layers = {state.name: state.layer for state in states(decoder)}
         self.rotations: dict[tuple[Rope, float], tuple[int, int]] = {}
 
-    def build(self):
+    def build(self) -> None:
         self._inputs()
         self._rotations()
         self._masks()
@@ -43,7 +43,7 @@ class TfliteOps(Graph):
         self.output("logits", self.convert(logits, Type.FLOAT32))
         self.finish()
 
-    def _inputs(self):
+    def _inputs(self) -> None:
         self.tokens = self.input("tokens", [self.S], Type.INT32)
         self.positions = self.input("positions", [self.S], Type.FLOAT32)
         if self.S != 1:
@@ -54,7 +54,7 @@ class TfliteOps(Graph):
             self.slot = self.input("slot", [1, self.C], Type.FLOAT32)
         self._cache_inputs()
 
-    def _cache_inputs(self):
+    def _cache_inputs(self) -> None:
         """Keys and values of every layer, by the name of its core."""
         self.cache: dict[str, tuple[int, int]] = {}
         for state in states(self.decoder) if self.cached else ():
@@ -81,7 +81,7 @@ class TfliteOps(Graph):
 
     # once per call
 
-    def _rotations(self):
+    def _rotations(self) -> None:
         """cos and sin of every position, ``[S, 1, head_dim]``, by rotation and factor; sin is signed so that rotate-half is a
         plain swap of halves. The queries' tables carry the scale of the scores."""
         self.enter("rotation")
@@ -99,7 +99,7 @@ class TfliteOps(Graph):
         cos, sin = self.unary(Op.COS, angles), self.unary(Op.SIN, angles)
         return self.concatenate([cos, cos], 2), self.concatenate([self.unary(Op.NEG, sin), sin], 2)
 
-    def _masks(self):
+    def _masks(self) -> None:
         """Additive masks: ``[S, S]`` for the call's own tokens, ``[S, C + S]`` with the cache before them."""
         self.enter("mask")
         self.own_mask: int | None = None
@@ -118,7 +118,7 @@ class TfliteOps(Graph):
 
     # the traversal's operations
 
-    def enter(self, name: str):
+    def enter(self, name: str) -> None:
         self.scope = name
 
     def embed(self, embedding: Named) -> int:
@@ -202,7 +202,7 @@ class TfliteOps(Graph):
         first, second = self.split_halves(x)
         return self.add(self.multiply(x, cos), self.multiply(self.concatenate([second, first], 2), sin))
 
-    def attend(self, core: Named, query: int, key: int, value: int) -> int:
+    def attend(self, core: Named[Core], query: int, key: int, value: int) -> int:
         part, layer, rows = core.part, self._layers[core.name], self._rows(query)
         single = rows == 1
         heads = [part.kv_heads, part.group, part.head_dim]

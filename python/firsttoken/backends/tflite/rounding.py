@@ -11,7 +11,7 @@ SMALLEST_SCALE = 6e-8  # the smallest float16 above zero
 class TfliteRounding(Rounding):
     """As `backends.tflite.quantize` does."""
 
-    def __init__(self, precision: str, group_size: int):
+    def __init__(self, precision: str, group_size: int) -> None:
         super().__init__()
         self.precision, self.group_size = precision, group_size
 

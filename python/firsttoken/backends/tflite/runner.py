@@ -34,7 +34,7 @@ class SignatureModel(Protocol):
 class Call:
     """One signature at one set of shapes, with its host arrays. ``sizes`` gives the run-time dimensions by name."""
 
-    def __init__(self, model: SignatureModel, method: Method, sizes: dict[str, int], shared: dict[str, np.ndarray]):
+    def __init__(self, model: SignatureModel, method: Method, sizes: dict[str, int], shared: dict[str, np.ndarray]) -> None:
         self.model, self.name = model, method.name
         _, inputs, outputs = model.signatures[method.name]
         tensors = {("in", t.name): t for t in method.inputs} | {("out", t.name): t for t in method.outputs}
@@ -67,9 +67,9 @@ class TfliteRunner(Runner):
     names the file to use.
     """
 
-    def __init__(self, artifact: Path, manifest: Manifest, threads: int | None = None, weight_cache: bool | Path = True):
+    def __init__(self, artifact: Path, manifest: Manifest, threads: int | None = None, weight_cache: bool | Path = True) -> None:
         super().__init__(manifest)
-        self.facts = manifest.artifacts[0]
+        self.bundle, self.facts = manifest, manifest.artifacts[0]
         self.methods = {method.name: method for method in self.facts.methods}
         self.states = {f"{which}.{state.layer}": state for state in self.facts.states for which in ("key", "value")}
         self.step = self.facts.states[0].step
@@ -83,13 +83,13 @@ class TfliteRunner(Runner):
         if weight_cache is True:
             from firsttoken.backends.tflite.weight_cache import packed_weights
 
-            file: AbstractContextManager[Path | None] = packed_weights(self.manifest.facts(self.facts).sha256)
+            file: AbstractContextManager[Path | None] = packed_weights(self.bundle.facts(self.facts).sha256)
         else:
             file = nullcontext(weight_cache or None)
         with file as cached:
             return CompiledModel(artifact, threads, cached)
 
-    def _grow(self, wanted: int):
+    def _grow(self, wanted: int) -> None:
         """Makes room for ``wanted`` cache rows, in steps, keeping what is filled."""
         if wanted <= self.rows:
             return
@@ -101,7 +101,7 @@ class TfliteRunner(Runner):
                 self.cache[name][:, :, : self.position] = old[name][:, :, : self.position]
         self.used, self._decode_call = self.position, None
 
-    def _append(self, call: Call, count: int):
+    def _append(self, call: Call, count: int) -> None:
         end = self.position + count
         for name, array in self.cache.items():
             array[:, :, self.position : end] = call.outputs[name]
@@ -139,12 +139,12 @@ class TfliteRunner(Runner):
         self._append(self._decode_call, 1)
         return logits
 
-    def reset(self):
+    def reset(self) -> None:
         """Forgets the cache. Used rows are zeroed: decode relies on the row it fills next being zero."""
         for array in self.cache.values():
             array[:, :, : self.used] = 0
         self.position = self.used = 0
 
-    def close(self):
+    def close(self) -> None:
         self._decode_call = None
         self.model.close()

@@ -57,7 +57,7 @@ def writable_folder() -> Path | None:
     return folder / "xnnpack"
 
 
-def prune(folder: Path):
+def prune(folder: Path) -> None:
     """Removes the least recently used files past `KEPT`, and what processes that died while packing left."""
     for path in folder.glob("*.partial"):
         if not Path(f"/proc/{path.name.split('.')[-2]}").exists():

@@ -21,9 +21,9 @@ STORED_TYPES = {"fp32": Type.FLOAT32, "fp16": Type.FLOAT16, "int8": Type.INT8, "
 class Weight:
     """One weight matrix: its buffer in the file, and the scales that become known as it is streamed."""
 
-    def __init__(self, file: ModelFile, checkpoint: Checkpoint, layer: Layer, precision: str, group_size: int):
+    def __init__(self, file: ModelFile, checkpoint: Checkpoint, layer: Layer, precision: str, group_size: int) -> None:
         self.file, self.checkpoint, self.layer, self.precision, self.group_size = file, checkpoint, layer, precision, group_size
-        self.rows, self.columns = layer.shape
+        self.source, (self.rows, self.columns) = layer.matrix
         self.scales = np.ones(self.rows, np.float32)
         if precision == "int4":
             self.group_scales = np.ones((self.rows, self.columns // group_size), np.float16)
@@ -34,7 +34,7 @@ class Weight:
         step = max(1, CHUNK_BYTES // (4 * self.columns))
         for start in range(0, self.rows, step):
             stop = min(start + step, self.rows)
-            rows = self.checkpoint.rows(self.layer.weight, start, stop)
+            rows = self.checkpoint.rows(self.source, start, stop)
             if self.precision == "int8":
                 values, self.scales[start:stop] = quantize_int8(rows)
             elif self.precision == "int4":

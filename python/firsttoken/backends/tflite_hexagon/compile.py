@@ -122,7 +122,7 @@ def _run(command: list[str], libraries: Path, expected_seconds: float, report: R
         process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         done, peaks = threading.Event(), [0]
 
-        def tell():
+        def tell() -> None:
             # The compiler does not say how far it is: the bar follows the estimate and waits just short of its end.
             while not done.wait(0.1):
                 peaks.append(peak_memory_of(process.pid))
@@ -170,7 +170,8 @@ def _why(code: int, size: int, operators: dict[int, int], said: str) -> str:
 
 def _reasons(said: str) -> dict[int, list[str]]:
     """Returns, by subgraph, why operators were refused, in the operators' order."""
-    found, start = {}, 0
+    found: dict[int, list[str]] = {}
+    start = 0
     ends = [(match.end(), int(match[1])) for match in PARTITIONED.finditer(said)] or [(len(said), 0)]
     for end, graph in ends:
         part, begun = said[start:end], 0
@@ -194,7 +195,7 @@ def _left(left: tuple[LeftBehind, ...], reasons: list[str]) -> list[str]:
     return [f"{operator.kind} {operator.layer}: {reason}" for operator, reason in zip(left, known, strict=True)]
 
 
-def check_offload(graphs: list[NpuGraph], soc: str, allow_partial: bool):
+def check_offload(graphs: list[NpuGraph], soc: str, allow_partial: bool) -> None:
     """Raises `FirstTokenError` for a graph of which nothing is offloaded, or, unless allowed, not everything in one part."""
     for graph in graphs:
         if not graph.partitions:

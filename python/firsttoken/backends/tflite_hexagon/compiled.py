@@ -7,8 +7,12 @@ binary lies. Everything else in a graph runs on the CPU.
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from firsttoken.errors import FirstTokenError
+
+if TYPE_CHECKING:
+    from ai_edge_litert import schema_py_generated as schema
 
 DISPATCH = b"DISPATCH_OP"
 COPY_BYTES = 8 << 20
@@ -29,7 +33,7 @@ class Context:
     inputs: tuple[tuple[str | None, str, tuple[int, ...], str], ...]
     outputs: tuple[tuple[str | None, str, tuple[int, ...], str], ...]
 
-    def copy_to(self, path: Path):
+    def copy_to(self, path: Path) -> None:
         """Writes the bare context binary to ``path``."""
         with open(self.file, "rb") as source, open(path, "wb") as target:
             source.seek(self.offset)
@@ -73,7 +77,7 @@ def read_compiled(path: Path) -> list[CompiledGraph]:
     return [_read_graph(path, model, signature, kinds) for signature in model.signatureDefs or []]
 
 
-def _read_graph(path: Path, model, signature, kinds: dict[int, str]) -> CompiledGraph:
+def _read_graph(path: Path, model: "schema.ModelT", signature: "schema.SignatureDefT", kinds: dict[int, str]) -> CompiledGraph:
     graph, name = model.subgraphs[signature.subgraphIndex], signature.signatureKey.decode()
     outer = {entry.tensorIndex: entry.name.decode() for entry in [*signature.inputs, *signature.outputs]}
     contexts, left = [], []
@@ -87,7 +91,7 @@ def _read_graph(path: Path, model, signature, kinds: dict[int, str]) -> Compiled
     return CompiledGraph(name, tuple(contexts), tuple(left))
 
 
-def _read_context(path: Path, graph, operator, outer: dict[int, str]) -> Context:
+def _read_context(path: Path, graph: "schema.SubGraphT", operator: "schema.OperatorT", outer: dict[int, str]) -> Context:
     from flatbuffers import flexbuffers
 
     options = flexbuffers.Loads(bytes(operator.customOptions))
@@ -98,7 +102,7 @@ def _read_context(path: Path, graph, operator, outer: dict[int, str]) -> Context
     if not 0 < offset < offset + size <= path.stat().st_size:
         raise FirstTokenError(f"{path}: the context of {name!r} lies outside the file; it is truncated, export again")
 
-    def described(index: int):
+    def described(index: int) -> tuple[str | None, str, tuple[int, ...], str]:
         tensor = graph.tensors[index]
         return (
             outer.get(index),

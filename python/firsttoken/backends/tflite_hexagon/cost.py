@@ -4,6 +4,7 @@ Measured with LiteRT 2.3 and QNN 2.50 on two x86 cores, plan fp16-attention, fro
 of the Qwen2.5-0.5B shape (docs/hexagon.md has the table). The estimates err upwards.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from firsttoken.backends.stored import stored_bytes
@@ -29,13 +30,13 @@ class Cost:
     disk: int
 
 
-def npu_weight_bytes(decoder: Decoder, precisions: dict[str, str], target: Target) -> int:
+def npu_weight_bytes(decoder: Decoder, precisions: Mapping[str, str], target: Target) -> int:
     """Bytes of the weights in the compiled artifact: everything but the embedding, which stays on the host."""
     layers = [layer for layer in plan_layers(decoder) if layer.kind != "embedding"]
     return stored_bytes(layers, precisions, shares_tied=target.runtime == "tflite")[0]
 
 
-def compile_cost(decoder: Decoder, precisions: dict[str, str], target: Target, graphs: int | None = None) -> Cost:
+def compile_cost(decoder: Decoder, precisions: Mapping[str, str], target: Target, graphs: int | None = None) -> Cost:
     """Estimates compiling ``graphs`` graphs (default: all of the target's) in one go."""
     weights = npu_weight_bytes(decoder, precisions, target)
     if target.npu_options.compile == "device" and graphs is None:
@@ -49,7 +50,7 @@ def compile_cost(decoder: Decoder, precisions: dict[str, str], target: Target, g
     )
 
 
-def emulation_cost(decoder: Decoder, precisions: dict[str, str], target: Target, steps: list[tuple[str, int, int]]) -> Cost:
+def emulation_cost(decoder: Decoder, precisions: Mapping[str, str], target: Target, steps: list[tuple[str, int, int]]) -> Cost:
     """Estimates running ``steps`` (kind, start, stop; in tokens) on the HTP backend for x86."""
     from firsttoken.decoder.walk import parameter_count
 

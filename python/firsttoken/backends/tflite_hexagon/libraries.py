@@ -81,7 +81,7 @@ def find_libraries() -> HostLibraries:
     return libraries
 
 
-def check_platform():
+def check_platform() -> None:
     """Raises `FirstTokenError` on a machine for which neither Qualcomm nor LiteRT has a compiler."""
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         raise FirstTokenError(

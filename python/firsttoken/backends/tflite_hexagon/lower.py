@@ -23,7 +23,7 @@ NPU_FILE = "model.npu.tflite"
 SOURCE_FILE = ".npu-source.tflite"  # only while the bundle is being made
 
 
-def check_tools():
+def check_tools() -> None:
     """Raises `FirstTokenError` if this machine cannot compile for Hexagon; says what to install."""
     find_libraries()
     compiler_folder()
@@ -47,6 +47,7 @@ def lower_decoder(job: LoweringJob, path: Path, report: Report = silent) -> Lowe
             check_source(source)
             os.link(source, compiled)
         else:
+            assert options.soc is not None, "what is compiled ahead has a soc"
             cost = compile_cost(job.decoder, job.precisions, target)
             done = compile_for(
                 source, compiled, options.soc, libraries, options.share_weights, options.allow_partial, None, cost.seconds, report
@@ -120,6 +121,7 @@ def embedding_table(artifact: Path) -> HostTable:
 
 def _notes(artifact: Artifact) -> list[str]:
     npu, needs = artifact.npu, artifact.needs
+    assert npu is not None, "made for an NPU"
     if npu.compiled == "device":
         return ["compiled by the phone's QNN delegate when it loads the file: what that takes, and how long, was not measured here"]
     operators = sum(graph.operators for graph in npu.graphs)

@@ -18,7 +18,7 @@ class HostFeed:
     Raises `FirstTokenError` for a model whose layers do not all share one rotation, for which the graphs have no inputs.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest):
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
         if len(manifest.rotations) != 1:
             raise FirstTokenError(f"bundle {folder}: has {len(manifest.rotations)} rotations; its NPU graphs take one, export again")
         self.npu, self.cache_length = manifest.need_npu()[1], manifest.cache_length
@@ -49,7 +49,7 @@ class HostFeed:
 class EmbeddingTable:
     """Rows of the embedding where the CPU artifact stores it, as float32. Raises `FirstTokenError` if they lie outside the file."""
 
-    def __init__(self, folder: Path, table: HostTable):
+    def __init__(self, folder: Path, table: HostTable) -> None:
         self.path = folder / table.file
         dtype = np.dtype(table.dtype)
         ends = table.offset + table.rows * table.columns * dtype.itemsize

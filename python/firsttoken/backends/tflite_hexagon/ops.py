@@ -36,17 +36,18 @@ def rotation_inputs(number: int) -> tuple[str, str]:
 class HexagonOps(TfliteOps):
     """One graph for the NPU; ``tokens`` per call and ``cached`` rows are fixed numbers."""
 
-    def __init__(self, file: ModelFile, name: str, kind: str, decoder: Decoder, weights: DecoderWeights, tokens: int, cached: int):
+    def __init__(self, file: ModelFile, name: str, kind: str, decoder: Decoder, weights: DecoderWeights, tokens: int, cached: int) -> None:
         super().__init__(file, name, decoder, weights, tokens, cached)
         self.cached = kind != "first"
         self.S, self.C = tokens, cached
 
-    def _inputs(self):
+    def _inputs(self) -> None:
         self.rows = self.input("embedding", [self.S, self.decoder.hidden_size], Type.FLOAT32)
-        self.turns = [
-            tuple(self.input(name, [self.S, 1, 2 * len(rope.inverse_frequencies)], Type.FLOAT32) for name in rotation_inputs(number))
-            for number, rope in enumerate(rotations(self.decoder))
-        ]
+        self.turns: list[tuple[int, int]] = []
+        for number, rope in enumerate(rotations(self.decoder)):
+            shape = [self.S, 1, 2 * len(rope.inverse_frequencies)]
+            cos, sin = (self.input(name, shape, Type.FLOAT32) for name in rotation_inputs(number))
+            self.turns.append((cos, sin))
         if self.S != 1:
             self.last_index = self.input("last", [1], Type.INT32)
         if self.cached:
@@ -59,10 +60,10 @@ class HexagonOps(TfliteOps):
     def embed(self, embedding: Named) -> int:
         return self.rows
 
-    def _cos_sin(self, number: int, rope: Rope) -> tuple[int, ...]:
+    def _cos_sin(self, number: int, rope: Rope) -> tuple[int, int]:
         return self.turns[number]
 
-    def _masks(self):
+    def _masks(self) -> None:
         """Causal mask ``[S, S]`` as a constant, and its row for the last real token: what follows that is padding."""
         self.enter("mask")
         self.own_mask = self.last_mask = None

@@ -8,8 +8,10 @@ import gc
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -22,7 +24,7 @@ PROVIDER = "QNNExecutionProvider"
 QUIET, LOUD = 4, 1  # ONNX Runtime's severities: fatal, info
 
 
-def import_onnxruntime():
+def import_onnxruntime() -> tuple[ModuleType, ModuleType]:
     """Returns onnxruntime and onnx with the QNN provider registered. Raises `FirstTokenError` if they are not installed."""
     try:
         import onnx
@@ -40,8 +42,9 @@ class QnnSession:
     other's tensors ("gather bad input"). Raises `FirstTokenError` for a context that the backend refuses."""
 
     _open: "QnnSession | None" = None
+    context: Context
 
-    def __init__(self, context: Context, libraries: HostLibraries):
+    def __init__(self, context: Context, libraries: HostLibraries) -> None:
         if QnnSession._open is not None:
             raise FirstTokenError(
                 f"graph {QnnSession._open.context.graph!r} is still open on the HTP backend, which takes one at a time; close it first"
@@ -68,15 +71,17 @@ class QnnSession:
 
     def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Runs the graph on arrays by their names in the signature and returns its outputs by theirs."""
-        arrays = {inner: np.ascontiguousarray(inputs[outer]).reshape(shape) for outer, inner, shape, _ in self.context.inputs}
+        arrays = {
+            inner: np.ascontiguousarray(inputs[outer]).reshape(shape) for outer, inner, shape, _ in self.context.inputs if outer is not None
+        }
         try:
             with _quiet():
                 found = self._session.run([inner for _, inner, _, _ in self.context.outputs], arrays)
         except Exception as error:
             raise FirstTokenError(f"graph {self.context.graph!r}: the HTP backend for x86 failed ({_line(error)})") from None
-        return {outer: array for (outer, _, _, _), array in zip(self.context.outputs, found, strict=True)}
+        return {outer: array for (outer, _, _, _), array in zip(self.context.outputs, found, strict=True) if outer is not None}
 
-    def close(self):
+    def close(self) -> None:
         """Frees the backend for the next graph."""
         self._session = None
         if QnnSession._open is self:
@@ -85,7 +90,7 @@ class QnnSession:
 
 
 @contextmanager
-def _quiet():
+def _quiet() -> Iterator[None]:
     """The backend prints to standard output from C, where a user's pipe would get it; it goes to standard error's silence."""
     with quiet_runtime():
         if is_verbose():
@@ -106,7 +111,7 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def _wrapped(context: Context, onnx) -> bytes:
+def _wrapped(context: Context, onnx: ModuleType) -> bytes:
     """An ONNX model of one EPContext node that points to ``context.bin`` beside it.
 
     Source: ONNX Runtime's EP context design (docs/execution-providers/EP-Context-Design.md).

@@ -18,14 +18,16 @@ from firsttoken.bundle.manifest import Manifest
 class HexagonRunner(Runner):
     """Runs ``contexts`` (one per method of the NPU artifact) for the bundle in ``folder``. One is loaded at a time."""
 
-    def __init__(self, folder: Path, manifest: Manifest, contexts: dict[str, Context], libraries: HostLibraries):
+    def __init__(self, folder: Path, manifest: Manifest, contexts: dict[str, Context], libraries: HostLibraries) -> None:
         super().__init__(manifest)
         self.contexts, self.libraries = contexts, libraries
         self.feed = HostFeed(folder, manifest)
         self.lengths = self.feed.npu.prefill_lengths
         self.prefill_chunk = self.lengths[-1]
         states = manifest.need_npu()[0].states
-        self.cache = {f"{which}.{state.layer}": np.zeros(state.shape, state.dtype) for state in states for which in ("key", "value")}
+        self.cache = {
+            f"{which}.{state.layer}": np.zeros([int(n) for n in state.shape], state.dtype) for state in states for which in ("key", "value")
+        }
         self._session: QnnSession | None = None
 
     def _prefill(self, tokens: np.ndarray) -> np.ndarray:
@@ -51,7 +53,7 @@ class HexagonRunner(Runner):
             self._session = QnnSession(context, self.libraries)
         return self._session
 
-    def close(self):
+    def close(self) -> None:
         if self._session is not None:
             self._session.close()
             self._session = None

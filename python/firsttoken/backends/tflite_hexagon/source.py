@@ -1,6 +1,8 @@
 """The .tflite that goes into LiteRT's compiler, and the check that nothing known to come out wrong is in it."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from firsttoken.backends.interface import LoweringJob
 from firsttoken.backends.lowering_result import key_value_states
@@ -13,6 +15,9 @@ from firsttoken.decoder.parts import Decoder
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
 from firsttoken.targets.target import Target
+
+if TYPE_CHECKING:
+    from ai_edge_litert import schema_py_generated as schema
 
 
 def write_source(job: LoweringJob, path: Path, report: Report = silent) -> tuple[list[Method], list[State]]:
@@ -47,7 +52,7 @@ def fixed_states(decoder: Decoder, target: Target) -> list[State]:
     )
 
 
-def check_source(path: Path):
+def check_source(path: Path) -> None:
     """Raises `FirstTokenError` naming the operator if ``path`` holds a construct that Hexagon is known to compute wrongly.
 
     They compile without a word and every operator counts as offloaded, so the compiler never gets to see them.
@@ -60,7 +65,7 @@ def check_source(path: Path):
             raise FirstTokenError(f"{path.name}, graph {(graph.name or b'').decode()!r}, {place}: {reason}; not compiled for Hexagon")
 
 
-def known_wrong(model, graph):
+def known_wrong(model: "schema.ModelT", graph: "schema.SubGraphT") -> Iterator[tuple[str, str]]:
     """Yields ``(place, reason)`` for every known-wrong construct of a subgraph."""
     from ai_edge_litert import schema_py_generated as schema
 

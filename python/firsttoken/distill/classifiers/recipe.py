@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -27,7 +27,7 @@ class ClassifierData(RecipePart):
     train_share: float = Field(default=0.5, gt=0, lt=1)
 
     @model_validator(mode="after")
-    def _one_source(self):
+    def _one_source(self) -> Self:
         if (self.data is None) == (self.make is None):
             raise ValueError("a classifier needs data or make; give exactly one of the two")
         return self
@@ -44,7 +44,7 @@ class Model(RecipePart):
     learning_rate: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
-    def _one_source(self):
+    def _one_source(self) -> Self:
         if (self.kind is None) == (self.make is None):
             raise ValueError("a model needs kind or make; give exactly one of the two")
         return self
@@ -56,7 +56,7 @@ class ClassifierTeacher(Model):
     weight: float = Field(default=1.0, gt=0)
 
 
-def as_several(value):
+def as_several(value: object) -> object:
     """One ``[teacher]`` table is a list of one."""
     return (value,) if isinstance(value, dict | ClassifierTeacher) else value
 
@@ -80,7 +80,7 @@ class ClassifierRecipe(RecipePart):
     training: Training
 
     @model_validator(mode="after")
-    def _layers_are_used(self):
+    def _layers_are_used(self) -> Self:
         if self.training.steps == 0:
             raise ValueError("training.steps is 0; expected at least 1")
         inside = [loss.kind for loss in self.losses if loss.kind in INSIDE]

@@ -4,6 +4,7 @@ import base64
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from firsttoken.measure.measurement import Run
 from firsttoken.measure.summary import STAGES, RunSummary, decode_speed, first_token, summarize_runs
@@ -15,6 +16,9 @@ from firsttoken.report.page.sources import Source
 from firsttoken.report.page.subjects import DeviceGroup, Subject, device_groups, threads_text
 from firsttoken.report.page.timeline import Timeline, timelines
 from firsttoken.safe_text import visible
+
+if TYPE_CHECKING:
+    import jinja2
 
 FOLDER = Path(__file__).parent
 MOST_RUNS = 1500  # rows in the tables of single runs; more would make the page too large to mail
@@ -136,10 +140,10 @@ class _Style(str):
         return self
 
 
-def _environment():
+def _environment() -> "jinja2.Environment":
     import jinja2
 
-    def shown(value):
+    def shown(value: object) -> object:
         # str of the template itself is Markup; what comes from a file is str
         return visible(value, 2000) if type(value) is str else value
 
