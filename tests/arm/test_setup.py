@@ -29,7 +29,7 @@ def made(monkeypatch, tmp_path):
                     raise KeyboardInterrupt
                 new.built.append(name)
 
-            one.recipes[name] = setup.Recipe(recipe.packages, build, recipe.megabytes)
+            one.recipes[name] = setup.PartRecipe(recipe.packages, build, recipe.megabytes)
         return one
 
     new.built = []

@@ -1,5 +1,6 @@
 """``firsttoken distill``: what it teaches, the form without the word run, a run from a file, and errors on one line."""
 
+import json
 import tomllib
 
 import pytest
@@ -63,12 +64,19 @@ def test_a_recipe_file_is_run_and_its_paths_are_relative_to_it(recipe_file, tmp_
     assert "curves in training.html" in capfd.readouterr().out
     assert run(["distill", str(recipe_file)]) == 2
     assert "exists; replace it with --force" in capfd.readouterr().err
-    assert run(["distill", "--force", str(recipe_file)]) == 0  # options may come first
+    assert run(["distill", "--force", "--json", str(recipe_file)]) == 0  # options may come first
+    told = capfd.readouterr()
+    made = json.loads(told.out)
+    assert made["student"] == str(student) and made["distillation"] == json.loads((student / "distillation.json").read_text())
+    assert "curves in training.html" in told.err
 
 
 def test_answers_are_kept_with_their_size(recipe_file, tmp_path, capfd):
     assert run(["distill", "cache", str(recipe_file), "-o", str(tmp_path / "answers"), "--top", "16"]) == 0
     assert "16 tokens each, 100 bytes a position" in capfd.readouterr().out
+    assert run(["distill", "cache", str(recipe_file), "-o", str(tmp_path / "told"), "--top", "16", "--json"]) == 0
+    facts = json.loads(capfd.readouterr().out)
+    assert (facts["cache"], facts["k"], facts["bytes_per_position"]) == (str(tmp_path / "told"), 16, 100)
     assert run(["distill", "cache", str(recipe_file), "-o", str(tmp_path / "more"), "--teacher", "1"]) == 2
     assert "the recipe has 1 teachers" in capfd.readouterr().err
 
@@ -85,3 +93,35 @@ def test_errors_are_one_line(arguments, message, capfd):
     assert run(arguments) == 2
     error = capfd.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+def test_a_selection_is_told_with_what_was_left_out(tmp_path, capfd):
+    lines = [{"text": f"sample number {number} of the pool"} for number in (1, 2, 2, 3)]
+    (tmp_path / "pool.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert run(["distill", "select", str(tmp_path / "pool.jsonl"), "-o", str(tmp_path / "chosen.jsonl"), "--count", "2", "--json"]) == 0
+    told = json.loads(capfd.readouterr().out)
+    assert told == {"output": str(tmp_path / "chosen.jsonl"), "kept": 2, "left_out": {"copy of an earlier sample": 1, "not drawn": 1}}
+    assert len((tmp_path / "chosen.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.slow
+def test_a_chain_is_told_as_one_document(recipe_file, tmp_path, capfd):
+    options = [
+        "-o",
+        str(tmp_path / "chain"),
+        "-t",
+        "tflite-xnnpack",
+        "--plan",
+        "fp32",
+        "--prompts",
+        "16",
+        "--repeat",
+        "1",
+        "--text-tokens",
+        "300",
+    ]
+    assert run(["distill", "chain", str(recipe_file), *options, "--json"]) == 0, capfd.readouterr().err
+    told = json.loads(capfd.readouterr().out)
+    assert told["student"] == str(tmp_path / "chain/student") and told["bundles"] == [str(tmp_path / "chain/bundles/tflite-xnnpack")]
+    assert {score["measure"] for score in told["scores"]["student"]} >= {"perplexity"}
+    assert told["measurement"] == json.loads((tmp_path / "chain/host.measurement.json").read_text())

@@ -68,6 +68,11 @@ class Backend(ABC):
     emulated: ClassVar[bool] = False
     """Whether its NPU artifacts can be run on the host (`prove.on_npu`)."""
 
+    @property
+    def takes_layers(self) -> str:
+        """What takes the layers, in words."""
+        return f"delegate ({self.delegate})"
+
     def computed(self, precision: str) -> frozenset[str]:
         """What a layer asked in ``precision`` may be computed in."""
         return PRECISIONS[precision].computed if self.native_fp16 else PRECISIONS[precision].computed | {"fp32"}

@@ -63,7 +63,7 @@ def _problems(row: AuditRow, asked: str, backend: Backend, partial: bool) -> lis
     if row.computed not in backend.computed(asked):
         problems.append(f"asked {asked}, computed in {row.computed}")
     if backend.delegate is not None and not row.delegated and not partial:
-        problems.append(f"not taken by the {backend.delegate if backend.delegate == 'NPU' else f'delegate ({backend.delegate})'}")
+        problems.append(f"not taken by the {backend.takes_layers}")
     return problems
 
 

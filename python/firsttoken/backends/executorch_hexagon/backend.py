@@ -19,6 +19,10 @@ class ExecutorchHexagon(ExecutorchXnnpack):
     delegate = "NPU"
     precisions = PRECISIONS
 
+    @property
+    def takes_layers(self) -> str:
+        return "NPU"
+
     def computed(self, precision: str) -> frozenset[str]:
         return frozenset({"fp16"})  # int8 weights are unpacked as they are used
 

@@ -24,6 +24,10 @@ class TfliteHexagon(Tflite):
     arm_runtimes = ("litert",)  # of the CPU artifact
     emulated = True
 
+    @property
+    def takes_layers(self) -> str:
+        return "NPU"
+
     def computed(self, precision: str) -> frozenset[str]:
         return frozenset({"fp16"})  # int8 weights are unpacked as they are used
 
