@@ -6,6 +6,7 @@ import torch
 
 from firsttoken.backends.registry import backend_of, resolve
 from firsttoken.backends.tflite.quantize import quantize_int4, quantize_int8
+from firsttoken.backends.tflite.rounding import TfliteRounding
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.walk import open_decoder, plan_layers
 from firsttoken.distill import qat
@@ -51,7 +52,7 @@ def test_the_rounded_model_computes_what_the_file_computes(tiny_model, tmp_path,
 def test_tflite_rounding_is_the_exporters(precision, group):
     weight = torch.randn(24, 128, generator=torch.Generator().manual_seed(1)) * torch.logspace(-4, 2, 24)[:, None]
     weight[3] = 0
-    ours = qat.TfliteRounding(precision, group).rounded(weight).numpy()
+    ours = TfliteRounding(precision, group).rounded(weight).numpy()
     if precision == "int8":
         values, scales = quantize_int8(weight.numpy())
         theirs = values * scales[:, None]

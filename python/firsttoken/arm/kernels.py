@@ -8,8 +8,8 @@ import numpy as np
 from firsttoken.arm.cores import Core
 from firsttoken.arm.instruction_kinds import PATTERNS, is_kind
 from firsttoken.decoder.walk import Layer
+from firsttoken.precisions import PRECISIONS
 
-INTEGER = ("int8", "int4")
 WORDS = re.compile(rb"^0x[0-9a-f]+:  ([0-9a-f]{8}) ", re.MULTILINE)
 TRANSLATED = ("-d", "in_asm")  # qemu logs each block once, when it is about to run: that costs next to nothing
 
@@ -31,7 +31,7 @@ def implied_kinds(
     implied: dict[str, tuple[tuple[str, ...], list[str]]] = {}
     for layer in layers:
         precision = precisions[layer.name]
-        if layer.kind != "embedding" and precision in INTEGER and core.dot_product:
+        if layer.kind != "embedding" and PRECISIONS[precision].scales and core.dot_product:
             implied.setdefault("INT8", (("sdot", "smmla"), []))[1].append(layer.name)
         if layer.kind != "embedding" and precision == "fp16" and native_fp16 and core.half:
             implied.setdefault("FP16", (("fmla.8h",), []))[1].append(layer.name)

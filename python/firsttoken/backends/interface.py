@@ -55,6 +55,10 @@ class Backend(ABC):
     delegate: ClassVar[str | None]
     """What takes the layers inside the runtime; None where the runtime decides by itself, and no audit asks."""
     artifact_file: ClassVar[str]
+    package: ClassVar[str]
+    """The installed package that runs its artifacts here; a measurement says its version."""
+    runtime_memory: ClassVar[int] = 150 << 20
+    """Bytes resident once the runtime is loaded, without a model."""
     precisions: ClassVar[Mapping[str, tuple[str, ...]]]
     """What a part can be stored and computed in, by its kind: ``embedding``, ``linear``, ``core``."""
     features: ClassVar[frozenset[str]]

@@ -228,7 +228,7 @@ class Needs(Part):
     """What a device must have to run an artifact. ``soc``, ``hexagon`` and ``qnn`` (the version of Qualcomm's libraries it was
     compiled with) only for one that was compiled ahead of time for an NPU."""
 
-    runtime: Literal["tflite", "executorch"]
+    runtime: str = Field(min_length=1)
     min_runtime: str
     soc: str | None = None
     hexagon: str | None = None

@@ -14,14 +14,15 @@ from torch import nn
 
 from firsttoken.backends.interface import Backend
 from firsttoken.decoder.walk import Layer
+from firsttoken.precisions import PRECISIONS
 
 Trained = TypeVar("Trained", bound=nn.Module)
 
-BITS = {"int8": torch.int8, "int4": torch.int4}  # type: ignore[attr-defined]  # PyTorch's stubs lack int4
+BITS = {8: torch.int8, 4: torch.int4}  # type: ignore[attr-defined]  # PyTorch's stubs lack int4
 
 
 def prepare(model: nn.Module, layers: Sequence[Layer], precisions: Mapping[str, str], group_size: int, backend: Backend) -> list[str]:
-    """Makes ``model`` (Hugging Face names) round the layers that ``precisions`` gives int8 or int4; returns their names.
+    """Makes ``model`` (Hugging Face names) round the layers that ``precisions`` gives integers; returns their names.
 
     ``layers`` are the plan's, ``backend`` is the one that will export it. Weights stay float32 parameters. Undone by
     `finish`.
@@ -31,17 +32,17 @@ def prepare(model: nn.Module, layers: Sequence[Layer], precisions: Mapping[str, 
 
     rounded = []
     for layer in layers:
-        precision = precisions[layer.name]
-        if precision not in BITS or layer.weight is None:
+        precision = PRECISIONS[precisions[layer.name]]
+        if precision.scales is None or layer.weight is None:
             continue
         path = "lm_head" if layer.name == "head" else layer.weight.name.removesuffix(".weight")
-        granularity = PerGroup(group_size) if precision == "int4" else PerAxis(0)
+        granularity = PerGroup(group_size) if precision.scales == "group" else PerAxis(0)
         if layer.kind == "embedding":
-            base = IntxWeightOnlyConfig(weight_dtype=BITS[precision], granularity=granularity)
+            base = IntxWeightOnlyConfig(weight_dtype=BITS[precision.bits], granularity=granularity)
         else:
-            base = Int8DynamicActivationIntxWeightConfig(weight_dtype=BITS[precision], weight_granularity=granularity)
+            base = Int8DynamicActivationIntxWeightConfig(weight_dtype=BITS[precision.bits], weight_granularity=granularity)
         quantize_(model, QATConfig(base, step="prepare"), filter_fn=lambda _, name, path=path: name == path)
-        rounding = backend.weight_rounding(precision, layer.kind, group_size)
+        rounding = backend.weight_rounding(precision.name, layer.kind, group_size)
         if rounding is not None:
             model.get_submodule(path).weight_fake_quantizer = rounding
         rounded.append(layer.name)

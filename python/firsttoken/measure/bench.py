@@ -28,9 +28,7 @@ from firsttoken.progress import Report, silent
 from firsttoken.tokenizer import open_tokenizer
 from firsttoken.units import readable
 
-# Memory of one loaded bundle, for the refusal before the start: the runtime, and the file with its packed copy.
-BASE_BYTES = {"tflite": 150 << 20, "executorch": 700 << 20}
-COPIES = 2.0
+COPIES = 2.0  # of a loaded artifact in memory: the file, and its weights packed
 SHORTEST_LOAD_SECONDS = 0.2  # the kernel counts CPU time in ticks of 10 ms, so a shorter run cannot tell who else was busy
 
 
@@ -81,7 +79,7 @@ class Bench:
         self.results = [
             Result(
                 bundle=identify_bundle(name, candidate.manifest),
-                runtime_version=runtime_version(candidate.manifest.target.runtime),
+                runtime_version=runtime_version(candidate.manifest.cpu.backend),
                 threads=self.threads,
                 chat=candidate.chat,
                 before=host.conditions(),
@@ -133,7 +131,8 @@ class Bench:
     def _check_memory(self) -> None:
         if not self.candidates:
             raise FirstTokenError("no bundle to measure; give at least one folder that `firsttoken export` wrote")
-        needed = sum(BASE_BYTES[c.manifest.target.runtime] + int(COPIES * c.manifest.facts(c.manifest.cpu).bytes) for c in self.candidates)
+        artifacts = [(find_backend(c.manifest.cpu.backend), c.manifest.facts(c.manifest.cpu)) for c in self.candidates]
+        needed = sum(backend.runtime_memory + int(COPIES * facts.bytes) for backend, facts in artifacts)
         if needed > available_memory():
             raise FirstTokenError(
                 f"{len(self.candidates)} bundles loaded at once take about {readable(needed)} of memory, {readable(available_memory())} are available; measure fewer at a time"

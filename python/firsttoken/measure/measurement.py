@@ -143,7 +143,7 @@ class BundleIdentity(MeasurementPart):
     fingerprint: str
     plan: str
     target: str
-    runtime: Literal["tflite", "executorch"]
+    runtime: str = Field(min_length=1)
     delegate: str
     artifact_sha256: str = Field(pattern="^[0-9a-f]{64}$")
     artifact_bytes: int = Field(gt=0)

@@ -21,14 +21,13 @@ if TYPE_CHECKING:
     from firsttoken.backends.runner import Runner
     from firsttoken.tokenizer import Tokenizer
 
-PACKAGES = {"tflite": "ai-edge-litert", "executorch": "executorch"}
 
-
-def runtime_version(runtime: str) -> str:
-    """Returns the name and version of the package that runs this kind of artifact."""
+def runtime_version(backend: str) -> str:
+    """Returns the name and version of the package that runs this backend's artifacts."""
     from importlib.metadata import version
 
-    return f"{PACKAGES[runtime]} {version(PACKAGES[runtime])}"
+    package = find_backend(backend).package
+    return f"{package} {version(package)}"
 
 
 def peak_memory() -> int | None:

@@ -1,11 +1,16 @@
 """The .pte audit: it says what the plan asked where that is so, and notices where it is not."""
 
 import pytest
+import torch
+from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+from executorch.exir import to_edge_transform_and_lower
 from executorch_fixtures import Lowerings
 from lowering_jobs import with_precisions
+from torch import nn
 
 from firsttoken.backends.executorch import lower as lowering
 from firsttoken.backends.executorch.audit import audit, computed_in
+from firsttoken.backends.executorch.program_file import read_steps
 from firsttoken.backends.registry import find_backend
 from firsttoken.decoder.walk import plan_layers
 from firsttoken.errors import FirstTokenError
@@ -102,3 +107,12 @@ def test_another_models_file_is_refused(lowerings, tmp_path):
 )  # fmt: skip
 def test_kernel_names(name, precision):
     assert computed_in(name) == precision
+
+
+def test_a_relus_open_end_is_read(tmp_path):
+    """ExecuTorch's decompiler writes its upper bound as ``inf``, which is no JSON."""
+    program = torch.export.export(nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Sigmoid()).eval(), (torch.zeros(1, 8),))
+    path = tmp_path / "model.pte"
+    path.write_bytes(to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch().buffer)
+    [product] = [product for step in read_steps(path) for product in step.products]
+    assert product.kind == "XNNFullyConnected" and product.shape == (16, 8)

@@ -29,6 +29,8 @@ class ExecutorchXnnpack(Backend):
     runtime = "executorch"
     delegate = "xnnpack"
     artifact_file = "model.pte"
+    package = "executorch"
+    runtime_memory = 700 << 20
     precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "linear": ("fp32", "fp16", "int8", "int4"),
         "embedding": ("fp32", "fp16", "int8", "int4"),

@@ -1,6 +1,7 @@
 """Reading a written .pte: its instructions, and the matrix products inside XNNPACK's payloads. No weight is read."""
 
 import json
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ KERNELS = {
     "aten::linear": "XNNFullyConnected", "aten::addmm": "XNNFullyConnected", "aten::mm": "XNNFullyConnected",
     "aten::bmm": "XNNBatchMatrixMultiply", "aten::_softmax": "XNNSoftmax",
 }  # fmt: skip
+# flatc writes a ReLU's open end as `inf`, which is no JSON, not even Python's.
+NOT_FINITE, spelled = re.compile(r'(?<=": )(-?)(inf|nan)\b'), lambda found: found[1] + {"inf": "Infinity", "nan": "NaN"}[found[2]]
 STORED = {"fp32": "fp32", "fp16": "fp16", "qcint8": "int8", "qcint4": "int4", "qbint4": "int4"}
 SCALARS = {ScalarType.FLOAT: "fp32", ScalarType.HALF: "fp16", ScalarType.CHAR: "int8", ScalarType.BYTE: "int4"}  # bytes hold packed int4
 
@@ -124,7 +127,7 @@ def decompile(payloads: list[bytes]) -> list[list[Product]]:
         for file, payload in zip(files, payloads, strict=True):
             file.write_bytes(payload)
         _run_flatc(["--json", "--strict-json", "--defaults-json", "-o", folder, str(schema), "--", *map(str, files)])
-        return [list_products(json.loads(file.with_suffix(".json").read_text())) for file in files]
+        return [list_products(json.loads(NOT_FINITE.sub(spelled, file.with_suffix(".json").read_text()))) for file in files]
 
 
 def list_products(graph: dict) -> list[Product]:

@@ -29,6 +29,7 @@ class Tflite(Backend):
 
     runtime = "tflite"
     artifact_file = "model.tflite"
+    package = "ai-edge-litert"
     features = FEATURES
 
     def estimate(self, decoder: Decoder, precisions: Mapping[str, str], target: Target, prove: bool) -> Estimate:

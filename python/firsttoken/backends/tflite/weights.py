@@ -53,10 +53,10 @@ class Weight:
     def tensor(self, graph: Graph) -> int:
         """Adds this weight, with its quantization parameters, to ``graph`` and returns its tensor ``[rows, columns]``."""
         index = graph.tensor((self.rows, self.columns), STORED_TYPES[self.precision], self.layer.name, self.buffer)
-        if self.precision in ("int8", "int4"):
+        if PRECISIONS[self.precision].scales:
             parameters = schema.QuantizationParametersT()
             parameters.quantizedDimension = 0
-            if self.precision == "int8":
+            if PRECISIONS[self.precision].scales == "row":
                 parameters.scale, parameters.zeroPoint = self.scales, np.zeros(self.rows, np.int64)
             else:
                 details = schema.BlockwiseQuantizationT()

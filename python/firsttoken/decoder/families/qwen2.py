@@ -18,9 +18,10 @@ def describe(config: Config) -> Decoder:
 
 def qwen_windows(config: Config) -> list[int | None]:
     """The window of every layer: of those past the first ``max_window_layers`` where ``layer_types`` does not say."""
-    used = config.flag("use_sliding_window")
-    first = config.size("max_window_layers", 28) if used else config.get("max_window_layers")
+    used, kinds = config.flag("use_sliding_window"), config.get("layer_types")
+    config.get("max_window_layers")  # says nothing where layer_types does, or no window is used
     windows = sliding_windows(config, used)
-    if used and config.get("layer_types") is None:
-        windows = [window if number >= first else None for number, window in enumerate(windows)]
-    return windows
+    if not used or kinds is not None:
+        return windows
+    first = config.size("max_window_layers", 28)
+    return [window if number >= first else None for number, window in enumerate(windows)]
