@@ -98,7 +98,7 @@ def generate(
     Temperature 0 takes the most likely token. ``raw`` continues the prompt without the chat template. ``statistics``
     (`run.generate.Statistics`) is filled in on the way: tokens, nanoseconds by stage, why it stopped; ``observe`` is
     called after every token with it and the token's nanoseconds (see `measure.monitor.Monitor`). Many prompts on one
-    loaded model: `backends.runner.open_runner` and `run.generate.generate`.
+    loaded model: `run.open.open_runner` and `run.generate.generate`.
 
     Raises `FirstTokenError` at once for a folder that is no bundle, and from the iteration for a damaged one, for a missing
     extra, and for a prompt that is empty or longer than the cache.

@@ -7,7 +7,11 @@ and ``{stdlib}`` for the Python standard library's, so that a recipe can run any
 import sysconfig
 import tomllib
 from pathlib import Path
+<<<<<<< HEAD
 from typing import Literal, Self
+=======
+from typing import Literal, get_args
+>>>>>>> contrib
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -15,19 +19,10 @@ from firsttoken.declarations import declaration_folder, declaration_names, read_
 from firsttoken.distill.schedules import Scheduled, constant
 from firsttoken.errors import FirstTokenError, nearest
 
-PREDICTION = ("forward_kl", "reverse_kl", "jensen_shannon", "skewed_kl", "skewed_reverse_kl")
-INSIDE = ("hidden_l2", "hidden_cosine", "attention")
-LossKind = Literal[
-    "forward_kl",
-    "reverse_kl",
-    "jensen_shannon",
-    "skewed_kl",
-    "skewed_reverse_kl",
-    "cross_entropy",
-    "hidden_l2",
-    "hidden_cosine",
-    "attention",
-]
+Prediction = Literal["forward_kl", "reverse_kl", "jensen_shannon", "skewed_kl", "skewed_reverse_kl"]
+Inside = Literal["hidden_l2", "hidden_cosine", "attention"]
+LossKind = Literal[Prediction, "cross_entropy", Inside]
+PREDICTION, INSIDE = get_args(Prediction), get_args(Inside)
 
 
 class RecipePart(BaseModel):

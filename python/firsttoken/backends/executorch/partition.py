@@ -2,7 +2,7 @@
 
 Export time is the number of passes over the graph: each one works out every node's symbolic shapes again. Export
 memory is the number of copies of the weights. What is left out here leaves the file as it would be, byte for byte
-(tests/export/executorch/test_lower.py compares the files).
+(tests/backends/executorch/test_lower.py compares the files).
 """
 
 import copy
