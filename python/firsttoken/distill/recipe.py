@@ -7,11 +7,7 @@ and ``{stdlib}`` for the Python standard library's, so that a recipe can run any
 import sysconfig
 import tomllib
 from pathlib import Path
-<<<<<<< HEAD
-from typing import Literal, Self
-=======
-from typing import Literal, get_args
->>>>>>> contrib
+from typing import Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
