@@ -77,7 +77,7 @@ object MeasurementReader {
             fingerprint = text("fingerprint"),
             plan = text("plan"),
             target = text("target"),
-            runtime = choice("runtime", "tflite", "executorch"),
+            runtime = text("runtime").also { if (it.isEmpty()) refuse("runtime", "an empty text", "a runtime's name") },
             delegate = text("delegate"),
             artifactSha256 = sha256("artifact_sha256"),
             artifactBytes = long("artifact_bytes", 1..Long.MAX_VALUE),
