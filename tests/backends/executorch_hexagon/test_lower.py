@@ -11,6 +11,7 @@ import pytest
 from lowering_jobs import lowering_job
 
 from firsttoken.backends.executorch_hexagon.lower import compiler_options, hand_over, offloaded
+from firsttoken.backends.registry import open_target
 from firsttoken.backends.tflite_hexagon.compile import check_offload
 from firsttoken.backends.tflite_hexagon.npu_inputs import EmbeddingTable
 from firsttoken.bundle.manifest import read_manifest
@@ -134,7 +135,7 @@ def test_a_target_that_the_phone_compiles_is_not_executorchs(short_target, tmp_p
     path = tmp_path / "phone.toml"
     path.write_text(short_target.read_text().replace('soc = "SM8550"', 'compile = "device"'))
     with pytest.raises(FirstTokenError, match="ahead of time only"):
-        load_target(path)
+        open_target(path)
 
 
 def test_the_manifest_keeps_the_schema(bundle):

@@ -7,6 +7,7 @@ what is made of the compiler's answer.
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -37,6 +38,7 @@ from firsttoken.targets.target import Target
 from firsttoken.units import lasting, readable
 
 NPU_FILE = "model.npu.pte"
+NUMBERED = re.compile(r"getattr\(([^()]*), '(\w+)'\)")
 
 
 def lower_decoder(job: LoweringJob, path: Path, report: Report = silent) -> Lowered:
@@ -152,7 +154,8 @@ def _layer(node: Node) -> str:
     """The layer a node came from, by the plan's names."""
     stack = node.meta.get("nn_module_stack") or {}
     path = list(stack.values())[-1][0] if stack else ""
-    return path.removeprefix("L['self'].").replace(".weights.", ".").removesuffix(".weights") or node.name
+    named = NUMBERED.sub(r"\1.\2", path)  # Dynamo writes layers.0 as getattr(layers, '0')
+    return named.removeprefix("L['self'].").removeprefix("module.") or node.name
 
 
 def _reason(node: Node) -> str:

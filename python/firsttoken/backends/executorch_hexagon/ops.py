@@ -135,7 +135,7 @@ class HexagonTorchOps:
         x = x.to(dtype)
         if which == "v":
             return x
-        tables = [self.inputs[name] for name in rotation_inputs(self.graph.rotations.index(attention.rotation))]
+        tables = [self.inputs[name] for name in self.graph.turn_inputs[attention.name]]
         if x.shape[0] != tables[0].shape[0]:
             tables = [self.last_row(table) for table in tables]
         factor, half = attention.rotation.factor, attention.core.head_dim // 2
@@ -168,14 +168,20 @@ class HexagonGraph(nn.Module):
     def __init__(self, module: DecoderModule, kind: str, tokens: int, cached: int) -> None:
         super().__init__()
         self.module, self.kind, self.tokens, self.cached = module, kind, tokens, cached if kind != "first" else 0
+        # Worked out here and not on the way: ExecuTorch's Qualcomm route traces with Dynamo, which follows tensors only.
         self.rotations = list(rotations(module.decoder))
+        self.turn_inputs = {
+            f"layers.{layer}.attention": rotation_inputs(number)
+            for number, layers in enumerate(rotations(module.decoder).values())
+            for layer in layers
+        }
         self.layer_numbers = {state.name: state.layer for state in states(module.decoder)}
         self.register_buffer("own_mask", torch.triu(torch.full((tokens, tokens), MASKED), 1), persistent=False)
+        self.input_names = [tensor.name for tensor in self.described("").inputs]
 
     def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
         """Takes the tensors of `described` in their order; returns the new cache rows of every layer, then logits ``[1, vocabulary]``."""
-        names = [tensor.name for tensor in self.described("").inputs]
-        ops = HexagonTorchOps(self, dict(zip(names, given, strict=True)))
+        ops = HexagonTorchOps(self, dict(zip(self.input_names, given, strict=True)))
         logits = forward.logits(ops, Named(self.module.decoder)).to(torch.float32)
         return (*ops.new_rows, logits)
 

@@ -7,7 +7,7 @@ import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import java.nio.FloatBuffer
 
-private const val MASKED = -60000f // as python/firsttoken/decoder/rotary.py has it
+private const val MASKED = -30000f // as python/firsttoken/backends/runner.py has it
 
 /** Runs a .pte bundle: one method, whose program keeps the KV cache; the same calls as python/firsttoken/backends/executorch/runner.py makes. */
 class ExecuTorchEngine(manifest: Manifest, private val program: ExecuTorchProgram, fallback: String? = null) : Engine(manifest) {
