@@ -150,5 +150,7 @@ def test_what_json_cannot_say_is_null(capsys):
 def test_demo(told, tmp_path):
     document, noise = told("demo", "-o", tmp_path / "demo")
     assert [bundle["manifest"]["target"]["name"] for bundle in document["bundles"]] == ["tflite-xnnpack", "executorch-xnnpack"]
-    assert all(bundle["manifest"]["proof"]["passed"] and bundle["cold"]["stages"]["prefill"] > 0 for bundle in document["bundles"])
+    assert all(
+        bundle["manifest"]["artifacts"][0]["proof"]["passed"] and bundle["cold"]["stages"]["prefill"] > 0 for bundle in document["bundles"]
+    )
     assert any(document["bundles"][0]["text"].splitlines()[0] in line for line in noise), "the completion is shown as it comes"
