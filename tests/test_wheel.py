@@ -80,7 +80,7 @@ def test_the_demo_is_exported_proven_and_run_from_an_empty_environment(installed
 
     exported = json.loads(run(installed, tmp_path, "firsttoken", "export", checkpoint, "-t", "tflite-xnnpack", "--json").stdout)
     [bundle] = exported["bundles"]
-    assert bundle["manifest"]["proof"]["passed"] and "torch" not in bundle["manifest"]["packages"]
+    assert bundle["manifest"]["artifacts"][0]["proof"]["passed"] and "torch" not in bundle["manifest"]["packages"]
     answered = run(installed, tmp_path, "firsttoken", "generate", bundle["folder"], "--prompt", "def close(self):\n", "--raw", "-n", 12)
     assert answered.stdout.strip()
     proven = json.loads(run(installed, tmp_path, "firsttoken", "prove", bundle["folder"], "-c", checkpoint, "--json").stdout)
