@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
+from firsttoken.distill.recipe import Recipe
 from firsttoken.evaluate.evaluate import Score
 from firsttoken.measure.measurement import Measurement
 from firsttoken.progress import Report, silent
@@ -171,7 +172,7 @@ def bench(
 
 
 def distill(
-    recipe: PathLike,
+    recipe: PathLike | Recipe,
     output: PathLike | None = None,
     *,
     force: bool = False,
@@ -180,7 +181,7 @@ def distill(
     seeds: int = 1,
     say: Callable[[str], None] = mute,
 ) -> Path:
-    """Trains the student that a recipe (a built-in name or the path of a ``.toml``) describes; returns its folder.
+    """Trains the student that a recipe (a built-in name, the path of a ``.toml`` or a `Recipe` made in Python) describes; returns its folder.
 
     ``output`` defaults to ``out/<recipe>``. The folder appears complete or not at all: a checkpoint for `export` (of a
     classifier's recipe a program), ``training.html`` and ``distillation.json``. An interrupted run goes on when called
@@ -197,7 +198,7 @@ def distill(
     from firsttoken.extras import need
 
     need("distill", "distillation")
-    if is_classifier(recipe):
+    if not isinstance(recipe, Recipe) and is_classifier(recipe):
         from firsttoken.distill.classifiers.run import distill_classifier
 
         return distill_classifier(recipe, output, seeds, force, restart, keep_work, say)
