@@ -104,10 +104,14 @@ def test_what_does_not_fit_is_named(arguments, message):
         ModuleDistillation(student, teacher, kinds, torch.zeros(1, 1, 8, 8), *layers)
 
 
-@pytest.mark.parametrize("student", [cnn(4), Lstm(1, 32), nn.Sequential(nn.Flatten(), nn.Linear(64, 10))], ids=["cnn", "lstm", "mlp"])
-def test_a_teacher_teaches_any_student_without_a_single_label(digits, tmp_path, student):
+STUDENTS = {"cnn": lambda: cnn(4), "lstm": lambda: Lstm(1, 32), "mlp": lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10))}
+
+
+@pytest.mark.parametrize("kind", STUDENTS)
+def test_a_teacher_teaches_any_student_without_a_single_label(digits, tmp_path, kind):
     """From a trained CNN to a smaller CNN, an LSTM and a linear model, labels hidden."""
     torch.manual_seed(0)
+    student = STUDENTS[kind]()  # here and not when tests are collected: its weights are the seed's, whatever other tests draw
     train, held_out = digits
     teacher = cnn(16)
     training = {"steps": 150, "batch": 32, "learning_rate": 5e-3, "evaluate_every": 150}
