@@ -111,7 +111,6 @@ STUDENTS = {"cnn": lambda: cnn(4), "lstm": lambda: Lstm(1, 32), "mlp": lambda: n
 def test_a_teacher_teaches_any_student_without_a_single_label(digits, tmp_path, kind):
     """From a trained CNN to a smaller CNN, an LSTM and a linear model, labels hidden."""
     torch.manual_seed(0)
-    student = STUDENTS[kind]()  # here and not when tests are collected: its weights are the seed's, whatever other tests draw
     train, held_out = digits
     teacher = cnn(16)
     training = {"steps": 150, "batch": 32, "learning_rate": 5e-3, "evaluate_every": 150}
@@ -123,6 +122,8 @@ def test_a_teacher_teaches_any_student_without_a_single_label(digits, tmp_path, 
         tmp_path / "t",
     )
     assert taught["accuracy"] > 0.95
+    torch.manual_seed(0)
+    student = STUDENTS[kind]()  # here and not when tests are collected: its weights are the seed's, whatever other tests draw
     if isinstance(student, Lstm):
         training["steps"] = training["evaluate_every"] = 300
     plan = ModulePlan(losses=losses("forward_kl"), temperature={"start": 3, "end": 1}, training=training)
