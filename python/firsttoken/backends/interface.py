@@ -15,7 +15,7 @@ from firsttoken.backends.runner import Runner
 from firsttoken.bundle.manifest import Artifact, AuditRow, Manifest
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import features, states
+from firsttoken.decoder.walk import SLIDING_WINDOW, features, states
 from firsttoken.errors import FirstTokenError
 from firsttoken.extras import need
 from firsttoken.precisions import PRECISIONS
@@ -91,12 +91,12 @@ class Backend(ABC):
         needed = features(decoder)
         windows = [state.window for state in states(decoder) if state.window is not None]
         if windows and target.cache_length <= min(windows):
-            needed = {name: part for name, part in needed.items() if "window" not in name}  # no position lies outside it
+            needed = {name: part for name, part in needed.items() if name != SLIDING_WINDOW}  # no position lies outside it
         for feature, part in needed.items():
             if feature in self.features:
                 continue
             hint = ""
-            if "window" in feature:
+            if feature == SLIDING_WINDOW:
                 hint = f"; use a target with cache_length {min(windows)} or less (--cache-length {min(windows)}), which never leaves the window"
             raise FirstTokenError(
                 f"target {target.name!r}: {self.name} cannot give {feature}, which {decoder.family} needs ({part}) at cache_length {target.cache_length}{hint}"

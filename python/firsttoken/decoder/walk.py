@@ -30,6 +30,9 @@ class Named(Generic[PartT]):
         return Named(value, name) if isinstance(value, Part) else value
 
 
+SLIDING_WINDOW = "a sliding window of attention"
+
+
 @dataclass(frozen=True)
 class Layer:
     """One thing a plan can address.
@@ -138,7 +141,7 @@ def features(decoder: Decoder) -> dict[str, str]:
         if block.attention.q_norm or block.attention.k_norm:
             needed.setdefault("norms of query and key heads", f"{at}.attention")
         if block.attention.core.window is not None:
-            needed.setdefault("a sliding window of attention", f"{at}.attention.core")
+            needed.setdefault(SLIDING_WINDOW, f"{at}.attention.core")
     return needed
 
 

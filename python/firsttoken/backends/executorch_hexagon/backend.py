@@ -5,29 +5,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from firsttoken.backends.executorch.backend import ExecutorchXnnpack
+from firsttoken.backends.hexagon import OnHexagon
 from firsttoken.backends.interface import Estimate, LoweringJob
 from firsttoken.backends.lowering_result import Lowered
-from firsttoken.backends.tflite_hexagon.backend import PRECISIONS, check_npu
 from firsttoken.decoder.parts import Decoder
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
 from firsttoken.targets.target import Target
 
 
-class ExecutorchHexagon(ExecutorchXnnpack):
+class ExecutorchHexagon(OnHexagon, ExecutorchXnnpack):
     name = "executorch-hexagon"
-    delegate = "NPU"
-    precisions = PRECISIONS
-
-    @property
-    def takes_layers(self) -> str:
-        return "NPU"
-
-    def computed(self, precision: str) -> frozenset[str]:
-        return frozenset({"fp16"})  # int8 weights are unpacked as they are used
 
     def check_target(self, target: Target) -> None:
-        check_npu(target)
+        super().check_target(target)
         if target.npu_options.compile != "ahead":
             raise FirstTokenError(
                 f'target {target.name!r}: runtime "executorch" compiles for an NPU ahead of time only; '
