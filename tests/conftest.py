@@ -29,6 +29,15 @@ def pytest_unconfigure():
     _CACHE.cleanup()
 
 
+def pytest_collection_modifyitems(items):
+    """Says which tests stay together where several processes share them (``scripts/test``): those of one file, and files with one dear fixture."""
+    hexagon = {item.path for item in items if "hexagon_bundle" in item.fixturenames}
+    for item in items:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        together = "hexagon" if item.path in hexagon else folder if folder in ("android", "device") else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(together))
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory) -> Path:
     """A random two-layer Qwen2 checkpoint with the demo's tokenizer; read-only, copy it to change it (`tiny_checkpoint`)."""
