@@ -29,6 +29,7 @@ def pytest_unconfigure():
     _CACHE.cleanup()
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the marks
 def pytest_collection_modifyitems(items):
     """Says which tests stay together where several processes share them (``scripts/test``): those of one file, and files with one dear fixture."""
     hexagon = {item.path for item in items if "hexagon_bundle" in item.fixturenames}
