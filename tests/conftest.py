@@ -29,14 +29,19 @@ def pytest_unconfigure():
     _CACHE.cleanup()
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the marks
-def pytest_collection_modifyitems(items):
-    """Says which tests stay together where several processes share them (``scripts/test``): those of one file, and files with one dear fixture."""
-    hexagon = {item.path for item in items if "hexagon_bundle" in item.fixturenames}
-    for item in items:
-        folder = item.path.relative_to(Path(__file__).parent).parts[0]
-        together = "hexagon" if item.path in hexagon else folder if folder in ("android", "device") else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(together))
+# Files that share a dear fixture, made once in each process.
+TOGETHER = {
+    "android": "android",
+    "device": "device",
+    "prove/test_on_npu.py": "hexagon",
+    "backends/tflite_hexagon/test_lower.py": "hexagon",
+}
+
+
+def pytest_itemcollected(item):
+    """Says which tests stay together where two processes share them (``scripts/test``): those of one file, and `TOGETHER`."""
+    path = item.path.relative_to(Path(__file__).parent)
+    item.add_marker(pytest.mark.xdist_group(TOGETHER.get(path.parts[0]) or TOGETHER.get(path.as_posix()) or path.as_posix()))
 
 
 @pytest.fixture(scope="session")
