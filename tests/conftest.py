@@ -29,7 +29,7 @@ def pytest_unconfigure():
     _CACHE.cleanup()
 
 
-# Files that share a dear fixture, made once in each process.
+# Folders and files that share a dear fixture, made once in each process.
 TOGETHER = {
     "android": "android",
     "device": "device",
@@ -38,10 +38,17 @@ TOGETHER = {
 }
 
 
-def pytest_itemcollected(item):
-    """Says which tests stay together where two processes share them (``scripts/test``): those of one file, and `TOGETHER`."""
-    path = item.path.relative_to(Path(__file__).parent)
-    item.add_marker(pytest.mark.xdist_group(TOGETHER.get(path.parts[0]) or TOGETHER.get(path.as_posix()) or path.as_posix()))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Where two processes share the tests (``scripts/test``), those of one file stay together, and those of `TOGETHER`."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            path = nodeid.partition("::")[0].removeprefix("tests/")
+            return TOGETHER.get(path.partition("/")[0]) or TOGETHER.get(path) or path
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")
