@@ -56,6 +56,7 @@ def test_twice_the_tokens_take_about_twice_the_instructions(emulated_arm, demo_b
         counter.count(bundle, core, RUNTIMES["litert"], 300)
 
 
+@pytest.mark.slow
 def test_a_garbled_log_is_counted_again(monkeypatch, demo_bundle):
     garbled = [line.replace("blocks 5 3 0", "blocks 5 3 7") for line in LINES]
     logs = iter([None, garbled, garbled, LINES])

@@ -159,6 +159,7 @@ def test_a_wrong_feed_is_noticed(unshared_bundle, monkeypatch, sampled):
     assert not result.summary.passed and result.summary.misses
 
 
+@pytest.mark.slow
 def test_export_rejects_what_fails_on_the_npu(hexagon_libraries, tmp_path, monkeypatch, sampled):
     from firsttoken.backends.tflite_hexagon.npu_inputs import HostFeed
 
@@ -175,6 +176,7 @@ def test_export_rejects_what_fails_on_the_npu(hexagon_libraries, tmp_path, monke
     assert rejected.cpu.proof.passed and not rejected.npu_artifact.proof.passed
 
 
+@pytest.mark.slow
 def test_export_and_prove_from_the_command_line(hexagon_libraries, tmp_path, capsys, sampled):
     assert cli.run(["export", str(checkpoint_path()), "-o", str(tmp_path), "-t", "tflite-hexagon-sm8750", "--cache-length", "160"]) == 0
     out = capsys.readouterr().out

@@ -20,7 +20,9 @@ from firsttoken.quant.plan import plan_names
 BACKEND = find_backend("executorch-xnnpack")
 
 
-@pytest.mark.parametrize("plan", [*plan_names(), "mixed"])
+@pytest.mark.parametrize(
+    "plan", ["int8", *(pytest.param(name, marks=pytest.mark.slow) for name in (*plan_names(), "mixed") if name != "int8")]
+)
 def test_rows_equal_the_plan(plan, lowerings):
     path, _, precisions = lowerings.lower(plan)
     rows = audit(path, lowerings.config, precisions)
@@ -55,11 +57,13 @@ def built_with(lowerings, tmp_path, monkeypatch, plan, **changed):
     return {row.layer: (row.stored, row.computed, row.delegated) for row in wrong}
 
 
+@pytest.mark.slow
 def test_an_unquantized_layer_is_noticed(lowerings, tmp_path, monkeypatch):
     wrong = built_with(lowerings, tmp_path, monkeypatch, "int8", layers__1__mlp__up="fp32", layers__0__attention__v="fp16")
     assert wrong == {"layers.0.attention.v": ("fp16", "fp16", True), "layers.1.mlp.up": ("fp32", "fp32", True)}
 
 
+@pytest.mark.slow
 def test_fp16_computed_in_fp32_is_noticed(lowerings, tmp_path, monkeypatch):
     changed = {"layers__1__attention__core": "fp32", "layers__0__attention__k": "fp32"}
     wrong = built_with(lowerings, tmp_path, monkeypatch, "fp16-attention", **changed)

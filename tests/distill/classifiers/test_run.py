@@ -73,6 +73,7 @@ def test_losses_fall_and_the_student_is_written_as_weights_and_program(name, tmp
     assert right == pytest.approx(seed["student distilled"]["accuracy"], abs=0.01)  # the program is the student that was scored
 
 
+@pytest.mark.slow
 def test_several_seeds_go_on_and_both_students_begin_alike(tmp_path, monkeypatch):
     need("digits-cnn")
     recipe = short("digits-cnn", 3)
