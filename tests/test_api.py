@@ -153,6 +153,7 @@ def test_the_verbs_as_functions(tmp_path):
     assert score.measure == "perplexity" and 1 < score.value < 100
 
 
+@pytest.mark.slow
 def test_the_example_of_the_readme_runs(tmp_path):
     """In a folder where path/to/checkpoint is the demo's."""
     [example] = [block for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL) if "import firsttoken" in block]

@@ -92,6 +92,7 @@ def test_every_layers_state_has_its_own_dtype(tmp_path):
     runner.close()
 
 
+@pytest.mark.slow
 def test_the_model_and_the_schema_give_the_same_verdict():
     differing, seen = set(), {True: 0, False: 0}
     for name, values in variants():

@@ -17,6 +17,7 @@ def run(recipe: Recipe, output, lines, **options):
     return chain(recipe, output, say=lines.append, **options)
 
 
+@pytest.mark.slow
 def test_from_teacher_to_first_token(make_recipe, tmp_path, tiny_model):
     lines, recipe = [], make_recipe()
     made = run(recipe, tmp_path / "out", lines)

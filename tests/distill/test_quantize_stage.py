@@ -93,6 +93,7 @@ def test_it_can_be_forced_and_is_not_kept_where_it_does_not_help(make_recipe, pl
     assert any("did not help; the float student is kept" in line for line in lines) and not (out / "float").exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_stage_goes_on_to_the_same_student(make_recipe, plans, tmp_path, monkeypatch):
     from firsttoken.distill import quantize_stage
 

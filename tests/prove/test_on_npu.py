@@ -51,6 +51,7 @@ def runner(unshared_bundle, hexagon_libraries):
     opened.close()
 
 
+@pytest.mark.slow
 def test_prefill_pieces_and_decode_agree_with_the_cpu(runner, unshared_bundle):
     """150 tokens: a padded first piece, one over the cache, and single steps; the same top token and nearly the same logits."""
     tokens = np.array(read_tokens()[:152], np.int32)
@@ -91,6 +92,7 @@ def test_one_graph_at_a_time(runner, hexagon_libraries):
         QnnSession(runner.contexts["decode"], hexagon_libraries)
 
 
+@pytest.mark.slow
 def test_the_artifacts_own_contexts_are_run(unshared_bundle, monkeypatch, sampled):
     monkeypatch.setattr(on_npu, "compile_for", None)  # nothing is compiled again
     said = []
@@ -138,6 +140,7 @@ def test_more_accurate_than_the_cpu_past_position_1000(hexagon_libraries, tmp_pa
 
 
 @pytest.mark.parametrize("soc", ["sm8450", "sm8850"])
+@pytest.mark.slow
 def test_the_oldest_and_the_newest_generation(hexagon_bundle, soc, sampled):
     result = prove_on_npu(hexagon_bundle(soc), checkpoint_path())
     assert result.summary.passed and result.summary.all.mean_kld < 0.002
@@ -149,6 +152,7 @@ def test_the_oldest_and_the_newest_generation(hexagon_bundle, soc, sampled):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_wrong_feed_is_noticed(unshared_bundle, monkeypatch, sampled):
     """Planted: cos and sin two positions off, which is what an in-graph angle in FP16 does from some position on."""
     from firsttoken.backends.tflite_hexagon.npu_inputs import HostFeed
@@ -189,6 +193,7 @@ def test_export_and_prove_from_the_command_line(hexagon_libraries, tmp_path, cap
     assert "proof of the NPU artifact" in out and "proven on the HTP backend for x86" in out and "differs" not in out
 
 
+@pytest.mark.slow
 def test_graphs_that_a_phone_compiles(hexagon_libraries, tmp_path, sampled):
     """Shipped as they are; the proof compiles the same bytes ahead of time and says so."""
     said = []

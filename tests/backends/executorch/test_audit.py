@@ -91,6 +91,7 @@ def test_an_undelegated_layer_is_noticed(refused, named, lowerings, tmp_path, mo
     assert wrong == {named: ("fp32", "fp32", False)}
 
 
+@pytest.mark.slow
 def test_another_models_file_is_refused(lowerings, tmp_path):
     path, _, precisions = lowerings.lower("fp32")
     larger = Lowerings(tmp_path, tmp_path / "checkpoint", "qwen3")
@@ -113,6 +114,7 @@ def test_kernel_names(name, precision):
     assert computed_in(name) == precision
 
 
+@pytest.mark.slow
 def test_a_relus_open_end_is_read(tmp_path):
     """ExecuTorch's decompiler writes its upper bound as ``inf``, which is no JSON."""
     program = torch.export.export(nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Sigmoid()).eval(), (torch.zeros(1, 8),))

@@ -13,7 +13,9 @@ from firsttoken.errors import FirstTokenError
 from firsttoken.quant.plan import plan_names
 
 
-@pytest.mark.parametrize("plan", [*plan_names(), "mixed"])
+@pytest.mark.parametrize(
+    "plan", ["fp16-attention", *(pytest.param(n, marks=pytest.mark.slow) for n in (*plan_names(), "mixed") if n != "fp16-attention")]
+)
 def test_every_plan_computes_what_the_checkpoint_computes(plan, lowerings):
     runner = lowerings.open(plan)
     got = [runner.prefill(lowerings.tokens[:24]).copy()]
@@ -114,6 +116,7 @@ def test_a_weight_that_float16_cannot_hold_is_refused(tmp_path):
         made.lower("fp16-attention")
 
 
+@pytest.mark.slow
 def test_a_layer_outside_the_delegate_is_refused(lowerings, tmp_path, monkeypatch):
     from executorch.backends.xnnpack.partition.config.gemm_configs import LinearConfig
 
@@ -128,6 +131,7 @@ def test_a_layer_outside_the_delegate_is_refused(lowerings, tmp_path, monkeypatc
     assert not (tmp_path / "model.pte").exists()
 
 
+@pytest.mark.slow
 def test_a_layer_in_another_precision_is_refused(lowerings, tmp_path, monkeypatch):
     plain = lowering.build_module
 

@@ -44,6 +44,7 @@ def test_three_generations_take_every_operator(hexagon_bundle, soc, hexagon, fp1
     assert npu.compile_seconds > 0 and npu.compile_memory > 50 << 20
 
 
+@pytest.mark.slow
 def test_several_socs_in_one_call(hexagon_libraries, tmp_path):
     said = []
     targets = ("tflite-hexagon-sm8475", "tflite-hexagon-sm8650", "tflite-hexagon-sm8750")

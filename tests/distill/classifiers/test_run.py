@@ -130,6 +130,7 @@ evaluate_every = 60
 """
 
 
+@pytest.mark.slow
 def test_the_users_own_models_and_data(tmp_path, capfd):
     (tmp_path / "mine.py").write_text(OWN)
     (tmp_path / "own.toml").write_text(RECIPE)
