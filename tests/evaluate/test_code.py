@@ -2,8 +2,8 @@
 
 import pytest
 
-from firsttoken.evaluate.code import program, read_problem, request
-from firsttoken.evaluate.sandbox import Limits, run_program
+from firsttoken.evaluate.code import judge, read_problem, request
+from firsttoken.evaluate.sandbox import Limits
 
 HUMANEVAL = {
     "task_id": "t/0",
@@ -17,6 +17,18 @@ HELPED = {
     "test": "def check(candidate):\n    assert candidate(3) == 6\n",
 }
 MBPP = {"task_id": 1, "text": "Write a function double(x).", "test_list": ["assert double(2) == 4", "assert double(0) == 0"]}
+
+
+SHADOW = {"text": "Write a function to add two numbers.", "test_list": ["assert sum(10, 15) == 25", "assert sum(-1, 1) == 0"]}
+PAIRS = {"text": "Longest chain of pairs.", "test_list": ["assert longest([Pair(5, 24), Pair(1, 2)], 2) == 24"]}
+PAIR_ANSWER = """class Pair(object):
+    def __init__(self, a, b):
+        self.a, self.b = a, b
+
+def longest(pairs, count):
+    return max(pair.b for pair in pairs)
+"""
+APPS = {"question": "Add the numbers of a line.", "input_output": '{"inputs": ["1 2\\n", "5 -3 2\\n"], "outputs": ["3\\n", "4"]}'}
 
 
 @pytest.mark.parametrize(
@@ -48,10 +60,17 @@ MBPP = {"task_id": 1, "text": "Write a function double(x).", "test_list": ["asse
         (MBPP, "Example:\n```python\nx = 1\n```\nThe function:\n```python\ndef double(x):\n    return 2 * x\n```", True, True),
         (MBPP, "def double(x):\n    return 2 * x\n", False, True),
         (MBPP, "def double(x):\n    return x\n", False, False),
+        (SHADOW, "def sum(a, b):\n    return a + b\n", False, True),
+        (SHADOW, "pass", False, False),
+        (PAIRS, PAIR_ANSWER, False, True),
+        (APPS, "```python\nprint(sum(map(int, input().split())))\n```", True, True),
+        (APPS, "```python\nimport sys\nprint(sum(map(int, sys.stdin.read().split())), end='')\n```", True, True),
+        (APPS, "```python\nprint(3)\n```", True, False),
+        (APPS, "```python\nwhile True:\n    input()\n```", True, False),
     ],
 )
 def test_programs(line, answer, chat, passes):
-    assert run_program(program(read_problem(line), answer, chat), Limits(5, 512 << 20)).passed == passes
+    assert judge(read_problem(line), answer, chat, Limits(5, 512 << 20)).passed == passes
 
 
 def test_requests_show_the_task():
@@ -59,6 +78,17 @@ def test_requests_show_the_task():
     assert "def add" in request(read_problem(HUMANEVAL), True) and "double(2) == 4" in request(read_problem(MBPP), True)
 
 
-@pytest.mark.parametrize("line", [{}, {"prompt": "x"}, {"text": "x", "test_list": []}, {"text": "x", "test_list": [1]}])
+@pytest.mark.parametrize(
+    "line",
+    [
+        {},
+        {"prompt": "x"},
+        {"text": "x", "test_list": []},
+        {"text": "x", "test_list": [1]},
+        {"question": "x", "input_output": "{"},
+        {"question": "x", "input_output": {"inputs": ["1"], "outputs": []}},
+        {"question": "x", "input_output": {"inputs": ["1"], "outputs": ["1"], "fn_name": "f"}},
+    ],
+)
 def test_other_lines_are_not_problems(line):
     assert read_problem(line) is None

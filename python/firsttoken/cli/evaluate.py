@@ -51,8 +51,8 @@ def evaluate(
     """Score checkpoints and bundles on text, maths, multiple choice and code.
 
     text: perplexity, and KL divergence from the reference. maths: exact match; lines as in MATH-500, GSM8K or AIME.
-    choice: {"question", "choices", "answer"}. code: pass@1; lines as in HumanEval or MBPP, each program run without
-    network, without your files, and without the right to write any. Shares have their 95 % interval behind them.
+    choice: {"question", "choices", "answer"}. code: pass@1; lines as in HumanEval, MBPP or APPS, each program run
+    without network, without your files, and without the right to write any. Shares have their 95 % interval behind them.
 
     \b
     Examples:
@@ -63,7 +63,7 @@ def evaluate(
     from firsttoken.errors import FirstTokenError
     from firsttoken.evaluate.evaluate import EvaluationSettings
     from firsttoken.evaluate.evaluate import evaluate as work
-    from firsttoken.evaluate.sandbox import Limits, hides_files
+    from firsttoken.evaluate.sandbox import Limits, unguarded
     from firsttoken.report.evaluation_table import json_text, markdown_text, terminal_table
     from firsttoken.report.progress_bar import progress_bar
 
@@ -73,11 +73,8 @@ def evaluate(
     for option, file in (("--answers", answers), ("--output", output)):
         if file is not None:
             check_file_destination(file, option)
-    if any(task.startswith("code=") for task in tasks) and not hides_files():
-        typer.echo(
-            "note: this kernel has no landlock (Linux 5.13): the programs that the models write can read your files, though not change or send them",
-            err=True,
-        )
+    for missing in unguarded() if any(task.startswith("code=") for task in tasks) else ():
+        typer.echo(f"note: a program that a model writes is not kept from all here: {missing}", err=True)
     settings = EvaluationSettings(limit, text_tokens, max_tokens, temperature, samples, seed, raw, Limits(seconds, memory << 20))
     with progress_bar() as report:
         scores = work(models, tasks, settings, reference, answers, threads, report)

@@ -1,12 +1,17 @@
-"""pass@1 on code: a program is put together from the prompt, what the model wrote and the tests, and run in the sandbox.
+"""pass@1 on code: a program is put together from the prompt and what the model wrote, and run in the sandbox with its tests.
 
-Formats: HumanEval (``prompt``, ``test``, ``entry_point``; Chen et al., arXiv:2107.03374) and MBPP (``text`` or ``prompt``,
-``test_list``; Austin et al., arXiv:2108.07732).
+Formats: HumanEval (``prompt``, ``test``, ``entry_point``; Chen et al., arXiv:2107.03374), MBPP (``text`` or ``prompt``,
+``test_list``; Austin et al., arXiv:2108.07732) and APPS (``question``, ``input_output``; Hendrycks et al., arXiv:2105.09938), whose
+programs read standard input.
 """
 
+import ast
+import json
 import re
 import textwrap
 from dataclasses import dataclass
+
+from firsttoken.evaluate.sandbox import Limits, Outcome, run_program, run_with_input
 
 FENCE = re.compile(r"```[ \t]*(?:python3?|py)?[ \t]*\n(.*?)(?:\n[ \t]*```|```\s*\Z|\Z)", re.DOTALL | re.IGNORECASE)
 # Where a completion of a function's body goes on to something else (HumanEval's own stop sequences).
@@ -15,19 +20,27 @@ STOPS = ("\nclass ", "\ndef ", "\n#", "\nif __name__", "\nprint(", "\n@", "\nass
 
 @dataclass(frozen=True)
 class Problem:
-    """``asked`` is shown to the model; ``start`` the code that a completion goes on from; ``tests`` raise where it is wrong."""
+    """``asked`` is shown to the model; ``start`` the code that a completion goes on from; ``tests`` raise where it is wrong.
+
+    ``inputs`` are given to the whole program instead, one run each, with what it has to print.
+    """
 
     asked: str
     start: str
     tests: str
     entry: str | None
+    inputs: tuple[tuple[str, str], ...] = ()
 
 
 def read_problem(line: dict) -> Problem | None:
-    """Reads a line in the format of HumanEval or MBPP; None for anything else."""
+    """Reads a line in the format of HumanEval, MBPP or APPS; None for anything else."""
     if isinstance(line.get("entry_point"), str) and isinstance(line.get("prompt"), str) and isinstance(line.get("test"), str):
         entry = line["entry_point"]
         return Problem(line["prompt"], line["prompt"], f"{line['test']}\ncheck({entry})\n", entry)
+    if isinstance(line.get("question"), str):
+        inputs = read_inputs(line.get("input_output"))
+        asked = f"{line['question']}\nRead from standard input and print the answer.\n"
+        return Problem(asked, "", "", None, inputs) if inputs else None
     asked = next((line[key] for key in ("text", "prompt") if isinstance(line.get(key), str)), None)
     tests = line.get("test_list")
     if asked is None or not isinstance(tests, list) or not tests or not all(isinstance(test, str) for test in tests):
@@ -35,6 +48,46 @@ def read_problem(line: dict) -> Problem | None:
     setup = line.get("test_setup_code") or "\n".join(line.get("test_imports") or [])
     shown = "\n".join(tests)
     return Problem(f"{asked}\nYour code should pass these tests:\n{shown}\n", "", f"{setup}\n{shown}\n", None)
+
+
+def read_inputs(given: object) -> tuple[tuple[str, str], ...]:
+    """Pairs of input and output of APPS, which writes them as JSON in a string; empty for anything else."""
+    if isinstance(given, str):
+        try:
+            given = json.loads(given)
+        except ValueError:
+            return ()
+    if not isinstance(given, dict) or "fn_name" in given:
+        return ()
+    inputs, outputs = given.get("inputs"), given.get("outputs")
+    if not isinstance(inputs, list) or not isinstance(outputs, list) or len(inputs) != len(outputs):
+        return ()
+    pairs = tuple(zip(inputs, outputs, strict=True))
+    return pairs if all(isinstance(text, str) for pair in pairs for text in pair) else ()
+
+
+def judge(problem: Problem, answer: str, chat: bool, limits: Limits) -> Outcome:
+    """Runs what the model wrote against the problem's tests. Raises `FirstTokenError` where this system cannot sandbox."""
+    code = program(problem, answer, chat)
+    for number, (text, expected) in enumerate(problem.inputs):
+        printed, why = run_with_input(code, text, limits)
+        if printed is None:
+            return Outcome(False, f"input {number}: {why}")
+        if printed.split() != expected.split():
+            return Outcome(False, f"input {number}: printed something else than expected")
+    if problem.inputs:
+        return Outcome(True)
+    return run_program(code, problem.tests, limits, [problem.entry] if problem.entry else called_first(problem.tests))
+
+
+def called_first(tests: str) -> list[str]:
+    """The functions that the asserts are about, ``f`` in ``assert f(1) == 2``: what MBPP asks for has no other name."""
+    try:
+        asserts = [node.test for node in ast.walk(ast.parse(tests)) if isinstance(node, ast.Assert)]
+    except SyntaxError:
+        return []
+    firsts = [test.left if isinstance(test, ast.Compare) else test for test in asserts]
+    return [call.func.id for call in firsts if isinstance(call, ast.Call) and isinstance(call.func, ast.Name)]
 
 
 def request(problem: Problem, chat: bool) -> str:
@@ -49,7 +102,7 @@ def request(problem: Problem, chat: bool) -> str:
 
 
 def program(problem: Problem, answer: str, chat: bool) -> str:
-    """The whole program. A code block is taken as it is where it defines the function, else as the rest of the prompt.
+    """The program without its tests. A code block is taken as it is where it defines the function, else as the rest of the prompt.
 
     What is written before ``</think>`` does not count where something follows, nor, without a ``chat``, what follows the code.
     """
@@ -69,7 +122,7 @@ def program(problem: Problem, answer: str, chat: bool) -> str:
         code = problem.start + (code if blocks else cut(code))
     elif not blocks and not chat:
         code = cut_block(code)
-    return f"{code}\n\n{problem.tests}"
+    return code
 
 
 def blocks_of(answer: str, entry: str | None) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from firsttoken.errors import FirstTokenError
 from firsttoken.evaluate import choice, code, maths
 from firsttoken.evaluate.answers import Answers
-from firsttoken.evaluate.sandbox import Limits, run_program
+from firsttoken.evaluate.sandbox import Limits
 from firsttoken.evaluate.subject import Subject
 from firsttoken.evaluate.tasks import Task, read_task
 from firsttoken.evaluate.text import score_text, windows_of
@@ -118,7 +118,7 @@ def score(
             if task.kind == "maths":
                 good += maths.same(maths.extract(answer), item[1])
             else:
-                good += run_program(code.program(item, answer, chat), settings.limits).passed
+                good += code.judge(item, answer, chat, settings.limits).passed
         report("", number + 1, len(task.items), "questions")
     measure = "exact match" if task.kind == "maths" else "pass@1"
     return [share(task, measure, good / settings.samples, len(task.items))]

@@ -11,7 +11,7 @@ KINDS = ("text", "maths", "choice", "code")
 EXPECTED = {
     "maths": 'a question ("problem" or "question") and an "answer", as in MATH-500, GSM8K or AIME',
     "choice": '"question", "choices" and an "answer" (a place from 0, a letter, or the text)',
-    "code": '"prompt", "test" and "entry_point" as in HumanEval, or "text" and "test_list" as in MBPP',
+    "code": '"prompt", "test" and "entry_point" as in HumanEval, "text" and "test_list" as in MBPP, or "question" and "input_output" as in APPS',
 }
 READERS = {"maths": maths.question, "choice": choice.read_question, "code": code.read_problem}
 
