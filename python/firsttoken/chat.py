@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Never
 
+from firsttoken import plain_file
 from firsttoken.bundle.manifest import Affix, Chat
 from firsttoken.errors import FirstTokenError
 from firsttoken.tokenizer import Tokenizer
@@ -41,9 +42,9 @@ def read_template(folder: Path, settings: dict) -> str | None:
     path = folder / "chat_template.jinja"
     if path.exists():
         try:
-            return path.read_text(encoding="utf-8")
+            return plain_file.read_text(path)
         except (OSError, UnicodeDecodeError) as error:
-            raise FirstTokenError(f"{path}: cannot be read ({error})") from None
+            raise FirstTokenError(f"{path}: cannot be read ({plain_file.why(error)})") from None
     template = settings.get("chat_template")
     if isinstance(template, list):
         named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}

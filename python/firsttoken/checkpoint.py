@@ -11,12 +11,17 @@ import math
 import os
 import struct
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Never, Self
 
 import numpy as np
 
+from firsttoken import plain_file
 from firsttoken.errors import FirstTokenError, nearest
+from firsttoken.file_hash import READ_BYTES, remember_hash, remembered_hash
+from firsttoken.progress import Report, silent
+from firsttoken.safe_text import visible
 
 MAX_HEADER_BYTES = 100_000_000  # the safetensors specification's own limit
 ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
@@ -25,12 +30,13 @@ PICKLE_PATTERNS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where one tensor lies: file index, absolute byte offset, shape and stored dtype."""
+    """Where one tensor lies: file index, absolute byte offset, shape, stored dtype and length in bytes."""
 
     file: int
     offset: int
     shape: tuple[int, ...]
     dtype: str
+    length: int
 
     @property
     def row_count(self) -> int:
@@ -99,7 +105,7 @@ class Checkpoint:
         raise FirstTokenError(f"checkpoint {self.folder}: no *.safetensors file found")
 
     def _open_shards(self, index: Path) -> None:
-        weight_map = read_json(index, "it names the shards").get("weight_map")
+        weight_map = read_json(index, "it names the shards", plain_file.LARGE_JSON_BYTES).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
             raise FirstTokenError(f"{index}: no usable 'weight_map'; expected tensor name -> shard file")
         for shard in sorted(set(weight_map.values())):
@@ -113,40 +119,54 @@ class Checkpoint:
             raise FirstTokenError(f"{index}: tensor {absent[0]!r} is in none of the shards ({len(absent)} such)")
 
     def _read_header(self, path: Path) -> None:
-        size = path.stat().st_size
         file = len(self.files)
         self.files.append(path)
-        with open(path, "rb") as stream:
-            start = stream.read(8)
-            length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-            if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
-                raise FirstTokenError(f"{path}: not a safetensors file, or truncated (header of {length} bytes in a file of {size})")
-            raw = stream.read(length)
         try:
-            header = json.loads(raw)
+            with plain_file.open_plain(path) as stream:
+                size = os.fstat(stream.fileno()).st_size
+                start = stream.read(8)
+                length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+                if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
+                    raise FirstTokenError(f"{path}: not a safetensors file, or truncated (header of {length} bytes in a file of {size})")
+                raw = stream.read(length)
+            header = plain_file.parse_json(raw)
             if not isinstance(header, dict):
                 raise ValueError("the header is not an object")
-        except (ValueError, RecursionError) as error:
-            raise FirstTokenError(f"{path}: the safetensors header cannot be read ({error}); the file is corrupted") from None
+        except OSError as error:
+            raise FirstTokenError(f"{path}: cannot be read ({plain_file.why(error)})") from None
+        except ValueError as error:
+            raise FirstTokenError(f"{path}: the safetensors header cannot be read ({visible(error)}); the file is corrupted") from None
         for name, entry in header.items():
             if name != "__metadata__":
                 self._add_tensor(path, file, name, entry, 8 + length, size)
+        self._check_places(path, file)
 
     def _add_tensor(self, path: Path, file: int, name: str, entry: Any, base: int, size: int) -> None:
         try:
             dtype, shape = entry["dtype"], tuple(int(n) for n in entry["shape"])
             begin, end = (int(n) for n in entry["data_offsets"])
         except (TypeError, KeyError, ValueError):
-            raise FirstTokenError(f"{path}: tensor {name!r} has a malformed header entry; the file is corrupted") from None
+            raise FirstTokenError(f"{path}: tensor {visible(name)!r} has a malformed header entry; the file is corrupted") from None
         if name in self.tensors:
-            raise FirstTokenError(f"{path}: tensor {name!r} appears twice in the checkpoint")
+            raise FirstTokenError(f"{path}: tensor {visible(name)!r} appears twice in the checkpoint")
         if any(n < 0 for n in shape) or begin < 0 or end < begin:
-            raise FirstTokenError(f"{path}: tensor {name!r} has an impossible shape or place {shape}, {begin}..{end}")
+            raise FirstTokenError(f"{path}: tensor {visible(name)!r} has an impossible shape or place {shape}, {begin}..{end}")
         if dtype in ITEM_BYTES and end - begin != math.prod(shape) * ITEM_BYTES[dtype]:
-            raise FirstTokenError(f"{path}: tensor {name!r} {shape} {dtype} does not fill its {end - begin} bytes; the file is corrupted")
+            raise FirstTokenError(
+                f"{path}: tensor {visible(name)!r} {shape} {visible(dtype)} does not fill its {end - begin} bytes; the file is corrupted"
+            )
         if base + end > size:
-            raise FirstTokenError(f"{path}: truncated, tensor {name!r} ends at byte {base + end} of a file of {size}; download it again")
-        self.tensors[name] = StoredTensor(file, base + begin, shape, dtype)
+            raise FirstTokenError(
+                f"{path}: truncated, tensor {visible(name)!r} ends at byte {base + end} of a file of {size}; download it again"
+            )
+        self.tensors[name] = StoredTensor(file, base + begin, shape, dtype, end - begin)
+
+    def _check_places(self, path: Path, file: int) -> None:
+        """Raises `FirstTokenError` where two tensors of a file share bytes, which the format forbids."""
+        placed = sorted((t.offset, t.offset + t.length, name) for name, t in self.tensors.items() if t.file == file)
+        for (_, end, name), (begin, _, other) in pairwise(placed):
+            if begin < end:
+                raise FirstTokenError(f"{path}: tensors {visible(name)!r} and {visible(other)!r} share bytes; the file is corrupted")
 
     def stored(self, name: str) -> StoredTensor:
         """Returns where ``name`` lies. Raises `FirstTokenError` if it is absent or of a dtype that is not a plain float."""
@@ -230,19 +250,26 @@ class Checkpoint:
         """Bytes of all safetensors files together."""
         return sum(path.stat().st_size for path in self.files)
 
-    def fingerprint(self) -> str:
-        """SHA-256 over the configuration, every tensor's name, shape, dtype and its first 4 KiB.
+    def fingerprint(self, report: Report = silent) -> str:
+        """SHA-256 over the configuration and every tensor's name, shape, dtype and bytes, however they lie in files.
 
-        It identifies a checkpoint without reading all of it; two checkpoints that differ only past the first
-        4 KiB of every tensor would share it.
+        It reads every byte the first time; then it is remembered by the files' sizes and times.
         """
-        digest = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode())
+        configuration = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode())
+        kind = f"-tensors-{configuration.hexdigest()[:16]}"
+        if (known := remembered_hash(*self.files, kind=kind)) is not None:
+            return known
+        digest, done, total = configuration, 0, sum(tensor.length for tensor in self.tensors.values())
         for name in sorted(self.tensors):
             tensor = self.tensors[name]
-            size = math.prod(tensor.shape) * ITEM_BYTES.get(tensor.dtype, 1)
-            digest.update(f"{name}{tensor.shape}{tensor.dtype}".encode())
-            digest.update(self._read(tensor.file, tensor.offset, min(4096, size)))
-        return digest.hexdigest()
+            digest.update(f"{name}{tensor.shape}{tensor.dtype}".encode("utf-8", "surrogatepass"))
+            for start in range(0, tensor.length, READ_BYTES):
+                digest.update(self._read(tensor.file, tensor.offset + start, min(READ_BYTES, tensor.length - start)))
+                report("fingerprint", done + start, total, "B")
+            done += tensor.length
+        found = digest.hexdigest()
+        remember_hash(*self.files, sha256=found, kind=kind)
+        return found
 
     def close(self) -> None:
         """Closes the open files; a later read opens them again."""
@@ -257,14 +284,14 @@ class Checkpoint:
         self.close()
 
 
-def read_json(path: Path, why: str) -> dict:
-    """Reads a JSON object from ``path``; ``why`` ends the message when it is missing. Raises `FirstTokenError`."""
+def read_json(path: Path, why: str, most: int = plain_file.SETTINGS_BYTES) -> dict:
+    """Reads a JSON object of at most ``most`` bytes; ``why`` ends the message when it is missing. Raises `FirstTokenError`."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = plain_file.parse_json(plain_file.read_bytes(path, most))
     except FileNotFoundError:
         raise FirstTokenError(f"{path}: missing; {why}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise FirstTokenError(f"{path}: cannot be read as JSON ({error})") from None
+    except (OSError, ValueError) as error:
+        raise FirstTokenError(f"{path}: cannot be read as JSON ({visible(plain_file.why(error))})") from None
     if not isinstance(value, dict):
         raise FirstTokenError(f"{path}: expected a JSON object, got {type(value).__name__}")
     return value

@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from firsttoken import plain_file
 from firsttoken.errors import FirstTokenError, nearest
 from firsttoken.safe_text import visible
 
@@ -45,11 +46,11 @@ def read_declaration(kind: str, what: str, name_or_path: str | Path, model: type
             )
         path = declaration_folder(kind) / f"{name_or_path}.toml"
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(plain_file.read_text(path))
     except FileNotFoundError:
         raise FirstTokenError(f"{what} file {path}: does not exist") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise FirstTokenError(f"{what} file {path}: cannot be read as TOML ({error})") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise FirstTokenError(f"{what} file {path}: cannot be read as TOML ({visible(plain_file.why(error))})") from None
     try:
         return path.stem, model.model_validate(values)
     except ValidationError as error:

@@ -1,18 +1,20 @@
 """Reading JSONL: one JSON object a line, with the line's number for error messages."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from firsttoken import plain_file
 from firsttoken.errors import FirstTokenError
 
 
 def read_text(path: Path) -> str:
     """Reads UTF-8. Raises `FirstTokenError`."""
     try:
-        return path.read_text(encoding="utf-8")
+        return plain_file.read_text(path, plain_file.TEXT_BYTES)
     except (OSError, UnicodeDecodeError) as error:
-        raise FirstTokenError(f"{path}: cannot be read as UTF-8 text ({error}); exclude it in the recipe, or convert it") from None
+        raise FirstTokenError(
+            f"{path}: cannot be read as UTF-8 text ({plain_file.why(error)}); exclude it in the recipe, or convert it"
+        ) from None
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, dict]]:
@@ -22,8 +24,8 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict]]:
         if not text.strip():
             continue
         try:
-            value = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            value = plain_file.parse_json(text)
+        except ValueError as error:
             raise FirstTokenError(f"{path}, line {number}: not JSON ({error})") from None
         if not isinstance(value, dict):
             raise FirstTokenError(f"{path}, line {number}: expected a JSON object, got {type(value).__name__}")

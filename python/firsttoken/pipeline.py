@@ -12,7 +12,7 @@ from firsttoken.backends.interface import LoweringJob
 from firsttoken.backends.lowering_result import Lowered
 from firsttoken.backends.registry import backend_of, find_backend, resolve
 from firsttoken.bundle.atomic import Staging
-from firsttoken.bundle.files import check_destination, file_facts
+from firsttoken.bundle.files import check_destination, file_facts, rejected_name
 from firsttoken.bundle.lineage import read_lineage
 from firsttoken.bundle.manifest import Chat, CheckpointIdentity, Manifest, Rotation, TokenizerFacts
 from firsttoken.chat import chat_affixes
@@ -164,7 +164,7 @@ def make_bundle(
         for note in lowered.notes:
             say(f"{target.name}: {note}")
         if misses:
-            rejected = job.destination.with_name(job.destination.name + ".rejected")
+            rejected = rejected_name(job.destination)
             staging.commit(replace=True, destination=rejected)
             raise GateError(f"{target.name}: rejected by its proof, kept as {rejected}: {'; '.join(misses)}")
     return job.destination

@@ -21,6 +21,14 @@ class Precision:
     scales: str | None = None
 
 
+@dataclass(frozen=True)
+class WeightGrid:
+    """How a backend's format rounds integer weights: a row's (group's) largest value divided by these is its scale."""
+
+    int8: float = 127.0
+    int4: float = 7.0
+
+
 PRECISIONS = {
     precision.name: precision
     for precision in (

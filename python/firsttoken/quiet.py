@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
+from firsttoken import last_words
 from firsttoken.errors import FirstTokenError
+from firsttoken.safe_text import visible
 
 # Set before the libraries are imported; each reads its variable once.
 ENVIRONMENT = {
@@ -75,7 +77,12 @@ def quiet_runtime() -> Iterator[None]:
 
 
 def _memory_file() -> IO[bytes]:
-    """A file for what is said; in memory where the system can, since the disk may be what is full."""
+    """A file for what is said; in memory where the system can, since the disk may be what is full.
+
+    A process that is watched writes where its watcher can read it, should it not live to do so itself.
+    """
+    if (shared := last_words.said_file()) is not None:
+        return os.fdopen(shared, "w+b")
     try:
         return os.fdopen(os.memfd_create("firsttoken-quiet"), "w+b")
     except (AttributeError, OSError):
@@ -85,5 +92,11 @@ def _memory_file() -> IO[bytes]:
 def _last_complaint(kept: IO[bytes]) -> str:
     kept.seek(0, os.SEEK_END)
     kept.seek(max(0, kept.tell() - 4096))
-    lines = [line.strip() for line in kept.read().decode("utf-8", "replace").splitlines() if COMPLAINT.search(line)]
-    return f" [the runtime said: {lines[-1][:200]}]" if lines else ""
+    complaint = complaint_in(kept.read().decode("utf-8", "replace"))
+    return f" [the runtime said: {visible(complaint)}]" if complaint else ""
+
+
+def complaint_in(said: str) -> str:
+    """The last line of what a library said that is more than chatter; empty if there is none."""
+    lines = [line.strip() for line in said.splitlines() if COMPLAINT.search(line)]
+    return lines[-1] if lines else ""

@@ -24,6 +24,9 @@ class OnHexagon(Backend):
     def computed(self, precision: str) -> frozenset[str]:
         return frozenset({"fp16"})  # int8 weights are unpacked as they are used
 
+    def activations(self, precision: str) -> str:
+        return "fp16"
+
     def check_target(self, target: Target) -> None:
         """Raises `FirstTokenError` for an [npu] that does not fit the rest of the target."""
         options = target.npu_options

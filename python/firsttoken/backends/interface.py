@@ -18,7 +18,7 @@ from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import SLIDING_WINDOW, features, states
 from firsttoken.errors import FirstTokenError
 from firsttoken.extras import need
-from firsttoken.precisions import PRECISIONS
+from firsttoken.precisions import PRECISIONS, WeightGrid
 from firsttoken.progress import Report, silent
 from firsttoken.quant.plan import Plan
 from firsttoken.targets.target import Target
@@ -65,6 +65,8 @@ class Backend(ABC):
     """What of `decoder.walk.features` it computes."""
     native_fp16: ClassVar[bool] = True
     """Whether FP16 layers are computed in FP16, and not only stored."""
+    weight_grid: ClassVar[WeightGrid] = WeightGrid()
+    """How its format rounds integer weights; the proof computes the plan with it."""
     extra: ClassVar[str | None] = None
     """The extra of firsttoken's own that brings its packages; None where the base install has them."""
     arm_runtimes: ClassVar[tuple[str, ...]] = ()
@@ -80,6 +82,12 @@ class Backend(ABC):
     def computed(self, precision: str) -> frozenset[str]:
         """What a layer asked in ``precision`` may be computed in."""
         return PRECISIONS[precision].computed if self.native_fp16 else PRECISIONS[precision].computed | {"fp32"}
+
+    def activations(self, precision: str) -> str:
+        """What a layer in ``precision`` rounds its input to as it runs: "fp32", "fp16" (its result too), or "int8" for each token."""
+        if precision == "fp16":
+            return "fp16" if self.native_fp16 else "fp32"
+        return "fp32" if precision == "fp32" else "int8"
 
     def check_target(self, target: Target) -> None:
         """Raises `FirstTokenError` for something in a target that this backend cannot do."""
@@ -132,8 +140,15 @@ class Backend(ABC):
         """What every layer of the written artifact is stored and computed in, and whether the delegate took it."""
 
     @abstractmethod
-    def open_runner(self, folder: Path, manifest: Manifest, artifact: Artifact, threads: int | None = None) -> Runner:
-        """Loads an artifact of a bundle with ``threads`` threads (default: the machine's cores, 4 at most)."""
+    def open_runner(self, folder: Path, manifest: Manifest, artifact: Artifact, threads: int | None = None, kept: bool = True) -> Runner:
+        """Loads an artifact of a bundle with ``threads`` threads (default: the machine's cores, 4 at most).
+
+        With ``kept`` false nothing is used that an earlier load left in a cache: a proof is of the file alone.
+        """
+
+    def kept_files(self, manifest: Manifest, artifact: Artifact) -> list[Path]:
+        """What loads of the artifact left in a cache, which the next load reads."""
+        return []
 
     def preload(self) -> None:  # noqa: B027  some have nothing to import
         """Imports what running takes, so that a clock that starts afterwards does not measure Python's imports."""

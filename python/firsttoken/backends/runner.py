@@ -60,6 +60,8 @@ class Runner(ABC):
         self.cache_length = manifest.target.cache_length
         self.prefill_chunk = manifest.target.prefill_chunk
         self.position = 0
+        self.notes: list[str] = []
+        """What a user should hear of how it was loaded."""
 
     def prefill(self, tokens: Sequence[int] | np.ndarray) -> np.ndarray:
         """Appends ``tokens`` to the cache, in chunks where needed, and returns the last one's logits.

@@ -1,18 +1,14 @@
-"""The bundle folder: where it goes, whether its files are those the manifest names, and our cache folder."""
+"""The bundle folder: where it goes, and whether its files are those the manifest names."""
 
-import hashlib
-import json
 import os
-import tempfile
 from pathlib import Path
 
 from firsttoken.bundle.manifest import MANIFEST_FILE, FileFacts, Manifest
-from firsttoken.cache_folder import cache_folder
 from firsttoken.errors import FirstTokenError
+from firsttoken.file_hash import hash_file, remember_hash, remembered_hash
+from firsttoken.plain_file import parse_json, read_bytes
 from firsttoken.progress import Report, silent
-
-READ_BYTES = 4 << 20
-STAMPS_KEPT = 1024  # a bundle has about five files
+from firsttoken.safe_text import visible
 
 
 def check_destination(destination: Path, force: bool) -> None:
@@ -30,30 +26,53 @@ def check_destination(destination: Path, force: bool) -> None:
         raise FirstTokenError(f"output {place}: not writable; choose another with -o")
     if place != destination or not any(destination.iterdir()):
         return
-    if not (destination / MANIFEST_FILE).is_file():
-        raise FirstTokenError(
-            f"output {destination}: is a folder with other files, not a bundle, and will not be replaced; choose another with -o"
-        )
+    check_ours(destination)
     if not force:
         raise FirstTokenError(f"output {destination}: a bundle is already there; replace it with --force or choose another with -o")
 
 
-def hash_file(path: Path, report: Report = silent) -> str:
-    """Returns the SHA-256 of a file as hexadecimal text."""
-    digest = hashlib.sha256()
-    size, done = path.stat().st_size, 0
-    with open(path, "rb", buffering=0) as stream:
-        while block := stream.read(READ_BYTES):
-            digest.update(block)
-            done += len(block)
-            report("hash", done, size, "B")
-    return digest.hexdigest()
+def check_ours(folder: Path) -> None:
+    """Raises `FirstTokenError` unless all that lies in ``folder`` is of a bundle that firsttoken wrote, so that it may be replaced."""
+    found = sorted(path.name for path in folder.iterdir())
+    if MANIFEST_FILE not in found:
+        raise FirstTokenError(
+            f"output {folder}: is a folder with other files, not a bundle, and will not be replaced; choose another with -o"
+        )
+    try:
+        values = parse_json(read_bytes(folder / MANIFEST_FILE))
+        named = set(values["files"]) | {MANIFEST_FILE}
+    except (OSError, ValueError, TypeError, KeyError):
+        raise FirstTokenError(
+            f"output {folder}: its {MANIFEST_FILE} names no files, so it is not known whose they are, and it will not be replaced; "
+            "remove the folder yourself, or choose another with -o"
+        ) from None
+    if foreign := [name for name in found if name not in named]:
+        raise FirstTokenError(
+            f"output {folder}: holds {visible(foreign[0])!r}, which is not the bundle's, and will not be replaced; move it away, or choose another with -o"
+        )
+
+
+def rejected_name(destination: Path) -> Path:
+    """Where a bundle that missed its proof is kept: ``NAME.rejected``, or with a number where a folder of that name is not ours."""
+    for number in range(1, 1000):
+        place = destination.with_name(f"{destination.name}.rejected{'' if number == 1 else f'-{number}'}")
+        if not os.path.lexists(place):
+            return place
+        try:
+            if not place.is_symlink() and place.is_dir():
+                check_ours(place)
+                return place
+        except FirstTokenError:
+            continue
+    raise FirstTokenError(
+        f"output {destination}: 999 folders beside it are called rejected and are not ours; tidy up, or choose another with -o"
+    )
 
 
 def file_facts(path: Path, report: Report = silent) -> FileFacts:
     """Returns what the manifest says of a file that was just written, and remembers its hash."""
     sha256 = hash_file(path, report)
-    remember_hash(path, sha256)
+    remember_hash(path, sha256=sha256)
     return FileFacts(sha256=sha256, bytes=path.stat().st_size)
 
 
@@ -81,42 +100,4 @@ def _check_file(path: Path, facts: FileFacts, report: Report) -> None:
         raise FirstTokenError(
             f"{path}: SHA-256 {got[:12]}…, but the manifest says {facts.sha256[:12]}…; the file is damaged or was replaced, export or copy it again"
         )
-    remember_hash(path, got)
-
-
-def _stamp(path: Path) -> tuple[Path, list[int]] | None:
-    folder = cache_folder()
-    if folder is None:
-        return None
-    facts = path.stat()
-    # The inode and not the path: a bundle keeps its stamp when it is renamed into place. Any write changes ctime.
-    return folder / "verified" / f"{facts.st_dev:x}-{facts.st_ino:x}.json", [facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns]
-
-
-def remembered_hash(path: Path) -> str | None:
-    """Returns the SHA-256 that `remember_hash` noted for this very file, or None if there is none or the file changed."""
-    stamp = _stamp(path)
-    if stamp is None:
-        return None
-    try:
-        noted = json.loads(stamp[0].read_text(encoding="utf-8"))
-        return noted["sha256"] if noted["facts"] == stamp[1] else None
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-
-
-def remember_hash(path: Path, sha256: str) -> None:
-    """Notes a file's SHA-256 in the cache folder; does nothing where there is none."""
-    stamp = _stamp(path)
-    if stamp is None:
-        return
-    try:
-        stamp[0].parent.mkdir(exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=stamp[0].parent, suffix=".new", delete=False) as stream:
-            json.dump({"sha256": sha256, "facts": stamp[1]}, stream)
-        os.replace(stream.name, stamp[0])
-        notes = sorted(stamp[0].parent.iterdir(), key=lambda note: note.stat().st_mtime)
-        for note in notes[:-STAMPS_KEPT]:
-            note.unlink(missing_ok=True)
-    except OSError:
-        pass
+    remember_hash(path, sha256=got)

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from firsttoken.cli import bench, demo, device, distill, doctor, evaluate, export, generate, lists, prove, report
+from firsttoken.cli import bench, demo, device, distill, doctor, evaluate, export, generate, lists, prove, report, watch
 from firsttoken.cli.options import Verbose
 from firsttoken.errors import FirstTokenError
 from firsttoken.quiet import is_verbose, set_verbose
@@ -55,6 +55,7 @@ def options(
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits: 0 done, 2 bad input, 3 a missed proof, 130 interrupted, 1 a fault of ours."""
     set_verbose(False)
+    watch.split()
     # so that a polite kill still removes what was being built
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(run(arguments))

@@ -111,6 +111,7 @@ def read_prompts(prompt: str | None, prompts: Path | None) -> list[str]:
     """Returns the prompts of either option. Raises a usage error unless exactly one is given, `FirstTokenError` for a file without prompts."""
     import sys
 
+    from firsttoken import plain_file
     from firsttoken.errors import FirstTokenError
 
     if (prompt is None) == (prompts is None):
@@ -121,9 +122,9 @@ def read_prompts(prompt: str | None, prompts: Path | None) -> list[str]:
         assert prompt is not None, "one of the two is given"
         return [sys.stdin.read() if prompt == "-" else prompt]
     try:
-        lines = [line for line in prompts.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [line.rstrip("\r") for line in plain_file.read_text(prompts, plain_file.TEXT_BYTES).split("\n") if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise FirstTokenError(f"--prompts {prompts}: cannot be read as text ({error})") from None
+        raise FirstTokenError(f"--prompts {prompts}: cannot be read as text ({plain_file.why(error)})") from None
     if not lines:
         raise FirstTokenError(f"--prompts {prompts}: holds no prompt; expected one a line")
     return lines

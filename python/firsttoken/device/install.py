@@ -4,7 +4,6 @@ import re
 import zipfile
 from pathlib import Path
 
-from firsttoken.bundle.files import hash_file
 from firsttoken.device import OLDEST_SDK, PACKAGE
 from firsttoken.device.adb import Adb, DeviceError
 from firsttoken.device.identify import identify
@@ -12,6 +11,7 @@ from firsttoken.device.ready import app_path
 from firsttoken.device.staging import HASH_SECONDS, INCOMING, check_space, push
 from firsttoken.device.untrusted import one_line
 from firsttoken.errors import FirstTokenError
+from firsttoken.file_hash import hash_file
 from firsttoken.progress import Report, silent
 
 INSTALL_SECONDS = 600.0

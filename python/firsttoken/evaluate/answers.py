@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+from firsttoken import plain_file
 from firsttoken.errors import FirstTokenError
 from firsttoken.evaluate.subject import Subject
 from firsttoken.run.generate import generate
@@ -18,10 +19,13 @@ class Answers:
         self.file = file
         self.known: dict[str, str] = {}
         if file is not None and file.exists():
-            text = file.read_text(encoding="utf-8", errors="replace")
+            try:
+                text = plain_file.read_text(file, plain_file.TEXT_BYTES, "replace")
+            except OSError as error:
+                raise FirstTokenError(f"--answers {file}: cannot be read ({plain_file.why(error)}); choose another") from None
             for line in re.findall(r"[^\n]*\n|[^\n]+", text):  # splitlines would cut an answer that holds U+2028
                 try:
-                    value = json.loads(line)
+                    value = plain_file.parse_json(line)
                     self.known[value["key"]] = value["answer"]
                 except (ValueError, KeyError, TypeError):
                     if line.endswith("\n"):

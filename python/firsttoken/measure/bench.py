@@ -14,7 +14,6 @@ from pathlib import Path
 
 from firsttoken.backends.registry import find_backend
 from firsttoken.backends.runner import default_threads
-from firsttoken.backends.tflite.weight_cache import packed_file, writable_folder
 from firsttoken.bundle.files import check_files
 from firsttoken.bundle.manifest import Manifest, read_manifest
 from firsttoken.errors import FirstTokenError
@@ -57,9 +56,7 @@ class Candidate:
         """What a cold start reads from the disk: artifact, tokenizer, packed weights where there are any."""
         cpu = self.manifest.cpu
         found = [self.folder / name for name in (cpu.file, *self.manifest.tokenizer.files)]
-        caches = writable_folder()
-        packed = caches and packed_file(caches, self.manifest.facts(cpu).sha256)
-        return found + ([packed] if packed and packed.exists() else [])
+        return found + find_backend(cpu.backend).kept_files(self.manifest, cpu)
 
 
 class Bench:

@@ -23,11 +23,13 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from firsttoken import plain_file
 from firsttoken.declarations import first_problem
 from firsttoken.errors import FirstTokenError, nearest
 from firsttoken.measure.bench import BenchSettings
 from firsttoken.measure.measurement import BundleIdentity, Measurement, Result
 from firsttoken.measure.summary import decode_speed, first_token, groups, summarize
+from firsttoken.safe_text import visible
 
 MIB = 1 << 20
 SPEED = ("first_token_ms", "decode_tokens_per_second")
@@ -107,14 +109,14 @@ def load_budget(path: str | Path) -> Budgets:
     """Reads a budget file. Raises `FirstTokenError`."""
     path = Path(path)
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(plain_file.read_text(path))
         return Budgets.model_validate(values)
     except FileNotFoundError:
         raise FirstTokenError(f"budget file {path}: does not exist") from None
     except ValidationError as error:
         raise FirstTokenError(f"budget file {path}: {first_problem(error, values)}") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise FirstTokenError(f"budget file {path}: cannot be read as TOML ({error})") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise FirstTokenError(f"budget file {path}: cannot be read as TOML ({visible(plain_file.why(error))})") from None
 
 
 def check_budget(budgets: Budgets, measurement: Measurement) -> list[LimitVerdict]:

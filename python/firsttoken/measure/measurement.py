@@ -278,9 +278,8 @@ def read_measurement(path: str | Path) -> Measurement:
     Raises `FirstTokenError` for a file that is missing, is not a measurement, or comes from a newer firsttoken.
     """
     path = Path(path)
-    if path.is_file() and path.stat().st_size > LARGEST_FILE:
-        raise FirstTokenError(f"{path}: {path.stat().st_size} bytes; expected a measurement file of at most {LARGEST_FILE}")
-    return parse_measurement(read_json(path, "expected a file that `firsttoken bench -o` or `firsttoken device profile` wrote"), str(path))
+    expected = "expected a file that `firsttoken bench -o` or `firsttoken device profile` wrote"
+    return parse_measurement(read_json(path, expected, LARGEST_FILE), str(path))
 
 
 def parse_measurement(values: dict, source: str) -> Measurement:

@@ -1,6 +1,6 @@
 """Plans: an ordered list of rules, layer-name pattern -> precision; the first match wins.
 
-A rule that matches nothing, a layer that no rule matches and a precision that the target cannot give are errors
+A rule that matches nothing or comes too late, a layer that no rule matches and a precision that the target cannot give are errors
 before any work is done. Nothing is silently skipped.
 """
 
@@ -64,7 +64,21 @@ class Plan(BaseModel):
                 raise FirstTokenError(f"plan {self.name!r}: no rule matches layer {layer.name!r}; end the plan with a rule for '*'")
             check_supported(self, matching[0], layer, target, possible[layer.kind])
             resolved[layer.name] = matching[0].precision
+        self._refuse_shadowed(names)
         return resolved
+
+    def _refuse_shadowed(self, names: list[str]) -> None:
+        """Raises `FirstTokenError` for a rule all of whose layers earlier rules take: it says something that does not happen."""
+        taken: set[str] = set()
+        for number, rule in enumerate(self.rules):
+            own = {name for name in names if fnmatchcase(name, rule.match)}
+            if own <= taken:
+                before = next(earlier for earlier in self.rules[:number] if any(fnmatchcase(name, earlier.match) for name in own))
+                raise FirstTokenError(
+                    f"plan {self.name!r}: rule {rule.match!r} never counts, earlier rules like {before.match!r} take all its {len(own)} layers "
+                    "(the first match wins); put it before them, or take it out"
+                )
+            taken |= own
 
 
 def check_supported(plan: Plan, rule: Rule, layer: Layer, target: str, possible: tuple[str, ...]) -> None:

@@ -1,23 +1,28 @@
 """Opening a bundle in its own runtime."""
 
+import sys
 from pathlib import Path
 
 from firsttoken.backends.registry import find_backend
 from firsttoken.backends.runner import Runner
 from firsttoken.bundle.files import check_files
 from firsttoken.bundle.manifest import read_manifest
+from firsttoken.last_words import doing
 from firsttoken.quiet import quiet_runtime
 
 
-def open_runner(bundle: str | Path, threads: int | None = None, check: bool = True) -> Runner:
+def open_runner(bundle: str | Path, threads: int | None = None, check: bool = True, kept: bool = True) -> Runner:
     """Loads a bundle's CPU artifact in its own runtime with ``threads`` threads (default: the machine's cores, 4 at most).
 
     Raises `FirstTokenError` if the folder is not a bundle or a file does not match the manifest's hash (which is left out
-    where ``check`` is false, by a caller that has just done it).
+    where ``check`` is false, by a caller that has just done it). With ``kept`` false nothing is used that earlier loads left in a cache.
     """
     folder = Path(bundle)
     manifest = read_manifest(folder)
     if check:
         check_files(folder, manifest)
-    with quiet_runtime():
-        return find_backend(manifest.cpu.backend).open_runner(folder, manifest, manifest.cpu, threads)
+    with doing(f"loading {folder / manifest.cpu.file}"), quiet_runtime():
+        runner = find_backend(manifest.cpu.backend).open_runner(folder, manifest, manifest.cpu, threads, kept)
+    for note in runner.notes:
+        print(f"note: {note}", file=sys.stderr)
+    return runner

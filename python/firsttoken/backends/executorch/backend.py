@@ -11,6 +11,7 @@ from firsttoken.backends.stored import stored_bytes
 from firsttoken.bundle.manifest import Artifact, AuditRow, Manifest
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import plan_layers
+from firsttoken.precisions import WeightGrid
 from firsttoken.progress import Report, silent
 from firsttoken.targets.target import Target
 
@@ -37,6 +38,7 @@ class ExecutorchXnnpack(Backend):
         "core": ("fp32", "fp16"),
     }
     features = frozenset({"rotary positions", "silu in a gated MLP", "norms of query and key heads"})
+    weight_grid = WeightGrid(int8=127.5, int4=7.5)  # torchao's, which uses the lowest integer too
     extra = "executorch"
     arm_runtimes = ("executorch",)
 
@@ -54,7 +56,7 @@ class ExecutorchXnnpack(Backend):
 
         return audit(path, decoder, precisions)
 
-    def open_runner(self, folder: Path, manifest: Manifest, artifact: Artifact, threads: int | None = None) -> Runner:
+    def open_runner(self, folder: Path, manifest: Manifest, artifact: Artifact, threads: int | None = None, kept: bool = True) -> Runner:
         from firsttoken.backends.executorch.runner import ExecutorchRunner
 
         return ExecutorchRunner(folder / artifact.file, manifest, threads)

@@ -54,7 +54,9 @@ class ExecutorchRunner(Runner):
             set_threads(portable_lib, threads or default_threads())
             try:
                 # Loaded here and not at the first call, which is what `_load_for_executorch` would do.
-                self._program = portable_lib._load_program(str(artifact))
+                self._program = portable_lib._load_program(
+                    str(artifact), program_verification=portable_lib.Verification.InternalConsistency
+                )
                 self._method = self._program.load_method("forward")
             except RuntimeError as error:
                 raise FirstTokenError(f"{artifact}: ExecuTorch cannot load it ({error}); export it again for this runtime") from None

@@ -46,10 +46,17 @@ class Tflite(Backend):
 
         return audit(path, decoder, precisions)
 
-    def open_runner(self, folder: Path, manifest: Manifest, artifact: Artifact, threads: int | None = None) -> Runner:
+    def open_runner(self, folder: Path, manifest: Manifest, artifact: Artifact, threads: int | None = None, kept: bool = True) -> Runner:
         from firsttoken.backends.tflite.runner import TfliteRunner
 
-        return TfliteRunner(folder / artifact.file, manifest, threads)
+        return TfliteRunner(folder / artifact.file, manifest, threads, weight_cache=kept)
+
+    def kept_files(self, manifest: Manifest, artifact: Artifact) -> list[Path]:
+        from firsttoken.backends.tflite.weight_cache import packed_file, writable_folder
+
+        folder = writable_folder()
+        packed = folder and packed_file(folder, manifest.facts(artifact).sha256)
+        return [packed] if packed and packed.exists() else []
 
     def preload(self) -> None:
         import firsttoken.backends.tflite.runner  # noqa: F401

@@ -80,14 +80,20 @@ class TfliteRunner(Runner):
         self.model = self._load(artifact, threads or default_threads(), weight_cache)
 
     def _load(self, artifact: Path, threads: int, weight_cache: bool | Path) -> SignatureModel:
-        if weight_cache is True:
-            from firsttoken.backends.tflite.weight_cache import packed_weights
+        from firsttoken.backends.tflite.verify import verify
+        from firsttoken.backends.tflite.weight_cache import PackedWeights, packed_weights
 
-            file: AbstractContextManager[Path | None] = packed_weights(self.bundle.facts(self.facts).sha256)
+        verify(artifact, self.facts.methods)
+
+        if weight_cache is True:
+            file = self.bundle.facts(self.facts)
+            place: AbstractContextManager[PackedWeights] = packed_weights(file.sha256, file.bytes)
         else:
-            file = nullcontext(weight_cache or None)
-        with file as cached:
-            return CompiledModel(artifact, threads, cached)
+            place = nullcontext(PackedWeights(weight_cache or None))
+        with place as packed:
+            if packed.note:
+                self.notes.append(packed.note)
+            return CompiledModel(artifact, threads, packed.file)
 
     def _grow(self, wanted: int) -> None:
         """Makes room for ``wanted`` cache rows, in steps, keeping what is filled."""

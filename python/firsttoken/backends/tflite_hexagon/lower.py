@@ -12,9 +12,9 @@ from firsttoken.backends.tflite_hexagon.compile import Compilation, compile_for,
 from firsttoken.backends.tflite_hexagon.cost import compile_cost
 from firsttoken.backends.tflite_hexagon.libraries import HostLibraries, find_libraries
 from firsttoken.backends.tflite_hexagon.source import check_source, write_source
-from firsttoken.bundle.files import hash_file
 from firsttoken.bundle.manifest import Artifact, HostTable, Method, Needs, NpuFacts, State
 from firsttoken.errors import FirstTokenError
+from firsttoken.file_hash import hash_file
 from firsttoken.progress import Report, silent
 from firsttoken.targets.target import Target
 from firsttoken.units import lasting, readable

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from firsttoken import plain_file
 from firsttoken.errors import FirstTokenError
-from firsttoken.measure.measurement import Measurement, read_measurement
+from firsttoken.measure.measurement import LARGEST_FILE, Measurement, read_measurement
 from firsttoken.safe_text import visible
 
 LARGEST_NUMBER = 1e18  # nanoseconds: 31 years; bytes: an exabyte
@@ -48,7 +49,7 @@ def read_sources(measurements: Sequence[Measurement | str | Path]) -> tuple[list
 
 def read_source(path: Path) -> Source:
     """Reads one file. Raises `FirstTokenError` where it is no measurement or holds a number that nothing can have measured."""
-    return _checked(read_measurement(path), path, path.read_bytes())
+    return _checked(read_measurement(path), path, plain_file.read_bytes(path, LARGEST_FILE))
 
 
 def source_of(measurement: Measurement, name: str) -> Source:

@@ -66,7 +66,7 @@ class NumpyBlas(Backend):
             AuditRow(layer=name, asked=precisions[name], stored=kept, computed="fp32", delegated=False) for name, kept in stored.items()
         ]
 
-    def open_runner(self, folder: Path, manifest: Manifest, artifact: Artifact, threads: int | None = None) -> Runner:
+    def open_runner(self, folder: Path, manifest: Manifest, artifact: Artifact, threads: int | None = None, kept: bool = True) -> Runner:
         return NumpyRunner(read_arrays(folder / artifact.file), manifest)
 
 

@@ -1,0 +1,171 @@
+"""Whether a .tflite file hangs together, asked before a runtime loads it: the runtime ends the process over many files that do not.
+
+Every number that points somewhere (buffers, tensors, operators, signatures, scales) points to something that is there, constants are as long as
+their shapes say, and the signatures are those of the manifest, so that the arrays a host makes fit.
+"""
+
+import math
+import os
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Never
+
+from firsttoken.backends.tflite.audit import read_header
+from firsttoken.bundle.manifest import Method, Tensor
+from firsttoken.errors import FirstTokenError
+from firsttoken.file_hash import remember_hash, remembered_hash
+
+if TYPE_CHECKING:
+    from ai_edge_litert import schema_py_generated as schema
+
+VERIFIED = "-verified"
+BYTES = {"FLOAT32": 4, "FLOAT16": 2, "INT32": 4, "INT64": 8, "INT16": 2, "INT8": 1, "UINT8": 1, "BOOL": 1, "INT4": 0.5}
+NAMES = {"float32": "FLOAT32", "float16": "FLOAT16", "int32": "INT32", "int64": "INT64"}
+LARGEST_DIMENSION = 1 << 31
+
+
+def verify(artifact: Path, methods: Sequence[Method]) -> None:
+    """Raises `FirstTokenError` for a file that does not hang together, or whose signatures are not ``methods``. A file that passed is remembered."""
+    if remembered_hash(artifact, kind=VERIFIED) == signature_of(methods):
+        return
+    try:
+        model, _ = read_header(artifact)
+        check_model(artifact, model, methods)
+    except (struct.error, IndexError, TypeError, ValueError, AttributeError, OverflowError, UnicodeDecodeError, RecursionError) as error:
+        refuse(artifact, f"its flatbuffer is damaged ({type(error).__name__})")
+    remember_hash(artifact, sha256=signature_of(methods), kind=VERIFIED)
+
+
+def signature_of(methods: Sequence[Method]) -> str:
+    """What a file was verified against."""
+    import hashlib
+
+    return hashlib.sha256("".join(method.model_dump_json() for method in methods).encode()).hexdigest()
+
+
+def refuse(artifact: Path, why: str) -> Never:
+    raise FirstTokenError(f"{artifact}: {why}; the file is damaged or not what the manifest says, export it again")
+
+
+def check_model(artifact: Path, model: "schema.ModelT", methods: Sequence[Method]) -> None:
+    size = os.stat(artifact).st_size
+    for number, buffer in enumerate(model.buffers or []):
+        if buffer.offset > 1 and buffer.offset + buffer.size > size:
+            refuse(artifact, f"buffer {number} ends at byte {buffer.offset + buffer.size} of a file of {size}")
+    if not model.subgraphs or not model.operatorCodes or not model.signatureDefs:
+        refuse(artifact, "it holds no graphs, operators or signatures")
+    for number, graph in enumerate(model.subgraphs):
+        check_graph(artifact, model, number, graph)
+    found = {}
+    for entry in model.signatureDefs:
+        if not 0 <= entry.subgraphIndex < len(model.subgraphs):
+            refuse(artifact, f"signature {text(entry.signatureKey)!r} is of graph {entry.subgraphIndex}, which is not there")
+        found[text(entry.signatureKey)] = entry
+    for method in methods:
+        if method.name not in found:
+            refuse(artifact, f"it has no signature {method.name!r}")
+        check_signature(artifact, model, found[method.name], method)
+
+
+def text(value: bytes | str | None) -> str:
+    return value.decode() if isinstance(value, bytes) else value or ""
+
+
+def check_graph(artifact: Path, model: "schema.ModelT", number: int, graph: "schema.SubGraphT") -> None:
+    """Tensors have their buffers and scales, operators their tensors, in an order in which each is there when it is needed."""
+    tensors = graph.tensors
+    count = len(tensors)
+    for n, tensor in enumerate(tensors):
+        check_tensor(artifact, model, graph, f"graph {number}, tensor {n}", tensor)
+    produced = {n for n, tensor in enumerate(tensors) if has_data(model, tensor) or tensor.isVariable} | set(map(int, graph.inputs))
+    for n, operator in enumerate(graph.operators):
+        where = f"graph {number}, operator {n}"
+        if not 0 <= operator.opcodeIndex < len(model.operatorCodes):
+            refuse(artifact, f"{where} is of kind {operator.opcodeIndex}, which is not there")
+        for tensor in map(int, operator.inputs if operator.inputs is not None else ()):
+            if not -1 <= tensor < count or (tensor >= 0 and tensor not in produced):
+                refuse(artifact, f"{where} reads tensor {tensor}, which is not there by then")
+        if operator.outputs is None or not len(operator.outputs):
+            refuse(artifact, f"{where} writes nothing")
+        for tensor in map(int, operator.outputs):
+            if not 0 <= tensor < count or tensor in produced:
+                refuse(artifact, f"{where} writes tensor {tensor}, which is not there or written already")
+            produced.add(tensor)
+    for tensor in (*map(int, graph.inputs), *map(int, graph.outputs)):
+        if not 0 <= tensor < count or tensor not in produced:
+            refuse(artifact, f"graph {number}: input or output {tensor} is not there")
+
+
+def has_data(model: "schema.ModelT", tensor: "schema.TensorT") -> bool:
+    if not 0 <= tensor.buffer < len(model.buffers):
+        return False
+    buffer = model.buffers[tensor.buffer]
+    return buffer.offset > 1 or buffer.data is not None
+
+
+def check_tensor(artifact: Path, model: "schema.ModelT", graph: "schema.SubGraphT", where: str, tensor: "schema.TensorT") -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    if not 0 <= tensor.buffer < len(model.buffers):
+        refuse(artifact, f"{where} is in buffer {tensor.buffer}, which is not there")
+    shape = [] if tensor.shape is None else [int(n) for n in tensor.shape]
+    signature = [] if tensor.shapeSignature is None else [int(n) for n in tensor.shapeSignature]
+    if any(not 0 <= n < LARGEST_DIMENSION for n in shape) or (signature and len(signature) != len(shape)):
+        refuse(artifact, f"{where} has the shape {shape}")
+    kind = next((name for name, value in vars(schema.TensorType).items() if value == tensor.type), "?")
+    if kind not in BYTES:
+        refuse(artifact, f"{where} is of type {kind}")
+    if has_data(model, tensor):
+        buffer = model.buffers[tensor.buffer]
+        stored = buffer.size if buffer.offset > 1 else len(buffer.data)
+        if stored != math.ceil(math.prod(shape) * BYTES[kind]):
+            refuse(artifact, f"{where} {shape} {kind} has {stored} bytes")
+    check_scales(artifact, graph, where, tensor, shape)
+
+
+def check_scales(artifact: Path, graph: "schema.SubGraphT", where: str, tensor: "schema.TensorT", shape: list[int]) -> None:
+    quantization = tensor.quantization
+    if quantization is None:
+        return
+    scales = 0 if quantization.scale is None else len(quantization.scale)
+    zeros = 0 if quantization.zeroPoint is None else len(quantization.zeroPoint)
+    if scales > 1 and (not 0 <= quantization.quantizedDimension < len(shape) or shape[quantization.quantizedDimension] != scales):
+        refuse(artifact, f"{where} {shape} has {scales} scales along dimension {quantization.quantizedDimension}")
+    if zeros not in (0, scales):
+        refuse(artifact, f"{where} has {scales} scales and {zeros} zero points")
+    details = quantization.details
+    if details is not None and hasattr(details, "blockSize"):
+        other = details.scales
+        if not 0 <= other < len(graph.tensors) or details.blockSize <= 0 or not shape or shape[-1] % details.blockSize:
+            refuse(artifact, f"{where} {shape} has groups of {details.blockSize} with scales in tensor {other}")
+        groups = [] if graph.tensors[other].shape is None else [int(n) for n in graph.tensors[other].shape]
+        if math.prod(groups) != math.prod(shape) // details.blockSize:
+            refuse(artifact, f"{where} {shape} has {math.prod(groups)} scales for groups of {details.blockSize}")
+
+
+def check_signature(artifact: Path, model: "schema.ModelT", entry: "schema.SignatureDefT", method: Method) -> None:
+    """The manifest's inputs and outputs are the file's, each with its type and as many dimensions, and numbers where the file has them."""
+    graph = model.subgraphs[entry.subgraphIndex]
+    for which, maps, wanted in (("input", entry.inputs, method.inputs), ("output", entry.outputs, method.outputs)):
+        found = {text(one.name): int(one.tensorIndex) for one in maps or []}
+        if set(found) != {tensor.name for tensor in wanted}:
+            odd = sorted(set(found) ^ {tensor.name for tensor in wanted})[0]
+            refuse(artifact, f"signature {method.name!r} and the manifest differ in the {which} {odd!r}")
+        for tensor in wanted:
+            check_interface(artifact, graph, f"{which} {tensor.name!r} of {method.name!r}", found[tensor.name], tensor)
+
+
+def check_interface(artifact: Path, graph: "schema.SubGraphT", where: str, index: int, wanted: Tensor) -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    if not 0 <= index < len(graph.tensors):
+        refuse(artifact, f"{where} is tensor {index}, which is not there")
+    tensor = graph.tensors[index]
+    signature = tensor.shape if tensor.shapeSignature is None or not len(tensor.shapeSignature) else tensor.shapeSignature
+    stored = [] if signature is None else [int(n) for n in signature]
+    fits = len(stored) == len(wanted.shape) and all(
+        (isinstance(asked, str) and has == -1) or asked == has for asked, has in zip(wanted.shape, stored, strict=True)
+    )
+    if not fits or tensor.type != getattr(schema.TensorType, NAMES[wanted.dtype]):
+        refuse(artifact, f"{where} is {stored} in the file, but {wanted.shape} {wanted.dtype} in the manifest")

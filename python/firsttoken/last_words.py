@@ -1,0 +1,59 @@
+"""What a process leaves for the one that watches it, should it die inside a native library: what it was doing, and what the library said.
+
+Both lie in memory files that the watcher made (`cli.watch`); without one, nothing is kept.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+ROOM = 4096  # bytes of either that are looked at
+
+_doing: int | None = None
+_said: int | None = None
+
+
+def make() -> bool:
+    """Makes both files, for this process and its children. False where the system has no files in memory."""
+    global _doing, _said
+    try:
+        _doing, _said = os.memfd_create("firsttoken-doing"), os.memfd_create("firsttoken-said")
+        fcntl.fcntl(_said, fcntl.F_SETFL, os.O_APPEND)
+    except (AttributeError, OSError):
+        return False
+    return True
+
+
+@contextmanager
+def doing(what: str) -> Iterator[None]:
+    """Notes what the body does, as in "loading model.tflite"; afterwards what was noted before it."""
+    if _doing is None:
+        yield
+        return
+    before = os.pread(_doing, ROOM, 0)
+    _note(_doing, what.encode("utf-8", "replace"))
+    yield  # on an exception the note stays: nothing more is loaded
+    _note(_doing, before)
+
+
+def _note(file: int, text: bytes) -> None:
+    os.ftruncate(file, 0)
+    os.pwrite(file, text[:ROOM], 0)
+
+
+def said_file() -> int | None:
+    """A descriptor of its own for what libraries say, emptied; None where nobody watches."""
+    if _said is None:
+        return None
+    os.ftruncate(_said, 0)
+    return os.dup(_said)
+
+
+def read() -> tuple[str, str]:
+    """What was being done, and the end of what was said last."""
+    if _doing is None or _said is None:
+        return "", ""
+    size = os.fstat(_said).st_size
+    texts = os.pread(_doing, ROOM, 0), os.pread(_said, ROOM, max(0, size - ROOM))
+    return texts[0].decode("utf-8", "replace"), texts[1].decode("utf-8", "replace")

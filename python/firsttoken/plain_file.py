@@ -1,0 +1,71 @@
+"""Reading files that anyone may have put there: plain ones only, and no more of them than is sensible.
+
+A named pipe would be waited for without end, /dev/zero read without end. Both are an `OSError` here, which says what was found, like
+any other reason why a file cannot be read.
+"""
+
+import errno
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from firsttoken.units import readable
+
+KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+SETTINGS_BYTES = 16 << 20  # of a configuration, plan, recipe, manifest or template
+LARGE_JSON_BYTES = 256 << 20  # of a tokenizer, an index of shards or a measurement
+TEXT_BYTES = 4 << 30  # of a text or JSONL file, which is read as a whole
+
+
+def open_plain(path: str | Path) -> BinaryIO:
+    """Opens a plain file for reading. Raises `OSError` for anything else, without waiting."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        check_plain(os.fstat(descriptor), path)
+        os.set_blocking(descriptor, True)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def check_plain(facts: os.stat_result, path: str | Path) -> None:
+    """Raises `OSError` unless the facts are a plain file's."""
+    kind = stat.S_IFMT(facts.st_mode)
+    if kind != stat.S_IFREG:
+        raise OSError(errno.EINVAL, f"is {KINDS.get(kind, 'no plain file')}; expected a plain file", str(path))
+
+
+def read_bytes(path: str | Path, most: int = SETTINGS_BYTES) -> bytes:
+    """Reads a whole file of at most ``most`` bytes. Raises `OSError` for a larger one, or one that is no plain file."""
+    with open_plain(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if size > most:
+            raise OSError(errno.EFBIG, f"has {readable(size)}; expected {readable(most)} at most", str(path))
+        return stream.read(most)
+
+
+def read_text(path: str | Path, most: int = SETTINGS_BYTES, errors: str = "strict") -> str:
+    """Reads a whole text in UTF-8, newlines as they are. Raises `OSError` as `read_bytes` does, and `UnicodeDecodeError`."""
+    return read_bytes(path, most).decode("utf-8", errors)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parses JSON from a stranger. Raises `ValueError` for what is no JSON, nested too deeply, or a number of thousands of digits."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def why(error: Exception) -> str:
+    """What a reading error says, without its number and path, which the message has already."""
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
