@@ -134,11 +134,32 @@ class Figures(Part):
     first_diverging: str | None = None
 
 
+class TwinFigures(Part):
+    """Divergence from the plan computed on the host, in nats per token, and how far its kernels' rounding alone may carry it.
+
+    ``slope`` is of the logits on the host's, 1 where both agree in scale.
+    """
+
+    positions: int
+    mean_kld: float
+    median_kld: float
+    worst_kld: float
+    slope: float
+    noise_mean_kld: float
+    noise_median_kld: float
+    noise_worst_kld: float
+
+
 class Proof(Part):
-    """What was compared with the checkpoint. ``text`` names the held-out text by its SHA-256."""
+    """What was compared. ``twin``: was it built right? The other figures: is it good enough, against the FP32 checkpoint?
+
+    ``text`` names the held-out text by its SHA-256; ``last_position`` is the last row of the cache that was run.
+    """
 
     text: str
     text_sha256: str
+    last_position: int | None = None
+    twin: TwinFigures | None = None
     prefill: Figures
     decode: Figures
     all: Figures

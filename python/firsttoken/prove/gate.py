@@ -2,17 +2,21 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from firsttoken.backends.interface import Backend
 from firsttoken.bundle.manifest import AuditRow, Figures
+from firsttoken.prove.divergence import Divergence
 from firsttoken.quant.plan import Gate
 
+WORST = 6.0  # how far past the bound for the 99th percentile a single position may be
 LISTED = 3  # layers named in full in one message
 
 
 def missed_figures(gate: Gate, all_: Figures, parts: dict[str, Figures]) -> list[str]:
     """Returns one line for every bound that the figures miss.
 
-    ``parts`` are the kinds of call (first, extend, decode). One that is wrong alone would drown in the mean over all,
+    ``parts`` are the kinds of call and the parts of the cache. One that is wrong alone would drown in the mean over all,
     so each one's own mean has to keep within the bound for single positions (p99).
     """
     misses = []
@@ -28,8 +32,16 @@ def missed_figures(gate: Gate, all_: Figures, parts: dict[str, Figures]) -> list
         misses.append(f"logit magnitude {all_.magnitude_ratio:.4f} of the checkpoint's; the plan allows 1 ± {gate.magnitude:g}")
     for kind, part in parts.items():
         if part.tokens and not part.mean_kld <= gate.p99_kld:
-            misses.append(f"mean KL divergence {part.mean_kld:.3g} nats over the {kind} calls alone; at most {gate.p99_kld:g}")
+            misses.append(f"mean KL divergence {part.mean_kld:.3g} nats over {kind} alone; at most {gate.p99_kld:g}")
     return misses
+
+
+def missed_worst(gate: Gate, divergence: Divergence, places: list[str]) -> list[str]:
+    """Returns a line if any single position is absurd: `WORST` times the bound for the 99th percentile."""
+    worst = int(np.argmax(divergence.kld))
+    if divergence.kld[worst] <= WORST * gate.p99_kld:
+        return []
+    return [f"KL divergence {divergence.kld[worst]:.3g} nats at one position ({places[worst]}); at most {WORST * gate.p99_kld:g} at any"]
 
 
 def _where(figures: Figures) -> str:

@@ -18,8 +18,9 @@ from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import open_decoder, parameter_count, plan_layers
 from firsttoken.progress import Report, silent
 from firsttoken.prove.divergence import Divergence, collect, diverge_at, figures
-from firsttoken.prove.prove import held_out_text, own_checkpoint, proof_windows, references, run_steps, sum_up
+from firsttoken.prove.prove import Expected, Seen, expectations, held_out_text, own_checkpoint, proof_windows, run_steps, sum_up
 from firsttoken.prove.record import record
+from firsttoken.prove.twin import fit
 from firsttoken.prove.windows import Window
 from firsttoken.prove.windows import proof_limits as host_limits
 from firsttoken.run.open import open_runner
@@ -74,31 +75,26 @@ def prove_on_arm(
     decoder = open_decoder(source)
     name, text = held_out_text(source.folder, held_out)
     stretches = proof_windows(text, open_tokenizer(folder, manifest), decoder, manifest, most or emulation_limits(decoder), windows)
-    reference = np.concatenate(references(source, decoder, manifest, stretches, report))
-    host = open_runner(folder, threads)
+    backend, precisions = find_backend(manifest.cpu.backend), resolve(manifest.plan, decoder, manifest.target)
+    expected = expectations(source, decoder, manifest, stretches, precisions, backend, report)
+    host = open_runner(folder, threads, kept=False)
     try:
-        seen = Seen(host, stretches, reference, None, manifest, "host", report)
+        on_host = compare(host, stretches, expected, None, manifest, "host", report)
     finally:
         host.close()
-    host_proof = sum_up(manifest, seen.divergence, seen.kinds, seen.places, name, text)
+    host_proof = sum_up(manifest, on_host.seen, name, text)
     results = []
     for runtime in runtimes_of(manifest.cpu.backend):
         label = f"{runtime.name} {runtime_version(runtime)}"
-        on_arm, ran = run_on(folder, chosen, runtime, stretches, reference, seen.logits, manifest, f"{label} on {core}", report)
-        proof = sum_up(manifest, on_arm.divergence, on_arm.kinds, on_arm.places, name, text)
-        proof.misses += missed_kinds(
-            ran,
-            resolve(manifest.plan, decoder, manifest.target),
-            plan_layers(decoder),
-            find_backend(manifest.cpu.backend).native_fp16,
-            chosen,
-        )
+        on_arm, ran = run_on(folder, chosen, runtime, stretches, expected, on_host.logits, manifest, f"{label} on {core}", report)
+        proof = sum_up(manifest, on_arm.seen, name, text)
+        proof.misses += missed_kinds(ran, precisions, plan_layers(decoder), backend.native_fp16, chosen)
         proof.passed = not proof.misses
         assert on_arm.from_host is not None, "it was given the host's logits"
         summary = ArmProof(
             core=core, runtime=runtime.name, runtime_version=runtime_version(runtime), text=name, text_sha256=proof.text_sha256,
             windows=len(stretches), arm=proof.all, host=host_proof.all,
-            arm_against_host=figures(on_arm.from_host, np.ones(len(on_arm.kinds), bool)), kernels=ran,
+            arm_against_host=figures(on_arm.from_host, np.ones(len(on_arm.seen.kinds), bool)), kernels=ran,
         )  # fmt: skip
         record(folder, manifest.facts(manifest.cpu).sha256, core, runtime.name, summary if proof.passed else None)
         results.append(ArmResult(label, core, host_proof, proof, summary))
@@ -111,38 +107,44 @@ def emulation_limits(decoder: Decoder) -> tuple[int, int]:
     return tokens, min(MOST_POSITIONS, host_limits(decoder)[1])
 
 
-class Seen:
-    """What a runner computed for every step: its divergence from the reference and, where given, from the host's logits.
+@dataclass(frozen=True)
+class Compared:
+    """What a runner computed for every step, its logits where they were asked for, and its divergence from the host's where those were given.
 
-    Logits are float32 ``[positions, tokenizer's vocabulary]``; they are kept only where there is nothing to compare
-    them with, that is, for the host.
+    Logits are float32 ``[positions, tokenizer's vocabulary]``.
     """
 
-    def __init__(
-        self,
-        runner: Runner,
-        windows: list[Window],
-        reference: np.ndarray,
-        host: np.ndarray | None,
-        manifest: Manifest,
-        stage: str,
-        report: Report,
-    ) -> None:
-        size = manifest.tokenizer.vocab_size
-        self.logits = np.empty_like(reference) if host is None else host
-        self.places: list[str] = []
-        kinds, rows, others = [], [], []
-        for n, (logits, next_token, kind, place) in enumerate(run_steps(runner, windows, report, stage)):
-            rows.append(diverge_at(logits[:size], reference[n], next_token))
-            if host is None:
-                self.logits[n] = logits[:size]
-            else:
-                others.append(diverge_at(logits[:size], host[n], next_token))
-            kinds.append(kind)
-            self.places.append(place)
-        self.kinds = np.array(kinds)
-        self.divergence = collect(rows)
-        self.from_host: Divergence | None = collect(others) if others else None
+    seen: Seen
+    logits: np.ndarray
+    from_host: Divergence | None
+
+
+def compare(
+    runner: Runner,
+    windows: list[Window],
+    expected: Expected,
+    host: np.ndarray | None,
+    manifest: Manifest,
+    stage: str,
+    report: Report,
+) -> Compared:
+    """Runs every step and compares it with what was expected and, where given, with the host's logits, which it keeps where they are not."""
+    size = manifest.tokenizer.vocab_size
+    kept = np.empty_like(expected.reference) if host is None else host
+    rows, others, kinds, places, fits = [], [], [], [], []
+    for n, (logits, next_token, kind, place) in enumerate(run_steps(runner, windows, report, stage)):
+        rows.append(diverge_at(logits[:size], expected.reference[n], next_token))
+        if expected.twin is not None:
+            fits.append(fit(logits[:size], expected.twin[n]))
+        if host is None:
+            kept[n] = logits[:size]
+        else:
+            others.append(diverge_at(logits[:size], host[n], next_token))
+        kinds.append(kind)
+        places.append(place)
+    positions = np.concatenate([window.positions for window in windows])
+    seen = Seen(collect(rows), np.array(kinds), places, positions, fits, expected.distances)
+    return Compared(seen, kept, collect(others) if others else None)
 
 
 def run_on(
@@ -150,19 +152,19 @@ def run_on(
     core: Core,
     runtime: Runtime,
     windows: list[Window],
-    reference: np.ndarray,
+    expected: Expected,
     host: np.ndarray,
     manifest: Manifest,
     stage: str,
     report: Report,
-) -> tuple[Seen, list[str]]:
+) -> tuple[Compared, list[str]]:
     """Runs all windows on an emulated core; returns what was computed and the kinds of multiply instructions that ran."""
     with tempfile.TemporaryDirectory(prefix="firsttoken-arm-") as scratch:
         log = Path(scratch, "translated")
-        report(stage, 0, len(reference), "positions")
+        report(stage, 0, len(expected.reference), "positions")
         runner = ArmRunner(folder, core, runtime, (*TRANSLATED, "-D", str(log)))
         try:
-            seen = Seen(runner, windows, reference, host, manifest, stage, report)
+            seen = compare(runner, windows, expected, host, manifest, stage, report)
         finally:
             runner.close()
         return seen, kinds_that_ran(log)

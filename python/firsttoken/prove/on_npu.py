@@ -21,18 +21,19 @@ from firsttoken.backends.tflite_hexagon.cost import compile_cost, emulation_cost
 from firsttoken.backends.tflite_hexagon.libraries import HostLibraries, find_libraries
 from firsttoken.backends.tflite_hexagon.runner import HexagonRunner
 from firsttoken.backends.tflite_hexagon.source import write_source
-from firsttoken.bundle.files import check_files, hash_file
+from firsttoken.bundle.files import check_files
 from firsttoken.bundle.manifest import AuditRow, Manifest, Method, NpuProof, Proof, read_manifest
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import open_decoder, parameter_count
 from firsttoken.errors import FirstTokenError
+from firsttoken.file_hash import hash_file
 from firsttoken.machine import MARGIN, available_memory
 from firsttoken.progress import Report, silent
 from firsttoken.prove.divergence import figures
 from firsttoken.prove.gate import missed_structure
-from firsttoken.prove.on_arm import Seen
-from firsttoken.prove.prove import held_out_text, own_checkpoint, proof_windows, references, sum_up
+from firsttoken.prove.on_arm import compare
+from firsttoken.prove.prove import Expected, expectations, held_out_text, own_checkpoint, proof_windows, sum_up
 from firsttoken.prove.windows import Window
 from firsttoken.prove.windows import proof_limits as host_limits
 from firsttoken.run.open import open_runner
@@ -105,10 +106,11 @@ def prove_on_npu(
         stretches = [sample(stretches[0], tokenizer.encode(text, begin=False))]
     precisions = resolve(manifest.plan, decoder, manifest.target)
     say(check_cost(decoder, precisions, manifest, stretches))
-    reference = np.concatenate(references(source, decoder, manifest, stretches, report))
-    cpu_runner = open_runner(folder, threads)
+    cpu_backend = find_backend(manifest.cpu.backend)
+    expected = expectations(source, decoder, manifest, stretches, precisions, cpu_backend, report)
+    cpu_runner = open_runner(folder, threads, kept=False)
     try:
-        cpu = Seen(cpu_runner, stretches, reference, None, manifest, "CPU artifact", report)
+        cpu = compare(cpu_runner, stretches, expected, None, manifest, "CPU artifact", report)
     finally:
         cpu_runner.close()
     with tempfile.TemporaryDirectory(prefix="firsttoken-npu-") as scratch:
@@ -118,10 +120,10 @@ def prove_on_npu(
         contexts = proof_contexts(folder, manifest, decoder, precisions, source_file, libraries, report)
         runner = HexagonRunner(folder, manifest, contexts, libraries)
         try:
-            npu = Seen(runner, stretches, reference, cpu.logits, manifest, "HTP backend for x86", report)
+            npu = compare(runner, stretches, Expected(expected.reference), cpu.logits, manifest, "HTP backend for x86", report)
         finally:
             runner.close()
-    cpu_proof, npu_proof = (sum_up(manifest, seen.divergence, seen.kinds, seen.places, name, text) for seen in (cpu, npu))
+    cpu_proof, npu_proof = (sum_up(manifest, each.seen, name, text) for each in (cpu, npu))
     npu_proof.misses += missed_structure(rows, precisions, backend, manifest.target.npu_options.allow_partial) + unpacked(
         manifest, decoder, precisions
     )
@@ -137,7 +139,7 @@ def prove_on_npu(
         decode=npu_proof.decode,
         all=npu_proof.all,
         cpu=cpu_proof.all,
-        npu_against_cpu=figures(npu.from_host, np.ones(len(npu.kinds), bool)),
+        npu_against_cpu=figures(npu.from_host, np.ones(len(npu.seen.kinds), bool)),
         passed=npu_proof.passed,
         misses=npu_proof.misses,
     )

@@ -7,12 +7,14 @@ every backend's operations on purpose: a mistake there, which all exports are bu
 
 import numpy as np
 
-from firsttoken.checkpoint import Checkpoint
+from firsttoken.checkpoint import Checkpoint, Source
 from firsttoken.decoder.parts import Attention, Block, Decoder, Linear, Mlp, Norm
 from firsttoken.decoder.rope import Rope
 from firsttoken.progress import Report, silent
+from firsttoken.prove.arithmetic import Fp32, Planned, round_weight
 
 HEAD_ROWS = 8192  # rows of the vocabulary head in memory at once
+HEAD = Source("head")  # its name among the linear layers: its weight may be the embedding's
 
 
 def reference_logits(
@@ -28,21 +30,52 @@ def reference_logits(
     ``positions[i]`` are the places in window ``i`` whose prediction of the next token is wanted; ``vocab_size`` cuts off
     padded rows (default: all). Raises `FirstTokenError` for missing or damaged weights.
     """
-    hidden = [embed(checkpoint, decoder, window) for window in windows]
+    [logits] = logits_in(checkpoint, decoder, [(Fp32(), list(range(len(windows))))], windows, positions, vocab_size, report)
+    return logits
+
+
+def logits_in(
+    checkpoint: Checkpoint,
+    decoder: Decoder,
+    arithmetics: list[tuple[Fp32, list[int]]],
+    windows: list[np.ndarray],
+    positions: list[np.ndarray],
+    vocab_size: int | None = None,
+    report: Report = silent,
+) -> list[list[np.ndarray]]:
+    """The same in several arithmetics, each over the windows that its list names; every weight is read once for all of them.
+
+    Returns for each arithmetic the logits of its windows, in its list's order.
+    """
+    hidden = [[embed(checkpoint, decoder, windows[n], arithmetic) for n in chosen] for arithmetic, chosen in arithmetics]
     for number, block in enumerate(decoder.layers):
         report("reference", number, len(decoder.layers), "layers")
-        layer = Layer(checkpoint, block)
-        hidden = [layer.run(states) for states in hidden]
+        weights = Weights(checkpoint)
+        for (arithmetic, _), streams in zip(arithmetics, hidden, strict=True):
+            layer = Layer(weights, block, arithmetic, f"layers.{number}")
+            streams[:] = [layer.run(states) for states in streams]
     report("reference", len(decoder.layers), len(decoder.layers), "layers")
-    wanted = [states[np.asarray(places, np.int64)] for states, places in zip(hidden, positions, strict=True)]
+    wanted = [
+        np.concatenate([states[np.asarray(positions[n], np.int64)] for states, n in zip(streams, chosen, strict=True)])
+        for streams, (_, chosen) in zip(hidden, arithmetics, strict=True)
+    ]
     del hidden
-    logits = head(checkpoint, decoder, np.concatenate(wanted), vocab_size or decoder.vocab_size)
-    return list(np.split(logits, np.cumsum([len(places) for places in positions])[:-1]))
+    found = head(checkpoint, decoder, [arithmetic for arithmetic, _ in arithmetics], wanted, vocab_size or decoder.vocab_size)
+    return [
+        list(np.split(logits, np.cumsum([len(positions[n]) for n in chosen])[:-1]))
+        for logits, (_, chosen) in zip(found, arithmetics, strict=True)
+    ]
 
 
-def embed(checkpoint: Checkpoint, decoder: Decoder, window: np.ndarray) -> np.ndarray:
+def embed(checkpoint: Checkpoint, decoder: Decoder, window: np.ndarray, arithmetic: Fp32 = Fp32()) -> np.ndarray:
     """Embeddings of a window ``[tokens, hidden]``, read one row at a time."""
-    return np.concatenate([checkpoint.rows(decoder.embedding.weight, int(t), int(t) + 1) for t in window])
+    source = decoder.embedding.weight
+    rows = np.concatenate([checkpoint.rows(source, int(t), int(t) + 1) for t in window])
+    return (
+        round_weight(rows, arithmetic.precisions["embedding"], arithmetic.grid, arithmetic.group_size)
+        if isinstance(arithmetic, Planned)
+        else rows
+    )
 
 
 def rms_norm(states: np.ndarray, weight: np.ndarray, epsilon: float) -> np.ndarray:
@@ -71,12 +104,33 @@ def softmax(scores: np.ndarray) -> np.ndarray:
     return scores / scores.sum(-1, keepdims=True)
 
 
-class Layer:
-    """One layer with its weights, which are read when they are asked for first."""
+class Weights:
+    """One layer's weights, read when they are asked for first, and what each arithmetic makes of them."""
 
-    def __init__(self, checkpoint: Checkpoint, block: Block) -> None:
-        self.checkpoint, self.block = checkpoint, block
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
         self._read: dict[object, np.ndarray] = {}
+
+    def matrix(self, source: Source, arithmetic: Fp32) -> np.ndarray:
+        if source not in self._read:
+            self._read[source] = self.checkpoint.matrix(source)
+        if type(arithmetic) is Fp32:
+            return self._read[source]
+        if ("planned", source) not in self._read:  # with and without noise a weight is rounded alike
+            self._read["planned", source] = arithmetic.weight(source, self._read[source])
+        return self._read["planned", source]
+
+    def vector(self, source: Source) -> np.ndarray:
+        if source not in self._read:
+            self._read[source] = self.checkpoint.vector(source)
+        return self._read[source]
+
+
+class Layer:
+    """One layer in one arithmetic; ``name`` as in "layers.3"."""
+
+    def __init__(self, weights: Weights, block: Block, arithmetic: Fp32, name: str) -> None:
+        self.weights, self.block, self.arithmetic, self.name = weights, block, arithmetic, name
 
     def run(self, states: np.ndarray) -> np.ndarray:
         """The layer over a whole window: ``[tokens, hidden]`` to the same."""
@@ -84,51 +138,54 @@ class Layer:
         return states + self.mlp(self.block.mlp, self.norm(self.block.mlp_norm, states))
 
     def linear(self, part: Linear, states: np.ndarray) -> np.ndarray:
-        if part not in self._read:
-            self._read[part] = self.checkpoint.matrix(part.weight)
-        product = states @ self._read[part].T
-        if part.bias is None:
-            return product
-        if part.bias not in self._read:
-            self._read[part.bias] = self.checkpoint.vector(part.bias)
-        return product + self._read[part.bias]
+        bias = None if part.bias is None else self.weights.vector(part.bias)
+        return self.arithmetic.linear(part.weight, states, self.weights.matrix(part.weight, self.arithmetic), bias)
 
     def norm(self, part: Norm, states: np.ndarray) -> np.ndarray:
-        if part not in self._read:
-            self._read[part] = self.checkpoint.vector(part.weight)
-        return rms_norm(states, self._read[part], part.epsilon)
+        return rms_norm(states, self.weights.vector(part.weight), part.epsilon)
 
     def mlp(self, part: Mlp, states: np.ndarray) -> np.ndarray:
         return self.linear(part.down, ACTIVATIONS[part.activation](self.linear(part.gate, states)) * self.linear(part.up, states))
 
     def attention(self, part: Attention, states: np.ndarray) -> np.ndarray:
         """Causal grouped-query attention (arXiv 2305.13245) over the window, one group of heads at a time."""
-        core, tokens = part.core, len(states)
+        core, tokens, rounded = part.core, len(states), self.arithmetic.core(f"{self.name}.attention.core")
 
         def heads(projection: Linear, norm: Norm | None) -> np.ndarray:
             split = self.linear(projection, states).reshape(tokens, -1, core.head_dim)
-            return (split if norm is None else self.norm(norm, split)).transpose(1, 0, 2)
+            return rounded((split if norm is None else self.norm(norm, split)).transpose(1, 0, 2), 1)
 
-        query = rotate(heads(part.q, part.q_norm), part.rotation) * np.float32(core.scale)
-        key, value = rotate(heads(part.k, part.k_norm), part.rotation), heads(part.v, None)
+        query = rounded(rotate(heads(part.q, part.q_norm), part.rotation) * np.float32(core.scale), 2)
+        key, value = rounded(rotate(heads(part.k, part.k_norm), part.rotation), 2), heads(part.v, None)
         distance = np.arange(tokens)[:, None] - np.arange(tokens)
         hidden = (distance < 0) if core.window is None else (distance < 0) | (distance >= core.window)
         mixed = np.empty_like(query)
         for number in range(core.kv_heads):
             group = slice(number * core.group, (number + 1) * core.group)
-            scores = query[group] @ key[number].T
+            scores = rounded(query[group] @ key[number].T, core.head_dim)
             scores[:, hidden] = -np.inf
-            mixed[group] = softmax(scores) @ value[number]
+            mixed[group] = rounded(rounded(softmax(scores), 1) @ value[number], tokens)
         return self.linear(part.output, mixed.transpose(1, 0, 2).reshape(tokens, -1))
 
 
-def head(checkpoint: Checkpoint, decoder: Decoder, states: np.ndarray, vocab_size: int) -> np.ndarray:
-    """Final norm and vocabulary head, `HEAD_ROWS` rows at a time: ``[positions, hidden]`` to ``[positions, vocab_size]``."""
-    states = rms_norm(states, checkpoint.vector(decoder.norm.weight), decoder.norm.epsilon)
-    logits = np.empty((len(states), vocab_size), np.float32)
+def head(checkpoint: Checkpoint, decoder: Decoder, arithmetics: list[Fp32], streams: list[np.ndarray], vocab_size: int) -> list[np.ndarray]:
+    """Final norm and vocabulary head, `HEAD_ROWS` rows at a time: ``[positions, hidden]`` to ``[positions, vocab_size]``, for each arithmetic."""
+    norm = checkpoint.vector(decoder.norm.weight)
+    streams = [rms_norm(states, norm, decoder.norm.epsilon) for states in streams]
+    bias = None if decoder.head.bias is None else checkpoint.vector(decoder.head.bias)
+    found = [np.empty((len(states), vocab_size), np.float32) for states in streams]
     for start in range(0, vocab_size, HEAD_ROWS):
         stop = min(start + HEAD_ROWS, vocab_size)
-        logits[:, start:stop] = states @ checkpoint.rows(decoder.head.weight, start, stop).T
-    if decoder.head.bias is not None:
-        logits += checkpoint.vector(decoder.head.bias)[:vocab_size]
-    return logits
+        rows, planned = checkpoint.rows(decoder.head.weight, start, stop), None
+        for arithmetic, states, logits in zip(arithmetics, streams, found, strict=True):
+            weight = rows
+            if isinstance(arithmetic, Planned):
+                planned = (
+                    round_weight(rows, arithmetic.precisions["head"], arithmetic.grid, arithmetic.group_size)
+                    if planned is None
+                    else planned
+                )
+                weight = planned
+            part = None if bias is None else bias[start:stop]
+            logits[:, start:stop] = arithmetic.linear(HEAD, states, weight, part)
+    return found

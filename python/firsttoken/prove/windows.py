@@ -1,4 +1,4 @@
-"""Which parts of the held-out text are run, and how: prompts of many lengths, chunked ones, and decoding up to the cache's end.
+"""Which parts of the held-out text are run, and how: the whole cache, prompts of many lengths, chunked ones, and decoding.
 
 Everything here is fixed by the text, the target and the model's size, so that a proof can be repeated exactly.
 """
@@ -16,6 +16,7 @@ from firsttoken.targets.target import Target
 
 Kind = Literal["first", "extend", "decode"]
 LEAST_TOKENS = 16  # of held-out text; less would prove nothing
+GROWTH = 256  # rows by which a host grows the cache, where it is not said
 
 # (prompts, decode steps). A prompt is the lengths of its pieces: (16, 1) is 16 tokens at position 0, then 1 more over
 # the cache. All prompts of a window begin at its first token; decoding goes on after the last one.
@@ -27,7 +28,9 @@ SHAPES = (
     (((3,), (31, 33)), 40),
 )
 LONG_SHAPE = (((256, 40), (300,)), 40)
-LAST_DECODES = 128  # decode steps that end with a full cache
+# The walk through the whole cache: decode steps around every boundary of chunks and growth steps, and the last ones.
+BEFORE_BOUNDARY, AFTER_BOUNDARY, LAST_DECODES = 2, 2, 24
+MOST_BOUNDARIES = 48  # of a long cache, the first and last among them
 
 # What a proof may cost. The FP32 reference takes two operations per weight and token: 1e12 weight-tokens are about
 # 20 s on two cores. The reference's logits of all compared positions are in memory at once.
@@ -39,11 +42,15 @@ LOGIT_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class Window:
-    """A stretch of tokens (one more than is run: the last is only a next token), its prompts and its decode steps."""
+    """A stretch of tokens (one more than is run: the last is only a next token), its prompts and its decode steps.
+
+    ``walk`` goes on after the prompts and before ``decodes``: that many tokens in one call, then that many decode steps, and so on.
+    """
 
     tokens: np.ndarray
     prompts: tuple[tuple[int, ...], ...]
     decodes: int
+    walk: tuple[tuple[int, int], ...] = ()
 
     def steps(self) -> Iterator[tuple[Kind, int, int, bool]]:
         """Yields ``(kind, start, stop, restart)``: run tokens ``start:stop``, after a reset where ``restart``."""
@@ -54,8 +61,13 @@ class Window:
                 stop = start + length
                 yield "extend" if start else "first", start, stop, start == 0
                 start = stop
-        for step in range(self.decodes):
-            yield "decode", stop + step, stop + step + 1, False
+        for together, singly in (*self.walk, (0, self.decodes)):
+            if together:
+                yield "extend", stop, stop + together, False
+                stop += together
+            for _ in range(singly):
+                yield "decode", stop, stop + 1, False
+                stop += 1
 
     @property
     def positions(self) -> np.ndarray:
@@ -76,14 +88,14 @@ def choose_windows(
     target: Target,
     most: tuple[int, int] | None = None,
     count: int | None = None,
+    step: int = GROWTH,
 ) -> list[Window]:
     """Cuts the held-out tokens ``text`` into windows that do not overlap, spread over the whole of it.
 
-    The first fills the cache to its last position, through a prompt longer than one prefill chunk where the target
-    has room for it; for a model so large, or a text so short, that this would be most of the work it is left out. Each
-    window begins with ``begin`` where the model wants that. ``most`` are the most tokens and compared positions
-    (default: `budget`); ``count`` asks for that many windows instead, or as many as the text holds. Raises
-    `FirstTokenError` for a text that is too short.
+    The first walks through the whole cache (`whole_cache`), whatever the model's size, over the text again and again where it is
+    shorter; it is left out only where ``most``, the most tokens and compared positions (default: `proof_limits`), is given and smaller. Each
+    window begins with ``begin`` where the model wants that. ``count`` asks for that many windows instead, or as many as the text holds. ``step``
+    is the number of rows by which a host grows the cache. Raises `FirstTokenError` for a text that is too short.
     """
     if len(text) < LEAST_TOKENS:
         raise FirstTokenError(
@@ -95,7 +107,10 @@ def choose_windows(
     most_tokens = min(most_tokens, len(text))
     shapes: list[tuple[tuple[tuple[int, ...], ...], int]] = []
     tokens = positions = 0
-    for prompts, decodes in candidate_shapes(target, most_tokens, most_positions):
+    first = [] if most or count is not None else [whole_cache(text, begin, target, step)]
+    if first and target.cache_length <= most_tokens // 2:
+        tokens = target.cache_length  # of a large model the walk comes on top
+    for prompts, decodes in candidate_shapes(target, most_tokens):
         prompts, decodes = fit(prompts, decodes, min(target.cache_length, most_tokens - tokens - 1))
         compared = sum(map(len, prompts)) + decodes
         if not prompts or (shapes and positions + compared > most_positions) or len(shapes) == count:
@@ -103,17 +118,38 @@ def choose_windows(
         shapes.append((prompts, decodes))
         tokens += sum(prompts[-1]) + decodes + 1
         positions += compared
-    return place(text, begin, shapes)
+    return first + place(text, begin, shapes)
 
 
-def candidate_shapes(target: Target, most_tokens: int, most_positions: int) -> Iterator[tuple[tuple[tuple[int, ...], ...], int]]:
-    """Yields shapes in order of importance: to the cache's end, a few hundred tokens, then the short ones over and over."""
-    length = target.cache_length
-    if length <= 0.7 * most_tokens:
-        # leaves the prompt longer than a chunk, so that it takes a second one by itself
-        decodes = max(1, min(LAST_DECODES, most_positions // 2, (length - target.prefill_chunk) // 2))
-        yield ((length - decodes,),), decodes
+def whole_cache(text: np.ndarray, begin: int | None, target: Target, step: int) -> Window:
+    """One window over every row of the cache: decode steps on both sides of the first row, of every boundary and of the last one.
+
+    Boundaries are the multiples of a prefill chunk and of a growth step; between them tokens go in together, in calls that are longer than a chunk
+    where a boundary was left out.
+    """
+    length, chunk = target.cache_length, target.prefill_chunk
+    lead = [] if begin is None else [begin]
+    tokens = np.concatenate([np.array(lead, np.int32), np.resize(text, length + 1 - len(lead)).astype(np.int32)])
+    boundaries = sorted({*range(chunk, length, chunk), *range(step, length, step)})
+    if len(boundaries) > MOST_BOUNDARIES:
+        boundaries = [boundaries[n] for n in np.unique(np.linspace(0, len(boundaries) - 1, MOST_BOUNDARIES).round().astype(int))]
+    last = min(LAST_DECODES, length - 1)
+    walk, at = [], 1
+    for boundary in boundaries:
+        start, stop = boundary - BEFORE_BOUNDARY, boundary + AFTER_BOUNDARY
+        if start > at and stop < length - last:
+            walk.append((start - at, stop - start))
+            at = stop
+    walk.append((length - last - at, 0))
+    return Window(tokens, ((1,),), last, tuple(walk))
+
+
+def candidate_shapes(target: Target, most_tokens: int) -> Iterator[tuple[tuple[tuple[int, ...], ...], int]]:
+    """Yields shapes in order of importance: a few hundred tokens, a prompt longer than a chunk, then the short ones over and over."""
     yield LONG_SHAPE
+    chunk = target.prefill_chunk
+    if chunk + 40 < target.cache_length and chunk + 80 <= 0.5 * most_tokens:
+        yield ((chunk + 7,),), 16  # takes a second chunk by itself
     while True:
         yield from SHAPES
 

@@ -1,0 +1,123 @@
+"""What numbers a linear layer and an attention core are computed with on the host: in FP32, or as a plan and a runtime's kernels have them.
+
+The second is the arithmetic of the *twin*: it holds the weights as the plan rounds them and rounds activations where kernels do, so an
+artifact that was built right differs from it by its kernels' own rounding alone. It is written from the formats' definitions, apart from
+every backend's lowering.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from firsttoken.checkpoint import Source
+from firsttoken.precisions import WeightGrid
+
+UNIT_FP16, UNIT_FP32 = 2.0**-11, 2.0**-24  # unit roundoff: half the distance from 1 to the next number
+# Adding k products one after the other rounds k partial sums, which grow like a random walk to the result: each leaves an error
+# of about 0.4 units of its own size, sqrt(k / 2) * 0.4 together (Higham and Mary 2019, SIAM J. Sci. Comput. 41(5), on probabilistic bounds).
+GROWTH = 0.4 / np.sqrt(2)
+SMALLEST_SCALE = np.float32(6e-8)  # the smallest float16 above zero: an int4 scale is at least that
+
+
+class Fp32:
+    """The checkpoint's own arithmetic."""
+
+    def weight(self, source: Source, matrix: np.ndarray) -> np.ndarray:
+        """A weight ``[rows, columns]`` as the layer holds it."""
+        return matrix
+
+    def linear(self, source: Source, states: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+        """``states @ weight^T + bias``, ``[tokens, columns]`` to ``[tokens, rows]``."""
+        product = states @ weight.T
+        return product if bias is None else product + bias
+
+    def core(self, name: str) -> Callable[[np.ndarray, int], np.ndarray]:
+        """What a core rounds each of its results by; the number is how many products were added up for one."""
+        return lambda values, added: values
+
+
+@dataclass(frozen=True)
+class Planned(Fp32):
+    """A plan's arithmetic. ``names`` gives a linear layer's name by its weight, ``precisions`` a layer's precision by its name.
+
+    ``activations`` says for each precision what a kernel rounds its input to: "fp32", "fp16", or "int8" with a scale and zero point for
+    each token. ``noise`` adds what the kernels' own sums may be off by, from a seeded generator: two runs with and without it are as far
+    apart as a well-built artifact may be.
+    """
+
+    names: Mapping[Source, str]
+    precisions: Mapping[str, str]
+    activations: Mapping[str, str]
+    grid: WeightGrid
+    group_size: int
+    noise: np.random.Generator | None = None
+
+    def weight(self, source: Source, matrix: np.ndarray) -> np.ndarray:
+        return round_weight(matrix, self.precisions[self.names[source]], self.grid, self.group_size)
+
+    def linear(self, source: Source, states: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+        kind = self.activations[self.precisions[self.names[source]]]
+        states = self._off(states, 1, UNIT_FP32)
+        if kind == "int8":
+            states = round_tokens(states)
+        elif kind == "fp16":
+            states = round_half(states)
+        product = states @ weight.T
+        if bias is not None:
+            product += round_half(bias) if kind == "fp16" else bias
+        return round_half(self._off(product, weight.shape[1], UNIT_FP16)) if kind == "fp16" else product
+
+    def core(self, name: str) -> Callable[[np.ndarray, int], np.ndarray]:
+        if self.activations[self.precisions[name]] != "fp16":
+            return lambda values, added: self._off(values, added, UNIT_FP32)
+        return lambda values, added: round_half(self._off(values, added, UNIT_FP16))
+
+    def _off(self, values: np.ndarray, added: int, unit: float) -> np.ndarray:
+        """Values as they are, or off by what adding up ``added`` products may cost."""
+        if self.noise is None:
+            return values
+        size = np.sqrt(np.mean(np.square(values), axis=-1, keepdims=True)) * np.float32(GROWTH * unit * np.sqrt(added))
+        return values + size * self.noise.standard_normal(values.shape, np.float32)
+
+
+def round_half(values: np.ndarray) -> np.ndarray:
+    """Values rounded to float16, as float32; beyond its 65504 they are infinite."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float16).astype(np.float32)
+
+
+def round_bfloat16(values: np.ndarray) -> np.ndarray:
+    """Values rounded to bfloat16 (ties to even), as float32."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+
+
+def round_weight(matrix: np.ndarray, precision: str, grid: WeightGrid, group_size: int) -> np.ndarray:
+    """A weight ``[rows, columns]`` rounded as the format defines it, float32: symmetric, one scale a row or a group, ties to even."""
+    if precision == "fp32":
+        return matrix
+    if precision == "fp16":
+        return round_half(matrix)
+    if precision == "int8":
+        scale = np.maximum(np.abs(matrix).max(1, keepdims=True), np.float32(1e-9)) / np.float32(grid.int8)
+        return np.clip(np.rint(matrix / scale), -128 if grid.int8 > 127 else -127, 127) * scale
+    grouped = matrix.reshape(len(matrix), -1, group_size)
+    scale = np.maximum(np.abs(grouped).max(2, keepdims=True), np.float32(1e-9)) / np.float32(grid.int4)
+    stored = np.maximum(round_bfloat16(scale), SMALLEST_SCALE)
+    divisor = stored if grid.int4 <= 7 else scale  # torchao divides by the scale and stores it rounded
+    return (np.clip(np.rint(grouped / divisor), -8, 7) * stored).reshape(matrix.shape)
+
+
+def round_tokens(states: np.ndarray) -> np.ndarray:
+    """Activations rounded to int8 with a scale and zero point for each token, as dynamic kernels do: the range always holds 0.
+
+    The formula is the one of XNNPACK's and PyTorch's asymmetric parameters: ``scale = (max - min) / 255``, and the zero point rounds
+    the end of the range at which the error is smaller.
+    """
+    low, high = np.minimum(states.min(-1, keepdims=True), 0), np.maximum(states.max(-1, keepdims=True), 0)
+    span = high - low
+    inverse = np.where(span == 0, np.float32(1), np.float32(255) / np.where(span == 0, np.float32(1), span)).astype(np.float32)
+    nearer_low = (-128 + low * inverse) + (127 + high * inverse) > 0
+    zero = np.clip(np.rint(np.where(nearer_low, -128 - low * inverse, 127 - high * inverse)), -128, 127)
+    return ((np.clip(np.rint(states * inverse) + zero, -128, 127) - zero) / inverse).astype(np.float32)
