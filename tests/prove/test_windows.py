@@ -44,7 +44,8 @@ def test_the_same_every_time_and_windows_do_not_overlap(config, text):
     target = load_target("tflite-xnnpack")
     one, other = (choose_windows(np.arange(len(text)), None, config, target) for _ in range(2))
     assert all(np.array_equal(a.tokens, b.tokens) and a.prompts == b.prompts for a, b in zip(one, other, strict=True))
-    seen = np.concatenate([window.tokens for window in one])
+    assert [bool(window.walk) for window in one] == [True] + [False] * (len(one) - 1)
+    seen = np.concatenate([window.tokens for window in one[1:]])
     assert len(set(seen)) == len(seen)
 
 
@@ -70,9 +71,22 @@ def test_large_models_and_vocabularies_get_fewer_positions(config, text):
     large = with_config(Checkpoint(checkpoint_path()), **shape)
     windows = choose_windows(text, None, large, target)
     calls = runs(windows)
-    assert sum(len(window.tokens) for window in windows) <= 300
+    assert windows[0].walk and max(windows[0].positions) == target.cache_length - 1, "the whole cache, whatever the size"
+    assert sum(len(window.tokens) for window in windows[1:]) <= 300
     assert 30 <= len(calls) <= LOGIT_BYTES // (4 * 151936)
     assert {kind for kind, *_ in calls} == {"first", "extend", "decode"}
+
+
+@pytest.mark.parametrize(
+    ("cache", "chunk", "step"), [(1280, 256, 256), (512, 100, 128), (4096, 128, 256), (100, 7, 1 << 20), (40000, 512, 256)]
+)
+def test_the_walk_decodes_on_both_sides_of_every_boundary(config, text, cache, chunk, step):
+    walk = choose_windows(text, 3, config, load_target("tflite-xnnpack", cache, chunk), step=step)[0]
+    decoded = {start for kind, start, _, _ in walk.steps() if kind == "decode"}
+    boundaries = {*range(chunk, cache, chunk), *range(step, cache, step)}
+    met = {boundary for boundary in boundaries if {boundary - 1, boundary} <= decoded}
+    assert met == boundaries if len(boundaries) <= 40 else len(met) >= 40
+    assert set(range(cache - 16, cache)) <= decoded and 0 in walk.positions
 
 
 def test_a_text_that_proves_nothing_is_refused(config):

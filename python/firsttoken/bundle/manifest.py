@@ -236,6 +236,7 @@ class NpuProof(Part):
     text_sha256: str
     windows: int
     last_position: int
+    twin: TwinFigures | None = None
     prefill: Figures
     decode: Figures
     all: Figures

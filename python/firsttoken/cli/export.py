@@ -63,7 +63,7 @@ def export(
     from firsttoken.bundle.manifest import NpuProof, read_manifest
     from firsttoken.pipeline import export as run
     from firsttoken.report.progress_bar import progress_bar
-    from firsttoken.report.tables import audit_summary, audit_table, figures_table, proof_table
+    from firsttoken.report.tables import audit_summary, audit_table, figures_table, proof_lines, proof_table
     from firsttoken.units import readable
 
     out = Output(as_json)
@@ -92,7 +92,7 @@ def export(
         if cpu.proof is None:
             out.show("  not proven (--no-prove)")
             continue
-        out.show(proof_table(manifest.need_proof()))
+        out.show(proof_table(manifest.need_proof()), *(f"  {line}" for line in proof_lines(manifest.need_proof())))
         if audit:
             out.show(audit_table(cpu.audit, find_backend(cpu.backend)))
         else:
@@ -103,5 +103,5 @@ def export(
                 f"  NPU artifact on {proof.backend}, positions up to {proof.last_position}; and the CPU artifact at the same positions:"
             )
             parts = [("NPU, prefill", proof.prefill), ("NPU, decode", proof.decode), ("NPU, all", proof.all), ("CPU, all", proof.cpu)]
-            out.show(figures_table([*parts, ("NPU against CPU", proof.npu_against_cpu)]))
+            out.show(figures_table([*parts, ("NPU against CPU", proof.npu_against_cpu)]), *(f"  {line}" for line in proof_lines(proof)))
             out.show(*(f"  {line}" for line in audit_summary(npu.audit)))

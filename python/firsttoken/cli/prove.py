@@ -102,16 +102,17 @@ def document(proven: "Proven") -> dict:
 
 
 def show_host(bundle: Path, proof: "Proof", rows: "list[AuditRow]", backend: "Backend", out: Output, audit: bool) -> None:
-    from firsttoken.report.tables import audit_summary, audit_table, proof_table
+    from firsttoken.report.tables import audit_summary, audit_table, proof_lines, proof_table
 
     out.show(f"{bundle}: against the checkpoint in FP32, on {proof.text}", proof_table(proof))
+    out.show(*(f"  {line}" for line in proof_lines(proof)))
     out.show(*([audit_table(rows, backend)] if audit else (f"  {line}" for line in audit_summary(rows))))
     if proof.passed:
         out.show("proven: every bound of the plan is kept and every layer is as asked")
 
 
 def show_arm(bundle: Path, results: "list[ArmResult]", out: Output) -> None:
-    from firsttoken.report.tables import arm_table
+    from firsttoken.report.tables import arm_table, proof_lines
 
     for result in results:
         summary = result.summary
@@ -120,6 +121,7 @@ def show_arm(bundle: Path, results: "list[ArmResult]", out: Output) -> None:
         out.show(
             f"{bundle}: {result.runtime} on emulated {result.core}, {summary.windows} windows of {summary.text} ({summary.arm.tokens} positions)",
             arm_table(result.core, result.host, result.arm, summary.arm_against_host),
+            *(f"  {line}" for line in proof_lines(result.arm)),
             f"  on ARM instead of the host: mean KLD {change:+.2e}, same top {tops:+.2f} points; multiplied with {', '.join(summary.kernels)}",
         )
     if not any(result.misses for result in results):
@@ -128,12 +130,13 @@ def show_arm(bundle: Path, results: "list[ArmResult]", out: Output) -> None:
 
 
 def show_npu(bundle: Path, result: "NpuResult", out: Output, audit: bool) -> None:
-    from firsttoken.report.tables import audit_summary, audit_table, npu_table
+    from firsttoken.report.tables import audit_summary, audit_table, npu_table, proof_lines
 
     summary = result.summary
     out.show(
         f"{bundle}: {summary.backend}, {summary.windows} windows of {summary.text}, positions up to {summary.last_position}",
         npu_table(result.cpu, result.npu, summary.npu_against_cpu),
+        *(f"  {line}" for line in proof_lines(summary)),
     )
     out.show(*([audit_table(result.audit, result.backend)] if audit else (f"  {line}" for line in audit_summary(result.audit))))
     if summary.passed:

@@ -41,13 +41,13 @@ def read_problem(line: dict) -> Problem | None:
         inputs = read_inputs(line.get("input_output"))
         asked = f"{line['question']}\nRead from standard input and print the answer.\n"
         return Problem(asked, "", "", None, inputs) if inputs else None
-    asked = next((line[key] for key in ("text", "prompt") if isinstance(line.get(key), str)), None)
+    task = next((line[key] for key in ("text", "prompt") if isinstance(line.get(key), str)), None)
     tests = line.get("test_list")
-    if asked is None or not isinstance(tests, list) or not tests or not all(isinstance(test, str) for test in tests):
+    if task is None or not isinstance(tests, list) or not tests or not all(isinstance(test, str) for test in tests):
         return None
     setup = line.get("test_setup_code") or "\n".join(line.get("test_imports") or [])
     shown = "\n".join(tests)
-    return Problem(f"{asked}\nYour code should pass these tests:\n{shown}\n", "", f"{setup}\n{shown}\n", None)
+    return Problem(f"{task}\nYour code should pass these tests:\n{shown}\n", "", f"{setup}\n{shown}\n", None)
 
 
 def read_inputs(given: object) -> tuple[tuple[str, str], ...]:

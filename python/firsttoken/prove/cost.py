@@ -8,9 +8,11 @@ from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import plan_layers, states
 from firsttoken.prove.windows import proof_limits
 
-# The runtime and numpy; the loaded file with its packed copy, one layer in FP32, and the reference's logits.
+# The runtime and numpy; the loaded file with its packed copy, one layer in FP32 as it is and as the plan rounds it, and the logits of the
+# reference and of the twin with and without noise, which are fewer.
 BASE_BYTES, WEIGHT_COPIES = 450 << 20, 2.0
-LARGEST_TENSORS = 3  # of a layer, in FP32 at once
+LARGEST_TENSORS = 5  # of a layer, in FP32 at once
+LOGIT_COPIES, STATE_COPIES = 2, 5  # of a walk through the whole cache, the states inside an MLP
 
 
 def proof_memory(decoder: Decoder, precisions: Mapping[str, str], cache_length: int) -> int:
@@ -18,6 +20,8 @@ def proof_memory(decoder: Decoder, precisions: Mapping[str, str], cache_length: 
     layers = plan_layers(decoder)
     weights, _ = stored_bytes(layers, precisions, shares_tied=False)
     largest = max(math.prod(layer.shape) for layer in layers if layer.shape and layer.kind == "linear" and layer.name != "head")
-    logits = proof_limits(decoder)[1] * decoder.vocab_size * 4
+    logits = LOGIT_COPIES * proof_limits(decoder)[1] * decoder.vocab_size * 4
+    widest = max(max(layer.shape) for layer in layers if layer.shape and layer.kind == "linear" and layer.name != "head")
+    activations = STATE_COPIES * cache_length * widest * 4
     cache = sum(4 * 2 * cache_length * state.kv_heads * state.head_dim for state in states(decoder))
-    return BASE_BYTES + int(WEIGHT_COPIES * weights) + LARGEST_TENSORS * 4 * largest + logits + cache
+    return BASE_BYTES + int(WEIGHT_COPIES * weights) + LARGEST_TENSORS * 4 * largest + logits + activations + cache

@@ -102,9 +102,8 @@ def prove_on_npu(
     decoder = open_decoder(source)
     name, text = held_out_text(source.folder, held_out)
     tokenizer = open_tokenizer(folder, manifest)
-    if fully and most is None and parameter_count(decoder) <= min(FULLY, LARGE):
-        most = host_limits(decoder)
-    stretches = proof_windows(text, tokenizer, decoder, manifest, most or emulation_limits(decoder), windows)
+    whole = fully and most is None and parameter_count(decoder) <= min(FULLY, LARGE)
+    stretches = proof_windows(text, tokenizer, decoder, manifest, None if whole else most or emulation_limits(decoder), windows)
     if parameter_count(decoder) > LARGE and most is None and windows is None:
         stretches = [sample(stretches[0], tokenizer.encode(text, begin=False))]
     precisions = resolve(manifest.plan, decoder, manifest.target)
@@ -139,6 +138,7 @@ def prove_on_npu(
         text_sha256=npu_proof.text_sha256,
         windows=len(stretches),
         last_position=max(int(window.positions.max()) for window in stretches),
+        twin=npu_proof.twin,
         prefill=npu_proof.prefill,
         decode=npu_proof.decode,
         all=npu_proof.all,

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from firsttoken.backends.interface import Backend
-from firsttoken.bundle.manifest import AuditRow, Figures, Proof
+from firsttoken.bundle.manifest import AuditRow, Figures, NpuProof, Proof
 
 PIPE_WIDTH = 200
 
@@ -32,6 +32,18 @@ def table(title: str | None, columns: Iterable[str], rows: Iterable[Iterable[str
 def proof_table(proof: Proof) -> Table:
     """The proof's figures for prefill, decode and both together."""
     return figures_table([("prefill", proof.prefill), ("decode", proof.decode), ("all", proof.all)])
+
+
+def proof_lines(proof: Proof | NpuProof) -> list[str]:
+    """How far a proof reaches, and whether a loss comes from the plan's precisions or from a fault: the figures against the twin."""
+    lines = [] if proof.last_position is None else [f"proven up to position {proof.last_position} of the cache"]
+    if proof.twin is not None:
+        twin = proof.twin
+        lines.append(
+            f"built as the plan says? {twin.mean_kld:.2e} nats from the plan computed on the host, where its kernels' rounding explains "
+            f"{twin.noise_mean_kld:.2e}; logits {twin.slope:.4f} times its own ({twin.positions} positions)"
+        )
+    return lines
 
 
 def arm_table(core: str, host: Proof, arm: Proof, between: Figures) -> Table:

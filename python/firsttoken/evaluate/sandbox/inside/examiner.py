@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import types
+from typing import Any
 
 
 def main() -> None:
@@ -46,7 +47,7 @@ def main() -> None:
         tell(passed="yes")
 
 
-def borrowed(peer, code: types.CodeType, ready: dict, asked: list[str]) -> dict:
+def borrowed(peer: Any, code: types.CodeType, ready: dict, asked: list[str]) -> dict:
     """The program's names that the tests use. Python's own functions stay Python's, but for what the task asked for."""
     found = {}
     for name in used(code):

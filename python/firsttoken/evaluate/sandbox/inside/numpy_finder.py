@@ -3,13 +3,14 @@
 import importlib.util
 import os
 import sys
+from importlib.machinery import ModuleSpec
 
 
 class NumpyFinder:
     def __init__(self, folder: str) -> None:
         self.folder = folder
 
-    def find_spec(self, name: str, path: object = None, target: object = None) -> object:
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         if name != "numpy":
             return None
         return importlib.util.spec_from_file_location(
@@ -20,4 +21,4 @@ class NumpyFinder:
 def install(folders: list[str]) -> None:
     """``folders``: numpy's own first, then its libraries'; none where it is not installed."""
     if folders:
-        sys.meta_path.append(NumpyFinder(folders[0]))
+        sys.meta_path.append(NumpyFinder(folders[0]))  # type: ignore[arg-type]  # a finder needs no more than this one method

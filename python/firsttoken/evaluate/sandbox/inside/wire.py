@@ -192,8 +192,8 @@ class Peer:
             return {type(value).__mro__[-2].__name__: bytes(value).hex()}
         if isinstance(value, dict):
             return {"dict": [[self.pack(k), self.pack(v)] for k, v in dict.items(value)]}
-        for kind, name in SEQUENCES.items():
-            if isinstance(value, kind):
+        for sequence, name in SEQUENCES.items():
+            if isinstance(value, sequence):
                 return {name: [self.pack(item) for item in value]}
         for kind, name in NUMBERS.items():
             if isinstance(value, kind):
