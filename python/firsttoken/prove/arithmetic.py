@@ -38,6 +38,10 @@ class Fp32:
         """What a core rounds each of its results by; the number is how many products were added up for one."""
         return lambda values, added: values
 
+    def cache(self, name: str, states: np.ndarray) -> np.ndarray:
+        """Keys or values as a core's KV cache holds them."""
+        return states
+
 
 @dataclass(frozen=True)
 class Planned(Fp32):
@@ -77,6 +81,9 @@ class Planned(Fp32):
         if self.activations[self.precisions[name]] != "fp16":
             return lambda values, added: self._off(values, added, UNIT_FP32)
         return lambda values, added: self._half(name, self._off(values, added, UNIT_FP16))
+
+    def cache(self, name: str, states: np.ndarray) -> np.ndarray:
+        return self._half(name, states) if self.precisions[name] == "fp16" else states
 
     def _half(self, name: str, values: np.ndarray) -> np.ndarray:
         """Values rounded to float16; notes the layer's name where that makes an infinity."""

@@ -150,14 +150,16 @@ class Layer:
 
     def attention(self, part: Attention, states: np.ndarray) -> np.ndarray:
         """Causal grouped-query attention (arXiv 2305.13245) over the window, one group of heads at a time."""
-        core, tokens, rounded = part.core, len(states), self.arithmetic.core(f"{self.name}.attention.core")
+        core, tokens, name = part.core, len(states), f"{self.name}.attention.core"
+        rounded = self.arithmetic.core(name)
 
         def heads(projection: Linear, norm: Norm | None) -> np.ndarray:
             split = self.linear(projection, states).reshape(tokens, -1, core.head_dim)
             return rounded((split if norm is None else self.norm(norm, split)).transpose(1, 0, 2), 1)
 
         query = rounded(rotate(heads(part.q, part.q_norm), part.rotation) * np.float32(core.scale), 2)
-        key, value = rounded(rotate(heads(part.k, part.k_norm), part.rotation), 2), heads(part.v, None)
+        key = self.arithmetic.cache(name, rounded(rotate(heads(part.k, part.k_norm), part.rotation), 2))
+        value = self.arithmetic.cache(name, heads(part.v, None))
         mixed = np.empty_like(query)
         for number in range(core.kv_heads):
             group = slice(number * core.group, (number + 1) * core.group)

@@ -21,4 +21,4 @@ class NumpyFinder:
 def install(folders: list[str]) -> None:
     """``folders``: numpy's own first, then its libraries'; none where it is not installed."""
     if folders:
-        sys.meta_path.append(NumpyFinder(folders[0]))  # type: ignore[arg-type]  # a finder needs no more than this one method
+        sys.meta_path.append(NumpyFinder(folders[0]))

@@ -18,7 +18,7 @@ MOST_ITEMS = 100_000  # taken of an iterator
 MOST_BYTES = 64 << 20  # of one message
 COUNT = struct.Struct("<I")
 MUTABLE = (list, dict, set, bytearray, collections.deque)
-SEQUENCES: dict[type, str] = {list: "list", tuple: "tuple", set: "set", frozenset: "frozenset", collections.deque: "deque"}
+SEQUENCES: dict[Any, str] = {list: "list", tuple: "tuple", set: "set", frozenset: "frozenset", collections.deque: "deque"}
 MAKERS: dict[str, Callable] = {
     "list": list,
     "tuple": tuple,
@@ -201,7 +201,8 @@ class Peer:
         if isinstance(value, range):
             return {"range": [value.start, value.stop, value.step]}
         if isinstance(value, type({}.keys())):
-            return {"keys": [self.pack(item) for item in value]}
+            keys: list[Any] = list(value)
+            return {"keys": [self.pack(key) for key in keys]}
         if (
             (numpy := sys.modules.get("numpy")) is not None
             and isinstance(value, (numpy.ndarray, numpy.generic))
