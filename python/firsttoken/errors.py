@@ -2,14 +2,20 @@
 
 from collections.abc import Iterable
 
+from firsttoken.safe_text import harmless
+
 
 class FirstTokenError(Exception):
     """Bad input or an unmet need. The message says what was got, what was expected and what to do.
 
-    The command line prints it as one line without a traceback and exits with ``exit_code``.
+    The command line prints it as one line without a traceback and exits with ``exit_code``. Most messages repeat something of a
+    file, so none can steer a terminal, and none is more than one line.
     """
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        return harmless(" ".join(super().__str__().split()))
 
 
 class GateError(FirstTokenError):

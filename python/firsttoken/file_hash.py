@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from firsttoken.cache_folder import cache_folder
-from firsttoken.plain_file import open_plain
+from firsttoken.plain_file import open_plain, parse_json, read_bytes
 from firsttoken.progress import Report, silent
 
 READ_BYTES = 4 << 20
@@ -45,7 +45,7 @@ def remembered_hash(*paths: Path, kind: str = "") -> str | None:
     if stamp is None:
         return None
     try:
-        noted = json.loads(stamp[0].read_text(encoding="utf-8"))
+        noted = parse_json(read_bytes(stamp[0]))
         return noted["sha256"] if noted["facts"] == stamp[1] else None
     except (OSError, ValueError, TypeError, KeyError):
         return None

@@ -7,6 +7,7 @@ any other reason why a file cannot be read.
 import errno
 import json
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,8 +22,10 @@ KINDS = {
     stat.S_IFBLK: "a device",
 }
 SETTINGS_BYTES = 16 << 20  # of a configuration, plan, recipe, manifest or template
-LARGE_JSON_BYTES = 256 << 20  # of a tokenizer, an index of shards or a measurement
+LARGE_JSON_BYTES = 64 << 20  # of an index of shards or a measurement; as objects they take up to thirty times as much
+TOKENIZER_BYTES = 256 << 20
 TEXT_BYTES = 4 << 30  # of a text or JSONL file, which is read as a whole
+MOST_DIGITS = 300  # of a whole number: one of more is beyond every floating-point number
 
 
 def open_plain(path: str | Path) -> BinaryIO:
@@ -59,11 +62,23 @@ def read_text(path: str | Path, most: int = SETTINGS_BYTES, errors: str = "stric
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Parses JSON from a stranger. Raises `ValueError` for what is no JSON, nested too deeply, or a number of thousands of digits."""
+    """Parses JSON from a stranger. Raises `ValueError` for what is no JSON, nested too deeply, or a number of hundreds of digits."""
     try:
-        return json.loads(text)
+        return json.loads(text, parse_int=_whole_number)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits; expected {MOST_DIGITS} at most")
+    return int(digits)
+
+
+def copy(source: str | Path, target: str | Path) -> None:
+    """Copies a plain file's bytes. Raises `OSError`."""
+    with open_plain(source) as stream, open(target, "wb") as output:
+        shutil.copyfileobj(stream, output, 1 << 20)
 
 
 def why(error: Exception) -> str:

@@ -16,6 +16,7 @@ from executorch.exir.schema import BackendDelegate, DelegateCall, KernelCall, Pr
 
 from firsttoken.bundle.manifest import HostTable
 from firsttoken.errors import FirstTokenError
+from firsttoken.plain_file import open_plain
 
 # XNNPACK's node types and what the runtime's trace calls them.
 EVENTS = {"XNNFullyConnected": "Fully Connected", "XNNBatchMatrixMultiply": "Batch Matrix Multiply", "XNNSoftmax": "Softmax"}
@@ -66,7 +67,7 @@ class Step:
 def read_steps(artifact: Path) -> list[Step]:
     """Returns the instructions of the method ``forward``. Raises `FirstTokenError` if ``artifact`` is not a .pte of that form."""
     try:
-        with open(artifact, "rb") as stream:
+        with open_plain(artifact) as stream:
             header = _ExtendedHeader.from_bytes(stream.read(64)[8:])
             if not header.is_valid():
                 raise ValueError("no ExecuTorch header")
@@ -86,7 +87,7 @@ def embedding_table(artifact: Path) -> HostTable:
     """
     types = {ScalarType.FLOAT: ("float32", 4), ScalarType.HALF: ("float16", 2), ScalarType.CHAR: ("int8", 1)}
     try:
-        with open(artifact, "rb") as stream:
+        with open_plain(artifact) as stream:
             header = _ExtendedHeader.from_bytes(stream.read(64)[8:])
             stream.seek(0)
             program = _flatbuffer_to_program(stream.read(header.program_size))

@@ -18,6 +18,7 @@ from firsttoken.bundle.manifest import AuditRow
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import plan_layers
 from firsttoken.errors import FirstTokenError
+from firsttoken.plain_file import open_plain
 from firsttoken.progress import Report, silent
 from firsttoken.quiet import quiet_runtime
 
@@ -131,7 +132,7 @@ def read_header(artifact: Path) -> "tuple[schema.ModelT, int]":
     """Returns the model object and the length of the flatbuffer. Raises `FirstTokenError` if ``artifact`` is not one."""
     from ai_edge_litert import schema_py_generated as schema
 
-    with open(artifact, "rb") as file:
+    with open_plain(artifact) as file:
         start = file.read(8)
         if start[4:8] != b"TFL3":
             raise FirstTokenError(f"{artifact}: not a .tflite file")
