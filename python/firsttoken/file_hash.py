@@ -33,7 +33,10 @@ def _stamp(paths: Sequence[Path], kind: str) -> tuple[Path, list[list[int]]] | N
     folder = cache_folder()
     if folder is None:
         return None
-    facts = [path.stat() for path in paths]
+    try:
+        facts = [path.stat() for path in paths]
+    except OSError:  # whoever reads the file says why it cannot be read
+        return None
     # The inode and not the path: a bundle keeps its stamp when it is renamed into place.
     name = f"{facts[0].st_dev:x}-{facts[0].st_ino:x}{kind}.json"
     return folder / "verified" / name, [[f.st_size, f.st_mtime_ns, f.st_ctime_ns, f.st_ino] for f in facts]

@@ -25,7 +25,6 @@ SETTINGS_BYTES = 16 << 20  # of a configuration, plan, recipe, manifest or templ
 LARGE_JSON_BYTES = 64 << 20  # of an index of shards or a measurement; as objects they take up to thirty times as much
 TOKENIZER_BYTES = 256 << 20
 TEXT_BYTES = 4 << 30  # of a text or JSONL file, which is read as a whole
-MADE_UP_BYTES = 1 << 16  # of a file that the system makes up, which has no size before it is read
 MOST_DIGITS = 300  # of a whole number: one of more is beyond every floating-point number
 
 
@@ -35,8 +34,9 @@ def open_plain(path: str | Path) -> BinaryIO:
     try:
         facts = os.fstat(descriptor)
         check_plain(facts, path)
-        if not facts.st_size:  # files that the system makes up look plain and may have to be waited for, like /proc/kmsg
-            os.pread(descriptor, 1, 0)
+        # what the system makes up while it is read looks plain, and may have to be waited for, like /proc/kmsg
+        if not facts.st_size and os.pread(descriptor, 1, 0):
+            raise OSError(errno.EINVAL, "is made up by the system; expected a plain file", str(path))
         os.set_blocking(descriptor, True)
         return os.fdopen(descriptor, "rb")
     except BaseException:
@@ -57,7 +57,7 @@ def read_bytes(path: str | Path, most: int = SETTINGS_BYTES) -> bytes:
         size = os.fstat(stream.fileno()).st_size
         if size > most:
             raise OSError(errno.EFBIG, f"has {readable(size)}; expected {readable(most)} at most", str(path))
-        return stream.read(size or MADE_UP_BYTES)  # as much memory as is asked for is taken at once
+        return stream.read(size)  # as much memory as is asked for is taken at once
 
 
 def read_text(path: str | Path, most: int = SETTINGS_BYTES, errors: str = "strict") -> str:

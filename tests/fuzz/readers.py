@@ -223,10 +223,11 @@ def run_bundle(path: Path) -> None:
     """Loads the artifact whatever its hash, takes four tokens and two more."""
     from firsttoken.run.open import open_runner
 
-    with open_runner(path.parent, 1, check=False, kept=False) as runner:
-        runner.prefill([1, 2, 3, 4])
-        runner.decode(5)
-        runner.decode(6)
+    runner = open_runner(path.parent, 1, check=False, kept=False)
+    runner.prefill([1, 2, 3, 4])
+    runner.decode(5)
+    runner.decode(6)
+    runner.close()
 
 
 def run_pte(path: Path) -> None:
