@@ -1,5 +1,6 @@
 """Text to tokens and back, through the checkpoint's own ``tokenizer.json``."""
 
+import re
 from functools import cached_property
 from pathlib import Path
 
@@ -16,6 +17,7 @@ REPLACEMENT = "\ufffd"
 MOST_PENDING_TOKENS = 4
 # Text in which tokenizers with equal vocabularies still differ: merges, digits, spaces, unknown characters.
 PROBE = TRIED
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 LARGEST_TOKEN = 1 << 24  # far above any vocabulary; tables are as long as the largest token
 
 
@@ -78,7 +80,9 @@ class Tokenizer:
     def token_id(self, token: str | dict | None) -> int | None:
         """Returns the id of a token given as text, or as the object that ``tokenizer_config.json`` may hold."""
         text = token.get("content") if isinstance(token, dict) else token
-        return self.engine.token_to_id(text) if isinstance(text, str) else None
+        if not isinstance(text, str) or LONE_SURROGATE.search(text):  # which the library does not take for text
+            return None
+        return self.engine.token_to_id(text)
 
     def end_tokens(self, folder: Path | None = None) -> list[int]:
         """Tokens that end a completion: those of generation_config.json, config.json and tokenizer_config.json together."""
