@@ -73,7 +73,7 @@ class Checkpoint:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        if not self.folder.is_dir():
+        if not os.path.isdir(self.folder):
             raise FirstTokenError(
                 f"checkpoint {self.folder}: not a folder; expected a Hugging Face checkpoint folder with config.json and *.safetensors"
             )
@@ -112,13 +112,13 @@ class Checkpoint:
             raise FirstTokenError(f"{index}: no usable 'weight_map'; expected tensor name -> shard file")
         for shard in sorted(set(weight_map.values())):
             if Path(shard).name != shard:
-                raise FirstTokenError(f"{index}: shard {shard!r} is not a plain file name inside the checkpoint folder")
-            if not (self.folder / shard).exists():
-                raise FirstTokenError(f"{index}: names shard {shard!r}, which is absent from {self.folder}; download it again")
+                raise FirstTokenError(f"{index}: shard {visible(shard)!r} is not a plain file name inside the checkpoint folder")
+            if not os.path.exists(self.folder / shard):  # false for a name that no file can have, too
+                raise FirstTokenError(f"{index}: names shard {visible(shard)!r}, which is absent from {self.folder}; download it again")
             self._read_header(self.folder / shard)
         absent = [name for name in weight_map if name not in self.tensors]
         if absent:
-            raise FirstTokenError(f"{index}: tensor {absent[0]!r} is in none of the shards ({len(absent)} such)")
+            raise FirstTokenError(f"{index}: tensor {visible(absent[0])!r} is in none of the shards ({len(absent)} such)")
 
     def _read_header(self, path: Path) -> None:
         file = len(self.files)
