@@ -54,10 +54,15 @@ def check_plain(facts: os.stat_result, path: str | Path) -> None:
 def read_bytes(path: str | Path, most: int = SETTINGS_BYTES) -> bytes:
     """Reads a whole file of at most ``most`` bytes. Raises `OSError` for a larger one, or one that is no plain file."""
     with open_plain(path) as stream:
-        size = os.fstat(stream.fileno()).st_size
-        if size > most:
-            raise OSError(errno.EFBIG, f"has {readable(size)}; expected {readable(most)} at most", str(path))
-        return stream.read(size)  # as much memory as is asked for is taken at once
+        return stream.read(check_size(stream, path, most))  # as much memory as is asked for is taken at once
+
+
+def check_size(stream: BinaryIO, path: str | Path, most: int) -> int:
+    """Returns an open file's size in bytes. Raises `OSError` where it is above ``most``."""
+    size = os.fstat(stream.fileno()).st_size
+    if size > most:
+        raise OSError(errno.EFBIG, f"has {readable(size)}; expected {readable(most)} at most", str(path))
+    return size
 
 
 def read_text(path: str | Path, most: int = SETTINGS_BYTES, errors: str = "strict") -> str:
@@ -79,10 +84,12 @@ def _whole_number(digits: str) -> int:
     return int(digits)
 
 
-def copy(source: str | Path, target: str | Path) -> None:
-    """Copies a plain file's bytes. Raises `OSError`."""
-    with open_plain(source) as stream, open(target, "wb") as output:
-        shutil.copyfileobj(stream, output, 1 << 20)
+def copy(source: str | Path, target: str | Path, most: int = TOKENIZER_BYTES) -> None:
+    """Copies a plain file of at most ``most`` bytes. Raises `OSError`."""
+    with open_plain(source) as stream:
+        check_size(stream, source, most)
+        with open(target, "wb") as output:
+            shutil.copyfileobj(stream, output, 1 << 20)
 
 
 def why(error: Exception) -> str:
