@@ -20,7 +20,8 @@ from fuzz.readers import Reader
 
 from firsttoken.errors import FirstTokenError
 
-SECONDS = 10.0  # of one input
+SECONDS = 10.0  # of computing, of one input
+PATIENCE_SECONDS = 60.0  # on the clock: one that waits for what never comes; a busy machine makes the others wait, too
 GROWTH = 2 << 30  # bytes of address space that a batch may add
 BATCH = 50
 ODD_FILES = 0.03  # the share of inputs where something else lies in the file's place
@@ -109,7 +110,7 @@ def _batch(reader: Reader, good: Path, folder: Path, seed: int, numbers: range, 
     if begun is not None:
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         ending = signal.Signals(number).name if number else f"exit code {os.waitstatus_to_exitcode(status)}"
-        yield begun, "hang" if number == signal.SIGALRM else "died", ending
+        yield begun, "hang" if number in (signal.SIGALRM, signal.SIGPROF) else "died", ending
 
 
 def _work(reader: Reader, good: Path, folder: Path, seed: int, numbers: range, until: float, out: int) -> None:
@@ -124,8 +125,11 @@ def _work(reader: Reader, good: Path, folder: Path, seed: int, numbers: range, u
             return
         path = make_input(reader, good, folder, seed, number)
         os.write(out, json.dumps([number]).encode() + b"\n")
-        signal.setitimer(signal.ITIMER_REAL, SECONDS)  # its signal ends the process, wherever it is
+        # their signals end the process, wherever it is
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE_SECONDS)
         outcome, said = outcome_of(reader, path)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
         os.write(out, json.dumps([number, outcome, said[-3000:]]).encode() + b"\n")
 

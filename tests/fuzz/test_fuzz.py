@@ -60,6 +60,11 @@ def refuse(path: Path) -> None:
     raise FirstTokenError("no")
 
 
+def compute(path: Path) -> None:
+    while True:
+        str(path)
+
+
 def wait(path: Path) -> None:
     while True:
         time.sleep(1)
@@ -70,6 +75,7 @@ WAYS = {
     "refused": refuse,
     "traceback": lambda path: {}["absent"],
     "hang": wait,
+    "hang (computing)": compute,
     "growth": lambda path: bytearray(3 << 30),
     "died": lambda path: os.kill(os.getpid(), signal.SIGSEGV),
 }
@@ -77,12 +83,14 @@ WAYS = {
 
 @pytest.mark.parametrize("outcome", WAYS)
 def test_every_way_to_end_is_told_apart(outcome, tmp_path, monkeypatch):
+    monkeypatch.setattr("fuzz.limits.PATIENCE_SECONDS", 1.0)
     monkeypatch.setattr("fuzz.limits.SECONDS", 0.3)
     reader = replace(PYTHON[0], write=lambda folder: (folder / "a.json").write_text("{}"), pattern="*.json", read=WAYS[outcome])
     reader = reader.prepared(tmp_path / "good")
     reader = replace(reader, mutate=lambda data, random: data + b" ")
     counts = Counts()
     run(reader, tmp_path / "good", 0, range(3), counts, kept=tmp_path / "kept")
+    outcome = outcome.split(" ")[0]
     assert counts.ended == {outcome: 3}
     assert sorted(counts.faults) == ([] if outcome in ("read", "refused") else [0, 1, 2])
     assert len(list((tmp_path / "kept").glob("*"))) == len(counts.faults)

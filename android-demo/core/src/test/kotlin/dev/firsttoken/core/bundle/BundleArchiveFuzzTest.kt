@@ -90,6 +90,7 @@ class BundleArchiveFuzzTest {
     private fun membersChanged(random: Random): List<Pair<String, ByteArray>> {
         val made = members.toList().toMutableList()
         repeat(1 + random.nextInt(2)) {
+            if (made.isEmpty()) return made
             val at = random.nextInt(made.size)
             val (name, bytes) = made[at]
             when (random.nextInt(6)) {
@@ -98,7 +99,7 @@ class BundleArchiveFuzzTest {
                 2 -> made += ODD_NAMES[random.nextInt(ODD_NAMES.size)] to ByteArray(random.nextInt(300))
                 3 -> made[at] = name to ByteArray(if (random.nextInt(20) == 0) 3 shl 20 else random.nextInt(5000))
                 4 -> made[at] = "folder/$name" to bytes
-                else -> made.add(random.nextInt(made.size + 1), made.removeAt(at))
+                else -> made.shuffle(random)
             }
         }
         return made.distinctBy { it.first } // a writer refuses a name twice; BundleArchiveTest has an archive with one
