@@ -1,17 +1,17 @@
 """Chat templates, rendered on the host: what goes before and after one user turn.
 
-Templates are Jinja programs that come with the checkpoint, so they run in a sandbox, with the helpers and settings
-that transformers gives them (transformers.utils.chat_template_utils). A phone needs no Jinja: it gets two affixes.
+Templates are Jinja programs that come with the checkpoint, so they run in a sandbox and in a process of their own
+(`template_worker`). A phone needs no Jinja: it gets two affixes.
 """
 
-import json
-from datetime import datetime
 from pathlib import Path
-from typing import Any, Never
+from typing import Any
 
 from firsttoken import plain_file
 from firsttoken.bundle.manifest import Affix, Chat
 from firsttoken.errors import FirstTokenError
+from firsttoken.safe_text import visible
+from firsttoken.template_process import rendered
 from firsttoken.tokenizer import Tokenizer
 
 SENTINEL = "firsttokenUserTurn"
@@ -44,46 +44,21 @@ def read_template(folder: Path, settings: dict) -> str | None:
         try:
             return plain_file.read_text(path)
         except (OSError, UnicodeDecodeError) as error:
-            raise FirstTokenError(f"{path}: cannot be read ({plain_file.why(error)})") from None
+            raise FirstTokenError(f"{path}: cannot be read ({visible(plain_file.why(error))})") from None
     template = settings.get("chat_template")
     if isinstance(template, list):
-        named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
+        named = {
+            entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict) and isinstance(entry.get("name"), str)
+        }
         template = named.get("default", next(iter(named.values()), None))
     return template if isinstance(template, str) and template.strip() else None
 
 
 def render(template: str, messages: list[dict], settings: dict, add_generation_prompt: bool = True) -> str:
     """Renders a chat template as transformers does. Raises `FirstTokenError` if it fails."""
-    import jinja2
-    from jinja2.ext import loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    def raise_exception(message: str) -> Never:
-        raise jinja2.TemplateError(message)
-
-    def tojson(
-        value: object,
-        ensure_ascii: bool = False,
-        indent: int | str | None = None,
-        separators: tuple[str, str] | None = None,
-        sort_keys: bool = False,
-    ) -> str:
-        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
-    environment.filters["tojson"] = tojson
-    environment.globals["raise_exception"] = raise_exception
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
     special = {name: _text(settings[name]) for name in settings if name.endswith("_token") and _text(settings[name]) is not None}
-    try:
-        return environment.from_string(template).render(
-            messages=messages, add_generation_prompt=add_generation_prompt, tools=None, documents=None, **special
-        )
-    except Exception as error:  # a template may fail in any way
-        raise FirstTokenError(
-            f"the chat template cannot be rendered ({type(error).__name__}: {str(error)[:200]}); correct chat_template in tokenizer_config.json, "
-            "or take it out to export without chat"
-        ) from None
+    values = {"messages": messages, "add_generation_prompt": add_generation_prompt, "tools": None, "documents": None, **special}
+    return rendered(template, values)
 
 
 def _text(token: Any) -> str | None:

@@ -25,6 +25,8 @@ from firsttoken.safe_text import visible
 
 MAX_HEADER_BYTES = 100_000_000  # the safetensors specification's own limit
 ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+MOST_DIMENSIONS = 16
+LARGEST = 1 << 63  # of a dimension or a place
 PICKLE_PATTERNS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -71,7 +73,7 @@ class Checkpoint:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        if not self.folder.is_dir():
+        if not os.path.isdir(self.folder):
             raise FirstTokenError(
                 f"checkpoint {self.folder}: not a folder; expected a Hugging Face checkpoint folder with config.json and *.safetensors"
             )
@@ -110,13 +112,13 @@ class Checkpoint:
             raise FirstTokenError(f"{index}: no usable 'weight_map'; expected tensor name -> shard file")
         for shard in sorted(set(weight_map.values())):
             if Path(shard).name != shard:
-                raise FirstTokenError(f"{index}: shard {shard!r} is not a plain file name inside the checkpoint folder")
-            if not (self.folder / shard).exists():
-                raise FirstTokenError(f"{index}: names shard {shard!r}, which is absent from {self.folder}; download it again")
+                raise FirstTokenError(f"{index}: shard {visible(shard)!r} is not a plain file name inside the checkpoint folder")
+            if not os.path.exists(self.folder / shard):  # false for a name that no file can have, too
+                raise FirstTokenError(f"{index}: names shard {visible(shard)!r}, which is absent from {self.folder}; download it again")
             self._read_header(self.folder / shard)
         absent = [name for name in weight_map if name not in self.tensors]
         if absent:
-            raise FirstTokenError(f"{index}: tensor {absent[0]!r} is in none of the shards ({len(absent)} such)")
+            raise FirstTokenError(f"{index}: tensor {visible(absent[0])!r} is in none of the shards ({len(absent)} such)")
 
     def _read_header(self, path: Path) -> None:
         file = len(self.files)
@@ -143,14 +145,18 @@ class Checkpoint:
 
     def _add_tensor(self, path: Path, file: int, name: str, entry: Any, base: int, size: int) -> None:
         try:
-            dtype, shape = entry["dtype"], tuple(int(n) for n in entry["shape"])
-            begin, end = (int(n) for n in entry["data_offsets"])
+            dtype, shape = entry["dtype"], tuple(entry["shape"])
+            begin, end = entry["data_offsets"]
+            if not isinstance(dtype, str) or any(type(n) is not int for n in (*shape, begin, end)):
+                raise TypeError
         except (TypeError, KeyError, ValueError):
             raise FirstTokenError(f"{path}: tensor {visible(name)!r} has a malformed header entry; the file is corrupted") from None
         if name in self.tensors:
             raise FirstTokenError(f"{path}: tensor {visible(name)!r} appears twice in the checkpoint")
-        if any(n < 0 for n in shape) or begin < 0 or end < begin:
-            raise FirstTokenError(f"{path}: tensor {visible(name)!r} has an impossible shape or place {shape}, {begin}..{end}")
+        if len(shape) > MOST_DIMENSIONS or any(not 0 <= n < LARGEST for n in (*shape, begin, end)) or end < begin:
+            raise FirstTokenError(
+                f"{path}: tensor {visible(name)!r} has an impossible shape or place {visible(shape)}, {visible(f'{begin}..{end}')}; the file is corrupted"
+            )
         if dtype in ITEM_BYTES and end - begin != math.prod(shape) * ITEM_BYTES[dtype]:
             raise FirstTokenError(
                 f"{path}: tensor {visible(name)!r} {shape} {visible(dtype)} does not fill its {end - begin} bytes; the file is corrupted"

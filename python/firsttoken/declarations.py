@@ -71,6 +71,5 @@ def first_problem(error: "ValidationError", values: dict[str, Any]) -> str:
         hint = nearest(str(problem["input"]), allowed)
     text = problem["msg"].removeprefix("Value error, ")
     text = text[:1].lower() + text[1:]
-    got = repr(problem["input"])
-    got = got if len(got) <= 120 else f"{got[:120]}…"
+    got = visible(repr(problem["input"]), 120)
     return f"{place} is {got}; {text}{hint}" if not isinstance(problem["input"], dict) else f"{place}: {text}{hint}"

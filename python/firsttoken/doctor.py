@@ -3,7 +3,6 @@
 import os
 import platform
 import shutil
-import subprocess
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,6 +12,9 @@ from firsttoken.cache_folder import cache_folder
 from firsttoken.errors import FirstTokenError
 from firsttoken.extras import EXTRAS, install_command, missing
 from firsttoken.machine import available_disk, available_memory
+from firsttoken.plain_file import why
+from firsttoken.program_line import first_line
+from firsttoken.safe_text import visible
 from firsttoken.units import readable
 
 # What each package is for; the first group comes with firsttoken, the extras are `firsttoken.extras`'s.
@@ -193,7 +195,7 @@ def _adb() -> Check:
         path = find_adb()
     except FirstTokenError:
         return Check("note", "adb", "not found", "only for Android phones: install your system's adb package, or set ANDROID_HOME")
-    return Check("ok", "adb", _first_line([path, "version"]))
+    return _program("adb", [path, "version"], "install your system's adb package again, or set ANDROID_HOME")
 
 
 def _java() -> Check:
@@ -201,12 +203,12 @@ def _java() -> Check:
     path = shutil.which("javac", path=os.path.join(home, "bin") if home else None) or shutil.which("javac")
     if path is None:
         return Check("note", "JDK", "not found", "only for building the Android app: install JDK 17 or newer")
-    return Check("ok", "JDK", _first_line([path, "-version"]))
+    return _program("JDK", [path, "-version"], "install JDK 17 or newer again")
 
 
-def _first_line(command: list[str]) -> str:
+def _program(name: str, command: list[str], advice: str) -> Check:
+    """A program and the first line it says of itself; one that is there and does not work is worth knowing."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise FirstTokenError(f"{command[0]}: found, but does not run ({error})") from None
-    return (done.stdout or done.stderr).strip().splitlines()[0] if (done.stdout or done.stderr).strip() else "found"
+        return Check("ok", name, first_line(command))
+    except OSError as error:
+        return Check("note", name, f"{command[0]}: found, but does not run ({visible(why(error))})", advice)

@@ -2,14 +2,26 @@
 
 from collections.abc import Iterable
 
+from firsttoken.safe_text import harmless
+
+LONGEST = 3000  # characters of a message, most of which repeats something of a file
+
 
 class FirstTokenError(Exception):
     """Bad input or an unmet need. The message says what was got, what was expected and what to do.
 
-    The command line prints it as one line without a traceback and exits with ``exit_code``.
+    The command line prints it as one line without a traceback and exits with ``exit_code``. Most messages repeat something of a
+    file, so none can steer a terminal, and
+    none is longer than one line that can be read.
     """
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        said = super().__str__()
+        if len(said) > LONGEST:  # the advice stands at the end
+            said = f"{said[: LONGEST // 2]} … {said[-LONGEST // 3 :]}"
+        return harmless(" ".join(said.split()))
 
 
 class GateError(FirstTokenError):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from firsttoken.cache_folder import cache_folder
-from firsttoken.plain_file import open_plain
+from firsttoken.plain_file import open_plain, parse_json, read_bytes
 from firsttoken.progress import Report, silent
 
 READ_BYTES = 4 << 20
@@ -33,7 +33,10 @@ def _stamp(paths: Sequence[Path], kind: str) -> tuple[Path, list[list[int]]] | N
     folder = cache_folder()
     if folder is None:
         return None
-    facts = [path.stat() for path in paths]
+    try:
+        facts = [path.stat() for path in paths]
+    except OSError:  # whoever reads the file says why it cannot be read
+        return None
     # The inode and not the path: a bundle keeps its stamp when it is renamed into place.
     name = f"{facts[0].st_dev:x}-{facts[0].st_ino:x}{kind}.json"
     return folder / "verified" / name, [[f.st_size, f.st_mtime_ns, f.st_ctime_ns, f.st_ino] for f in facts]
@@ -45,7 +48,7 @@ def remembered_hash(*paths: Path, kind: str = "") -> str | None:
     if stamp is None:
         return None
     try:
-        noted = json.loads(stamp[0].read_text(encoding="utf-8"))
+        noted = parse_json(read_bytes(stamp[0]))
         return noted["sha256"] if noted["facts"] == stamp[1] else None
     except (OSError, ValueError, TypeError, KeyError):
         return None

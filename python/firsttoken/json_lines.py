@@ -5,6 +5,7 @@ from pathlib import Path
 
 from firsttoken import plain_file
 from firsttoken.errors import FirstTokenError
+from firsttoken.safe_text import visible
 
 
 def read_text(path: Path) -> str:
@@ -13,7 +14,7 @@ def read_text(path: Path) -> str:
         return plain_file.read_text(path, plain_file.TEXT_BYTES)
     except (OSError, UnicodeDecodeError) as error:
         raise FirstTokenError(
-            f"{path}: cannot be read as UTF-8 text ({plain_file.why(error)}); exclude it in the recipe, or convert it"
+            f"{path}: cannot be read as UTF-8 text ({visible(plain_file.why(error))}); exclude it in the recipe, or convert it"
         ) from None
 
 
@@ -26,7 +27,7 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict]]:
         try:
             value = plain_file.parse_json(text)
         except ValueError as error:
-            raise FirstTokenError(f"{path}, line {number}: not JSON ({error})") from None
+            raise FirstTokenError(f"{path}, line {number}: not JSON ({visible(error)})") from None
         if not isinstance(value, dict):
             raise FirstTokenError(f"{path}, line {number}: expected a JSON object, got {type(value).__name__}")
         yield number, value

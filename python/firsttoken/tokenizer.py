@@ -1,12 +1,14 @@
 """Text to tokens and back, through the checkpoint's own ``tokenizer.json``."""
 
-import shutil
+import re
 from functools import cached_property
 from pathlib import Path
 
+from firsttoken import plain_file
 from firsttoken.bundle.manifest import Manifest, TokenizerFacts
 from firsttoken.checkpoint import read_json
 from firsttoken.errors import FirstTokenError
+from firsttoken.tokenizer_engine import TRIED, open_engine, told_panics
 
 TOKENIZER_FILE = "tokenizer.json"
 BUNDLED_FILES = (TOKENIZER_FILE, "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
@@ -14,7 +16,9 @@ REPLACEMENT = "\ufffd"
 # A character is at most 4 bytes of UTF-8; a replacement character older than that is really in the text.
 MOST_PENDING_TOKENS = 4
 # Text in which tokenizers with equal vocabularies still differ: merges, digits, spaces, unknown characters.
-PROBE = "def f(x):\n\treturn 12345.678  # Größe, 第一个 token\r\n  naïve <|end|> 🙂"
+PROBE = TRIED
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+LARGEST_TOKEN = 1 << 24  # far above any vocabulary; tables are as long as the largest token
 
 
 class Tokenizer:
@@ -25,11 +29,9 @@ class Tokenizer:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        from tokenizers import Tokenizer as Engine
-
         self.folder = Path(folder)
         path = self.folder / TOKENIZER_FILE
-        if not path.is_file():
+        if not path.exists():
             others = [name for name in ("tokenizer.model", "vocab.json", "spiece.model") if (self.folder / name).exists()]
             hint = (
                 f"found {others[0]}: convert it with transformers, AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
@@ -37,16 +39,16 @@ class Tokenizer:
                 else "copy it from the model's page"
             )
             raise FirstTokenError(f"{path}: missing; the tokenizer is part of every bundle ({hint})")
-        try:
-            self.engine = Engine.from_file(str(path))
-        except Exception as error:  # the tokenizers library raises the bare Exception
-            raise FirstTokenError(f"{path}: cannot be read as a tokenizer ({str(error)[:200]})") from None
-        self.engine.no_padding()
-        self.engine.no_truncation()
+        self.engine = open_engine(path)
 
     @cached_property
     def vocab_size(self) -> int:
-        return max(self.engine.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        largest = max(self.engine.get_vocab(with_added_tokens=True).values(), default=-1)
+        if largest >= LARGEST_TOKEN:
+            raise FirstTokenError(
+                f"{self.folder / TOKENIZER_FILE}: has token {largest}; expected numbers below {LARGEST_TOKEN}, copy it again from the model's page"
+            )
+        return largest + 1
 
     @cached_property
     def settings(self) -> dict:
@@ -78,7 +80,9 @@ class Tokenizer:
     def token_id(self, token: str | dict | None) -> int | None:
         """Returns the id of a token given as text, or as the object that ``tokenizer_config.json`` may hold."""
         text = token.get("content") if isinstance(token, dict) else token
-        return self.engine.token_to_id(text) if isinstance(text, str) else None
+        if not isinstance(text, str) or LONE_SURROGATE.search(text):  # which the library does not take for text
+            return None
+        return self.engine.token_to_id(text)
 
     def end_tokens(self, folder: Path | None = None) -> list[int]:
         """Tokens that end a completion: those of generation_config.json, config.json and tokenizer_config.json together."""
@@ -94,12 +98,14 @@ class Tokenizer:
 
     def encode(self, text: str, begin: bool = True) -> list[int]:
         """Returns the tokens of ``text``, after the begin token where the model wants one (unless ``begin`` is false)."""
-        tokens = self.engine.encode(text, add_special_tokens=False).ids
+        with told_panics(f"{self.folder}: the tokenizer fails"):
+            tokens = self.engine.encode(text, add_special_tokens=False).ids
         return [self.begin, *tokens] if begin and self.begin is not None else tokens
 
     def decode(self, tokens: list[int], special: bool = False) -> str:
         """Returns the text of ``tokens``; special tokens are left out unless ``special``."""
-        return self.engine.decode(list(tokens), skip_special_tokens=not special)
+        with told_panics(f"{self.folder}: the tokenizer fails"):
+            return self.engine.decode(list(tokens), skip_special_tokens=not special)
 
     def facts(self) -> TokenizerFacts:
         """Returns what the manifest says about this tokenizer."""
@@ -109,8 +115,11 @@ class Tokenizer:
     def copy_files(self, folder: Path) -> None:
         """Copies the tokenizer's files into a bundle folder."""
         for name in BUNDLED_FILES:
-            if (self.folder / name).is_file():
-                shutil.copyfile(self.folder / name, folder / name)
+            if (self.folder / name).exists():
+                try:
+                    plain_file.copy(self.folder / name, folder / name)
+                except OSError as error:
+                    raise FirstTokenError(f"{self.folder / name}: cannot be copied to {folder} ({plain_file.why(error)})") from None
 
 
 class TextStream:

@@ -79,7 +79,7 @@ def test_a_huge_file_is_not_read(tmp_path):
     path = tmp_path / "m.json"
     with open(path, "wb") as stream:
         stream.truncate(module.LARGEST_FILE + 1)
-    with pytest.raises(FirstTokenError, match="expected a measurement file of at most"):
+    with pytest.raises(FirstTokenError, match="expected .* at most"):
         read_measurement(path)
 
 

@@ -86,8 +86,8 @@ def check_files(folder: Path, manifest: Manifest, report: Report = silent) -> No
 
 
 def _check_file(path: Path, facts: FileFacts, report: Report) -> None:
-    if not path.is_file():
-        raise FirstTokenError(f"bundle {path.parent}: {path.name} is missing; export again")
+    if not os.path.isfile(path):  # false for a name that no file can have, too
+        raise FirstTokenError(f"bundle {path.parent}: {visible(path.name)} is missing; export again")
     size = path.stat().st_size
     if size != facts.bytes:
         raise FirstTokenError(

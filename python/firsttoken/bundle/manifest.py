@@ -5,6 +5,7 @@ Written last; a folder without it is not a bundle.
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Final, Literal
 
@@ -353,7 +354,7 @@ class Manifest(Part):
 def read_manifest(folder: str | Path) -> Manifest:
     """Reads and checks a bundle's manifest. Raises `FirstTokenError` for a folder that is not a bundle or a foreign version."""
     folder = Path(folder)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise FirstTokenError(f"bundle {folder}: not a folder; expected what `firsttoken export` wrote")
     path = folder / MANIFEST_FILE
     values = read_json(path, "a folder without it is not a bundle")

@@ -12,6 +12,10 @@ from firsttoken.cli import bench, demo, device, distill, doctor, evaluate, expor
 from firsttoken.cli.options import Verbose
 from firsttoken.errors import FirstTokenError
 from firsttoken.quiet import is_verbose, set_verbose
+from firsttoken.safe_text import harmless
+from firsttoken.tokenizer_engine import PANIC
+
+FAULT = " (this is a fault in firsttoken or a library; -v shows where)"
 
 app = typer.Typer(
     name="firsttoken",
@@ -75,11 +79,18 @@ def run(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if hasattr(error, "format_message"):  # a usage error of the option parser
             context = getattr(error, "ctx", None)
-            print(f"error: {error.format_message()} (see `{context.command_path if context else 'firsttoken'} --help`)", file=sys.stderr)
+            print(
+                f"error: {harmless(error.format_message())} (see `{context.command_path if context else 'firsttoken'} --help`)",
+                file=sys.stderr,
+            )
             return 2
         if isinstance(error, MemoryError):
             error = MemoryError("out of memory; close other programs or use a larger machine")
-        return fail(error, 1, prefix=f"{type(error).__name__}: ", hint=" (this is a fault in firsttoken or a library; -v shows where)")
+        return fail(error, 1, prefix=f"{type(error).__name__}: ", hint=FAULT)
+    except BaseException as error:
+        if type(error).__name__ != PANIC:  # of a library in Rust, which Python does not count among its exceptions
+            raise
+        return fail(error, 1, prefix=f"{PANIC}: ", hint=FAULT)
 
 
 def fail(error: BaseException, code: int, prefix: str = "", hint: str = "") -> int:
@@ -87,6 +98,7 @@ def fail(error: BaseException, code: int, prefix: str = "", hint: str = "") -> i
     if is_verbose():
         import traceback
 
-        traceback.print_exception(error)
-    print(f"error: {prefix}{' '.join(str(error).split())}{hint}", file=sys.stderr)
+        print(harmless("".join(traceback.format_exception(error))), file=sys.stderr, end="")
+    said = " ".join(str(error).split())
+    print(harmless(f"error: {prefix}{said}{hint}"), file=sys.stderr)
     return code

@@ -7,6 +7,7 @@ import typer
 
 from firsttoken.cli.options import PromptLengths, Threads, Verbose
 from firsttoken.cli.output import Json, Output, refuse_file_after_json
+from firsttoken.safe_text import harmless
 
 
 def bench(
@@ -84,9 +85,9 @@ def bench(
     if output is not None:
         measurement.write(output)
     if csv:
-        print(csv_text(measurement), end="")
+        print(harmless(csv_text(measurement)), end="")
     elif markdown:
-        print(markdown_text(measurement))
+        print(harmless(markdown_text(measurement)))
     else:
         out = Output(as_json)
         out.show(terminal_table(measurement), *notes(measurement))
@@ -95,11 +96,14 @@ def bench(
         print(f"every run: {output}; see it with: firsttoken report {output} -o report.html", file=sys.stderr)
     failures = [(result.bundle.name, failure) for result in measurement.results for failure in result.failures]
     for name, failure in failures:
-        print(f"failed: {name}, {failure.state} at {failure.prompt_tokens} tokens, {failure.stage}: {failure.message}", file=sys.stderr)
+        print(
+            harmless(f"failed: {name}, {failure.state} at {failure.prompt_tokens} tokens, {failure.stage}: {failure.message}"),
+            file=sys.stderr,
+        )
     if limits:
         verdicts = check_budget(limits, measurement)
         for verdict in verdicts:
-            print(verdict.line, file=sys.stderr)
+            print(harmless(verdict.line), file=sys.stderr)
         missed = [verdict for verdict in verdicts if not verdict.kept]
         if missed:
             raise GateError(f"{len(missed)} of {len(verdicts)} limits of {budget} missed")

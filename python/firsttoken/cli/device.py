@@ -275,6 +275,7 @@ def _tell(outcomes: "Sequence[PhoneOutcome]", out: Output) -> None:
     from firsttoken.device.notes import phone_notes
     from firsttoken.errors import FirstTokenError, GateError
     from firsttoken.report.bench_table import terminal_table
+    from firsttoken.safe_text import harmless
 
     problems: list[FirstTokenError] = []
     out.document({"phones": [_phone(outcome) for outcome in outcomes]})
@@ -283,7 +284,7 @@ def _tell(outcomes: "Sequence[PhoneOutcome]", out: Output) -> None:
             out.show(terminal_table(outcome.measurement), *phone_notes(outcome.measurement))
             out.show(f"{outcome.name}: every run is in {outcome.output}; see it with: firsttoken report {outcome.output} -o report.html")
         for line in outcome.failed:
-            print(f"failed: {line}", file=sys.stderr)
+            print(f"failed: {harmless(line)}", file=sys.stderr)
         if isinstance(outcome.error, FirstTokenError):
             problems.append(DeviceError(f"{outcome.error}; {_left(outcome)}" if outcome.runs else str(outcome.error)))
         elif outcome.error is not None:

@@ -54,6 +54,7 @@ def generate(
     from firsttoken.run.generate import STOPPED, Statistics
     from firsttoken.run.generate import generate as run
     from firsttoken.run.open import open_runner
+    from firsttoken.safe_text import harmless
     from firsttoken.tokenizer import open_tokenizer
 
     texts, out, answers = read_prompts(prompt, prompts), Output(as_json), []
@@ -88,7 +89,7 @@ def generate(
                 ):
                     pieces.append(piece)
                     if not as_json:
-                        print(piece, end="", flush=True)
+                        print(harmless(piece), end="", flush=True)
                 out.show("")
                 answers.append({"prompt": text, "text": "".join(pieces), **facts.as_run()})
                 speed = f"{facts.tokens_per_second:.1f} tokens/s" if facts.tokens_per_second else "one token at most"
@@ -113,6 +114,7 @@ def read_prompts(prompt: str | None, prompts: Path | None) -> list[str]:
 
     from firsttoken import plain_file
     from firsttoken.errors import FirstTokenError
+    from firsttoken.safe_text import visible
 
     if (prompt is None) == (prompts is None):
         raise typer.BadParameter(
@@ -124,7 +126,7 @@ def read_prompts(prompt: str | None, prompts: Path | None) -> list[str]:
     try:
         lines = [line.rstrip("\r") for line in plain_file.read_text(prompts, plain_file.TEXT_BYTES).split("\n") if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise FirstTokenError(f"--prompts {prompts}: cannot be read as text ({plain_file.why(error)})") from None
+        raise FirstTokenError(f"--prompts {prompts}: cannot be read as text ({visible(plain_file.why(error))})") from None
     if not lines:
         raise FirstTokenError(f"--prompts {prompts}: holds no prompt; expected one a line")
     return lines

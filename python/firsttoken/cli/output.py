@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from firsttoken.safe_text import harmless, harmless_json
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -22,7 +24,7 @@ class Output:
 
     def say(self, line: str) -> None:
         """A line on the way, at once."""
-        print(line, file=sys.stderr if self.as_json else sys.stdout, flush=True)
+        print(harmless(line), file=sys.stderr if self.as_json else sys.stdout, flush=True)
 
     def show(self, *parts: "str | Table") -> None:
         """Tables and lines of what the document holds too."""
@@ -30,7 +32,7 @@ class Output:
             return
         for part in parts:
             if isinstance(part, str):
-                print(part)
+                print(harmless(part))
             else:
                 from firsttoken.report.tables import console
 
@@ -42,7 +44,8 @@ class Output:
             from pydantic_core import to_json
 
             # JSON has no nan and no infinity
-            print(to_json(values, indent=1, by_alias=True, inf_nan_mode="null", serialize_unknown=False).decode())
+            document = to_json(values, indent=1, by_alias=True, inf_nan_mode="null", serialize_unknown=False).decode()
+            print(harmless_json(document))
 
 
 def refuse_file_after_json(as_json: bool, given: list[Path], what: str) -> None:

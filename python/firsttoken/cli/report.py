@@ -45,6 +45,7 @@ def report(
 
     from firsttoken.errors import FirstTokenError
     from firsttoken.report import report as verb
+    from firsttoken.safe_text import harmless
 
     if diff and (files or baseline):
         raise FirstTokenError(
@@ -67,7 +68,7 @@ def report(
         output = output or Path("report.html")
         notes = verb.report([diff[1]] if diff else files or [], output, diff[0] if diff else baseline)
         for note in notes:
-            print(f"note: {note}", file=sys.stderr)
+            print(f"note: {harmless(note)}", file=sys.stderr)
         found["page"] = {"file": output, "bytes": output.stat().st_size, "notes": notes}
         out.show(f"{output}: written, {output.stat().st_size / 1000:.0f} kB; open it in a browser")
     out.document(found)

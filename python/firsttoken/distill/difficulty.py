@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from firsttoken import plain_file
 from firsttoken.atomic_file import check_file_destination, write_text
 from firsttoken.distill.documents import Document, check_messages, encode_document, sample_text
 from firsttoken.errors import FirstTokenError
@@ -69,14 +70,17 @@ def read_partial(path: Path, fingerprint: str, length: int) -> dict[str, float]:
     if not path.exists():
         return {}
     found = {}
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    try:
+        text = plain_file.read_text(path, plain_file.TEXT_BYTES, "replace")
+    except OSError as error:
+        raise FirstTokenError(f"{path}: cannot be read ({plain_file.why(error)}); remove it to start again") from None
+    for line in text.split("\n"):
         try:
-            value = json.loads(line)
-        except ValueError:
+            value = plain_file.parse_json(line)
+            if value["model"] == fingerprint and value["length"] == length:
+                found[str(value["key"])] = float(value["difficulty"])
+        except (ValueError, TypeError, KeyError):
             continue
-        if value.get("model") == fingerprint and value.get("length") == length:
-            found[value["key"]] = value["difficulty"]
-    text = path.read_text(encoding="utf-8", errors="replace")
     if text and not text.endswith("\n"):
         write_text(path, text[: text.rfind("\n") + 1])
     return found

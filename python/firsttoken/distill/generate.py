@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from firsttoken import plain_file
 from firsttoken.atomic_file import write_text
 from firsttoken.chat import read_template, render
 from firsttoken.checkpoint import Checkpoint, read_json
@@ -172,7 +173,10 @@ def reopen(output: Path, teacher: Path, lines: list[dict], settings: AnswerSetti
         raise FirstTokenError(
             f"output {output}: was begun with {where} = {shorten(before)}, now it is {shorten(now)}; put it back to go on, or choose another with -o"
         )
-    raw = output.read_bytes()
+    try:
+        raw = plain_file.read_bytes(output, plain_file.TEXT_BYTES)
+    except OSError as error:
+        raise FirstTokenError(f"output {output}: cannot be read ({plain_file.why(error)}); choose another with -o") from None
     whole = raw[: raw.rfind(b"\n") + 1]
     if len(whole) < len(raw):
         os.truncate(output, len(whole))

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from firsttoken.checkpoint import Checkpoint
+from firsttoken import plain_file
+from firsttoken.checkpoint import Checkpoint, read_json
 from firsttoken.decoder.families import describe
 from firsttoken.decoder.walk import open_decoder
 from firsttoken.errors import FirstTokenError
@@ -146,11 +147,11 @@ def write_decoder(model: PreTrainedModel, tokenizer: Tokenizer, folder: Path, sa
 
 def keep_settings(folder: Path, source: Path) -> None:
     """Carries begin and end tokens and ``generation_config.json`` over from the checkpoint a student comes from."""
-    theirs = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    theirs = read_json(source / "config.json", "a checkpoint needs it")
     path = folder / "config.json"
-    ours = json.loads(path.read_text(encoding="utf-8"))
+    ours = read_json(path, "a checkpoint needs it")
     ours.update({name: theirs[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id") if name in theirs})
     path.write_text(json.dumps(ours, indent=2) + "\n", encoding="utf-8")
     settings = source / "generation_config.json"
     if settings.exists():
-        (folder / "generation_config.json").write_text(settings.read_text(encoding="utf-8"), encoding="utf-8")
+        plain_file.copy(settings, folder / "generation_config.json")

@@ -11,6 +11,7 @@ from typing import Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from firsttoken import plain_file
 from firsttoken.declarations import declaration_folder, declaration_names, read_declaration
 from firsttoken.distill.schedules import Scheduled, constant
 from firsttoken.errors import FirstTokenError, nearest
@@ -257,8 +258,8 @@ def is_classifier(name_or_path: str | Path) -> bool:
     if path.suffix != ".toml":
         path = declaration_folder("recipes") / f"{name_or_path}.toml"
     try:
-        return "classifier" in tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return "classifier" in tomllib.loads(plain_file.read_text(path))
+    except (OSError, ValueError, RecursionError):
         return False
 
 

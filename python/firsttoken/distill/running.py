@@ -15,6 +15,7 @@ import torch
 from firsttoken.atomic_file import write_text
 from firsttoken.bundle.atomic import Staging
 from firsttoken.bundle.lineage import RECORD
+from firsttoken.checkpoint import read_json
 from firsttoken.distill.documents import held_out_text, held_out_windows, training_windows
 from firsttoken.distill.models import load_decoder, parameters_of, write_decoder
 from firsttoken.distill.recipe import INSIDE, UNTRAINED, Recipe, looks_inside_only
@@ -75,7 +76,7 @@ class DistillRun:
             done = folder / "student"
             if (done / RECORD).exists():
                 model = load_decoder(done, self.attention)
-                record = json.loads((done / RECORD).read_text(encoding="utf-8"))
+                record = read_json(done / RECORD, "it was written with the stage")
                 stage.history, self.figures = record["history"], record["figures"]
                 self.say(f"{stage.name}: already done")
                 continue

@@ -18,6 +18,7 @@ from firsttoken.distill.difficulty import solved_lines
 from firsttoken.distill.documents import sample_text
 from firsttoken.errors import FirstTokenError
 from firsttoken.json_lines import json_lines, read_text
+from firsttoken.safe_text import visible
 
 GRAM = 13
 WORD = re.compile(r"\w+")
@@ -156,10 +157,19 @@ def read_pool(path: Path) -> list[Sample]:
         text = sample_text(line)
         if text is None:
             raise FirstTokenError(f'{path}, line {number}: expected "text", "messages", or "prompt" and "answer"')
-        difficulty = line.get("difficulty")
+        difficulty, answer = line.get("difficulty"), line.get("answer")
         if difficulty is not None and (isinstance(difficulty, bool) or not isinstance(difficulty, int | float)):
-            raise FirstTokenError(f"{path}, line {number}: difficulty is {difficulty!r}; expected a number")
-        pool.append(Sample(line, number, str(line.get("domain", "text")), text, len(words(line.get("answer") or text)), difficulty))
+            raise FirstTokenError(f"{path}, line {number}: difficulty is {visible(difficulty)}; expected a number")
+        pool.append(
+            Sample(
+                line,
+                number,
+                str(line.get("domain", "text")),
+                text,
+                len(words(answer if isinstance(answer, str) and answer else text)),
+                difficulty,
+            )
+        )
     return pool
 
 

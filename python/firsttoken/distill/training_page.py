@@ -4,6 +4,7 @@ import html
 import io
 from pathlib import Path
 
+from firsttoken import plain_file
 from firsttoken.distill.students import Stage
 
 STYLE = "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}td,th{padding:.1rem 1rem .1rem 0;text-align:left}svg{max-width:100%;height:auto}pre{background:#f5f5f5;padding:1rem;overflow:auto}"
@@ -71,4 +72,4 @@ def curves(history: list[dict]) -> str:
 def read_recipe_text(path: str | Path) -> str:
     """The recipe as the user wrote it, or nothing for one made in Python."""
     path = Path(path)
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+    return plain_file.read_text(path) if path.is_file() else ""

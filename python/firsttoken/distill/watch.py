@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from firsttoken.safe_text import harmless
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -82,6 +84,6 @@ class Watch(TrainerCallback):
 
     def _line(self, line: str) -> None:
         if self.shown is not None:
-            self.shown[0].console.print(line, highlight=False, markup=False)
+            self.shown[0].console.print(harmless(line), highlight=False, markup=False)
         else:
             self.say(line)

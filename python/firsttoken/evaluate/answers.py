@@ -26,6 +26,8 @@ class Answers:
             for line in re.findall(r"[^\n]*\n|[^\n]+", text):  # splitlines would cut an answer that holds U+2028
                 try:
                     value = plain_file.parse_json(line)
+                    if not isinstance(value["key"], str) or not isinstance(value["answer"], str):
+                        raise TypeError
                     self.known[value["key"]] = value["answer"]
                 except (ValueError, KeyError, TypeError):
                     if line.endswith("\n"):

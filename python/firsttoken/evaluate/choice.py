@@ -11,6 +11,7 @@ import numpy as np
 
 from firsttoken.errors import FirstTokenError
 from firsttoken.evaluate.subject import Subject
+from firsttoken.plain_file import MOST_DIGITS
 from firsttoken.prove.divergence import log_softmax
 
 
@@ -41,7 +42,7 @@ def read_question(line: dict) -> Question | None:
         right = answer
     elif isinstance(answer, str) and answer in letters:
         right = letters.index(answer)
-    elif isinstance(answer, str) and answer.strip().isdigit() and not isinstance(labels, list):
+    elif isinstance(answer, str) and answer.strip().isdecimal() and len(answer) < MOST_DIGITS and not isinstance(labels, list):
         right = int(answer)
     elif answer in choices:
         right = choices.index(answer)

@@ -6,12 +6,12 @@ programs read standard input.
 """
 
 import ast
-import json
 import re
 import textwrap
 from dataclasses import dataclass
 
 from firsttoken.evaluate.sandbox import Limits, Outcome, run_program, run_with_input
+from firsttoken.plain_file import parse_json
 
 FENCE = re.compile(r"```[ \t]*(?:python3?|py)?[ \t]*\n(.*?)(?:\n[ \t]*```|```\s*\Z|\Z)", re.DOTALL | re.IGNORECASE)
 # Where a completion of a function's body goes on to something else (HumanEval's own stop sequences).
@@ -45,7 +45,8 @@ def read_problem(line: dict) -> Problem | None:
     tests = line.get("test_list")
     if task is None or not isinstance(tests, list) or not tests or not all(isinstance(test, str) for test in tests):
         return None
-    setup = line.get("test_setup_code") or "\n".join(line.get("test_imports") or [])
+    imports = line.get("test_imports")
+    setup = line.get("test_setup_code") or ("\n".join(map(str, imports)) if isinstance(imports, list) else "")
     shown = "\n".join(tests)
     return Problem(f"{task}\nYour code should pass these tests:\n{shown}\n", "", f"{setup}\n{shown}\n", None)
 
@@ -54,7 +55,7 @@ def read_inputs(given: object) -> tuple[tuple[str, str], ...]:
     """Pairs of input and output of APPS, which writes them as JSON in a string; empty for anything else."""
     if isinstance(given, str):
         try:
-            given = json.loads(given)
+            given = parse_json(given)
         except ValueError:
             return ()
     if not isinstance(given, dict) or "fn_name" in given:

@@ -5,6 +5,7 @@ answer; ``\dfrac`` is ``\frac``, units and ``$`` do not count. On top, numbers a
 ``1/2`` and ``\frac12`` are one answer. Two expressions of other forms are equal only if their text is: no algebra is done.
 """
 
+import math
 import re
 from fractions import Fraction
 
@@ -186,7 +187,7 @@ def question(line: dict) -> tuple[str, str] | None:
     asked = next((lowered[key] for key in ("problem", "question", "prompt") if isinstance(lowered.get(key), str)), None)
     answer = lowered.get("answer")
     if isinstance(answer, int | float) and not isinstance(answer, bool):
-        answer = str(int(answer)) if answer == int(answer) else repr(answer)
+        answer = str(int(answer)) if math.isfinite(answer) and answer == int(answer) else repr(answer)
     if not isinstance(answer, str) and isinstance(lowered.get("solution"), str):
         answer = last_boxed(lowered["solution"])
     if asked is None or not isinstance(answer, str):

@@ -16,10 +16,11 @@ from firsttoken.checkpoint import read_json
 from firsttoken.declarations import first_problem
 from firsttoken.errors import FirstTokenError
 from firsttoken.measure.page_cache import PageState
+from firsttoken.plain_file import LARGE_JSON_BYTES
 
 SCHEMA_VERSION: Final = 1
 SCHEMA_FILE = Path(__file__).with_name("measurement.schema.json")
-LARGEST_FILE = 256 << 20  # bytes; a longer one is not a measurement
+LARGEST_FILE = LARGE_JSON_BYTES  # bytes; a longer one is not a measurement
 Nanoseconds = int
 RunState = Literal["cold", "warm", "warm-up"]
 

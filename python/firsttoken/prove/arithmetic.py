@@ -83,7 +83,9 @@ class Planned(Fp32):
         return lambda values, added: self._half(name, self._off(values, added, UNIT_FP16))
 
     def cache(self, name: str, states: np.ndarray) -> np.ndarray:
-        return self._half(name, states) if self.precisions[name] == "fp16" else states
+        # Where FP16 is storage alone, a call sees its own tokens unrounded, and those of earlier calls rounded: which are which is not said here.
+        stored_only = self.activations[self.precisions[name]] != "fp16" and self.precisions[name] == "fp16"
+        return self._half(name, states) if stored_only and self.noise is not None else states
 
     def _half(self, name: str, values: np.ndarray) -> np.ndarray:
         """Values rounded to float16; notes the layer's name where that makes an infinity."""

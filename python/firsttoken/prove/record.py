@@ -7,6 +7,7 @@ from pathlib import Path
 
 from firsttoken.atomic_file import write_text
 from firsttoken.bundle.manifest import MANIFEST_FILE, ArmProof, read_manifest
+from firsttoken.checkpoint import read_json
 from firsttoken.errors import FirstTokenError
 
 
@@ -27,7 +28,7 @@ def record(bundle: str | Path, artifact_sha256: str, core: str, runtime: str, pr
         manifest = read_manifest(folder)
         if manifest.facts(manifest.cpu).sha256 != artifact_sha256:
             raise FirstTokenError(f"bundle {folder}: was exported again during the proof, so the result was not recorded; prove it again")
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path, "a folder without it is not a bundle")
         older = values.get("proven_on", [])
         kept = [entry for entry in older if (entry["core"], entry["runtime"]) != (core, runtime)]
         if proof is None and kept == older:

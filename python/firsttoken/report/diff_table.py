@@ -10,7 +10,7 @@ from firsttoken.measure.pairing import Matched, Pair, describe
 from firsttoken.report.page.scale import three_digits, time_text
 from firsttoken.report.page.subjects import proof_of
 from firsttoken.report.tables import table
-from firsttoken.safe_text import visible
+from firsttoken.safe_text import harmless, visible
 
 COLUMNS = ("", "prompt", "state", "A median", "B median", "B is", f"{CONFIDENCE:.0%} interval", "runs", "verdict")
 
@@ -25,7 +25,7 @@ def print_diff(out: Console, matched: Matched, name_a: str, name_b: str) -> None
             out.print(f"only in {name}: {visible(describe(result))}", soft_wrap=True)
     out.print()
     for note in notes(matched):
-        out.print(note, soft_wrap=True)
+        out.print(harmless(note), soft_wrap=True)
 
 
 def diff_document(matched: Matched, name_a: str, name_b: str) -> dict:

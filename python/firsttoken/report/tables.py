@@ -8,6 +8,7 @@ from rich.table import Table
 
 from firsttoken.backends.interface import Backend
 from firsttoken.bundle.manifest import AuditRow, Figures, NpuProof, Proof
+from firsttoken.safe_text import harmless
 
 PIPE_WIDTH = 200
 
@@ -25,7 +26,7 @@ def table(title: str | None, columns: Iterable[str], rows: Iterable[Iterable[str
     for number, column in enumerate(columns):
         made.add_column(column, justify="left" if number < left else "right", overflow="fold")
     for row in rows:
-        made.add_row(*row)
+        made.add_row(*map(harmless, row))
     return made
 
 

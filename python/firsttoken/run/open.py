@@ -9,6 +9,7 @@ from firsttoken.bundle.files import check_files
 from firsttoken.bundle.manifest import read_manifest
 from firsttoken.last_words import doing
 from firsttoken.quiet import quiet_runtime
+from firsttoken.safe_text import harmless
 
 
 def open_runner(bundle: str | Path, threads: int | None = None, check: bool = True, kept: bool = True) -> Runner:
@@ -24,5 +25,5 @@ def open_runner(bundle: str | Path, threads: int | None = None, check: bool = Tr
     with doing(f"loading {folder / manifest.cpu.file}"), quiet_runtime():
         runner = find_backend(manifest.cpu.backend).open_runner(folder, manifest, manifest.cpu, threads, kept)
     for note in runner.notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(f"note: {harmless(note)}", file=sys.stderr)
     return runner

@@ -4,10 +4,10 @@ import json
 import shutil
 
 import pytest
-from generated_measurements import host_measurement, make_measurement, make_result, phone_measurement
+from generated_measurements import host_measurement, make_measurement, make_result, make_run, phone_measurement
 
 from firsttoken.errors import FirstTokenError
-from firsttoken.report.page.sources import read_sources
+from firsttoken.report.page.sources import read_source, read_sources
 
 
 @pytest.fixture
@@ -30,7 +30,8 @@ def changed(file, change):
     [
         (("results", 0, "runs", 0, "temperature"), float("nan"), "results.0.runs.0.temperature is nan"),
         (("results", 0, "runs", 0, "at_seconds"), float("inf"), "at_seconds is inf"),
-        (("results", 0, "runs", 0, "stages", "prefill"), 10**400, "stages.prefill is a number of more than 18 digits"),
+        (("results", 0, "runs", 0, "stages", "prefill"), 10**200, "stages.prefill is a number of more than 18 digits"),
+        (("results", 0, "runs", 0, "stages", "prefill"), 10**400, "a number of 401 digits"),
         (("results", 0, "bundle", "proof", "mean_kld"), float("nan"), "mean_kld is nan"),
         (("results", 0, "before", "temperatures"), {"\x1b[31m": float("inf")}, r"temperatures.\x1b[31m is inf"),
         (("results", 0, "runs", 0, "stages", "prefill"), -1, "prefill"),
@@ -87,3 +88,16 @@ def test_files_of_one_name_are_told_apart(tmp_path):
         made.write(tmp_path / folder / "m.json")
     sources, _ = read_sources([tmp_path / "x" / "m.json", tmp_path / "y" / "m.json"])
     assert [source.name for source in sources] == [str(tmp_path / "x" / "m.json"), str(tmp_path / "y" / "m.json")]
+
+
+def test_more_results_than_a_page_can_show_are_refused(tmp_path):
+    result = make_result(runs=[make_run()])
+    path = tmp_path / "many.json"
+    make_measurement([result] * 151).write(path)
+    with pytest.raises(FirstTokenError, match="holds 151 results; expected 150 at most"):
+        read_source(path)
+    paths = [tmp_path / f"{number}.json" for number in range(2)]
+    for number, each in enumerate(paths):
+        make_measurement([result] * (75 + number)).write(each)
+    with pytest.raises(FirstTokenError, match="151 results in all"):
+        read_sources(paths)

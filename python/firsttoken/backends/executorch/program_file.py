@@ -2,9 +2,11 @@
 
 import json
 import re
+import struct
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import CalledProcessError
 from typing import BinaryIO
 
 from executorch.backends.xnnpack.serialization.xnnpack_graph_serialize import XNNHeader, _get_schema_bytes
@@ -16,6 +18,8 @@ from executorch.exir.schema import BackendDelegate, DelegateCall, KernelCall, Pr
 
 from firsttoken.bundle.manifest import HostTable
 from firsttoken.errors import FirstTokenError
+from firsttoken.plain_file import open_plain, why
+from firsttoken.safe_text import visible
 
 # XNNPACK's node types and what the runtime's trace calls them.
 EVENTS = {"XNNFullyConnected": "Fully Connected", "XNNBatchMatrixMultiply": "Batch Matrix Multiply", "XNNSoftmax": "Softmax"}
@@ -28,6 +32,12 @@ KERNELS = {
 NOT_FINITE, spelled = re.compile(r'(?<=": )(-?)(inf|nan)\b'), lambda found: found[1] + {"inf": "Infinity", "nan": "NaN"}[found[2]]
 STORED = {"fp32": "fp32", "fp16": "fp16", "qcint8": "int8", "qcint4": "int4", "qbint4": "int4"}
 SCALARS = {ScalarType.FLOAT: "fp32", ScalarType.HALF: "fp16", ScalarType.CHAR: "int8", ScalarType.BYTE: "int4"}  # bytes hold packed int4
+
+# What ExecuTorch's parsers and flatc raise over files that do not hang together.
+DAMAGED = (
+    OSError, ValueError, TypeError, IndexError, KeyError, AttributeError, AssertionError, OverflowError, RecursionError, struct.error,
+    CalledProcessError, NotImplementedError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,7 @@ class Step:
 def read_steps(artifact: Path) -> list[Step]:
     """Returns the instructions of the method ``forward``. Raises `FirstTokenError` if ``artifact`` is not a .pte of that form."""
     try:
-        with open(artifact, "rb") as stream:
+        with open_plain(artifact) as stream:
             header = _ExtendedHeader.from_bytes(stream.read(64)[8:])
             if not header.is_valid():
                 raise ValueError("no ExecuTorch header")
@@ -75,8 +85,8 @@ def read_steps(artifact: Path) -> list[Step]:
             delegates = program.execution_plan[0].delegates
             payloads = [read_payload(stream, header.segment_base_offset, program, delegate) for delegate in delegates]
         return list_steps(program, decompile(payloads))
-    except (ValueError, IndexError, KeyError, AttributeError) as error:
-        raise FirstTokenError(f"{artifact}: not a .pte that this firsttoken can read ({error}); export it again") from None
+    except DAMAGED as error:
+        raise FirstTokenError(f"{artifact}: not a .pte that this firsttoken can read ({cause(error)}); export it again") from None
 
 
 def embedding_table(artifact: Path) -> HostTable:
@@ -86,7 +96,7 @@ def embedding_table(artifact: Path) -> HostTable:
     """
     types = {ScalarType.FLOAT: ("float32", 4), ScalarType.HALF: ("float16", 2), ScalarType.CHAR: ("int8", 1)}
     try:
-        with open(artifact, "rb") as stream:
+        with open_plain(artifact) as stream:
             header = _ExtendedHeader.from_bytes(stream.read(64)[8:])
             stream.seek(0)
             program = _flatbuffer_to_program(stream.read(header.program_size))
@@ -98,13 +108,20 @@ def embedding_table(artifact: Path) -> HostTable:
         dtype, size = types[table.scalar_type]
         (rows, columns), offset = table.sizes, start + constants.offsets[table.data_buffer_idx]
         scales_offset = start + constants.offsets[scales.data_buffer_idx] if dtype == "int8" else None
-    except (ValueError, IndexError, KeyError, AttributeError, StopIteration) as error:
+    except (*DAMAGED, StopIteration) as error:
         raise FirstTokenError(
-            f"{artifact}: no embedding table that a host can read ({error!r}); give the embedding fp32, fp16 or int8 in the plan"
+            f"{artifact}: no embedding table that a host can read ({cause(error)}); give the embedding fp32, fp16 or int8 in the plan"
         ) from None
     if max(offset + rows * columns * size, (scales_offset or 0) + 4 * rows) > artifact.stat().st_size:
         raise FirstTokenError(f"{artifact}: its embedding table is cut short; export it again")
     return HostTable(file=artifact.name, dtype=dtype, rows=rows, columns=columns, offset=offset, scales_offset=scales_offset)
+
+
+def cause(error: Exception) -> str:
+    """What went wrong in a few words: flatc's error would repeat its command, and a parser's mean nothing to a reader."""
+    if isinstance(error, CalledProcessError):
+        return "its XNNPACK graphs are damaged"
+    return visible(why(error)) if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {visible(error)}"
 
 
 def read_payload(stream: BinaryIO, base: int, program: Program, delegate: BackendDelegate) -> bytes:

@@ -18,6 +18,7 @@ from firsttoken.bundle.manifest import AuditRow
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import plan_layers
 from firsttoken.errors import FirstTokenError
+from firsttoken.plain_file import open_plain, why
 from firsttoken.progress import Report, silent
 from firsttoken.quiet import quiet_runtime
 
@@ -131,20 +132,23 @@ def read_header(artifact: Path) -> "tuple[schema.ModelT, int]":
     """Returns the model object and the length of the flatbuffer. Raises `FirstTokenError` if ``artifact`` is not one."""
     from ai_edge_litert import schema_py_generated as schema
 
-    with open(artifact, "rb") as file:
-        start = file.read(8)
-        if start[4:8] != b"TFL3":
-            raise FirstTokenError(f"{artifact}: not a .tflite file")
-        file.seek(0)
-        # The weights lie behind the flatbuffer, in the order of their offsets: the first one ends the header.
-        size = os.fstat(file.fileno()).st_size
-        raw = file.read(min(size, 64 << 20))
-        model = schema.ModelT.InitFromPackedBuf(raw, 0)
-        first = min((b.offset for b in model.buffers if b.offset and b.offset > 1), default=size)
-        if first > len(raw):
+    try:
+        with open_plain(artifact) as file:
+            start = file.read(8)
+            if start[4:8] != b"TFL3":
+                raise FirstTokenError(f"{artifact}: not a .tflite file")
             file.seek(0)
-            raw = file.read(first)
+            # The weights lie behind the flatbuffer, in the order of their offsets: the first one ends the header.
+            size = os.fstat(file.fileno()).st_size
+            raw = file.read(min(size, 64 << 20))
             model = schema.ModelT.InitFromPackedBuf(raw, 0)
+            first = min((b.offset for b in model.buffers if b.offset and b.offset > 1), default=size)
+            if first > len(raw):
+                file.seek(0)
+                raw = file.read(min(first, size))
+                model = schema.ModelT.InitFromPackedBuf(raw, 0)
+    except OSError as error:
+        raise FirstTokenError(f"{artifact}: cannot be read ({why(error)})") from None
     return model, first
 
 

@@ -49,6 +49,7 @@ def refuse(artifact: Path, why: str) -> Never:
 
 
 def check_model(artifact: Path, model: "schema.ModelT", methods: Sequence[Method]) -> None:
+    check_texts(artifact, model)
     size = os.stat(artifact).st_size
     for number, buffer in enumerate(model.buffers or []):
         if buffer.offset > 1 and buffer.offset + buffer.size > size:
@@ -66,6 +67,17 @@ def check_model(artifact: Path, model: "schema.ModelT", methods: Sequence[Method
         if method.name not in found:
             refuse(artifact, f"it has no signature {method.name!r}")
         check_signature(artifact, model, found[method.name], method)
+
+
+def check_texts(artifact: Path, model: "schema.ModelT") -> None:
+    """No text goes on behind its end: Python's reader cuts one at the end of the file, LiteRT reads on and dies."""
+    texts = [model.description, *(code.customCode for code in model.operatorCodes or []), *(entry.name for entry in model.metadata or [])]
+    for graph in model.subgraphs or []:
+        texts += [graph.name, *(tensor.name for tensor in graph.tensors or [])]
+    for entry in model.signatureDefs or []:
+        texts += [entry.signatureKey, *(one.name for one in (*(entry.inputs or []), *(entry.outputs or [])))]
+    if any(b"\0" in each if isinstance(each, bytes) else "\0" in each for each in texts if each):
+        refuse(artifact, "a name in it is longer than its text")
 
 
 def text(value: bytes | str | None) -> str:

@@ -23,6 +23,7 @@ from firsttoken.bundle.manifest import NpuGraph
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
 from firsttoken.quiet import is_verbose
+from firsttoken.safe_text import harmless
 
 PARTITIONED = re.compile(r"Partitioned subgraph<(\d+)>, selected (\d+) ops, from a total of (\d+) ops")
 # The compiler looks at every operator of a subgraph and then says how it partitioned that subgraph.
@@ -65,7 +66,7 @@ def compile_for(
         code, said, peak = _run(_command(source, output, soc, share_weights, only), folder, expected_seconds, report)
     seconds = time.monotonic() - started
     if is_verbose():
-        print(said)
+        print(harmless(said))
     operators = {int(graph): int(total) for graph, _, total in PARTITIONED.findall(said)}
     size = output.stat().st_size if output.exists() else 0
     if code or not size or not operators:

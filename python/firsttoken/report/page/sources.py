@@ -12,6 +12,7 @@ from firsttoken.errors import FirstTokenError
 from firsttoken.measure.measurement import LARGEST_FILE, Measurement, read_measurement
 from firsttoken.safe_text import visible
 
+MOST_RESULTS = 150  # bundles, each with its threads: a page of more takes minutes and nobody reads it
 LARGEST_NUMBER = 1e18  # nanoseconds: 31 years; bytes: an exabyte
 
 
@@ -40,6 +41,8 @@ def read_sources(measurements: Sequence[Measurement | str | Path]) -> tuple[list
         else:
             found[source.digest] = source
     sources = _named(list(found.values()))
+    if (count := sum(len(source.measurement.results) for source in sources)) > MOST_RESULTS:
+        raise FirstTokenError(f"{count} results in all; a page shows {MOST_RESULTS} at most, report fewer files at once")
     if not any(result.runs or result.failures for source in sources for result in source.measurement.results):
         raise FirstTokenError(
             f"no runs in {', '.join(visible(source.path) for source in sources)}; measure again with `firsttoken bench` or `firsttoken device profile`"
@@ -58,6 +61,10 @@ def source_of(measurement: Measurement, name: str) -> Source:
 
 
 def _checked(measurement: Measurement, path: Path, content: bytes) -> Source:
+    if len(measurement.results) > MOST_RESULTS:
+        raise FirstTokenError(
+            f"{visible(path)}: holds {len(measurement.results)} results; expected {MOST_RESULTS} at most, measure fewer bundles at once"
+        )
     for place, value in _numbers(measurement):
         if not abs(value) <= LARGEST_NUMBER:  # also false for nan
             raise FirstTokenError(

@@ -39,7 +39,11 @@ class BundleArchive(private val bundles: File, private val largest: Long) {
         val names = HashSet<String>()
         ZipInputStream(stream).use { zip ->
             while (true) {
-                val entry = zip.nextEntry ?: break
+                val entry = try {
+                    zip.nextEntry
+                } catch (error: IllegalArgumentException) { // Java's word for a name that is no UTF-8
+                    throw FirstTokenException("the archive is damaged (${error.message}); copy it again")
+                } ?: break
                 if (entry.isDirectory) continue
                 val name = plainName(entry.name)
                 if (names.size == MOST_MEMBERS) throw FirstTokenException("the archive holds more than $MOST_MEMBERS files; expected one bundle")

@@ -1,0 +1,185 @@
+"""The files that are damaged: small ones, and as many kinds of each as there are."""
+
+import json
+import shutil
+from pathlib import Path
+
+from exact_checkpoints import CASES, SIZES, write_case
+from generated_measurements import host_measurement, phone_measurement
+from manifest_variants import demo_manifest, npu_manifest
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from firsttoken.declarations import declaration_folder
+
+WORDS = ["Hello world and a tab two spaces café family def read(self): return 1234 fi n s t"] * 9
+SPECIAL = ["<unk>", "<s>", "</s>"]
+TEMPLATES = (
+    (
+        "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    ),
+    (
+        "{{ bos_token }}{% set ns = namespace(found=false) %}{% for m in messages %}{% if m.role == 'system' %}{% set ns.found = true %}{% endif %}"
+        "{% if m.role == 'assistant' %}{% generation %}{{ m.content | trim }}{{ eos_token }}{% endgeneration %}{% else %}[INST] {{ m.content }} [/INST]{% endif %}"
+        "{% endfor %}{% if not ns.found and tools is not none %}{{ tools | tojson(indent=2) }}{% endif %}"
+    ),
+    (
+        "{%- macro turn(m) %}{{ '<start_of_turn>' ~ m['role'] ~ '\\n' ~ m['content'].split('</think>')[-1].lstrip('\\n') }}{% endmacro -%}"
+        "{%- if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif -%}"
+        "{%- for m in messages -%}{{ turn(m) }}<end_of_turn>\n{% if loop.index0 > 9 %}{% break %}{% endif %}{%- endfor -%}"
+        "{{ strftime_now('%d %b %Y')[:0] }}{%- if add_generation_prompt -%}<start_of_turn>model\n{%- endif -%}"
+    ),
+)
+BUDGET = """
+[[budget]]
+bundle = "tflite-*"
+prompt_tokens = 128
+state = "warm"
+first_token_ms = 60
+decode_tokens_per_second = 40
+[[budget]]
+peak_memory_mib = 900
+mean_kld = 0.02
+same_top = 0.92
+"""
+LINES = (
+    {"text": "def f(): pass", "domain": "code", "difficulty": 1.5},
+    {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "domain": "chat"},
+    {"prompt": "p", "answer": "a", "difficulty": 2},
+    {"problem": "1+1", "answer": 2, "solution": "\\boxed{2}"},
+    {"question": "q", "choices": ["a", "b"], "answer": "B"},
+    {"question": "q", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": "A"},
+    {"prompt": "def f(x):\n", "test": "def check(f): assert f(1)", "entry_point": "f"},
+    {"text": "add", "test_list": ["assert add(1,2)==3"], "test_setup_code": ""},
+    {"question": "read", "input_output": json.dumps({"inputs": ["1\n"], "outputs": ["1\n"]})},
+    {"key": "1:abc", "difficulty": 0.5, "model": "m", "length": 8},
+    {"key": "abc", "model": "m", "prompt": "p", "answer": "a"},
+)  # fmt: skip
+
+
+def checkpoint(folder: Path) -> Path:
+    """One file of weights, small ones: what is damaged is what is said of them."""
+    folder = write_case("llama-biases", folder)
+    tokenizers(folder)
+    return folder
+
+
+def sharded(folder: Path) -> None:
+    """The same in two files, with an index."""
+    whole = write_case("llama-biases", folder) / "model.safetensors"
+    raw = whole.read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    header, shards = json.loads(raw[8 : 8 + length]), {}
+    for number in range(2):
+        name, part, data = f"model-{number}.safetensors", {}, b""
+        for tensor in list(header)[number::2]:
+            begin, end = header[tensor]["data_offsets"]
+            part[tensor] = {**header[tensor], "data_offsets": [len(data), len(data) + end - begin]}
+            data += raw[8 + length + begin : 8 + length + end]
+            shards[tensor] = name
+        text = json.dumps(part).encode()
+        (folder / name).write_bytes(len(text).to_bytes(8, "little") + text + data)
+    whole.unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {"total_size": len(raw)}, "weight_map": shards}, indent=1))
+
+
+def configurations(folder: Path) -> None:
+    """One ``config.json`` of every case."""
+    for case, changes in CASES.items():
+        (folder / f"{case}.json").write_text(json.dumps({**SIZES, **changes}))
+
+
+def tokenizers(folder: Path) -> None:
+    """A byte-level BPE, with the settings that lie beside it."""
+    engine = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
+    engine.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    engine.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.Metaspace()])
+    engine.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    engine.train_from_iterator(WORDS, trainers.BpeTrainer(vocab_size=150, special_tokens=SPECIAL, show_progress=False))
+    engine.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
+    engine.add_tokens([AddedToken("<|im_end|>", special=True), AddedToken("tool", lstrip=True)])
+    engine.save(str(folder / "tokenizer.json"))
+    settings = {
+        "add_bos_token": True, "bos_token": "<s>", "eos_token": {"content": "</s>", "lstrip": False}, "model_max_length": 10**30, "chat_template": TEMPLATES[0],
+        "added_tokens_decoder": {"1": {"content": "<s>", "special": True}}, "tokenizer_class": "PreTrainedTokenizerFast",
+    }  # fmt: skip
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 150], "temperature": 0.7}))
+    (folder / "special_tokens_map.json").write_text(json.dumps({"bos_token": "<s>", "eos_token": "</s>"}))
+
+
+def more_tokenizers(folder: Path) -> None:
+    """The other kinds of model, each a folder's ``tokenizer.json``."""
+    tokenizers(folder)
+    (folder / "bpe.json").write_bytes((folder / "tokenizer.json").read_bytes())
+    level = Tokenizer(models.BPE())
+    level.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(pattern_of(r"'s|\p{N}| ?\p{L}+|\s+(?!\S)|\s+"), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    level.decoder, level.post_processor = decoders.ByteLevel(), processors.ByteLevel(trim_offsets=False)
+    level.train_from_iterator(WORDS, trainers.BpeTrainer(vocab_size=300, special_tokens=SPECIAL, show_progress=False))
+    level.save(str(folder / "level.json"))
+    pieces = Tokenizer(models.Unigram([("<unk>", 0.0), *((letter, -float(n)) for n, letter in enumerate("▁Helowrdnabtsp", 1))], 0, False))
+    pieces.pre_tokenizer, pieces.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    pieces.save(str(folder / "unigram.json"))
+    words = Tokenizer(models.WordPiece({"[UNK]": 0, "hello": 1, "##s": 2, "a": 3, "world": 4}, unk_token="[UNK]"))
+    words.normalizer, words.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    words.post_processor, words.decoder = processors.BertProcessing(("a", 3), ("hello", 1)), decoders.WordPiece()
+    words.save(str(folder / "wordpiece.json"))
+
+
+def pattern_of(text: str):
+    from tokenizers import Regex
+
+    return Regex(text)
+
+
+def templates(folder: Path) -> None:
+    tokenizers(folder)
+    for number, text in enumerate(TEMPLATES):
+        (folder / f"{number}.jinja").write_text(text)
+
+
+def manifests(folder: Path) -> None:
+    for name, manifest in (("demo", demo_manifest()), ("npu", npu_manifest())):
+        (folder / f"{name}.json").write_text(manifest.model_dump_json(by_alias=True))
+
+
+def measurements(folder: Path) -> None:
+    host_measurement(repeat=2).write(folder / "host.json")
+    phone_measurement().write(folder / "phone.json")
+
+
+def declarations(kind: str):
+    """Returns a function that copies the built-in files of ``kind``."""
+
+    def copied(folder: Path) -> None:
+        for path in declaration_folder(kind).glob("*.toml"):
+            shutil.copy(path, folder)
+
+    return copied
+
+
+def budgets(folder: Path) -> None:
+    (folder / "budget.toml").write_text(BUDGET)
+
+
+def lines(folder: Path) -> None:
+    for number, line in enumerate(LINES):
+        (folder / f"{number}.jsonl").write_text(json.dumps(line) + "\n" + json.dumps(line) + "\n")
+
+
+def bundle(target: str):
+    """Returns a function that writes a bundle for ``target`` of a small checkpoint, not proven."""
+
+    def written(folder: Path) -> None:
+        from firsttoken.pipeline import export
+
+        source = checkpoint(folder.parent / f"{folder.name}-checkpoint")
+        [made] = export(
+            source, folder.parent / f"{folder.name}-out", "fp16-attention", (target,), prove=False, cache_length=48, prefill_chunk=16
+        )
+        folder.rmdir()
+        made.rename(folder)
+
+    return written
