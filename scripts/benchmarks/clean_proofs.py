@@ -57,9 +57,10 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--runs", type=int, default=200)
     options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--first", type=int, default=0, metavar="RUN", help="begin with this run, to repeat it alone")
     given = options.parse_args()
     cases, failed, imprecise = ["demo", *CASES], 0, 0
-    for run in range(given.runs):
+    for run in range(given.first, given.first + given.runs):
         seed = given.seed + run
         chance = random.Random(seed)
         case, plan, target = cases[run % len(cases)], PLANS[run % len(PLANS)], TARGETS[run % len(TARGETS)]
