@@ -7,19 +7,24 @@ import ctypes
 import os
 import signal
 import sys
+from contextlib import suppress
 
 from firsttoken import last_words
 
-WATCHED = (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-FROM_A_PROCESS = 0  # si_code of a signal that kill(2) sent; one from the terminal reaches the other process by itself
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP, signal.SIGCONT)
+WATCHED = (signal.SIGCHLD, *PASSED_ON)
+FROM_THE_KERNEL = 0  # si_code above it: the terminal sent the signal, and the other process has it too
 PR_SET_PDEATHSIG = 1
-QUIET = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)  # asked for by someone, who knows
+QUIET = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGQUIT)  # asked for by someone, who knows
+SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides it
 
 
 def split() -> None:
     """Returns in a new process that does the work; this one waits for it and exits as it did. Where the system cannot, just returns."""
     if not hasattr(signal, "sigwaitinfo") or not sys.platform.startswith("linux") or not last_words.make():
         return
+    # ignored by whoever started us, the end of a child would be told to nobody
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     watcher = os.getpid()
     try:
@@ -34,7 +39,11 @@ def split() -> None:
             os._exit(1)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return
-    os._exit(watch(child))
+    code = 1
+    try:
+        code = watch(child)
+    finally:  # whatever happens here, the work must not be begun a second time
+        os._exit(code)
 
 
 def watch(child: int) -> int:
@@ -42,18 +51,31 @@ def watch(child: int) -> int:
     while True:
         got = signal.sigwaitinfo(WATCHED)
         if got.si_signo != signal.SIGCHLD:
-            if got.si_code == FROM_A_PROCESS:
+            # of a terminal that goes away only the first process of a session is told
+            if got.si_code <= FROM_THE_KERNEL or got.si_signo == signal.SIGHUP:
                 os.kill(child, got.si_signo)
+            if got.si_signo == signal.SIGTSTP:
+                stop()
             continue
         ended, status = os.waitpid(child, os.WNOHANG)
-        if not ended:
+        if not ended:  # it was only stopped, or went on
             continue
         if not os.WIFSIGNALED(status):
             return os.waitstatus_to_exitcode(status)
         number = os.WTERMSIG(status)
-        if number not in QUIET:
-            print(f"\nerror: {describe(number, *last_words.read())}", file=sys.stderr, flush=True)
+        with suppress(OSError, ValueError):  # nobody listens any more
+            if sys.stderr.isatty():
+                print(SHOW_CURSOR, file=sys.stderr)
+            if number not in QUIET:
+                print(f"error: {describe(number, *last_words.read())}", file=sys.stderr, flush=True)
         return 128 + number
+
+
+def stop() -> None:
+    """Stops this process as Ctrl-Z does, until it is told to go on."""
+    os.kill(os.getpid(), signal.SIGTSTP)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTSTP])  # here it stops
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTSTP])
 
 
 def describe(number: int, doing: str, said: str) -> str:
@@ -61,7 +83,7 @@ def describe(number: int, doing: str, said: str) -> str:
     from firsttoken.quiet import complaint_in
     from firsttoken.safe_text import visible
 
-    name = signal.Signals(number).name
+    name = last_words.signal_name(number)
     what = f"{visible(doing)}: " if doing else ""
     if number == signal.SIGKILL:
         return f"{what}the system ended firsttoken ({name}), most likely because memory ran out; close other programs, or use a larger machine or a smaller model"
