@@ -15,6 +15,7 @@ import numpy as np
 
 from firsttoken.backends.runner import MASKED, Runner, default_threads
 from firsttoken.backends.tflite.litert import CompiledModel, aligned_zeros
+from firsttoken.quiet import quiet_runtime
 
 if TYPE_CHECKING:
     from firsttoken.bundle.manifest import Manifest, Method, State
@@ -49,9 +50,13 @@ class Call:
             tensor = tensors["out", name]
             self.outputs[name] = aligned_zeros([sizes[n] if isinstance(n, str) else n for n in tensor.shape], tensor.dtype)
         self._inputs, self._outputs = model.bind(list(self.inputs.values())), model.bind(list(self.outputs.values()))
+        self._prepared = False
 
     def run(self) -> np.ndarray:
-        self.model.run(self.name, self._inputs, self._outputs)
+        # shapes are prepared by the first run, so that is the one that complains
+        with nullcontext() if self._prepared else quiet_runtime():
+            self.model.run(self.name, self._inputs, self._outputs)
+        self._prepared = True
         return self.outputs["logits"].reshape(-1)
 
 
