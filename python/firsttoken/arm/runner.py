@@ -11,6 +11,7 @@ import numpy as np
 from firsttoken.arm.cores import Core
 from firsttoken.arm.emulator import Runtime, guest_command
 from firsttoken.arm.guest import DECODE, FAILED, PREFILL, RESET
+from firsttoken.backends.registry import find_backend
 from firsttoken.backends.runner import Runner
 from firsttoken.bundle.files import check_files
 from firsttoken.bundle.manifest import read_manifest
@@ -42,6 +43,7 @@ class ArmRunner(Runner):
         manifest = read_manifest(folder)
         super().__init__(manifest)
         check_files(folder, manifest)
+        find_backend(manifest.cpu.backend).verify(folder, manifest.cpu)
         self.core, self.runtime = core, runtime
         command, environment = guest_command(core, runtime, folder, manifest, weight_cache)
         command = [*(["setarch", "-R"] if fixed_addresses else []), command[0], *log, *command[1:]]

@@ -21,8 +21,10 @@ def open_runner(bundle: str | Path, threads: int | None = None, check: bool = Tr
     manifest = read_manifest(folder)
     if check:
         check_files(folder, manifest)
+    backend = find_backend(manifest.cpu.backend)
+    backend.verify(folder, manifest.cpu)
     with doing(f"loading {folder / manifest.cpu.file}"), quiet_runtime():
-        runner = find_backend(manifest.cpu.backend).open_runner(folder, manifest, manifest.cpu, threads, kept)
+        runner = backend.open_runner(folder, manifest, manifest.cpu, threads, kept)
     now(f"running {folder / manifest.cpu.file}")
     for note in runner.notes:
         print(f"note: {note}", file=sys.stderr)

@@ -7,7 +7,7 @@ call sees grows in steps: attention never reads far past what is filled.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -85,17 +85,12 @@ class TfliteRunner(Runner):
         self.model = self._load(artifact, threads or default_threads(), weight_cache)
 
     def _load(self, artifact: Path, threads: int, weight_cache: bool | Path) -> SignatureModel:
-        from firsttoken.backends.tflite.verify import verify
-        from firsttoken.backends.tflite.weight_cache import PackedWeights, packed_weights
+        if weight_cache is not True:
+            return CompiledModel(artifact, threads, weight_cache or None)
+        from firsttoken.backends.tflite.weight_cache import packed_weights
 
-        verify(artifact, self.facts.methods)
-
-        if weight_cache is True:
-            file = self.bundle.facts(self.facts)
-            place: AbstractContextManager[PackedWeights] = packed_weights(file.sha256, file.bytes)
-        else:
-            place = nullcontext(PackedWeights(weight_cache or None))
-        with place as packed:
+        file = self.bundle.facts(self.facts)
+        with packed_weights(file.sha256, file.bytes) as packed:
             if packed.note:
                 self.notes.append(packed.note)
             return CompiledModel(artifact, threads, packed.file)
