@@ -118,7 +118,17 @@ def test_a_killed_watcher_takes_the_worker_with_it():
         process.kill()
         assert process.wait() == -signal.SIGKILL
         assert wait_until(lambda: not alive(worker))
-        assert process.stdout.read() == "tidied\n"
+
+
+def test_a_worker_that_does_not_listen_is_killed_when_asked_the_third_time():
+    """As one inside a library that never returns."""
+    process = subprocess.Popen([*PROGRAM, "deaf"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    worker = int(process.stdout.readline().split()[1])
+    for _ in range(3):
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.6)
+    assert process.wait(SECONDS) == 137 and process.stderr.read() == "" and not alive(worker)
 
 
 def test_a_stop_is_passed_on_and_so_is_what_ends_it():

@@ -29,6 +29,12 @@ def wait() -> None:
         print("tidied", flush=True)
 
 
+def deaf() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    wait()
+
+
 def tick() -> None:
     print("worker", os.getpid(), flush=True)
     signal.signal(signal.SIGWINCH, lambda *_: print("columns", os.get_terminal_size(0).columns, flush=True))
@@ -44,7 +50,7 @@ def main() -> None:
     if mode == "read":
         print(sys.stdin.read().upper(), end="")
         return
-    {"die": die, "wait": wait, "tick": tick}[mode](*arguments)
+    {"die": die, "wait": wait, "deaf": deaf, "tick": tick}[mode](*arguments)
 
 
 try:

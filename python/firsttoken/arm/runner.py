@@ -16,6 +16,7 @@ from firsttoken.backends.runner import Runner
 from firsttoken.bundle.files import check_files
 from firsttoken.bundle.manifest import read_manifest
 from firsttoken.errors import FirstTokenError
+from firsttoken.last_words import signal_name
 from firsttoken.pipes import piped
 from firsttoken.quiet import is_verbose
 
@@ -109,7 +110,7 @@ class ArmRunner(Runner):
         said = f"; it said: {lines[-1][:300]}" if lines else ""
         how = f"ended with status {code}"
         if code < 0:
-            how = f"was ended by {signal.Signals(-code).name}" + (f" ({ILLEGAL})" if -code == signal.SIGILL else "")
+            how = f"was ended by {signal_name(-code)}" + (f" ({ILLEGAL})" if -code == signal.SIGILL else "")
         return f"on emulated {self.core.name}: {self.runtime.name} {how}{said}; run with -v to see its own log"
 
     def close(self) -> None:

@@ -7,11 +7,15 @@ import ctypes
 import os
 import signal
 import sys
+import time
 from contextlib import suppress
 
 from firsttoken import last_words
+from firsttoken.cli.interrupts import AT_ONCE
 
-PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP, signal.SIGCONT)
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PASSED_ON = (*ENDING, signal.SIGTSTP, signal.SIGCONT)
+PATIENCE = 3  # requests to end
 WATCHED = (signal.SIGCHLD, *PASSED_ON)
 FROM_THE_KERNEL = 0  # si_code above it: the terminal sent the signal, and the other process has it too
 PR_SET_PDEATHSIG = 1
@@ -33,8 +37,8 @@ def split() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return
     if child == 0:
-        # a watcher that is killed takes this process with it, politely
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        # a watcher that is killed takes this process with it, even out of a library that never returns
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != watcher:
             os._exit(1)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -47,10 +51,18 @@ def split() -> None:
 
 
 def watch(child: int) -> int:
-    """Waits for the process and returns its exit code; says in one line what ended it where that was a signal."""
+    """Waits for the process and returns its exit code; says in one line what ended it where that was a signal.
+
+    One that is asked to end `PATIENCE` times and does not, since a library never returns to Python, is killed.
+    """
+    asked: list[float] = []
     while True:
         got = signal.sigwaitinfo(WATCHED)
         if got.si_signo != signal.SIGCHLD:
+            if got.si_signo in ENDING and time.monotonic() - (asked or [-AT_ONCE])[-1] >= AT_ONCE:
+                asked.append(time.monotonic())
+                if len(asked) >= PATIENCE:
+                    os.kill(child, signal.SIGKILL)
             # of a terminal that goes away only the first process of a session is told
             if got.si_code <= FROM_THE_KERNEL or got.si_signo == signal.SIGHUP:
                 os.kill(child, got.si_signo)
@@ -66,7 +78,7 @@ def watch(child: int) -> int:
         with suppress(OSError, ValueError):  # nobody listens any more
             if sys.stderr.isatty():
                 print(SHOW_CURSOR, file=sys.stderr)
-            if number not in QUIET:
+            if number not in QUIET and len(asked) < PATIENCE:
                 print(f"error: {describe(number, *last_words.read())}", file=sys.stderr, flush=True)
         return 128 + number
 
