@@ -66,7 +66,7 @@ def test_what_a_kill_left_of_a_runs_start_is_taken_over(tmp_path):
 
     work = tmp_path / "student.work"
     work.mkdir()
-    (work / ".identity.json.abc_1.partial").write_text("{")
+    (work / ".identity.json.12-abc_1.partial").write_text("{")
     (work / "stage-0").mkdir()
     os.close(open_work(work, {"a": 1}, restart=False))
     os.close(open_work(work, {"a": 2}, restart=True))

@@ -101,7 +101,7 @@ def contents(path: Path) -> dict[str, str]:
 def everything(work: Path) -> set[str]:
     """Names of all files and folders but those of the cache that count uses."""
     return {
-        str(path.relative_to(work)) for path in work.rglob("*") if not str(path.relative_to(work)).startswith("cache/firsttoken/verified/")
+        str(path.relative_to(work)) for path in work.rglob("*") if not str(path.relative_to(work)).startswith("cache/firsttoken/verified")
     }
 
 
