@@ -181,7 +181,7 @@ def matrix(folder: Path, moments: int, names: list[str]) -> None:
             before = 0
             for _ in range(moments):
                 running = Forked(work, job.arguments(work))
-                time.sleep(dice.uniform(0.02, seconds))
+                time.sleep(dice.uniform(0.02, 0.7 * seconds))
                 interrupt(running.pid, number)
                 code, _, said = running.wait()
                 hit += code == 128 + number

@@ -206,6 +206,13 @@ def test_a_full_disk_is_a_note_and_an_answer_and_room_is_used_again(bundle, tmp_
         assert len(list((disk / "firsttoken/xnnpack").iterdir())) == 2
 
 
+def test_a_limit_on_the_size_of_files_is_no_death(bundle, tmp_path):
+    """The runtime's file in memory counts as one."""
+    limited = generate(bundle, tmp_path, "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (3000000, 3000000))")
+    assert limited.returncode == 0 and "kept in memory" in limited.stderr and limited.stderr.count("\n") == 2, limited.stderr
+    assert limited.stdout == generate(bundle, tmp_path).stdout
+
+
 def test_a_packer_that_dies_of_a_full_disk_is_told_and_does_not_fill_it_for_good(bundle, tmp_path):
     """The disk fills up after the room was looked for."""
     blind = "from firsttoken.backends.tflite import weight_cache; weight_cache.has_room = lambda *_: True"
