@@ -23,10 +23,14 @@ class Precision:
 
 @dataclass(frozen=True)
 class WeightGrid:
-    """How a backend's format rounds integer weights: a row's (group's) largest value divided by these is its scale."""
+    """How a backend's format rounds integer weights: a row's (group's) largest value divided by these is its scale.
+
+    ``lowest``: the lowest integer, which has no opposite, is used too, and a weight is multiplied by the scale's reciprocal (torchao).
+    """
 
     int8: float = 127.0
     int4: float = 7.0
+    lowest: bool = False
 
 
 PRECISIONS = {

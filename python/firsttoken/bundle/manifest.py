@@ -142,7 +142,7 @@ class TwinFigures(Part):
 
     positions: int
     mean_kld: float
-    median_kld: float
+    p10_kld: float
     worst_kld: float
     slope: float
     noise_mean_kld: float

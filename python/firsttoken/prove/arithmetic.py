@@ -6,7 +6,7 @@ every backend's lowering.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -15,9 +15,11 @@ from firsttoken.precisions import WeightGrid
 
 UNIT_FP16, UNIT_FP32 = 2.0**-11, 2.0**-24  # unit roundoff: half the distance from 1 to the next number
 # Adding k products one after the other rounds k partial sums, which grow like a random walk to the result: each leaves an error
-# of about 0.4 units of its own size, sqrt(k / 2) * 0.4 together (Higham and Mary 2019, SIAM J. Sci. Comput. 41(5), on probabilistic bounds).
-GROWTH = 0.4 / np.sqrt(2)
-SMALLEST_SCALE = np.float32(6e-8)  # the smallest float16 above zero: an int4 scale is at least that
+# of about 0.4 units of its own size, up to sqrt(k) * 0.4 together where they cancel (Higham and Mary 2019, SIAM J. Sci. Comput. 41(5), on probabilistic bounds).
+GROWTH = 0.4
+SCALE_ERROR = 1.5 * UNIT_FP32  # three roundings, each evenly spread over a unit
+SMALLEST = np.float32(1e-9)  # of a row's or group's largest weight; all zeros would have no scale
+SMALLEST_INT4_SCALE = np.float32(6e-8)  # the smallest float16 above zero
 
 
 class Fp32:
@@ -52,26 +54,36 @@ class Planned(Fp32):
     grid: WeightGrid
     group_size: int
     noise: np.random.Generator | None = None
+    overflow: list[str] = field(default_factory=list)
+    """Layers in which a float16 ran over, in the order of computation."""
 
     def weight(self, source: Source, matrix: np.ndarray) -> np.ndarray:
         return round_weight(matrix, self.precisions[self.names[source]], self.grid, self.group_size)
 
     def linear(self, source: Source, states: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
-        kind = self.activations[self.precisions[self.names[source]]]
+        name = self.names[source]
+        kind = self.activations[self.precisions[name]]
         states = self._off(states, 1, UNIT_FP32)
         if kind == "int8":
-            states = round_tokens(states)
+            states = round_tokens(states, self.noise)
         elif kind == "fp16":
-            states = round_half(states)
+            states = self._half(name, states)
         product = states @ weight.T
         if bias is not None:
-            product += round_half(bias) if kind == "fp16" else bias
-        return round_half(self._off(product, weight.shape[1], UNIT_FP16)) if kind == "fp16" else product
+            product += self._half(name, bias) if kind == "fp16" else bias
+        return self._half(name, self._off(product, weight.shape[1], UNIT_FP16)) if kind == "fp16" else product
 
     def core(self, name: str) -> Callable[[np.ndarray, int], np.ndarray]:
         if self.activations[self.precisions[name]] != "fp16":
             return lambda values, added: self._off(values, added, UNIT_FP32)
-        return lambda values, added: round_half(self._off(values, added, UNIT_FP16))
+        return lambda values, added: self._half(name, self._off(values, added, UNIT_FP16))
+
+    def _half(self, name: str, values: np.ndarray) -> np.ndarray:
+        """Values rounded to float16; notes the layer's name where that makes an infinity."""
+        rounded = round_half(values)
+        if name not in self.overflow and not np.isfinite(rounded).all():
+            self.overflow.append(name)
+        return rounded
 
     def _off(self, values: np.ndarray, added: int, unit: float) -> np.ndarray:
         """Values as they are, or off by what adding up ``added`` products may cost."""
@@ -82,9 +94,21 @@ class Planned(Fp32):
 
 
 def round_half(values: np.ndarray) -> np.ndarray:
-    """Values rounded to float16, as float32; beyond its 65504 they are infinite."""
-    with np.errstate(over="ignore"):
-        return values.astype(np.float16).astype(np.float32)
+    """Values rounded to float16 (ties to even), as float32; beyond its 65504 they are infinite.
+
+    A float that is large enough pushes all but 10 bits of the fraction out when it is added; numpy's own conversion takes up to twenty
+    times as long, where numbers are small.
+    """
+    exponent = np.maximum(np.abs(values), np.float32(2**-14)).view(np.uint32) & np.uint32(0x7F800000)
+    pusher = exponent.view(np.float32)
+    pusher *= np.float32(1.5 * 2**13)
+    with np.errstate(invalid="ignore", over="ignore"):
+        rounded = values + pusher
+        rounded -= pusher
+    if not (np.abs(rounded, out=pusher) <= np.float32(65504)).all():
+        with np.errstate(over="ignore", invalid="ignore"):
+            return values.astype(np.float16).astype(np.float32)
+    return rounded
 
 
 def round_bfloat16(values: np.ndarray) -> np.ndarray:
@@ -99,25 +123,28 @@ def round_weight(matrix: np.ndarray, precision: str, grid: WeightGrid, group_siz
         return matrix
     if precision == "fp16":
         return round_half(matrix)
-    if precision == "int8":
-        scale = np.maximum(np.abs(matrix).max(1, keepdims=True), np.float32(1e-9)) / np.float32(grid.int8)
-        return np.clip(np.rint(matrix / scale), -128 if grid.int8 > 127 else -127, 127) * scale
-    grouped = matrix.reshape(len(matrix), -1, group_size)
-    scale = np.maximum(np.abs(grouped).max(2, keepdims=True), np.float32(1e-9)) / np.float32(grid.int4)
-    stored = np.maximum(round_bfloat16(scale), SMALLEST_SCALE)
-    divisor = stored if grid.int4 <= 7 else scale  # torchao divides by the scale and stores it rounded
-    return (np.clip(np.rint(grouped / divisor), -8, 7) * stored).reshape(matrix.shape)
+    steps = {"int8": grid.int8, "int4": grid.int4}[precision]
+    most = 127 if precision == "int8" else 7
+    least = -most if precision == "int8" and not grid.lowest else -most - 1
+    grouped = matrix.reshape(len(matrix), -1, matrix.shape[1] if precision == "int8" else group_size)
+    scale = np.maximum(np.abs(grouped).max(2, keepdims=True), SMALLEST) / np.float32(steps)
+    stored = scale if precision == "int8" else np.maximum(round_bfloat16(scale), SMALLEST_INT4_SCALE)
+    # torchao finds the integers with the scale itself, before it is stored rounded
+    integers = grouped * (np.float32(1) / scale) if grid.lowest else grouped / stored
+    return (np.clip(np.rint(integers), least, most) * stored).reshape(matrix.shape)
 
 
-def round_tokens(states: np.ndarray) -> np.ndarray:
+def round_tokens(states: np.ndarray, noise: np.random.Generator | None = None) -> np.ndarray:
     """Activations rounded to int8 with a scale and zero point for each token, as dynamic kernels do: the range always holds 0.
 
     The formula is the one of XNNPACK's and PyTorch's asymmetric parameters: ``scale = (max - min) / 255``, and the zero point rounds
-    the end of the range at which the error is smaller.
+    the end of the range at which the error is smaller. With ``noise``, the scale is off by its own rounding and that of its reciprocal.
     """
     low, high = np.minimum(states.min(-1, keepdims=True), 0), np.maximum(states.max(-1, keepdims=True), 0)
     span = high - low
     inverse = np.where(span == 0, np.float32(1), np.float32(255) / np.where(span == 0, np.float32(1), span)).astype(np.float32)
+    if noise is not None:
+        inverse = inverse * (1 + np.float32(SCALE_ERROR) * noise.standard_normal(inverse.shape, np.float32))
     nearer_low = (-128 + low * inverse) + (127 + high * inverse) > 0
     zero = np.clip(np.rint(np.where(nearer_low, -128 - low * inverse, 127 - high * inverse)), -128, 127)
     return ((np.clip(np.rint(states * inverse) + zero, -128, 127) - zero) / inverse).astype(np.float32)

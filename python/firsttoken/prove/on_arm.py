@@ -11,16 +11,17 @@ from firsttoken.arm.emulator import Runtime, check_parts, runtime_version, runti
 from firsttoken.arm.kernels import TRANSLATED, kinds_that_ran, missed_kinds
 from firsttoken.arm.runner import ArmRunner
 from firsttoken.backends.registry import find_backend, resolve
-from firsttoken.backends.runner import Runner
-from firsttoken.bundle.manifest import ArmProof, Manifest, Proof, read_manifest
+from firsttoken.bundle.manifest import ArmProof, Proof, read_manifest
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import open_decoder, parameter_count, plan_layers
 from firsttoken.progress import Report, silent
-from firsttoken.prove.divergence import Divergence, collect, diverge_at, figures
-from firsttoken.prove.prove import Expected, Seen, expectations, held_out_text, own_checkpoint, proof_windows, run_steps, sum_up
+from firsttoken.prove.compare import Compared, compare
+from firsttoken.prove.divergence import figures
+from firsttoken.prove.expected import Expected, expectations
+from firsttoken.prove.prove import held_out_text, own_checkpoint, proof_windows
 from firsttoken.prove.record import record
-from firsttoken.prove.twin import fit
+from firsttoken.prove.verdict import sum_up
 from firsttoken.prove.windows import Window
 from firsttoken.prove.windows import proof_limits as host_limits
 from firsttoken.run.open import open_runner
@@ -79,22 +80,23 @@ def prove_on_arm(
     expected = expectations(source, decoder, manifest, stretches, precisions, backend, report)
     host = open_runner(folder, threads, kept=False)
     try:
-        on_host = compare(host, stretches, expected, None, manifest, "host", report)
+        on_host = compare(host, stretches, expected, report, "host", keep=True)
     finally:
         host.close()
-    host_proof = sum_up(manifest, on_host.seen, name, text)
+    host_proof = sum_up(manifest, on_host, stretches, name, text)
     results = []
     for runtime in runtimes_of(manifest.cpu.backend):
         label = f"{runtime.name} {runtime_version(runtime)}"
-        on_arm, ran = run_on(folder, chosen, runtime, stretches, expected, on_host.logits, manifest, f"{label} on {core}", report)
-        proof = sum_up(manifest, on_arm.seen, name, text)
+        assert on_host.logits is not None, "they were to be kept"
+        on_arm, ran = run_on(folder, chosen, runtime, stretches, expected, on_host.logits, f"{label} on {core}", report)
+        proof = sum_up(manifest, on_arm, stretches, name, text)
         proof.misses += missed_kinds(ran, precisions, plan_layers(decoder), backend.native_fp16, chosen)
         proof.passed = not proof.misses
         assert on_arm.from_host is not None, "it was given the host's logits"
         summary = ArmProof(
             core=core, runtime=runtime.name, runtime_version=runtime_version(runtime), text=name, text_sha256=proof.text_sha256,
             windows=len(stretches), arm=proof.all, host=host_proof.all,
-            arm_against_host=figures(on_arm.from_host, np.ones(len(on_arm.seen.kinds), bool)), kernels=ran,
+            arm_against_host=figures(on_arm.from_host, np.ones(len(on_arm.kinds), bool)), kernels=ran,
         )  # fmt: skip
         record(folder, manifest.facts(manifest.cpu).sha256, core, runtime.name, summary if proof.passed else None)
         results.append(ArmResult(label, core, host_proof, proof, summary))
@@ -107,46 +109,6 @@ def emulation_limits(decoder: Decoder) -> tuple[int, int]:
     return tokens, min(MOST_POSITIONS, host_limits(decoder)[1])
 
 
-@dataclass(frozen=True)
-class Compared:
-    """What a runner computed for every step, its logits where they were asked for, and its divergence from the host's where those were given.
-
-    Logits are float32 ``[positions, tokenizer's vocabulary]``.
-    """
-
-    seen: Seen
-    logits: np.ndarray
-    from_host: Divergence | None
-
-
-def compare(
-    runner: Runner,
-    windows: list[Window],
-    expected: Expected,
-    host: np.ndarray | None,
-    manifest: Manifest,
-    stage: str,
-    report: Report,
-) -> Compared:
-    """Runs every step and compares it with what was expected and, where given, with the host's logits, which it keeps where they are not."""
-    size = manifest.tokenizer.vocab_size
-    kept = np.empty_like(expected.reference) if host is None else host
-    rows, others, kinds, places, fits = [], [], [], [], []
-    for n, (logits, next_token, kind, place) in enumerate(run_steps(runner, windows, report, stage)):
-        rows.append(diverge_at(logits[:size], expected.reference[n], next_token))
-        if expected.twin is not None:
-            fits.append(fit(logits[:size], expected.twin[n]))
-        if host is None:
-            kept[n] = logits[:size]
-        else:
-            others.append(diverge_at(logits[:size], host[n], next_token))
-        kinds.append(kind)
-        places.append(place)
-    positions = np.concatenate([window.positions for window in windows])
-    seen = Seen(collect(rows), np.array(kinds), places, positions, fits, expected.distances)
-    return Compared(seen, kept, collect(others) if others else None)
-
-
 def run_on(
     folder: Path,
     core: Core,
@@ -154,7 +116,6 @@ def run_on(
     windows: list[Window],
     expected: Expected,
     host: np.ndarray,
-    manifest: Manifest,
     stage: str,
     report: Report,
 ) -> tuple[Compared, list[str]]:
@@ -164,7 +125,7 @@ def run_on(
         report(stage, 0, len(expected.reference), "positions")
         runner = ArmRunner(folder, core, runtime, (*TRANSLATED, "-D", str(log)))
         try:
-            seen = compare(runner, windows, expected, host, manifest, stage, report)
+            seen = compare(runner, windows, expected, report, stage, host=host)
         finally:
             runner.close()
         return seen, kinds_that_ran(log)

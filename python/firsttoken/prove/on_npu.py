@@ -30,10 +30,12 @@ from firsttoken.errors import FirstTokenError
 from firsttoken.file_hash import hash_file
 from firsttoken.machine import MARGIN, available_memory
 from firsttoken.progress import Report, silent
+from firsttoken.prove.compare import compare
 from firsttoken.prove.divergence import figures
+from firsttoken.prove.expected import expectations
 from firsttoken.prove.gate import missed_structure
-from firsttoken.prove.on_arm import compare
-from firsttoken.prove.prove import Expected, expectations, held_out_text, own_checkpoint, proof_windows, sum_up
+from firsttoken.prove.prove import held_out_text, own_checkpoint, proof_windows
+from firsttoken.prove.verdict import sum_up
 from firsttoken.prove.windows import Window
 from firsttoken.prove.windows import proof_limits as host_limits
 from firsttoken.run.open import open_runner
@@ -47,6 +49,7 @@ MOST_POSITIONS, FEWEST_POSITIONS = 160, 16
 # Past this many weights a stated sample is run: one prompt in two pieces, so that every kind of graph is, and a few decode steps.
 LARGE = 10**8
 SAMPLE_PROMPT, SAMPLE_DECODES = (20, 5), 3
+FEWEST_COMPARED = len(SAMPLE_PROMPT) + SAMPLE_DECODES  # positions; the figures say how many they are of
 FULLY = 10**7  # weights up to which every position of the CPU's proof can be run in a quarter of an hour
 STAND_IN_SOC = "SM8550"  # graphs that a phone compiles are compiled here for this one
 UNPACKED = 1.25  # a context this much larger than the stored weights no longer holds them as stored
@@ -108,9 +111,10 @@ def prove_on_npu(
     say(check_cost(decoder, precisions, manifest, stretches))
     cpu_backend = find_backend(manifest.cpu.backend)
     expected = expectations(source, decoder, manifest, stretches, precisions, cpu_backend, report)
+    npu_expected = expectations(source, decoder, manifest, stretches, precisions, backend, report)
     cpu_runner = open_runner(folder, threads, kept=False)
     try:
-        cpu = compare(cpu_runner, stretches, expected, None, manifest, "CPU artifact", report)
+        cpu = compare(cpu_runner, stretches, expected, report, "CPU artifact", keep=True)
     finally:
         cpu_runner.close()
     with tempfile.TemporaryDirectory(prefix="firsttoken-npu-") as scratch:
@@ -120,10 +124,10 @@ def prove_on_npu(
         contexts = proof_contexts(folder, manifest, decoder, precisions, source_file, libraries, report)
         runner = HexagonRunner(folder, manifest, contexts, libraries)
         try:
-            npu = compare(runner, stretches, Expected(expected.reference), cpu.logits, manifest, "HTP backend for x86", report)
+            npu = compare(runner, stretches, npu_expected, report, "HTP backend for x86", host=cpu.logits)
         finally:
             runner.close()
-    cpu_proof, npu_proof = (sum_up(manifest, each.seen, name, text) for each in (cpu, npu))
+    cpu_proof, npu_proof = (sum_up(manifest, each, stretches, name, text, FEWEST_COMPARED) for each in (cpu, npu))
     npu_proof.misses += missed_structure(rows, precisions, backend, manifest.target.npu_options.allow_partial) + unpacked(
         manifest, decoder, precisions
     )
@@ -139,7 +143,7 @@ def prove_on_npu(
         decode=npu_proof.decode,
         all=npu_proof.all,
         cpu=cpu_proof.all,
-        npu_against_cpu=figures(npu.from_host, np.ones(len(npu.seen.kinds), bool)),
+        npu_against_cpu=figures(npu.from_host, np.ones(len(npu.kinds), bool)),
         passed=npu_proof.passed,
         misses=npu_proof.misses,
     )

@@ -14,6 +14,7 @@ from firsttoken.progress import Report, silent
 from firsttoken.prove.arithmetic import Fp32, Planned, round_weight
 
 HEAD_ROWS = 8192  # rows of the vocabulary head in memory at once
+QUERIES = 256  # tokens whose attention scores are in memory at once
 HEAD = Source("head")  # its name among the linear layers: its weight may be the embedding's
 
 
@@ -157,14 +158,17 @@ class Layer:
 
         query = rounded(rotate(heads(part.q, part.q_norm), part.rotation) * np.float32(core.scale), 2)
         key, value = rounded(rotate(heads(part.k, part.k_norm), part.rotation), 2), heads(part.v, None)
-        distance = np.arange(tokens)[:, None] - np.arange(tokens)
-        hidden = (distance < 0) if core.window is None else (distance < 0) | (distance >= core.window)
         mixed = np.empty_like(query)
         for number in range(core.kv_heads):
             group = slice(number * core.group, (number + 1) * core.group)
-            scores = rounded(query[group] @ key[number].T, core.head_dim)
-            scores[:, hidden] = -np.inf
-            mixed[group] = rounded(rounded(softmax(scores), 1) @ value[number], tokens)
+            for start in range(0, tokens, QUERIES):
+                asking = np.arange(start, min(start + QUERIES, tokens))
+                first = 0 if core.window is None else max(0, start - core.window + 1)
+                asked = np.arange(first, asking[-1] + 1)
+                distance = asking[:, None] - asked
+                scores = rounded(query[group, asking] @ key[number, asked].T, core.head_dim)
+                scores[:, (distance < 0) if core.window is None else (distance < 0) | (distance >= core.window)] = -np.inf
+                mixed[group, asking] = rounded(rounded(softmax(scores), 1) @ value[number, asked], len(asked))
         return self.linear(part.output, mixed.transpose(1, 0, 2).reshape(tokens, -1))
 
 

@@ -19,16 +19,16 @@ from firsttoken.decoder.walk import plan_layers
 from firsttoken.prove.arithmetic import Planned
 from firsttoken.prove.divergence import diverge_at
 from firsttoken.prove.reference import HEAD
-from firsttoken.prove.windows import Window
+from firsttoken.prove.windows import CHAT, Window
 from firsttoken.quant.plan import Plan
 
 SEED = 20261128
-SLACK = 1.6  # of the measured distance, for the mean and the median over all positions
+SLACK = 1.6  # of the measured distance, for the mean over all positions and for the tenth of them that agree best
 SLACK_PART = 3.0  # of that or of the plan's own damage, for the mean over one kind of call or part of the cache, which has few positions
 # Below this nothing shows in any answer: float32's own rounding, and kernels' approximations of exp.
-NEGLIGIBLE_MEAN, NEGLIGIBLE_MEDIAN = 2e-9, 1e-6  # nats
+NEGLIGIBLE, NEGLIGIBLE_PART = 2e-9, 1e-6  # nats
 SLOPE = 0.006  # of the logits on the twin's; a factor of 1.01 on all logits is one on the temperature
-NOISE_TOKENS = 900  # of the windows that are run with noise too
+TWIN_TOKENS = 560  # of the held-out windows that the twin is run on, besides the chat
 
 
 def planned(decoder: Decoder, plan: Plan, precisions: Mapping[str, str], backend: Backend, noise: bool = False) -> Planned:
@@ -39,16 +39,31 @@ def planned(decoder: Decoder, plan: Plan, precisions: Mapping[str, str], backend
     return Planned(names | {HEAD: "head"}, precisions, activations, backend.weight_grid, plan.group_size, generator)
 
 
-def noise_windows(windows: list[Window]) -> list[int]:
-    """Which windows are run with noise: from the first on up to `NOISE_TOKENS` together, but the walk through the cache; at least one."""
+def twin_windows(windows: list[Window]) -> list[int]:
+    """Which windows the twin is run on: the chat, and from the first on up to `TWIN_TOKENS` together; not the dear walk through the cache."""
     chosen: list[int] = []
     tokens = 0
     for n, window in enumerate(windows):
-        if window.walk or (chosen and tokens + len(window.tokens) > NOISE_TOKENS):
-            continue
-        chosen.append(n)
-        tokens += len(window.tokens)
+        if window.name == CHAT:
+            chosen.append(n)
+        elif not window.walk and (not tokens or tokens + len(window.tokens) <= TWIN_TOKENS):
+            chosen.append(n)
+            tokens += len(window.tokens)
     return chosen or [0]
+
+
+@dataclass(frozen=True)
+class Twin:
+    """The twin's logits float32 ``[twin positions, vocab]``, and for every compared position the row in them, -1 where it was not run.
+
+    In nats ``[twin positions]``: ``noise`` is how far its kernels' own rounding carries the plan from itself, ``damage`` how far the plan is
+    from the reference.
+    """
+
+    logits: np.ndarray
+    row: np.ndarray
+    noise: np.ndarray
+    damage: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -68,22 +83,13 @@ def fit(logits: np.ndarray, twin: np.ndarray) -> Fit:
     return Fit(kld, float(ours @ theirs / max(theirs @ theirs, 1e-30)))
 
 
-@dataclass(frozen=True)
-class Distances:
-    """In nats, at every compared position: of the noisy twin from the twin (NaN where it was not run), and of the twin from the checkpoint."""
-
-    noise: np.ndarray
-    damage: np.ndarray
-
-
-def figures(fits: list[Fit], distances: Distances) -> TwinFigures:
-    """Sums up the positions that were run with noise too, and the slope over all."""
-    both = ~np.isnan(distances.noise)
-    kld, noise = np.array([one.kld for one in fits])[both], distances.noise[both]
+def figures(fits: list[Fit], twin: Twin) -> TwinFigures:
+    """Sums up the positions at which the twin was run."""
+    kld, noise = np.array([one.kld for one in fits]), twin.noise
     return TwinFigures(
         positions=len(kld),
         mean_kld=float(kld.mean()),
-        median_kld=float(np.median(kld)),
+        p10_kld=float(np.percentile(kld, 10)),
         worst_kld=float(kld.max()),
         slope=float(np.mean([one.slope for one in fits])),
         noise_mean_kld=float(noise.mean()),
@@ -92,7 +98,7 @@ def figures(fits: list[Fit], distances: Distances) -> TwinFigures:
     )
 
 
-def missed(found: TwinFigures, fits: list[Fit], distances: Distances, groups: Mapping[str, np.ndarray]) -> list[str]:
+def missed(found: TwinFigures, fits: list[Fit], twin: Twin, groups: Mapping[str, np.ndarray]) -> list[str]:
     """One line for every way in which the artifact is not its twin. ``groups`` choose positions by kind of call and part of the cache."""
     misses = []
 
@@ -100,15 +106,18 @@ def missed(found: TwinFigures, fits: list[Fit], distances: Distances, groups: Ma
         if not got <= bound:
             misses.append(f"not built as the plan says: {name} {got:.3g} nats from the plan computed on the host; its kernels' rounding explains {bound:.3g}")  # fmt: skip
 
-    check("mean divergence", found.mean_kld, SLACK * found.noise_mean_kld + NEGLIGIBLE_MEAN)
-    check("median divergence", found.median_kld, SLACK * found.noise_median_kld + NEGLIGIBLE_MEDIAN)
+    check("mean divergence", found.mean_kld, SLACK * found.noise_mean_kld + NEGLIGIBLE)
+    # where no rounding has gone another way yet, both agree to the last digits; a fault of arithmetic shows there first
+    check("even the best tenth of positions is", found.p10_kld, SLACK * found.noise_median_kld + NEGLIGIBLE)
     if not abs(found.slope - 1) <= SLOPE:
         misses.append(
             f"not built as the plan says: logits are {found.slope:.4f} times those of the plan computed on the host; expected 1 ± {SLOPE:g}"
         )
     kld = np.array([one.kld for one in fits])
     for name, chosen in groups.items():
-        # over a long text the two go ways as different as two roundings of the same weights, and no further
-        bound = SLACK_PART * max(found.noise_mean_kld, float(distances.damage[chosen].mean())) + NEGLIGIBLE_MEDIAN
-        check(f"mean divergence over {name}", float(kld[chosen].mean()), bound)
+        here = chosen[twin.row >= 0]
+        if here.any():
+            # over a long text the two go ways as different as two roundings of the same weights, and no further
+            bound = SLACK_PART * max(found.noise_mean_kld, float(twin.damage[here].mean())) + NEGLIGIBLE_PART
+            check(f"mean divergence over {name}", float(kld[here].mean()), bound)
     return misses

@@ -14,6 +14,7 @@ from firsttoken.decoder.walk import parameter_count
 from firsttoken.errors import FirstTokenError
 from firsttoken.targets.target import Target
 
+WALK, CHAT = "walk through the cache", "chat"
 Kind = Literal["first", "extend", "decode"]
 LEAST_TOKENS = 16  # of held-out text; less would prove nothing
 GROWTH = 256  # rows by which a host grows the cache, where it is not said
@@ -32,11 +33,11 @@ LONG_SHAPE = (((256, 40), (300,)), 40)
 BEFORE_BOUNDARY, AFTER_BOUNDARY, LAST_DECODES = 2, 2, 24
 MOST_BOUNDARIES = 48  # of a long cache, the first and last among them
 
-# What a proof may cost. The FP32 reference takes two operations per weight and token: 1e12 weight-tokens are about
-# 20 s on two cores. The reference's logits of all compared positions are in memory at once.
-MOST_POSITIONS = 1024
-MOST_TOKENS, FEWEST_TOKENS = 4096, 256
-WEIGHT_TOKENS = 1e12
+# What a proof may cost besides the walk. The FP32 reference takes two operations per weight and token: 4e11 weight-tokens are about
+# 8 s on two cores. The reference's logits of all compared positions are in memory at once.
+MOST_POSITIONS = 640
+MOST_TOKENS, FEWEST_TOKENS = 1536, 256
+WEIGHT_TOKENS = 4e11
 LOGIT_BYTES = 256 << 20
 
 
@@ -51,6 +52,7 @@ class Window:
     prompts: tuple[tuple[int, ...], ...]
     decodes: int
     walk: tuple[tuple[int, int], ...] = ()
+    name: str = ""
 
     def steps(self) -> Iterator[tuple[Kind, int, int, bool]]:
         """Yields ``(kind, start, stop, restart)``: run tokens ``start:stop``, after a reset where ``restart``."""
@@ -108,8 +110,6 @@ def choose_windows(
     shapes: list[tuple[tuple[tuple[int, ...], ...], int]] = []
     tokens = positions = 0
     first = [] if most or count is not None else [whole_cache(text, begin, target, step)]
-    if first and target.cache_length <= most_tokens // 2:
-        tokens = target.cache_length  # of a large model the walk comes on top
     for prompts, decodes in candidate_shapes(target, most_tokens):
         prompts, decodes = fit(prompts, decodes, min(target.cache_length, most_tokens - tokens - 1))
         compared = sum(map(len, prompts)) + decodes
@@ -141,7 +141,7 @@ def whole_cache(text: np.ndarray, begin: int | None, target: Target, step: int) 
             walk.append((start - at, stop - start))
             at = stop
     walk.append((length - last - at, 0))
-    return Window(tokens, ((1,),), last, tuple(walk))
+    return Window(tokens, ((1,),), last, tuple(walk), WALK)
 
 
 def candidate_shapes(target: Target, most_tokens: int) -> Iterator[tuple[tuple[tuple[int, ...], ...], int]]:

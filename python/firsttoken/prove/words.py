@@ -10,7 +10,7 @@ import numpy as np
 from firsttoken.bundle.manifest import Manifest
 from firsttoken.chat import chat_affixes, read_template, render
 from firsttoken.errors import FirstTokenError
-from firsttoken.prove.windows import Window
+from firsttoken.prove.windows import CHAT, Window
 from firsttoken.safe_text import visible
 from firsttoken.tokenizer import PROBE, Tokenizer
 
@@ -91,7 +91,7 @@ def chat_window(tokenizer: Tokenizer, checkpoint: Path, cache_length: int, vocab
     begin = rendered or ([] if tokenizer.begin is None else [tokenizer.begin]) + words[:8]
     tokens = np.array([*begin, *behind, words[0]], np.int32)[: cache_length + 1]
     prompt = min(len(begin), len(tokens) - 1)
-    return Window(tokens, ((prompt,),), len(tokens) - 1 - prompt) if prompt > 0 else None
+    return Window(tokens, ((prompt,),), len(tokens) - 1 - prompt, name=CHAT) if prompt > 0 else None
 
 
 def chat_text(checkpoint: Path, tokenizer: Tokenizer) -> str:

@@ -38,7 +38,7 @@ class ExecutorchXnnpack(Backend):
         "core": ("fp32", "fp16"),
     }
     features = frozenset({"rotary positions", "silu in a gated MLP", "norms of query and key heads"})
-    weight_grid = WeightGrid(int8=127.5, int4=7.5)  # torchao's, which uses the lowest integer too
+    weight_grid = WeightGrid(int8=127.5, int4=7.5, lowest=True)  # torchao's, which uses the lowest integer too
     extra = "executorch"
     arm_runtimes = ("executorch",)
 
