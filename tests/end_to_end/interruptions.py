@@ -152,6 +152,16 @@ def interrupt(pid: int, number: int) -> None:
         os.kill(children(pid)[0] if number == signal.SIGKILL and children(pid) else pid, number)
 
 
+def forget(work: Path, job: Job) -> None:
+    """Removes what a command made, so that it has to make it again."""
+    for made in filter(None, (job.makes, job.file)):
+        path = work / made
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def matrix(folder: Path, moments: int, names: list[str]) -> None:
     import firsttoken.cli
     import firsttoken.distill.distill
@@ -174,9 +184,7 @@ def matrix(folder: Path, moments: int, names: list[str]) -> None:
         good, names_after = contents(work / job.makes), everything(work)
         for number in SIGNALS:
             if not job.kept:
-                for made in filter(None, (job.makes, job.file)):
-                    path = work / made
-                    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+                forget(work, job)
             told = hit = grown = lost = 0
             before = 0
             for _ in range(moments):
@@ -193,6 +201,9 @@ def matrix(folder: Path, moments: int, names: list[str]) -> None:
                     lost += lines < before
                     before = lines
                 grown += bool(job.resumes and job.resumes in said)
+                if code == 0 and not job.kept:
+                    forget(work, job)
+                    before = 0
             code, again, said = Forked(work, job.arguments(work)).wait()
             litter = sorted(everything(work) - names_after) + stale(work)
             missing = sorted(names_after - everything(work))

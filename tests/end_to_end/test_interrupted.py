@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from interruptions import JOBS, SIGNALS, contents, environment, everything, interrupt, prepare, stale
+from interruptions import JOBS, SIGNALS, contents, environment, everything, forget, interrupt, prepare, stale
 from small_disks import small_disk, small_memory
 
 COMMAND = [sys.executable, "-c", "from firsttoken.cli import main; main()"]
@@ -43,8 +43,7 @@ def test_interrupted_anywhere_nothing_is_lost_and_the_next_run_tidies_up(work, n
     assert run(work, name).returncode == 0
     seconds, good, names = time.monotonic() - started, contents(work / job.makes), everything(work)
     if not job.kept:
-        for made in filter(None, (job.makes, job.file)):
-            shutil.rmtree(work / made) if (work / made).is_dir() else (work / made).unlink()
+        forget(work, job)
     kept = 0
     for number in SIGNALS:
         process = subprocess.Popen(
