@@ -68,6 +68,7 @@ def open_lowered(checkpoint, path, plan_name, target_name, **lengths):
 
     from firsttoken.backends.tflite.lower import describe_graphs, lower_decoder
     from firsttoken.backends.tflite.runner import TfliteRunner
+    from firsttoken.backends.tflite.verify import verify
     from firsttoken.bundle.manifest import CheckpointIdentity, Manifest
     from firsttoken.checkpoint import Checkpoint
 
@@ -80,6 +81,7 @@ def open_lowered(checkpoint, path, plan_name, target_name, **lengths):
         checkpoint=CheckpointIdentity.model_construct(vocab_size=job.decoder.vocab_size),
         artifacts=[artifact],
     )
+    verify(path, artifact.methods)  # as whoever opens a bundle does
     runner = TfliteRunner(path, manifest, threads=2, weight_cache=False)
     runner.path = path
     return runner

@@ -1,6 +1,7 @@
 """A file that appears complete or not at all; folders are `firsttoken.bundle.atomic`'s."""
 
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -23,8 +24,9 @@ def write_text(path: str | Path, text: str) -> None:
     path = Path(path)
     temporary = None
     try:
+        remove_left(path)
         with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", suffix=".partial", delete=False
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.{os.getpid()}-", suffix=".partial", delete=False
         ) as stream:
             temporary = Path(stream.name)
             stream.write(text)
@@ -38,6 +40,25 @@ def write_text(path: str | Path, text: str) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def remove_left(path: Path) -> None:
+    """Removes what processes that were killed while they wrote ``path`` left beside it."""
+    ours = re.compile(rf"\.{re.escape(path.name)}\.(?P<pid>\d+)-\w+\.partial")
+    for name in os.listdir(path.parent):
+        if (match := ours.fullmatch(name)) and not process_lives(int(match["pid"])):
+            path.with_name(name).unlink(missing_ok=True)
+
+
+def process_lives(pid: int) -> bool:
+    """Whether a process of this machine has that id."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # someone else's
+        pass
+    return True
 
 
 def _umask() -> int:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from firsttoken.atomic_file import process_lives
 from firsttoken.cache_folder import cache_folder
 from firsttoken.plain_file import open_plain, parse_json, read_bytes
 from firsttoken.progress import Report, silent
@@ -61,11 +62,12 @@ def remember_hash(*paths: Path, sha256: str, kind: str = "") -> None:
         return
     try:
         stamp[0].parent.mkdir(exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=stamp[0].parent, suffix=".new", delete=False) as stream:
+        with tempfile.NamedTemporaryFile("w", dir=stamp[0].parent, prefix=f"{os.getpid()}-", suffix=".new", delete=False) as stream:
             json.dump({"sha256": sha256, "facts": stamp[1]}, stream)
         os.replace(stream.name, stamp[0])
         notes = sorted(stamp[0].parent.iterdir(), key=lambda note: note.stat().st_mtime)
-        for note in notes[:-STAMPS_KEPT]:
+        left = [note for note in notes if note.suffix == ".new" and not process_lives(int(note.name.partition("-")[0]))]
+        for note in {*notes[:-STAMPS_KEPT], *left}:
             note.unlink(missing_ok=True)
-    except OSError:  # a cache: the next start reads the file again
+    except (OSError, ValueError):  # a cache: the next start reads the file again
         return

@@ -5,6 +5,8 @@ Both lie in memory files that the watcher made (`cli.watch`); without one, nothi
 
 import fcntl
 import os
+import signal
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -25,21 +27,35 @@ def make() -> bool:
     return True
 
 
+def say_into(descriptor: int) -> None:
+    """Keeps what libraries say in a file that was opened by whoever started this process; does nothing where it is no plain file."""
+    global _said
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        _said = os.dup(descriptor)
+        fcntl.fcntl(_said, fcntl.F_SETFL, os.O_APPEND)
+
+
 @contextmanager
 def doing(what: str) -> Iterator[None]:
     """Notes what the body does, as in "loading model.tflite"; afterwards what was noted before it."""
-    if _doing is None:
+    before = b"" if _doing is None else os.pread(_doing, ROOM, 0)
+    try:
+        now(what)
         yield
+    finally:
+        _note(before)
+
+
+def now(what: str) -> None:
+    """Notes what is done from here on."""
+    _note(what.encode("utf-8", "replace"))
+
+
+def _note(text: bytes) -> None:
+    if _doing is None:
         return
-    before = os.pread(_doing, ROOM, 0)
-    _note(_doing, what.encode("utf-8", "replace"))
-    yield  # on an exception the note stays: nothing more is loaded
-    _note(_doing, before)
-
-
-def _note(file: int, text: bytes) -> None:
-    os.ftruncate(file, 0)
-    os.pwrite(file, text[:ROOM], 0)
+    os.ftruncate(_doing, 0)
+    os.pwrite(_doing, text[:ROOM], 0)
 
 
 def said_file() -> int | None:
@@ -57,3 +73,11 @@ def read() -> tuple[str, str]:
     size = os.fstat(_said).st_size
     texts = os.pread(_doing, ROOM, 0), os.pread(_said, ROOM, max(0, size - ROOM))
     return texts[0].decode("utf-8", "replace"), texts[1].decode("utf-8", "replace")
+
+
+def signal_name(number: int) -> str:
+    """As in "SIGSEGV"; "signal 35" for one without a name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -20,6 +20,7 @@ from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import open_decoder, parameter_count, rotations
 from firsttoken.errors import FirstTokenError, GateError
+from firsttoken.last_words import doing
 from firsttoken.preflight import check_room, estimate
 from firsttoken.progress import Report, silent
 from firsttoken.quant.plan import Plan, load_plan
@@ -143,7 +144,7 @@ def make_bundle(
 ) -> Path:
     """Writes one bundle under a hidden name, proves it there and renames it into place; returns its folder."""
     target = job.target
-    with Staging(job.destination) as staging:
+    with doing(f"exporting {target.name}"), Staging(job.destination) as staging:
         check_destination(job.destination, force)  # again: opening the staging folder may have restored a bundle
         folder = staging.folder
         try:
@@ -158,6 +159,7 @@ def make_bundle(
                 prove_here(manifest, folder, source, held_out, staged(report, target.name), say)
             misses = proof_misses(manifest)
             if not misses:
+                check_destination(job.destination, force)  # something may have been put there in the meantime
                 staging.commit(replace=force)
         except OSError as error:
             raise no_room(error, job.destination) from error

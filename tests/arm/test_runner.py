@@ -11,6 +11,7 @@ from firsttoken.arm.cores import CORES
 from firsttoken.arm.emulator import RUNTIMES, runtime_version, runtimes_of
 from firsttoken.arm.folder import FOLDER_VARIABLE
 from firsttoken.arm.runner import ArmRunner
+from firsttoken.backends.tflite.backend import Tflite
 from firsttoken.bundle.manifest import read_manifest
 from firsttoken.errors import FirstTokenError
 from firsttoken.run.open import open_runner
@@ -70,7 +71,7 @@ def test_prefill_decode_and_reset_are_the_hosts(emulated_arm, demo_bundle, targe
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("target", "runtime"), CASES)
-def test_an_artifact_that_the_runtime_refuses_is_one_error(emulated_arm, demo_bundle, tmp_path, target, runtime):
+def test_an_artifact_that_the_runtime_refuses_is_one_error(emulated_arm, demo_bundle, tmp_path, target, runtime, monkeypatch):
     bundle = shutil.copytree(demo_bundle(target), tmp_path / "bundle")
     manifest = read_manifest(bundle)
     artifact = bundle / manifest.cpu.file
@@ -83,6 +84,10 @@ def test_an_artifact_that_the_runtime_refuses_is_one_error(emulated_arm, demo_bu
 
     manifest.files[artifact.name] = file_facts(artifact)
     manifest.write(bundle)
+    if runtime != "executorch":
+        with pytest.raises(FirstTokenError, match="model.tflite: not a .tflite file"):
+            ArmRunner(bundle, A76, RUNTIMES[runtime])
+        monkeypatch.setattr(Tflite, "verify", lambda *_: None)
     with pytest.raises(FirstTokenError, match=r"on emulated cortex-a76: ") as caught:
         ArmRunner(bundle, A76, RUNTIMES[runtime])
     assert "Traceback" not in str(caught.value) and "\n" not in str(caught.value)

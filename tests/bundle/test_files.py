@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from firsttoken import file_hash
 from firsttoken.bundle import atomic
 from firsttoken.bundle import files as bundle
 from firsttoken.bundle.atomic import Staging
@@ -111,7 +112,7 @@ def test_destinations_that_cannot_be(tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other/thesis.txt").write_text("")
     (tmp_path / "bundle").mkdir()
-    write(tmp_path / "bundle", "one")
+    write(tmp_path / "bundle", '{"files": {"model.tflite": {}}}')
     for place, force, message in (
         ("file", True, "is a file"),
         ("file/out", True, "is a file"),
@@ -181,7 +182,49 @@ def test_without_a_cache_folder_everything_works_and_is_hashed_each_time(written
     folder, manifest, hashed = written
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file/cache"))
-    assert bundle.cache_folder() is None
+    assert file_hash.cache_folder() is None
     for _ in range(2):
         bundle.check_files(folder, manifest)
     assert len(hashed) == 4
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """A bundle's folder as its manifest says."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "model.tflite").write_text("")
+    (folder / "manifest.json").write_text('{"files": {"model.tflite": {}, "tokenizer.json": {}}}')
+    return folder
+
+
+@pytest.mark.parametrize("name", ["notes.txt", ".hidden", "folder/thesis.txt"])
+def test_what_firsttoken_did_not_write_is_never_replaced(finished, name):
+    bundle.check_destination(finished, force=True)
+    (finished / name).parent.mkdir(exist_ok=True)
+    (finished / name).write_text("mine")
+    with pytest.raises(FirstTokenError, match=f"holds '{name.partition('/')[0]}', which is not the bundle's, and will not be replaced"):
+        bundle.check_destination(finished, force=True)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"files": 3}', '{"files": null}', "\x00"])
+def test_a_manifest_that_names_no_files_protects_the_folder(finished, text):
+    (finished / "manifest.json").write_text(text)
+    with pytest.raises(FirstTokenError, match="names no files"):
+        bundle.check_destination(finished, force=True)
+
+
+def test_rejected_bundles_take_a_name_that_is_free_or_ours(finished, tmp_path):
+    destination = tmp_path / "target"
+    first, second, third = (tmp_path / f"target.rejected{end}" for end in ("", "-2", "-3"))
+    assert bundle.rejected_name(destination) == first
+    first.mkdir()
+    (first / "notes.txt").write_text("mine")
+    assert bundle.rejected_name(destination) == second
+    second.symlink_to(finished)
+    assert bundle.rejected_name(destination) == third
+    finished.rename(third)
+    assert bundle.rejected_name(destination) == third, "an earlier rejected bundle is replaced"
+    (third / "notes.txt").write_text("mine")
+    assert bundle.rejected_name(destination).name == "target.rejected-4"
+    assert (first / "notes.txt").read_text() == "mine"

@@ -11,10 +11,12 @@ import numpy as np
 from firsttoken.arm.cores import Core
 from firsttoken.arm.emulator import Runtime, guest_command
 from firsttoken.arm.guest import DECODE, FAILED, PREFILL, RESET
+from firsttoken.backends.registry import find_backend
 from firsttoken.backends.runner import Runner
 from firsttoken.bundle.files import check_files
 from firsttoken.bundle.manifest import read_manifest
 from firsttoken.errors import FirstTokenError
+from firsttoken.last_words import signal_name
 from firsttoken.pipes import piped
 from firsttoken.quiet import is_verbose
 
@@ -42,6 +44,7 @@ class ArmRunner(Runner):
         manifest = read_manifest(folder)
         super().__init__(manifest)
         check_files(folder, manifest)
+        find_backend(manifest.cpu.backend).verify(folder, manifest.cpu)
         self.core, self.runtime = core, runtime
         command, environment = guest_command(core, runtime, folder, manifest, weight_cache)
         command = [*(["setarch", "-R"] if fixed_addresses else []), command[0], *log, *command[1:]]
@@ -107,7 +110,7 @@ class ArmRunner(Runner):
         said = f"; it said: {lines[-1][:300]}" if lines else ""
         how = f"ended with status {code}"
         if code < 0:
-            how = f"was ended by {signal.Signals(-code).name}" + (f" ({ILLEGAL})" if -code == signal.SIGILL else "")
+            how = f"was ended by {signal_name(-code)}" + (f" ({ILLEGAL})" if -code == signal.SIGILL else "")
         return f"on emulated {self.core.name}: {self.runtime.name} {how}{said}; run with -v to see its own log"
 
     def close(self) -> None:

@@ -139,6 +139,9 @@ class Backend(ABC):
     def audit(self, path: Path, decoder: Decoder, precisions: Mapping[str, str]) -> list[AuditRow]:
         """What every layer of the written artifact is stored and computed in, and whether the delegate took it."""
 
+    def verify(self, folder: Path, artifact: Artifact) -> None:  # noqa: B027  some runtimes refuse damage themselves
+        """Raises `FirstTokenError` for a file that the runtime would die of, or that is not what the manifest says; before anything loads it."""
+
     @abstractmethod
     def open_runner(self, folder: Path, manifest: Manifest, artifact: Artifact, threads: int | None = None, kept: bool = True) -> Runner:
         """Loads an artifact of a bundle with ``threads`` threads (default: the machine's cores, 4 at most).

@@ -3,12 +3,11 @@
 Nothing heavy is imported here or at the top of a verb's module, so that ``--help`` answers at once.
 """
 
-import signal
 import sys
 
 import typer
 
-from firsttoken.cli import bench, demo, device, distill, doctor, evaluate, export, generate, lists, prove, report, watch
+from firsttoken.cli import bench, demo, device, distill, doctor, evaluate, export, generate, interrupts, lists, prove, report, watch
 from firsttoken.cli.options import Verbose
 from firsttoken.errors import FirstTokenError
 from firsttoken.quiet import is_verbose, set_verbose
@@ -60,8 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits: 0 done, 2 bad input, 3 a missed proof, 130 interrupted, 1 a fault of ours."""
     set_verbose(False)
     watch.split()
-    # so that a polite kill still removes what was being built
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    interrupts.end_politely()
     sys.exit(run(arguments))
 
 

@@ -7,19 +7,28 @@ import ctypes
 import os
 import signal
 import sys
+import time
+from contextlib import suppress
 
 from firsttoken import last_words
+from firsttoken.cli.interrupts import AT_ONCE
 
-WATCHED = (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-FROM_A_PROCESS = 0  # si_code of a signal that kill(2) sent; one from the terminal reaches the other process by itself
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PASSED_ON = (*ENDING, signal.SIGTSTP, signal.SIGCONT)
+PATIENCE = 3  # requests to end
+WATCHED = (signal.SIGCHLD, *PASSED_ON)
+FROM_THE_KERNEL = 0  # si_code above it: the terminal sent the signal, and the other process has it too
 PR_SET_PDEATHSIG = 1
-QUIET = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)  # asked for by someone, who knows
+QUIET = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGQUIT)  # asked for by someone, who knows
+SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides it
 
 
 def split() -> None:
     """Returns in a new process that does the work; this one waits for it and exits as it did. Where the system cannot, just returns."""
     if not hasattr(signal, "sigwaitinfo") or not sys.platform.startswith("linux") or not last_words.make():
         return
+    # ignored by whoever started us, the end of a child would be told to nobody
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     watcher = os.getpid()
     try:
@@ -28,32 +37,57 @@ def split() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return
     if child == 0:
-        # a watcher that is killed takes this process with it, politely
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        # a watcher that is killed takes this process with it, even out of a library that never returns
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != watcher:
             os._exit(1)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return
-    os._exit(watch(child))
+    code = 1
+    try:
+        code = watch(child)
+    finally:  # whatever happens here, the work must not be begun a second time
+        os._exit(code)
 
 
 def watch(child: int) -> int:
-    """Waits for the process and returns its exit code; says in one line what ended it where that was a signal."""
+    """Waits for the process and returns its exit code; says in one line what ended it where that was a signal.
+
+    One that is asked to end `PATIENCE` times and does not, since a library never returns to Python, is killed.
+    """
+    asked: list[float] = []
     while True:
         got = signal.sigwaitinfo(WATCHED)
         if got.si_signo != signal.SIGCHLD:
-            if got.si_code == FROM_A_PROCESS:
+            if got.si_signo in ENDING and time.monotonic() - (asked or [-AT_ONCE])[-1] >= AT_ONCE:
+                asked.append(time.monotonic())
+                if len(asked) >= PATIENCE:
+                    os.kill(child, signal.SIGKILL)
+            # of a terminal that goes away only the first process of a session is told
+            if got.si_code <= FROM_THE_KERNEL or got.si_signo == signal.SIGHUP:
                 os.kill(child, got.si_signo)
+            if got.si_signo == signal.SIGTSTP:
+                stop()
             continue
         ended, status = os.waitpid(child, os.WNOHANG)
-        if not ended:
+        if not ended:  # it was only stopped, or went on
             continue
         if not os.WIFSIGNALED(status):
             return os.waitstatus_to_exitcode(status)
         number = os.WTERMSIG(status)
-        if number not in QUIET:
-            print(f"\nerror: {describe(number, *last_words.read())}", file=sys.stderr, flush=True)
+        with suppress(OSError, ValueError):  # nobody listens any more
+            if sys.stderr.isatty():
+                print(SHOW_CURSOR, file=sys.stderr)
+            if number not in QUIET and len(asked) < PATIENCE:
+                print(f"error: {describe(number, *last_words.read())}", file=sys.stderr, flush=True)
         return 128 + number
+
+
+def stop() -> None:
+    """Stops this process as Ctrl-Z does, until it is told to go on."""
+    os.kill(os.getpid(), signal.SIGTSTP)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTSTP])  # here it stops
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTSTP])
 
 
 def describe(number: int, doing: str, said: str) -> str:
@@ -61,7 +95,7 @@ def describe(number: int, doing: str, said: str) -> str:
     from firsttoken.quiet import complaint_in
     from firsttoken.safe_text import visible
 
-    name = signal.Signals(number).name
+    name = last_words.signal_name(number)
     what = f"{visible(doing)}: " if doing else ""
     if number == signal.SIGKILL:
         return f"{what}the system ended firsttoken ({name}), most likely because memory ran out; close other programs, or use a larger machine or a smaller model"

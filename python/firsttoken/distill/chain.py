@@ -79,6 +79,10 @@ def chain(
         from firsttoken.demo import held_out_text
 
         text = output / HELD_OUT_FILE
+        if text.exists() and text.read_bytes() != held_out_text().encode():
+            raise FirstTokenError(
+                f"{text}: is another text than the demo's, which belongs there; move it away, or choose another folder with -o"
+            )
         write_text(text, held_out_text())
     with bar() as report:
         scores = evaluate([*teachers, student, *bundles], [f"text={text}"], EvaluationSettings(text_tokens=text_tokens), report=report)

@@ -5,15 +5,16 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from firsttoken.bundle.atomic import clean, remove
+from firsttoken.bundle.atomic import clean
 from firsttoken.distill.models import need_transformers, write_decoder
 from firsttoken.distill.publish import publish
 from firsttoken.distill.quantize_stage import check_quantize, run_quantize_stage
 from firsttoken.distill.recipe import Recipe, load_recipe
 from firsttoken.distill.running import DistillRun
+from firsttoken.distill.student_folder import check_student_destination
 from firsttoken.distill.students import plan_stages, student_decoder
 from firsttoken.distill.training_page import read_recipe_text
-from firsttoken.distill.work_folder import identity_of, open_work
+from firsttoken.distill.work_folder import identity_of, open_work, remove_work
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
 
@@ -42,8 +43,7 @@ def distill(
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     text = "" if isinstance(recipe, Recipe) else read_recipe_text(Path(chosen.folder, f"{chosen.name}.toml"))
     output = Path(os.path.abspath(output or Path("out", chosen.name or "student")))
-    if os.path.lexists(output) and not force:
-        raise FirstTokenError(f"output {output}: exists; replace it with --force or choose another with -o")
+    check_student_destination(output, force)
     stages = plan_stages(chosen)
     if chosen.quantize is not None:
         if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
@@ -68,7 +68,7 @@ def distill(
             run.write_proof_text()
             publish(run, model, stages, outcome, force, write_decoder)
             if not keep_work:
-                remove(run.work)
+                remove_work(run.work, say)
     finally:
         if held is not None:
             os.close(held)

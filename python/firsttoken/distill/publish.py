@@ -14,6 +14,7 @@ from firsttoken.bundle.lineage import FLOAT_FOLDER, RECORD
 from firsttoken.distill.models import load_decoder, parameters_of, write_decoder
 from firsttoken.distill.quantize_stage import TRAINED, QuantizeOutcome, fingerprints
 from firsttoken.distill.running import DistillRun
+from firsttoken.distill.student_folder import files_in
 from firsttoken.distill.students import Stage, settings_folder
 from firsttoken.distill.training_page import training_page
 from firsttoken.errors import FirstTokenError
@@ -54,6 +55,7 @@ def publish(
             shutil.copyfile(run.proof_text, staging.folder / HELD_OUT_FILE)
         stages = stages + (outcome.stages if outcome else [])
         record = record_of(run, staging.folder, parameters_of(model), stages, outcome)
+        record["files"] = sorted([*files_in(staging.folder), RECORD, PAGE])
         (staging.folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         (staging.folder / PAGE).write_text(
             training_page(recipe.name, recipe.summary, stages, facts_of(record, run.figures), run.text), encoding="utf-8"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from firsttoken.backends.registry import backend_of, find_backend, resolve
 from firsttoken.bundle.atomic import Staging
 from firsttoken.bundle.lineage import FLOAT_FOLDER, RECORD
-from firsttoken.bundle.manifest import Proof, read_manifest
+from firsttoken.bundle.manifest import MANIFEST_FILE, Proof, read_manifest
 from firsttoken.checkpoint import Checkpoint, read_json
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import open_decoder, plan_layers
@@ -151,14 +151,18 @@ def proven(run: DistillRun, checkpoint: Path, quantize: Quantize) -> Proof:
     """Exports a student into the work folder, once, and returns its proof, passed or not."""
     place = run.work / "quantize" / f"proof-{checkpoint.name}"
     name = load_target(run.recipe.declared(quantize.target)).name
-    found = [place / name, place / f"{name}.rejected"]
-    if run.main and not any(folder.exists() for folder in found):
+    if run.main and not finished(place, name):
         plan, target = run.recipe.declared(quantize.plan), run.recipe.declared(quantize.target)
         try:
             with run.bar() as report:
                 export(checkpoint, place, plan, (target,), held_out=run.proof_text, cache_length=quantize.cache_length, report=report)
-        except GateError as error:
-            if not found[1].exists():
-                raise error
+        except GateError:  # its bundle is kept beside, with its proof
+            if not finished(place, name):
+                raise
     run.wait()
-    return read_manifest(next(folder for folder in found if folder.exists())).need_proof()
+    return read_manifest(finished(place, name)[0]).need_proof()
+
+
+def finished(place: Path, target: str) -> list[Path]:
+    """The bundles of a target that an export finished in ``place``: the one that passed, else those that were rejected."""
+    return [folder for folder in (place / target, *sorted(place.glob(f"{target}.rejected*"))) if (folder / MANIFEST_FILE).exists()]

@@ -5,17 +5,21 @@ It holds ``identity.json`` (what the run is made from), one folder a stage, and 
 
 import json
 import os
-import shutil
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 from firsttoken.atomic_file import write_text
-from firsttoken.bundle.atomic import lock
+from firsttoken.bundle.atomic import lock, remove
 from firsttoken.checkpoint import Checkpoint, read_json
 from firsttoken.distill.recipe import Recipe
 from firsttoken.distill.windows import Windows
 from firsttoken.errors import FirstTokenError
+from firsttoken.safe_text import visible
 
 IDENTITY = "identity.json"
+# All that runs put there, with what a kill leaves of it.
+OURS = re.compile(r"identity\.json|held_out\.txt|\.(identity\.json|held_out\.txt)\.[\w-]+\.partial|stage-\d+|seed-\d+|quantize")
 
 
 def work_folder(output: Path) -> Path:
@@ -57,8 +61,13 @@ def open_work(folder: Path, identity: dict, restart: bool) -> int:
 
     A run whose recipe, checkpoints, data or packages differ from those it began with is refused, naming what differs.
     """
+    foreign = foreign_in(folder)
+    if foreign or folder.is_symlink():
+        raise FirstTokenError(
+            f"{folder}: a run keeps its state here, but it holds {visible(foreign[0]) if foreign else 'a link'!r}, which is not a run's; move it away, or choose another output with -o"
+        )
     if restart and folder.exists():
-        shutil.rmtree(folder)
+        remove(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         held = lock(folder)
@@ -79,6 +88,22 @@ def open_work(folder: Path, identity: dict, restart: bool) -> int:
     else:
         write_text(path, json.dumps(identity, indent=1) + "\n")
     return held
+
+
+def foreign_in(folder: Path) -> list[str]:
+    """What lies in a work folder and was not put there by a run; empty where there is no folder."""
+    return sorted(name for name in os.listdir(folder) if not OURS.fullmatch(name)) if folder.is_dir() else []
+
+
+def remove_work(folder: Path, say: Callable[[str], None]) -> None:
+    """Removes what a finished run kept; what someone else put there in the meantime stays, and it is said."""
+    if not foreign_in(folder):
+        remove(folder)
+        return
+    for path in folder.iterdir():
+        if OURS.fullmatch(path.name):
+            remove(path)
+    say(f"{folder}: holds what is not the run's and stays")
 
 
 def alone(what: str, instead: str = "start it without torchrun") -> None:

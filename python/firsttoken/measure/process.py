@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -10,8 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from firsttoken.last_words import signal_name
 from firsttoken.pipes import piped
 from firsttoken.quiet import COMPLAINT, is_verbose
+from firsttoken.safe_text import visible
 
 END_SECONDS = 5.0  # a worker that is told to end gets this long
 
@@ -90,12 +91,19 @@ class Process:
 
     def _death(self) -> ProcessFailed:
         code = self.child.wait()
+        said = self._said()
         if code < 0:
-            name = signal.Signals(-code).name
-            return ProcessFailed("process", f"ended by {name}" + (", probably because memory ran out" if name == "SIGKILL" else ""))
-        said = ""
-        if self.errors:
-            self.errors.seek(0)
-            lines = [line for line in self.errors.read().decode(errors="replace").splitlines() if line.strip()]
-            said = next((line for line in reversed(lines) if COMPLAINT.search(line)), lines[-1] if lines else "")
-        return ProcessFailed("process", f"ended with status {code}" + (f": {said.strip()[:300]}" if said else ""))
+            name = signal_name(-code)
+            if name == "SIGKILL":
+                return ProcessFailed("process", "ended by SIGKILL, probably because memory ran out")
+            return ProcessFailed("process", f"a native library ended it ({name}){said}; is the bundle from a stranger, or the disk full?")
+        return ProcessFailed("process", f"ended with status {code}{said}")
+
+    def _said(self) -> str:
+        """The last complaint on its standard error, else the last line, behind a colon."""
+        if not self.errors:
+            return ""
+        self.errors.seek(0)
+        lines = [line for line in self.errors.read().decode(errors="replace").splitlines() if line.strip()]
+        line = next((line for line in reversed(lines) if COMPLAINT.search(line)), lines[-1] if lines else "")
+        return f": {visible(line.strip()[:300])}" if line else ""

@@ -7,7 +7,7 @@ from firsttoken.backends.registry import find_backend
 from firsttoken.backends.runner import Runner
 from firsttoken.bundle.files import check_files
 from firsttoken.bundle.manifest import read_manifest
-from firsttoken.last_words import doing
+from firsttoken.last_words import doing, now
 from firsttoken.quiet import quiet_runtime
 from firsttoken.safe_text import harmless
 
@@ -22,8 +22,11 @@ def open_runner(bundle: str | Path, threads: int | None = None, check: bool = Tr
     manifest = read_manifest(folder)
     if check:
         check_files(folder, manifest)
+    backend = find_backend(manifest.cpu.backend)
+    backend.verify(folder, manifest.cpu)
     with doing(f"loading {folder / manifest.cpu.file}"), quiet_runtime():
-        runner = find_backend(manifest.cpu.backend).open_runner(folder, manifest, manifest.cpu, threads, kept)
+        runner = backend.open_runner(folder, manifest, manifest.cpu, threads, kept)
+    now(f"running {folder / manifest.cpu.file}")
     for note in runner.notes:
         print(f"note: {harmless(note)}", file=sys.stderr)
     return runner

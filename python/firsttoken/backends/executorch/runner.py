@@ -5,6 +5,7 @@ the program's own buffers, so a decode step passes two numbers and a row of zero
 """
 
 import weakref
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -65,14 +66,19 @@ class ExecutorchRunner(Runner):
         self._position = self._torch.zeros(1, dtype=self._torch.int64)
         self._open_mask = self._torch.zeros(1, self.cache_length)
         self._logits = np.zeros(self.vocab_size, np.float32)
+        self._decoded = False
 
     def _prefill(self, tokens: np.ndarray) -> np.ndarray:
         mask = causal_mask(len(tokens), self.position)
-        return self._call(self._torch.from_numpy(tokens.astype(np.int64))[None], self._torch.from_numpy(mask))
+        with quiet_runtime():
+            return self._call(self._torch.from_numpy(tokens.astype(np.int64))[None], self._torch.from_numpy(mask))
 
     def _decode(self, token: int) -> np.ndarray:
         self._token[0, 0] = token
-        return self._call(self._token, self._open_mask[:, : self.position + 1])
+        with nullcontext() if self._decoded else quiet_runtime():  # not every time: it takes a share of a small model's step
+            logits = self._call(self._token, self._open_mask[:, : self.position + 1])
+        self._decoded = True
+        return logits
 
     def _call(self, tokens: "Tensor", mask: "Tensor") -> np.ndarray:
         self._position[0] = self.position

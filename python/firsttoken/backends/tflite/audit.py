@@ -136,7 +136,7 @@ def read_header(artifact: Path) -> "tuple[schema.ModelT, int]":
         with open_plain(artifact) as file:
             start = file.read(8)
             if start[4:8] != b"TFL3":
-                raise FirstTokenError(f"{artifact}: not a .tflite file")
+                raise FirstTokenError(f"{artifact}: not a .tflite file, it lacks the mark TFL3; export it again")
             file.seek(0)
             # The weights lie behind the flatbuffer, in the order of their offsets: the first one ends the header.
             size = os.fstat(file.fileno()).st_size

@@ -46,6 +46,11 @@ class Tflite(Backend):
 
         return audit(path, decoder, precisions)
 
+    def verify(self, folder: Path, artifact: Artifact) -> None:
+        from firsttoken.backends.tflite.verify import verify
+
+        verify(folder / artifact.file, artifact.methods)
+
     def open_runner(self, folder: Path, manifest: Manifest, artifact: Artifact, threads: int | None = None, kept: bool = True) -> Runner:
         from firsttoken.backends.tflite.runner import TfliteRunner
 

@@ -6,6 +6,7 @@ stable in the C headers (litert_layout.h, litert_model_types.h, litert_any.h) an
 """
 
 import ctypes
+import resource
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
@@ -18,6 +19,7 @@ from firsttoken.errors import FirstTokenError
 from firsttoken.quiet import is_verbose, quiet_runtime
 
 MAX_RANK = 8
+MARGIN = 16 << 20  # bytes of packed weights past twice the file's
 CPU = 1  # kLiteRtHwAcceleratorCpu
 MIN_LOGGER_SEVERITY, ANY_INT, SILENT, WARNING = 25, 2, 4, 2  # environment option, its kind, its values
 ELEMENT_TYPES = {"float32": 1, "int32": 2, "int64": 4, "int8": 9, "float16": 10}
@@ -63,6 +65,12 @@ def check(status: int, what: str) -> None:
     """Raises `FirstTokenError` naming ``what`` failed, for a status other than success."""
     if status:
         raise FirstTokenError(f"LiteRT: {what} failed with status {status} (litert_common.h); run with -v to see its own log")
+
+
+def may_grow_to(size: int) -> bool:
+    """Whether a file may have ``size`` bytes here (``ulimit -f``); one in memory counts, and the runtime dies where it may not."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    return limit in (resource.RLIM_INFINITY, -1) or limit >= size
 
 
 def _text(name: ctypes.c_char_p) -> str:
@@ -123,8 +131,9 @@ class CompiledModel:
         check(api.LiteRtCreateEnvironment(1, ctypes.byref(severity), ctypes.byref(self._environment)), "starting")
         check(api.LiteRtCreateModelFromFile(self._environment, str(path).encode(), ctypes.byref(self._model)), f"reading {path}")
         # ":memory" shares packed weights between signatures without a file.
-        cache = str(weight_cache) if weight_cache else ":memory"
-        self._payload = ctypes.create_string_buffer(f'num_threads = {threads}\nweight_cache_file_path = "{cache}"\n'.encode())
+        cache = str(weight_cache) if weight_cache else ":memory" if may_grow_to(2 * path.stat().st_size + MARGIN) else ""
+        shared = f'weight_cache_file_path = "{cache}"\n' if cache else ""
+        self._payload = ctypes.create_string_buffer(f"num_threads = {threads}\n{shared}".encode())
         self._keep = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: None)  # the payload is Python's to free
         options, cpu = ctypes.c_void_p(), ctypes.c_void_p()
         check(api.LiteRtCreateOptions(ctypes.byref(options)), "making options")

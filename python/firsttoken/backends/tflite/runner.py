@@ -7,7 +7,7 @@ call sees grows in steps: attention never reads far past what is filled.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from firsttoken.backends.runner import MASKED, Runner, default_threads
 from firsttoken.backends.tflite.litert import CompiledModel, aligned_zeros
+from firsttoken.quiet import quiet_runtime
 
 if TYPE_CHECKING:
     from firsttoken.bundle.manifest import Manifest, Method, State
@@ -49,9 +50,13 @@ class Call:
             tensor = tensors["out", name]
             self.outputs[name] = aligned_zeros([sizes[n] if isinstance(n, str) else n for n in tensor.shape], tensor.dtype)
         self._inputs, self._outputs = model.bind(list(self.inputs.values())), model.bind(list(self.outputs.values()))
+        self._prepared = False
 
     def run(self) -> np.ndarray:
-        self.model.run(self.name, self._inputs, self._outputs)
+        # shapes are prepared by the first run, so that is the one that complains
+        with nullcontext() if self._prepared else quiet_runtime():
+            self.model.run(self.name, self._inputs, self._outputs)
+        self._prepared = True
         return self.outputs["logits"].reshape(-1)
 
 
@@ -80,17 +85,12 @@ class TfliteRunner(Runner):
         self.model = self._load(artifact, threads or default_threads(), weight_cache)
 
     def _load(self, artifact: Path, threads: int, weight_cache: bool | Path) -> SignatureModel:
-        from firsttoken.backends.tflite.verify import verify
-        from firsttoken.backends.tflite.weight_cache import PackedWeights, packed_weights
+        if weight_cache is not True:
+            return CompiledModel(artifact, threads, weight_cache or None)
+        from firsttoken.backends.tflite.weight_cache import packed_weights
 
-        verify(artifact, self.facts.methods)
-
-        if weight_cache is True:
-            file = self.bundle.facts(self.facts)
-            place: AbstractContextManager[PackedWeights] = packed_weights(file.sha256, file.bytes)
-        else:
-            place = nullcontext(PackedWeights(weight_cache or None))
-        with place as packed:
+        file = self.bundle.facts(self.facts)
+        with packed_weights(file.sha256, file.bytes) as packed:
             if packed.note:
                 self.notes.append(packed.note)
             return CompiledModel(artifact, threads, packed.file)

@@ -8,6 +8,7 @@ import math
 import os
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Never
 
@@ -109,6 +110,13 @@ def check_graph(artifact: Path, model: "schema.ModelT", number: int, graph: "sch
             refuse(artifact, f"graph {number}: input or output {tensor} is not there")
 
 
+@lru_cache(1)
+def type_names() -> dict[int, str]:
+    from ai_edge_litert import schema_py_generated as schema
+
+    return {value: name for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
+
+
 def has_data(model: "schema.ModelT", tensor: "schema.TensorT") -> bool:
     if not 0 <= tensor.buffer < len(model.buffers):
         return False
@@ -117,15 +125,13 @@ def has_data(model: "schema.ModelT", tensor: "schema.TensorT") -> bool:
 
 
 def check_tensor(artifact: Path, model: "schema.ModelT", graph: "schema.SubGraphT", where: str, tensor: "schema.TensorT") -> None:
-    from ai_edge_litert import schema_py_generated as schema
-
     if not 0 <= tensor.buffer < len(model.buffers):
         refuse(artifact, f"{where} is in buffer {tensor.buffer}, which is not there")
     shape = [] if tensor.shape is None else [int(n) for n in tensor.shape]
     signature = [] if tensor.shapeSignature is None else [int(n) for n in tensor.shapeSignature]
     if any(not 0 <= n < LARGEST_DIMENSION for n in shape) or (signature and len(signature) != len(shape)):
         refuse(artifact, f"{where} has the shape {shape}")
-    kind = next((name for name, value in vars(schema.TensorType).items() if value == tensor.type), "?")
+    kind = type_names().get(tensor.type, str(tensor.type))
     if kind not in BYTES:
         refuse(artifact, f"{where} is of type {kind}")
     if has_data(model, tensor):

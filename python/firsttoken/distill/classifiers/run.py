@@ -19,10 +19,11 @@ from firsttoken.distill.classifiers.recipe import ClassifierRecipe, Model, load_
 from firsttoken.distill.models import need_transformers, parameters_of
 from firsttoken.distill.modules import ModuleDistillation, ModulePlan
 from firsttoken.distill.recipe import UNTRAINED, looks_inside_only
+from firsttoken.distill.student_folder import check_student_destination, files_in
 from firsttoken.distill.students import Stage
 from firsttoken.distill.train_module import train_module
 from firsttoken.distill.training_page import read_recipe_text, training_page
-from firsttoken.distill.work_folder import alone, open_work, work_folder
+from firsttoken.distill.work_folder import alone, open_work, remove_work, work_folder
 from firsttoken.errors import FirstTokenError
 
 WEIGHTS, PROGRAM, RECORD, PAGE = "model.safetensors", "model.pt2", "distillation.json", "training.html"
@@ -53,8 +54,7 @@ def distill_classifier(
     chosen = recipe if isinstance(recipe, ClassifierRecipe) else load_classifier(recipe)
     text = "" if isinstance(recipe, ClassifierRecipe) else read_recipe_text(Path(chosen.folder, f"{chosen.name}.toml"))
     output = Path(os.path.abspath(output or Path("out", chosen.name or "student")))
-    if os.path.lexists(output) and not force:
-        raise FirstTokenError(f"output {output}: exists; replace it with --force or choose another with -o")
+    check_student_destination(output, force)
     inputs, _ = load_data(chosen, chosen.seed)
     identity = identity_of(chosen)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ def distill_classifier(
         publish(chosen, output, distilled[0], found, identity, inputs[:2], text, force)
         say(table_of(found, rows_of(chosen)))
         if not keep_work:
-            remove(work)
+            remove_work(work, say)
     finally:
         os.close(held)
     return output
@@ -194,6 +194,7 @@ def publish(
             "summary": recipe.summary,
             **identity,
             "seeds": found,
+            "files": sorted([*files_in(staging.folder), RECORD, PAGE]),
         }
         (staging.folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         stage = Stage(f"student distilled, seed {recipe.seed}", recipe.training.steps, history=history)
