@@ -8,7 +8,7 @@ import os
 import signal
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 ROOM = 4096  # bytes of either that are looked at
 
@@ -54,8 +54,9 @@ def now(what: str) -> None:
 def _note(text: bytes) -> None:
     if _doing is None:
         return
-    os.ftruncate(_doing, 0)
-    os.pwrite(_doing, text[:ROOM], 0)
+    with suppress(OSError):  # a limit on the size of files (ulimit -f) holds for these too; the work goes on without a note
+        os.ftruncate(_doing, 0)
+        os.pwrite(_doing, text[:ROOM], 0)
 
 
 def said_file() -> int | None:

@@ -161,9 +161,12 @@ def test_an_existing_student_is_only_replaced_when_asked(make_recipe, tmp_path):
     (tmp_path / "student/precious").write_text("x")
     with pytest.raises(FirstTokenError, match="exists; replace it with --force"):
         distill(make_recipe(), tmp_path / "student")
+    with pytest.raises(FirstTokenError, match="other files, not a student"):
+        run(make_recipe({"training.steps": 1}), tmp_path / "student", force=True)
     assert (tmp_path / "student/precious").exists()
+    (tmp_path / "student/precious").unlink()
     run(make_recipe({"training.steps": 1}), tmp_path / "student", force=True)
-    assert not (tmp_path / "student/precious").exists()
+    run(make_recipe({"training.steps": 1}), tmp_path / "student", force=True)
 
 
 def test_a_student_that_was_written_wrong_is_not_published(make_recipe, tmp_path, monkeypatch):

@@ -39,7 +39,7 @@ def test_where_nothing_has_been_rounded_another_way_both_agree_to_the_last_digit
     same = [Fit(float(value), 1.0) for value in noise]
     assert misses(same, expected) == []
     [miss] = misses([Fit(one.kld + 1e-6, 1.0) for one in same], expected)
-    assert "the best tenth" in miss
+    assert "where it agrees best" in miss
 
 
 @pytest.mark.parametrize("slope", [1 + 1.5 * SLOPE, 1 - 1.5 * SLOPE])

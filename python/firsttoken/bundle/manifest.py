@@ -138,17 +138,20 @@ class Figures(Part):
 class TwinFigures(Part):
     """Divergence from the plan computed on the host, in nats per token, and how far its kernels' rounding alone may carry it.
 
+    ``allowed_kld`` is the bound on the mean.
+
     ``slope`` is of the logits on the host's, 1 where both agree in scale.
     """
 
     positions: int
     mean_kld: float
-    p10_kld: float
+    p5_kld: float
     worst_kld: float
     slope: float
     noise_mean_kld: float
-    noise_median_kld: float
+    noise_p20_kld: float
     noise_worst_kld: float
+    allowed_kld: float
 
 
 class Proof(Part):

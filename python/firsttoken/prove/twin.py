@@ -23,7 +23,9 @@ from firsttoken.prove.windows import CHAT, Window
 from firsttoken.quant.plan import Plan
 
 SEED = 20261128
-SLACK = 1.6  # of the measured distance, for the mean over all positions and for the tenth of them that agree best
+SLACK = 1.6  # of the measured distance, for the mean over all positions and for those that agree best
+PARTED = 0.05  # share of positions at which the noisy twin has gone another way, from which on their mean is known
+SATURATED = 0.5  # of the plan's own damage: as far as two roundings of the same weights go apart, measured 0.2 to 0.5
 SLACK_PART = 3.0  # of that or of the plan's own damage, for the mean over one kind of call or part of the cache, which has few positions
 # Below this nothing shows in any answer: float32's own rounding, and kernels' approximations of exp.
 NEGLIGIBLE, NEGLIGIBLE_PART = 2e-9, 1e-6  # nats
@@ -89,13 +91,25 @@ def figures(fits: list[Fit], twin: Twin) -> TwinFigures:
     return TwinFigures(
         positions=len(kld),
         mean_kld=float(kld.mean()),
-        p10_kld=float(np.percentile(kld, 10)),
+        p5_kld=float(np.percentile(kld, 5)),
         worst_kld=float(kld.max()),
         slope=float(np.mean([one.slope for one in fits])),
         noise_mean_kld=float(noise.mean()),
-        noise_median_kld=float(np.median(noise)),
+        noise_p20_kld=float(np.percentile(noise, 20)),
         noise_worst_kld=float(noise.max()),
+        allowed_kld=SLACK * parted(twin) + NEGLIGIBLE,
     )
+
+
+def parted(twin: Twin) -> float:
+    """How far the twin is from itself with noise where the two have gone different ways, nats: a mean over positions.
+
+    In a short text of a small model hardly any rounding goes another way, and whether one does is chance; then the plan's damage says how far it
+    would carry.
+    """
+    away = twin.noise > NEGLIGIBLE
+    mean = float(twin.noise[away].mean()) if away.any() else 0.0
+    return mean if away.mean() >= PARTED else max(mean, SATURATED * float(twin.damage.mean()))
 
 
 def missed(found: TwinFigures, fits: list[Fit], twin: Twin, groups: Mapping[str, np.ndarray]) -> list[str]:
@@ -106,9 +120,9 @@ def missed(found: TwinFigures, fits: list[Fit], twin: Twin, groups: Mapping[str,
         if not got <= bound:
             misses.append(f"not built as the plan says: {name} {got:.3g} nats from the plan computed on the host; its kernels' rounding explains {bound:.3g}")  # fmt: skip
 
-    check("mean divergence", found.mean_kld, SLACK * found.noise_mean_kld + NEGLIGIBLE)
+    check("mean divergence", found.mean_kld, found.allowed_kld)
     # where no rounding has gone another way yet, both agree to the last digits; a fault of arithmetic shows there first
-    check("even the best tenth of positions is", found.p10_kld, SLACK * found.noise_median_kld + NEGLIGIBLE)
+    check("even where it agrees best it is", found.p5_kld, SLACK * found.noise_p20_kld + NEGLIGIBLE)
     if not abs(found.slope - 1) <= SLOPE:
         misses.append(
             f"not built as the plan says: logits are {found.slope:.4f} times those of the plan computed on the host; expected 1 ± {SLOPE:g}"
