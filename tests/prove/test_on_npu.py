@@ -3,9 +3,12 @@
 import copy
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
+import planted_faults as planted
 import pytest
+from safetensors.torch import load_file, save_file
 
 from firsttoken import cli
 from firsttoken.backends.tflite_hexagon.compiled import read_compiled
@@ -90,6 +93,42 @@ def test_one_graph_at_a_time(runner, hexagon_libraries):
     runner.prefill([1, 2, 3])
     with pytest.raises(FirstTokenError, match="takes one at a time"):
         QnnSession(runner.contexts["decode"], hexagon_libraries)
+
+
+NPU_FAULTS = ("decoding is a position late", "decoded logits 2 % too large", "the end token's logit lost", "chunks forget the cache")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", NPU_FAULTS)
+def test_a_faulty_npu(fault, unshared_bundle, monkeypatch):
+    plain = on_npu.HexagonRunner
+
+    def faulty(*arguments):
+        runner = plain(*arguments)
+        for name, method in planted.RUNNING[fault].items():
+            own = getattr(runner, name)
+            setattr(runner, name, lambda tokens, own=own, method=method: method(runner, own, tokens))
+        return runner
+
+    monkeypatch.setattr(on_npu, "HexagonRunner", faulty)
+    result = prove_on_npu(unshared_bundle, checkpoint_path(), most=(150, 64))
+    assert result.cpu.passed and not result.summary.passed, (result.cpu.misses, result.summary.misses)
+
+
+@pytest.mark.slow
+def test_an_npu_artifact_of_other_weights(tmp_path, unshared_bundle):
+    """The graphs are made again from the checkpoint and held against the hash of those that were compiled."""
+    copy = Path(shutil.copytree(checkpoint_path(), tmp_path / "faulty"))
+    tensors = load_file(copy / "model.safetensors")
+    planted.WEIGHTS["one layer's v bias lost"](tensors)
+    save_file(tensors, copy / "model.safetensors")
+    bundle = Path(shutil.copytree(unshared_bundle, tmp_path / "bundle"))
+    manifest = read_manifest(bundle)
+    with Checkpoint(copy) as other:
+        manifest.checkpoint.fingerprint = other.fingerprint()
+    manifest.write(bundle)
+    with pytest.raises(FirstTokenError, match="not those that the bundle was compiled from"):
+        prove_on_npu(bundle, copy, most=(64, 16))
 
 
 @pytest.mark.slow
