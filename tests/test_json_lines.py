@@ -36,3 +36,12 @@ def test_what_is_not_text_is_refused(tmp_path):
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(FirstTokenError, match="cannot be read as UTF-8"):
         list(json_lines(path))
+
+
+def test_a_line_is_added_whole(tmp_path):
+    from firsttoken.json_lines import append_line
+
+    file = tmp_path / "lines.jsonl"
+    for n in range(3):
+        append_line(file, {"n": n, "text": "é\u2028\n" * 1000})
+    assert [(number, values["n"], len(values["text"])) for number, values in json_lines(file)] == [(n + 1, n, 3000) for n in range(3)]

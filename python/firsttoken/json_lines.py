@@ -1,5 +1,7 @@
-"""Reading JSONL: one JSON object a line, with the line's number for error messages."""
+"""Reading and writing JSONL: one JSON object a line, with the line's number for error messages."""
 
+import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,3 +33,12 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict]]:
         if not isinstance(value, dict):
             raise FirstTokenError(f"{path}, line {number}: expected a JSON object, got {type(value).__name__}")
         yield number, value
+
+
+def append_line(path: Path, values: dict) -> None:
+    """Adds a line, and returns when it is on the disk. Raises `OSError`; then half a line may be there, which whoever goes on cuts off."""
+    line = memoryview((json.dumps(values, ensure_ascii=False) + "\n").encode())
+    with open(path, "ab", buffering=0) as stream:  # a buffer would be written again, and fail again, as the file is closed
+        while line:
+            line = line[stream.write(line) :]
+        os.fsync(stream.fileno())

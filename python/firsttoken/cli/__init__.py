@@ -3,6 +3,7 @@
 Nothing heavy is imported here or at the top of a verb's module, so that ``--help`` answers at once.
 """
 
+import errno
 import sys
 
 import typer
@@ -15,6 +16,7 @@ from firsttoken.safe_text import harmless
 from firsttoken.tokenizer_engine import PANIC
 
 FAULT = " (this is a fault in firsttoken or a library; -v shows where)"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 app = typer.Typer(
     name="firsttoken",
@@ -74,6 +76,11 @@ def run(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output went away
         sys.stderr.close()
         return 1
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            return fail(error, 1, prefix=f"{type(error).__name__}: ", hint=FAULT)
+        place = f"{error.filename}: " if error.filename else ""
+        return fail(FirstTokenError(f"{place}the disk is full ({error.strerror}); free some space and run the same command again"), 2)
     except Exception as error:
         if hasattr(error, "format_message"):  # a usage error of the option parser
             context = getattr(error, "ctx", None)

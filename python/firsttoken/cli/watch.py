@@ -3,7 +3,6 @@
 The watching process does nothing but wait, pass signals on and end as the other ended.
 """
 
-import ctypes
 import os
 import signal
 import sys
@@ -12,13 +11,13 @@ from contextlib import suppress
 
 from firsttoken import last_words
 from firsttoken.cli.interrupts import AT_ONCE
+from firsttoken.parent_death import end_with_parent
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PASSED_ON = (*ENDING, signal.SIGTSTP, signal.SIGCONT)
 PATIENCE = 3  # requests to end
 WATCHED = (signal.SIGCHLD, *PASSED_ON)
 FROM_THE_KERNEL = 0  # si_code above it: the terminal sent the signal, and the other process has it too
-PR_SET_PDEATHSIG = 1
 QUIET = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGQUIT)  # asked for by someone, who knows
 SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides it
 
@@ -37,10 +36,7 @@ def split() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return
     if child == 0:
-        # a watcher that is killed takes this process with it, even out of a library that never returns
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != watcher:
-            os._exit(1)
+        end_with_parent(watcher)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return
     code = 1

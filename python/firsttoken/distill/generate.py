@@ -18,7 +18,7 @@ from firsttoken.distill.models import load_decoder, need_transformers
 from firsttoken.distill.thinking import ThinkingBudget, make_budget
 from firsttoken.distill.work_folder import first_difference, shorten
 from firsttoken.errors import FirstTokenError
-from firsttoken.json_lines import json_lines
+from firsttoken.json_lines import append_line, json_lines
 from firsttoken.progress import Report, silent
 from firsttoken.run.sampling import Sampler
 from firsttoken.tokenizer import Tokenizer
@@ -67,38 +67,33 @@ def generate(
         return done
     model = load_decoder(teacher).requires_grad_(False)
     stops = frozenset(tokenizer.end_tokens())
-    with open(output, "a", encoding="utf-8") as stream:
-        for number in range(done, len(lines)):
-            prompt = lines[number]["prompt"]
-            text = prompt if template is None else render(template, [{"role": "user", "content": prompt}], tokenizer.settings)
-            start = tokenizer.encode(text, begin=template is None)
-            budget = (
-                make_budget(
-                    tokenizer, settings.thinking_end, settings.wait, settings.max_thinking, settings.min_thinking, settings.ignore_end
-                )
-                if settings.thinking_end
-                else None
-            )
-            # a seed of its own for every line, so that going on gives what one run gives
-            sampler = Sampler(tokenizer.vocab_size, settings.temperature, settings.seed * 1_000_003 + number)
-            tokens, stopped = answer(model, start, sampler, stops, settings.max_tokens, budget)
-            extra = {"thinking_tokens": budget.thought, "ends_ignored": budget.ignored} if budget else {}
-            line = {
-                **lines[number],
-                "answer": tokenizer.decode(tokens, special=budget is not None),
-                "stopped": stopped,
-                "tokens": len(tokens),
-                **extra,
-            }
-            try:
-                stream.write(json.dumps(line, ensure_ascii=False) + "\n")
-                stream.flush()
-                os.fsync(stream.fileno())
-            except OSError as error:
-                raise FirstTokenError(
-                    f"output {output}: answer {number + 1} cannot be written ({error.strerror}); free space and run the same command again, it goes on"
-                ) from None
-            report("answering", number + 1, len(lines), "prompts")
+    for number in range(done, len(lines)):
+        prompt = lines[number]["prompt"]
+        text = prompt if template is None else render(template, [{"role": "user", "content": prompt}], tokenizer.settings)
+        start = tokenizer.encode(text, begin=template is None)
+        budget = (
+            make_budget(tokenizer, settings.thinking_end, settings.wait, settings.max_thinking, settings.min_thinking, settings.ignore_end)
+            if settings.thinking_end
+            else None
+        )
+        # a seed of its own for every line, so that going on gives what one run gives
+        sampler = Sampler(tokenizer.vocab_size, settings.temperature, settings.seed * 1_000_003 + number)
+        tokens, stopped = answer(model, start, sampler, stops, settings.max_tokens, budget)
+        extra = {"thinking_tokens": budget.thought, "ends_ignored": budget.ignored} if budget else {}
+        line = {
+            **lines[number],
+            "answer": tokenizer.decode(tokens, special=budget is not None),
+            "stopped": stopped,
+            "tokens": len(tokens),
+            **extra,
+        }
+        try:
+            append_line(output, line)
+        except OSError as error:
+            raise FirstTokenError(
+                f"output {output}: answer {number + 1} cannot be written ({error.strerror}); free space and run the same command again, it goes on"
+            ) from None
+        report("answering", number + 1, len(lines), "prompts")
     return len(lines)
 
 

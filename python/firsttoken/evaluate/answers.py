@@ -9,6 +9,7 @@ from pathlib import Path
 from firsttoken import plain_file
 from firsttoken.errors import FirstTokenError
 from firsttoken.evaluate.subject import Subject
+from firsttoken.json_lines import append_line
 from firsttoken.run.generate import generate
 
 
@@ -48,10 +49,7 @@ class Answers:
 
     def _write(self, file: Path, line: dict[str, str]) -> None:
         try:
-            with open(file, "a", encoding="utf-8") as stream:
-                stream.write(json.dumps(line, ensure_ascii=False) + "\n")
-                stream.flush()
-                os.fsync(stream.fileno())
+            append_line(file, line)
         except OSError as error:
             raise FirstTokenError(
                 f"--answers {file}: cannot be written ({error.strerror}); free space and run the same command again, it goes on"

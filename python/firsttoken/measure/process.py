@@ -30,7 +30,7 @@ class Process:
 
     def __init__(self, bundle: Path, threads: int) -> None:
         self.errors = None if is_verbose() else tempfile.TemporaryFile()  # noqa: SIM115  closed with the process
-        command = [sys.executable, "-m", "firsttoken.measure.worker", os.fspath(bundle), str(threads)]
+        command = [sys.executable, "-m", "firsttoken.measure.worker", os.fspath(bundle), str(threads), str(os.getpid())]
         self.child = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, encoding="utf-8"
         )

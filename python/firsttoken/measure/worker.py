@@ -17,6 +17,7 @@ from firsttoken import last_words
 from firsttoken.backends.registry import find_backend
 from firsttoken.bundle.manifest import read_manifest
 from firsttoken.errors import FirstTokenError
+from firsttoken.parent_death import end_with_parent
 
 if TYPE_CHECKING:
     from firsttoken.backends.runner import Runner
@@ -94,6 +95,7 @@ class Worker:
 
 def main() -> None:
     """Serves jobs until standard input ends."""
+    end_with_parent(int(sys.argv[3]))
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a runtime prints is not an answer
 
