@@ -25,6 +25,13 @@ from executorch_fixtures import lowerings  # noqa: E402, F401  after the path it
 from hexagon_fixtures import hexagon_bundle, hexagon_libraries  # noqa: E402, F401
 
 
+def pytest_configure():
+    """A first load is tried in a process of its own, which takes ExecuTorch seconds; the bundles here are our own, and tests/run/test_trial.py tries it."""
+    from firsttoken.run import open as opening
+
+    opening.try_first = lambda folder, manifest, backend: None
+
+
 def pytest_unconfigure():
     _CACHE.cleanup()
 

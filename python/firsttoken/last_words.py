@@ -82,3 +82,8 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
+def watched() -> bool:
+    """Whether another process tells how this one ends."""
+    return _doing is not None or _said is not None

@@ -16,8 +16,6 @@ from pathlib import Path
 
 import pytest
 
-from firsttoken.cli import watch
-
 PROGRAM = [sys.executable, str(Path(__file__).with_name("watched.py"))]
 SECONDS = 30
 
@@ -218,7 +216,7 @@ def test_a_reader_that_goes_away_is_no_death():
 
 
 def test_signals_without_a_name_have_a_number():
-    assert "(signal 35)" in watch.describe(35, "", "")
+    assert "(signal 35)" in describe(35, "", "")
 
 
 def test_splitting_costs_milliseconds():

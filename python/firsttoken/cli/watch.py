@@ -75,6 +75,8 @@ def watch(child: int) -> int:
             if sys.stderr.isatty():
                 print(SHOW_CURSOR, file=sys.stderr)
             if number not in QUIET and len(asked) < PATIENCE:
+                from firsttoken.death import describe  # not before: the watcher is to be ready at once
+
                 print(f"error: {describe(number, *last_words.read())}", file=sys.stderr, flush=True)
         return 128 + number
 
@@ -84,20 +86,3 @@ def stop() -> None:
     os.kill(os.getpid(), signal.SIGTSTP)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTSTP])  # here it stops
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTSTP])
-
-
-def describe(number: int, doing: str, said: str) -> str:
-    """The line: what ended, by which signal, the library's last words, and what to do."""
-    from firsttoken.quiet import complaint_in
-    from firsttoken.safe_text import visible
-
-    name = last_words.signal_name(number)
-    what = f"{visible(doing)}: " if doing else ""
-    if number == signal.SIGKILL:
-        return f"{what}the system ended firsttoken ({name}), most likely because memory ran out; close other programs, or use a larger machine or a smaller model"
-    words = complaint_in(said)
-    cause = f", saying {visible(words)!r}" if words else ""
-    return (
-        f"{what}a native library ended firsttoken ({name}){cause}; nothing that was finished is lost. A file from a stranger may be damaged or hostile: "
-        "export it again or leave it; is the disk full? -v shows all that the library says"
-    )

@@ -9,6 +9,7 @@ from firsttoken.bundle.files import check_files
 from firsttoken.bundle.manifest import read_manifest
 from firsttoken.last_words import doing, now
 from firsttoken.quiet import quiet_runtime
+from firsttoken.run.trial import try_first
 from firsttoken.safe_text import harmless
 
 
@@ -24,6 +25,7 @@ def open_runner(bundle: str | Path, threads: int | None = None, check: bool = Tr
         check_files(folder, manifest)
     backend = find_backend(manifest.cpu.backend)
     backend.verify(folder, manifest.cpu)
+    try_first(folder, manifest, backend)
     with doing(f"loading {folder / manifest.cpu.file}"), quiet_runtime():
         runner = backend.open_runner(folder, manifest, manifest.cpu, threads, kept)
     now(f"running {folder / manifest.cpu.file}")
