@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from firsttoken.death import describe
+
 PROGRAM = [sys.executable, str(Path(__file__).with_name("watched.py"))]
 SECONDS = 30
 
