@@ -95,7 +95,7 @@ def test_one_graph_at_a_time(runner, hexagon_libraries):
         QnnSession(runner.contexts["decode"], hexagon_libraries)
 
 
-NPU_FAULTS = ("decoding is a position late", "decoded logits 2 % too large", "the end token's logit lost", "chunks forget the cache")
+NPU_FAULTS = ("decoding is a position late", "decoded logits 2 % too large", "the end token's logit lost", "uniform at the last two rows")
 
 
 @pytest.mark.slow
@@ -111,7 +111,7 @@ def test_a_faulty_npu(fault, unshared_bundle, monkeypatch):
         return runner
 
     monkeypatch.setattr(on_npu, "HexagonRunner", faulty)
-    result = prove_on_npu(unshared_bundle, checkpoint_path(), most=(150, 64))
+    result = prove_on_npu(unshared_bundle, checkpoint_path(), most=(240, 64))
     assert result.cpu.passed and not result.summary.passed, (result.cpu.misses, result.summary.misses)
 
 

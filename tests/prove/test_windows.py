@@ -96,6 +96,8 @@ def test_a_text_that_proves_nothing_is_refused(config):
 
 def test_a_smaller_budget_and_a_number_of_windows(config, text):
     target = load_target("tflite-xnnpack")
+    few = choose_windows(text, None, config, target, most=(1900, 24))
+    assert max(stop for *_, stop in runs(few)) == target.cache_length and 12 <= len(runs(few)) <= 24, "the cache's end even with few"
     few = choose_windows(text, None, config, target, most=(640, 256))
     assert sum(len(window.tokens) for window in few) <= 640 and len(runs(few)) <= 256
     assert {kind for kind, *_ in runs(few)} == {"first", "extend", "decode"}

@@ -31,6 +31,7 @@ SHAPES = (
 LONG_SHAPE = (((256, 40), (300,)), 40)
 # The walk through the whole cache: decode steps around every boundary of chunks and growth steps, and the last ones.
 BEFORE_BOUNDARY, AFTER_BOUNDARY, LAST_DECODES = 2, 2, 24
+WALK_SHARE = 0.7  # of the tokens that were asked for; more would leave nothing for other texts
 MOST_BOUNDARIES = 48  # of a long cache, the first and last among them
 
 # What a proof may cost besides the walk. The FP32 reference takes two operations per weight and token: 4e11 weight-tokens are about
@@ -95,8 +96,8 @@ def choose_windows(
     """Cuts the held-out tokens ``text`` into windows that do not overlap, spread over the whole of it.
 
     The first walks through the whole cache (`whole_cache`), whatever the model's size, over the text again and again where it is
-    shorter; it is left out only where ``most``, the most tokens and compared positions (default: `proof_limits`), is given and smaller. Each
-    window begins with ``begin`` where the model wants that. ``count`` asks for that many windows instead, or as many as the text holds. ``step``
+    shorter. Where ``most`` tokens and compared positions (default: `proof_limits`) or a ``count`` of windows are asked for, it takes its share of
+    them, and is left out where it would be most of the work. Each window begins with ``begin`` where the model wants that. ``count`` asks for that many windows instead, or as many as the text holds. ``step``
     is the number of rows by which a host grows the cache. Raises `FirstTokenError` for a text that is too short.
     """
     if len(text) < LEAST_TOKENS:
@@ -109,11 +110,17 @@ def choose_windows(
     most_tokens = min(most_tokens, len(text))
     shapes: list[tuple[tuple[tuple[int, ...], ...], int]] = []
     tokens = positions = 0
-    first = [] if most or count is not None else [whole_cache(text, begin, target, step)]
+    chosen = bool(most) or count is not None
+    first = []
+    if not chosen:
+        first = [whole_cache(text, begin, target, step)]
+    elif target.cache_length <= WALK_SHARE * most_tokens:
+        first = [whole_cache(text, begin, target, step, 2 * most_positions // 3)]
+        tokens, positions = target.cache_length, len(first[0].positions)
     for prompts, decodes in candidate_shapes(target, most_tokens):
         prompts, decodes = fit(prompts, decodes, min(target.cache_length, most_tokens - tokens - 1))
         compared = sum(map(len, prompts)) + decodes
-        if not prompts or (shapes and positions + compared > most_positions) or len(shapes) == count:
+        if not prompts or ((shapes or (chosen and first)) and positions + compared > most_positions) or len(first) + len(shapes) == count:
             break
         shapes.append((prompts, decodes))
         tokens += sum(prompts[-1]) + decodes + 1
@@ -121,19 +128,22 @@ def choose_windows(
     return first + place(text, begin, shapes)
 
 
-def whole_cache(text: np.ndarray, begin: int | None, target: Target, step: int) -> Window:
+def whole_cache(text: np.ndarray, begin: int | None, target: Target, step: int, most_positions: int | None = None) -> Window:
     """One window over every row of the cache: decode steps on both sides of the first row, of every boundary and of the last one.
 
     Boundaries are the multiples of a prefill chunk and of a growth step; between them tokens go in together, in calls that are longer than a chunk
-    where a boundary was left out.
+    where a boundary was left out. ``most_positions`` leaves out boundaries and some of the last steps.
     """
     length, chunk = target.cache_length, target.prefill_chunk
     lead = [] if begin is None else [begin]
     tokens = np.concatenate([np.array(lead, np.int32), np.resize(text, length + 1 - len(lead)).astype(np.int32)])
     boundaries = sorted({*range(chunk, length, chunk), *range(step, length, step)})
-    if len(boundaries) > MOST_BOUNDARIES:
-        boundaries = [boundaries[n] for n in np.unique(np.linspace(0, len(boundaries) - 1, MOST_BOUNDARIES).round().astype(int))]
-    last = min(LAST_DECODES, length - 1)
+    last, most_boundaries = min(LAST_DECODES, length - 1), MOST_BOUNDARIES
+    if most_positions is not None:
+        last = max(1, min(last, most_positions // 2))
+        most_boundaries = min(most_boundaries, max(0, (most_positions - last - 2) // (1 + BEFORE_BOUNDARY + AFTER_BOUNDARY)))
+    if len(boundaries) > most_boundaries:
+        boundaries = [boundaries[n] for n in np.unique(np.linspace(0, len(boundaries) - 1, most_boundaries).round().astype(int))]
     walk, at = [], 1
     for boundary in boundaries:
         start, stop = boundary - BEFORE_BOUNDARY, boundary + AFTER_BOUNDARY
