@@ -47,10 +47,18 @@ def wait_until(what) -> bool:
     return False
 
 
+def as_from_a_terminal() -> None:
+    """Whatever started the tests may ignore signals, which a child inherits."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGTSTP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @contextmanager
 def waiting(**options):
     """A command that waits to be ended, and its worker's process id."""
-    process = subprocess.Popen([*PROGRAM, "wait"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    process = subprocess.Popen(
+        [*PROGRAM, "wait"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **{"preexec_fn": as_from_a_terminal, **options}
+    )
     worker = int(process.stdout.readline().split()[1])
     try:
         yield process, worker
@@ -122,7 +130,7 @@ def test_a_killed_watcher_takes_the_worker_with_it():
 
 def test_a_worker_that_does_not_listen_is_killed_when_asked_the_third_time():
     """As one inside a library that never returns."""
-    process = subprocess.Popen([*PROGRAM, "deaf"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*PROGRAM, "deaf"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=as_from_a_terminal)
     worker = int(process.stdout.readline().split()[1])
     for _ in range(3):
         assert process.poll() is None
@@ -132,7 +140,8 @@ def test_a_worker_that_does_not_listen_is_killed_when_asked_the_third_time():
 
 
 def test_a_stop_is_passed_on_and_so_is_what_ends_it():
-    with waiting() as (process, worker):
+    # a group of its own: the system stops none whose session has nobody left to let it go on
+    with waiting(process_group=0) as (process, worker):
         process.send_signal(signal.SIGTSTP)
         assert wait_until(lambda: state(worker) == "T")
         process.send_signal(signal.SIGCONT)
@@ -147,6 +156,7 @@ class Terminal:
     def __init__(self, *command: str) -> None:
         self.pid, self.master = pty.fork()
         if self.pid == 0:
+            as_from_a_terminal()
             os.execvp(command[0], command)
         self.said = ""
 
