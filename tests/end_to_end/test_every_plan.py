@@ -24,7 +24,7 @@ def test_plan_on_target(plan, target, tmp_path):
         return
     [folder] = export(checkpoint_path(), tmp_path, plan, (target,))
     manifest = read_manifest(folder)
-    assert manifest.cpu.proof.passed and manifest.cpu.proof.all.tokens > 900
+    assert manifest.cpu.proof.passed and manifest.cpu.proof.all.tokens > 500
     assert {row.layer: row.asked for row in manifest.cpu.audit} == {row.layer: row.stored for row in manifest.cpu.audit}
     copies = 1.4 if target == "executorch-xnnpack" else 1.0
     assert manifest.facts(manifest.cpu).bytes < copies * MOST_BYTES[plan] * manifest.checkpoint.parameters
