@@ -10,7 +10,6 @@ from firsttoken.prove.divergence import Divergence
 from firsttoken.quant.plan import Gate
 
 WORST = 6.0  # how far past the bound for the 99th percentile a single position may be
-FEW, CHANCE = 100, 2  # positions, as an emulated proof has; and how many more of them may have another top token
 LISTED = 3  # layers named in full in one message
 
 
@@ -27,9 +26,7 @@ def missed_figures(gate: Gate, all_: Figures, parts: dict[str, Figures]) -> list
     ):
         if not got <= bound:
             misses.append(f"{name} {got:.3g} nats; the plan allows {bound:g}{_where(all_)}")
-    # among few positions one or two more are chance: the bound is on how many may differ
-    allowed = all_.tokens * (1 - gate.same_top) + (CHANCE if all_.tokens < FEW else 0)
-    if not all_.tokens * (1 - all_.same_top) <= allowed + 1e-9:
+    if not all_.same_top >= gate.same_top:
         misses.append(f"same top token at {all_.same_top:.2%} of positions; the plan asks {gate.same_top:.2%}{_where(all_)}")
     if not abs(all_.magnitude_ratio - 1) <= gate.magnitude:
         misses.append(f"logit magnitude {all_.magnitude_ratio:.4f} of the checkpoint's; the plan allows 1 ± {gate.magnitude:g}")
