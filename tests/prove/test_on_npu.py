@@ -113,7 +113,9 @@ def test_a_faulty_npu(fault, unshared_bundle, monkeypatch):
     monkeypatch.setattr(on_npu, "HexagonRunner", faulty)
     result = prove_on_npu(unshared_bundle, checkpoint_path(), most=(240, 64))
     # the few positions' same top alone is chance, so it does not count as found
-    assert any(miss.startswith(("not built as the plan says", "mean KL divergence")) for miss in result.summary.misses), result.summary.misses
+    assert any(miss.startswith(("not built as the plan says", "mean KL divergence")) for miss in result.summary.misses), (
+        result.summary.misses
+    )
 
 
 @pytest.mark.slow
