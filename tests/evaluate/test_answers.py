@@ -42,6 +42,26 @@ def test_a_line_cut_by_a_kill_is_asked_for_again(model, tmp_path):
     assert model == ["a", "b", "b"] and file.read_bytes().count(b"\n") == 2
 
 
+def test_a_cut_in_the_middle_of_a_letter_takes_no_more_than_that_line(model, tmp_path):
+    file = tmp_path / "a.jsonl"
+    ask(file, "a"), ask(file, "b")
+    whole = file.read_bytes()
+    first = whole.index(b"\n") + 1
+    file.write_bytes(whole[:first] + b'{"key": "\xff\xff\xc3')
+    assert ask(file, "a") == "\u2028a\x85" and file.read_bytes() == whole[:first]
+    assert model == ["a", "b"]
+
+
+def test_a_line_that_is_no_utf8_is_refused_and_nothing_is_cut(model, tmp_path):
+    file = tmp_path / "a.jsonl"
+    ask(file, "a")
+    whole = b'{"key": "\xff", "answer": ""}\n' + file.read_bytes() + b"{"
+    file.write_bytes(whole)
+    with pytest.raises(FirstTokenError, match="not a file of `firsttoken evaluate`"):
+        ask(file, "a")
+    assert file.read_bytes() == whole
+
+
 def test_another_file_is_refused(model, tmp_path):
     file = tmp_path / "a.jsonl"
     file.write_text("a line\n", encoding="utf-8")

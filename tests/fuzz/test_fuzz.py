@@ -51,9 +51,8 @@ def test_damaged_files_are_read_or_refused(reader, tmp_path):
 @pytest.mark.parametrize("reader", NATIVE, ids=lambda each: each.name)
 def test_damaged_artifacts_hardly_ever_end_the_process(reader, tmp_path):
     counts = tried(reader, tmp_path, MANY, 3 * SECONDS)
-    # ExecuTorch has been seen to wait for ever on a damaged program that its own verification let through; Ctrl-C ends it
-    assert {outcome for outcome, _ in counts.faults.values()} <= {"died", "hang"}, counts.faults
-    assert counts.ended["died"] + counts.ended["hang"] <= max(3, MOST_DEATHS * counts.inputs)
+    assert {outcome for outcome, _ in counts.faults.values()} <= {"died"}, counts.faults
+    assert counts.ended["died"] <= max(3, MOST_DEATHS * counts.inputs)
     assert counts.ended["read"] and counts.ended["refused"]
 
 

@@ -1,9 +1,9 @@
 """Answers that models wrote, kept in a file line by line: an evaluation that was interrupted asks nothing twice."""
 
 import hashlib
+import io
 import json
 import os
-import re
 from pathlib import Path
 
 from firsttoken import plain_file
@@ -21,20 +21,20 @@ class Answers:
         self.known: dict[str, str] = {}
         if file is not None and file.exists():
             try:
-                text = plain_file.read_text(file, plain_file.TEXT_BYTES, "replace")
+                content = plain_file.read_bytes(file, plain_file.TEXT_BYTES)
             except OSError as error:
                 raise FirstTokenError(f"--answers {file}: cannot be read ({plain_file.why(error)}); choose another") from None
-            for line in re.findall(r"[^\n]*\n|[^\n]+", text):  # splitlines would cut an answer that holds U+2028
+            for line in io.BytesIO(content):  # as bytes: splitlines of a text would cut an answer that holds U+2028
                 try:
                     value = plain_file.parse_json(line)
                     if not isinstance(value["key"], str) or not isinstance(value["answer"], str):
                         raise TypeError
                     self.known[value["key"]] = value["answer"]
                 except (ValueError, KeyError, TypeError):
-                    if line.endswith("\n"):
+                    if line.endswith(b"\n"):
                         raise FirstTokenError(f"--answers {file}: not a file of `firsttoken evaluate`; choose another") from None
-            if text and not text.endswith("\n"):  # a kill in the middle of a line
-                os.truncate(file, len(text[: text.rfind("\n") + 1].encode()))
+            if content and not content.endswith(b"\n"):  # a kill in the middle of a line
+                os.truncate(file, content.rfind(b"\n") + 1)
 
     def ask(self, subject: Subject, prompt: str, max_tokens: int, temperature: float, seed: int, chat: bool) -> str:
         """Returns the model's answer to a prompt, from the file where it is there."""

@@ -7,7 +7,9 @@ from firsttoken.backends.registry import find_backend
 from firsttoken.backends.runner import Runner
 from firsttoken.bundle.files import check_files
 from firsttoken.bundle.manifest import read_manifest
+from firsttoken.errors import FirstTokenError
 from firsttoken.last_words import doing, now
+from firsttoken.plain_file import check_plain, why
 from firsttoken.quiet import quiet_runtime
 from firsttoken.run.trial import try_first
 from firsttoken.safe_text import harmless
@@ -23,12 +25,17 @@ def open_runner(bundle: str | Path, threads: int | None = None, check: bool = Tr
     manifest = read_manifest(folder)
     if check:
         check_files(folder, manifest)
+    artifact = folder / manifest.cpu.file
+    try:
+        check_plain(artifact.stat(), artifact)  # a runtime would wait for a named pipe
+    except OSError as error:
+        raise FirstTokenError(f"{artifact} cannot be read: {why(error)}") from None
     backend = find_backend(manifest.cpu.backend)
     backend.verify(folder, manifest.cpu)
     try_first(folder, manifest, backend)
-    with doing(f"loading {folder / manifest.cpu.file}"), quiet_runtime():
+    with doing(f"loading {artifact}"), quiet_runtime():
         runner = backend.open_runner(folder, manifest, manifest.cpu, threads, kept)
-    now(f"running {folder / manifest.cpu.file}")
+    now(f"running {artifact}")
     for note in runner.notes:
         print(f"note: {harmless(note)}", file=sys.stderr)
     return runner

@@ -17,14 +17,7 @@ def main() -> None:
     import wire
 
     sys.path.remove(folder)
-    with os.fdopen(source, "rb") as file:
-        request = json.loads(file.read())
-    numpy_finder.install(request["numpy"])
-    try:
-        guard.limit(request["seconds"], request["memory"], request["landlock"], request["numpy"])
-    except (OSError, ValueError) as error:
-        print(error, flush=True)
-        os._exit(request["no_sandbox"])
+    request = guard.enter(source, numpy_finder.install)
 
     def tell(**what: str) -> None:
         os.write(verdict, json.dumps(what).encode())

@@ -7,12 +7,14 @@ library only; firsttoken cannot be imported inside.
 
 import ctypes
 import errno
+import json
 import os
 import platform
 import resource
 import socket
 import struct
 import sys
+from collections.abc import Callable
 
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
 ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
@@ -140,6 +142,19 @@ def use_landlock(library: ctypes.CDLL, version: int, more: list[str]) -> None:
         os.close(place)
     call(RESTRICT_SELF, ctypes.c_int(rules), ctypes.c_uint32(0))
     os.close(rules)
+
+
+def enter(source: int, install: Callable[[list[str]], None]) -> dict:
+    """Reads the request from the file ``source``, lets numpy be found by ``install``, and guards this process. Says why where that cannot be, and ends."""
+    with os.fdopen(source, "rb") as file:
+        request = json.loads(file.read())
+    install(request["numpy"])
+    try:
+        limit(request["seconds"], request["memory"], request["landlock"], request["numpy"])
+    except (OSError, ValueError) as error:
+        print(error, flush=True)
+        os._exit(request["no_sandbox"])
+    return request
 
 
 def limit(seconds: float, memory: int, version: int, more: list[str]) -> None:

@@ -1,6 +1,5 @@
 """The process in which a model's program runs: guarded first, then it takes the program, then it answers the tests' calls."""
 
-import json
 import os
 import sys
 
@@ -14,14 +13,7 @@ def main() -> None:
     import wire
 
     sys.path.remove(folder)
-    with os.fdopen(source, "rb") as file:
-        request = json.loads(file.read())
-    numpy_finder.install(request["numpy"])
-    try:
-        guard.limit(request["seconds"], request["memory"], request["landlock"], request["numpy"])
-    except (OSError, ValueError) as error:
-        print(error, flush=True)
-        os._exit(request["no_sandbox"])
+    request = guard.enter(source, numpy_finder.install)
     peer = wire.Peer(reading, writing) if reading >= 0 else None
     # a module of its own, so that the program sees nothing of this one's names
     module = type(sys)("__main__")
