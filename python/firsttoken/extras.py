@@ -11,6 +11,7 @@ from firsttoken.errors import FirstTokenError
 # extra -> what it is for, and the modules it brings that we import ourselves
 EXTRAS = MappingProxyType({
     "executorch": ("export, proof and generation of .pte", ("torch", "torchao", "executorch")),
+    "litertlm": ("export, proof and generation of .litertlm", ("litert_lm_builder",)),
     "distill": ("distillation, and evaluating checkpoints", ("torch", "transformers", "accelerate", "safetensors", "matplotlib")),
     "hexagon": ("compiling for and proving on Hexagon NPUs", ("onnxruntime", "onnx", "onnxruntime_qnn")),
 })  # fmt: skip

@@ -71,6 +71,8 @@ class Backend(ABC):
     """The extra of firsttoken's own that brings its packages; None where the base install has them."""
     arm_runtimes: ClassVar[tuple[str, ...]] = ()
     """What its artifacts run with on emulated ARM (`arm.emulator.RUNTIMES`)."""
+    fixed_lengths: ClassVar[bool] = False
+    """Whether it takes a target's ``prefill_lengths``."""
     emulated: ClassVar[bool] = False
     """Whether its NPU artifacts can be run on the host (`prove.on_npu`)."""
 
@@ -91,6 +93,8 @@ class Backend(ABC):
 
     def check_target(self, target: Target) -> None:
         """Raises `FirstTokenError` for something in a target that this backend cannot do."""
+        if target.prefill_lengths is not None and not self.fixed_lengths:
+            raise FirstTokenError(f"target {target.name!r}: {self.name} takes prompts of any length; leave out prefill_lengths")
         if target.npu is not None:
             raise FirstTokenError(f"target {target.name!r}: {self.name} compiles for no NPU; leave out [npu]")
 

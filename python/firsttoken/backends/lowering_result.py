@@ -25,11 +25,12 @@ def key_value_states(
     dtype: Callable[[CacheState], str],
     length: int,
     step: int = 1,
+    advances: Literal["append", "in_place"] = "append",
 ) -> list[State]:
     """Returns the KV cache as the manifest describes it, one state a layer, each of its own ``shape`` and ``dtype``."""
     return [
         State(
-            layer=state.layer, kind="key_value", held_by=held_by, shape=shape(state), dtype=dtype(state), advances="append", axis=axis,
+            layer=state.layer, kind="key_value", held_by=held_by, shape=shape(state), dtype=dtype(state), advances=advances, axis=axis,
             length=length, step=step,
         )
         for state in states(decoder)

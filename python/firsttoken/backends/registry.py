@@ -22,6 +22,7 @@ BUILT_IN = {
     "tflite-xnnpack": "firsttoken.backends.tflite.backend:TfliteXnnpack",
     "tflite-none": "firsttoken.backends.tflite.backend:TfliteCompatible",
     "tflite-hexagon": "firsttoken.backends.tflite_hexagon.backend:TfliteHexagon",
+    "litertlm-cpu": "firsttoken.backends.litertlm.backend:LitertlmCpu",
     "executorch-xnnpack": "firsttoken.backends.executorch.backend:ExecutorchXnnpack",
     "executorch-hexagon": "firsttoken.backends.executorch_hexagon.backend:ExecutorchHexagon",
 }

@@ -53,7 +53,8 @@ class State(Part):
     """What one layer remembers between calls: tensors ``key.LAYER`` and ``value.LAYER``, each of ``shape`` and ``dtype``.
 
     ``held_by`` "host": the host passes them and appends the rows that come back along ``axis``. ``held_by`` "artifact":
-    mutable buffers inside, nothing is passed. A dimension with a name is the number of rows passed.
+    mutable buffers inside, nothing is passed. ``advances`` "in_place": the tensors are LiteRT-LM's ``kv_cache_k_LAYER`` and ``kv_cache_v_LAYER``,
+    and the call writes its rows into them. A dimension with a name is the number of rows passed.
     """
 
     layer: int = Field(ge=0)
@@ -61,7 +62,7 @@ class State(Part):
     held_by: Literal["host", "artifact"]
     shape: list[int | str]
     dtype: Literal["float32", "float16"]
-    advances: Literal["append"]
+    advances: Literal["append", "in_place"]
     axis: int = Field(ge=0)
     length: int = Field(ge=1)  # the most rows that are used, one a token
     step: int = Field(1, ge=1)  # a host grows it in steps of this many rows

@@ -25,6 +25,13 @@ NPU_SOCS = tuple(model for model in SOCS if model != "SM8350")
 FP16_SINCE = 73
 
 
+def ascending(lengths: tuple[int, ...]) -> tuple[int, ...]:
+    """Raises ``ValueError`` unless lengths of prefill graphs ascend from 2 tokens or more."""
+    if lengths[0] < 2 or any(a >= b for a, b in itertools.pairwise(lengths)):
+        raise ValueError("expected ascending lengths of at least 2 tokens (decode takes single ones)")
+    return lengths
+
+
 class NpuOptions(BaseModel):
     """What a target holds for a Hexagon NPU, beside the CPU artifact. Lengths are in tokens.
 
@@ -53,9 +60,7 @@ class NpuOptions(BaseModel):
     @field_validator("prefill_lengths")
     @classmethod
     def _ascending(cls, lengths: tuple[int, ...]) -> tuple[int, ...]:
-        if lengths[0] < 2 or any(a >= b for a, b in itertools.pairwise(lengths)):
-            raise ValueError("expected ascending lengths of at least 2 tokens (decode takes single ones)")
-        return lengths
+        return ascending(lengths)
 
     @model_validator(mode="after")
     def _compiled_for_one(self) -> Self:
@@ -78,7 +83,8 @@ class Target(BaseModel):
     """A target as its TOML file says it. Lengths are in tokens.
 
     ``prefill_chunk`` is the most prompt tokens one call takes; longer prompts go in chunks. ``delegate`` "none" is the
-    form that every TFLite since ``min_runtime`` runs, with whatever delegate that runtime applies by itself. With ``npu``
+    form that every TFLite since ``min_runtime`` runs, with whatever delegate that runtime applies by itself. With ``prefill_lengths``
+    the graphs have fixed lengths: a prompt goes in pieces, the last one padded. With ``npu``
     the bundle also holds an artifact for that NPU; all else then describes the CPU artifact it falls back to.
     """
 
@@ -89,15 +95,22 @@ class Target(BaseModel):
     delegate: str = Field(min_length=1)
     cache_length: int = Field(ge=2, le=1 << 20)
     prefill_chunk: int = Field(ge=1, le=1 << 20)
+    prefill_lengths: tuple[int, ...] | None = Field(None, min_length=1)
     min_runtime: str
     npu: NpuOptions | None = None
 
     @model_serializer(mode="wrap")
     def _without_absent_npu(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values = write(self)
-        if values.get("npu") is None:  # readers of bundles without one need not know the field
-            values.pop("npu", None)
+        for absent in ("npu", "prefill_lengths"):
+            if values.get(absent) is None:  # readers of bundles without one need not know the field
+                values.pop(absent, None)
         return values
+
+    @field_validator("prefill_lengths")
+    @classmethod
+    def _ascending(cls, lengths: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        return lengths and ascending(lengths)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -135,6 +148,8 @@ def load_target(name_or_path: str | Path, cache_length: int | None = None, prefi
         changes["prefill_chunk"] = prefill_chunk
     elif cache_length is not None and target.prefill_chunk >= cache_length:
         changes["prefill_chunk"] = max(1, cache_length - 1)
+    if target.prefill_lengths is not None and cache_length is not None:
+        changes["prefill_lengths"] = tuple(n for n in target.prefill_lengths if n < cache_length) or target.prefill_lengths
     if target.npu is not None and cache_length is not None:
         fitting = [n for n in target.npu.prefill_lengths if n < cache_length]
         changes["npu"] = {**target.npu.model_dump(), "prefill_lengths": fitting or target.npu.prefill_lengths}

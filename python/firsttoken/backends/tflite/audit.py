@@ -5,20 +5,20 @@ interpreter from a sparse copy of the file (its header, with holes instead of we
 operators that are still executed outside XNNPACK are those it did not take.
 """
 
-import os
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import flatbuffers
 
+from firsttoken.backends.tflite.section import Section, section_of
 from firsttoken.bundle.manifest import AuditRow
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import plan_layers
 from firsttoken.errors import FirstTokenError
-from firsttoken.plain_file import open_plain, why
+from firsttoken.plain_file import why
 from firsttoken.progress import Report, silent
 from firsttoken.quiet import quiet_runtime
 
@@ -29,8 +29,14 @@ WEIGHT_OPERATORS = ("FULLY_CONNECTED", "GATHER", "DEQUANTIZE")
 CORE_OPERATORS = ("BATCH_MATMUL", "SOFTMAX")
 
 
-def audit(artifact: Path, decoder: Decoder, precisions: Mapping[str, str], report: Report = silent) -> list[AuditRow]:
-    """Returns a row for every layer of the plan, in order.
+def audit(
+    artifact: Path | Section,
+    decoder: Decoder,
+    precisions: Mapping[str, str],
+    report: Report = silent,
+    absent: Callable[[str, str], bool] = lambda graph, layer: False,
+) -> list[AuditRow]:
+    """Returns a row for every layer of the plan, in order. ``absent`` says which layer a graph does without, by their names.
 
     ``delegated`` is true only if XNNPACK took the layer in every graph. An embedding is a table lookup: it is computed
     in FP32 whatever it is stored in. Raises `FirstTokenError` for a file that is not such a model or lacks a layer.
@@ -43,7 +49,11 @@ def audit(artifact: Path, decoder: Decoder, precisions: Mapping[str, str], repor
     graphs = [LoadedGraph(model, index, undelegated[index]) for index in sorted(undelegated)]
     rows = []
     for layer in plan_layers(decoder):
-        seen = [graph.core(layer.name) if layer.kind == "core" else graph.weight(layer.name, layer.kind) for graph in graphs]
+        seen = [
+            graph.core(layer.name) if layer.kind == "core" else graph.weight(layer.name, layer.kind)
+            for graph in graphs
+            if not absent(graph.name, layer.name)
+        ]
         stored, computed = {s for s, _, _ in seen}, {c for _, c, _ in seen}
         if len(stored) != 1 or len(computed) != 1:
             raise FirstTokenError(f"{artifact}: {layer.name} differs between graphs (stored {sorted(stored)}, computed {sorted(computed)})")
@@ -128,31 +138,28 @@ class LoadedGraph:
         return scope.startswith(f"layers.{layer}.attention")
 
 
-def read_header(artifact: Path) -> "tuple[schema.ModelT, int]":
+def read_header(artifact: Path | Section) -> "tuple[schema.ModelT, int]":
     """Returns the model object and the length of the flatbuffer. Raises `FirstTokenError` if ``artifact`` is not one."""
     from ai_edge_litert import schema_py_generated as schema
 
     try:
-        with open_plain(artifact) as file:
-            start = file.read(8)
-            if start[4:8] != b"TFL3":
-                raise FirstTokenError(f"{artifact}: not a .tflite file, it lacks the mark TFL3; export it again")
-            file.seek(0)
-            # The weights lie behind the flatbuffer, in the order of their offsets: the first one ends the header.
-            size = os.fstat(file.fileno()).st_size
-            raw = file.read(min(size, 64 << 20))
-            model = schema.ModelT.InitFromPackedBuf(raw, 0)
-            first = min((b.offset for b in model.buffers if b.offset and b.offset > 1), default=size)
-            if first > len(raw):
-                file.seek(0)
-                raw = file.read(min(first, size))
-                model = schema.ModelT.InitFromPackedBuf(raw, 0)
+        section = section_of(artifact)
+        # The weights lie behind the flatbuffer, in the order of their offsets: the first one ends the header.
+        raw = section.read(0, 64 << 20)
+        if raw[4:8] != b"TFL3":
+            raise FirstTokenError(f"{artifact}: not a .tflite file, it lacks the mark TFL3; export it again")
+        model = schema.ModelT.InitFromPackedBuf(raw, 0)
+        first = min((b.offset for b in model.buffers if b.offset and b.offset > 1), default=section.size)
+        if first > len(raw):
+            model = schema.ModelT.InitFromPackedBuf(section.read(0, first), 0)
     except OSError as error:
         raise FirstTokenError(f"{artifact}: cannot be read ({why(error)})") from None
     return model, first
 
 
-def executed_outside_delegate(artifact: Path, header_bytes: int, model: "schema.ModelT", signature: "schema.SignatureDefT") -> set[int]:
+def executed_outside_delegate(
+    artifact: Path | Section, header_bytes: int, model: "schema.ModelT", signature: "schema.SignatureDefT"
+) -> set[int]:
     """Loads one graph and returns the operators (by number) that run outside the delegate."""
     from ai_edge_litert.interpreter import Interpreter
 
@@ -163,8 +170,8 @@ def executed_outside_delegate(artifact: Path, header_bytes: int, model: "schema.
             file.write(header)
             if len(header) > header_bytes:
                 raise FirstTokenError(f"{artifact}: its header cannot be rewritten for the audit")
-            file.truncate(artifact.stat().st_size)  # holes: zeros that take no disk
-            copy_group_scales(artifact, file, model, signature)
+            file.truncate(section_of(artifact).size)  # holes: zeros that take no disk
+            copy_group_scales(section_of(artifact), file, model, signature)
         with quiet_runtime():
             interpreter = Interpreter(str(path), num_threads=1)
             interpreter.allocate_tensors()
@@ -174,16 +181,14 @@ def executed_outside_delegate(artifact: Path, header_bytes: int, model: "schema.
     return reachable(operators, outputs)
 
 
-def copy_group_scales(artifact: Path, file: BinaryIO, model: "schema.ModelT", signature: "schema.SignatureDefT") -> None:
+def copy_group_scales(artifact: Section, file: BinaryIO, model: "schema.ModelT", signature: "schema.SignatureDefT") -> None:
     """Copies the int4 group scales to their places in ``file``: the delegate refuses scales of zero."""
     tensors = model.subgraphs[signature.subgraphIndex].tensors
-    with open(artifact, "rb") as source:
-        for tensor in tensors:
-            if tensor.quantization is not None and tensor.quantization.details is not None:
-                buffer = model.buffers[tensors[tensor.quantization.details.scales].buffer]
-                source.seek(buffer.offset)
-                file.seek(buffer.offset)
-                file.write(source.read(buffer.size))
+    for tensor in tensors:
+        if tensor.quantization is not None and tensor.quantization.details is not None:
+            buffer = model.buffers[tensors[tensor.quantization.details.scales].buffer]
+            file.seek(buffer.offset)
+            file.write(artifact.read(buffer.offset, buffer.size))
 
 
 def _single(model: "schema.ModelT", signature: "schema.SignatureDefT") -> "schema.ModelT":

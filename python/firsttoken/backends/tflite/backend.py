@@ -80,7 +80,7 @@ class TfliteXnnpack(Tflite):
         "embedding": ("fp32", "fp16", "int8"),
         "core": ("fp32", "fp16"),
     }
-    arm_runtimes = ("litert",)
+    arm_runtimes: ClassVar[tuple[str, ...]] = ("litert",)
 
 
 class TfliteCompatible(Tflite):

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
+from firsttoken.backends.tflite.section import Section
 from firsttoken.errors import FirstTokenError
 from firsttoken.quiet import is_verbose, quiet_runtime
 
@@ -56,6 +57,7 @@ def library() -> ctypes.CDLL:
     loaded.LiteRtCompiledModelResizeInputTensor.argtypes = [pointer, size, size, pointer, size]
     loaded.LiteRtRunCompiledModel.argtypes = [pointer, size, size, pointer, size, pointer]
     loaded.LiteRtCreateTensorBufferFromHostMemory.argtypes = [pointer, pointer, size, pointer, pointer]
+    loaded.LiteRtCreateModelFromFd.argtypes = [pointer, ctypes.c_int, size, size, pointer]
     loaded.LiteRtDestroyTensorBuffer.argtypes = [pointer]
     loaded.LiteRtDestroyTensorBuffer.restype = None
     return loaded
@@ -113,25 +115,31 @@ class Buffers:
 
 
 class CompiledModel:
-    """A .tflite file loaded for the CPU with ``threads`` threads.
+    """A .tflite, a file or part of one, loaded for the CPU with ``threads`` threads.
 
     ``weight_cache`` is the file where XNNPACK keeps packed weights between starts (and shares them between
     signatures); None packs in memory at every start. Raises `FirstTokenError` for a file the runtime refuses.
     """
 
-    def __init__(self, path: Path, threads: int, weight_cache: Path | None) -> None:
+    def __init__(self, path: Path | Section, threads: int, weight_cache: Path | None) -> None:
         self._environment, self._model, self._compiled = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_void_p()
         with quiet_runtime():
             self._load(path, threads, weight_cache)
         self.signatures = self._signatures()
 
-    def _load(self, path: Path, threads: int, weight_cache: Path | None) -> None:
+    def _load(self, path: Path | Section, threads: int, weight_cache: Path | None) -> None:
         api = library()
         severity = EnvironmentOption(MIN_LOGGER_SEVERITY, Any(ANY_INT, WARNING if is_verbose() else SILENT))
         check(api.LiteRtCreateEnvironment(1, ctypes.byref(severity), ctypes.byref(self._environment)), "starting")
-        check(api.LiteRtCreateModelFromFile(self._environment, str(path).encode(), ctypes.byref(self._model)), f"reading {path}")
+        size = path.size if isinstance(path, Section) else path.stat().st_size
+        if isinstance(path, Section):
+            with path.open() as stream:  # the runtime keeps a descriptor of its own
+                opened = api.LiteRtCreateModelFromFd(self._environment, stream.fileno(), path.start, size, ctypes.byref(self._model))
+        else:
+            opened = api.LiteRtCreateModelFromFile(self._environment, str(path).encode(), ctypes.byref(self._model))
+        check(opened, f"reading {path}")
         # ":memory" shares packed weights between signatures without a file.
-        cache = str(weight_cache) if weight_cache else ":memory" if may_grow_to(2 * path.stat().st_size + MARGIN) else ""
+        cache = str(weight_cache) if weight_cache else ":memory" if may_grow_to(2 * size + MARGIN) else ""
         shared = f'weight_cache_file_path = "{cache}"\n' if cache else ""
         self._payload = ctypes.create_string_buffer(f"num_threads = {threads}\n{shared}".encode())
         self._keep = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: None)  # the payload is Python's to free

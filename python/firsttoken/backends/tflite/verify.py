@@ -5,7 +5,6 @@ their shapes say, and the signatures are those of the manifest, so that the arra
 """
 
 import math
-import os
 import struct
 from collections.abc import Sequence
 from functools import lru_cache
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Never
 
 from firsttoken.backends.tflite.audit import read_header
+from firsttoken.backends.tflite.section import Section, section_of
 from firsttoken.bundle.manifest import Method, Tensor
 from firsttoken.errors import FirstTokenError
 from firsttoken.file_hash import remember_hash, remembered_hash
@@ -26,16 +26,17 @@ NAMES = {"float32": "FLOAT32", "float16": "FLOAT16", "int32": "INT32", "int64": 
 LARGEST_DIMENSION = 1 << 31
 
 
-def verify(artifact: Path, methods: Sequence[Method]) -> None:
+def verify(artifact: Path | Section, methods: Sequence[Method]) -> None:
     """Raises `FirstTokenError` for a file that does not hang together, or whose signatures are not ``methods``. A file that passed is remembered."""
-    if remembered_hash(artifact, kind=VERIFIED) == signature_of(methods):
+    path = artifact.path if isinstance(artifact, Section) else artifact
+    if remembered_hash(path, kind=VERIFIED) == signature_of(methods):
         return
     try:
         model, _ = read_header(artifact)
         check_model(artifact, model, methods)
     except (struct.error, IndexError, TypeError, ValueError, AttributeError, OverflowError, UnicodeDecodeError, RecursionError) as error:
         refuse(artifact, f"its flatbuffer is damaged ({type(error).__name__})")
-    remember_hash(artifact, sha256=signature_of(methods), kind=VERIFIED)
+    remember_hash(path, sha256=signature_of(methods), kind=VERIFIED)
 
 
 def signature_of(methods: Sequence[Method]) -> str:
@@ -45,13 +46,13 @@ def signature_of(methods: Sequence[Method]) -> str:
     return hashlib.sha256("".join(method.model_dump_json() for method in methods).encode()).hexdigest()
 
 
-def refuse(artifact: Path, why: str) -> Never:
+def refuse(artifact: Path | Section, why: str) -> Never:
     raise FirstTokenError(f"{artifact}: {why}; the file is damaged or not what the manifest says, export it again")
 
 
-def check_model(artifact: Path, model: "schema.ModelT", methods: Sequence[Method]) -> None:
+def check_model(artifact: Path | Section, model: "schema.ModelT", methods: Sequence[Method]) -> None:
     check_texts(artifact, model)
-    size = os.stat(artifact).st_size
+    size = section_of(artifact).size
     for number, buffer in enumerate(model.buffers or []):
         if buffer.offset > 1 and buffer.offset + buffer.size > size:
             refuse(artifact, f"buffer {number} ends at byte {buffer.offset + buffer.size} of a file of {size}")
@@ -70,7 +71,7 @@ def check_model(artifact: Path, model: "schema.ModelT", methods: Sequence[Method
         check_signature(artifact, model, found[method.name], method)
 
 
-def check_texts(artifact: Path, model: "schema.ModelT") -> None:
+def check_texts(artifact: Path | Section, model: "schema.ModelT") -> None:
     """No text goes on behind its end: Python's reader cuts one at the end of the file, LiteRT reads on and dies."""
     texts = [model.description, *(code.customCode for code in model.operatorCodes or []), *(entry.name for entry in model.metadata or [])]
     for graph in model.subgraphs or []:
@@ -85,7 +86,7 @@ def text(value: bytes | str | None) -> str:
     return value.decode() if isinstance(value, bytes) else value or ""
 
 
-def check_graph(artifact: Path, model: "schema.ModelT", number: int, graph: "schema.SubGraphT") -> None:
+def check_graph(artifact: Path | Section, model: "schema.ModelT", number: int, graph: "schema.SubGraphT") -> None:
     """Tensors have their buffers and scales, operators their tensors, in an order in which each is there when it is needed."""
     tensors = graph.tensors
     count = len(tensors)
@@ -124,7 +125,7 @@ def has_data(model: "schema.ModelT", tensor: "schema.TensorT") -> bool:
     return buffer.offset > 1 or buffer.data is not None
 
 
-def check_tensor(artifact: Path, model: "schema.ModelT", graph: "schema.SubGraphT", where: str, tensor: "schema.TensorT") -> None:
+def check_tensor(artifact: Path | Section, model: "schema.ModelT", graph: "schema.SubGraphT", where: str, tensor: "schema.TensorT") -> None:
     if not 0 <= tensor.buffer < len(model.buffers):
         refuse(artifact, f"{where} is in buffer {tensor.buffer}, which is not there")
     shape = [] if tensor.shape is None else [int(n) for n in tensor.shape]
@@ -142,7 +143,7 @@ def check_tensor(artifact: Path, model: "schema.ModelT", graph: "schema.SubGraph
     check_scales(artifact, graph, where, tensor, shape)
 
 
-def check_scales(artifact: Path, graph: "schema.SubGraphT", where: str, tensor: "schema.TensorT", shape: list[int]) -> None:
+def check_scales(artifact: Path | Section, graph: "schema.SubGraphT", where: str, tensor: "schema.TensorT", shape: list[int]) -> None:
     quantization = tensor.quantization
     if quantization is None:
         return
@@ -162,7 +163,7 @@ def check_scales(artifact: Path, graph: "schema.SubGraphT", where: str, tensor: 
             refuse(artifact, f"{where} {shape} has {math.prod(groups)} scales for groups of {details.blockSize}")
 
 
-def check_signature(artifact: Path, model: "schema.ModelT", entry: "schema.SignatureDefT", method: Method) -> None:
+def check_signature(artifact: Path | Section, model: "schema.ModelT", entry: "schema.SignatureDefT", method: Method) -> None:
     """The manifest's inputs and outputs are the file's, each with its type and as many dimensions, and numbers where the file has them."""
     graph = model.subgraphs[entry.subgraphIndex]
     for which, maps, wanted in (("input", entry.inputs, method.inputs), ("output", entry.outputs, method.outputs)):
@@ -174,7 +175,7 @@ def check_signature(artifact: Path, model: "schema.ModelT", entry: "schema.Signa
             check_interface(artifact, graph, f"{which} {tensor.name!r} of {method.name!r}", found[tensor.name], tensor)
 
 
-def check_interface(artifact: Path, graph: "schema.SubGraphT", where: str, index: int, wanted: Tensor) -> None:
+def check_interface(artifact: Path | Section, graph: "schema.SubGraphT", where: str, index: int, wanted: Tensor) -> None:
     from ai_edge_litert import schema_py_generated as schema
 
     if not 0 <= index < len(graph.tensors):

@@ -1,0 +1,63 @@
+"""LiteRT-LM on the CPU: the same kernels as tflite-xnnpack, under LiteRT-LM's signatures and in its container."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+from firsttoken.backends.interface import Estimate, LoweringJob
+from firsttoken.backends.lowering_result import Lowered
+from firsttoken.backends.runner import Runner
+from firsttoken.backends.tflite.backend import TfliteXnnpack
+from firsttoken.bundle.manifest import Artifact, AuditRow, Manifest
+from firsttoken.decoder.parts import Decoder
+from firsttoken.progress import Report, silent
+from firsttoken.targets.target import Target
+
+
+class LitertlmCpu(TfliteXnnpack):
+    """Runs here with LiteRT's own library, as LiteRT-LM does; the litert-lm package is not needed."""
+
+    name = "litertlm-cpu"
+    runtime = "litertlm"
+    artifact_file = "model.litertlm"
+    extra = "litertlm"
+    fixed_lengths = True
+    arm_runtimes: ClassVar[tuple[str, ...]] = ()
+
+    def estimate(self, decoder: Decoder, precisions: Mapping[str, str], target: Target, prove: bool) -> Estimate:
+        found = super().estimate(decoder, precisions, target, prove)
+        return replace(found, disk=2 * found.disk)  # the graphs, and the container around them
+
+    def lower(self, job: LoweringJob, path: Path, report: Report = silent) -> Lowered:
+        from firsttoken.backends.litertlm.lower import lower_decoder
+
+        return lower_decoder(job, path, report)
+
+    def audit(self, path: Path, decoder: Decoder, precisions: Mapping[str, str]) -> list[AuditRow]:
+        from firsttoken.backends.litertlm.container import graphs_of
+        from firsttoken.backends.tflite.audit import audit
+
+        last = f"layers.{len(decoder.layers) - 1}."
+        needed = {f"{last}attention.k", f"{last}attention.v"}
+
+        def absent(graph: str, layer: str) -> bool:
+            """Prefill ends with the last layer's keys and values."""
+            return graph != "decode" and (layer == "head" or (layer.startswith(last) and layer not in needed))
+
+        return audit(graphs_of(path), decoder, precisions, absent=absent)
+
+    def verify(self, folder: Path, artifact: Artifact) -> None:
+        from firsttoken.backends.litertlm.container import graphs_of
+        from firsttoken.backends.tflite.verify import verify
+
+        verify(graphs_of(folder / artifact.file), artifact.methods)
+
+    def open_runner(self, folder: Path, manifest: Manifest, artifact: Artifact, threads: int | None = None, kept: bool = True) -> Runner:
+        from firsttoken.backends.litertlm.container import graphs_of
+        from firsttoken.backends.litertlm.runner import LitertlmRunner
+
+        return LitertlmRunner(graphs_of(folder / artifact.file), manifest, threads, kept)
+
+    def preload(self) -> None:
+        import firsttoken.backends.litertlm.runner  # noqa: F401

@@ -1,0 +1,107 @@
+"""The decoder under LiteRT-LM's signatures: ``prefill`` or ``prefill_N``, which fill the cache and return nothing else, and ``decode``.
+
+The cache comes as input and goes as output of the same name, which LiteRT-LM binds to one buffer: the rows of a call are written into it
+where they belong and all of it is attended to, under a mask that the host makes. Nothing relies on rows that were not written: a
+rollback leaves old ones there. The last layer's attention and MLP and the head say nothing to the cache, so prefill leaves them out.
+"""
+
+import numpy as np
+
+from firsttoken.backends.runner import MASKED
+from firsttoken.backends.tflite.graph import Dynamic, Op, Type
+from firsttoken.backends.tflite.model_file import ModelFile
+from firsttoken.backends.tflite.ops import TfliteOps
+from firsttoken.backends.tflite.weights import DecoderWeights
+from firsttoken.decoder import forward
+from firsttoken.decoder.parts import Core, Decoder
+from firsttoken.decoder.walk import Named, states
+
+DECODE, PREFILL = "decode", "prefill"
+CACHE = {"key": "kv_cache_k", "value": "kv_cache_v"}
+
+
+class LmOps(TfliteOps):
+    """One signature. ``tokens`` and ``cached`` are lengths, or `Dynamic` where the host chooses them at run time."""
+
+    def __init__(self, file: ModelFile, name: str, decoder: Decoder, weights: DecoderWeights, tokens: int, cached: int) -> None:
+        super().__init__(file, name, decoder, weights, int(tokens), int(cached))
+        self.S, self.C = tokens, cached
+        self.single = tokens == 1 and not isinstance(tokens, Dynamic)
+
+    def build(self) -> None:
+        self._inputs()
+        self._rotations()
+        self._masks()
+        self.enter("embedding")
+        model = Named(self.decoder)
+        if self.name == DECODE:
+            logits = self.convert(forward.logits(self, model), Type.FLOAT32)
+            self.output("logits", self.reshape(logits, [1, 1, self.decoder.vocab_size]))
+        else:
+            self._fill(model)
+        self.finish()
+
+    def _fill(self, model: Named) -> None:
+        """All that the cache needs: every layer but the last, and the last one's keys and values."""
+        x = self.embed(model.embedding)
+        *whole, last = model.layers
+        for layer in whole:
+            x = forward.block(self, layer, x, final=False)
+        self.enter(last.attention.name)
+        normed = self.norm(last.attention_norm, x)
+        key, value = (forward.heads(self, last.attention, which, normed) for which in "kv")
+        self._append(last.attention.core, key, value)
+
+    def _inputs(self) -> None:
+        tokens = self.input("tokens", [1, self.S], Type.INT32)
+        positions = self.input("input_pos", [self.S], Type.INT32)
+        self.mask = self.input("mask", [1, 1, self.S, self.C], Type.FLOAT32)
+        self.enter("inputs")
+        self.tokens = self.reshape(tokens, [self.S])
+        self.positions = self.cast(positions, Type.FLOAT32)
+        start = positions if self.single else self.slice(positions, [0], [1])
+        zero = self.constant(np.zeros(1), np.int32)
+        self.at = self.concatenate([zero, zero, start, zero], 0)
+        self._cache_inputs()
+
+    def _cache_inputs(self) -> None:
+        self.cache: dict[str, tuple[int, int]] = {}
+        for state in states(self.decoder):
+            shape = [state.kv_heads, 1, self.C, state.head_dim]
+            key, value = (self.input(f"{CACHE[which]}_{state.layer}", shape, self.cache_type(state.name)) for which in ("key", "value"))
+            self.cache[state.name] = key, value
+
+    def _masks(self) -> None:
+        self.enter("mask")
+        # LiteRT-LM writes -2.4e38, which FP16 would make an infinity
+        self.call_mask = self.maximum(self.mask, self.constant(np.full((1, 1, 1, 1), MASKED)))
+
+    def narrow(self, layer: Named, normed: int, residual: int) -> tuple[int, int]:
+        return normed, residual
+
+    def _append(self, core: Named[Core], key: int, value: int) -> tuple[int, int]:
+        """Writes the call's rows into the cache, ``[kv heads, 1, C, head_dim]``, and returns all of it."""
+        layer, kept = self._layers[core.name], []
+        for which, cache, rows in zip(CACHE, self.cache[core.name], (key, value), strict=True):
+            rows = rows if self.single else self.transpose(rows, [1, 0, 2])
+            rows = self.convert(self.reshape(rows, [core.part.kv_heads, 1, self.S, core.part.head_dim]), self.cache_type(core.name))
+            whole = self.operator(Op.DYNAMIC_UPDATE_SLICE, [cache, rows, self.at], self.shapes[cache], self.dtype(cache))
+            self.output(f"{CACHE[which]}_{layer}", whole)
+            kept.append(whole)
+        return kept[0], kept[1]
+
+    def attend(self, core: Named[Core], query: int, key: int, value: int) -> int:
+        part, heads = core.part, [core.part.kv_heads, core.part.group, core.part.head_dim]
+        if self.single:
+            q = self.reshape(query, [heads[0], 1, *heads[1:]])
+        else:
+            q = self.transpose(self.reshape(query, [self.S, *heads]), [1, 2, 0, 3])
+        k, v = self._append(core, key, value)
+        outer = self.scope
+        self.enter(core.name)
+        k, v = self.from_cache(k, core.name), self.from_cache(v, core.name)
+        mixed = self.matmul(self.softmax(self.add(self.matmul(q, k, transpose_b=True), self.call_mask)), v)
+        self.enter(outer)
+        if not self.single:
+            mixed = self.transpose(mixed, [2, 0, 1, 3])
+        return self.reshape(mixed, [self.S, part.query_size])
