@@ -84,7 +84,7 @@ def test_the_bundle_without_a_fault_passes(target, demo_bundle):
     assert proof.all.tokens == proof.prefill.tokens + proof.decode.tokens
     assert proof.all.first_diverging is None
     assert proof.last_position == read_manifest(demo_bundle(target)).target.cache_length - 1
-    assert proof.twin is not None and proof.twin.positions >= 100 and abs(proof.twin.slope - 1) < 0.002
+    assert proof.twin is not None and proof.twin.positions >= 100 and abs(proof.twin.scale - 1) < 0.002
     assert proof.twin.mean_kld < proof.all.mean_kld, "the plan's own rounding is most of the damage"
     assert [row.layer for row in rows][:3] == ["embedding", "layers.0.attention.q", "layers.0.attention.k"]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from firsttoken.prove.twin import SLOPE, Fit, Twin, figures, fit, missed, twin_windows
+from firsttoken.prove.twin import SCALE, Fit, Twin, figures, fit, missed, twin_windows
 from firsttoken.prove.windows import CHAT, WALK, Window
 
 POSITIONS = 200
@@ -14,8 +14,8 @@ def twin(noise=1e-4, damage=1e-3) -> Twin:
     return Twin(np.zeros((POSITIONS, 8)), np.arange(POSITIONS), noise * chance.exponential(size=POSITIONS), np.full(POSITIONS, damage))
 
 
-def fits(kld=1e-4, slope=1.0, seed=1) -> list[Fit]:
-    return [Fit(float(value), slope) for value in kld * np.random.default_rng(seed).exponential(size=POSITIONS)]
+def fits(kld=1e-4, scale=1.0, seed=1) -> list[Fit]:
+    return [Fit(float(value), scale) for value in kld * np.random.default_rng(seed).exponential(size=POSITIONS)]
 
 
 def misses(found, expected, groups=None):
@@ -42,9 +42,9 @@ def test_where_nothing_has_been_rounded_another_way_both_agree_to_the_last_digit
     assert "where it agrees best" in miss
 
 
-@pytest.mark.parametrize("slope", [1 + 1.5 * SLOPE, 1 - 1.5 * SLOPE])
-def test_logits_of_another_size(slope):
-    assert ["times those of the plan" in miss for miss in misses(fits(slope=slope), twin())] == [True]
+@pytest.mark.parametrize("scale", [1 + 1.5 * SCALE, 1 - 1.5 * SCALE])
+def test_logits_of_another_size(scale):
+    assert ["times those of the plan" in miss for miss in misses(fits(scale=scale), twin())] == [True]
 
 
 def test_one_kind_of_call_alone():
@@ -54,11 +54,11 @@ def test_one_kind_of_call_alone():
     assert any("over the first calls" in miss for miss in misses(found, twin(), {"the first calls": np.arange(POSITIONS) < 8}))
 
 
-def test_a_fit_has_the_slope_of_the_logits():
+def test_a_fit_has_the_scale_of_the_logits():
     logits = np.random.default_rng(0).standard_normal(1000).astype(np.float32)
     assert fit(logits, logits) == Fit(0.0, pytest.approx(1.0))
-    assert fit(logits * np.float32(1.05) + 3, logits).slope == pytest.approx(1.05, abs=1e-5)
-    assert fit(np.full_like(logits, np.nan), logits).slope == 0
+    assert fit(logits * np.float32(1.05) + 3, logits).scale == pytest.approx(1.05, abs=1e-5)
+    assert fit(np.full_like(logits, np.nan), logits).scale == 0
 
 
 def test_the_twin_is_run_on_the_chat_and_the_first_texts_but_not_on_the_walk():
@@ -68,3 +68,11 @@ def test_the_twin_is_run_on_the_chat_and_the_first_texts_but_not_on_the_walk():
     windows = [window(2000, WALK, ((5, 5),)), window(341), window(280), window(42), window(58), window(500), window(126, CHAT)]
     assert twin_windows(windows) == [1, 3, 4, 6]
     assert twin_windows([window(5000)]) == [0], "one at least, whatever its length"
+
+
+def test_noise_on_both_sides_is_no_other_size():
+    """A slope of one on the other would be 1 / (1 + the noise's share)."""
+    random = np.random.default_rng(5)
+    true = random.normal(size=(200, 4096)) * 3
+    ours, theirs = ((true + random.normal(size=true.shape)).astype(np.float32) for _ in range(2))
+    assert np.mean([fit(a, b).scale for a, b in zip(ours, theirs, strict=True)]) == pytest.approx(1, abs=0.002)

@@ -141,14 +141,14 @@ class TwinFigures(Part):
 
     ``allowed_kld`` is the bound on the mean.
 
-    ``slope`` is of the logits on the host's, 1 where both agree in scale.
+    ``scale`` is the size of the logits in that of the host's, 1 where both agree.
     """
 
     positions: int
     mean_kld: float
     p5_kld: float
     worst_kld: float
-    slope: float
+    scale: float
     noise_mean_kld: float
     noise_p20_kld: float
     noise_worst_kld: float

@@ -4,7 +4,7 @@ How far a rightly built artifact may be from its twin depends on the model, the 
 an int8 activation, and from there on the two go different ways. So the distance is measured: the twin is run a second time with the
 kernels' own rounding errors added at random, and the artifact must not be further away than that, times `SLACK`. A fault of
 arithmetic (a bias that was dropped, another rotary base, a scaled eighth of a matrix) adds its own distance at every position; what
-scales all logits shows in their slope.
+scales all logits shows in their size.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ SATURATED = 0.5  # of the plan's own damage: as far as two roundings of the same
 SLACK_PART = 3.0  # of that or of the plan's own damage, for the mean over one kind of call or part of the cache, which has few positions
 # Below this nothing shows in any answer: float32's own rounding, and kernels' approximations of exp.
 NEGLIGIBLE, NEGLIGIBLE_PART = 2e-9, 1e-6  # nats
-SLOPE = 0.006  # of the logits on the twin's; a factor of 1.01 on all logits is one on the temperature
+SCALE = 0.006  # of the logits' size, in the twin's; a factor of 1.01 on all logits is one on the temperature
 TWIN_TOKENS = 560  # of the held-out windows that the twin is run on, besides the chat
 
 
@@ -70,10 +70,13 @@ class Twin:
 
 @dataclass(frozen=True)
 class Fit:
-    """One position: the divergence from the twin in nats, and the slope of the logits on the twin's (both without their mean)."""
+    """One position: the divergence from the twin in nats, and the logits' size in the twin's (both as norms, without their mean).
+
+    Not the slope of one on the other: rounding that goes another way in each would make it less than 1, the more the noisier a model is.
+    """
 
     kld: float
-    slope: float
+    scale: float
 
 
 def fit(logits: np.ndarray, twin: np.ndarray) -> Fit:
@@ -82,7 +85,7 @@ def fit(logits: np.ndarray, twin: np.ndarray) -> Fit:
     if not np.isfinite(logits).all():
         return Fit(kld, 0.0)
     ours, theirs = (values.astype(np.float64) - values.mean(dtype=np.float64) for values in (logits, twin))
-    return Fit(kld, float(ours @ theirs / max(theirs @ theirs, 1e-30)))
+    return Fit(kld, float(np.sqrt(ours @ ours / max(theirs @ theirs, 1e-30))))
 
 
 def figures(fits: list[Fit], twin: Twin) -> TwinFigures:
@@ -93,7 +96,7 @@ def figures(fits: list[Fit], twin: Twin) -> TwinFigures:
         mean_kld=float(kld.mean()),
         p5_kld=float(np.percentile(kld, 5)),
         worst_kld=float(kld.max()),
-        slope=float(np.mean([one.slope for one in fits])),
+        scale=float(np.mean([one.scale for one in fits])),
         noise_mean_kld=float(noise.mean()),
         noise_p20_kld=float(np.percentile(noise, 20)),
         noise_worst_kld=float(noise.max()),
@@ -123,9 +126,9 @@ def missed(found: TwinFigures, fits: list[Fit], twin: Twin, groups: Mapping[str,
     check("mean divergence", found.mean_kld, found.allowed_kld)
     # where no rounding has gone another way yet, both agree to the last digits; a fault of arithmetic shows there first
     check("even where it agrees best it is", found.p5_kld, SLACK * found.noise_p20_kld + NEGLIGIBLE)
-    if not abs(found.slope - 1) <= SLOPE:
+    if not abs(found.scale - 1) <= SCALE:
         misses.append(
-            f"not built as the plan says: logits are {found.slope:.4f} times those of the plan computed on the host; expected 1 ± {SLOPE:g}"
+            f"not built as the plan says: logits are {found.scale:.4f} times those of the plan computed on the host; expected 1 ± {SCALE:g}"
         )
     kld = np.array([one.kld for one in fits])
     for name, chosen in groups.items():

@@ -42,7 +42,7 @@ def proof_lines(proof: Proof | NpuProof) -> list[str]:
         twin = proof.twin
         lines.append(
             f"built as the plan says? {twin.mean_kld:.2e} nats from the plan computed on the host, where its kernels' rounding explains "
-            f"{twin.noise_mean_kld:.2e}; logits {twin.slope:.4f} times its own ({twin.positions} positions)"
+            f"{twin.noise_mean_kld:.2e}; logits {twin.scale:.4f} times its own ({twin.positions} positions)"
         )
     return lines
 
