@@ -63,6 +63,8 @@ class Backend(ABC):
     """What a part can be stored and computed in, by its kind: ``embedding``, ``linear``, ``core``."""
     features: ClassVar[frozenset[str]]
     """What of `decoder.walk.features` it computes."""
+    cache_precision: ClassVar[str | None] = None
+    """What the KV cache is kept in, whatever the plan asks of a core; None where it is what the plan asks."""
     native_fp16: ClassVar[bool] = True
     """Whether FP16 layers are computed in FP16, and not only stored."""
     weight_grid: ClassVar[WeightGrid] = WeightGrid()

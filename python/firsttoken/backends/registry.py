@@ -21,6 +21,7 @@ GROUP = "firsttoken.backends"
 BUILT_IN = {
     "tflite-xnnpack": "firsttoken.backends.tflite.backend:TfliteXnnpack",
     "tflite-none": "firsttoken.backends.tflite.backend:TfliteCompatible",
+    "tflite-interpreter": "firsttoken.backends.tflite_interpreter.backend:TfliteInterpreter",
     "tflite-hexagon": "firsttoken.backends.tflite_hexagon.backend:TfliteHexagon",
     "litertlm-cpu": "firsttoken.backends.litertlm.backend:LitertlmCpu",
     "executorch-xnnpack": "firsttoken.backends.executorch.backend:ExecutorchXnnpack",

@@ -77,5 +77,7 @@ def test_another_file_in_the_bundle_is_refused(bundles, tmp_path):
 
 def test_without_the_extra_it_is_named(bundles, monkeypatch):
     monkeypatch.setattr(extras, "find_spec", lambda module: None)
-    with pytest.raises(FirstTokenError, match=r"needs litert_lm_builder, which is not installed; run: pip install 'firsttoken\[litertlm\]'"):
+    with pytest.raises(
+        FirstTokenError, match=r"needs litert_lm_builder, which is not installed; run: pip install 'firsttoken\[litertlm\]'"
+    ):
         read_sections(bundles(cache_length=100) / "model.litertlm")

@@ -37,7 +37,9 @@ def engine(tmp_path):
     def make(bundle, length=LENGTH):
         cache = tmp_path / f"cache{len(opened)}"
         cache.mkdir()
-        opened.append(litert_lm.Engine(str(bundle / "model.litertlm"), litert_lm.Backend.CPU(), max_num_tokens=length, cache_dir=str(cache)))
+        opened.append(
+            litert_lm.Engine(str(bundle / "model.litertlm"), litert_lm.Backend.CPU(), max_num_tokens=length, cache_dir=str(cache))
+        )
         return opened[-1]
 
     yield make
@@ -174,7 +176,9 @@ def test_its_own_scoring_gives_the_checkpoints_perplexity(bundles, demo, engine,
 
 def lines(tmp_path, *arguments):
     command = Path(sys.executable).with_name("litert-lm")
-    done = subprocess.run([command, *map(str, arguments)], capture_output=True, text=True, env={**os.environ, "HOME": str(tmp_path)}, timeout=300)
+    done = subprocess.run(
+        [command, *map(str, arguments)], capture_output=True, text=True, env={**os.environ, "HOME": str(tmp_path)}, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

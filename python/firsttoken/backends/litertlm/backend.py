@@ -36,16 +36,10 @@ class LitertlmCpu(TfliteXnnpack):
 
     def audit(self, path: Path, decoder: Decoder, precisions: Mapping[str, str]) -> list[AuditRow]:
         from firsttoken.backends.litertlm.container import graphs_of
+        from firsttoken.backends.litertlm.ops import left_out
         from firsttoken.backends.tflite.audit import audit
 
-        last = f"layers.{len(decoder.layers) - 1}."
-        needed = {f"{last}attention.k", f"{last}attention.v"}
-
-        def absent(graph: str, layer: str) -> bool:
-            """Prefill ends with the last layer's keys and values."""
-            return graph != "decode" and (layer == "head" or (layer.startswith(last) and layer not in needed))
-
-        return audit(graphs_of(path), decoder, precisions, absent=absent)
+        return audit(graphs_of(path), decoder, precisions, absent=left_out(decoder))
 
     def verify(self, folder: Path, artifact: Artifact) -> None:
         from firsttoken.backends.litertlm.container import graphs_of

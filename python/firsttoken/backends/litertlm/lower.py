@@ -74,7 +74,7 @@ def describe_graphs(job: LoweringJob) -> tuple[ModelFile, Artifact]:
     """Builds the graphs without writing anything; reads only the norms and biases. Raises `FirstTokenError` for damaged ones."""
     target, decoder, backend = job.target, job.decoder, find_backend(job.target.cpu_backend)
     file = ModelFile(f"firsttoken {job.plan.name} {target.name}")
-    weights = read_weights(file, job, backend.native_fp16)
+    weights = read_weights(file, job, backend.native_fp16, cache_precision=backend.cache_precision)
     methods = []
     for name, tokens, cached in signatures(target):
         graph = LmOps(file, name, decoder, weights, tokens, cached)
@@ -86,7 +86,7 @@ def describe_graphs(job: LoweringJob) -> tuple[ModelFile, Artifact]:
         "host",
         lambda state: [state.kv_heads, 1, cache_rows(target) if fixed else "cached", state.head_dim],
         2,
-        lambda state: TYPE_NAMES[weights.core_type(state.name)],
+        lambda state: TYPE_NAMES[weights.cache_type(state.name)],
         target.cache_length,
         1 if fixed else min(CACHE_STEP, target.cache_length),
         advances="in_place",

@@ -5,6 +5,8 @@ where they belong and all of it is attended to, under a mask that the host makes
 rollback leaves old ones there. The last layer's attention and MLP and the head say nothing to the cache, so prefill leaves them out.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from firsttoken.backends.runner import MASKED
@@ -18,6 +20,13 @@ from firsttoken.decoder.walk import Named, states
 
 DECODE, PREFILL = "decode", "prefill"
 CACHE = {"key": "kv_cache_k", "value": "kv_cache_v"}
+
+
+def left_out(decoder: Decoder) -> Callable[[str, str], bool]:
+    """Says of a signature and a layer, by their names, whether it does without: prefill ends with the last layer's keys and values."""
+    last = f"layers.{len(decoder.layers) - 1}."
+    needed = {f"{last}attention.k", f"{last}attention.v"}
+    return lambda graph, layer: graph != DECODE and (layer == "head" or (layer.startswith(last) and layer not in needed))
 
 
 class LmOps(TfliteOps):

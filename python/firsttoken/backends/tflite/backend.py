@@ -94,4 +94,4 @@ class TfliteCompatible(Tflite):
         "core": ("fp32", "fp16"),
     }
     native_fp16 = False
-    arm_runtimes = ("litert", "tflite-2.16")  # the oldest that it promises
+    arm_runtimes: ClassVar[tuple[str, ...]] = ("litert", "tflite-2.16")  # the oldest that it promises

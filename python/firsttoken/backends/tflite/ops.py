@@ -69,7 +69,7 @@ class TfliteOps(Graph):
         return self.weights.core_type(core) if self.weights.native_fp16 else Type.FLOAT32
 
     def cache_type(self, core: str) -> int:
-        return self.weights.core_type(core)
+        return self.weights.cache_type(core)
 
     def convert(self, x: int, dtype: int) -> int:
         """Casts ``x``, once per tensor and type."""

@@ -83,13 +83,20 @@ class DecoderWeights:
     native_fp16: bool  # True: FP16 layers compute in FP16; False: FP16 is storage, dequantized to FP32
     matrices: dict[str, Weight]
     vectors: dict[str, np.ndarray]
+    cache_precision: str | None = None
+
+    def cache_type(self, core: str) -> int:
+        """What the KV cache of this core comes and goes as."""
+        return STORED_TYPES[self.cache_precision or self.precisions[core]]
 
     def core_type(self, core: str) -> int:
-        """What the core of this name, and its KV cache, are stored in."""
+        """What the core of this name is asked in."""
         return STORED_TYPES[self.precisions[core]]
 
 
-def read_weights(file: ModelFile, job: LoweringJob, native_fp16: bool, embedding: bool = True) -> DecoderWeights:
+def read_weights(
+    file: ModelFile, job: LoweringJob, native_fp16: bool, embedding: bool = True, cache_precision: str | None = None
+) -> DecoderWeights:
     """Plans every matrix as a streamed buffer and reads biases and norms; ``embedding`` false leaves the embedding to the host.
 
     A tied head shares the embedding's buffer where both have the same precision.
@@ -104,7 +111,7 @@ def read_weights(file: ModelFile, job: LoweringJob, native_fp16: bool, embedding
         matrices[layer.name] = shared or Weight(file, checkpoint, layer, precisions[layer.name], job.plan.group_size)
         if layer.bias:
             vectors[f"{layer.name}.bias"] = checkpoint.vector(layer.bias)
-    return DecoderWeights(precisions, native_fp16, matrices, vectors)
+    return DecoderWeights(precisions, native_fp16, matrices, vectors, cache_precision)
 
 
 def to_float16(values: np.ndarray, name: str) -> np.ndarray:
