@@ -17,7 +17,7 @@ MOST_BYTES = {"fp32": 4.2, "fp16": 2.1, "int8": 1.25, "fp16-attention": 1.45, "f
 @pytest.mark.parametrize("target", [name for name in target_names() if load_target(name).npu is None])  # those: tests/prove/test_on_npu.py
 @pytest.mark.parametrize("plan", plan_names())
 def test_plan_on_target(plan, target, tmp_path):
-    if target == "tflite-compat" and plan.startswith("int4"):
+    if target in ("tflite-compat", "tflite-interpreter") and plan.startswith("int4"):
         with pytest.raises(FirstTokenError, match=r"int4 is not possible .* \(nearest: int8\)"):
             export(checkpoint_path(), tmp_path, plan, (target,))
         assert list(tmp_path.iterdir()) == []
@@ -25,7 +25,8 @@ def test_plan_on_target(plan, target, tmp_path):
     [folder] = export(checkpoint_path(), tmp_path, plan, (target,))
     manifest = read_manifest(folder)
     assert manifest.cpu.proof.passed and manifest.cpu.proof.all.tokens > 500
-    assert {row.layer: row.asked for row in manifest.cpu.audit} == {row.layer: row.stored for row in manifest.cpu.audit}
+    for row in manifest.cpu.audit:
+        assert row.stored == ("fp32" if target == "tflite-interpreter" and row.layer.endswith(".core") else row.asked), row
     copies = 1.4 if target == "executorch-xnnpack" else 1.0
     assert manifest.facts(manifest.cpu).bytes < copies * MOST_BYTES[plan] * manifest.checkpoint.parameters
 

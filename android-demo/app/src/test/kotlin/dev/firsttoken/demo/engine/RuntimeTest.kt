@@ -50,6 +50,13 @@ class RuntimeTest {
         assertNull("float32 needs nothing special", without.refusal(manifest("tflite-compat")))
     }
 
+    @Test fun aBundleForPlainInterpretersIsRefusedByName() {
+        val target = folder.newFolder("plain")
+        val text = File(Parity.folder(), "engines/tflite-compat/manifest.json").readText()
+        File(target, "manifest.json").writeText(text.replace("\"advances\": \"append\"", "\"advances\": \"in_place\""))
+        assertTrue("it is made for plain interpreters" in litert.refusal(ManifestReader.read(target))!!)
+    }
+
     @Test fun executorchRunsWhereItIsCarried() {
         assertNull(ExecuTorchRuntime("1.5.1").refusal(manifest("executorch-xnnpack")))
         assertTrue("it needs ExecuTorch 1.5, this app carries 1.4.9" in ExecuTorchRuntime("1.4.9").refusal(manifest("executorch-xnnpack"))!!)

@@ -16,8 +16,9 @@ class Tensor(val name: String, val shape: List<String>, val dtype: String)
  * What layer [layer] remembers between calls: a tensor for keys and one for values, each with a row a token along [axis].
  *
  * [heldBy] "host": the app passes them and appends the rows that come back, to [length] at most, growing in steps of [step] rows.
+ * [advances] "in_place": a call writes them itself, which LiteRT-LM and plain interpreters do, and the app does not.
  */
-class State(val layer: Int, val heldBy: String, val shape: List<String>, val dtype: String, val axis: Int, val length: Int, val step: Int) {
+class State(val layer: Int, val heldBy: String, val shape: List<String>, val dtype: String, val axis: Int, val length: Int, val step: Int, val advances: String) {
     /** Their names. */
     val tensors: List<String> get() = listOf("key.$layer", "value.$layer")
 
