@@ -89,7 +89,7 @@ class RuntimeTest {
         both.getAsJsonObject("files").add("model.npu.tflite", npu.getAsJsonObject("files")["model.npu.tflite"])
         File(folder, "manifest.json").writeText(both.toString())
         val program = object : ExecuTorchProgram {
-            override fun forward(tokens: LongArray, position: Long, mask: java.nio.FloatBuffer, filled: Int) = FloatArray(1)
+            override fun forward(tokens: LongArray, cachePosition: LongArray) = FloatArray(1)
 
             override fun close() = Unit
         }
