@@ -150,7 +150,8 @@ def make_bundle(
         try:
             backend = backend_of(target)
             with quiet_runtime():
-                lowering = LoweringJob(source, decoder, plan, target, job.precisions)
+                begin, ends = words.tokenizer.begin_token, words.facts.end
+                lowering = LoweringJob(source, decoder, plan, target, job.precisions, begin, ends)
                 lowered = backend.lower(lowering, folder / backend.artifact_file, staged(report, target.name))
             words.tokenizer.copy_files(folder)
             manifest = describe(source, decoder, plan, target, words, lowered, folder, staged(report, target.name))

@@ -77,6 +77,11 @@ class Tokenizer:
             return added
         return (added if added is not None else self.token_id(self.settings.get("bos_token"))) if asked else None
 
+    @property
+    def begin_token(self) -> int | None:
+        """The token for the beginning of a text, whether or not prompts begin with it; None where the tokenizer names none."""
+        return self.begin if self.begin is not None else self.token_id(self.settings.get("bos_token"))
+
     def token_id(self, token: str | dict | None) -> int | None:
         """Returns the id of a token given as text, or as the object that ``tokenizer_config.json`` may hold."""
         text = token.get("content") if isinstance(token, dict) else token

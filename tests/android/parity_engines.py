@@ -72,10 +72,9 @@ def recorded(folder: Path, bundle: Path, target: str):
         recording.add(self.name, self.inputs, self.outputs)
         return logits
 
-    def run_forward(self, tokens, mask):
-        position = self._position
-        logits = execute(self, tokens, mask)
-        recording.add("forward", {"tokens": tokens.numpy(), "position": position.numpy(), "mask": mask.numpy()}, {"logits": logits})
+    def run_forward(self, tokens, cache_position):
+        logits = execute(self, tokens, cache_position)
+        recording.add("forward", {"tokens": tokens.numpy(), "cache_position": cache_position.numpy()}, {"logits": logits})
         return logits
 
     with patch.object(tflite.Call, "run", run_signature), patch.object(executorch.ExecutorchRunner, "_call", run_forward):

@@ -4,7 +4,7 @@
 //
 // The protocol is that of guest.py: requests of three int32 (operation, position, count) and tokens, answers of two
 // int32 (status, count) and float32 logits, or text. Built by build.py against the ARM libraries of the executorch wheel.
-// The calls are those of firsttoken/backends/executorch/runner.py: tokens int64 [1, S], position int64 [1], mask float32 [S, T].
+// The calls are those of firsttoken/backends/executorch/runner.py: tokens int64 [1, S], cache_position int64 [S].
 
 #include <executorch/extension/module/module.h>
 #include <executorch/extension/tensor/tensor.h>
@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -34,7 +35,6 @@ namespace {
 
 enum Operation { kReset = 0, kPrefill = 1, kDecode = 2 };
 enum Status { kDone = 0, kFailed = 1 };
-constexpr float kMasked = -60000.0f;  // MASKED of firsttoken/decoder/rotary.py
 constexpr int32_t kMostTokens = 1 << 20;
 
 FILE* answers;
@@ -68,28 +68,25 @@ int main(int count, char** arguments) {
 
   std::vector<int32_t> given;
   std::vector<int64_t> tokens;
-  std::vector<float> mask;
+  std::vector<int64_t> positions;
   for (int32_t request[3]; fread(request, sizeof request, 1, stdin) == 1;) {
     const int32_t length = request[2];
-    int64_t position = request[1];
+    const int64_t position = request[1];
     if (length < 0 || length > kMostTokens || position < 0 || position > kMostTokens) return Fail("a request of impossible size");
     given.resize(length);
     if (length && fread(given.data(), sizeof(int32_t), length, stdin) != static_cast<size_t>(length)) return 0;
-    if (request[0] == kReset) {  // the mask hides what is left in the cache
+    if (request[0] == kReset) {  // the program masks what is left in the cache
       Answer(kDone, nullptr, 0, 0);
       continue;
     }
     tokens.assign(given.begin(), given.end());
-    const int64_t filled = position + length;
-    mask.assign(length * filled, 0.0f);
-    for (int64_t row = 0; row < length; ++row)
-      for (int64_t column = position + row + 1; column < filled; ++column) mask[row * filled + column] = kMasked;
+    positions.resize(length);
+    std::iota(positions.begin(), positions.end(), position);
     auto token_tensor = from_blob(tokens.data(), {1, length}, ScalarType::Long);
-    auto position_tensor = from_blob(&position, {1}, ScalarType::Long);
-    auto mask_tensor = from_blob(mask.data(), {length, static_cast<int32_t>(filled)}, ScalarType::Float);
+    auto position_tensor = from_blob(positions.data(), {length}, ScalarType::Long);
     // getppid marks in the emulator's log where the work begins and ends (firsttoken.arm.instructions)
     getppid();
-    auto result = module.forward({EValue(token_tensor), EValue(position_tensor), EValue(mask_tensor)});
+    auto result = module.forward({EValue(token_tensor), EValue(position_tensor)});
     getppid();
     if (!result.ok())
       return Fail("ExecuTorch: running " + std::to_string(length) + " tokens at position " + std::to_string(position) + " failed (" +

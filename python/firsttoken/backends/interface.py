@@ -5,7 +5,7 @@ by the name that a target gives, built in or from another package's entry point.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -36,6 +36,9 @@ class LoweringJob:
     plan: Plan
     target: Target
     precisions: Mapping[str, str]
+    begin: int | None = None
+    ends: Sequence[int] = ()
+    """The tokenizer's token for the beginning of a text, and those that end an answer, for artifacts that can say so themselves."""
 
 
 @dataclass(frozen=True)

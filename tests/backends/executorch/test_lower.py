@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from executorch_fixtures import BOUNDS, CACHE, CHUNK, Lowerings, relative_error
+from executorch_fixtures import BOUNDS, CACHE, Lowerings, relative_error
 from lowering_jobs import with_precisions
 
 from firsttoken.backends.executorch import lower as lowering
 from firsttoken.backends.executorch.modules import QuantizedEmbedding, QuantizedLinear
+from firsttoken.backends.executorch.partition import run_time_sizes
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.errors import FirstTokenError
 from firsttoken.quant.plan import plan_names
@@ -27,8 +28,10 @@ def test_every_plan_computes_what_the_checkpoint_computes(plan, lowerings):
 
 
 def test_every_prompt_length(lowerings):
+    """In one call each, up to the whole cache: other hosts cut no prompt."""
     runner = lowerings.open("fp32")
-    for length in range(1, CHUNK + 1):
+    runner.prefill_chunk = CACHE
+    for length in range(1, CACHE + 1):
         runner.reset()
         assert np.abs(runner.prefill(lowerings.tokens[:length]) - lowerings.expected[length - 1]).max() < 1e-4, length
     runner.close()
@@ -39,7 +42,7 @@ def test_manifest_describes_the_method(lowerings):
     [forward] = manifest.cpu.methods
     assert forward.name == "forward"
     assert [(t.name, t.shape, t.dtype) for t in forward.inputs] == [
-        ("tokens", [1, "sequence"], "int64"), ("position", [1], "int64"), ("mask", ["sequence", "filled"], "float32"),
+        ("tokens", [1, "sequence"], "int64"), ("cache_position", ["sequence"], "int64"),
     ]  # fmt: skip
     assert [(t.name, t.shape) for t in forward.outputs] == [("logits", [1, 1, 131])]
     for plan, dtypes in (("fp16-attention", ["float16"] * 2), ("int8", ["float32"] * 2), ("mixed", ["float16", "float32"])):
@@ -70,14 +73,15 @@ def test_families_with_norms_and_biases(case, plan, tmp_path):
 
 @pytest.mark.slow
 def test_lean_lowering_writes_the_same_file(lowerings, tmp_path, monkeypatch):
-    """Stock partitioner and preprocessing, against ours, on a plan with every precision beside every other one."""
-    from contextlib import nullcontext
+    """Stock partitioner and preprocessing, against ours, on a plan with every precision beside every other one.
 
+    What stock refuses of run-time sizes is allowed on both sides.
+    """
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 
     lean = lowerings.lower("mixed")[0].read_bytes()
     monkeypatch.setattr(lowering, "DecoderPartitioner", XnnpackPartitioner)
-    monkeypatch.setattr(lowering, "lean_preprocessing", nullcontext)
+    monkeypatch.setattr(lowering, "lean_preprocessing", run_time_sizes)
     stock, _, _ = lowerings.lower("mixed", tmp_path / "stock.pte")
     assert stock.read_bytes() == lean
 

@@ -1,10 +1,15 @@
 """The .pte runner: chunks, reset, a cache that is filled to the last row, threads."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 from executorch_fixtures import CACHE, CHUNK
 
+from firsttoken.bundle.manifest import Tensor, read_manifest
 from firsttoken.errors import FirstTokenError
+from firsttoken.run.open import open_runner
 
 
 def close(logits, expected):
@@ -86,3 +91,16 @@ def test_a_damaged_file_is_refused(lowerings, tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(FirstTokenError, match=f"{name}.*cannot load"):
             ExecutorchRunner(tmp_path / name, manifest)
+
+
+def test_a_bundle_of_an_older_form_is_refused(demo_bundle, tmp_path):
+    bundle = Path(shutil.copytree(demo_bundle("executorch-xnnpack"), tmp_path / "bundle"))
+    manifest = read_manifest(bundle)
+    [forward] = manifest.cpu.methods
+    position, mask = Tensor(name="position", shape=[1], dtype="int64"), Tensor(name="mask", shape=["sequence", "filled"], dtype="float32")
+    forward.inputs[1:] = [position, mask]
+    manifest.write(bundle)
+    with pytest.raises(
+        FirstTokenError, match=r"tokens, position, mask, expected tokens, cache_position.*older firsttoken, export it again"
+    ):
+        open_runner(bundle)

@@ -165,7 +165,7 @@ def trace(artifact: Path) -> dict[int, list[str]]:
     try:
         program = portable_lib._load_for_executorch(str(artifact), enable_etdump=True)
         length = min(TRACED_TOKENS, program.method_meta("forward").input_tensor_meta(0).sizes()[1])
-        program.forward([torch.zeros(1, length, dtype=torch.int64), torch.zeros(1, dtype=torch.int64), torch.zeros(length, length)])
+        program.forward([torch.zeros(1, length, dtype=torch.int64), torch.arange(length)])
         with tempfile.TemporaryDirectory() as folder:
             dump = str(Path(folder, "trace.etdp"))
             program.write_etdump_result_to_file(dump)

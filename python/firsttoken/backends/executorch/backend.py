@@ -11,6 +11,7 @@ from firsttoken.backends.stored import stored_bytes
 from firsttoken.bundle.manifest import Artifact, AuditRow, Manifest
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import plan_layers
+from firsttoken.errors import FirstTokenError
 from firsttoken.precisions import WeightGrid
 from firsttoken.progress import Report, silent
 from firsttoken.targets.target import Target
@@ -23,6 +24,7 @@ MIB = 1 << 20
 # (measured: 2.0 copies for the 0.5B shape).
 BASE_BYTES, WEIGHT_COPIES = 800 * MIB, 2.5
 PROGRAM_DISK = 4 * MIB
+METHOD, INPUTS = "forward", ["tokens", "cache_position"]
 
 
 class ExecutorchXnnpack(Backend):
@@ -55,6 +57,16 @@ class ExecutorchXnnpack(Backend):
         from firsttoken.backends.executorch.audit import audit
 
         return audit(path, decoder, precisions)
+
+    def verify(self, folder: Path, artifact: Artifact) -> None:
+        """Raises `FirstTokenError` for an artifact of another form than the runtime is given here; damage it finds itself."""
+        for method in artifact.methods:
+            given = [tensor.name for tensor in method.inputs]
+            if method.name == METHOD and given != INPUTS:
+                raise FirstTokenError(
+                    f"{folder / artifact.file}: {METHOD} takes {', '.join(given) or 'nothing'}, expected {', '.join(INPUTS)}; "
+                    "it was written by an older firsttoken, export it again"
+                )
 
     def open_runner(self, folder: Path, manifest: Manifest, artifact: Artifact, threads: int | None = None, kept: bool = True) -> Runner:
         from firsttoken.backends.executorch.runner import ExecutorchRunner

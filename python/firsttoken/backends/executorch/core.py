@@ -35,7 +35,7 @@ class Core(nn.Module):
         self.register_buffer("keys", torch.zeros(shape, dtype=dtype, device="cpu"))
         self.register_buffer("values", torch.zeros(shape, dtype=dtype, device="cpu"))
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, rows: Tensor, filled: int, mask: Tensor) -> Tensor:
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, rows: Tensor, filled: int | torch.SymInt, mask: Tensor) -> Tensor:
         """Takes query ``[1, S, heads, head_dim]`` (scaled), key and value ``[1, S, kv_heads, head_dim]``, int64 ``rows [S]`` (their
         places in the cache), T = ``filled`` and mask ``[S * group, T]``; returns ``[1, S, heads * head_dim]``."""
         kv_heads, head_dim, group = self.part.kv_heads, self.part.head_dim, self.part.group

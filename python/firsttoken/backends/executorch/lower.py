@@ -1,10 +1,13 @@
-"""Lowering a decoder checkpoint to .pte: quantize, trace, hand to XNNPACK, write one file with one method."""
+"""Lowering a decoder checkpoint to .pte: quantize, trace, hand to XNNPACK, write one file.
+
+Its form is the one that ExecuTorch's own LLM runner takes: ``forward(tokens, cache_position)``, and methods that return
+constants by which the runner knows cache, vocabulary and end tokens."""
 
 import ctypes
 import gc
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,7 +44,7 @@ def lower_decoder(job: LoweringJob, path: Path, report: Report = silent) -> Lowe
         del module
         report("trace", 1, 1, "graph")
         report("delegate", 0, 1, "graph")
-        edge = delegate(program)
+        edge = delegate(program, constant_methods(job))
         del program
         free_memory()
         check_structure(edge.exported_program(), job.decoder, job.precisions)
@@ -51,17 +54,31 @@ def lower_decoder(job: LoweringJob, path: Path, report: Report = silent) -> Lowe
 
 
 def trace(module: DecoderModule, target: Target) -> ExportedProgram:
-    """Exports the decoder with dynamic lengths: S up to ``prefill_chunk``, T up to ``cache_length``."""
-    length = min(8, target.prefill_chunk)
-    filled = min(length + 3, target.cache_length)
-    example = (torch.zeros(1, length, dtype=torch.int64), torch.zeros(1, dtype=torch.int64), torch.zeros(length, filled))
-    # A chunk of one token is no dimension at all.
-    sequence = Dim("sequence", min=1, max=target.prefill_chunk) if target.prefill_chunk > 1 else None
-    cached = Dim("filled", min=1, max=target.cache_length)
-    return export(module, example, dynamic_shapes=({1: sequence}, None, {0: sequence, 1: cached}), strict=False)
+    """Exports the decoder with a dynamic number of tokens, up to the whole cache: a host may pass a prompt in one call."""
+    length = min(8, target.cache_length)
+    example = (torch.zeros(1, length, dtype=torch.int64), torch.arange(length))
+    sequence = Dim("sequence", min=1, max=target.cache_length)
+    return export(module, example, dynamic_shapes=({1: sequence}, {0: sequence}), strict=False)
 
 
-def delegate(program: ExportedProgram) -> EdgeProgramManager:
+def constant_methods(job: LoweringJob) -> dict[str, int | bool | list[int]]:
+    """What the program says of itself, under the names that ExecuTorch's LLM runner asks for."""
+    said: dict[str, int | bool | list[int]] = {
+        "get_max_seq_len": job.target.cache_length,  # shorter than the context, the runner would take it for a sliding window
+        "get_max_context_len": job.target.cache_length,
+        "get_vocab_size": job.decoder.vocab_size,
+        "use_kv_cache": True,
+        "use_sdpa_with_kv_cache": False,
+        "enable_dynamic_shape": True,  # otherwise the runner passes a prompt token by token
+    }
+    if job.ends:
+        said["get_eos_ids"] = list(job.ends)
+    if job.begin is not None:
+        said["get_bos_id"] = job.begin
+    return said
+
+
+def delegate(program: ExportedProgram, constants: Mapping[str, int | bool | list[int]]) -> EdgeProgramManager:
     """Hands the program to XNNPACK. The weights that went into the delegate are freed from ``program``.
 
     Raises `FirstTokenError` if XNNPACK does not take one of the linear layers.
@@ -70,7 +87,9 @@ def delegate(program: ExportedProgram) -> EdgeProgramManager:
     config = EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True)
     try:
         with lean_preprocessing():
-            return to_edge_transform_and_lower(program, partitioner=[DecoderPartitioner()], compile_config=config)
+            return to_edge_transform_and_lower(
+                program, partitioner=[DecoderPartitioner()], constant_methods=dict(constants), compile_config=config
+            )
     except RuntimeError as error:
         first = str(error).partition("\n")[0]
         raise FirstTokenError(
@@ -100,8 +119,7 @@ def describe(job: LoweringJob) -> Lowered:
         name="forward",
         inputs=[
             Tensor(name="tokens", shape=[1, "sequence"], dtype="int64"),
-            Tensor(name="position", shape=[1], dtype="int64"),
-            Tensor(name="mask", shape=["sequence", "filled"], dtype="float32"),
+            Tensor(name="cache_position", shape=["sequence"], dtype="int64"),
         ],
         outputs=[Tensor(name="logits", shape=[1, 1, decoder.vocab_size], dtype="float32")],
     )

@@ -101,11 +101,11 @@ class DecoderModule(nn.Module):
             delattr(self, name)
         self.tables.clear()
 
-    def forward(self, tokens: Tensor, position: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, cache_position: Tensor) -> Tensor:
         """Appends S tokens to the cache and returns the last one's logits, float32 ``[1, 1, vocab_size]``.
 
-        tokens: int64 ``[1, S]``. position: int64 ``[1]``, tokens already in the cache. mask: float32 ``[S, T]``, added to
-        the scores (0 where a token may look, `MASKED` elsewhere); T says how many rows of the cache are read.
+        tokens: int64 ``[1, S]``. cache_position: int64 ``[S]``, their rows in the cache, one after the other; the first is
+        the number of tokens already in it. A token looks at the rows up to its own.
         """
-        ops = ExecutorchOps(self, tokens, position, mask)
+        ops = ExecutorchOps(self, tokens, cache_position)
         return forward.logits(ops, Named(self.decoder)).to(torch.float32)

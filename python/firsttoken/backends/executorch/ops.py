@@ -1,4 +1,4 @@
-"""The traversal's operations as torch.export traces them for XNNPACK: one call of S tokens over a cache of T filled rows."""
+"""The traversal's operations as torch.export traces them for XNNPACK: one call of S tokens, which leaves T filled rows in the cache."""
 
 from typing import TYPE_CHECKING
 
@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from firsttoken.backends.runner import MASKED
 from firsttoken.decoder.parts import Core
 from firsttoken.decoder.walk import Named
 
@@ -16,10 +17,15 @@ if TYPE_CHECKING:
 class ExecutorchOps:
     """Values are ``[1, S, hidden_size]``. What depends on the position alone is worked out once for all layers."""
 
-    def __init__(self, model: "DecoderModule", tokens: Tensor, position: Tensor, mask: Tensor) -> None:
-        self.model, self.tokens, self.mask = model, tokens, mask
-        self.rows = position + torch.arange(mask.shape[0])
-        self.filled = mask.shape[1]
+    def __init__(self, model: "DecoderModule", tokens: Tensor, rows: Tensor) -> None:
+        self.model, self.tokens, self.rows = model, tokens, rows
+        # One symbol: a sum of two would have to be proven to fit the cache again in every slice of it.
+        filled = (rows[-1:] + 1).item()
+        assert isinstance(filled, int | torch.SymInt), "a sum of int64 is one"
+        torch._check(filled >= 1)
+        torch._check(filled <= model.cache_length)
+        self.filled = filled
+        self.mask = causal_mask(rows, filled)
         self.tables = {
             key: tuple(getattr(model, name)[self.rows].view(1, -1, 1, getattr(model, name).shape[1]) for name in names)
             for key, names in model.tables.items()
@@ -85,3 +91,13 @@ class ExecutorchOps:
             expanded = self.mask.to(dtype).unsqueeze(1).expand(-1, group, -1)
             self._masks[dtype, group] = expanded.reshape(-1, self.filled)
         return self._masks[dtype, group]
+
+
+def causal_mask(rows: Tensor, filled: int | torch.SymInt) -> Tensor:
+    """Mask float32 ``[S, T]`` of tokens at int64 ``rows [S]``: 0 for the T = ``filled`` columns up to their own, `MASKED` behind.
+
+    In arithmetic that XNNPACK takes; a comparison would run on ExecuTorch's portable kernel. Positions are exact below 2^24.
+    """
+    columns = torch.arange(filled).to(torch.float32)  # type: ignore[arg-type]  # PyTorch's stubs lack SymInt
+    behind = torch.clamp(rows.to(torch.float32).view(-1, 1) - columns, -1.0, 0.0)
+    return behind * -MASKED

@@ -16,6 +16,7 @@ from executorch.backends.xnnpack import xnnpack_preprocess
 from executorch.backends.xnnpack._passes import XNNPACKPassManager, XNNPACKRemoveCloneOpsTransform
 from executorch.backends.xnnpack._passes.convert_to_linear import ConvertToLinearPass
 from executorch.backends.xnnpack.operators.node_visitor import NodeVisitor
+from executorch.backends.xnnpack.partition.config import xnnpack_config
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 from executorch.backends.xnnpack.utils.utils import get_param_tensor
 from executorch.exir.backend.canonical_partitioners import group_partitioner
@@ -54,8 +55,21 @@ class DecoderPartitioner(XnnpackPartitioner):
         with (
             mock.patch.object(capability_partitioner, "_DependencyViewer", Dependencies),
             mock.patch.object(group_partitioner, "_DependencyViewer", Dependencies),
+            run_time_sizes(),
         ):
             return super().partition(exported_program)
+
+
+@contextmanager
+def run_time_sizes() -> Iterator[None]:
+    """Within it, XNNPACK's partitioner takes tensors with a size that is read out of a tensor at run time.
+
+    It refuses them because such a tensor might be empty, which XNNPACK does not take. The decoder's only such size is the
+    number of filled cache rows, which is at least one; refused, every batched product and softmax would run on
+    ExecuTorch's portable kernels, 30 times slower at 512 tokens.
+    """
+    with mock.patch.object(xnnpack_config, "has_free_unbacked_symbols", lambda value: False):
+        yield
 
 
 class Dependencies:

@@ -14,7 +14,7 @@ from executorch.exir._serialize._flatbuffer import _run_flatc
 from executorch.exir._serialize._flatbuffer_program import _flatbuffer_to_program
 from executorch.exir._serialize._program import _ExtendedHeader
 from executorch.exir.scalar_type import ScalarType
-from executorch.exir.schema import BackendDelegate, DelegateCall, KernelCall, Program
+from executorch.exir.schema import BackendDelegate, DelegateCall, ExecutionPlan, KernelCall, Program
 
 from firsttoken.bundle.manifest import HostTable
 from firsttoken.errors import FirstTokenError
@@ -82,11 +82,19 @@ def read_steps(artifact: Path) -> list[Step]:
                 raise ValueError("no ExecuTorch header")
             stream.seek(0)
             program = _flatbuffer_to_program(stream.read(header.program_size))
-            delegates = program.execution_plan[0].delegates
+            delegates = forward_plan(program).delegates
             payloads = [read_payload(stream, header.segment_base_offset, program, delegate) for delegate in delegates]
         return list_steps(program, decompile(payloads))
     except DAMAGED as error:
         raise FirstTokenError(f"{artifact}: not a .pte that this firsttoken can read ({cause(error)}); export it again") from None
+
+
+def forward_plan(program: Program) -> ExecutionPlan:
+    """Returns the method ``forward``; beside it stand methods that return constants."""
+    plan = next((plan for plan in program.execution_plan if plan.name == "forward"), None)
+    if plan is None:
+        raise ValueError("it has no method forward")
+    return plan
 
 
 def embedding_table(artifact: Path) -> HostTable:
@@ -100,7 +108,7 @@ def embedding_table(artifact: Path) -> HostTable:
             header = _ExtendedHeader.from_bytes(stream.read(64)[8:])
             stream.seek(0)
             program = _flatbuffer_to_program(stream.read(header.program_size))
-        plan, constants = program.execution_plan[0], program.constant_segment
+        plan, constants = forward_plan(program), program.constant_segment
         start = header.segment_base_offset + program.segments[constants.segment_index].offset
         calls = [i.instr_args for i in plan.chains[0].instructions if isinstance(i.instr_args, KernelCall)]
         call = next(c for c in calls if plan.operators[c.op_index].name in ("quantized_decomposed::embedding_byte", "aten::embedding"))
@@ -167,8 +175,8 @@ def list_products(graph: dict) -> list[Product]:
 
 
 def list_steps(program: Program, delegates: list[list[Product]]) -> list[Step]:
-    """Returns the instructions of the program's only method."""
-    plan = program.execution_plan[0]
+    """Returns the instructions of the program's method ``forward``."""
+    plan = forward_plan(program)
 
     def describe(index: int) -> tuple[str | None, tuple[int, ...]] | None:
         value = plan.values[index].val

@@ -1,7 +1,7 @@
 """Running a .pte bundle with ExecuTorch's Python runtime.
 
-One method, ``forward``: tokens, position and a mask whose width says how much of the cache is read. The cache lives in
-the program's own buffers, so a decode step passes two numbers and a row of zeros, and gets the logits.
+One method, ``forward``: tokens and their positions in the cache, which lives in the program's own buffers; so a decode step
+passes two numbers and gets the logits. It is the form that ExecuTorch's own LLM runner takes.
 """
 
 import weakref
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from firsttoken.backends.runner import MASKED, Runner, default_threads
+from firsttoken.backends.runner import Runner, default_threads
 from firsttoken.bundle.manifest import Manifest
 from firsttoken.errors import FirstTokenError
 from firsttoken.extras import install_command, need
@@ -64,27 +64,25 @@ class ExecutorchRunner(Runner):
         _open_runners.add(self)
         self._token = self._torch.zeros(1, 1, dtype=self._torch.int64)
         self._position = self._torch.zeros(1, dtype=self._torch.int64)
-        self._open_mask = self._torch.zeros(1, self.cache_length)
         self._logits = np.zeros(self.vocab_size, np.float32)
         self._decoded = False
 
     def _prefill(self, tokens: np.ndarray) -> np.ndarray:
-        mask = causal_mask(len(tokens), self.position)
+        positions = np.arange(self.position, self.position + len(tokens), dtype=np.int64)
         with quiet_runtime():
-            return self._call(self._torch.from_numpy(tokens.astype(np.int64))[None], self._torch.from_numpy(mask))
+            return self._call(self._torch.from_numpy(tokens.astype(np.int64))[None], self._torch.from_numpy(positions))
 
     def _decode(self, token: int) -> np.ndarray:
-        self._token[0, 0] = token
+        self._token[0, 0], self._position[0] = token, self.position
         with nullcontext() if self._decoded else quiet_runtime():  # not every time: it takes a share of a small model's step
-            logits = self._call(self._token, self._open_mask[:, : self.position + 1])
+            logits = self._call(self._token, self._position)
         self._decoded = True
         return logits
 
-    def _call(self, tokens: "Tensor", mask: "Tensor") -> np.ndarray:
-        self._position[0] = self.position
+    def _call(self, tokens: "Tensor", cache_position: "Tensor") -> np.ndarray:
         try:
             # A clone would be made by torch's own threads, which then spin and take the cores from XNNPACK's.
-            [logits] = self._method.call([tokens, self._position, mask], clone_outputs=False)
+            [logits] = self._method.call([tokens, cache_position], clone_outputs=False)
         except RuntimeError as error:
             raise FirstTokenError(f"ExecuTorch: running {tokens.shape[1]} tokens at position {self.position} failed ({error})") from None
         np.copyto(self._logits, logits.numpy().reshape(-1))  # the program's memory would go with the program
@@ -93,11 +91,6 @@ class ExecutorchRunner(Runner):
     def close(self) -> None:
         self._method = self._program = None
         _open_runners.discard(self)
-
-
-def causal_mask(length: int, position: int = 0) -> np.ndarray:
-    """Mask float32 ``[length, position + length]`` for ``length`` tokens after ``position`` cached ones."""
-    return np.triu(np.full((length, position + length), MASKED, np.float32), 1 + position)
 
 
 def set_threads(portable_lib: ModuleType, threads: int) -> None:

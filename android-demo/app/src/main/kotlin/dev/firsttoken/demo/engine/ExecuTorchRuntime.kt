@@ -3,6 +3,7 @@ package dev.firsttoken.demo.engine
 import dev.firsttoken.core.FirstTokenException
 import dev.firsttoken.core.bundle.Bundle
 import dev.firsttoken.core.bundle.Manifest
+import dev.firsttoken.core.bundle.Tensor
 import dev.firsttoken.core.generate.ArtifactChoice
 import dev.firsttoken.core.generate.ArtifactInUse
 import dev.firsttoken.core.generate.Engine
@@ -18,6 +19,7 @@ class ExecuTorchRuntime(private val number: String?, private val load: (File, In
             number == null -> "this build of the app carries no ExecuTorch; build it with Gradle, which fetches it"
             !isAtLeast(number, manifest.cpu.needs.minRuntime) -> "it needs ExecuTorch ${manifest.cpu.needs.minRuntime}, this app carries $number"
             manifest.cpu.methods.none { it.name == "forward" } -> "it has no method 'forward'; export it again"
+            manifest.cpu.methods.any { it.name == "forward" && it.inputs.map(Tensor::name) != INPUTS } -> "it was written by an older firsttoken; export it again"
             manifest.cpu.states.any { it.heldBy != "artifact" } -> "its cache is held by the host; .pte bundles keep it inside, export it again"
             else -> null
         }
@@ -31,6 +33,7 @@ class ExecuTorchRuntime(private val number: String?, private val load: (File, In
     }
 
     private companion object {
+        val INPUTS = listOf("tokens", "cache_position")
         const val CPU_ONLY = "this app carries ExecuTorch without Qualcomm's backend"
     }
 }

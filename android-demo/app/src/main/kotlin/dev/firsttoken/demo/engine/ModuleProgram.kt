@@ -1,7 +1,6 @@
 package dev.firsttoken.demo.engine
 
 import java.io.File
-import java.nio.FloatBuffer
 import org.pytorch.executorch.EValue
 import org.pytorch.executorch.Module
 import org.pytorch.executorch.Tensor
@@ -10,13 +9,12 @@ import org.pytorch.executorch.Tensor
 class ModuleProgram(artifact: File, threads: Int) : ExecuTorchProgram {
     private val module = Module.load(artifact.path, Module.LOAD_MODE_MMAP, threads).apply { loadMethod("forward") }
 
-    override fun forward(tokens: LongArray, position: Long, mask: FloatBuffer, filled: Int): FloatArray {
+    override fun forward(tokens: LongArray, cachePosition: LongArray): FloatArray {
         val count = tokens.size.toLong()
         val outputs = module.execute(
             "forward",
             EValue.from(Tensor.fromBlob(tokens, longArrayOf(1, count))),
-            EValue.from(Tensor.fromBlob(longArrayOf(position), longArrayOf(1))),
-            EValue.from(Tensor.fromBlob(mask, longArrayOf(count, filled.toLong()))),
+            EValue.from(Tensor.fromBlob(cachePosition, longArrayOf(count))),
         )
         check(outputs.isNotEmpty()) { "the program gave no output" }
         return outputs[0].toTensor().dataAsFloatArray

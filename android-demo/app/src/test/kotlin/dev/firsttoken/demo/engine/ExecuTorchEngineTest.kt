@@ -2,19 +2,16 @@ package dev.firsttoken.demo.engine
 
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
-import java.nio.FloatBuffer
 import org.junit.Test
 
 class ExecuTorchEngineTest {
     @Test fun theCallsAreThoseOfPythonsRunner() {
         val recorded = Recorded("executorch-xnnpack")
         val program = object : ExecuTorchProgram {
-            override fun forward(tokens: LongArray, position: Long, mask: FloatBuffer, filled: Int): FloatArray {
-                val masks = FloatArray(mask.remaining()).also { mask.get(it) }
+            override fun forward(tokens: LongArray, cachePosition: LongArray): FloatArray {
                 val inputs = mapOf(
                     "tokens" to (intArrayOf(1, tokens.size) to longs(tokens)),
-                    "position" to (intArrayOf(1) to longs(longArrayOf(position))),
-                    "mask" to (intArrayOf(tokens.size, filled) to Recorded.bytes(masks)),
+                    "cache_position" to (intArrayOf(cachePosition.size) to longs(cachePosition)),
                 )
                 val bytes = ByteArray(4 * recorded.manifest.checkpoint.vocabularySize)
                 recorded.read(recorded.call("forward", inputs)["logits"].asJsonObject, bytes)

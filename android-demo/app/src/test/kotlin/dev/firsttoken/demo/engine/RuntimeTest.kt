@@ -64,6 +64,13 @@ class RuntimeTest {
         assertTrue("carries no LiteRT" in TfliteRuntime(null).refusal(manifest("tflite-compat"))!!)
     }
 
+    @Test fun aPteOfAnOlderFormIsRefused() {
+        val older = JsonText.parseObject(File(Parity.folder(), "engines/executorch-xnnpack/manifest.json").readText(), "m")
+        val forward = older.getAsJsonArray("artifacts")[0].asJsonObject.getAsJsonArray("methods")[0].asJsonObject
+        forward.getAsJsonArray("inputs")[1].asJsonObject.addProperty("name", "position")
+        assertTrue("written by an older firsttoken; export it again" in ExecuTorchRuntime("1.5.1").refusal(ManifestReader.parse(older))!!)
+    }
+
     @Test fun theRuntimeIsPickedByTheManifestAndOpensTheArtifact() {
         val source = File(Parity.folder(), "bundles/tflite-compat")
         val opened = ArrayList<Pair<String, Int>>()
@@ -96,7 +103,7 @@ class RuntimeTest {
         both.getAsJsonObject("files").add("model.npu.tflite", npu.getAsJsonObject("files")["model.npu.tflite"])
         File(folder, "manifest.json").writeText(both.toString())
         val program = object : ExecuTorchProgram {
-            override fun forward(tokens: LongArray, position: Long, mask: java.nio.FloatBuffer, filled: Int) = FloatArray(1)
+            override fun forward(tokens: LongArray, cachePosition: LongArray) = FloatArray(1)
 
             override fun close() = Unit
         }
