@@ -47,7 +47,7 @@ class Model:
 class Subject:
     """A file with the checkpoint that it should be: takes a manifest's place for runners and proofs.
 
-    ``target`` has its lengths; ``notes`` say where each fact comes from.
+    ``target`` has its lengths; ``notes`` say where each fact comes from; ``words`` is the checkpoint's folder.
     """
 
     path: Path
@@ -55,6 +55,7 @@ class Subject:
     target: Target
     tokenizer: TokenizerFacts
     chat: Chat | None
+    words: Path
     begin_differs: str = ""
     notes: list[str] = field(default_factory=list)
 
@@ -88,6 +89,7 @@ class Subject:
             target,
             facts.model_copy(update={"begin": first}),
             chat_affixes(source.folder, tokenizer),
+            source.folder,
             differs,
             [f"cache of {length} tokens ({whence}), vocabulary of {offered.vocab_size} (its logits), {begins}"],
         )

@@ -5,11 +5,10 @@ from collections import Counter
 from pathlib import Path
 
 from firsttoken.backends.executorch.program_file import EVENTS, KERNELS, Step, read_steps
-from firsttoken.foreign.structure import BITS, Graph, Matrix, Structure
+from firsttoken.foreign.structure import BITS, UNREAD, Graph, Matrix, Structure
 from firsttoken.quiet import quiet_runtime
 
 EMBEDDINGS = {"aten::embedding": "", "quantized_decomposed::embedding_byte": "row", "quantized_decomposed::embedding_4bit": "row"}
-SCALES = {"int8": "row", "int4": "group"}
 PRODUCTS = {kind: EVENTS[kind].lower() for kind in KERNELS.values()}
 
 
@@ -32,7 +31,7 @@ def matrices_of(steps: list[Step]) -> list[Matrix]:
         for product in step.products:
             if product.shape is not None and product.stored is not None:
                 key = product.key or (step.number, product.order)
-                scales = SCALES.get(product.stored, "")
+                scales = UNREAD if product.stored in ("int8", "int4") else ""
                 found[key] = Matrix(
                     product.shape, product.stored, size_of(product.shape, product.stored), scales, frozenset({product.kind})
                 )

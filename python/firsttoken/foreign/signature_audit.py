@@ -49,7 +49,8 @@ def constants(model: "schema.ModelT", codes: list[str]) -> tuple[list[Matrix], d
                 buffer = model.buffers[tensor.buffer]
                 if buffer.offset > 1 or buffer.data is not None:
                     users[tensor.buffer].add(codes[operator.opcodeIndex])
-                    tensors.setdefault(tensor.buffer, tensor)
+                    if tensor.buffer not in tensors or (scales_of(tensor) and not scales_of(tensors[tensor.buffer])):
+                        tensors[tensor.buffer] = tensor  # of several over one buffer the one that says how to read it
     matrices: list[Matrix] = []
     others: dict[str, tuple[int, int]] = {}
     for number, tensor in tensors.items():

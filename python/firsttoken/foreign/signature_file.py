@@ -1,5 +1,7 @@
 """.tflite and .litertlm files: what they say of themselves, where their graphs lie, what they are made of."""
 
+import os
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,18 @@ def graphs(path: Path) -> Section:
     return graphs_of(path) if is_container(path) else section_of(path)
 
 
+def offer_of(path: Path) -> tuple[Section, Offer]:
+    """Where the graphs lie and their signatures; read once while the file stays as it is. Raises `FirstTokenError`."""
+    facts = os.stat(path)
+    return _offer_of(path, facts.st_size, facts.st_mtime_ns)
+
+
+@lru_cache(1)
+def _offer_of(path: Path, size: int, changed: int) -> tuple[Section, Offer]:
+    section = graphs(path)
+    return section, read_offer(section)[0]
+
+
 def metadata_of(path: Path) -> "LlmMetadata | None":
     """A .litertlm's ``LlmMetadata``; None for a .tflite, or a container without it. Raises `FirstTokenError` for a damaged one."""
     from firsttoken.backends.litertlm.container import METADATA, is_container, read_sections
@@ -44,7 +58,7 @@ def metadata_of(path: Path) -> "LlmMetadata | None":
 
 def offered(path: Path) -> Offered:
     """What the file says of itself. Raises `FirstTokenError` for a file without the signatures, or a damaged one."""
-    offer = read_offer(graphs(path))[0]
+    _, offer = offer_of(path)
     metadata = metadata_of(path)
     length, whence = offer.rows, "the shape of its mask"
     if length is None:
@@ -81,8 +95,7 @@ def open_runner(path: Path, subject: Subject, threads: int | None, kept: bool) -
     """Loads it. Raises `FirstTokenError`."""
     from firsttoken.foreign.signature_runner import SignatureRunner
 
-    section = graphs(path)
-    offer: Offer = read_offer(section)[0]
+    section, offer = offer_of(path)
     offer.check_memory(path, subject.target.cache_length)
     return SignatureRunner(section, offer, subject, threads, kept)
 

@@ -4,12 +4,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 BITS = {"fp32": 32, "fp16": 16, "int8": 8, "int4": 4}
+UNREAD = "unread"  # scales that are there, and that no one here can read
 COARSEST = ("int2", "int4", "int8", "fp16", "fp32")
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """One stored weight of two dimensions. ``scales``: "row", "tensor", "group of N", or empty; ``bytes`` are the weight's own.
+    """One stored weight of two dimensions. ``scales``: "row", "tensor", "group of N", `UNREAD` or empty; ``bytes`` are the weight's own.
 
     ``users`` are the operators that read it; ``shifted``: zero points other than 0.
     """

@@ -23,7 +23,7 @@ def main() -> int:
         length = (offered.cache_length if offered.fixed else None) or SHORT
         target = Target(name="file", summary="a trial", runtime="any", delegate="any", cache_length=length, prefill_chunk=1, min_runtime="")
         words = TokenizerFacts(files=[], vocab_size=offered.vocab_size, end=[], special={})
-        runner = open_file(Subject(path, Model("file", offered.vocab_size), target, words, None), threads=1, kept=False)
+        runner = open_file(Subject(path, Model("file", offered.vocab_size), target, words, None, path), threads=1, kept=False)
         runner.prefill([0, 0])
         runner.close()
         reader.structure(path)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import plan_layers
-from firsttoken.foreign.structure import Structure
+from firsttoken.foreign.structure import UNREAD, Structure
 from firsttoken.quant.plan import Plan
 
 NEAREST = {"fp32": "fp32", "fp16": "fp16", "int8": "int8", "int4": "int4"}
@@ -39,6 +39,8 @@ def misfit(found: Structure, decoder: Decoder, plan: Plan, precisions: Mapping[s
     for matrix in found.matrices:
         if matrix.stored not in SCALES:
             continue
+        if matrix.scales == UNREAD:
+            return f"the scales of its {matrix.stored} weights cannot be read, and ExecuTorch's exporters choose them in several ways (export_llm by HQQ)"
         if not matrix.scales.startswith(SCALES[matrix.stored]) or matrix.shifted:
             how = "zero points" if matrix.shifted else f"one scale a {matrix.scales or 'file'}"
             return f"weights in {matrix.stored} are rounded with {how}; the plan's with one scale a {SCALES[matrix.stored][0]} and no zero point"
