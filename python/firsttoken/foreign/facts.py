@@ -27,11 +27,11 @@ class Offered:
     vocab_size: int
     cache_length: int | None
     looked_for: str
+    runtime: str
     fixed: bool = False
     chunk: int | None = None
     names_words: bool = False
     begin: int | str | None = None
-    runtime: str = ""
     delegate: str = "xnnpack"
 
 

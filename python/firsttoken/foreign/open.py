@@ -1,9 +1,6 @@
 """Opening anyone's file: which format it is in, what it offers, and loading it where its death can be told."""
 
 import os
-import subprocess
-import sys
-import tempfile
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -12,13 +9,13 @@ from types import ModuleType
 from firsttoken import last_words
 from firsttoken.backends.runner import Runner
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.death import describe
 from firsttoken.errors import FirstTokenError
 from firsttoken.extras import need
 from firsttoken.file_hash import hash_file, remember_hash, remembered_hash
 from firsttoken.foreign.facts import Offered, Subject
 from firsttoken.plain_file import open_plain, why
 from firsttoken.quiet import quiet_runtime
+from firsttoken.run.trial import try_file
 
 
 @dataclass(frozen=True)
@@ -102,18 +99,5 @@ def open_file(subject: Subject, threads: int | None = None, kept: bool = True) -
 
 def try_first(path: Path, found: Format) -> None:
     """Reads a file and runs two tokens in a process of its own, where this one is not watched. Raises `FirstTokenError` if that dies of it."""
-    if last_words.watched() or not sys.executable:
-        return
-    sha256, kind = hash_of(path), f"-loaded-{found.backend}"
-    if remembered_hash(path, kind=kind) == sha256:
-        return
-    with tempfile.TemporaryFile() as said:
-        command = [sys.executable, "-m", "firsttoken.foreign.trial_worker", os.fspath(path.resolve())]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said)
-        if done.returncode == 0:
-            remember_hash(path, sha256=sha256, kind=kind)
-        if done.returncode < 0:
-            said.seek(max(0, os.fstat(said.fileno()).st_size - last_words.ROOM))
-            raise FirstTokenError(
-                describe(-done.returncode, f"loading {path}", said.read().decode("utf-8", "replace"), "the process that tried it")
-            )
+    if not last_words.watched():
+        try_file(path, found.backend, hash_of(path), "firsttoken.foreign.trial_worker", path)
