@@ -52,7 +52,7 @@ def test_what_is_not_is_told_why(decoder):
     assert "keeps keys and values in fp32, it in fp16" in said(replace(found, cache="fp16"), decoder, "int8")
     fewer = replace(found, matrices=found.matrices[1:])
     assert "it stores 0" in said(fewer, decoder, "int8"), "the embedding is gone"
-    groups = stored_by("int4", decoder)
+    groups = stored_by("int4", decoder, tied=False)
     other = replace(groups, matrices=[replace(m, scales="group of 64") if m.stored == "int4" else m for m in groups.matrices])
     assert "groups of 64, the plan's in groups of 32" in said(other, decoder, "int4")
 
