@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from firsttoken.backends.tflite.audit import _pack, reachable
 from firsttoken.backends.tflite.section import Section
-from firsttoken.backends.tflite.verify import text, type_names
-from firsttoken.foreign.signatures import Offer, read_offer
+from firsttoken.backends.tflite.verify import refuse, text, type_names
+from firsttoken.foreign.signatures import DAMAGED, Offer, read_offer
 from firsttoken.foreign.structure import Graph, Matrix, Structure
 from firsttoken.quiet import quiet_runtime
+from firsttoken.safe_text import visible
 
 if TYPE_CHECKING:
     from ai_edge_litert import schema_py_generated as schema
@@ -23,9 +24,16 @@ ROOM = 1 << 20  # bytes that a header may grow by when it is written again
 
 def look_into(artifact: Section) -> Structure:
     """Reads the constants of all graphs and asks the delegate about each signature. Raises `FirstTokenError` for a damaged file."""
+    offer, model, size = read_offer(artifact)
+    try:
+        return look(artifact, offer, model, size)
+    except DAMAGED as error:
+        refuse(artifact, f"its flatbuffer is damaged ({type(error).__name__})")
+
+
+def look(artifact: Section, offer: Offer, model: "schema.ModelT", size: int) -> Structure:
     from ai_edge_litert import schema_py_generated as schema
 
-    offer, model, size = read_offer(artifact)
     kinds = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
     codes = [kinds.get(code.builtinCode, str(code.builtinCode)) for code in model.operatorCodes]
     matrices, others = constants(model, codes)
@@ -95,11 +103,13 @@ def ask(artifact: Section, model: "schema.ModelT", size: int, entry: "schema.Sig
             with quiet_runtime():
                 interpreter = Interpreter(str(path), num_threads=1)
                 interpreter.allocate_tensors()
+            left = reachable(interpreter._get_ops_details(), [detail["index"] for detail in interpreter.get_output_details()])
         except (RuntimeError, ValueError) as error:
             return Graph(
-                name, len(graph.operators), unknown=f"LiteRT's interpreter does not prepare it ({' '.join(str(error).split())[:200]})"
+                name,
+                len(graph.operators),
+                unknown=f"LiteRT's interpreter does not prepare it ({visible(' '.join(str(error).split())[:200])})",
             )
-        left = reachable(interpreter._get_ops_details(), [detail["index"] for detail in interpreter.get_output_details()])
         del interpreter
     outside = Counter(codes[graph.operators[n].opcodeIndex] for n in left if n < len(graph.operators))
     return Graph(name, len(graph.operators), dict(outside.most_common()))
@@ -116,7 +126,8 @@ def write_hollow(artifact: Section, model: "schema.ModelT", size: int, entry: "s
         moved.offset += ROOM if buffer.offset > 1 else 0
         alone.buffers.append(moved)
     header = _pack(alone)
-    assert len(header) <= size + ROOM, f"the header grew from {size} to {len(header)} bytes"
+    if len(header) > size + ROOM:
+        refuse(artifact, f"its header grows from {size} to {len(header)} bytes where it is written again")
     with open(path, "wb") as file:
         file.write(header)
         file.truncate(max(len(header), artifact.size + ROOM))

@@ -30,6 +30,7 @@ TYPES = {"FLOAT32": "float32", "FLOAT16": "float16", "INT32": "int32", "INT64": 
 INTEGERS, MASKS, STATES = ("int32", "int64"), ("float32", "float16", "bool"), ("float32", "float16", "int8")
 EXPECTED = "expected decode and prefill or prefill_N, with tokens, input_pos, mask and kv_cache_k_0, kv_cache_v_0 …, as litert-torch export_hf writes them"
 OURS = {"first", "extend", "decode"}
+DAMAGED = (struct.error, IndexError, TypeError, ValueError, AttributeError, OverflowError, UnicodeDecodeError, RecursionError, KeyError)
 LISTED = 12  # names that a message repeats
 ROWS = "cached"
 
@@ -101,7 +102,7 @@ def read_offer(artifact: Section) -> tuple[Offer, "schema.ModelT", int]:
         model, size = read_header(artifact)
         check_model(artifact, model, ())
         found = {text(entry.signatureKey): signature_of(artifact, model, entry) for entry in model.signatureDefs}
-    except (struct.error, IndexError, TypeError, ValueError, AttributeError, OverflowError, UnicodeDecodeError, RecursionError) as error:
+    except DAMAGED as error:
         refuse(artifact, f"its flatbuffer is damaged ({type(error).__name__})")
     return chosen(artifact.path, found), model, size
 
