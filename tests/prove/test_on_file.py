@@ -1,5 +1,7 @@
 """Files that other exporters wrote, proven: whole ones pass, each planted fault is caught, and what was not compared is said."""
 
+import json
+import re
 import shutil
 
 import numpy as np
@@ -12,6 +14,7 @@ from firsttoken.cli import run
 from firsttoken.demo import checkpoint_path
 from firsttoken.errors import FirstTokenError
 from firsttoken.foreign.open import open_file, read_subject
+from firsttoken.foreign.signature_file import graphs
 from firsttoken.prove import on_file
 from firsttoken.prove.on_file import prove_file
 
@@ -69,7 +72,16 @@ def test_each_fault_in_its_weights_is_caught(fault, stock_litertlm, half_demo, t
 def test_without_a_plan_the_checkpoint_alone_counts(stock_litertlm, half_demo):
     found = prove_file(stock_litertlm, half_demo)
     assert found.proof.passed and found.proof.twin is None and found.bounds == "int8"
-    assert "NOT compared with a plan computed on the host: no plan was named (--plan)" in found.compared
+    said = "no plan was named; it stores what the plan int8 asks, so --plan int8 would be"
+    assert f"NOT compared with a plan computed on the host: {said}" in found.compared
+
+
+def test_its_tflite_alone_is_the_same(stock_litertlm, half_demo, proven, tmp_path):
+    section = graphs(stock_litertlm)
+    alone = tmp_path / "alone.tflite"
+    alone.write_bytes(section.read(0, section.size))
+    found = prove_file(alone, half_demo, "int8")
+    assert found.proof.passed and found.proof.all == proven.proof.all and "it does not say" in found.read[0]
 
 
 def test_another_plan_is_no_twin_but_its_bounds_count(stock_litertlm, half_demo):
@@ -151,3 +163,14 @@ def test_the_command_says_it_all_and_its_status_is_the_gates(stock_litertlm, hal
     assert status(FAULTS["a bias dropped"](stock_litertlm, tmp_path)) == 3
     said = capfd.readouterr().err
     assert "the proof failed: not built as the plan says" in said and len(said.strip().splitlines()) == 1
+
+
+def test_one_document_of_it_all(own_litertlm, capfd):
+    arguments = ["prove", str(own_litertlm), "-c", str(checkpoint_path()), "--plan", "fp16-attention", "--cache-length", "64", "--json"]
+    assert run(arguments) == 0
+    document = json.loads(capfd.readouterr().out)
+    assert document["passed"] and document["bounds"] == "fp16-attention" and document["proof"]["twin"]["positions"] > 0
+    assert {"int8", "fp16"} == {matrix["stored"] for matrix in document["structure"]["matrices"]}
+    assert [graph["name"] for graph in document["structure"]["graphs"]] == ["decode", "prefill"] and len(document["compared"]) == 3
+    assert run([*arguments[:-1], "--audit"]) == 0
+    assert re.search(r"4096 × 256 +int8 +row +FULLY_CONNECTED, GATHER +1.0 MiB", capfd.readouterr().out)

@@ -101,7 +101,12 @@ def prove_file(
 def twin_of(made_of: Structure, decoder: Decoder, plan: Plan | None, backend: Backend) -> tuple[Mapping[str, str] | None, str]:
     """Every layer's precision for a twin of the file, or why there is none."""
     if plan is None:
-        return None, "no plan was named (--plan)"
+        near = load_plan(nearest_plan(made_of))
+        fits = twin_of(made_of, decoder, near, backend)[0] is not None
+        return (
+            None,
+            f"no plan was named{f'; it stores what the plan {near.name} asks, so --plan {near.name} would be' if fits else ' (--plan)'}",
+        )
     try:
         precisions = plan.resolve(plan_layers(decoder), backend.name, backend.precisions)
     except FirstTokenError as error:
