@@ -1,6 +1,7 @@
 """Which format a file is in by its first bytes, what is refused before a runtime sees it, and where it is tried first."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ from firsttoken.demo import checkpoint_path
 from firsttoken.errors import FirstTokenError
 from firsttoken.foreign.open import format_of, is_file
 from firsttoken.foreign.signature_file import begin_of, metadata_of, offered
+from firsttoken.pipeline import export
 
 
 def test_formats_are_told_by_their_first_bytes(tmp_path, own_litertlm, demo_bundle):
@@ -43,6 +45,14 @@ def test_what_its_metadata_says(own_litertlm):
     assert begin_of(metadata) == 3
 
 
+def test_a_mask_over_more_rows_than_may_be_used(tmp_path):
+    """As firsttoken's fixed lengths have it, whose padding needs room behind the last row."""
+    [bundle] = export(checkpoint_path(), tmp_path, "fp32", ("litertlm-cpu-fixed",), prove=False, cache_length=100)
+    found = offered(bundle / "model.litertlm")
+    assert found.cache_length == 100 and found.fixed and found.chunk == 64
+    assert re.fullmatch(r"LlmMetadata.max_num_tokens, under a mask over 1\d\d", found.looked_for)
+
+
 def test_a_tflite_out_of_the_container_does_not_say_its_length(own_litertlm, tmp_path, capfd):
     from firsttoken.foreign.signature_file import graphs
 
@@ -66,8 +76,6 @@ def test_a_tflite_out_of_the_container_does_not_say_its_length(own_litertlm, tmp
     ],
 )  # fmt: skip
 def test_usage_is_refused_in_one_line(arguments, said, own_litertlm, tmp_path, demo_bundle, capfd):
-    import re
-
     places = {"FOLDER": tmp_path, "FILE": own_litertlm, "CHECKPOINT": checkpoint_path(), "BUNDLE": demo_bundle("tflite-xnnpack")}
     assert run([str(places.get(each, each)) for each in arguments]) == 2
     err = capfd.readouterr().err

@@ -64,6 +64,8 @@ def offered(path: Path) -> Offered:
     if length is None:
         whence = "LlmMetadata.max_num_tokens"
         length = (metadata.max_num_tokens or None) if metadata is not None else None
+    elif metadata is not None and 0 < metadata.max_num_tokens < length:
+        length, whence = metadata.max_num_tokens, f"LlmMetadata.max_num_tokens, under a mask over {length}"
     return Offered(
         vocab_size=offer.vocab_size,
         cache_length=length,

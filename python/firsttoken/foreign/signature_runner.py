@@ -65,11 +65,11 @@ class SignatureRunner(Runner):
         """Tokens of the next prefill call, for ``wanted`` more at position ``at``; 1 means through decode.
 
         A static graph writes all its rows, padding too, and where they would run over the cache's end the write is moved back over what is
-        there: so it must fit with its padding.
+        there: so it must fit with its padding. The cache may have more rows than may be used, to that end.
         """
         if self.offer.dynamic:
             return wanted
-        fitting = [length for length in self.offer.lengths if at + length <= self.cache_length]
+        fitting = [length for length in self.offer.lengths if at + length <= (self.offer.rows or self.cache_length)]
         return next((length for length in fitting if length >= wanted), fitting[-1] if fitting else 1)
 
     def _prefill(self, tokens: np.ndarray) -> np.ndarray:
