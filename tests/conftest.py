@@ -23,13 +23,16 @@ sys.path.insert(0, str(Path(__file__).parent / "decoder"))
 from arm_fixtures import emulated_arm  # noqa: E402, F401
 from executorch_fixtures import lowerings  # noqa: E402, F401  after the path it needs
 from hexagon_fixtures import hexagon_bundle, hexagon_libraries  # noqa: E402, F401
+from stock_fixtures import half_demo, own_litertlm, stock_litertlm, stock_pte  # noqa: E402, F401
 
 
 def pytest_configure():
     """A first load is tried in a process of its own, which takes ExecuTorch seconds; the bundles here are our own, and tests/run/test_trial.py tries it."""
+    from firsttoken.foreign import open as foreign
     from firsttoken.run import open as opening
 
     opening.try_first = lambda folder, manifest, backend: None
+    foreign.try_first = lambda path, found: None
 
 
 def pytest_unconfigure():

@@ -22,6 +22,10 @@ def mute(_line: str) -> None:
     """Says nothing: the default of every ``say``."""
 
 
+def _path(given: PathLike | None) -> Path | None:
+    return None if given is None else Path(given)
+
+
 def export(
     checkpoint: PathLike,
     output: PathLike = "out",
@@ -62,6 +66,9 @@ def prove(
     windows: int | None = None,
     held_out: PathLike | None = None,
     threads: int | None = None,
+    plan: PathLike | None = None,
+    cache_length: int | None = None,
+    begin_token: int | None = None,
     progress: Report = silent,
     say: Callable[[str], None] = mute,
 ) -> Proven:
@@ -69,7 +76,9 @@ def prove(
 
     Returns figures (KL divergence in nats a token, `bundle.manifest.Figures`), the audit of every layer, ``passed`` and
     ``misses``. ``on`` is "host" (this machine, and the NPU artifact where there is one), "arm" (an emulated core,
-    ``cpu``) or "npu"; ``windows`` asks these two for so many stretches of the text ``held_out``.
+    ``cpu``) or "npu"; ``windows`` asks these two for so many stretches of the text ``held_out``. ``bundle`` may be a .tflite, .litertlm or
+    .pte that another exporter wrote: then ``file`` says what it is made of and what was compared, ``plan`` names the plan that it is held to, and
+    ``cache_length`` (tokens) and ``begin_token`` are for one that does not say them.
 
     Raises `FirstTokenError` for a damaged bundle, another checkpoint, or an emulated machine that is not set up.
 
@@ -78,7 +87,20 @@ def prove(
     """
     from firsttoken.prove.places import prove_places
 
-    [*_, proven] = prove_places(bundle, checkpoint, on, cpu, windows, held_out, threads, lambda: nullcontext(progress), say)
+    [*_, proven] = prove_places(
+        bundle,
+        checkpoint,
+        on,
+        cpu,
+        windows,
+        held_out,
+        threads,
+        plan,
+        cache_length,
+        begin_token,
+        lambda: nullcontext(progress),
+        say,
+    )
     return proven
 
 
@@ -136,13 +158,16 @@ def bench(
     raw: bool = False,
     output: PathLike | None = None,
     budget: PathLike | None = None,
+    checkpoint: PathLike | None = None,
+    cache_length: int | None = None,
     progress: Report = silent,
 ) -> Measurement:
     """Measures time to first token and decoding speed of bundles on this machine; returns every single run.
 
     ``prompts`` are lengths in tokens, ``repeat`` the runs of each on each bundle, ``decode_tokens`` those decoded after the
     first; ``cold`` adds starts of fresh processes, ``raw`` leaves the chat template out. Times are nanoseconds; medians
-    come from `measure.summary`. ``output`` is a ``*.measurement.json`` to write. A run that failed is listed in its
+    come from `measure.summary`. Among the bundles may be .tflite, .litertlm and .pte files that other exporters wrote, with the ``checkpoint`` of their
+    words and, where they do not say it, their ``cache_length`` (tokens). ``output`` is a ``*.measurement.json`` to write. A run that failed is listed in its
     result's ``failures``.
 
     Raises `FirstTokenError` for bad input, and `GateError` where a limit of ``budget`` (a ``.toml`` file) is missed.
@@ -158,7 +183,7 @@ def bench(
     if output is not None:
         check_file_destination(output, "output")
     limits = load_budget(Path(budget)) if budget is not None else None
-    settings = BenchSettings(tuple(prompts), repeat, threads, cold, decode_tokens, False if raw else None)
+    settings = BenchSettings(tuple(prompts), repeat, threads, cold, decode_tokens, False if raw else None, _path(checkpoint), cache_length)
     measuring = Bench([bundles] if isinstance(bundles, str | Path) else bundles, settings, progress)
     if limits:
         limits.check_answerable([result.bundle for result in measuring.results], settings)

@@ -183,3 +183,10 @@ def bundle(target: str):
         made.rename(folder)
 
     return written
+
+
+def file_of_a_stranger(folder: Path) -> None:
+    """A .litertlm with its checkpoint beside it."""
+    bundle("litertlm-cpu")(folder)
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(folder.parent / f"{folder.name}-checkpoint" / name, folder / name)

@@ -244,6 +244,20 @@ def run_pte(path: Path) -> None:
         raise refused
 
 
+def read_file(path: Path) -> None:
+    """Reads, looks into and runs a file as one that a stranger made, with a small checkpoint's words."""
+    from firsttoken.checkpoint import Checkpoint
+    from firsttoken.foreign.open import format_of, open_file, read_subject
+
+    with Checkpoint(path.parent) as checkpoint:
+        subject = read_subject(path, checkpoint)
+        format_of(path).reader.structure(path)
+        runner = open_file(subject, 1, kept=False)
+        runner.prefill([1, 2, 3, 4])
+        runner.decode(5)
+        runner.close()
+
+
 LEARNING = (
     "firsttoken.distill.classifiers.recipe",
     "firsttoken.distill.generate",
@@ -251,6 +265,12 @@ LEARNING = (
     "firsttoken.distill.select",
 )
 RUNNING = ("firsttoken.backends.tflite.runner", "firsttoken.run.open")
+FOREIGN = (
+    "firsttoken.foreign.open",
+    "firsttoken.foreign.signature_file",
+    "firsttoken.foreign.signature_runner",
+    "ai_edge_litert.interpreter",
+)
 READERS = (
     Reader("safetensors", good_files.checkpoint, "model.safetensors", mutate.mutate_safetensors, read_checkpoint),
     Reader("index", good_files.sharded, "*.index.json", mutate.mutate_json, read_checkpoint),
@@ -267,5 +287,6 @@ READERS = (
     Reader("phone-result", good_files.measurements, "*.json", mutate.mutate_json, read_phone),
     Reader("jsonl", good_files.lines, "*.jsonl", mutate.mutate_lines, read_lines, imports=LEARNING),
     Reader("tflite", good_files.bundle("tflite-xnnpack"), "*.tflite", mutate.mutate_bytes, run_bundle, native=True, imports=RUNNING),
+    Reader("file", good_files.file_of_a_stranger, "*.litertlm", mutate.mutate_bytes, read_file, native=True, imports=FOREIGN),
     Reader("pte", good_files.bundle("executorch-xnnpack"), "*.pte", mutate.mutate_bytes, run_pte, native=True, imports=RUNNING),
 )

@@ -8,6 +8,7 @@ import pytest
 
 from firsttoken import cli
 from firsttoken.bundle.manifest import read_manifest
+from firsttoken.demo import checkpoint_path
 from firsttoken.errors import FirstTokenError
 from firsttoken.measure import bench as module
 from firsttoken.measure.bench import Bench, BenchSettings, _names, _turned, bench, other_load
@@ -184,3 +185,15 @@ def test_an_interrupted_bench_keeps_what_is_finished(demo_bundle, tmp_path):
     assert "finished runs are in" in process.stderr.read()
     kept = json.loads(out.read_text())
     assert len(kept["results"][0]["runs"]) > 3 and "after" not in kept["results"][0]
+
+
+def test_a_file_stands_beside_the_bundle_it_was_taken_out_of(demo_bundle, own_litertlm):
+    bundle = demo_bundle("litertlm-cpu")
+    measured = bench([bundle, own_litertlm], BenchSettings((16,), 2, 1, cold=True, decode_tokens=2, checkpoint=checkpoint_path()))
+    ours, theirs = measured.results
+    assert theirs.bundle.name == own_litertlm.name and theirs.bundle.plan == "stores fp16/int8" and theirs.proof is None
+    assert theirs.ran_sha256 == ours.ran_sha256 and theirs.bundle.fingerprint == ours.bundle.fingerprint
+    assert theirs.bundle.cache_length == ours.bundle.cache_length and theirs.chat and not theirs.failures
+    kinds = [(run.state, run.prompt_tokens) for run in theirs.runs]
+    assert kinds == [(run.state, run.prompt_tokens) for run in ours.runs] and [s for s, _ in kinds].count("cold") == 2
+    assert all(run.decode.tokens == 2 for run in theirs.runs)

@@ -361,7 +361,9 @@ def read_manifest(folder: str | Path) -> Manifest:
     if not os.path.isdir(folder):
         raise FirstTokenError(f"bundle {folder}: not a folder; expected what `firsttoken export` wrote")
     path = folder / MANIFEST_FILE
-    values = read_json(path, "a folder without it is not a bundle")
+    values = read_json(
+        path, "a folder without it is not a bundle; what another exporter wrote is proven and measured by its file's own path"
+    )
     if (found := values.get("schema_version")) != SCHEMA_VERSION:
         raise FirstTokenError(f"{path}: schema_version {found!r}, this firsttoken reads {SCHEMA_VERSION}; export the checkpoint again")
     try:

@@ -5,14 +5,19 @@ from typing import Annotated
 
 import typer
 
-from firsttoken.cli.options import PromptLengths, Threads, Verbose
+from firsttoken.cli.options import CacheLength, PromptLengths, Threads, Verbose
 from firsttoken.cli.output import Json, Output, refuse_file_after_json
 from firsttoken.safe_text import harmless
 
 
 def bench(
     bundles: Annotated[
-        list[Path], typer.Argument(metavar="BUNDLE...", help="Bundle folders, as `firsttoken export` wrote them.", show_default=False)
+        list[Path],
+        typer.Argument(
+            metavar="BUNDLE|FILE...",
+            help="Bundle folders, as `firsttoken export` wrote them, and anyone's .tflite, .litertlm and .pte files.",
+            show_default=False,
+        ),
     ],
     prompts: PromptLengths = "32,128,512",
     repeat: Annotated[int, typer.Option("--repeat", "-r", min=1, help="Runs of each prompt length on each bundle.")] = 5,
@@ -40,6 +45,16 @@ def bench(
             "--budget", metavar="FILE", help="Limits in a .toml file; the exit status is 3 when one is missed (see docs/measuring.md)."
         ),
     ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            "--checkpoint",
+            "-c",
+            metavar="FOLDER",
+            help="With a file: the checkpoint it was made from, whose tokenizer and chat template its prompts go through.",
+        ),
+    ] = None,
+    cache_length: CacheLength = None,
     verbose: Verbose = False,
 ) -> None:
     """Measure time to first token and decoding speed of bundles, on this machine.
@@ -47,11 +62,15 @@ def bench(
     Every bundle runs in fresh processes that take turns, so that noise falls on all alike. Prompts are real text
     of exactly the asked number of tokens, the chat template included.
 
+    Files that other exporters wrote (litert-torch's export_hf, ExecuTorch's export_llm) stand in the same table, run by the same runtimes' libraries
+    from this process: what their own hosts (LiteRT-LM, ExecuTorch's runner) cost is not in it. The column "plan" says what they store.
+
     \b
     Examples:
       firsttoken bench out/tflite-xnnpack
       firsttoken bench out/tflite-xnnpack out/executorch-xnnpack --prompts 64,256 --repeat 3
       firsttoken bench out/tflite-xnnpack --prompts 128 --cold -o host.measurement.json
+      firsttoken bench out/litertlm-cpu their/model.litertlm --checkpoint path/to/checkpoint
     """
     import sys
 
@@ -70,7 +89,8 @@ def bench(
     if output is not None:
         check_file_destination(output, "--output")
     limits = load_budget(budget) if budget else None
-    settings = BenchSettings(tuple(parse_lengths(prompts)), repeat, threads, cold, decode_tokens, False if raw else None)
+    chat = False if raw else None
+    settings = BenchSettings(tuple(parse_lengths(prompts)), repeat, threads, cold, decode_tokens, chat, checkpoint, cache_length)
     with progress_bar() as report:
         measuring = Bench(bundles, settings, report)
         if limits:

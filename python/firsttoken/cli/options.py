@@ -29,6 +29,18 @@ Audit = Annotated[bool, typer.Option("--audit", help="Print every layer: asked, 
 BundleFolder = Annotated[
     Path, typer.Argument(metavar="BUNDLE", help="A bundle folder, as `firsttoken export` wrote it.", show_default=False)
 ]
+BundleOrFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="BUNDLE|FILE",
+        help="A bundle folder, as `firsttoken export` wrote it, or anyone's .tflite, .litertlm or .pte file.",
+        show_default=False,
+    ),
+]
+CacheLength = Annotated[
+    int | None,
+    typer.Option("--cache-length", min=2, metavar="TOKENS", help="With a file that does not say it: tokens of prompt and answer together."),
+]
 PromptLengths = Annotated[str, typer.Option("--prompts", "-p", metavar="N,N,…", help="Prompt lengths in tokens, template included.")]
 
 

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from firsttoken.cli.options import Audit, BundleFolder, Checkpoint, HeldOut, Threads, Verbose
+from firsttoken.cli import completion
+from firsttoken.cli.options import Audit, BundleOrFile, CacheLength, Checkpoint, HeldOut, Threads, Verbose
 from firsttoken.cli.output import Json, Output
 
 if TYPE_CHECKING:
     from firsttoken.backends.interface import Backend
     from firsttoken.bundle.manifest import AuditRow, Proof
     from firsttoken.prove.on_arm import ArmResult
+    from firsttoken.prove.on_file import FileProof
     from firsttoken.prove.on_npu import NpuResult
     from firsttoken.prove.places import Proven
 
@@ -24,7 +26,7 @@ class Place(StrEnum):
 
 
 def prove(
-    bundle: BundleFolder,
+    bundle: BundleOrFile,
     checkpoint: Checkpoint,
     on: Annotated[
         Place,
@@ -45,13 +47,37 @@ def prove(
     ] = None,
     held_out: HeldOut = None,
     threads: Threads = None,
+    plan: Annotated[
+        str | None,
+        typer.Option(
+            "--plan",
+            "-p",
+            metavar="NAME|FILE",
+            help="With a file: the plan it should keep to; its bounds count (default: the nearest to what is stored), and where it stores what the plan asks it is also compared with the plan computed on the host.",
+            autocompletion=completion.plans,
+        ),
+    ] = None,
+    cache_length: CacheLength = None,
+    begin_token: Annotated[
+        int | None,
+        typer.Option(
+            "--begin-token",
+            min=0,
+            metavar="TOKEN",
+            help="With a file: the token that texts begin with (default: what it says, else the checkpoint's).",
+        ),
+    ] = None,
     audit: Audit = False,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Compare a bundle with its checkpoint.
+    """Compare a bundle, or anyone's file, with its checkpoint.
 
     Runs the written file in its own runtime, prefill and decode, on held-out text, and looks at every layer.
+
+    Of a file that another exporter wrote (litert-torch's export_hf, ExecuTorch's export_llm) the signatures, the cache's length and the
+    vocabulary are read from the file itself. It gets the same figures, and instead of the layers' table what is stored in which type and what
+    the delegate took. What was compared, and what was not, is printed below them; docs/anyones-file.md explains it.
 
     With --on arm it also runs it on an emulated ARM core, whose kernels are a phone's and not this machine's. A core
     that it passes on is recorded in the bundle's manifest. What is printed there is about numbers, never about time.
@@ -65,6 +91,7 @@ def prove(
       firsttoken prove out/tflite-xnnpack --checkpoint path/to/checkpoint --audit
       firsttoken prove out/tflite-xnnpack --checkpoint path/to/checkpoint --on arm --cpu cortex-a53
       firsttoken prove out/tflite-hexagon-sm8550 --checkpoint path/to/checkpoint --on npu --windows 3
+      firsttoken prove their/model.litertlm --checkpoint path/to/checkpoint --plan int8
     """
     from firsttoken.errors import FirstTokenError, GateError
     from firsttoken.prove.places import prove_places
@@ -73,8 +100,12 @@ def prove(
     if audit and on is Place.arm:
         raise FirstTokenError("--audit looks at the file on the host; leave out --on arm to see every layer")
     out = Output(as_json)
-    for proven in prove_places(bundle, checkpoint, on.value, cpu, windows, held_out, threads, progress_bar, out.say):
-        if proven.npu:
+    for proven in prove_places(
+        bundle, checkpoint, on.value, cpu, windows, held_out, threads, plan, cache_length, begin_token, progress_bar, out.say
+    ):
+        if proven.file:
+            show_file(proven.file, out, audit)
+        elif proven.npu:
             show_npu(bundle, proven.npu, out, audit)
         elif proven.proof:
             show_host(bundle, proven.proof, proven.audit, proven.backend, out, audit)
@@ -89,7 +120,10 @@ def prove(
 def document(proven: "Proven") -> dict:
     """What was proven, with the names of the manifest; only what was run."""
     found = {"bundle": proven.bundle, "passed": proven.passed, "misses": proven.misses}
-    if proven.proof:
+    if proven.file:
+        file = proven.file
+        found |= {"proof": file.proof, "structure": file.structure, "bounds": file.bounds, "read": file.read, "compared": file.compared}
+    elif proven.proof:
         found |= {"proof": proven.proof, "audit": proven.audit}
     if proven.arm:
         found["proven_on"] = [
@@ -109,6 +143,20 @@ def show_host(bundle: Path, proof: "Proof", rows: "list[AuditRow]", backend: "Ba
     out.show(*([audit_table(rows, backend)] if audit else (f"  {line}" for line in audit_summary(rows))))
     if proof.passed:
         out.show("proven: every bound of the plan is kept and every layer is as asked")
+
+
+def show_file(file: "FileProof", out: Output, audit: bool) -> None:
+    from firsttoken.report.file_table import delegation_lines, matrix_table, storage_lines
+    from firsttoken.report.tables import proof_lines, proof_table
+
+    proof = file.proof
+    out.show(f"{file.path}: against the checkpoint in FP32, on {proof.text}", proof_table(proof))
+    for line in (*file.read, *proof_lines(proof), *storage_lines(file.structure), *delegation_lines(file.structure), *file.compared):
+        out.show(f"  {line}")
+    if audit:
+        out.show(matrix_table(file.structure))
+    if proof.passed:
+        out.show(f"passed: every bound of the plan {file.bounds} is kept")
 
 
 def show_arm(bundle: Path, results: "list[ArmResult]", out: Output) -> None:

@@ -12,19 +12,16 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from firsttoken.backends.registry import find_backend
 from firsttoken.backends.runner import default_threads
-from firsttoken.bundle.files import check_files
-from firsttoken.bundle.manifest import Manifest, read_manifest
 from firsttoken.errors import FirstTokenError
+from firsttoken.foreign.open import is_file
 from firsttoken.machine import available_memory
 from firsttoken.measure import host, page_cache
-from firsttoken.measure.measurement import Decode, Failure, Measurement, Result, Run, RunState, Stages, Writer, identify_bundle
+from firsttoken.measure.candidates import Candidate, Lengths, bundle_candidate, file_candidate
+from firsttoken.measure.measurement import Decode, Failure, Measurement, Result, Run, RunState, Stages, Writer
 from firsttoken.measure.process import Process, ProcessFailed
-from firsttoken.measure.prompts import exact_prompt
 from firsttoken.measure.worker import runtime_version
 from firsttoken.progress import Report, silent
-from firsttoken.tokenizer import open_tokenizer
 from firsttoken.units import readable
 
 COPIES = 2.0  # of a loaded artifact in memory: the file, and its weights packed
@@ -33,7 +30,10 @@ SHORTEST_LOAD_SECONDS = 0.2  # the kernel counts CPU time in ticks of 10 ms, so 
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """What to measure. ``chat`` None: through the chat template where the bundle has one. ``cold`` adds cold runs to the warm ones."""
+    """What to measure. ``chat`` None: through the chat template where the bundle has one. ``cold`` adds cold runs to the warm ones.
+
+    ``checkpoint`` is for files of other exporters: whose words they take; ``cache_length`` (tokens) for those that do not say it.
+    """
 
     prompts: tuple[int, ...] = (32, 128, 512)
     repeat: int = 5
@@ -41,26 +41,12 @@ class BenchSettings:
     cold: bool = False
     decode_tokens: int = 32
     chat: bool | None = None
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A bundle that has been checked and its prompts by their number of tokens."""
-
-    folder: Path
-    manifest: Manifest
-    prompts: dict[int, str]
-    chat: bool
-
-    def files(self) -> list[Path]:
-        """What a cold start reads from the disk: artifact, tokenizer, packed weights where there are any."""
-        cpu = self.manifest.cpu
-        found = [self.folder / name for name in (cpu.file, *self.manifest.tokenizer.files)]
-        return found + find_backend(cpu.backend).kept_files(self.manifest, cpu)
+    checkpoint: Path | None = None
+    cache_length: int | None = None
 
 
 class Bench:
-    """Measures ``bundles`` one after another turn; ``measurement`` holds all finished runs at any moment."""
+    """Measures ``bundles`` (folders, and files of other exporters) one after another turn; ``measurement`` holds all finished runs at any moment."""
 
     def __init__(self, bundles: Sequence[str | Path], settings: BenchSettings = BenchSettings(), report: Report = silent) -> None:
         """Checks everything that can be checked before the first run. Raises `FirstTokenError`."""
@@ -69,14 +55,14 @@ class Bench:
         self._check_settings()
         self.candidates = [self._candidate(Path(bundle), report) for bundle in bundles]
         self._check_memory()
-        names = _names([candidate.folder for candidate in self.candidates])
+        names = _names([candidate.path for candidate in self.candidates])
         self.started, self.done = time.monotonic(), 0
         per_bundle = 1 + len(settings.prompts) * settings.repeat * (2 if settings.cold else 1)
         self.total = per_bundle * len(self.candidates)
         self.results = [
             Result(
-                bundle=identify_bundle(name, candidate.manifest),
-                runtime_version=runtime_version(candidate.manifest.cpu.backend),
+                bundle=candidate.identity.model_copy(update={"name": name}),
+                runtime_version=runtime_version(candidate.backend.name),
                 threads=self.threads,
                 chat=candidate.chat,
                 before=host.conditions(),
@@ -110,26 +96,17 @@ class Bench:
             if value < least:
                 raise FirstTokenError(f"{what} is {value}; expected at least {least}")
 
-    def _candidate(self, folder: Path, report: Report) -> Candidate:
-        manifest = read_manifest(folder)
-        find_backend(manifest.cpu.backend).check_installed(f"measuring {folder}")
-        check_files(folder, manifest, report)
-        longest = max(self.settings.prompts) + self.settings.decode_tokens
-        if longest > manifest.cache_length:
-            raise FirstTokenError(
-                f"bundle {folder}: {max(self.settings.prompts)} prompt tokens and {self.settings.decode_tokens} decoded ones do not fit its cache of {manifest.cache_length}; "
-                "measure shorter prompts or export with a longer --cache-length"
-            )
-        tokenizer = open_tokenizer(folder, manifest)
-        chat = manifest.chat is not None if self.settings.chat is None else self.settings.chat
-        prompts = {tokens: exact_prompt(tokenizer, manifest, tokens, chat) for tokens in self.settings.prompts}
-        return Candidate(folder, manifest, prompts, chat)
+    def _candidate(self, path: Path, report: Report) -> Candidate:
+        settings = self.settings
+        lengths = Lengths(settings.prompts, settings.decode_tokens, settings.chat)
+        if is_file(path):
+            return file_candidate(path, lengths, settings.checkpoint, settings.cache_length)
+        return bundle_candidate(path, lengths, report)
 
     def _check_memory(self) -> None:
         if not self.candidates:
-            raise FirstTokenError("no bundle to measure; give at least one folder that `firsttoken export` wrote")
-        artifacts = [(find_backend(c.manifest.cpu.backend), c.manifest.facts(c.manifest.cpu)) for c in self.candidates]
-        needed = sum(backend.runtime_memory + int(COPIES * facts.bytes) for backend, facts in artifacts)
+            raise FirstTokenError("no bundle to measure; give at least one folder that `firsttoken export` wrote, or a file")
+        needed = sum(each.backend.runtime_memory + int(COPIES * each.identity.artifact_bytes) for each in self.candidates)
         if needed > available_memory():
             raise FirstTokenError(
                 f"{len(self.candidates)} bundles loaded at once take about {readable(needed)} of memory, {readable(available_memory())} are available; measure fewer at a time"
@@ -139,7 +116,7 @@ class Bench:
         with ExitStack() as stack:
             processes: dict[int, Process] = {}
             for number, candidate in enumerate(self.candidates):
-                process = stack.enter_context(Process(candidate.folder, self.threads))
+                process = stack.enter_context(Process(candidate.path, self.threads, candidate.words))
                 if self._attempt(number, process, max(candidate.prompts), "warm-up", "unknown"):
                     processes[number] = process
             for round_number in range(self.settings.repeat):
@@ -153,7 +130,8 @@ class Bench:
         for round_number in range(self.settings.repeat):
             for prompt in self.settings.prompts:
                 for number in _turned([n for n in range(len(self.candidates)) if n not in given_up], round_number):
-                    with Process(self.candidates[number].folder, self.threads) as process:
+                    candidate = self.candidates[number]
+                    with Process(candidate.path, self.threads, candidate.words) as process:
                         if not self._attempt(number, process, prompt, "cold", None):
                             given_up.add(number)  # it would fail again and again
 

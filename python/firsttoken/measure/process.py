@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -26,11 +27,11 @@ class ProcessFailed(Exception):
 
 
 class Process:
-    """A `firsttoken.measure.worker`; ends with the ``with`` block."""
+    """A `firsttoken.measure.worker`; ends with the ``with`` block. ``words`` are a file's checkpoint and cache length."""
 
-    def __init__(self, bundle: Path, threads: int) -> None:
+    def __init__(self, bundle: Path, threads: int, words: Sequence[str] = ()) -> None:
         self.errors = None if is_verbose() else tempfile.TemporaryFile()  # noqa: SIM115  closed with the process
-        command = [sys.executable, "-m", "firsttoken.measure.worker", os.fspath(bundle), str(threads), str(os.getpid())]
+        command = [sys.executable, "-m", "firsttoken.measure.worker", os.fspath(bundle), str(threads), str(os.getpid()), *words]
         self.child = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, encoding="utf-8"
         )

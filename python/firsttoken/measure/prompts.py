@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from firsttoken.bundle.manifest import Manifest
+from firsttoken.backends.runner import RunnerFacts
 from firsttoken.demo import held_out_text
 from firsttoken.errors import FirstTokenError
 from firsttoken.run.generate import encode_prompt
@@ -12,7 +12,7 @@ STARTS = 50  # places of the text tried before giving up
 NEIGHBOURHOOD = 40  # characters around the length found by halving
 
 
-def exact_prompt(tokenizer: Tokenizer, manifest: Manifest, tokens: int, chat: bool) -> str:
+def exact_prompt(tokenizer: Tokenizer, manifest: RunnerFacts, tokens: int, chat: bool) -> str:
     """Returns text that gives exactly ``tokens`` tokens, begin token or chat template included.
 
     The text is the demo's held-out text from its start (from a later line where no cut there fits); it is repeated

@@ -1,4 +1,4 @@
-"""One fresh process that runs one bundle for `firsttoken.measure.bench`: JSON lines in, JSON lines out.
+"""One fresh process that runs one bundle, or one file of another exporter, for `firsttoken.measure.bench`: JSON lines in, JSON lines out.
 
 It imports the runtime, says it is ready, and answers each job with a run's stages. The first job loads the bundle, so
 that its load is timed after whatever the bench does to the page cache.
@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from firsttoken.parent_death import end_with_parent
 
 if TYPE_CHECKING:
     from firsttoken.backends.runner import Runner
+    from firsttoken.foreign.facts import Subject
     from firsttoken.tokenizer import Tokenizer
 
 
@@ -43,14 +45,18 @@ def peak_memory() -> int | None:
 
 
 class Worker:
-    """Holds the loaded bundle between jobs."""
+    """Holds the loaded bundle between jobs, or a file; ``words`` are then its checkpoint's folder and its cache length."""
 
-    def __init__(self, bundle: Path, threads: int) -> None:
+    def __init__(self, bundle: Path, threads: int, words: Sequence[str] = ()) -> None:
         self.bundle, self.threads = bundle, threads
         self.loaded: tuple[Runner, Tokenizer] | None = None
         self.stage = "load"
-        # Imported before the clock runs: Python's imports are no part of what a phone does.
-        find_backend(read_manifest(bundle).cpu.backend).preload()
+        self.subject: Subject | None = None
+        # Imported before the clock runs: Python's imports are no part of what a phone does, and a file's facts are a bundle's manifest.
+        if words:
+            self.subject = self._read(*words)
+        else:
+            find_backend(read_manifest(bundle).cpu.backend).preload()
         import tokenizers  # noqa: F401
 
         import firsttoken.run.generate
@@ -85,12 +91,30 @@ class Worker:
             answer["decode"] = {"tokens": facts.new_tokens - 1, "nanoseconds": facts.decode}
         return answer
 
+    def _read(self, checkpoint: str, cache_length: str) -> Subject:
+        from firsttoken.checkpoint import Checkpoint
+        from firsttoken.foreign.open import format_of, read_subject
+
+        format_of(self.bundle).reader.preload()
+        with Checkpoint(checkpoint) as source:
+            return read_subject(self.bundle, source, int(cache_length))
+
     def _open(self) -> tuple[Runner, Tokenizer]:
+        if self.subject is not None:
+            return self._open_file(self.subject)
         from firsttoken.run.open import open_runner
         from firsttoken.tokenizer import open_tokenizer
 
         tokenizer = open_tokenizer(self.bundle, read_manifest(self.bundle))
         return open_runner(self.bundle, self.threads, check=False), tokenizer  # the bench has checked it
+
+    def _open_file(self, subject: Subject) -> tuple[Runner, Tokenizer]:
+        from firsttoken.foreign.open import open_file
+        from firsttoken.tokenizer import Tokenizer
+
+        tokenizer = Tokenizer(subject.words)
+        tokenizer.begin = subject.tokenizer.begin
+        return open_file(subject, self.threads), tokenizer
 
 
 def main() -> None:
@@ -105,7 +129,7 @@ def main() -> None:
     last_words.say_into(2)  # the bench's file, which outlives this process
     worker = None
     try:
-        worker = Worker(Path(sys.argv[1]), int(sys.argv[2]))
+        worker = Worker(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[4:])
         say({"ready": True})
         for line in sys.stdin:
             say(worker.run(**json.loads(line)))

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from firsttoken.backends.interface import Backend
 from firsttoken.bundle.lineage import proof_reference
-from firsttoken.bundle.manifest import Manifest
+from firsttoken.bundle.manifest import TokenizerFacts
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
 from firsttoken.progress import Report, silent
@@ -16,6 +17,7 @@ from firsttoken.prove.divergence import diverge_at
 from firsttoken.prove.reference import logits_in
 from firsttoken.prove.twin import Twin, planned, twin_windows
 from firsttoken.prove.windows import Window
+from firsttoken.quant.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -30,25 +32,37 @@ class Expected:
     overflow: str | None = None
 
 
+class Planned(Protocol):
+    """What says the plan and the vocabulary: a bundle's manifest, or a file and the plan that it is held to."""
+
+    @property
+    def plan(self) -> Plan: ...
+    @property
+    def tokenizer(self) -> TokenizerFacts: ...
+
+
 def expectations(
     checkpoint: Checkpoint,
     decoder: Decoder,
-    manifest: Manifest,
+    manifest: Planned,
     windows: list[Window],
-    precisions: Mapping[str, str],
+    precisions: Mapping[str, str] | None,
     backend: Backend,
     report: Report = silent,
 ) -> Expected:
     """Computes the reference over all windows and the twin over some, all in one pass over the checkpoint.
 
     The reference is the checkpoint's, or its float student's where it was trained for quantization (`bundle.lineage`): then the twin,
-    whose weights are the checkpoint's own, is computed apart. Logits are over the tokenizer's vocabulary.
+    whose weights are the checkpoint's own, is computed apart. Without ``precisions`` there is no twin. Logits are over the tokenizer's vocabulary.
     """
     run, positions = [window.tokens[:-1] for window in windows], [window.positions for window in windows]
-    chosen = twin_windows(windows)
-    exact, noisy = (planned(decoder, manifest.plan, precisions, backend, noise) for noise in (False, True))
     plain = (Fp32(), list(range(len(windows))))
     original, size = proof_reference(checkpoint), manifest.tokenizer.vocab_size
+    if precisions is None:
+        [reference] = logits_in(original, decoder, [plain], run, positions, size, report)
+        return Expected(np.concatenate(reference))
+    chosen = twin_windows(windows)
+    exact, noisy = (planned(decoder, manifest.plan, precisions, backend, noise) for noise in (False, True))
     both: list[tuple[Fp32, list[int]]] = [(exact, chosen), (noisy, chosen)]
     if original is checkpoint:
         reference, ours, off = logits_in(checkpoint, decoder, [plain, *both], run, positions, size, report)

@@ -11,8 +11,10 @@ from firsttoken.backends.interface import Backend
 from firsttoken.backends.registry import find_backend
 from firsttoken.bundle.manifest import AuditRow, Proof, read_manifest
 from firsttoken.errors import FirstTokenError
+from firsttoken.foreign.open import is_file
 from firsttoken.progress import Report, silent
 from firsttoken.prove.on_arm import ArmResult, prove_on_arm
+from firsttoken.prove.on_file import FileProof, prove_file
 from firsttoken.prove.on_npu import NpuResult, prove_on_npu
 from firsttoken.prove.prove import prove
 
@@ -24,7 +26,7 @@ class Proven:
     """What was found; what was not asked for is empty.
 
     ``proof`` and ``audit`` are of the CPU artifact on this machine, ``arm`` has one result for each runtime on the
-    emulated core, ``npu`` is of the artifact for a Snapdragon's NPU.
+    emulated core, ``npu`` is of the artifact for a Snapdragon's NPU. Of a file that is no bundle, ``file`` says besides ``proof`` what it is made of.
     """
 
     bundle: Path
@@ -32,6 +34,7 @@ class Proven:
     audit: list[AuditRow] = field(default_factory=list)
     arm: list[ArmResult] = field(default_factory=list)
     npu: NpuResult | None = None
+    file: FileProof | None = None
 
     @property
     def backend(self) -> Backend:
@@ -59,13 +62,17 @@ def prove_places(
     windows: int | None = None,
     held_out: str | Path | None = None,
     threads: int | None = None,
+    plan: str | Path | None = None,
+    cache_length: int | None = None,
+    begin_token: int | None = None,
     bar: Callable[[], AbstractContextManager[Report]] = lambda: nullcontext(silent),
     say: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Proven]:
     """Proves a bundle where ``on`` says; yields what is known so far after each part, the last one whole.
 
     "host" is this machine, and then the NPU artifact where the bundle has one and the CPU's passed; "arm" is an emulated
-    core (``cpu``), and "npu" that artifact alone, both on ``windows`` stretches of text. ``bar`` opens a report for each
+    core (``cpu``), and "npu" that artifact alone, both on ``windows`` stretches of text. ``bundle`` may be a file that another exporter wrote,
+    here alone; ``plan``, ``cache_length`` and ``begin_token`` are for such a file (`prove.on_file`). ``bar`` opens a report for each
     part. Raises `FirstTokenError`.
     """
     folder = Path(bundle)
@@ -73,6 +80,16 @@ def prove_places(
         raise FirstTokenError("--cpu goes with --on arm; add that, or leave it out")
     if windows is not None and on == "host":
         raise FirstTokenError("--windows goes with --on arm or --on npu; add that, or leave it out")
+    if is_file(folder):
+        if on != "host":
+            raise FirstTokenError(f"{folder}: is a file, which is proven on this machine alone; leave out --on, or give a bundle's folder")
+        with bar() as report:
+            found = prove_file(folder, checkpoint, plan, cache_length, begin_token, held_out, threads, report)
+        yield Proven(folder, found.proof, file=found)
+        return
+    for name, value in (("--plan", plan), ("--cache-length", cache_length), ("--begin-token", begin_token)):
+        if value is not None:
+            raise FirstTokenError(f"{name} goes with a file; bundle {folder} says it itself, leave it out")
     if on == "arm":
         with bar() as report:
             arm = prove_on_arm(folder, checkpoint, cpu or DEFAULT_CORE, held_out, windows, threads, report)

@@ -1,21 +1,33 @@
 """What a proof says of a compared artifact: figures over all positions and over parts of them, and every bound that they miss."""
 
 import hashlib
+from typing import Protocol
 
 import numpy as np
 
-from firsttoken.bundle.manifest import Figures, Manifest, Proof
+from firsttoken.bundle.manifest import Figures, Proof
 from firsttoken.prove import twin
 from firsttoken.prove.compare import Compared
 from firsttoken.prove.divergence import figures
 from firsttoken.prove.gate import missed_figures, missed_worst
 from firsttoken.prove.windows import Window
+from firsttoken.quant.plan import Plan
+from firsttoken.targets.target import Target
 
 BUCKETS = ((0, 64), (64, 256), (256, 1024), (1024, 4096), (4096, 1 << 30))  # rows of the cache
 FEWEST_POSITIONS = 16  # with fewer nothing is proven
 
 
-def sum_up(manifest: Manifest, seen: Compared, windows: list[Window], name: str, text: str, fewest: int = FEWEST_POSITIONS) -> Proof:
+class Judged(Protocol):
+    """What is judged: a bundle's manifest, or a file with the plan whose bounds it is held to."""
+
+    @property
+    def plan(self) -> Plan: ...
+    @property
+    def target(self) -> Target: ...
+
+
+def sum_up(manifest: Judged, seen: Compared, windows: list[Window], name: str, text: str, fewest: int = FEWEST_POSITIONS) -> Proof:
     """Figures over all positions, held against the plan's gate and the twin; ``name`` and ``text`` are the held-out text's.
 
     A position diverges where its KL divergence is past the gate's bound for the 99th percentile.
@@ -51,7 +63,7 @@ def sum_up(manifest: Manifest, seen: Compared, windows: list[Window], name: str,
     )
 
 
-def parts_of(manifest: Manifest, seen: Compared, windows: list[Window]) -> dict[str, np.ndarray]:
+def parts_of(manifest: Judged, seen: Compared, windows: list[Window]) -> dict[str, np.ndarray]:
     """Which positions belong to a kind of call, a part of the cache, or the chat; only those parts that have any."""
     groups = {f"the {kind} calls": seen.kinds == kind for kind in ("first", "extend", "decode")}
     for start, stop in BUCKETS:

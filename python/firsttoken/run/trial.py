@@ -23,14 +23,18 @@ def try_first(folder: Path, manifest: Manifest, backend: Backend) -> None:
 
     Any other failure is left to the load that follows, which says it. Does nothing where this process is watched, or the file was loaded before.
     """
+    try_file(folder / manifest.cpu.file, backend.name, manifest.facts(manifest.cpu).sha256, "firsttoken.run.trial_worker", folder)
+
+
+def try_file(artifact: Path, backend: str, sha256: str, module: str, named: Path) -> None:
+    """Lets ``module``, in a process of its own, load the artifact by the path ``named``; as `try_first` says."""
     if last_words.watched() or not sys.executable:
         return
-    artifact, kind = folder / manifest.cpu.file, f"-loaded-{backend.name}"
-    sha256 = manifest.facts(manifest.cpu).sha256
+    kind = f"-loaded-{backend}"
     if remembered_hash(artifact, kind=kind) == sha256:
         return
     with tempfile.TemporaryFile() as said:
-        command = [sys.executable, "-m", "firsttoken.run.trial_worker", os.fspath(folder.resolve())]
+        command = [sys.executable, "-m", module, os.fspath(named.resolve())]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said)
         if done.returncode == 0:
             remember_hash(artifact, sha256=sha256, kind=kind)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -18,15 +18,37 @@ from firsttoken.backends.tflite.section import Section
 from firsttoken.quiet import quiet_runtime
 
 if TYPE_CHECKING:
-    from firsttoken.bundle.manifest import Manifest, Method
+    from firsttoken.bundle.manifest import Manifest
 
 NEVER = {"float32": -0.7 * float(np.finfo(np.float32).max), "float16": -45824.0}  # what LiteRT-LM writes where a token may not look
+
+
+class Described(Protocol):
+    """An input or output: `bundle.manifest.Tensor`, or what a file says itself (`foreign.signatures`)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def shape(self) -> Sequence[int | str]: ...
+    @property
+    def dtype(self) -> str: ...
+
+
+class Entry(Protocol):
+    """A signature: `bundle.manifest.Method`, or what a file says itself."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def inputs(self) -> Sequence[Described]: ...
+    @property
+    def outputs(self) -> Sequence[Described]: ...
 
 
 class Call:
     """One signature at one set of lengths, with its host arrays; ``cache`` are those that go in and out."""
 
-    def __init__(self, model: CompiledModel, method: Method, sizes: dict[str, int], cache: dict[str, np.ndarray]) -> None:
+    def __init__(self, model: CompiledModel, method: Entry, sizes: dict[str, int], cache: dict[str, np.ndarray]) -> None:
         self.model, self.name = model, method.name
         _, inputs, outputs = model.signatures[method.name]
         self.inputs: dict[str, np.ndarray] = {}

@@ -23,7 +23,7 @@ MAX_RANK = 8
 MARGIN = 16 << 20  # bytes of packed weights past twice the file's
 CPU = 1  # kLiteRtHwAcceleratorCpu
 MIN_LOGGER_SEVERITY, ANY_INT, SILENT, WARNING = 25, 2, 4, 2  # environment option, its kind, its values
-ELEMENT_TYPES = {"float32": 1, "int32": 2, "int64": 4, "int8": 9, "float16": 10}
+ELEMENT_TYPES = {"float32": 1, "int32": 2, "int64": 4, "bool": 6, "int8": 9, "float16": 10}
 ALIGNMENT = 64  # LITERT_HOST_MEMORY_BUFFER_ALIGNMENT
 
 

@@ -1,0 +1,129 @@
+"""Proving a file that firsttoken did not write: run in its own runtime, against the checkpoint that it was made from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from firsttoken.backends.interface import Backend
+from firsttoken.backends.registry import find_backend
+from firsttoken.bundle.manifest import Proof, TokenizerFacts
+from firsttoken.checkpoint import Checkpoint
+from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.walk import open_decoder, plan_layers
+from firsttoken.errors import FirstTokenError
+from firsttoken.foreign.facts import Subject
+from firsttoken.foreign.open import format_of, open_file, read_subject
+from firsttoken.foreign.structure import Structure
+from firsttoken.progress import Report, silent
+from firsttoken.prove.compare import compare
+from firsttoken.prove.expected import expectations
+from firsttoken.prove.prove import held_out_text
+from firsttoken.prove.roundings import misfit, nearest_plan
+from firsttoken.prove.verdict import sum_up
+from firsttoken.prove.windows import choose_windows
+from firsttoken.prove.words import chat_window
+from firsttoken.quant.plan import Plan, load_plan
+from firsttoken.targets.target import Target
+from firsttoken.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class FileProof:
+    """A file's proof and what it is made of; ``read`` says where its lengths and words are from, ``compared`` what was and was not compared.
+
+    ``bounds`` is the plan whose gate it was held to; ``passed`` and ``misses`` are the proof's.
+    """
+
+    path: Path
+    proof: Proof
+    structure: Structure
+    bounds: str
+    read: list[str]
+    compared: list[str]
+
+
+@dataclass(frozen=True)
+class Held:
+    """A subject and the plan that it is held to, in a manifest's place."""
+
+    plan: Plan
+    target: Target
+    tokenizer: TokenizerFacts
+
+
+def prove_file(
+    path: str | Path,
+    checkpoint: str | Path | Checkpoint,
+    plan: str | Path | None = None,
+    cache_length: int | None = None,
+    begin: int | None = None,
+    held_out: str | Path | None = None,
+    threads: int | None = None,
+    report: Report = silent,
+) -> FileProof:
+    """Compares a file with the checkpoint, over its whole cache; a missed bound is no error here.
+
+    With a ``plan`` (a name or a ``.toml``) its gate counts, and the file is held against the plan computed on the host where it stores what the
+    plan asks. Without one the gate is that of the built-in plan that is nearest to what is stored. ``cache_length`` (tokens) and ``begin`` (a
+    token) are for files that do not say. Raises `FirstTokenError` for a file that cannot be run, or is of another vocabulary.
+    """
+    path = Path(path)
+    asked = None if plan is None else load_plan(plan)
+    source = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
+    decoder = open_decoder(source)
+    subject = read_subject(path, source, cache_length, begin)
+    found = format_of(path)
+    made_of: Structure = found.reader.structure(path)
+    chosen = asked or load_plan(nearest_plan(made_of))
+    held = Held(chosen, subject.target, subject.tokenizer)
+    backend = find_backend(found.backend)
+    precisions, why_not = twin_of(made_of, decoder, asked, backend)
+    name, text = held_out_text(source.folder, held_out)
+    tokenizer = Tokenizer(source.folder)
+    tokens = np.array(tokenizer.encode(text, begin=False), np.int32)
+    windows = choose_windows(tokens, subject.tokenizer.begin, decoder, subject.target)
+    chat = chat_window(tokenizer, source.folder, subject.target.cache_length, subject.tokenizer.vocab_size)
+    windows += [] if chat is None else [chat]
+    expected = expectations(source, decoder, held, windows, precisions, backend, report)
+    runner = open_file(subject, threads, kept=False)
+    try:
+        seen = compare(runner, windows, expected, report)
+    finally:
+        runner.close()
+    proof = sum_up(held, seen, windows, name, text)
+    proof.misses += [subject.begin_differs] if subject.begin_differs else []
+    proof.passed = not proof.misses
+    return FileProof(path, proof, made_of, chosen.name, subject.notes, compared_lines(subject, chosen, asked is not None, why_not))
+
+
+def twin_of(made_of: Structure, decoder: Decoder, plan: Plan | None, backend: Backend) -> tuple[Mapping[str, str] | None, str]:
+    """Every layer's precision for a twin of the file, or why there is none."""
+    if plan is None:
+        near = load_plan(nearest_plan(made_of))
+        fits = twin_of(made_of, decoder, near, backend)[0] is not None
+        return (
+            None,
+            f"no plan was named{f'; it stores what the plan {near.name} asks, so --plan {near.name} would be' if fits else ' (--plan)'}",
+        )
+    try:
+        precisions = plan.resolve(plan_layers(decoder), backend.name, backend.precisions)
+    except FirstTokenError as error:
+        return None, str(error)
+    why_not = misfit(made_of, decoder, plan, precisions)
+    return (None, why_not) if why_not else (precisions, "")
+
+
+def compared_lines(subject: Subject, plan: Plan, named: bool, why_not: str) -> list[str]:
+    """What the proof looked at, and what it did not."""
+    twin = (
+        f"compared with the plan {plan.name} computed on the host"
+        if not why_not
+        else f"NOT compared with a plan computed on the host: {why_not}"
+    )
+    return [
+        f"held to the bounds of the plan {plan.name}{'' if named else ', the nearest to what is stored (name another with --plan)'}",
+        twin,
+        "NOT compared: its tokenizer, end tokens and chat template (texts were cut by the checkpoint's tokenizer), and which checkpoint it was made from",
+    ]
