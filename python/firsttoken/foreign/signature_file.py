@@ -95,15 +95,19 @@ def structure(path: Path) -> Structure:
 
 def open_runner(path: Path, subject: Subject, threads: int | None, kept: bool) -> Runner:
     """Loads it. Raises `FirstTokenError`."""
-    from firsttoken.foreign.signature_runner import SignatureRunner
+    from firsttoken.backends.litertlm.runner import LitertlmRunner
+    from firsttoken.foreign.open import hash_of
 
     section, offer = offer_of(path)
     offer.check_memory(path, subject.target.cache_length)
-    return SignatureRunner(section, offer, subject, threads, kept)
+    packed = (hash_of(path), os.stat(path).st_size) if kept else None
+    runner = LitertlmRunner(subject, section, offer.signatures.values(), threads, packed)
+    runner.prefill_chunk = runner.cache_length  # pieces are chosen there, as LiteRT-LM does, with one decode step at the end of all
+    return runner
 
 
 def preload() -> None:
     """Imports what running takes."""
     import firsttoken.backends.litertlm.container
-    import firsttoken.foreign.signature_audit
-    import firsttoken.foreign.signature_runner  # noqa: F401
+    import firsttoken.backends.litertlm.runner
+    import firsttoken.foreign.signature_audit  # noqa: F401

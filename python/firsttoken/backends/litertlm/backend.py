@@ -51,7 +51,9 @@ class LitertlmCpu(TfliteXnnpack):
         from firsttoken.backends.litertlm.container import graphs_of
         from firsttoken.backends.litertlm.runner import LitertlmRunner
 
-        return LitertlmRunner(graphs_of(folder / artifact.file), manifest, threads, kept)
+        facts = manifest.facts(artifact)
+        packed = (facts.sha256, facts.bytes) if kept else None
+        return LitertlmRunner(manifest, graphs_of(folder / artifact.file), artifact.methods, threads, packed)
 
     def preload(self) -> None:
         import firsttoken.backends.litertlm.runner  # noqa: F401

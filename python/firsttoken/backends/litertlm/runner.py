@@ -5,21 +5,19 @@ As in LiteRT-LM, prefill fills the cache with all tokens but the last, which goe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from firsttoken.backends.litertlm.ops import CACHE, DECODE, PREFILL
-from firsttoken.backends.runner import Runner, default_threads
+from firsttoken.backends.runner import Runner, RunnerFacts, default_threads
 from firsttoken.backends.tflite.litert import CompiledModel, aligned_zeros
 from firsttoken.backends.tflite.section import Section
 from firsttoken.quiet import quiet_runtime
 
-if TYPE_CHECKING:
-    from firsttoken.bundle.manifest import Manifest
-
+CACHE_STEP = 256  # rows by which a cache of run-time length grows
 NEVER = {"float32": -0.7 * float(np.finfo(np.float32).max), "float16": -45824.0}  # what LiteRT-LM writes where a token may not look
 
 
@@ -80,61 +78,85 @@ class Call:
 
 
 class LitertlmRunner(Runner):
-    """Loads the graphs with ``threads`` threads (default: the machine's cores, 4 at most); ``kept`` False packs the weights in memory."""
+    """Loads the graphs with ``threads`` threads (default: the machine's cores, 4 at most).
 
-    def __init__(self, graphs: Section, manifest: Manifest, threads: int | None = None, kept: bool = True) -> None:
-        super().__init__(manifest)
-        facts = manifest.cpu
-        self.methods = {method.name: method for method in facts.methods}
-        self.states = {f"{prefix}_{state.layer}": state for state in facts.states for prefix in CACHE.values()}
-        self.dynamic = PREFILL in self.methods
-        self.step = facts.states[0].step
-        self.lengths = sorted(int(name.removeprefix(f"{PREFILL}_")) for name in self.methods if name.startswith(f"{PREFILL}_"))
+    ``entries`` are their signatures, with lengths of run time or fixed ones, and caches of any layout. ``packed``, the file's SHA-256 and bytes, names
+    the packed weights on disk; None packs in memory.
+    """
+
+    def __init__(
+        self,
+        facts: RunnerFacts,
+        graphs: Section,
+        entries: Iterable[Entry],
+        threads: int | None = None,
+        packed: tuple[str, int] | None = None,
+    ) -> None:
+        super().__init__(facts)
+        self.entries = {entry.name: entry for entry in entries}
+        self.dynamic = PREFILL in self.entries
+        self.lengths = sorted(int(name.removeprefix(f"{PREFILL}_")) for name in self.entries if name.startswith(f"{PREFILL}_"))
+        self.states = [tensor for tensor in self.entries[DECODE].inputs if tensor.name.startswith(tuple(CACHE.values()))]
+        [mask] = [tensor for tensor in self.entries[DECODE].inputs if tensor.name == "mask"]
+        # A cache of fixed length may have more rows than may be used, for padding.
+        self.fixed = None if isinstance(mask.shape[3], str) else mask.shape[3]
         self.cache: dict[str, np.ndarray] = {}
         self.rows = 0
         self._calls: dict[tuple[str, int], Call] = {}
-        self.model = self._load(graphs, manifest, threads or default_threads(), kept)
+        self.model = self._load(graphs, threads or default_threads(), packed)
 
-    def _load(self, graphs: Section, manifest: Manifest, threads: int, kept: bool) -> CompiledModel:
-        if not kept:
+    def _load(self, graphs: Section, threads: int, packed: tuple[str, int] | None) -> CompiledModel:
+        if packed is None:
             return CompiledModel(graphs, threads, None)
         from firsttoken.backends.tflite.weight_cache import packed_weights
 
-        file = manifest.facts(manifest.cpu)
-        with packed_weights(file.sha256, file.bytes) as packed:
-            if packed.note:
-                self.notes.append(packed.note)
-            return CompiledModel(graphs, threads, packed.file)
+        with packed_weights(*packed) as place:
+            if place.note:
+                self.notes.append(place.note)
+            return CompiledModel(graphs, threads, place.file)
 
     def _grow(self, wanted: int) -> None:
         """Makes room for ``wanted`` rows, in steps, keeping what is filled. A cache of fixed length is there from the start."""
         if wanted <= self.rows:
             return
-        self.rows = min(-(-wanted // self.step) * self.step, self.cache_length)
+        self.rows = self.fixed or min(-(-wanted // CACHE_STEP) * CACHE_STEP, self.cache_length)
         old, self.cache = self.cache, {}
-        for name, state in self.states.items():
-            shape = [self.rows if isinstance(n, str) else n for n in state.shape]
-            self.cache[name] = aligned_zeros(shape, state.dtype)
+        for state in self.states:
+            array = aligned_zeros([self.rows if isinstance(n, str) else n for n in state.shape], state.dtype)
             if self.position:
-                self.cache[name][:, :, : self.position] = old[name][:, :, : self.position]
-        if not self.dynamic:
-            self.rows = self.cache_length
+                filled = tuple(slice(self.position) if isinstance(n, str) else slice(None) for n in state.shape)
+                array[filled] = old[state.name][filled]
+            self.cache[state.name] = array
         self._calls.clear()
 
     def _call(self, name: str, tokens: int) -> Call:
         if (name, tokens) not in self._calls:
-            if name != DECODE and self.dynamic:
+            if name == PREFILL:
                 self._calls = {key: call for key, call in self._calls.items() if key[0] == DECODE}  # one shape at a time
-            self._calls[name, tokens] = Call(self.model, self.methods[name], {"tokens": tokens, "cached": self.rows}, self.cache)
+            self._calls[name, tokens] = Call(self.model, self.entries[name], {"tokens": tokens, "cached": self.rows}, self.cache)
         return self._calls[name, tokens]
+
+    def _length(self, wanted: int, at: int) -> int:
+        """Tokens of the next prefill call, for ``wanted`` more at position ``at``; 1 means through decode.
+
+        A graph of fixed length writes all its rows, padding too, and where they would run over the cache's end the write is moved back over what is
+        there: so it must fit with its padding.
+        """
+        if self.dynamic:
+            return wanted
+        fitting = [length for length in self.lengths if at + length <= self.rows]
+        return next((length for length in fitting if length >= wanted), fitting[-1] if fitting else 1)
 
     def _prefill(self, tokens: np.ndarray) -> np.ndarray:
         self._grow(min(self.position + len(tokens) + 1, self.cache_length))
         at, rest = self.position, tokens[:-1]
         while len(rest):
-            length = len(rest) if self.dynamic else next((n for n in self.lengths if n >= len(rest)), self.lengths[-1])
+            length = self._length(len(rest), at)
             piece, rest = rest[:length], rest[length:]
-            self._call(PREFILL if self.dynamic else f"{PREFILL}_{length}", length).run(piece, at)
+            if length == 1 and not self.dynamic:
+                self._decode_at(int(piece[0]), at)
+            else:
+                self._call(PREFILL if self.dynamic else f"{PREFILL}_{length}", length).run(piece, at)
             at += len(piece)
         return self._decode_at(int(tokens[-1]), at)
 

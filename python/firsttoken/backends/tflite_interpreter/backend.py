@@ -48,7 +48,9 @@ class TfliteInterpreter(TfliteCompatible):
         from firsttoken.backends.litertlm.runner import LitertlmRunner
         from firsttoken.backends.tflite.section import section_of
 
-        return LitertlmRunner(section_of(folder / artifact.file), manifest, threads, kept)
+        facts = manifest.facts(artifact)
+        packed = (facts.sha256, facts.bytes) if kept else None
+        return LitertlmRunner(manifest, section_of(folder / artifact.file), artifact.methods, threads, packed)
 
     def preload(self) -> None:
         import firsttoken.backends.litertlm.runner  # noqa: F401
