@@ -268,7 +268,7 @@ RUNNING = ("firsttoken.backends.tflite.runner", "firsttoken.run.open")
 FOREIGN = (
     "firsttoken.foreign.open",
     "firsttoken.foreign.signature_file",
-    "firsttoken.foreign.signature_runner",
+    "firsttoken.backends.litertlm.runner",
     "ai_edge_litert.interpreter",
 )
 READERS = (
