@@ -53,7 +53,7 @@ def prove(
             "--plan",
             "-p",
             metavar="NAME|FILE",
-            help="With a file: the plan it should keep to; its bounds count (default: the nearest to what is stored), and where it stores what the plan asks it is also compared with the plan computed on the host.",
+            help="With a file: the plan it should keep to; its bounds count, and where it stores what the plan asks it has to be the plan as computed on the host (default: the nearest to what is stored, and there only a warning).",
             autocompletion=completion.plans,
         ),
     ] = None,

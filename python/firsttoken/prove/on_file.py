@@ -13,7 +13,6 @@ from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import open_decoder, plan_layers
 from firsttoken.errors import FirstTokenError
-from firsttoken.foreign.facts import Subject
 from firsttoken.foreign.open import format_of, open_file, read_subject
 from firsttoken.foreign.structure import Structure
 from firsttoken.progress import Report, silent
@@ -21,6 +20,7 @@ from firsttoken.prove.compare import compare
 from firsttoken.prove.expected import expectations
 from firsttoken.prove.prove import held_out_text
 from firsttoken.prove.roundings import misfit, nearest_plan
+from firsttoken.prove.twin import NOT_BUILT
 from firsttoken.prove.verdict import sum_up
 from firsttoken.prove.windows import choose_windows
 from firsttoken.prove.words import chat_window
@@ -66,7 +66,8 @@ def prove_file(
     """Compares a file with the checkpoint, over its whole cache; a missed bound is no error here.
 
     With a ``plan`` (a name or a ``.toml``) its gate counts, and the file is held against the plan computed on the host where it stores what the
-    plan asks. Without one the gate is that of the built-in plan that is nearest to what is stored. ``cache_length`` (tokens) and ``begin`` (a
+    plan asks. Without one both are of the built-in plan that is nearest to what is stored, and how far it is from that plan's twin is said, but no
+    miss: its weights may have been chosen in another way. ``cache_length`` (tokens) and ``begin`` (a
     token) are for files that do not say. Raises `FirstTokenError` for a file that cannot be run, or is of another vocabulary.
     """
     path = Path(path)
@@ -79,7 +80,7 @@ def prove_file(
     chosen = asked or load_plan(nearest_plan(made_of))
     held = Held(chosen, subject.target, subject.tokenizer)
     backend = find_backend(found.backend)
-    precisions, why_not = twin_of(made_of, decoder, asked, backend)
+    precisions, why_not = twin_of(made_of, decoder, chosen, backend)
     name, text = held_out_text(source.folder, held_out)
     tokenizer = Tokenizer(source.folder)
     tokens = np.array(tokenizer.encode(text, begin=False), np.int32)
@@ -94,19 +95,14 @@ def prove_file(
         runner.close()
     proof = sum_up(held, seen, windows, name, text)
     proof.misses += [subject.begin_differs] if subject.begin_differs else []
+    aside = [] if asked is not None else [miss for miss in proof.misses if miss.startswith(NOT_BUILT)]
+    proof.misses = [miss for miss in proof.misses if miss not in aside]
     proof.passed = not proof.misses
-    return FileProof(path, proof, made_of, chosen.name, subject.notes, compared_lines(subject, chosen, asked is not None, why_not))
+    return FileProof(path, proof, made_of, chosen.name, subject.notes, compared_lines(chosen, asked is not None, why_not, aside))
 
 
-def twin_of(made_of: Structure, decoder: Decoder, plan: Plan | None, backend: Backend) -> tuple[Mapping[str, str] | None, str]:
+def twin_of(made_of: Structure, decoder: Decoder, plan: Plan, backend: Backend) -> tuple[Mapping[str, str] | None, str]:
     """Every layer's precision for a twin of the file, or why there is none."""
-    if plan is None:
-        near = load_plan(nearest_plan(made_of))
-        fits = twin_of(made_of, decoder, near, backend)[0] is not None
-        return (
-            None,
-            f"no plan was named{f'; it stores what the plan {near.name} asks, so --plan {near.name} would be' if fits else ' (--plan)'}",
-        )
     try:
         precisions = plan.resolve(plan_layers(decoder), backend.name, backend.precisions)
     except FirstTokenError as error:
@@ -115,14 +111,13 @@ def twin_of(made_of: Structure, decoder: Decoder, plan: Plan | None, backend: Ba
     return (None, why_not) if why_not else (precisions, "")
 
 
-def compared_lines(subject: Subject, plan: Plan, named: bool, why_not: str) -> list[str]:
-    """What the proof looked at, and what it did not."""
-    twin = (
-        f"compared with the plan {plan.name} computed on the host"
-        if not why_not
-        else f"NOT compared with a plan computed on the host: {why_not}"
-    )
+def compared_lines(plan: Plan, named: bool, why_not: str, aside: list[str]) -> list[str]:
+    """What the proof looked at, and what it did not; ``aside`` are misses of a twin that no one asked for."""
+    twin = f"NOT compared with a plan computed on the host: {why_not}"
+    if not why_not:
+        twin = f"compared with the plan {plan.name} computed on the host{'' if named else ', for it stores what that plan asks'}"
     return [
+        *(f"WARNING, no miss without --plan {plan.name}: {miss}" for miss in aside),
         f"held to the bounds of the plan {plan.name}{'' if named else ', the nearest to what is stored (name another with --plan)'}",
         twin,
         "NOT compared: its tokenizer, end tokens and chat template (texts were cut by the checkpoint's tokenizer), and which checkpoint it was made from",

@@ -115,21 +115,22 @@ def parted(twin: Twin) -> float:
     return mean if away.mean() >= PARTED else max(mean, SATURATED * float(twin.damage.mean()))
 
 
+NOT_BUILT = "not built as the plan says: "
+
+
 def missed(found: TwinFigures, fits: list[Fit], twin: Twin, groups: Mapping[str, np.ndarray]) -> list[str]:
     """One line for every way in which the artifact is not its twin. ``groups`` choose positions by kind of call and part of the cache."""
     misses = []
 
     def check(name: str, got: float, bound: float) -> None:
         if not got <= bound:
-            misses.append(f"not built as the plan says: {name} {got:.3g} nats from the plan computed on the host; its kernels' rounding explains {bound:.3g}")  # fmt: skip
+            misses.append(f"{NOT_BUILT}{name} {got:.3g} nats from the plan computed on the host; its kernels' rounding explains {bound:.3g}")  # fmt: skip
 
     check("mean divergence", found.mean_kld, found.allowed_kld)
     # where no rounding has gone another way yet, both agree to the last digits; a fault of arithmetic shows there first
     check("even where it agrees best it is", found.p5_kld, SLACK * found.noise_p20_kld + NEGLIGIBLE)
     if not abs(found.scale - 1) <= SCALE:
-        misses.append(
-            f"not built as the plan says: logits are {found.scale:.4f} times those of the plan computed on the host; expected 1 ± {SCALE:g}"
-        )
+        misses.append(f"{NOT_BUILT}logits are {found.scale:.4f} times those of the plan computed on the host; expected 1 ± {SCALE:g}")
     kld = np.array([one.kld for one in fits])
     for name, chosen in groups.items():
         here = chosen[twin.row >= 0]
