@@ -13,6 +13,7 @@ import pytest
 
 from firsttoken import cli
 from firsttoken.demo import checkpoint_path
+from firsttoken.pipeline import export
 
 COMMAND = [sys.executable, "-c", "from firsttoken.cli import main; main()"]
 VERBS = ("demo", "export", "prove", "generate", "bench", "report", "plans", "targets", "doctor")
@@ -96,9 +97,12 @@ def examples(verb: str) -> list[str]:
 
 @pytest.mark.slow
 def test_the_examples_of_the_help_work_as_pasted(tmp_path):
-    """In a folder where path/to/checkpoint is the demo's."""
+    """In a folder where path/to/checkpoint is the demo's, and their/model.litertlm made from it."""
     (tmp_path / "path/to").mkdir(parents=True)
     (tmp_path / "path/to/checkpoint").symlink_to(checkpoint_path())
+    [theirs] = export(checkpoint_path(), tmp_path / "int8", "int8", ("litertlm-cpu",), prove=False)
+    theirs.rename(tmp_path / "their")
+    export(checkpoint_path(), tmp_path / "out", targets=("litertlm-cpu",), prove=False)
     lines = [
         line
         for verb in ("export", "prove", "generate", "bench", "demo")
