@@ -88,7 +88,7 @@ def prove_places(
         yield Proven(folder, found.proof, file=found)
         return
     for name, value in (("--plan", plan), ("--cache-length", cache_length), ("--begin-token", begin_token)):
-        if value is not None:
+        if value is not None and folder.is_dir():  # what is not there is said below
             raise FirstTokenError(f"{name} goes with a file; bundle {folder} says it itself, leave it out")
     if on == "arm":
         with bar() as report:

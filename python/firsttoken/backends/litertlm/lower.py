@@ -10,10 +10,11 @@ from firsttoken.backends.interface import LoweringJob
 from firsttoken.backends.litertlm.container import pack
 from firsttoken.backends.litertlm.metadata import describe_words
 from firsttoken.backends.litertlm.ops import DECODE, PREFILL, LmOps
+from firsttoken.backends.litertlm.runner import CACHE_STEP
 from firsttoken.backends.lowering_result import Lowered, key_value_states
 from firsttoken.backends.registry import find_backend
 from firsttoken.backends.tflite.graph import Dynamic
-from firsttoken.backends.tflite.lower import CACHE_STEP, TYPE_NAMES, described
+from firsttoken.backends.tflite.lower import TYPE_NAMES, described
 from firsttoken.backends.tflite.model_file import ModelFile
 from firsttoken.backends.tflite.weights import read_weights
 from firsttoken.bundle.manifest import Artifact, Method, Needs
