@@ -2,6 +2,7 @@
 
 Same checkpoint, same precision (INT8), same runtime, same threads: LiteRT-LM's own benchmark mode on both (run_litert_lm.py). Fresh
 processes of both sides take turns, A B A B, so that slow moments of the machine fall on both; ratios are of neighbouring turns.
+A third process only reads our file's bytes from memory (run_reading.py): a decode step near its time waits for memory.
 
     python scripts/benchmarks/first_token_litertlm.py --ours OUT/litertlm-cpu/model.litertlm --stock STOCK/model.litertlm
 """
@@ -12,7 +13,7 @@ from pathlib import Path
 from measure_process import MIB, Side, arguments, disturbance, per_turn, publish, ratio, spread, table, take_turns
 
 HERE = Path(__file__).resolve().parent
-OURS, STOCK = "firsttoken", "export_hf"
+OURS, STOCK, READING = "firsttoken", "export_hf", "reading the bytes"
 
 
 def main():
@@ -38,7 +39,9 @@ def main():
                 [sys.executable, HERE / "run_litert_lm.py", files[name], *common], options.work / "logs" / f"litertlm-{name}.log", {}
             )
 
-        return {name: lambda name=name: make(name) for name in files}
+        reading = [sys.executable, HERE / "run_reading.py", options.ours, "--decode", decode, "--threads", options.threads]
+        made = {name: lambda name=name: make(name) for name in files}
+        return {**made, READING: lambda: Side(reading, options.work / "logs" / "litertlm-reading.log", {})}
 
     samples = {
         (prompt, decode): take_turns(sides(prompt, decode), options.processes, options.rounds, options.quiet)
@@ -54,17 +57,19 @@ def main():
             if key == "first" and decode != options.decode[-1]:
                 continue
             ours, theirs = per_turn(of[OURS], key), per_turn(of[STOCK], key)
-            rows.append([title, spread(ours, 1000, 1), spread(theirs, 1000, 1), ratio(ours, theirs), f"{min(ours) / min(theirs):.2f}"])
+            floor = spread(per_turn(of[READING], key), 1000, 1) if key == "decode" else ""
+            rows.append(
+                [title, spread(ours, 1000, 1), spread(theirs, 1000, 1), ratio(ours, theirs), f"{min(ours) / min(theirs):.2f}", floor]
+            )
     largest = samples[max(samples)]
     ours, theirs = per_turn(largest[OURS], "peak"), per_turn(largest[STOCK], "peak")
-    rows.append(
-        ["peak RSS, MiB", spread(ours, 1 / MIB, 0), spread(theirs, 1 / MIB, 0), ratio(ours, theirs), f"{min(ours) / min(theirs):.2f}"]
-    )
+    peaks = [spread(ours, 1 / MIB, 0), spread(theirs, 1 / MIB, 0), ratio(ours, theirs), f"{min(ours) / min(theirs):.2f}"]
+    rows.append(["peak RSS, MiB", *peaks, ""])
     facts = (
         f"Median (minimum) of {options.processes} processes × {options.rounds} turns on {options.threads} threads; ratio: median (middle half) over "
         f"neighbouring turns, then of the minima. {disturbance(list(samples.values()))}"
     )
-    header = ["in LiteRT-LM, INT8", OURS, STOCK, "ratio", "of minima"]
+    header = ["in LiteRT-LM, INT8", OURS, STOCK, "ratio", "of minima", READING]
     publish(options.work, "first_token_litertlm", [table(header, rows), facts], {f"{p}+{d}": of for (p, d), of in samples.items()})
 
 
