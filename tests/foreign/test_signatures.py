@@ -34,13 +34,13 @@ def run_time() -> dict[str, Signature]:
 @pytest.mark.parametrize("kinds", [{}, {"mask": "bool"}, {"mask": "float16", "cache": "float16"}, {"cache": "int8"}, {"integers": "int64"}])
 def test_static_ones_of_every_type(kinds):
     offer = chosen(PATH, static(**kinds))
-    assert offer.lengths == [4, 8] and not offer.dynamic and offer.rows == 32 and offer.vocab_size == 50
+    assert offer.lengths == [4, 8] and offer.rows == 32 and offer.vocab_size == 50
     assert [state.name for state in offer.states] == ["kv_cache_k_0", "kv_cache_v_0"]
 
 
 def test_those_of_run_time_and_other_signatures_beside_them():
     offer = chosen(PATH, run_time() | {"decode_lora": signature("decode_lora", 1)})
-    assert offer.dynamic and offer.rows is None and offer.lengths == [] and set(offer.signatures) == {"decode", "prefill"}
+    assert offer.rows is None and offer.lengths == [] and set(offer.signatures) == {"decode", "prefill"}
 
 
 def test_a_shapes_run_time_dimensions_have_names():

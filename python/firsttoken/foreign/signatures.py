@@ -68,10 +68,6 @@ class Offer:
         return [tensor for tensor in self.decode.inputs if CACHE.fullmatch(tensor.name)]
 
     @property
-    def dynamic(self) -> bool:
-        return PREFILL in self.signatures
-
-    @property
     def rows(self) -> int | None:
         """The cache's length in rows; None where it is chosen at run time."""
         [mask] = [tensor for tensor in self.decode.inputs if tensor.name == "mask"]
