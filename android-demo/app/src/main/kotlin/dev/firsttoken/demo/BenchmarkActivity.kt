@@ -25,6 +25,7 @@ open class BenchmarkActivity : Activity() {
     private lateinit var frames: FrameScreen
     private val main = Handler(Looper.getMainLooper())
     private var reader: ProgressReader? = null
+    private var round = 0 // of following: one ends when the screen is left
 
     override fun onCreate(saved: Bundle?) {
         super.onCreate(saved)
@@ -54,7 +55,7 @@ open class BenchmarkActivity : Activity() {
 
     override fun onPause() {
         super.onPause()
-        main.removeCallbacksAndMessages(null)
+        round++
     }
 
     override fun onDestroy() {
@@ -84,7 +85,7 @@ open class BenchmarkActivity : Activity() {
             is Started.Running -> {
                 reader = ProgressReader(started.progress)
                 tell(getString(R.string.phase_loading), isBusy = true)
-                main.removeCallbacksAndMessages(null)
+                round++
                 follow()
             }
         }
@@ -98,10 +99,17 @@ open class BenchmarkActivity : Activity() {
             "(unreadable)"
         }
 
+    /** Reads on from the progress file, off the main thread, until it has ended or the screen is left. */
     private fun follow() {
-        val events = reader?.next() ?: return
-        events.forEach(::show)
-        if (events.lastOrNull()?.isFinal == true) onEnd() else main.postDelayed(::follow, PAUSE)
+        val followed = reader ?: return
+        val mine = round
+        services.reader.execute {
+            val events = followed.next()
+            main.post {
+                if (reader === followed) events.forEach(::show)
+                if (events.lastOrNull()?.isFinal == true) onEnd() else if (reader === followed && mine == round) main.postDelayed(::follow, PAUSE)
+            }
+        }
     }
 
     private fun show(event: ProgressEvent) {

@@ -3,6 +3,8 @@ package dev.firsttoken.demo
 import android.app.Application
 import android.app.KeyguardManager
 import android.content.Context
+import android.content.pm.ApplicationInfo
+import android.os.StrictMode
 import dev.firsttoken.demo.engine.CarriedRuntimes
 import dev.firsttoken.demo.engine.RuntimeEngines
 import dev.firsttoken.demo.phone.AndroidPhone
@@ -10,6 +12,11 @@ import dev.firsttoken.demo.phone.AndroidPhone
 /** The process: makes the services once, frees the loaded model when memory is short. What is finished is on disk, what runs goes on. */
 open class FirstTokenApp : Application() {
     open val services: Services by lazy { makeServices() }
+
+    override fun onCreate() {
+        super.onCreate()
+        if (applicationInfo.flags and ApplicationInfo.FLAG_DEBUGGABLE != 0) watchStrictly()
+    }
 
     protected open fun makeServices(): Services =
         Services(this, RuntimeEngines(CarriedRuntimes.all(this)), AndroidPhone(this), AppFolders(this), ::isLocked)
@@ -24,6 +31,12 @@ open class FirstTokenApp : Application() {
     override fun onLowMemory() {
         super.onLowMemory()
         services.answers.forgetModel()
+    }
+
+    /** In debug builds the log tells of what makes the main thread wait, and of what is never closed. */
+    private fun watchStrictly() {
+        StrictMode.setThreadPolicy(StrictMode.ThreadPolicy.Builder().detectAll().penaltyLog().build())
+        StrictMode.setVmPolicy(StrictMode.VmPolicy.Builder().detectActivityLeaks().detectLeakedClosableObjects().detectFileUriExposure().penaltyLog().build())
     }
 
     private fun isLocked() = (getSystemService(Context.KEYGUARD_SERVICE) as KeyguardManager).isKeyguardLocked

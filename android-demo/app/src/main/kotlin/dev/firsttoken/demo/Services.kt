@@ -13,6 +13,7 @@ import dev.firsttoken.demo.answer.AnswerMemory
 import dev.firsttoken.demo.answer.LoadedBundle
 import dev.firsttoken.demo.bundles.BundleLibrary
 import dev.firsttoken.demo.bundles.ImportJob
+import dev.firsttoken.demo.bundles.ImportMemory
 import dev.firsttoken.demo.measure.HeadlessBenchmark
 import dev.firsttoken.demo.measure.MeasureJob
 import dev.firsttoken.demo.screen.Frames
@@ -40,7 +41,7 @@ class Services(
     val library = BundleLibrary(folders, engines)
     val loaded = LoadedBundle(engines)
     val answers = AnswerJob(worker, main, loaded, screen, AnswerMemory(File(context.filesDir, "answer.properties")))
-    val imports = ImportJob(context.applicationContext, main, folders.imported)
+    val imports = ImportJob(context.applicationContext, main, folders.imported, ImportMemory(File(context.filesDir, "import.txt")))
 
     /** Small reads that the main thread must not wait for. */
     val reader: ExecutorService = Executors.newSingleThreadExecutor { Thread(it, "reader") }

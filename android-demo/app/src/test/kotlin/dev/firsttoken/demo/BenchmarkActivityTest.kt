@@ -1,6 +1,7 @@
 package dev.firsttoken.demo
 
 import android.content.Intent
+import android.content.pm.PackageManager
 import android.os.Bundle
 import android.os.Parcel
 import android.os.Parcelable
@@ -14,6 +15,7 @@ import java.io.File
 import java.util.concurrent.CountDownLatch
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
+import org.junit.Assert.assertSame
 import org.junit.Assert.assertTrue
 import org.junit.Test
 import org.robolectric.RuntimeEnvironment
@@ -49,6 +51,23 @@ class BenchmarkActivityTest : ScreenTest() {
         assertTrue("Run 2 of 2" in screen.says())
         File(Parity.folder(), "written").mkdirs()
         measurement.copyTo(File(Parity.folder(), "written/app.json"), overwrite = true)
+    }
+
+    @Test fun onlyTheShellMayStartItFromOutside() {
+        val app = RuntimeEnvironment.getApplication()
+        val found = app.packageManager.getPackageInfo(app.packageName, PackageManager.GET_ACTIVITIES or PackageManager.GET_SERVICES or PackageManager.GET_PROVIDERS)
+        val open = found.activities!!.filter { it.exported && it.permission == null }.map { it.name }
+        assertEquals("what any app may start", listOf("dev.firsttoken.demo.bundles.BundlesActivity"), open)
+        assertEquals("android.permission.DUMP", found.activities!!.single { it.name == BenchmarkActivity::class.java.name }.permission)
+        assertTrue((found.services.orEmpty().map { it.exported } + found.providers.orEmpty().map { it.exported }).none { it })
+    }
+
+    @Test fun anIdWithoutARequestDoesNotCostTheLoadedModel() {
+        val bundle = TestWorld.stage()
+        val before = services.worker.submit<Any> { services.loaded.open(bundle, 2) }.get()
+        open<BenchmarkActivity>(intent(id)).get()
+        waitFor("the refusal") { "refused" in events }
+        assertSame(before, services.worker.submit<Any> { services.loaded.open(bundle, 2) }.get())
     }
 
     @Test fun withoutAnIdItOnlyWaits() {

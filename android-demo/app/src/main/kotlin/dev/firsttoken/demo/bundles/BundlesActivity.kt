@@ -22,6 +22,7 @@ class BundlesActivity : Activity() {
     private lateinit var import: Button
     private lateinit var stop: Button
     private lateinit var measure: Button
+    private val importWatcher: (ImportState) -> Unit = ::showImport
 
     override fun onCreate(saved: Bundle?) {
         super.onCreate(saved)
@@ -39,13 +40,14 @@ class BundlesActivity : Activity() {
 
     override fun onStart() {
         super.onStart()
-        services.imports.watch(::showImport)
+        services.imports.watch(importWatcher)
+        services.imports.resume()
         refresh()
     }
 
     override fun onStop() {
         super.onStop()
-        services.imports.watch(null)
+        services.imports.unwatch(importWatcher)
     }
 
     @Deprecated("the platform's own way; its successor is in AndroidX")
@@ -68,7 +70,7 @@ class BundlesActivity : Activity() {
         import.isEnabled = !state.isRunning
         stop.visibility = if (state.isRunning) View.VISIBLE else View.GONE
         when {
-            state.isRunning -> showMessage(getString(R.string.importing, Numbers.bytes(state.bytes)))
+            state.isRunning -> showMessage(getString(if (state.isAgain) R.string.importing_again else R.string.importing, Numbers.bytes(state.bytes)))
             state.message != null -> showMessage(getString(R.string.import_failed, state.message))
             state.isDone -> {
                 showMessage(getString(R.string.imported))
@@ -82,10 +84,11 @@ class BundlesActivity : Activity() {
         message.visibility = View.VISIBLE
     }
 
-    /** Reads the manifests off the main thread and shows them. */
-    private fun refresh() {
+    /** Does [first], then reads the manifests, both off the main thread, and shows them. */
+    private fun refresh(first: (BundleLibrary) -> Unit = {}) {
         val library = services.library
         services.reader.execute {
+            first(library)
             val found = library.list()
             runOnUiThread { if (!isDestroyed) show(found) }
         }
@@ -106,10 +109,7 @@ class BundlesActivity : Activity() {
         AlertDialog.Builder(this)
             .setTitle(R.string.remove_question)
             .setMessage(entry.manifest?.let(BundleLibrary::title) ?: entry.key)
-            .setPositiveButton(R.string.remove) { _, _ ->
-                services.library.remove(entry)
-                refresh()
-            }
+            .setPositiveButton(R.string.remove) { _, _ -> refresh { it.remove(entry) } }
             .setNegativeButton(android.R.string.cancel, null)
             .show()
     }

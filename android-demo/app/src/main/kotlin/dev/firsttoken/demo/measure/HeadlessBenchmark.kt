@@ -66,7 +66,7 @@ class HeadlessBenchmark(
         cancelled.set(false)
         worker.execute {
             try {
-                loaded.close() // what was tried before takes memory
+                if (places.request(id).isFile) loaded.close() // what was tried before takes memory; an id without a request must not cost it
                 benchmark.carryOut(id)
             } finally {
                 running.set(null)

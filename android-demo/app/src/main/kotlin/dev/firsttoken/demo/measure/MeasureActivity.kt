@@ -23,6 +23,7 @@ import dev.firsttoken.demo.phone.defaultThreads
 import dev.firsttoken.demo.phone.thermalText
 import dev.firsttoken.demo.screen.FrameScreen
 import dev.firsttoken.demo.services
+import java.io.IOException
 
 /** Chooses bundles and prompt lengths, measures them, and shows the results side by side. */
 class MeasureActivity : Activity() {
@@ -145,7 +146,18 @@ class MeasureActivity : Activity() {
 
     private fun share() {
         val measurement = services.measures.state.results ?: return
-        MeasurementText.write(measurement, MeasurementProvider.file(this))
+        services.reader.execute {
+            val problem = try {
+                MeasurementText.write(measurement, MeasurementProvider.file(this))
+                null
+            } catch (error: IOException) {
+                getString(R.string.share_failed, error.message.orEmpty())
+            }
+            runOnUiThread { if (problem == null) send() else say(problem, isProblem = true) }
+        }
+    }
+
+    private fun send() {
         val send = Intent(Intent.ACTION_SEND).setType("application/json").putExtra(Intent.EXTRA_STREAM, MeasurementProvider.URI).addFlags(Intent.FLAG_GRANT_READ_URI_PERMISSION)
         send.clipData = android.content.ClipData.newRawUri(null, MeasurementProvider.URI) // what the permission is tied to
         startActivity(Intent.createChooser(send, getString(R.string.share)))

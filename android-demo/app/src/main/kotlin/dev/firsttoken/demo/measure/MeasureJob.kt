@@ -102,7 +102,7 @@ class MeasureJob(
     }
 
     private fun carryOut(request: Request, places: BenchmarkFolders): String? {
-        val watching = ProgressWatch(ProgressReader(places.progress(request.id)), context, main, ::post).apply { start() }
+        val watching = ProgressWatch(ProgressReader(places.progress(request.id)), context, ::post).apply { start() }
         try {
             if (request.cold) ColdRun(context, cancelled::get, isInFront, ::tellThatItWaits).carryOut(request.id, places) else Benchmark(host(places, cancelled::get)).carryOut(request.id)
         } finally {

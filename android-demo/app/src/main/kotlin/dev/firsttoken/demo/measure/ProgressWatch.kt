@@ -1,29 +1,22 @@
 package dev.firsttoken.demo.measure
 
 import android.content.Context
-import android.os.Handler
 import dev.firsttoken.core.benchmark.ProgressEvent
 import dev.firsttoken.core.benchmark.ProgressReader
+import java.util.Timer
+import kotlin.concurrent.schedule
 
-/** Looks at a progress file a few times a second and tells what it says. */
+/** Looks at a progress file a few times a second, on a thread of its own, and tells what it says. */
 class ProgressWatch(
     private val reader: ProgressReader,
     private val context: Context,
-    private val main: Handler,
     private val post: ((MeasureState) -> MeasureState) -> Unit,
 ) {
-    private val look = object : Runnable {
-        override fun run() {
-            reader.next().forEach(::tell)
-            main.postDelayed(this, PAUSE)
-        }
-    }
+    private val timer = Timer("progress", true)
 
-    fun start() {
-        main.post(look)
-    }
+    fun start() = timer.schedule(0L, PAUSE) { reader.next().forEach(::tell) }
 
-    fun stop() = main.removeCallbacks(look)
+    fun stop() = timer.cancel()
 
     private fun tell(event: ProgressEvent) = post { state ->
         state.copy(

@@ -50,6 +50,7 @@ class MeasureActivityTest : ScreenTest() {
         assertEquals("two bundles at two lengths", 4, said.lines().count { it.startsWith("First token: median") })
         assertTrue("demo · int8 · TensorFlow Lite 2.16.1" in said && "demo · fp16-attention · LiteRT 2.3.0" in said)
         screen.click(R.id.share)
+        waitFor("the question whom to send it to") { shadowOf(screen).peekNextStartedActivity() != null }
         val sent = shadowOf(screen).nextStartedActivity.getParcelableExtra(Intent.EXTRA_INTENT, Intent::class.java)!!
         assertEquals(MeasurementProvider.URI, sent.getParcelableExtra(Intent.EXTRA_STREAM, android.net.Uri::class.java))
         val provider = Robolectric.setupContentProvider(MeasurementProvider::class.java, "dev.firsttoken.demo.measurements")
