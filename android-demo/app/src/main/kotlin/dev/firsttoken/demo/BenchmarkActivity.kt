@@ -15,6 +15,7 @@ import dev.firsttoken.core.benchmark.ProgressReader
 import dev.firsttoken.demo.measure.ProgressText
 import dev.firsttoken.demo.measure.Started
 import dev.firsttoken.demo.screen.FrameScreen
+import dev.firsttoken.demo.view.showAppBar
 
 /** The benchmark that `firsttoken device profile` starts by intent (PROTOCOL.md). Without an id it only keeps the screen on. */
 open class BenchmarkActivity : Activity() {
@@ -31,6 +32,7 @@ open class BenchmarkActivity : Activity() {
         super.onCreate(saved)
         window.addFlags(WindowManager.LayoutParams.FLAG_KEEP_SCREEN_ON)
         setContentView(R.layout.activity_benchmark)
+        showAppBar(getString(R.string.benchmark_title), hasUp = false)
         status = findViewById(R.id.status)
         detail = findViewById(R.id.detail)
         busy = findViewById(R.id.busy)

@@ -32,7 +32,7 @@ class PicturesTest : PictureTest() {
     private fun all(name: String, qualifiers: String) {
         RuntimeEnvironment.setQualifiers(qualifiers)
         finished(open<BundlesActivity>().get().also { screen -> waitFor("no bundles") { screen.isShown(R.id.empty) } }, "empty-$name")
-        TestWorld.stageSeveral()
+        SampleBundles.stage()
         finished(open<BundlesActivity>().get().also { screen -> waitFor("bundles") { screen.findViewById<ViewGroup>(R.id.bundles).childCount == 4 } }, "bundles-$name")
         finished(answered(), "try-$name")
         finished(measured(), "benchmark-$name")

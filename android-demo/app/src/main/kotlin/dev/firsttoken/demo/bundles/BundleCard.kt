@@ -17,9 +17,9 @@ class BundleCard(parent: ViewGroup, private val entry: BundleEntry) {
 
     init {
         val manifest = entry.manifest
-        view.findViewById<TextView>(R.id.name).text = manifest?.checkpoint?.name ?: entry.key
+        view.findViewById<TextView>(R.id.name).text = manifest?.checkpoint?.name ?: resources.getString(R.string.bundle_unnamed)
         view.findViewById<TextView>(R.id.facts).text =
-            if (manifest == null) resources.getString(R.string.bundle_unreadable)
+            if (manifest == null) resources.getString(R.string.bundle_unreadable, entry.key)
             else resources.getString(R.string.bundle_facts, manifest.plan, manifest.target.name, Numbers.bytes(size(manifest)), Numbers.count(manifest.checkpoint.parameters))
         view.findViewById<TextView>(R.id.proof).apply {
             visibility = if (manifest == null) View.GONE else View.VISIBLE
@@ -56,6 +56,6 @@ class BundleCard(parent: ViewGroup, private val entry: BundleEntry) {
     private fun proofText(manifest: Manifest?): String {
         val proof = manifest?.let(::running)?.proof ?: return resources.getString(R.string.proof_missing)
         val said = if (proof.passed) R.string.proof_passed else R.string.proof_failed
-        return resources.getString(said, Numbers.significant(proof.meanKld), Numbers.significant(proof.p99Kld), Numbers.percent(proof.sameTop))
+        return resources.getString(said, Numbers.percent(proof.sameTop), Numbers.significant(proof.meanKld))
     }
 }

@@ -13,6 +13,7 @@ import dev.firsttoken.demo.answer.TryActivity
 import dev.firsttoken.demo.measure.MeasureActivity
 import dev.firsttoken.demo.services
 import dev.firsttoken.demo.view.Numbers
+import dev.firsttoken.demo.view.showAppBar
 
 /** The first screen: which bundles are on the phone. */
 class BundlesActivity : Activity() {
@@ -27,6 +28,7 @@ class BundlesActivity : Activity() {
     override fun onCreate(saved: Bundle?) {
         super.onCreate(saved)
         setContentView(R.layout.activity_bundles)
+        showAppBar(getString(R.string.bundles_title), hasUp = false)
         list = findViewById(R.id.bundles)
         empty = findViewById(R.id.empty)
         message = findViewById(R.id.message)
@@ -103,6 +105,10 @@ class BundlesActivity : Activity() {
         }
         empty.visibility = if (entries.isEmpty()) View.VISIBLE else View.GONE
         measure.isEnabled = entries.any { it.problem == null }
+        measure.visibility = if (entries.isEmpty()) View.GONE else View.VISIBLE
+        // the screen's one main action: what fills an empty phone, then what measures what is there
+        import.setBackgroundResource(if (entries.isEmpty()) R.drawable.button_primary else R.drawable.button_plain)
+        import.setTextColor(getColorStateList(if (entries.isEmpty()) R.color.on_primary else R.color.plain))
     }
 
     private fun askToRemove(entry: BundleEntry) {

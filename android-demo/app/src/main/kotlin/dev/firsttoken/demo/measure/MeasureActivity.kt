@@ -23,6 +23,8 @@ import dev.firsttoken.demo.phone.defaultThreads
 import dev.firsttoken.demo.phone.thermalText
 import dev.firsttoken.demo.screen.FrameScreen
 import dev.firsttoken.demo.services
+import dev.firsttoken.demo.view.Fold
+import dev.firsttoken.demo.view.showAppBar
 import java.io.IOException
 
 /** Chooses bundles and prompt lengths, measures them, and shows the results side by side. */
@@ -36,6 +38,7 @@ class MeasureActivity : Activity() {
     private lateinit var thermal: TextView
     private lateinit var frames: FrameScreen
     private lateinit var results: ResultsView
+    private lateinit var settings: Fold
     private val main = Handler(Looper.getMainLooper())
     private val watcher: (MeasureState) -> Unit = ::show
     private var chosen: Set<String>? = null // before the list is there: what was chosen before the screen was turned
@@ -43,6 +46,7 @@ class MeasureActivity : Activity() {
     override fun onCreate(saved: Bundle?) {
         super.onCreate(saved)
         setContentView(R.layout.activity_measure)
+        showAppBar(getString(R.string.measure_title), hasUp = true)
         choices = findViewById(R.id.choices)
         start = findViewById(R.id.start)
         stop = findViewById(R.id.stop)
@@ -54,6 +58,9 @@ class MeasureActivity : Activity() {
         results = ResultsView(findViewById(R.id.results))
         chosen = saved?.getStringArray(CHOSEN)?.toSet()
         if (saved == null) field(R.id.threads).setText(defaultThreads().toString())
+        settings = Fold(findViewById(R.id.settings_toggle), findViewById(R.id.settings), ::summary)
+        settings.isOpen = saved?.getBoolean(SETTINGS) == true
+        findViewById<RadioButton>(R.id.cold).setOnCheckedChangeListener { _, _ -> settings.refresh() }
         start.setOnClickListener { if (!NoticePermission(this).ask()) begin() }
         stop.setOnClickListener { services.measures.cancel() }
         share.setOnClickListener { share() }
@@ -63,6 +70,12 @@ class MeasureActivity : Activity() {
             val found = library.list().filter { it.problem == null }
             runOnUiThread { if (!isDestroyed) offer(found) }
         }
+    }
+
+    /** The fields have their text back by now. */
+    override fun onRestoreInstanceState(state: Bundle) {
+        super.onRestoreInstanceState(state)
+        settings.refresh()
     }
 
     override fun onStart() {
@@ -83,6 +96,7 @@ class MeasureActivity : Activity() {
     override fun onSaveInstanceState(state: Bundle) {
         super.onSaveInstanceState(state)
         state.putStringArray(CHOSEN, checked().toTypedArray())
+        state.putBoolean(SETTINGS, settings.isOpen)
     }
 
     /** The benchmark begins after the question, not under it. */
@@ -113,6 +127,11 @@ class MeasureActivity : Activity() {
         } catch (refusal: FirstTokenException) {
             say(refusal.message.orEmpty(), isProblem = true)
         }
+    }
+
+    private fun summary(): String {
+        val state = getString(if (findViewById<RadioButton>(R.id.cold).isChecked) R.string.cold else R.string.warm)
+        return getString(R.string.measure_summary, state, typed(R.id.decode), typed(R.id.threads))
     }
 
     private fun field(id: Int): EditText = findViewById(id)
@@ -165,5 +184,6 @@ class MeasureActivity : Activity() {
 
     private companion object {
         const val CHOSEN = "chosen"
+        const val SETTINGS = "settings"
     }
 }

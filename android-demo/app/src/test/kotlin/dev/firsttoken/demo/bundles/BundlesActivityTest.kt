@@ -55,11 +55,11 @@ class BundlesActivityTest : ScreenTest() {
     @Test fun everyBundleIsShownWithWhatItIsAndWhetherItRuns() {
         TestWorld.stageSeveral()
         val said = opened(4).says()
-        assertTrue("Plan fp16-attention, target tflite-xnnpack" in said && "8.00 billion parameters" in said)
-        assertTrue("Proven: mean KL divergence 0.00010, 99th percentile 0.0020, same top token 99.0 %" in said)
-        assertTrue("Proof failed: mean KL divergence" in said)
+        assertTrue("fp16-attention for tflite-xnnpack" in said && "8.00 billion parameters" in said)
+        assertTrue("Proven: 99.0 % of its next tokens are the checkpoint’s (mean KL divergence 0.00010)." in said)
+        assertTrue("Proof failed: 99.0 % of its next tokens" in said)
         assertTrue("Does not run here: this build of the app carries no ExecuTorch" in said)
-        assertTrue(said, "This bundle cannot be read." in said && "Does not run here: manifest.json:" in said)
+        assertTrue(said, "A bundle that cannot be read" in said && "Folder 4444" in said && "Does not run here: manifest.json:" in said)
     }
 
     @Test fun aBundleThatRunsCanBeTried() {
