@@ -50,6 +50,9 @@ def _digest(sources: list[Path], libraries: list[Path], friend: Path | None) -> 
     for path in sources:
         digest.update(f"{path}\0".encode() + path.read_bytes() + b"\0")
     digest.update("\n".join(jar.name for jar in libraries).encode())
+    # numbers of resources are copied into the classes that use them
+    for path in sorted(path for folder in libraries if folder.is_dir() for path in folder.rglob("*.class")):
+        digest.update(path.name.encode() + path.read_bytes())
     if friend:
         digest.update(friend.with_name(f"{friend.name}.stamp").read_bytes())
     return digest.hexdigest()
