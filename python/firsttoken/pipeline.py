@@ -76,6 +76,10 @@ def export(
         tokenizer = Tokenizer(source.folder)
         check_tokenizer(tokenizer, decoder)
         words = Words(tokenizer, tokenizer.facts(), chat_affixes(source.folder, tokenizer))
+        if words.chat is not None and words.chat.conversation_refused is not None:
+            say(
+                f"the app will answer every question by itself: the chat template cannot be written without Jinja, {words.chat.conversation_refused}"
+            )
         if prove:
             check_held_out(source, decoder, tokenizer, jobs, held_out)
         needed = {job.target.name: estimate(decoder, job.precisions, job.target, prove) for job in jobs}
