@@ -8,6 +8,7 @@ from conversation_templates import INEXPRESSIBLE, SPECIAL, TEMPLATES
 from firsttoken.bundle.manifest import Chat
 from firsttoken.chat import chat_affixes, render
 from firsttoken.conversation import ANSWERED, ASKED, chat, find_conversation, probes, write_conversation
+from firsttoken.demo import checkpoint_path
 from firsttoken.errors import FirstTokenError
 from firsttoken.tokenizer import Tokenizer
 
@@ -91,10 +92,10 @@ def test_the_probes_are_as_many_as_they_claim_and_all_contents_are_in_them():
     assert said >= {*ASKED, *ANSWERED}
 
 
-def test_a_manifest_keeps_the_pieces_or_the_reason_and_an_older_one_has_neither(demo):
+def test_a_manifest_keeps_the_pieces_or_the_reason_and_an_older_one_has_neither():
     """The demo checkpoint's own template, through the manifest's JSON and back."""
-    tokenizer = Tokenizer(demo)
-    chat_facts = chat_affixes(demo, tokenizer)
+    tokenizer = Tokenizer(checkpoint_path())
+    chat_facts = chat_affixes(checkpoint_path(), tokenizer)
     kept = Chat.model_validate_json(chat_facts.model_dump_json())
     assert kept.conversation is not None and kept.conversation_refused is None
     assert write_conversation(kept.conversation, chat(None, ["hi"], [])) == kept.prefix.text + "hi" + kept.suffix.text
