@@ -46,7 +46,8 @@ object TestWorld {
     var decoding = CountDownLatch(0)
 
     /** What the engine says, then the end token. */
-    var answer = "A token is shown once its frame is on the screen."
+    const val ANSWER = "A token is shown once its frame is on the screen."
+    var answer = ANSWER
     var secondsPerToken = 0.0
 
     val staging get() = File(root, "staging")
@@ -62,6 +63,7 @@ object TestWorld {
         prefill = CountDownLatch(0)
         decoding = CountDownLatch(0)
         secondsPerToken = 0.0
+        answer = ANSWER
     }
 
     fun end() {

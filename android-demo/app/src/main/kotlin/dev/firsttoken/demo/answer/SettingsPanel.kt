@@ -2,6 +2,7 @@ package dev.firsttoken.demo.answer
 
 import android.app.Activity
 import android.content.Context
+import android.graphics.Rect
 import android.os.Bundle
 import android.view.View
 import android.widget.Button
@@ -18,7 +19,7 @@ class SettingsPanel(private val activity: Activity, saved: Bundle?) {
     private val toggle: Button = activity.findViewById(R.id.settings_toggle)
     private val panel: View = activity.findViewById(R.id.settings)
     private val sampled: RadioButton = activity.findViewById(R.id.sampled)
-    private val drawing = listOf(R.id.temperature, R.id.top_k, R.id.seed)
+    private val drawing = listOf(R.id.temperature, R.id.top_k, R.id.top_p, R.id.min_p, R.id.seed)
     private val ends: CheckBox = activity.findViewById(R.id.stop_at_end)
 
     init {
@@ -29,9 +30,11 @@ class SettingsPanel(private val activity: Activity, saved: Bundle?) {
         showWhatCounts()
     }
 
+    fun close() = open(false)
+
     fun save(state: Bundle) = state.putBoolean(OPEN, panel.visibility == View.VISIBLE)
 
-    /** Greedy answers use no temperature, top-k or seed. To be called again once the fields have their text back. */
+    /** Greedy answers use no temperature, filters or seed. To be called again once the fields have their text back. */
     fun showWhatCounts() {
         drawing.forEach { field(it).isEnabled = sampled.isChecked }
         open(panel.visibility == View.VISIBLE)
@@ -47,9 +50,15 @@ class SettingsPanel(private val activity: Activity, saved: Bundle?) {
         }
 
     private fun typed() =
-        AnswerSettings.parse(sampled.isChecked, text(R.id.temperature), text(R.id.top_k), text(R.id.seed), text(R.id.max_tokens), text(R.id.threads), ends.isChecked)
+        AnswerSettings.parse(
+            TypedSettings(
+                sampled.isChecked, text(R.id.temperature), text(R.id.top_k), text(R.id.top_p), text(R.id.min_p), text(R.id.seed), text(R.id.max_tokens),
+                text(R.id.threads), ends.isChecked, text(R.id.system),
+            ),
+        )
 
     private fun open(isOpen: Boolean) {
+        if (isOpen && panel.visibility != View.VISIBLE) panel.post { panel.requestRectangleOnScreen(Rect(0, 0, panel.width, 1), true) }
         panel.visibility = if (isOpen) View.VISIBLE else View.GONE
         toggle.text = activity.getString(if (isOpen) R.string.settings_open else R.string.settings_closed, summary())
         toggle.contentDescription = activity.getString(if (isOpen) R.string.settings_open_label else R.string.settings_closed_label, summary())
@@ -64,6 +73,9 @@ class SettingsPanel(private val activity: Activity, saved: Bundle?) {
         activity.findViewById<RadioButton>(if (settings.isSampled) R.id.sampled else R.id.greedy).isChecked = true
         field(R.id.temperature).setText(settings.temperature.toString())
         field(R.id.top_k).setText(settings.topK.toString())
+        field(R.id.top_p).setText(settings.topP.toString())
+        field(R.id.min_p).setText(settings.minP.toString())
+        field(R.id.system).setText(settings.system.orEmpty())
         field(R.id.seed).setText(settings.seed.toString())
         field(R.id.max_tokens).setText(settings.maxTokens.toString())
         field(R.id.threads).setText(settings.threads.toString())
