@@ -144,8 +144,20 @@ def generate(
         runner = open_runner(bundle, threads)
         try:
             chat = False if raw else None
-            filters = {"top_k": top_k, "top_p": top_p, "min_p": min_p}
-            yield from run(runner, tokenizer, prompt, max_tokens, temperature, seed, chat, statistics, observe=observe, **filters)
+            yield from run(
+                runner,
+                tokenizer,
+                prompt,
+                max_tokens,
+                temperature,
+                seed,
+                chat,
+                statistics,
+                observe=observe,
+                top_k=top_k,
+                top_p=top_p,
+                min_p=min_p,
+            )
         finally:
             runner.close()
 

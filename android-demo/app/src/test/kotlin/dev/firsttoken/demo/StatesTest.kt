@@ -114,7 +114,6 @@ class StatesTest : PictureTest() {
         services.answers.startAnew()
         val screen = asked().get()
         waitFor("the first answer") { services.answers.state.phase == Phase.DONE }
-        services.answers.forgetModel() // the next one is loaded with another answer
         TestWorld.answer = "<think>\nThe user asks again. A frame has to be committed first.\n</think>\n\nOnce its frame is committed."
         screen.findViewById<EditText>(R.id.prompt).setText("In one line?")
         screen.click(R.id.send)

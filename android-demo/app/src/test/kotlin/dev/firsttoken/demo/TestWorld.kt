@@ -103,7 +103,8 @@ object TestWorld {
     }
 
     private class Answering(manifest: Manifest) : Engine(manifest) {
-        private val said = DemoFiles.tokenizer().encode(answer, withBegin = false).toList() + manifest.tokenizer.end.first()
+        private val tokenizer = DemoFiles.tokenizer()
+        private val said get() = tokenizer.encode(answer, withBegin = false).toList() + manifest.tokenizer.end.first()
         private var inner = ScriptedEngine(manifest, said)
 
         override fun prefillChunk(tokens: IntArray): FloatArray {

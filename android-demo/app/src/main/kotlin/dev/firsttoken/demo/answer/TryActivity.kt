@@ -60,7 +60,7 @@ class TryActivity : Activity() {
         busy = findViewById(R.id.busy)
         scroll = findViewById(R.id.scroll)
         earlier = findViewById(R.id.earlier)
-        newest = TurnView(findViewById(R.id.newest))
+        newest = TurnView(findViewById(R.id.newest), ::showShare)
         frames = FrameScreen(newest.answer, services.frames)
         findViewById<TextView>(R.id.title).text = services.library.title(folder)
         send.setOnClickListener { ask() }
@@ -149,13 +149,19 @@ class TryActivity : Activity() {
         val state = if (last.bundle == folder.name) last else AnswerState(phase = if (last.isRunning) Phase.LOADING else Phase.IDLE)
         val turn = state.turn
         startAnew.visibility = if (turn == null || state.isRunning) View.GONE else View.VISIBLE
-        share.visibility = if (turn?.stages == null || state.isRunning) View.GONE else View.VISIBLE
         say(phaseText(state), state.phase == Phase.FAILED)
         showEarlier(state.earlier)
         if (turn == null) findViewById<View>(R.id.newest).visibility = View.GONE else newest.show(turn)
+        showShare()
         if (state.phase == Phase.FAILED && wasRunning && prompt.text.isEmpty()) prompt.setText(turn?.question) // to be sent again
         if (state.isRunning || wasRunning) scroll.post { scroll.scrollTo(0, scroll.getChildAt(0).height) }
         wasRunning = state.isRunning
+    }
+
+    /** The measurement is shared from where its newest figures are. */
+    private fun showShare() {
+        val state = services.answers.state
+        share.visibility = if (newest.areStagesOpen && state.stages != null && !state.isRunning && state.bundle == folder.name) View.VISIBLE else View.GONE
     }
 
     private fun showEarlier(turns: List<Turn>) {

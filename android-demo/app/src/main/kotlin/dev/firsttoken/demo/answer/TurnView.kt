@@ -9,14 +9,15 @@ import dev.firsttoken.demo.view.StageBarView
 import dev.firsttoken.demo.view.StageText
 import dev.firsttoken.demo.view.artifactText
 
-/** A turn in its views: the question, folded thoughts, the answer, and a line for the first token that opens to its stages. */
-class TurnView(private val root: View) {
+/** A turn in its views: the question, folded thoughts, the answer, and a line for the first token that opens to its stages. [unfolded] is called when either opens or closes. */
+class TurnView(private val root: View, private val unfolded: () -> Unit = {}) {
     private val question: TextView = root.findViewById(R.id.question)
     private val thoughtToggle: Button = root.findViewById(R.id.thought_toggle)
     private val thought: TextView = root.findViewById(R.id.thought)
     private val firstToken: View = root.findViewById(R.id.first_token)
     private val line: TextView = root.findViewById(R.id.first_token_line)
     private val bar: StageBarView = root.findViewById(R.id.bar)
+    private val artifact: TextView = root.findViewById(R.id.artifact)
     private val figures: TextView = root.findViewById(R.id.figures)
     private var turn: Turn? = null
 
@@ -38,6 +39,7 @@ class TurnView(private val root: View) {
         isThoughtOpen = thought
         areStagesOpen = stages
         turn?.let(::show)
+        unfolded()
     }
 
     fun show(turn: Turn) {
@@ -62,6 +64,9 @@ class TurnView(private val root: View) {
 
     private fun showFirstToken(turn: Turn) {
         val stages = turn.stages
+        val ran = artifactText(root.context, turn.artifact)
+        artifact.visibility = if (ran == null) View.GONE else View.VISIBLE
+        artifact.text = ran
         firstToken.visibility = if (stages == null) View.GONE else View.VISIBLE
         figures.visibility = if (stages != null && areStagesOpen) View.VISIBLE else View.GONE
         if (stages == null) {
@@ -72,7 +77,6 @@ class TurnView(private val root: View) {
         fold(line, areStagesOpen, StageText.line(root.context, stages, turn))
         firstToken.contentDescription = line.contentDescription
         figures.text = StageText.figures(root.context, stages, turn)
-        artifactText(root.context, turn.artifact)?.let { figures.append("\n$it") }
     }
 
     /** Says [words] with an arrow for eyes and a word for ears. */

@@ -64,6 +64,8 @@ class ConversationTest : ScreenTest() {
     @Test fun eachTurnIsARunOfTheMeasurementFile() {
         val screen = staged()
         for (question in listOf("What is a token?", "And then?", "And then?")) screen.ask(question)
+        assertFalse("folded away with the stages", screen.isShown(R.id.share))
+        screen.click(R.id.first_token)
         screen.click(R.id.share)
         waitFor("the question whom to share it with") { shadowOf(screen).peekNextStartedActivity() != null }
         assertEquals(Intent.ACTION_CHOOSER, shadowOf(screen).nextStartedActivity.action)
