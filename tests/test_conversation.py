@@ -5,7 +5,7 @@ import random
 import pytest
 from conversation_templates import INEXPRESSIBLE, SPECIAL, TEMPLATES
 
-from firsttoken.bundle.manifest import Chat
+from firsttoken.bundle.chat_facts import Chat
 from firsttoken.chat import chat_affixes, render
 from firsttoken.conversation import ANSWERED, ASKED, chat, find_conversation, probes, write_conversation
 from firsttoken.demo import checkpoint_path

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from firsttoken import plain_file
-from firsttoken.bundle.manifest import Affix, Chat
+from firsttoken.bundle.chat_facts import Affix, Chat
 from firsttoken.conversation import find_conversation
 from firsttoken.errors import FirstTokenError
 from firsttoken.safe_text import visible

@@ -6,7 +6,7 @@ otherwise is refused with the reason.
 
 from collections.abc import Callable, Iterable, Iterator
 
-from firsttoken.bundle.manifest import Conversation, Trim
+from firsttoken.bundle.chat_facts import Conversation, Trim
 from firsttoken.errors import FirstTokenError
 from firsttoken.safe_text import visible
 

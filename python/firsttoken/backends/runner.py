@@ -15,7 +15,8 @@ import numpy as np
 from firsttoken.errors import FirstTokenError
 
 if TYPE_CHECKING:
-    from firsttoken.bundle.manifest import Chat, TokenizerFacts
+    from firsttoken.bundle.chat_facts import Chat
+    from firsttoken.bundle.manifest import TokenizerFacts
 
 MASKED = -30000.0  # added to a score that must not count; inside FP16's range even on top of a real score
 

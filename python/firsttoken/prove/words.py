@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from firsttoken.bundle.manifest import Affix, Chat, Manifest
+from firsttoken.bundle.chat_facts import Affix, Chat
+from firsttoken.bundle.manifest import Manifest
 from firsttoken.chat import chat_affixes, read_template, render
 from firsttoken.errors import FirstTokenError
 from firsttoken.prove.windows import CHAT, Window

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from firsttoken.backends.runner import Runner
-from firsttoken.bundle.manifest import Chat
+from firsttoken.bundle.chat_facts import Chat
 from firsttoken.errors import FirstTokenError
 from firsttoken.run.sampling import Sampler
 from firsttoken.tokenizer import TextStream, Tokenizer
