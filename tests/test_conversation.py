@@ -85,6 +85,11 @@ def test_what_cannot_be_written_without_jinja_is_refused_with_the_reason(name):
     assert pieces is None and said in refused
 
 
+def test_a_template_that_takes_too_long_is_refused(monkeypatch):
+    monkeypatch.setattr("firsttoken.conversation.MOST_SECONDS", -1)
+    assert find_conversation(writer("phi3")) == (None, "its conversations take more than -1 seconds to render")
+
+
 def test_the_probes_are_as_many_as_they_claim_and_all_contents_are_in_them():
     held = list(probes(with_system=True))
     assert {(len(messages) + 1) // 2 for messages in held if messages[0]["role"] == "user"} == {1, 2, 3, 4}

@@ -4,6 +4,7 @@ The pieces are taken from short conversations and then held against others, long
 otherwise is refused with the reason.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 
 from firsttoken.bundle.chat_facts import Conversation, Trim
@@ -40,6 +41,7 @@ ANSWERED = (
 )
 SYSTEMS = (None, "You are brief.", " \nAnswer in {{ language }}.\nNo lists.\n")
 MOST_TURNS = 4
+MOST_SECONDS = 30  # for all probes; real templates take a tenth of one
 
 
 def find_conversation(write: Callable[[Messages], str]) -> tuple[Conversation | None, str | None]:
@@ -47,9 +49,16 @@ def find_conversation(write: Callable[[Messages], str]) -> tuple[Conversation | 
 
     ``write`` may raise `FirstTokenError`, as `chat.render` does.
     """
+    until = time.monotonic() + MOST_SECONDS
+
+    def patiently(messages: Messages) -> str:
+        if time.monotonic() > until:
+            raise FirstTokenError(f"its conversations take more than {MOST_SECONDS} seconds to render")
+        return write(messages)
+
     try:
-        found = _pieces(write)
-        _hold(found, write, probes(with_system=found.open_system is not None))
+        found = _pieces(patiently)
+        _hold(found, patiently, probes(with_system=found.open_system is not None))
     except FirstTokenError as error:
         return None, str(error)
     return found, None
