@@ -115,10 +115,13 @@ def generate(
     raw: bool = False,
     statistics: Statistics | None = None,
     observe: Callable[[Statistics, int], None] | None = None,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
 ) -> Iterator[str]:
     """Loads a bundle and yields the pieces of its answer's text as they become whole; the model is freed at the end.
 
-    Temperature 0 takes the most likely token. ``raw`` continues the prompt without the chat template. ``statistics``
+    Temperature 0 takes the most likely token; above, ``top_k``, ``top_p`` and ``min_p`` leave the most likely ones to draw from, in this order. ``raw`` continues the prompt without the chat template. ``statistics``
     (`run.generate.Statistics`) is filled in on the way: tokens, nanoseconds by stage, why it stopped; ``observe`` is
     called after every token with it and the token's nanoseconds (see `measure.monitor.Monitor`). Many prompts on one
     loaded model: `run.open.open_runner` and `run.generate.generate`.
@@ -140,7 +143,21 @@ def generate(
 
         runner = open_runner(bundle, threads)
         try:
-            yield from run(runner, tokenizer, prompt, max_tokens, temperature, seed, False if raw else None, statistics, observe=observe)
+            chat = False if raw else None
+            yield from run(
+                runner,
+                tokenizer,
+                prompt,
+                max_tokens,
+                temperature,
+                seed,
+                chat,
+                statistics,
+                observe=observe,
+                top_k=top_k,
+                top_p=top_p,
+                min_p=min_p,
+            )
         finally:
             runner.close()
 

@@ -1,14 +1,15 @@
-"""Chat templates, rendered on the host: what goes before and after one user turn.
+"""Chat templates, rendered on the host: what goes before and after one user turn, and between the turns of a conversation.
 
 Templates are Jinja programs that come with the checkpoint, so they run in a sandbox and in a process of their own
-(`template_worker`). A phone needs no Jinja: it gets two affixes.
+(`template_worker`). A phone needs no Jinja: it gets two affixes, and the pieces of `conversation`.
 """
 
 from pathlib import Path
 from typing import Any
 
 from firsttoken import plain_file
-from firsttoken.bundle.manifest import Affix, Chat
+from firsttoken.bundle.chat_facts import Affix, Chat
+from firsttoken.conversation import find_conversation
 from firsttoken.errors import FirstTokenError
 from firsttoken.safe_text import visible
 from firsttoken.template_process import rendered
@@ -18,9 +19,9 @@ SENTINEL = "firsttokenUserTurn"
 
 
 def chat_affixes(folder: str | Path, tokenizer: Tokenizer) -> Chat | None:
-    """Returns the text and tokens around one user turn, or None where the checkpoint has no chat template.
+    """Returns the text and tokens around one user turn, with the pieces of longer conversations, or None where the checkpoint has no chat template.
 
-    The template is rendered with a single user message and ``add_generation_prompt``. Raises `FirstTokenError` for a
+    The template is rendered with a single user message and ``add_generation_prompt``; then with probe conversations. Raises `FirstTokenError` for a
     template that fails or does not show the message exactly once.
     """
     template = read_template(Path(folder), tokenizer.settings)
@@ -34,7 +35,8 @@ def chat_affixes(folder: str | Path, tokenizer: Tokenizer) -> Chat | None:
             "correct chat_template in tokenizer_config.json, or take it out to export without chat"
         )
     prefix, suffix = (Affix(text=part, tokens=tokenizer.encode(part, begin=False)) for part in parts)
-    return Chat(prefix=prefix, suffix=suffix)
+    conversation, refused = find_conversation(lambda messages: render(template, messages, tokenizer.settings))
+    return Chat(prefix=prefix, suffix=suffix, conversation=conversation, conversation_refused=refused)
 
 
 def read_template(folder: Path, settings: dict) -> str | None:

@@ -12,9 +12,10 @@ from firsttoken.backends.interface import LoweringJob
 from firsttoken.backends.lowering_result import Lowered
 from firsttoken.backends.registry import backend_of, find_backend, resolve
 from firsttoken.bundle.atomic import Staging
+from firsttoken.bundle.chat_facts import Chat
 from firsttoken.bundle.files import check_destination, file_facts, rejected_name
 from firsttoken.bundle.lineage import read_lineage
-from firsttoken.bundle.manifest import Chat, CheckpointIdentity, Manifest, Rotation, TokenizerFacts
+from firsttoken.bundle.manifest import CheckpointIdentity, Manifest, Rotation, TokenizerFacts
 from firsttoken.chat import chat_affixes
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
@@ -76,6 +77,10 @@ def export(
         tokenizer = Tokenizer(source.folder)
         check_tokenizer(tokenizer, decoder)
         words = Words(tokenizer, tokenizer.facts(), chat_affixes(source.folder, tokenizer))
+        if words.chat is not None and words.chat.conversation_refused is not None:
+            say(
+                f"the app will answer every question by itself: the chat template cannot be written without Jinja, {words.chat.conversation_refused}"
+            )
         if prove:
             check_held_out(source, decoder, tokenizer, jobs, held_out)
         needed = {job.target.name: estimate(decoder, job.precisions, job.target, prove) for job in jobs}

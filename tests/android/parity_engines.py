@@ -17,8 +17,13 @@ from firsttoken.measure.prompts import exact_prompt
 from firsttoken.pipeline import export
 from firsttoken.tokenizer import Tokenizer
 
-# Prompts longer than a chunk, a cache that grows while decoding, a second prompt after a reset.
-STEPS = ([("prefill", 300), ("decode", 3)], [("prefill", 254), ("decode", 4)], [("prefill", 5), ("decode", 2)])
+# Prompts longer than a chunk, a cache that grows while decoding, a second prompt after a reset; next turns that keep a prefix of the cache.
+STEPS = (
+    [("prefill", 300), ("decode", 3)],
+    [("prefill", 254), ("decode", 4)],
+    [("prefill", 5), ("decode", 2)],
+    [("prefill", 20), ("decode", 5), ("keep", 22), ("prefill", 6), ("decode", 2), ("keep", 28), ("prefill", 1), ("decode", 1)],
+)
 # A float16 cache is in the third; the last has one layer's in float16 and the others' in float32.
 RUNNERS = {
     "tflite-compat": (tflite.TfliteRunner, "int8"),
@@ -90,9 +95,15 @@ def steps_of(runner: Runner, sequences, vocabulary: int) -> list[dict]:
     rng, steps = np.random.default_rng(1), []
     for sequence in sequences:
         runner.reset()
-        tokens = [int(token) for token in rng.integers(0, vocabulary, sum(count for _, count in sequence))]
-        given, reset = list(tokens), True
+        tokens = [int(token) for token in rng.integers(0, vocabulary, sum(count for kind, count in sequence if kind != "keep"))]
+        given, reset, fed = list(tokens), True, []
         for kind, count in sequence:
+            if kind == "keep":
+                other = [*fed[:count], (fed[count] + 1) % vocabulary if count < len(fed) else 0, 0]
+                steps.append({"kind": kind, "tokens": other, "reset": False, "kept": runner.keep_prefix(other)})
+                fed = fed[:count]
+                continue
+            fed += given[:count]
             piece, given = given[:count], given[count:]
             for part in [piece] if kind == "prefill" else [[token] for token in piece]:
                 logits = runner.prefill(part) if kind == "prefill" else runner.decode(part[0])

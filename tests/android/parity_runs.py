@@ -8,17 +8,21 @@ from unittest.mock import patch
 
 import jsonschema
 import numpy as np
+from conversation_templates import SPECIAL, TEMPLATES
 from manifest_variants import demo_manifest, not_finite, npu_manifest, values_of, variants
 from measurement_fixtures import values
 from pydantic import ValidationError
 
 from firsttoken.backends.runner import Runner
 from firsttoken.bundle.manifest import SCHEMA_FILE, SCHEMA_VERSION, Manifest, check_names, parse_manifest
+from firsttoken.chat import render
+from firsttoken.conversation import ANSWERED, ASKED, chat, find_conversation
 from firsttoken.demo import checkpoint_path
 from firsttoken.errors import FirstTokenError
 from firsttoken.measure.measurement import Measurement
 from firsttoken.measure.summary import groups, middle_stages, summarize_runs
 from firsttoken.run.generate import Statistics, encode_prompt, generate
+from firsttoken.run.sampling import Sampler
 from firsttoken.tokenizer import Tokenizer
 
 NAMES = (
@@ -130,6 +134,43 @@ def generation_cases(seed: int = 7) -> list[dict]:
     return cases
 
 
+def sampling_cases(seed: int = 11) -> list[dict]:
+    """Random logits, some of them equal, and what Python's sampler leaves of them to draw from."""
+    rng, cases = np.random.default_rng(seed), []
+    for number in range(120):
+        size = int(rng.choice((1, 2, 7, 50, 1000)))
+        logits = (rng.standard_normal(size) * rng.choice((0.1, 2, 8))).astype(np.float32)
+        if number % 3 == 0:
+            logits = np.round(logits)  # many alike
+        filters = {
+            "top_k": int(rng.choice((0, 1, 5, 40, 2000))),
+            "top_p": float(rng.choice((1.0, 0.95, 0.5, 0.01))),
+            "min_p": float(rng.choice((0.0, 0.05, 0.5, 1.0))),
+        }
+        temperature = float(rng.choice((0.1, 0.8, 1.0, 3.0)))
+        weights = Sampler(size, temperature, 0, **filters).weights(logits)
+        cases.append({"logits": logits.tolist(), "temperature": temperature, "weights": weights.tolist()} | filters)
+    return cases
+
+
+def conversation_cases(seed: int = 13) -> list[dict]:
+    """Conversations as Jinja renders them by the families' templates, with the pieces that the phone writes them by."""
+    rng, cases = random.Random(seed), []
+    for name, template in TEMPLATES.items():
+        pieces, _ = find_conversation(lambda messages, template=template: render(template, messages, SPECIAL))
+        spaces = ["", " ", "\n", " \n\t", "\u00a0", "\u2003\x1c", "\x85"]
+        for number in range(24):
+            asked, answered = (
+                [rng.choice(spaces) + rng.choice(texts) + rng.choice(spaces) for _ in range(count)]
+                for texts, count in ((ASKED, 1 + number % 5), (ANSWERED, number % 5))
+            )
+            system = rng.choice(spaces) + "Be brief." + rng.choice(spaces) if pieces.open_system is not None and number % 2 else None
+            text = render(template, chat(system, asked, answered), SPECIAL)
+            case = {"template": name, "pieces": pieces.model_dump(), "system": system, "asked": asked, "answered": answered, "text": text}
+            cases.append(case)
+    return cases
+
+
 def measurement_cases(seed: int = 9) -> list[dict]:
     """Measurements of random runs, with the figures that Python derives from them."""
     rng = random.Random(seed)
@@ -178,7 +219,14 @@ def _run(rng: random.Random) -> dict:
 
 def write(folder: Path):
     """Writes all cases into ``folder``."""
-    for name, cases in (("manifests", manifest_cases()), ("generations", generation_cases()), ("measurements", measurement_cases())):
+    made = {
+        "manifests": manifest_cases(),
+        "generations": generation_cases(),
+        "measurements": measurement_cases(),
+        "sampling": sampling_cases(),
+        "conversations": conversation_cases(),
+    }
+    for name, cases in made.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(case) + "\n" for case in cases), encoding="utf-8")
     (folder / "npu_manifest.json").write_text(npu_manifest().model_dump_json(by_alias=True), encoding="utf-8")
     (folder / "demo_manifest.json").write_text(demo_manifest().model_dump_json(by_alias=True), encoding="utf-8")

@@ -14,7 +14,19 @@ pytestmark = pytest.mark.slow
 SCREENS = ("empty", "bundles", "try", "benchmark", "command")
 LOOKS = ("light", "dark", "tablet", "large-text")
 # On their way, and gone wrong; in light and dark.
-STATES = ("settings", "loading", "reading", "generating", "stopped", "failed", "turned", "restored", "importing", "import-failed")
+STATES = (
+    "settings",
+    "loading",
+    "reading",
+    "generating",
+    "stopped",
+    "failed",
+    "turned",
+    "restored",
+    "conversation",
+    "importing",
+    "import-failed",
+)
 STATES += (*tuple(f"benchmark-{state}" for state in ("running", "stopped", "failed", "refused")), "command-refused")
 # Marked uses are left out by the check; without the marks the same check must find them.
 GUARD = """
@@ -72,6 +84,9 @@ def test_measurements_that_the_app_wrote_are_read_by_python(said, parity):
     headless = read_measurement(parity / "written" / "app.json")
     assert headless.writer.name == "firsttoken demo app" and headless.device.soc == "SM8650"
     assert all(run.stages.render is not None for run in headless.results[0].runs)
+    turns = read_measurement(parity / "written" / "conversation.json").results[0].runs
+    assert [run.turn for run in turns] == [1, 2, 3] and turns[0].cached_tokens == 0 < turns[1].cached_tokens < turns[2].cached_tokens
+    assert all(run.cached_tokens < run.prompt_tokens for run in turns)
     shared = read_measurement(parity / "written" / "shared.json")
     assert [result.bundle.plan for result in shared.results] == ["fp16-attention", "int8"]
 

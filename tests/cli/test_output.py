@@ -84,6 +84,15 @@ def test_generate(told, demo_bundle, tmp_path):
     assert [json.loads(line) for line in (tmp_path / "use.jsonl").read_text().splitlines()]
 
 
+def test_filters_that_leave_one_token_are_greedy(told, demo_bundle):
+    bundle = demo_bundle("tflite-xnnpack")
+    greedy, *filtered = (
+        told("generate", bundle, "--prompt", "def close", "--raw", "-n", 6, *options)[0]["answers"][0]["text"]
+        for options in ((), *(("--temperature", 5, name, value) for name, value in (("--top-k", 1), ("--top-p", 0.00001), ("--min-p", 1))))
+    )
+    assert filtered == [greedy] * 3
+
+
 def test_bench(told, demo_bundle, tmp_path):
     file = tmp_path / "m.measurement.json"
     document, noise = told("bench", demo_bundle("tflite-xnnpack"), "--prompts", "16", "--repeat", 2, "-o", file)

@@ -80,3 +80,11 @@ def test_the_artifact_that_ran_is_named_with_its_own_proof_and_size():
     assert rows(fallen)[0][0] == "b|1 (CPU)"
     [line] = [line for line in notes(fallen) if "not on the NPU" in line]
     assert line.startswith("b|1: ran on the CPU, not on the NPU: the DSP") and "\x1b" not in line
+
+
+def test_turns_of_a_conversation_are_named_as_such():
+    document = measured()
+    document.results[0].runs[0].turn, document.results[0].runs[0].cached_tokens = 2, 20
+    [line] = [note for note in notes(document) if "conversation" in note]
+    assert line == "1 runs are turns of a conversation: 20 of their 32 prompt tokens were in the KV cache and not run again."
+    assert not any("conversation" in note for note in notes(measured()))

@@ -15,7 +15,8 @@ import numpy as np
 from firsttoken.errors import FirstTokenError
 
 if TYPE_CHECKING:
-    from firsttoken.bundle.manifest import Chat, TokenizerFacts
+    from firsttoken.bundle.chat_facts import Chat
+    from firsttoken.bundle.manifest import TokenizerFacts
 
 MASKED = -30000.0  # added to a score that must not count; inside FP16's range even on top of a real score
 
@@ -60,6 +61,7 @@ class Runner(ABC):
         self.cache_length = manifest.target.cache_length
         self.prefill_chunk = manifest.target.prefill_chunk
         self.position = 0
+        self._held = np.zeros(0, np.int32)  # which tokens are in the cache, as far as the position
         self.notes: list[str] = []
         """What a user should hear of how it was loaded."""
 
@@ -74,7 +76,7 @@ class Runner(ABC):
         for start in range(0, len(whole), chunk):
             piece = whole[start : start + chunk]
             logits = self._prefill(piece)
-            self.position += len(piece)
+            self._hold(piece)
         return logits
 
     def decode(self, token: int) -> np.ndarray:
@@ -82,8 +84,32 @@ class Runner(ABC):
         tokens = np.asarray([token], np.int32)
         self._check(tokens)
         logits = self._decode(int(token))
-        self.position += 1
+        self._hold(tokens)
         return logits
+
+    def keep_prefix(self, tokens: Sequence[int] | np.ndarray) -> int:
+        """Keeps of the cache what ``tokens`` begin with, forgets the rest, and returns how many that are: what is left to `prefill`.
+
+        At least the last token is left, since its logits are wanted.
+        """
+        wanted = np.asarray(tokens, np.int32).reshape(-1)
+        most = max(0, min(self.position, len(wanted) - 1))
+        differs = np.flatnonzero(self._held[:most] != wanted[:most])
+        same = int(differs[0]) if len(differs) else most
+        if same < self.position:
+            self._forget(same)
+            self.position = same
+        return same
+
+    def _forget(self, length: int) -> None:  # noqa: B027  most caches need no more than that the position goes back
+        """Forgets what the cache holds from row ``length`` on."""
+
+    def _hold(self, tokens: np.ndarray) -> None:
+        end = self.position + len(tokens)
+        if end > len(self._held):
+            self._held = np.concatenate([self._held[: self.position], np.zeros(max(end, 2 * len(self._held)) - self.position, np.int32)])
+        self._held[self.position : end] = tokens
+        self.position = end
 
     def _check(self, tokens: np.ndarray) -> None:
         if not len(tokens):

@@ -9,8 +9,10 @@ import os
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from firsttoken.bundle.chat_facts import Chat
+from firsttoken.bundle.part import Part
 from firsttoken.checkpoint import read_json
 from firsttoken.declarations import first_problem
 from firsttoken.errors import FirstTokenError
@@ -20,10 +22,6 @@ from firsttoken.targets.target import Target
 SCHEMA_VERSION: Final = 2
 MANIFEST_FILE = "manifest.json"
 SCHEMA_FILE = Path(__file__).with_name("manifest.schema.json")
-
-
-class Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", populate_by_name=True, allow_inf_nan=False)
 
 
 class FileFacts(Part):
@@ -97,18 +95,6 @@ class TokenizerFacts(Part):
     begin: int | None = None  # written before every prompt when the tokenizer says so
     end: list[int]
     special: dict[str, int]
-
-
-class Affix(Part):
-    text: str
-    tokens: list[int]
-
-
-class Chat(Part):
-    """One user turn of the chat template, rendered on the host: prefix + user text + suffix."""
-
-    prefix: Affix
-    suffix: Affix
 
 
 class AuditRow(Part):

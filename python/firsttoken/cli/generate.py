@@ -22,6 +22,13 @@ def generate(
         float, typer.Option("--temperature", min=0, help="0 takes the most likely token; above, tokens are drawn.")
     ] = 0.0,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Start of the random numbers for a temperature above 0.")] = 0,
+    top_k: Annotated[int, typer.Option("--top-k", min=0, help="Draw from that many of the most likely tokens; 0 is all.")] = 0,
+    top_p: Annotated[
+        float, typer.Option("--top-p", help="Of these, draw from the most likely ones that together have this share; 1 is all.")
+    ] = 1.0,
+    min_p: Annotated[
+        float, typer.Option("--min-p", help="Of these, draw from those at least this many times as likely as the first; 0 is all.")
+    ] = 0.0,
     threads: Threads = None,
     raw: Annotated[bool, typer.Option("--raw", help="Continue the prompt as it is, without the chat template.")] = False,
     monitor: Annotated[
@@ -86,6 +93,9 @@ def generate(
                     False if raw else None,
                     facts,
                     observe=watch.observe if watch else None,
+                    top_k=top_k,
+                    top_p=top_p,
+                    min_p=min_p,
                 ):
                     pieces.append(piece)
                     if not as_json:

@@ -8,7 +8,8 @@ import numpy as np
 
 from firsttoken.backends.pytorch.runner import CheckpointRunner
 from firsttoken.backends.runner import Runner, RunnerFacts
-from firsttoken.bundle.manifest import MANIFEST_FILE, Chat, TokenizerFacts, read_manifest
+from firsttoken.bundle.chat_facts import Chat
+from firsttoken.bundle.manifest import MANIFEST_FILE, TokenizerFacts, read_manifest
 from firsttoken.chat import chat_affixes
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.walk import open_decoder

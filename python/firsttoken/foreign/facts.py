@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from firsttoken.bundle.manifest import Chat, TokenizerFacts
+from firsttoken.bundle.chat_facts import Chat
+from firsttoken.bundle.manifest import TokenizerFacts
 from firsttoken.chat import chat_affixes
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.walk import open_decoder

@@ -104,6 +104,10 @@ class Run(MeasurementPart):
     before the load, were "cached", or "unknown" where that cannot be told. ``peak_memory_bytes`` is the process's
     highest resident memory up to the end of the run. ``other_load`` is how many cores all other processes kept busy,
     absent where the run was too short to tell.
+
+    ``turn`` counts the questions of a conversation, from 1; it is absent for a prompt by itself. ``prompt_tokens`` is then the whole
+    conversation so far, of which ``cached_tokens`` were in the KV cache already, so that prefill was of the others. ``first_answer`` is the
+    nanoseconds from "send" to the first token of the answer itself, where the model wrote its thoughts before it.
     """
 
     prompt_tokens: int = Field(ge=1)
@@ -116,6 +120,9 @@ class Run(MeasurementPart):
     temperature: float | None = None  # degrees Celsius at the end, of the hottest sensor that speaks for the CPU
     thermal_status: int | None = Field(None, ge=0, le=6)
     other_load: float | None = Field(None, ge=0)
+    turn: int | None = Field(None, ge=1)
+    cached_tokens: int | None = Field(None, ge=0)
+    first_answer: Nanoseconds | None = Field(None, ge=0)
 
 
 class Failure(MeasurementPart):

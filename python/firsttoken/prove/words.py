@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from firsttoken.bundle.chat_facts import Affix, Chat
 from firsttoken.bundle.manifest import Manifest
 from firsttoken.chat import chat_affixes, read_template, render
 from firsttoken.errors import FirstTokenError
@@ -42,11 +43,18 @@ def missed_words(folder: Path, manifest: Manifest, checkpoint: Path) -> list[str
         if got != wanted:
             misses.append(f"tokenizer: {name} is {visible(got)}, the checkpoint's is {visible(wanted)}")
     chat = chat_affixes(checkpoint, theirs)
-    if manifest.chat != chat:
+    if written(manifest.chat) != written(chat):
         misses.append(
             f"chat: a user turn is written {describe(manifest)}, but by the checkpoint's template {visible(repr((chat.prefix.text, chat.suffix.text)) if chat else 'none')}"
         )
+    elif manifest.chat and chat and manifest.chat.conversation and manifest.chat.conversation != chat.conversation:
+        misses.append("chat: a conversation of several turns is not written as by the checkpoint's template")
     return misses
+
+
+def written(chat: Chat | None) -> tuple[Affix, Affix] | None:
+    """The affixes: a conversation's pieces are compared by themselves, since bundles of before have none."""
+    return None if chat is None else (chat.prefix, chat.suffix)
 
 
 def describe(manifest: Manifest) -> str:

@@ -129,6 +129,12 @@ def reading_notes(measurement: Measurement) -> list[str]:
         lines.append("A bundle without a proof may be fast and wrong: run `firsttoken prove` on it.")
     if any(result.proof and not result.proof.passed for result in measurement.results):
         lines.append("A bundle here missed its proof's gate: its speed is that of a wrong model.")
+    turns = [run for result in measurement.results for run in result.runs if run.turn is not None]
+    if turns:
+        cached, asked = (sum(tokens) for tokens in ((run.cached_tokens or 0 for run in turns), (run.prompt_tokens for run in turns)))
+        lines.append(
+            f"{len(turns)} runs are turns of a conversation: {cached} of their {asked} prompt tokens were in the KV cache and not run again."
+        )
     return lines + [
         f"{visible(result.bundle.name)}: ran on the CPU, not on the NPU: {visible(result.artifact.fallback)}."
         for result in measurement.results

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from firsttoken.backends.runner import Runner
-from firsttoken.bundle.manifest import Chat
+from firsttoken.bundle.chat_facts import Chat
 from firsttoken.errors import FirstTokenError
 from firsttoken.run.sampling import Sampler
 from firsttoken.tokenizer import TextStream, Tokenizer
@@ -72,13 +72,16 @@ def generate(
     statistics: Statistics | None = None,
     stop_at_end: bool = True,
     observe: Callable[[Statistics, int], None] | None = None,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
 ) -> Iterator[str]:
     """Yields pieces of the completion's text as they become whole; ``statistics`` is filled in on the way.
 
     ``chat`` says whether the prompt is one user turn of the chat template (None: where the bundle has one). Ends at an
     end token (unless ``stop_at_end`` is false, for measuring), after ``max_tokens`` or with a full cache, as
     ``statistics.stopped`` tells. ``observe`` is called after every token with the statistics and the nanoseconds that
-    token took. Raises `FirstTokenError` for a prompt that is empty or longer than the cache, or chat without a template.
+    token took. ``temperature``, ``seed``, ``top_k``, ``top_p`` and ``min_p`` are those of `sampling.Sampler`. Raises `FirstTokenError` for a prompt that is empty or longer than the cache, or chat without a template.
     """
     manifest = runner.manifest
     if max_tokens < 1:
@@ -86,7 +89,7 @@ def generate(
     if chat and manifest.chat is None:
         raise FirstTokenError(f"bundle of {manifest.checkpoint.name!r} has no chat template; leave out chat")
     facts = Statistics() if statistics is None else statistics
-    sampler = Sampler(manifest.tokenizer.vocab_size, temperature, seed)
+    sampler = Sampler(manifest.tokenizer.vocab_size, temperature, seed, top_k, top_p, min_p)
     stream, end = TextStream(tokenizer), frozenset(manifest.tokenizer.end if stop_at_end else ())
     runner.reset()
     clock = time.perf_counter_ns

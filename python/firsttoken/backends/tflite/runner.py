@@ -145,6 +145,11 @@ class TfliteRunner(Runner):
         self._append(self._decode_call, 1)
         return logits
 
+    def _forget(self, length: int) -> None:
+        for array in self.cache.values():
+            array[:, :, length : self.used] = 0
+        self.used = length
+
     def reset(self) -> None:
         """Forgets the cache. Used rows are zeroed: decode relies on the row it fills next being zero."""
         for array in self.cache.values():

@@ -7,9 +7,11 @@ import dev.firsttoken.core.benchmark.BenchmarkFolders
 import dev.firsttoken.core.benchmark.BenchmarkHost
 import dev.firsttoken.core.benchmark.Engines
 import dev.firsttoken.core.benchmark.Phone
+import dev.firsttoken.core.chat.ConversationFile
 import dev.firsttoken.core.measure.Writer
 import dev.firsttoken.demo.answer.AnswerJob
 import dev.firsttoken.demo.answer.AnswerMemory
+import dev.firsttoken.demo.answer.ConversationLog
 import dev.firsttoken.demo.answer.LoadedBundle
 import dev.firsttoken.demo.bundles.BundleLibrary
 import dev.firsttoken.demo.bundles.ImportJob
@@ -40,7 +42,11 @@ class Services(
     val screen = ScreenSlot()
     val library = BundleLibrary(folders, engines)
     val loaded = LoadedBundle(engines)
-    val answers = AnswerJob(worker, main, loaded, screen, AnswerMemory(File(context.filesDir, "answer.properties")))
+    private val writer = Writer("firsttoken demo app", BuildFacts.VERSION)
+    val answers = AnswerJob(
+        worker, main, loaded, screen, AnswerMemory(ConversationFile(File(context.filesDir, "conversation.json"))),
+        ConversationLog(File(context.filesDir, "conversation.measurement.json"), phone, engines, writer),
+    )
     val imports = ImportJob(context.applicationContext, main, folders.imported, ImportMemory(File(context.filesDir, "import.txt")))
 
     /** Small reads that the main thread must not wait for. */
@@ -55,5 +61,5 @@ class Services(
     val isMeasuring: Boolean get() = measures.state.isRunning || headless.isRunning
 
     private fun host(folders: BenchmarkFolders, cancelled: () -> Boolean) =
-        BenchmarkHost(folders, engines, phone, screen, Writer("firsttoken demo app", BuildFacts.VERSION), android.os.Process.myPid(), cancelled = cancelled)
+        BenchmarkHost(folders, engines, phone, screen, writer, android.os.Process.myPid(), cancelled = cancelled)
 }

@@ -49,12 +49,15 @@ abstract class ScreenTest {
     fun <A : Activity> open(type: Class<A>, intent: Intent?): ActivityController<A> =
         Robolectric.buildActivity(type, intent ?: Intent(RuntimeEnvironment.getApplication(), type)).setup().also { controllers += it }
 
-    fun Activity.text(id: Int): String = findViewById<TextView>(id).text.toString()
+    /** The last view with [id]: of a conversation that of the newest turn. */
+    fun Activity.last(id: Int): View = views().last { it.id == id }
 
-    fun Activity.isShown(id: Int): Boolean = findViewById<View>(id).visibility == View.VISIBLE
+    fun Activity.text(id: Int): String = (last(id) as TextView).text.toString()
+
+    fun Activity.isShown(id: Int): Boolean = last(id).visibility == View.VISIBLE
 
     fun Activity.click(id: Int) {
-        check(findViewById<View>(id).let { it.isEnabled && it.isShown && it.performClick() }) { "cannot be clicked" }
+        check(last(id).let { it.isEnabled && it.isShown && it.performClick() }) { "cannot be clicked" }
     }
 
     /** Everything that the screen says. */

@@ -37,6 +37,7 @@ class StatesTest : PictureTest() {
         waiting(look)
         failing(look)
         killed(look)
+        conversation(look)
         importing(look)
         measuring(look)
         refused(look)
@@ -103,9 +104,25 @@ class StatesTest : PictureTest() {
         assertEquals("nothing is left in memory", Phase.IDLE, services.answers.state.phase)
         val after = Robolectric.buildActivity(TryActivity::class.java, tryIntent).setup(saved).get()
         waitFor("the old answer") { after.text(R.id.answer) == TestWorld.answer }
-        assertEquals("When is a token on the screen?", after.text(R.id.prompt))
+        assertEquals("When is a token on the screen?", after.text(R.id.question))
         assertTrue("First token on the screen after" in after.text(R.id.figures))
         finished(after, "restored-$look")
+    }
+
+    /** Two turns, the second with its thoughts and stages unfolded. */
+    private fun conversation(look: String) {
+        services.answers.startAnew()
+        val screen = asked().get()
+        waitFor("the first answer") { services.answers.state.phase == Phase.DONE }
+        TestWorld.answer = "<think>\nThe user asks again. A frame has to be committed first.\n</think>\n\nOnce its frame is committed."
+        screen.findViewById<EditText>(R.id.prompt).setText("In one line?")
+        screen.click(R.id.send)
+        waitFor("the second answer") { services.answers.state.run { phase == Phase.DONE && earlier.isNotEmpty() } }
+        screen.click(R.id.thought_toggle)
+        screen.click(R.id.first_token)
+        finished(screen, "conversation-$look")
+        TestWorld.answer = TestWorld.ANSWER
+        services.answers.startAnew()
     }
 
     private fun importing(look: String) {
@@ -157,7 +174,7 @@ class StatesTest : PictureTest() {
         waitFor("the first token") { services.answers.state.phase == Phase.GENERATING }
         RuntimeEnvironment.setQualifiers("+w891dp-h411dp-land")
         controller.configurationChange().visible()
-        assertEquals(View.VISIBLE, controller.get().findViewById<View>(R.id.bar).visibility)
+        assertEquals(View.VISIBLE, controller.get().findViewById<View>(R.id.first_token).visibility)
         TestWorld.decoding.countDown()
         waitFor("the end") { services.answers.state.phase == Phase.DONE }
         finished(controller.get(), "turned-$look")

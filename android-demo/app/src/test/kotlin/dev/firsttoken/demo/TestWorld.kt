@@ -46,7 +46,8 @@ object TestWorld {
     var decoding = CountDownLatch(0)
 
     /** What the engine says, then the end token. */
-    var answer = "A token is shown once its frame is on the screen."
+    const val ANSWER = "A token is shown once its frame is on the screen."
+    var answer = ANSWER
     var secondsPerToken = 0.0
 
     val staging get() = File(root, "staging")
@@ -62,6 +63,7 @@ object TestWorld {
         prefill = CountDownLatch(0)
         decoding = CountDownLatch(0)
         secondsPerToken = 0.0
+        answer = ANSWER
     }
 
     fun end() {
@@ -101,7 +103,8 @@ object TestWorld {
     }
 
     private class Answering(manifest: Manifest) : Engine(manifest) {
-        private val said = DemoFiles.tokenizer().encode(answer, withBegin = false).toList() + manifest.tokenizer.end.first()
+        private val tokenizer = DemoFiles.tokenizer()
+        private val said get() = tokenizer.encode(answer, withBegin = false).toList() + manifest.tokenizer.end.first()
         private var inner = ScriptedEngine(manifest, said)
 
         override fun prefillChunk(tokens: IntArray): FloatArray {

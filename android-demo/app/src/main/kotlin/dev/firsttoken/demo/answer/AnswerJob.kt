@@ -1,26 +1,25 @@
 package dev.firsttoken.demo.answer
 
 import android.os.Handler
+import dev.firsttoken.core.FirstTokenException
 import dev.firsttoken.core.benchmark.Screen
-import dev.firsttoken.core.benchmark.failureMessage
+import dev.firsttoken.core.chat.ConversationFile
+import dev.firsttoken.core.chat.Turn
 import dev.firsttoken.core.generate.Clock
-import dev.firsttoken.core.generate.Generation
-import dev.firsttoken.core.generate.GenerationListener
-import dev.firsttoken.core.generate.GenerationStatistics
-import dev.firsttoken.core.generate.Stop
 import dev.firsttoken.core.generate.SystemClock
-import dev.firsttoken.core.measure.Stages
+import dev.firsttoken.core.measure.Measurement
 import java.io.File
 import java.util.concurrent.Executor
 import java.util.concurrent.atomic.AtomicBoolean
 
-/** Answers one prompt at a time off the main thread; goes on while the screen that watches it is turned. */
+/** Answers one question of a conversation at a time off the main thread; goes on while the screen that watches it is turned. */
 class AnswerJob(
     private val worker: Executor,
     private val main: Handler,
     private val loaded: LoadedBundle,
     private val screen: Screen,
     private val memory: AnswerMemory,
+    private val log: ConversationLog,
     private val clock: Clock = SystemClock,
 ) {
     /** The last state. Main thread only. */
@@ -28,6 +27,9 @@ class AnswerJob(
         private set
     private var watcher: ((AnswerState) -> Unit)? = null
     private var cancelled = AtomicBoolean()
+    private val told = AtomicBoolean(true)
+
+    @Volatile private var newest = state
 
     /** Tells [watcher] the state now and every change, on the main thread; null ends that. */
     fun watch(watcher: ((AnswerState) -> Unit)?) {
@@ -35,22 +37,48 @@ class AnswerJob(
         watcher?.invoke(state)
     }
 
-    /** Starts an answer. Does nothing while another is running. */
-    fun start(folder: File, prompt: String, settings: AnswerSettings) {
+    /**
+     * Starts the answer to the next question of the conversation with the bundle in [folder]; another bundle's conversation ends.
+     *
+     * Does nothing while another answer is running. Raises [FirstTokenException] for a conversation that is as long as they may be.
+     */
+    fun start(folder: File, question: String, settings: AnswerSettings) {
         if (state.isRunning) return
+        val earlier = if (state.bundle == folder.name) state.answered else emptyList()
+        if (earlier.size >= ConversationFile.MOST_TURNS) throw FirstTokenException("this conversation has ${earlier.size} questions, the most that are kept; start a new chat")
         val cancel = AtomicBoolean().also { cancelled = it }
-        tell(AnswerState(folder.name, Phase.LOADING))
-        worker.execute { Answering(folder, cancel).run(prompt, settings) }
+        val begun = AnswerState(folder.name, Phase.LOADING, earlier, Turn(question))
+        tell(begun)
+        worker.execute {
+            if (earlier.isEmpty()) log.forget()
+            memory.save(begun) // a process that is killed now does not lose the question
+            val end = Answering(folder, settings, begun, loaded, screen, log, clock, cancel, ::publish).run()
+            memory.save(end)
+            publish(end)
+        }
     }
 
     /** Ends the running answer after the token it is at; a model that is being loaded is loaded to its end. */
     fun cancel() = cancelled.set(true)
 
-    /** Shows an answer that an earlier process has given. */
+    /** Forgets the conversation, also on disk. Does nothing while an answer is running. */
+    fun startAnew() {
+        if (state.isRunning) return
+        tell(AnswerState())
+        worker.execute {
+            memory.forget()
+            log.forget()
+        }
+    }
+
+    /** Shows a conversation that an earlier process has had. */
     fun restore() {
         if (state.phase != Phase.IDLE) return
         worker.execute { memory.saved()?.let { old -> main.post { if (state.phase == Phase.IDLE) tell(old) } } }
     }
+
+    /** Gives [use] what the conversation measured so far, on the main thread; nothing where nothing was. */
+    fun measured(use: (Measurement) -> Unit) = worker.execute { log.measurement()?.let { main.post { use(it) } } }
 
     /** Frees the model's memory once nothing runs on it. */
     fun forgetModel() = worker.execute(loaded::close)
@@ -60,70 +88,13 @@ class AnswerJob(
         watcher?.invoke(state)
     }
 
-    /** One answer, on the worker thread. */
-    private inner class Answering(private val folder: File, private val cancel: AtomicBoolean) : GenerationListener {
-        private val statistics = GenerationStatistics()
-        private val text = StringBuilder()
-        private var now = AnswerState(folder.name, Phase.LOADING)
-        private var load: Long? = null
-        private var ready: LoadedBundle.Ready? = null
-        private val told = AtomicBoolean(true)
-
-        @Volatile private var newest = now
-
-        fun run(prompt: String, settings: AnswerSettings) {
-            val end = try {
-                answer(prompt, settings)
-            } catch (error: Throwable) {
-                loaded.close() // a runtime that failed may be in any state
-                now.copy(phase = Phase.FAILED, error = failureMessage(error))
-            }
-            memory.save(end)
-            publish(end)
-        }
-
-        private fun answer(prompt: String, settings: AnswerSettings): AnswerState {
-            val begun = clock.nanoTime()
-            val isLoaded = loaded.holds(folder, settings.threads)
-            val ready = loaded.open(folder, settings.threads)
-            if (!isLoaded) load = clock.nanoTime() - begun
-            this.ready = ready
-            if (cancel.get()) return now.copy(phase = Phase.CANCELLED)
-            publish(now.copy(phase = Phase.READING))
-            Generation(ready.engine, ready.tokenizer, clock).run(prompt, settings.options, this, statistics)
-            val phase = if (statistics.stopped == Stop.CANCELLED) Phase.CANCELLED else Phase.DONE
-            return now.copy(phase = phase, text = text.toString(), promptTokens = statistics.promptTokens, stop = statistics.stopped)
-        }
-
-        override fun onToken(number: Int, text: String, nanoseconds: Long): Boolean {
-            this.text.append(text)
-            val stages = if (number == 1) firstToken() else now.stages
-            publish(
-                AnswerState(folder.name, Phase.GENERATING, this.text.toString(), stages, statistics.promptTokens, number, statistics.tokensPerSecond, artifact = ready?.artifact),
-            )
-            return !cancel.get()
-        }
-
-        override fun onRest(text: String) {
-            this.text.append(text)
-        }
-
-        /** Shows the first token and waits for its frame, which is where TTFT ends. */
-        private fun firstToken(): Stages {
-            val handed = clock.nanoTime()
-            val render = screen.show(text.toString())?.let { maxOf(0L, it - handed) }
-            return with(statistics) { Stages(load, tokenize, prefill, sample, detokenize, render) }
-        }
-
-        /** Tells the main thread the newest state; it may skip those that came faster than it draws. */
-        private fun publish(state: AnswerState) {
-            now = state
-            newest = state
-            if (told.compareAndSet(true, false)) {
-                main.post {
-                    told.set(true)
-                    tell(newest)
-                }
+    /** Tells the main thread the newest state; it may skip those that came faster than it draws. */
+    private fun publish(state: AnswerState) {
+        newest = state
+        if (told.compareAndSet(true, false)) {
+            main.post {
+                told.set(true)
+                tell(newest)
             }
         }
     }

@@ -16,6 +16,10 @@ class LoadedBundle(private val engines: Engines) {
 
     private var ready: Ready? = null
 
+    /** Whether this process has loaded a bundle for an answer before. */
+    var hasLoaded = false
+        private set
+
     /** Whether [folder] is loaded with [threads] threads. */
     fun holds(folder: File, threads: Int): Boolean = ready?.let { it.folder == folder && it.threads == threads } == true
 
@@ -23,6 +27,7 @@ class LoadedBundle(private val engines: Engines) {
     fun open(folder: File, threads: Int): Ready {
         ready?.let { if (holds(folder, threads)) return it }
         close()
+        hasLoaded = true
         val bundle = Bundle.open(folder)
         val tokenizer = bundle.openTokenizer()
         return Ready(folder, threads, bundle, tokenizer, engines.open(bundle, threads)).also { ready = it }

@@ -3,38 +3,39 @@ package dev.firsttoken.demo.answer
 import android.app.Activity
 import android.content.Context
 import android.os.Bundle
-import android.view.View
-import android.widget.Button
 import android.widget.CheckBox
 import android.widget.EditText
 import android.widget.RadioButton
 import android.widget.RadioGroup
 import dev.firsttoken.core.FirstTokenException
 import dev.firsttoken.demo.R
+import dev.firsttoken.demo.view.Fold
 
 /** The settings of an answer below one button that opens and closes them and says what they are. Fields keep their text by themselves. */
 class SettingsPanel(private val activity: Activity, saved: Bundle?) {
     private val preferences = activity.getSharedPreferences("answer", Context.MODE_PRIVATE)
-    private val toggle: Button = activity.findViewById(R.id.settings_toggle)
-    private val panel: View = activity.findViewById(R.id.settings)
+    private val fold = Fold(activity.findViewById(R.id.settings_toggle), activity.findViewById(R.id.settings), ::summary)
     private val sampled: RadioButton = activity.findViewById(R.id.sampled)
-    private val drawing = listOf(R.id.temperature, R.id.top_k, R.id.seed)
+    private val drawing = listOf(R.id.temperature, R.id.top_k, R.id.top_p, R.id.min_p, R.id.seed)
     private val ends: CheckBox = activity.findViewById(R.id.stop_at_end)
 
     init {
         if (saved == null) fill(AnswerSettings.saved(preferences))
-        toggle.setOnClickListener { open(panel.visibility != View.VISIBLE) }
         activity.findViewById<RadioGroup>(R.id.sampling).setOnCheckedChangeListener { _, _ -> showWhatCounts() }
-        open(saved?.getBoolean(OPEN) == true)
+        fold.isOpen = saved?.getBoolean(OPEN) == true
         showWhatCounts()
     }
 
-    fun save(state: Bundle) = state.putBoolean(OPEN, panel.visibility == View.VISIBLE)
+    fun close() {
+        fold.isOpen = false
+    }
 
-    /** Greedy answers use no temperature, top-k or seed. To be called again once the fields have their text back. */
+    fun save(state: Bundle) = state.putBoolean(OPEN, fold.isOpen)
+
+    /** Greedy answers use no temperature, filters or seed. To be called again once the fields have their text back. */
     fun showWhatCounts() {
         drawing.forEach { field(it).isEnabled = sampled.isChecked }
-        open(panel.visibility == View.VISIBLE)
+        fold.refresh()
     }
 
     /** What is set. Opens the panel and raises [FirstTokenException] where something in it cannot be used. */
@@ -42,18 +43,17 @@ class SettingsPanel(private val activity: Activity, saved: Bundle?) {
         try {
             typed().also { it.save(preferences) }
         } catch (refusal: FirstTokenException) {
-            open(true)
+            fold.isOpen = true
             throw refusal
         }
 
     private fun typed() =
-        AnswerSettings.parse(sampled.isChecked, text(R.id.temperature), text(R.id.top_k), text(R.id.seed), text(R.id.max_tokens), text(R.id.threads), ends.isChecked)
-
-    private fun open(isOpen: Boolean) {
-        panel.visibility = if (isOpen) View.VISIBLE else View.GONE
-        toggle.text = activity.getString(if (isOpen) R.string.settings_open else R.string.settings_closed, summary())
-        toggle.contentDescription = activity.getString(if (isOpen) R.string.settings_open_label else R.string.settings_closed_label, summary())
-    }
+        AnswerSettings.parse(
+            TypedSettings(
+                sampled.isChecked, text(R.id.temperature), text(R.id.top_k), text(R.id.top_p), text(R.id.min_p), text(R.id.seed), text(R.id.max_tokens),
+                text(R.id.threads), ends.isChecked, text(R.id.system),
+            ),
+        )
 
     private fun summary(): String {
         val how = if (sampled.isChecked) activity.getString(R.string.settings_sampled, text(R.id.temperature)) else activity.getString(R.string.settings_greedy)
@@ -64,6 +64,9 @@ class SettingsPanel(private val activity: Activity, saved: Bundle?) {
         activity.findViewById<RadioButton>(if (settings.isSampled) R.id.sampled else R.id.greedy).isChecked = true
         field(R.id.temperature).setText(settings.temperature.toString())
         field(R.id.top_k).setText(settings.topK.toString())
+        field(R.id.top_p).setText(settings.topP.toString())
+        field(R.id.min_p).setText(settings.minP.toString())
+        field(R.id.system).setText(settings.system.orEmpty())
         field(R.id.seed).setText(settings.seed.toString())
         field(R.id.max_tokens).setText(settings.maxTokens.toString())
         field(R.id.threads).setText(settings.threads.toString())

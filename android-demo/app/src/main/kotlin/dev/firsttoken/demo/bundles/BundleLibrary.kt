@@ -7,6 +7,7 @@ import dev.firsttoken.core.benchmark.failureMessage
 import dev.firsttoken.core.bundle.Bundle
 import dev.firsttoken.core.bundle.Manifest
 import dev.firsttoken.core.bundle.ManifestReader
+import dev.firsttoken.core.chat.Dialogue
 import dev.firsttoken.core.generate.ArtifactInUse
 import dev.firsttoken.demo.AppFolders
 import java.io.File
@@ -33,6 +34,14 @@ class BundleLibrary(private val folders: AppFolders, private val engines: Engine
             title(ManifestReader.read(folder))
         } catch (damaged: FirstTokenException) {
             folder.name
+        }
+
+    /** What conversations the bundle in [folder] takes, or null where its manifest cannot be read. */
+    fun dialogue(folder: File): Dialogue? =
+        try {
+            Dialogue(ManifestReader.read(folder))
+        } catch (damaged: FirstTokenException) {
+            null
         }
 
     /** Removes an imported bundle; those that the command has pushed are not the app's to remove. Not for the main thread: it may take seconds. */

@@ -39,9 +39,9 @@ internal class KeyValueCache(states: List<State>, private val length: Int) {
         for ((name, layout) in layouts) layout.copy(added.getValue(name), tensors.getValue(name), start, count)
     }
 
-    /** Makes the first [filled] rows zero again: decoding relies on the row it fills being zero. */
-    fun clear(filled: Int) {
-        for ((name, tensor) in tensors) layouts.getValue(name).clear(tensor, filled)
+    /** Makes the first [filled] rows, but for those before [from], zero again: decoding relies on the row it fills being zero. */
+    fun clear(filled: Int, from: Int = 0) {
+        for ((name, tensor) in tensors) layouts.getValue(name).clear(tensor, filled, from)
     }
 
     private fun resized(size: Int, filled: Int): Map<String, HostTensor> =

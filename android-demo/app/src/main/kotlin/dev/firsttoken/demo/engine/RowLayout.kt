@@ -19,10 +19,13 @@ internal class RowLayout(private val state: State) {
         }
     }
 
-    /** Makes the first [count] rows zero. */
-    fun clear(tensor: HostTensor, count: Int) {
-        val zeros = ByteArray(count * rowBytes)
-        for (block in 0 until blocks) tensor.data.window(offset(tensor, block), offset(tensor, block) + zeros.size).put(zeros)
+    /** Makes the first [count] rows zero, but for those before [from]. */
+    fun clear(tensor: HostTensor, count: Int, from: Int) {
+        val zeros = ByteArray((count - from) * rowBytes)
+        for (block in 0 until blocks) {
+            val start = offset(tensor, block) + from * rowBytes
+            tensor.data.window(start, start + zeros.size).put(zeros)
+        }
     }
 
     private fun offset(tensor: HostTensor, block: Int) = block * tensor.shape[state.axis] * rowBytes

@@ -39,6 +39,12 @@ class TfliteEngine(manifest: Manifest, private val program: TfliteProgram, fallb
         return call("decode", step.inputs, step.added, 1)
     }
 
+    /** Decoding relies on the rows it fills being zero. */
+    override fun forget(length: Int) {
+        cache.clear(used, length)
+        used = length
+    }
+
     override fun reset() {
         cache.clear(used)
         used = 0

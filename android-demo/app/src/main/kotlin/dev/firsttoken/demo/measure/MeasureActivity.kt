@@ -1,7 +1,6 @@
 package dev.firsttoken.demo.measure
 
 import android.app.Activity
-import android.content.Intent
 import android.os.Bundle
 import android.os.Handler
 import android.os.Looper
@@ -15,7 +14,6 @@ import android.widget.ProgressBar
 import android.widget.RadioButton
 import android.widget.TextView
 import dev.firsttoken.core.FirstTokenException
-import dev.firsttoken.core.measure.MeasurementText
 import dev.firsttoken.demo.R
 import dev.firsttoken.demo.bundles.BundleEntry
 import dev.firsttoken.demo.bundles.BundleLibrary
@@ -25,7 +23,6 @@ import dev.firsttoken.demo.screen.FrameScreen
 import dev.firsttoken.demo.services
 import dev.firsttoken.demo.view.Fold
 import dev.firsttoken.demo.view.showAppBar
-import java.io.IOException
 
 /** Chooses bundles and prompt lengths, measures them, and shows the results side by side. */
 class MeasureActivity : Activity() {
@@ -164,22 +161,7 @@ class MeasureActivity : Activity() {
     }
 
     private fun share() {
-        val measurement = services.measures.state.results ?: return
-        services.reader.execute {
-            val problem = try {
-                MeasurementText.write(measurement, MeasurementProvider.file(this))
-                null
-            } catch (error: IOException) {
-                getString(R.string.share_failed, error.message.orEmpty())
-            }
-            runOnUiThread { if (problem == null) send() else say(problem, isProblem = true) }
-        }
-    }
-
-    private fun send() {
-        val send = Intent(Intent.ACTION_SEND).setType("application/json").putExtra(Intent.EXTRA_STREAM, MeasurementProvider.URI).addFlags(Intent.FLAG_GRANT_READ_URI_PERMISSION)
-        send.clipData = android.content.ClipData.newRawUri(null, MeasurementProvider.URI) // what the permission is tied to
-        startActivity(Intent.createChooser(send, getString(R.string.share)))
+        shareMeasurement(this, services.measures.state.results ?: return) { say(it, isProblem = true) }
     }
 
     private companion object {

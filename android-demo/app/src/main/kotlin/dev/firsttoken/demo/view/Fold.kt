@@ -1,5 +1,6 @@
 package dev.firsttoken.demo.view
 
+import android.graphics.Rect
 import android.view.View
 import android.widget.Button
 import dev.firsttoken.demo.R
@@ -9,6 +10,7 @@ class Fold(private val toggle: Button, private val panel: View, private val summ
     var isOpen: Boolean
         get() = panel.visibility == View.VISIBLE
         set(value) {
+            if (value && !isOpen) panel.post { panel.requestRectangleOnScreen(Rect(0, 0, panel.width, 1), true) }
             panel.visibility = if (value) View.VISIBLE else View.GONE
             refresh()
         }

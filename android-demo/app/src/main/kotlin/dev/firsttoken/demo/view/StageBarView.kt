@@ -14,7 +14,12 @@ class StageBarView @JvmOverloads constructor(context: Context, attributes: Attri
     private var scale = 1.0
     private val paint = Paint(Paint.ANTI_ALIAS_FLAG)
     private val box = RectF()
-    private val thickness = resources.getDimensionPixelSize(R.dimen.bar_height)
+    /** How high the bar is, in pixels. */
+    var thickness = resources.getDimensionPixelSize(R.dimen.bar_height)
+        set(value) {
+            field = value
+            requestLayout()
+        }
 
     /** Shows [stages], nanoseconds by name; the whole width stands for [whole] nanoseconds, at least for all of them. */
     fun show(stages: Map<String, Double>, whole: Double = 0.0) {

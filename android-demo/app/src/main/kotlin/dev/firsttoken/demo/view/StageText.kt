@@ -6,6 +6,7 @@ import android.text.Spanned
 import android.text.style.ForegroundColorSpan
 import android.text.style.StyleSpan
 import android.graphics.Typeface
+import dev.firsttoken.core.chat.Turn
 import dev.firsttoken.core.generate.Stop
 import dev.firsttoken.core.measure.Stages
 import dev.firsttoken.demo.R
@@ -29,14 +30,25 @@ object StageText {
     fun milliseconds(stages: Map<String, Long?>): Map<String, Double> = stages.entries.mapNotNull { (stage, value) -> value?.let { stage to it.toDouble() } }.toMap()
 
     /** A line for the first token and one for each stage with the colour that the bar has for it. */
-    fun figures(context: Context, stages: Stages, promptTokens: Int, newTokens: Int, tokensPerSecond: Double): CharSequence {
-        val text = SpannableStringBuilder(context.getString(if (stages.load == null) R.string.first_token_warm else R.string.first_token_cold, Numbers.milliseconds(stages.firstToken.toDouble()), promptTokens))
+    fun figures(context: Context, stages: Stages, turn: Turn): CharSequence {
+        val words = if (stages.load == null) R.string.first_token_warm else R.string.first_token_cold
+        val text = SpannableStringBuilder(context.getString(words, Numbers.milliseconds(stages.firstToken.toDouble()), turn.promptTokens))
         text.setSpan(StyleSpan(Typeface.BOLD), 0, text.length, Spanned.SPAN_EXCLUSIVE_EXCLUSIVE)
         if (stages.render == null) text.append('\n').append(context.getString(R.string.render_missing))
         legend(context, milliseconds(stages.byName), text)
-        if (tokensPerSecond > 0) text.append('\n').append(context.getString(R.string.after_first, newTokens, Numbers.rate(tokensPerSecond)))
+        if (turn.cachedTokens > 0) text.append('\n').append(context.getString(R.string.cached, turn.cachedTokens, turn.promptTokens - turn.cachedTokens))
+        turn.firstAnswer?.let { text.append('\n').append(context.getString(R.string.first_answer_after, Numbers.milliseconds(it.toDouble()))) }
+        if (turn.tokensPerSecond > 0) text.append('\n').append(context.getString(R.string.after_first, turn.newTokens, Numbers.rate(turn.tokensPerSecond)))
         return text
     }
+
+    /** The same in a line: the first token, the first one behind the thoughts where there are any, and the speed after it. */
+    fun line(context: Context, stages: Stages, turn: Turn): String =
+        listOfNotNull(
+            context.getString(R.string.first_token_line, Numbers.milliseconds(stages.firstToken.toDouble())),
+            turn.firstAnswer?.let { context.getString(R.string.first_answer_line, Numbers.milliseconds(it.toDouble())) },
+            if (turn.tokensPerSecond > 0) context.getString(R.string.speed_line, Numbers.rate(turn.tokensPerSecond)) else null,
+        ).joinToString(" · ")
 
     /** Appends one line a stage: a square in its colour, its name and its time. */
     fun legend(context: Context, stages: Map<String, Double>, text: SpannableStringBuilder) {

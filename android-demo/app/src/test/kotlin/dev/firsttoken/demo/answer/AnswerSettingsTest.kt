@@ -79,15 +79,20 @@ class AnswerSettingsTest : ScreenTest() {
     }
 
     @Test fun whatIsSampledIsWhatWasTyped() {
-        val typed = AnswerSettings.parse(true, "0,5", " 12 ", "99", "8", "2", true)
-        assertEquals(AnswerSettings(true, 0.5, 12, 99, 8, 2, true), typed)
-        with(typed.options) { assertEquals(listOf<Any>(0.5, 12, 99L, 8, true), listOf<Any>(temperature, topK, seed, maxTokens, stopAtEnd)) }
-        with(typed.copy(isSampled = false).options) { assertEquals("greedy draws from nothing", listOf<Any>(0.0, 0), listOf<Any>(temperature, topK)) }
+        val typed = AnswerSettings.parse(TypedSettings(true, "0,5", " 12 ", "0,9", ".05", "99", "8", "2", true, "Be brief."))
+        assertEquals(AnswerSettings(true, 0.5, 12, 99, 8, 2, true, 0.9, 0.05, "Be brief."), typed)
+        with(typed.options) { assertEquals(listOf<Any>(0.5, 12, 0.9, 0.05, 99L, 8, true), listOf<Any>(temperature, topK, topP, minP, seed, maxTokens, stopAtEnd)) }
+        with(typed.copy(isSampled = false).options) { assertEquals("greedy draws from nothing", listOf<Any>(0.0, 0, 1.0, 0.0), listOf<Any>(temperature, topK, topP, minP)) }
     }
 
     @Test fun whatCannotBeIsRefusedAndTheSettingsOpen() {
+        val good = TypedSettings(true, "1", "0", "1", "0", "0", "1", "1", true, "")
+        fun refused(typed: TypedSettings) = assertThrows(FirstTokenException::class.java) { AnswerSettings.parse(typed) }.message
         fun refusal(temperature: String = "1", topK: String = "0", seed: String = "0", max: String = "1", threads: String = "1") =
-            assertThrows(FirstTokenException::class.java) { AnswerSettings.parse(true, temperature, topK, seed, max, threads, true) }.message
+            refused(good.copy(temperature = temperature, topK = topK, seed = seed, maxTokens = max, threads = threads))
+        assertEquals("top-p is '0'; expected 0.01 to 1.0", refused(good.copy(topP = "0")))
+        assertEquals("min-p is '1.5'; expected 0.0 to 1.0", refused(good.copy(minP = "1.5")))
+        assertTrue("at most 20000" in refused(good.copy(system = "s".repeat(20_001))).orEmpty())
         assertEquals("the temperature is '0'; expected 0.01 to 100.0", refusal(temperature = "0"))
         assertEquals("the temperature is 'NaN'; expected 0.01 to 100.0", refusal(temperature = "NaN"))
         assertEquals("top-k is '-1'; expected 0 to 1000000", refusal(topK = "-1"))
@@ -141,10 +146,14 @@ class AnswerSettingsTest : ScreenTest() {
         screen.choose(R.id.sampled)
         screen.type(R.id.top_k, "7")
         screen.type(R.id.max_tokens, "5")
+        screen.type(R.id.top_p, "0.9")
+        screen.type(R.id.min_p, "0.05")
+        screen.type(R.id.system, "Be brief.")
         screen.ask()
         waitFor("the end") { state.phase == Phase.DONE }
         val next = opened().get()
         assertEquals("7" to "5", next.text(R.id.top_k) to next.text(R.id.max_tokens))
+        assertEquals(listOf("0.9", "0.05", "Be brief."), listOf(R.id.top_p, R.id.min_p, R.id.system).map { next.text(it) })
         assertTrue(next.findViewById<RadioButton>(R.id.sampled).isChecked)
     }
 }

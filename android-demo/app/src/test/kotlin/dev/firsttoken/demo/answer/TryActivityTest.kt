@@ -3,6 +3,7 @@ package dev.firsttoken.demo.answer
 import android.content.ComponentCallbacks2
 import android.view.View
 import android.widget.EditText
+import dev.firsttoken.core.chat.ConversationFile
 import dev.firsttoken.demo.R
 import dev.firsttoken.demo.ScreenTest
 import dev.firsttoken.demo.TestApp
@@ -42,7 +43,7 @@ class TryActivityTest : ScreenTest() {
         TestWorld.decoding = CountDownLatch(1)
         val screen = opened().get()
         assertEquals("Ready.", screen.text(R.id.phase))
-        assertEquals("demo · fp16-attention · tflite-xnnpack", screen.text(R.id.title))
+        waitFor("its name above it") { screen.actionBar!!.title == "demo · fp16-attention · tflite-xnnpack" }
         screen.ask()
         waitFor("loading") { screen.text(R.id.phase) == "Loading the model…" }
         assertTrue(screen.isShown(R.id.busy) && screen.isShown(R.id.cancel))
@@ -51,14 +52,14 @@ class TryActivityTest : ScreenTest() {
         TestWorld.prefill.countDown()
         waitFor("the first token") { screen.text(R.id.phase) == "Generating…" }
         assertTrue("first token in words", "First token on the screen after" in screen.text(R.id.figures))
-        assertTrue(screen.isShown(R.id.bar) && screen.text(R.id.answer).isNotEmpty())
+        assertTrue(screen.isShown(R.id.first_token) && screen.text(R.id.answer).isNotEmpty())
         assertFalse("no speed yet", "tokens a second" in screen.text(R.id.figures))
         TestWorld.decoding.countDown()
         waitFor("the end") { state.phase == Phase.DONE }
         assertEquals(TestWorld.answer, screen.text(R.id.answer))
         assertTrue("tokens a second after the first" in screen.text(R.id.figures))
         assertEquals("Done: the answer has ended.", screen.text(R.id.phase))
-        assertTrue(screen.findViewById<View>(R.id.send).isEnabled && !screen.isShown(R.id.cancel))
+        assertTrue(screen.isShown(R.id.send) && !screen.isShown(R.id.cancel))
         val described = screen.findViewById<StageBarView>(R.id.bar).contentDescription
         assertTrue("the bar is told too: $described", "Load the model:" in described && "Read the prompt (prefill):" in described)
     }
@@ -109,7 +110,7 @@ class TryActivityTest : ScreenTest() {
         controller.configurationChange()
         val turned = controller.get()
         assertEquals("Generating…", turned.text(R.id.phase))
-        assertEquals("What is a token?", turned.text(R.id.prompt))
+        assertEquals("What is a token?", turned.text(R.id.question))
         TestWorld.decoding.countDown()
         waitFor("the end") { state.phase == Phase.DONE }
         assertEquals(TestWorld.answer, turned.text(R.id.answer))
@@ -125,15 +126,18 @@ class TryActivityTest : ScreenTest() {
         waitFor("the old answer") { next.state.phase == Phase.DONE }
         val after = next.state
         assertEquals(before.stages!!.byName, after.stages!!.byName)
-        assertEquals(before.copy(stages = null), after.copy(stages = null))
+        assertEquals(before.copy(turn = before.turn!!.copy(stages = null)), after.copy(turn = after.turn!!.copy(stages = null)))
         assertEquals(TestWorld.answer, after.text)
     }
 
     @Test fun aDamagedMemoryIsNoAnswer() {
-        val file = File(RuntimeEnvironment.getApplication().filesDir, "answer.properties")
-        for (text in listOf("", "phase=NO", "text=\\uZZZZ", "phase=DONE\nstage.prefill=many")) {
+        val file = File(RuntimeEnvironment.getApplication().filesDir, "conversation.json")
+        opened().get().ask()
+        waitFor("the end") { state.phase == Phase.DONE && "\"DONE\"" in file.readText() }
+        val whole = file.readText()
+        for (text in listOf("", "{}", whole.replace("DONE", "NO"), whole.take(whole.length / 2))) {
             file.writeText(text)
-            assertNull(text, AnswerMemory(file).saved()?.stages)
+            assertNull(text, AnswerMemory(ConversationFile(file)).saved())
         }
     }
 
@@ -144,7 +148,7 @@ class TryActivityTest : ScreenTest() {
         val other = open<TryActivity>(TryActivity.intent(RuntimeEnvironment.getApplication(), TestWorld.SECOND)).get()
         assertEquals("", other.text(R.id.answer))
         assertEquals("Ready.", other.text(R.id.phase))
-        assertFalse(other.isShown(R.id.bar))
+        assertFalse(other.isShown(R.id.first_token))
         assertEquals(TestWorld.answer, opened().get().text(R.id.answer))
     }
 

@@ -45,6 +45,10 @@ class Recorded(target: String) {
         for (step in Parity.cases(File(folder, "steps.jsonl"))) {
             val tokens = step["tokens"].asJsonArray.map { it.asInt }.toIntArray()
             if (step["reset"].asBoolean) engine.reset()
+            if (step["kind"].asString == "keep") {
+                assertEquals("tokens kept", step["kept"].asInt, engine.keepPrefix(tokens))
+                continue
+            }
             val logits = if (step["kind"].asString == "prefill") engine.prefill(tokens) else engine.decode(tokens.single())
             assertEquals(step["logits"].asString, sha256(bytes(logits)))
         }

@@ -1,5 +1,7 @@
 package dev.firsttoken.core.bundle
 
+import dev.firsttoken.core.chat.ConversationPieces
+
 /**
  * What the app uses of a bundle's `manifest.json`; python/firsttoken/bundle/manifest.py describes all of it.
  *
@@ -40,5 +42,9 @@ class TokenizerFacts(val files: List<String>, val vocabularySize: Int, val begin
 
 class Affix(val text: String, val tokens: IntArray)
 
-/** One user turn of the chat template: prefix, the user's text, suffix. */
-class Chat(val prefix: Affix, val suffix: Affix)
+/**
+ * One user turn of the chat template: prefix, the user's text, suffix.
+ *
+ * [conversation] writes several turns; where it is null, [conversationRefused] says why that needs Jinja, or is null too in a bundle from before.
+ */
+class Chat(val prefix: Affix, val suffix: Affix, val conversation: ConversationPieces? = null, val conversationRefused: String? = null)

@@ -4,6 +4,7 @@ import com.google.gson.JsonElement
 import com.google.gson.JsonObject
 import com.google.gson.JsonPrimitive
 import dev.firsttoken.core.FirstTokenException
+import dev.firsttoken.core.chat.ConversationPieces
 import dev.firsttoken.core.json.JsonFields
 import dev.firsttoken.core.json.JsonSchema
 import dev.firsttoken.core.json.JsonText
@@ -40,9 +41,12 @@ object ManifestReader {
             artifacts = objects("artifacts") { artifact() },
             rotations = objects("rotations") { Rotation(numbers("inverse_frequencies").map { it.toFloat() }.toFloatArray()) },
             tokenizer = objectOf("tokenizer") { TokenizerFacts(texts("files"), int("vocab_size"), intOrNull("begin"), ints("end")) },
-            chat = objectOrNull("chat") { Chat(objectOf("prefix") { affix() }, objectOf("suffix") { affix() }) },
+            chat = objectOrNull("chat") { chat() },
             files = objectMap("files") { FileFacts(text("sha256"), long("bytes")) },
         )
+
+    private fun JsonFields.chat() =
+        Chat(objectOf("prefix") { affix() }, objectOf("suffix") { affix() }, objectOrNull("conversation", ConversationPieces::read), textOrNull("conversation_refused"))
 
     private fun JsonFields.affix() = Affix(text("text"), ints("tokens"))
 

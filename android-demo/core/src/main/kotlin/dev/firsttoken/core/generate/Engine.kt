@@ -23,6 +23,7 @@ abstract class Engine(val manifest: Manifest) : Closeable {
     /** Tokens already in the cache. */
     var position = 0
         private set
+    private var held = IntArray(0) // which ones, as far as the position
 
     /**
      * Appends [tokens] to the cache, in chunks where needed, and returns the last one's logits.
@@ -36,7 +37,7 @@ abstract class Engine(val manifest: Manifest) : Closeable {
         for (start in tokens.indices step chunk) {
             val piece = tokens.copyOfRange(start, minOf(start + chunk, tokens.size))
             logits = prefillChunk(piece)
-            position += piece.size
+            hold(piece)
         }
         return logits
     }
@@ -44,7 +45,27 @@ abstract class Engine(val manifest: Manifest) : Closeable {
     /** Appends one token and returns its logits. Raises [FirstTokenException] when the cache is full. */
     fun decode(token: Int): FloatArray {
         check(intArrayOf(token))
-        return decodeToken(token).also { position++ }
+        return decodeToken(token).also { hold(intArrayOf(token)) }
+    }
+
+    /**
+     * Keeps of the cache what [tokens] begin with, forgets the rest, and returns how many that are: what is left to [prefill].
+     *
+     * At least the last token is left, since its logits are wanted.
+     */
+    fun keepPrefix(tokens: IntArray): Int {
+        val most = minOf(position, tokens.size - 1)
+        var same = 0
+        while (same < most && held[same] == tokens[same]) same++
+        rollBack(same)
+        return same
+    }
+
+    /** Keeps the first [length] tokens of the cache and forgets those after. */
+    internal fun rollBack(length: Int) {
+        if (length >= position) return
+        forget(length)
+        position = length
     }
 
     /** Forgets the cache; the next call starts at position 0. */
@@ -58,8 +79,17 @@ abstract class Engine(val manifest: Manifest) : Closeable {
     /** Runs one chunk of at most [prefillLength] tokens at [position]. */
     protected abstract fun prefillChunk(tokens: IntArray): FloatArray
 
+    /** Forgets what the cache holds from row [length] on, where there is more to it than that [position] goes back. */
+    protected open fun forget(length: Int) = Unit
+
     /** Runs one token at [position]. */
     protected abstract fun decodeToken(token: Int): FloatArray
+
+    private fun hold(tokens: IntArray) {
+        if (position + tokens.size > held.size) held = held.copyOf(maxOf(2 * held.size, position + tokens.size))
+        tokens.copyInto(held, position)
+        position += tokens.size
+    }
 
     private fun check(tokens: IntArray) {
         if (tokens.isEmpty()) throw FirstTokenException("the prompt is empty; give at least one token")

@@ -20,6 +20,9 @@ class FallbackEngine(manifest: Manifest, first: Engine, private val describe: (T
 
     override fun decodeToken(token: Int): FloatArray = attempt { decode(token) }
 
+    /** The engine beneath has had the same tokens, and keeps as many. */
+    override fun forget(length: Int) = engine.rollBack(length)
+
     override fun reset() {
         engine.reset()
         super.reset()

@@ -23,6 +23,8 @@ class GenerationOptions(
     val temperature: Double = 0.0,
     val seed: Long = 0,
     val topK: Int = 0,
+    val topP: Double = 1.0,
+    val minP: Double = 0.0,
     val chat: Boolean? = null,
     val stopAtEnd: Boolean = true,
 )
@@ -46,17 +48,31 @@ class Generation(private val engine: Engine, private val tokenizer: Tokenizer, p
         statistics: GenerationStatistics = GenerationStatistics(),
     ): GenerationStatistics {
         val manifest = engine.manifest
-        if (options.maxTokens < 1) throw FirstTokenException("max_tokens is ${options.maxTokens}; expected at least 1")
         if (options.chat == true && manifest.chat == null) throw FirstTokenException("bundle of '${manifest.checkpoint.name}' has no chat template; leave out chat")
-        val sampler = Sampler(manifest.tokenizer.vocabularySize, options.temperature, options.seed, options.topK)
-        val stream = TextStream(tokenizer)
-        val end = if (options.stopAtEnd) manifest.tokenizer.end.toSet() else emptySet()
         engine.reset()
+        return stream(options, listener, statistics, emptySet()) { encodePrompt(tokenizer, prompt, if (options.chat == false) null else manifest.chat) }
+    }
+
+    /**
+     * The same for tokens that [encode] makes, as the next turn of a conversation: what they and the KV cache begin with in common is not run again.
+     *
+     * [GenerationOptions.chat] does not count. Special tokens in [shownSpecial] give their text.
+     */
+    fun answer(options: GenerationOptions, listener: GenerationListener, statistics: GenerationStatistics, shownSpecial: Set<Int> = emptySet(), encode: () -> IntArray): GenerationStatistics =
+        stream(options, listener, statistics, shownSpecial, encode)
+
+    private fun stream(options: GenerationOptions, listener: GenerationListener, statistics: GenerationStatistics, shownSpecial: Set<Int>, encode: () -> IntArray): GenerationStatistics {
+        val manifest = engine.manifest
+        if (options.maxTokens < 1) throw FirstTokenException("max_tokens is ${options.maxTokens}; expected at least 1")
+        val sampler = Sampler(manifest.tokenizer.vocabularySize, options.temperature, options.seed, options.topK, options.topP, options.minP)
+        val stream = TextStream(tokenizer, shownSpecial)
+        val end = if (options.stopAtEnd) manifest.tokenizer.end.toSet() else emptySet()
         val begun = clock.nanoTime()
-        val tokens = encodePrompt(tokenizer, prompt, if (options.chat == false) null else manifest.chat)
+        val tokens = encode()
         statistics.promptTokens = tokens.size
         val encoded = clock.nanoTime()
-        val logits = engine.prefill(tokens)
+        statistics.cachedTokens = engine.keepPrefix(tokens)
+        val logits = engine.prefill(tokens.copyOfRange(statistics.cachedTokens, tokens.size))
         val filled = clock.nanoTime()
         var token = sampler.pick(logits)
         var tokenBegun = clock.nanoTime()

@@ -16,6 +16,9 @@ enum class Stop(val reason: String) {
  */
 class GenerationStatistics {
     var promptTokens = 0
+
+    /** How many of the prompt's tokens were in the KV cache already, so that prefill was of the others. */
+    var cachedTokens = 0
     var newTokens = 0
     var tokenize = 0L
     var prefill = 0L

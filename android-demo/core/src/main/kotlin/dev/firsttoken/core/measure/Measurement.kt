@@ -56,7 +56,12 @@ class Stages(
 /** The tokens after the first one and the nanoseconds all of them took. */
 class Decode(val tokens: Int, val nanoseconds: Long)
 
-/** One prompt up to its first token, and decoding after it. [atSeconds] counts from the measurement's start. */
+/**
+ * One prompt up to its first token, and decoding after it. [atSeconds] counts from the measurement's start.
+ *
+ * [turn] counts the questions of a conversation, from 1; [promptTokens] is then all of it, of which [cachedTokens] were in the KV cache already.
+ * [firstAnswer] is the nanoseconds to the first token of the answer itself, where thoughts came before it.
+ */
 class Run(
     val promptTokens: Int,
     val state: String,
@@ -68,6 +73,9 @@ class Run(
     val temperature: Double? = null,
     val thermalStatus: Int? = null,
     val otherLoad: Double? = null,
+    val turn: Int? = null,
+    val cachedTokens: Int? = null,
+    val firstAnswer: Long? = null,
 )
 
 /** A run that did not end: what was asked, in which stage it stopped, and why. */

@@ -36,5 +36,5 @@ object MeasurementMerge {
         }
 
     private fun Run.after(seconds: Double) =
-        Run(promptTokens, state, pageCache, atSeconds + seconds, stages, decode, peakMemoryBytes, temperature, thermalStatus, otherLoad)
+        Run(promptTokens, state, pageCache, atSeconds + seconds, stages, decode, peakMemoryBytes, temperature, thermalStatus, otherLoad, turn, cachedTokens, firstAnswer)
 }

@@ -113,6 +113,9 @@ object MeasurementReader {
             temperature = numberOrNull("temperature"),
             thermalStatus = intOrNull("thermal_status", THERMAL),
             otherLoad = numberOrNull("other_load", "a number from 0") { it >= 0 },
+            turn = intOrNull("turn", POSITIVE),
+            cachedTokens = intOrNull("cached_tokens", 0..Int.MAX_VALUE),
+            firstAnswer = longOrNull("first_answer", NANOSECONDS),
         )
 
     private fun JsonFields.failure() =

@@ -122,6 +122,9 @@ object MeasurementText {
         name("temperature").value(run.temperature)
         name("thermal_status").value(run.thermalStatus)
         name("other_load").value(run.otherLoad)
+        name("turn").value(run.turn)
+        name("cached_tokens").value(run.cachedTokens)
+        name("first_answer").value(run.firstAnswer)
     }
 
     private fun JsonWriter.obj(name: String? = null, fields: () -> Unit) {

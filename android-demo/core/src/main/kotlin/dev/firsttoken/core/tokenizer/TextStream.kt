@@ -5,14 +5,15 @@ package dev.firsttoken.core.tokenizer
  *
  * Two decoded spans are compared instead of decoding single tokens, because the text of a token depends on the ones before it
  * (SentencePiece drops the first space; a byte-level character may take four tokens). The same as `TextStream` in tokenizer.py.
+ * Special tokens give no text, but for those in [shownSpecial].
  */
-class TextStream(private val tokenizer: Tokenizer) {
+class TextStream(private val tokenizer: Tokenizer, private val shownSpecial: Set<Int> = emptySet()) {
     private var tokens = IntList(64) // from the start of the span that is decoded together with the next token
     private var shown = 0 // of those, how many have given out their text
 
     /** Adds a token and returns the text that is now complete (often the token's own, sometimes nothing). */
     fun add(token: Int): String {
-        if (tokenizer.isSpecial(token)) return ""
+        if (tokenizer.isSpecial(token) && token !in shownSpecial) return ""
         tokens.add(token)
         return advance(last = false)
     }
@@ -22,8 +23,8 @@ class TextStream(private val tokenizer: Tokenizer) {
 
     private fun advance(last: Boolean): String {
         val all = tokens.toArray()
-        val before = tokenizer.decode(all.copyOf(shown))
-        val after = tokenizer.decode(all)
+        val before = tokenizer.decode(all.copyOf(shown), withSpecial = true)
+        val after = tokenizer.decode(all, withSpecial = true)
         // counted in characters, not in UTF-16 units: one U+FFFD may turn into a character of two units
         val length = before.codePointCount(0, before.length)
         val pending = all.size - shown

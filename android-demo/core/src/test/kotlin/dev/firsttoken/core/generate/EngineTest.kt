@@ -19,6 +19,23 @@ class EngineTest {
         assertEquals(0, engine.position)
     }
 
+    @Test fun ofTheCacheThatIsKeptWhichTheNextPromptBeginsWith() {
+        val engine = engine()
+        engine.prefill(intArrayOf(1, 2, 3, 4, 5))
+        engine.decode(6)
+        assertEquals(3, engine.keepPrefix(intArrayOf(1, 2, 3, 9, 9, 9)))
+        assertEquals(3, engine.position)
+        engine.prefill(intArrayOf(9))
+        assertEquals("the last token's logits are wanted", 3, engine.keepPrefix(intArrayOf(1, 2, 3, 9)))
+        engine.prefill(intArrayOf(9, 8, 7))
+        assertEquals(6, engine.keepPrefix(intArrayOf(1, 2, 3, 9, 8, 7, 5)))
+        assertEquals(0, engine.keepPrefix(intArrayOf(2, 2, 3)))
+        assertEquals(0, engine.keepPrefix(IntArray(0)))
+        engine.prefill(intArrayOf(1, 2))
+        engine.reset()
+        assertEquals("nothing is left of what was forgotten", 0, engine.keepPrefix(intArrayOf(1, 2, 3)))
+    }
+
     @Test fun whatDoesNotFitIsRefusedBeforeAnythingRuns() {
         val engine = engine()
         assertRefused("13 tokens do not fit the cache of 12") { engine.prefill(IntArray(13)) }

@@ -50,6 +50,14 @@ class FallbackEngineTest {
         assertTrue(cpu.closed)
     }
 
+    @Test fun whatIsKeptOfTheCacheIsKeptBeneathToo() {
+        val engine = engine(Failing(manifest, good = 0, error = IllegalStateException("no")))
+        engine.prefill(IntArray(10) { it })
+        assertEquals(7, engine.keepPrefix(IntArray(7) { it } + 99 + 98))
+        engine.prefill(intArrayOf(99, 98))
+        assertEquals(9 to 9, engine.position to cpu.position)
+    }
+
     @Test fun anEngineThatHasWorkedIsNotLeft() {
         val npu = Failing(manifest, good = 1, error = IllegalStateException("later"))
         val engine = engine(npu)

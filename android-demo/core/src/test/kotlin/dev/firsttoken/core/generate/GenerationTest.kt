@@ -74,6 +74,31 @@ class GenerationTest {
         assertEquals(engine.prompts[0].size + 1, engine.position)
     }
 
+    @Test fun theNextTurnRunsOnlyWhatIsNew() {
+        val engine = ScriptedEngine(DemoFiles.manifest(), listOf(65))
+        val generation = Generation(engine, DemoFiles.tokenizer())
+        val (first, second) = GenerationStatistics() to GenerationStatistics()
+        generation.answer(GenerationOptions(maxTokens = 3), Heard(), first) { intArrayOf(1, 2, 3, 4) }
+        // the first two new tokens are in the cache, the third was never run
+        generation.answer(GenerationOptions(maxTokens = 1), Heard(), second) { intArrayOf(1, 2, 3, 4, 65, 65, 65, 9) }
+        assertEquals(listOf(listOf(1, 2, 3, 4), listOf(65, 9)), engine.prompts)
+        assertEquals(listOf(4, 0, 8, 6), listOf(first.promptTokens, first.cachedTokens, second.promptTokens, second.cachedTokens))
+        generation.run("hi", GenerationOptions(maxTokens = 1), Heard())
+        assertEquals("a prompt by itself begins anew", engine.prompts.last().size, engine.position)
+    }
+
+    @Test fun aToolCallIsShownWhereItsTokensAreNamed() {
+        val tokenizer = DemoFiles.tokenizer()
+        val special = tokenizer.special.entries.first { it.value !in DemoFiles.manifest().tokenizer.end }
+        fun said(shown: Set<Int>): String {
+            val heard = Heard()
+            Generation(ScriptedEngine(DemoFiles.manifest(), listOf(special.value, 65, 65)), tokenizer).answer(GenerationOptions(maxTokens = 2), heard, GenerationStatistics(), shown) { intArrayOf(1) }
+            return heard.pieces.joinToString("")
+        }
+        assertEquals(tokenizer.decode(intArrayOf(65)), said(emptySet()))
+        assertEquals(special.key + tokenizer.decode(intArrayOf(65)), said(setOf(special.value)))
+    }
+
     @Test fun promptsThatCannotBe() {
         val generation = Generation(ScriptedEngine(DemoFiles.manifest(), listOf(65)), DemoFiles.tokenizer())
         assertRefused("prompt is empty") { generation.run("", GenerationOptions(chat = false), Heard()) }

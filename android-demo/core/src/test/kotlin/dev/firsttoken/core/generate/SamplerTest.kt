@@ -1,6 +1,8 @@
 package dev.firsttoken.core.generate
 
+import dev.firsttoken.core.Parity
 import dev.firsttoken.core.assertRefused
+import java.io.File
 import kotlin.math.abs
 import kotlin.math.exp
 import org.junit.Assert.assertEquals
@@ -50,6 +52,20 @@ class SamplerTest {
         assertEquals(setOf(0, 1, 3), List(2000) { sampler.pick(floatArrayOf(2f, 5f, 1f, 2f)) }.toSet())
     }
 
+    @Test fun whatIsLeftToDrawFromIsWhatPythonsSamplerLeaves() {
+        val cases = Parity.cases(File(Parity.folder(), "sampling.jsonl"))
+        assertEquals(120, cases.size)
+        for ((number, case) in cases.withIndex()) {
+            val logits = case["logits"].asJsonArray.map { it.asFloat }.toFloatArray()
+            val wanted = case["weights"].asJsonArray.map { it.asDouble }
+            val sampler = Sampler(logits.size, case["temperature"].asDouble, 0, case["top_k"].asInt, case["top_p"].asDouble, case["min_p"].asDouble)
+            val found = sampler.weights(logits, logits.size, logits.max().toDouble())
+            for (token in wanted.indices) assertEquals("case $number, token $token", wanted[token], found[token], 1e-12)
+            val left = wanted.indices.filter { wanted[it] > 0 }.toSet()
+            assertTrue("case $number", List(50) { sampler.pick(logits) }.all { it in left })
+        }
+    }
+
     @Test fun asManyAsThereAreOrMoreIsAll() {
         fun draws(topK: Int) = Sampler(4, 0.7, 11, topK).let { sampler -> List(200) { sampler.pick(logits) } }
         assertEquals(draws(0), draws(4))
@@ -75,5 +91,7 @@ class SamplerTest {
         assertRefused("temperature is NaN") { Sampler(3, Double.NaN) }
         assertRefused("top-k is -1") { Sampler(3, 1.0, 0, -1) }
         assertRefused("seed is -1") { Sampler(3, 1.0, -1) }
+        for (bad in listOf(0.0, -0.1, 1.1, Double.NaN)) assertRefused("top-p is $bad") { Sampler(3, 1.0, 0, 0, bad) }
+        for (bad in listOf(-0.1, 1.1, Double.NaN)) assertRefused("min-p is $bad") { Sampler(3, 1.0, 0, 0, 1.0, bad) }
     }
 }

@@ -14,7 +14,7 @@ class MeasurementTest {
     private fun full(): Measurement {
         val conditions = Conditions("2026-01-01T00:00:00+00:00", 1, mapOf("cpu" to 41.5, "broken" to Double.NaN), 80.0, false, listOf("schedutil"), 1L shl 32)
         val stages = Stages(1, 2, 3, 4, 5, 6)
-        val run = Run(32, "warm", "cached", 1.25, stages, Decode(31, 5_000_000_000), 1L shl 33, 55.5, 2, 0.25)
+        val run = Run(32, "warm", "cached", 1.25, stages, Decode(31, 5_000_000_000), 1L shl 33, 55.5, 2, 0.25, 3, 20, 9_000_000_000)
         val bundle = BundleIdentity("b", "c", "f", "p", "t", "tflite", "xnnpack", "0".repeat(64), 5_000_000_000, 64, Proof(1e-5, 0.002, 0.99, true))
         val result = Result(bundle, "LiteRT \"1\"\u2028\n", 4, true, conditions, conditions, listOf(run), listOf(Failure("prefill", "é 日 😀", 128, "warm"), Failure("load", "m")), RanArtifact("npu", "1".repeat(64), 6_000_000_000, "SM8650", null, Proof(2e-5, 0.003, 0.98, true)))
         return Measurement(Writer("app", "1"), Device("phone", "m", "Android 14", Cpu("c", 8, listOf("i8mm"), mapOf("2841600" to 1)), 8L shl 30, "maker", "SM8650", "v75", "abcd"), listOf(result))
