@@ -4,8 +4,9 @@ import argparse
 import fcntl
 from pathlib import Path
 
-from android import apk, app, core, gradle, levels
+from android import apk, app, core, gradle, levels, sources
 from android.failure import BuildError
+from android.jars import runtime_files
 from android.places import WORK
 
 DESCRIPTION = """\
@@ -16,11 +17,19 @@ openjdk-17-jdk-headless maven aapt apksigner), and the network the first time on
 Everything it makes is in .work/android of the repository, but the APK, which is in out/: remove that folder to start over.
 Versions are read from android-demo/gradle/libs.versions.toml.
 
-The APK carries LiteRT and ExecuTorch where Maven gives them. Where it does not, it carries TensorFlow Lite instead, and says so.
+Maven asks its own central repository, and what your settings.xml says. The dexer (R8), LiteRT and what the app's tests are run
+with are in Google's Maven repository only: give its address with --repository, or in FIRSTTOKEN_MAVEN_REPOSITORIES (addresses with
+spaces between them), unless your settings have it already. The APK carries LiteRT and ExecuTorch where they can be had, from there or from
+files that you give with --aar; where not, TensorFlow Lite instead of LiteRT and no ExecuTorch, and says so.
+
+The APK is signed with a debug key that is the same on every machine, so it installs over one that was built elsewhere. That key is public:
+it does not show who built an APK (android-demo/README.md, "Install").
 """
 EXAMPLES = """\
 examples:
   scripts/build_apk                               build, sign and verify out/firsttoken-demo.apk
+  scripts/build_apk --repository ADDRESS          Google's Maven repository too
+  scripts/build_apk --aar FOLDER                  with litert-2.3.0.aar, litert-api-2.3.0.aar … from FOLDER
   scripts/build_apk --test                        compile both modules and run their tests
   scripts/build_apk --test core --only TextStream only core's tests whose class name contains TextStream
   scripts/build_apk --test app --pictures shots  the app's tests, with pictures of its screens
@@ -38,6 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.parity is not None and not options.parity.is_dir():
             raise BuildError(f"--parity {options.parity}: not a folder; expected what tests/android/parity.py made")
+        sources.read(options.repository, options.aar, runtime_files())
         WORK.mkdir(parents=True, exist_ok=True)
         with (WORK / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two builds would take each other's classes away
@@ -55,7 +65,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.check_gradle:
         return gradle.check()
     if not options.test:
-        apk.build()
+        apk.build(options.output.absolute() if options.output else apk.APK)
         return 0
     failed = 0
     if options.test in ("core", "all"):
@@ -75,6 +85,22 @@ def _parser() -> argparse.ArgumentParser:
         const="all",
         choices=("all", "core", "app"),
         help="compile and run the tests; prints 'N passed, M failed' for each module",
+    )
+    parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="where the APK goes; without it out/firsttoken-demo.apk")
+    parser.add_argument(
+        "--repository",
+        metavar="ADDRESS",
+        action="append",
+        default=[],
+        help="a further Maven repository, https://… or file:///…; may be repeated",
+    )
+    parser.add_argument(
+        "--aar",
+        metavar="PLACE",
+        action="append",
+        default=[],
+        type=Path,
+        help="an AAR or jar that the APK is to carry, or a folder of such, under the names they have in Maven; may be repeated",
     )
     parser.add_argument("--only", metavar="NAME", default="", help="with --test: only test classes whose name contains NAME")
     parser.add_argument("--parity", metavar="FOLDER", type=Path, help="with --test: what tests/android/parity.py made, to be compared with")

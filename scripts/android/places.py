@@ -1,5 +1,6 @@
 """Where things are, and the programs of the machine."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -9,12 +10,11 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PROJECT = REPOSITORY / "android-demo"
 APP = PROJECT / "app"
 CATALOG = PROJECT / "gradle" / "libs.versions.toml"
-WORK = REPOSITORY / ".work" / "android"
+WORK = Path(os.environ.get("FIRSTTOKEN_ANDROID_WORK") or REPOSITORY / ".work" / "android").absolute()
 JDK = "a JDK 17 or newer (Debian, Ubuntu: openjdk-17-jdk-headless)"
 INSTALL = {
     "java": JDK,
     "javac": JDK,
-    "keytool": JDK,
     "mvn": "Maven (Debian, Ubuntu: maven)",
     "aapt2": "aapt2 (Debian, Ubuntu: aapt)",
     "apksigner": "apksigner (Debian, Ubuntu: apksigner)",

@@ -4,10 +4,11 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from android.jars import aars, catalog, is_available, jars
+from android.jars import aars, catalog, is_available, jars, libraries
 from android.java import javac
 from android.kotlin import compiled
 from android.places import PROJECT, WORK
+from android.sources import advice
 
 STUBS = PROJECT / "stubs"
 
@@ -23,15 +24,11 @@ class Runtimes:
     aars: list[Path]  # whose native libraries go into the APK
     stubs: list[Path]  # folders of classes to compile against, which never go into the APK
 
+    absent: list[str]  # of the runtimes, with the reason
+
     def __str__(self) -> str:
-        tflite = (
-            f"LiteRT {self.litert}"
-            if self.litert
-            else f"TensorFlow Lite {self.tensorflow_lite} (LiteRT cannot be fetched here: bundles for it are refused)"
-        )
-        executorch = (
-            f"ExecuTorch {self.executorch}" if self.executorch else "no ExecuTorch (cannot be fetched here): .pte bundles are refused"
-        )
+        tflite = f"LiteRT {self.litert}" if self.litert else f"TensorFlow Lite {self.tensorflow_lite}"
+        executorch = f"ExecuTorch {self.executorch}" if self.executorch else "no ExecuTorch"
         npu = "; no NPU libraries (Gradle's -Pnpu adds them): bundles for an NPU run on the CPU" if self.litert else ""
         return f"carries {tflite}; {executorch}{npu}"
 
@@ -47,6 +44,7 @@ def runtimes() -> Runtimes:
         executorch=versions["executorch"] if executorch else "",
         jars=jars(*bundles),
         aars=[aar for bundle in bundles for aar in aars(bundle)],
+        absent=[*([] if litert else [_absent("litert", "LiteRT")]), *([] if executorch else [_absent("executorch", "ExecuTorch")])],
         # of Qualcomm's delegate there are only stubs: a Gradle build with -Pnpu carries it
         stubs=[
             *([] if executorch else [_stubs("executorch")]),
@@ -54,6 +52,20 @@ def runtimes() -> Runtimes:
             _stubs("qnn", jars(bundles[0])),
         ],
     )
+
+
+REFUSED = {
+    "litert": "bundles for LiteRT 2.x are refused, tflite-compat and tflite-interpreter run",
+    "executorch": ".pte bundles are refused",
+}
+
+
+def _absent(bundle: str, name: str) -> str:
+    wanted = libraries(bundle)
+    files = ", ".join(f"{artifact}-{version}" for _, artifact, version in wanted)
+    asked = advice([library for library in wanted if library[1] == bundle])
+    todo = asked or "Maven's central repository has it: check the network"
+    return f"{name} {wanted[0][2]} cannot be fetched: {REFUSED[bundle]}. {todo}, or the files ({files}) with --aar"
 
 
 def _stubs(name: str, libraries: list[Path] = ()) -> Path:

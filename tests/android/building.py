@@ -41,9 +41,9 @@ def check_skipped(said: str):
     assert not skipped or os.environ.get("FIRSTTOKEN_CI") != "1", skipped
 
 
-def build(*arguments, seconds: float = 900) -> str:
+def build(*arguments, seconds: float = 900, **environment: str) -> str:
     """Runs scripts/build_apk and returns what it said. Skips where Maven gives nothing; in CI that is a failure, like any other."""
-    done = subprocess.run([*BUILD, *arguments], capture_output=True, text=True, timeout=seconds)
+    done = subprocess.run([*BUILD, *arguments], capture_output=True, text=True, timeout=seconds, env=os.environ | environment)
     if done.returncode == 2 and "Maven cannot fetch" in done.stdout:
         give_up(
             "Maven cannot fetch what the Android app is built with: "

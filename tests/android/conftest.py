@@ -27,3 +27,12 @@ def core_said(parity) -> str:
     said = build("--test", "core", "--parity", parity)
     (parity / "written").rename(parity / "written-by-core")
     return said
+
+
+@pytest.fixture(scope="session")
+def apk_said() -> str:
+    """What scripts/build_apk said; the APK that it made is `android.apk.APK`."""
+    from building import build, need
+
+    need("java", "javac", "mvn", "aapt2", "apksigner")
+    return build()

@@ -17,8 +17,8 @@ from parity_vocabularies import FAMILIES, training_text  # noqa: E402
 from firsttoken.demo import checkpoint_path  # noqa: E402
 from firsttoken.tokenizer import TextStream, Tokenizer  # noqa: E402
 
-LINES = 5200  # for every vocabulary
-SEQUENCES = 800  # of random tokens, whose bytes are often no text
+LINES = 2800  # for every vocabulary
+SEQUENCES = 500  # of random tokens, whose bytes are often no text
 
 
 def streamed(tokenizer: Tokenizer, tokens: list[int]) -> list[str]:

@@ -8,6 +8,9 @@ SCRIPTS = {
     "arabic": (0x621, 0x64A), "devanagari": (0x905, 0x94D), "bengali": (0x985, 0x9A8), "tamil": (0xB85, 0xB95), "thai": (0xE01, 0xE4E),
     "georgian": (0x10D0, 0x10F0), "ethiopic": (0x1200, 0x1248), "hiragana": (0x3041, 0x3096), "katakana": (0x30A1, 0x30FA), "han": (0x4E00, 0x9FA5),
     "hangul": (0xAC00, 0xD7A3), "jamo": (0x1100, 0x11C2), "gothic": (0x10330, 0x1034A), "han-b": (0x20000, 0x2A6D6),
+    # of Unicode 14 to 17, younger than the tables of Java 17 and of older Androids: letters, marks, digits, and those that even the library lacks
+    "vithkuqi": (0x10570, 0x1057A), "latin-g": (0x1DF00, 0x1DF1E), "kawi": (0x11F00, 0x11F59), "han-h": (0x31350, 0x323AF), "garay": (0x10D40, 0x10D85),
+    "todhri": (0x105C0, 0x105F3), "symbols": (0x1CC00, 0x1CCF9), "georgian-2": (0x1C89, 0x1C90), "sidetic": (0x10940, 0x10959), "tolong": (0x11DB0, 0x11DE9),
 }  # fmt: skip
 SPACES = [
     *list(" \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f\x85\xa0\u1680\u180e\u2000\u2003\u2007\u200a\u200b\u2028\u2029\u202f\u205f\u2060\u3000\ufeff"),

@@ -11,6 +11,35 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 QWEN2_SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 LLAMA3_SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 VOCABULARY = 5000
+QWEN35_SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+TEKKEN_SPLIT = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+CONTRACTED = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+O200K_SPLIT = (
+    rf"[^\r\n\p{{L}}\p{{N}}]?[\p{{Lu}}\p{{Lt}}\p{{Lm}}\p{{Lo}}\p{{M}}]*[\p{{Ll}}\p{{Lm}}\p{{Lo}}\p{{M}}]+{CONTRACTED}"
+    rf"|[^\r\n\p{{L}}\p{{N}}]?[\p{{Lu}}\p{{Lt}}\p{{Lm}}\p{{Lo}}\p{{M}}]+[\p{{Ll}}\p{{Lm}}\p{{Lo}}\p{{M}}]*{CONTRACTED}"
+    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+CL100K_SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+DEEPSEEK_V3_SPLITS = (
+    r"\p{N}{1,3}",
+    "[一-龥぀-ゟ゠-ヿ]+",
+    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+)
+# Letters with upper and lower case are named one by one there; these are the ranges of its first blocks.
+DEEPSEEK_V2_SPLITS = (
+    "[\r\n]",
+    (
+        r"\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝ"
+        "\u1f5f-\u1f7d\u1f80-\u1fb4\u1fb6-\u1fbc\u1fbe]+"
+    ),
+    r"\s?[!-/:-~！-／：-～‘-‟　-。]+",
+    r"\s+$",
+    "[一-龥ࠀ-一가-퟿]+",
+)
+DEEPSEEK_CODER_SPLITS = ("[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+")
 
 
 def split(expression: str, behavior: str = "Isolated", invert: bool = False) -> dict:
@@ -103,6 +132,105 @@ def smollm(text: list[str]) -> dict:
     )
 
 
+def gpt2(text: list[str]) -> dict:
+    return byte_level_file(text, byte_level(True), [added("<|endoftext|>")])
+
+
+def smollm2(text: list[str]) -> dict:
+    """SmolLM2's: digits one by one, then GPT-2's pattern; more tokens than SmolLM's."""
+    made = smollm(text)
+    tokens = [
+        added(name)
+        for name in ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<repo_name>", "<reponame>", "<file_sep>", "<filename>", "<gh_stars>")
+    ]
+    return made | {"added_tokens": whole(made["model"], tokens, None, None, {})["added_tokens"]}
+
+
+def tekken(text: list[str]) -> dict:
+    tokens = [added(name) for name in ("<unk>", "<s>", "</s>", "[INST]", "[/INST]")]
+    return byte_level_file(text, sequence("pretokenizers", split(TEKKEN_SPLIT), byte_level(False)), tokens, ignore_merges=True)
+
+
+def o200k(text: list[str]) -> dict:
+    tokens = [added(name) for name in ("<|startoftext|>", "<|endoftext|>", "<|return|>", "<|start|>", "<|message|>")]
+    return byte_level_file(
+        text, sequence("pretokenizers", split(O200K_SPLIT, "Removed", True), byte_level(False)), tokens, ignore_merges=True
+    )
+
+
+def qwen35(text: list[str]) -> dict:
+    """Qwen3.5's: marks go with letters."""
+    tokens = [
+        added("<|endoftext|>"),
+        added("<|im_start|>"),
+        added("<|im_end|>"),
+        added("<tool_call>", special=False),
+        added("<think>", special=False),
+    ]
+    return byte_level_file(text, sequence("pretokenizers", split(QWEN35_SPLIT), byte_level(False)), tokens, {"type": "NFC"})
+
+
+def r1_distill_qwen(text: list[str]) -> dict:
+    """R1-Distill-Qwen's: Qwen's pattern and normalizer, DeepSeek's tokens."""
+    made = qwen2(text)
+    return made | {"added_tokens": whole(made["model"], deepseek_tokens(), None, None, {})["added_tokens"]}
+
+
+def phi4(text: list[str]) -> dict:
+    tokens = [added(name, rstrip=True, lstrip=True) for name in ("<|endoftext|>", "<|im_start|>", "<|im_sep|>", "<|im_end|>")]
+    return byte_level_file(text, sequence("pretokenizers", split(CL100K_SPLIT, "Removed", True), byte_level(False)), tokens)
+
+
+def deepseek_tokens() -> list[dict]:
+    marks = [added(f"<｜{name}｜>") for name in ("begin▁of▁sentence", "end▁of▁sentence", "▁pad▁")]
+    return [*marks, *(added(name, special=False) for name in ("<｜User｜>", "<｜Assistant｜>", "<think>", "</think>"))]
+
+
+def deepseek_v3(text: list[str]) -> dict:
+    steps = (*map(split, DEEPSEEK_V3_SPLITS), byte_level(False))
+    return byte_level_file(text, sequence("pretokenizers", *steps), deepseek_tokens(), sequence("normalizers"))
+
+
+def deepseek_v2(text: list[str]) -> dict:
+    digits = {"type": "Digits", "individual_digits": True}
+    return byte_level_file(text, sequence("pretokenizers", *map(split, DEEPSEEK_V2_SPLITS), digits, byte_level(False)), deepseek_tokens())
+
+
+def deepseek_coder(text: list[str]) -> dict:
+    digits = {"type": "Digits", "individual_digits": True}
+    return byte_level_file(
+        text, sequence("pretokenizers", *map(split, DEEPSEEK_CODER_SPLITS), digits, byte_level(False)), deepseek_tokens()
+    )
+
+
+def gemma(text: list[str]) -> dict:
+    """Gemma's: spaces become ▁ before anything is cut, and the text is then split at none that is left."""
+    tokens = [
+        added("<pad>"),
+        added("<eos>"),
+        added("<bos>"),
+        added("<unk>"),
+        added("<start_of_turn>"),
+        added("<end_of_turn>"),
+        added("\n\n", special=False),
+    ]
+    normalizer = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+    merged = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
+    return sentencepiece_file(text, tokens, normalizer, merged, sentencepiece_decoder(0))
+
+
+def phi3(text: list[str]) -> dict:
+    """Phi-3's: Llama 2's, and tokens that take the spaces after them."""
+    tokens = [
+        added("<unk>"),
+        added("<s>"),
+        added("</s>", special=False, rstrip=True),
+        *(added(f"<|{name}|>", rstrip=True) for name in ("system", "user", "end")),
+    ]
+    made = llama2(text)
+    return made | {"added_tokens": whole(made["model"], tokens, None, None, {})["added_tokens"]}
+
+
 def llama2(text: list[str]) -> dict:
     normalizer = sequence(
         "normalizers", {"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
@@ -136,7 +264,11 @@ def metaspace(text: list[str]) -> dict:
     return sentencepiece_file(text, [added("<unk>"), added("<s>", normalized=True), added("</s>")], None, scheme, scheme)
 
 
-FAMILIES = {made.__name__: made for made in (qwen2, llama3, r1_distill_llama, smollm, llama2, mistral, metaspace, odd)}
+KINDS = (
+    gpt2, smollm2, tekken, o200k, qwen2, qwen35, deepseek_v3, deepseek_v2, deepseek_coder, llama3, r1_distill_llama, r1_distill_qwen, gemma, phi3, phi4,
+    llama2, mistral,
+)  # fmt: skip
+FAMILIES = {made.__name__: made for made in (*KINDS, metaspace, odd)}
 
 
 def training_text(lines: list[str]) -> list[str]:

@@ -8,11 +8,12 @@ import sys
 import zipfile
 
 import pytest
-from building import REPOSITORY, build, need
+from building import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 
-from android.apk import APK, misaligned
+from android.apk import APK
+from android.pages import made_for_smaller, misplaced, verdict
 
 from firsttoken.bundle.manifest import SCHEMA_FILE
 
@@ -25,9 +26,8 @@ PERMISSIONS = [
 
 
 @pytest.fixture(scope="module")
-def said() -> str:
-    need("java", "javac", "mvn", "aapt2", "apksigner")
-    return build()
+def said(apk_said) -> str:
+    return apk_said
 
 
 def ask(*command) -> str:
@@ -62,7 +62,7 @@ def test_it_carries_the_schema_that_python_reads(said):
 
 
 def test_its_native_libraries_are_aligned_and_for_64_bit(said):
-    assert misaligned(APK) == []
+    assert misplaced(APK) == []
     with zipfile.ZipFile(APK) as archive:
         libraries = [name for name in archive.namelist() if name.endswith(".so")]
     assert {name.split("/")[1] for name in libraries} == {"arm64-v8a", "x86_64"}
@@ -80,12 +80,18 @@ def test_what_may_be_started_from_outside_is_the_list_and_the_benchmark(said):
     assert "android:foregroundServiceType(0x01010599)=0x40000000" in service and "android.app.PROPERTY_SPECIAL_USE_FGS_SUBTYPE" in service
 
 
+def test_it_says_on_which_phones_its_libraries_load(said):
+    small = made_for_smaller(APK)
+    assert verdict(APK) in said.splitlines()
+    assert ("do not load them" in said) == bool(small) and all(name in said for name in (name.removeprefix("lib/") for name in small))
+
+
 def test_the_checks_see_what_is_wrong(said, tmp_path):
     aside = tmp_path / "aside.apk"
     with zipfile.ZipFile(aside, "w") as archive:
         archive.writestr("lib/arm64-v8a/aside.so", b"elf")
         archive.writestr(zipfile.ZipInfo("lib/arm64-v8a/packed.so"), b"elf" * 100, compress_type=zipfile.ZIP_DEFLATED)
-    assert misaligned(aside) == ["lib/arm64-v8a/aside.so", "lib/arm64-v8a/packed.so"]
+    assert misplaced(aside) == ["lib/arm64-v8a/aside.so", "lib/arm64-v8a/packed.so"]
     changed = tmp_path / "changed.apk"
     shutil.copy(APK, changed)
     with zipfile.ZipFile(APK) as archive:

@@ -28,3 +28,17 @@ def test_a_parity_folder_that_is_not_there():
     assert (
         done.returncode == 2 and done.stdout == "error: --parity no/such/folder: not a folder; expected what tests/android/parity.py made\n"
     )
+
+
+def test_a_repository_that_is_no_address():
+    done = run("--repository", "google")
+    assert done.returncode == 2
+    assert done.stdout == "error: --repository google: not the address of a Maven repository; expected https://… or file:///…\n"
+
+
+def test_an_aar_that_the_app_is_not_built_with(tmp_path):
+    (tmp_path / "litert-1.4.0.aar").write_bytes(b"")
+    done = run("--aar", tmp_path / "litert-1.4.0.aar")
+    assert done.returncode == 2 and "not a name that the app is built with; expected one of executorch-android-" in done.stdout
+    assert f"--aar {tmp_path}: holds none of " in run("--aar", tmp_path).stdout
+    assert "not there; expected an AAR or jar, or a folder of such" in run("--aar", tmp_path / "absent").stdout

@@ -64,16 +64,7 @@ internal class AddedTokens(tokens: List<AddedToken>, texts: List<String> = token
     }
 
     private fun standsAlone(text: String, start: Int, end: Int) =
-        (start == 0 || !isWordCharacter(text.codePointBefore(start))) && (end == text.length || !isWordCharacter(text.codePointAt(end)))
-
-    /** Unicode's word characters (Technical Standard 18, Annex C). */
-    private fun isWordCharacter(point: Int): Boolean =
-        Character.isAlphabetic(point) || point == 0x200c || point == 0x200d ||
-            when (Character.getType(point).toByte()) {
-                Character.NON_SPACING_MARK, Character.ENCLOSING_MARK, Character.COMBINING_SPACING_MARK -> true
-                Character.DECIMAL_DIGIT_NUMBER, Character.CONNECTOR_PUNCTUATION -> true
-                else -> false
-            }
+        (start == 0 || text.codePointBefore(start) !in wordCharacters) && (end == text.length || text.codePointAt(end) !in wordCharacters)
 
     private fun spaceBefore(text: String, end: Int): Int {
         var place = end
@@ -85,5 +76,13 @@ internal class AddedTokens(tokens: List<AddedToken>, texts: List<String> = token
         var place = start
         while (place < text.length && Whitespace.matches(text[place])) place++
         return place
+    }
+
+    private companion object {
+        /** Unicode's word characters (Technical Standard 18, Annex C); the last ranges are letters in circles and squares. */
+        val wordCharacters by lazy {
+            val categories = listOf("L", "M", "Nd", "Nl", "Pc").mapNotNull(CodePoints::category)
+            CodePoints.union(categories + CodePoints.of(0x200c..0x200d, 0x24b6..0x24e9, 0x1f130..0x1f149, 0x1f150..0x1f169, 0x1f170..0x1f189))
+        }
     }
 }

@@ -6,6 +6,8 @@ internal class IntList(capacity: Int = 16) {
     var size = 0
         private set
 
+    operator fun get(place: Int): Int = values[place]
+
     fun add(value: Int) {
         if (size == values.size) values = values.copyOf(size * 2)
         values[size++] = value

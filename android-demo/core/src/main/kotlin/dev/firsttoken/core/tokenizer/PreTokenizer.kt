@@ -1,7 +1,5 @@
 package dev.firsttoken.core.tokenizer
 
-import java.util.regex.Pattern
-
 /** Cuts text into the pieces that byte-pair encoding never merges across. [atStart] says that [text] begins the whole text. */
 internal fun interface PreTokenizer {
     fun split(text: String, atStart: Boolean): List<String>
@@ -19,11 +17,10 @@ internal class SplitSequence(private val steps: List<PreTokenizer>) : PreTokeniz
 internal enum class SplitBehavior { Isolated, Removed, Contiguous, MergedWithPrevious, MergedWithNext }
 
 /** Splits at the matches of [pattern], or with [invert] at what lies between them. */
-internal class PatternSplit(private val pattern: Pattern, private val behavior: SplitBehavior, private val invert: Boolean) : PreTokenizer {
+internal class PatternSplit(private val pattern: TextPattern, private val behavior: SplitBehavior, private val invert: Boolean) : PreTokenizer {
     override fun split(text: String, atStart: Boolean): List<String> {
         val ends = IntList()
         val kinds = IntList() // 1: a match
-        val matcher = pattern.matcher(text)
         var end = 0
 
         fun cut(until: Int, match: Boolean) {
@@ -32,9 +29,9 @@ internal class PatternSplit(private val pattern: Pattern, private val behavior: 
             kinds.add(if (match != invert) 1 else 0)
             end = until
         }
-        while (matcher.find()) {
-            cut(matcher.start(), false)
-            cut(matcher.end(), true)
+        pattern.each(text) { from, to ->
+            cut(from, false)
+            cut(to, true)
         }
         cut(text.length, false)
         return join(text, ends.toArray(), kinds.toArray())

@@ -7,15 +7,16 @@ import java.util.regex.PatternSyntaxException
 /**
  * Turns a `tokenizer.json` regular expression (Oniguruma, Ruby syntax) into one that Java's and Android's engines take the same way.
  *
- * Those two differ from Oniguruma and from each other in `\s`, `\d`, in what ignoring case means and in how spaces are read, so all of
- * it is written out. What is not listed here is refused by name: a pattern that is nearly right would give nearly right tokens.
+ * Those two differ from Oniguruma and from each other in `\s`, `\d`, `\p{…}`, in what ignoring case means and in how spaces are read. So
+ * everything that stands for several characters becomes a set of our own, and the engine matches text in which only those sets are told
+ * apart ([SmallAlphabet]). What is not listed here is refused by name: a pattern that is nearly right would give nearly right tokens.
  */
 internal class RegexTranslation private constructor(private val source: String) {
-    private val out = StringBuilder()
+    private val out = ArrayList<Any>() // texts as they are, and sets that are written when all are known
     private var place = 0
     private val ignoringCase = ArrayDeque(listOf(false))
 
-    private fun translate(): String {
+    private fun translate(): CharacterPattern {
         while (place < source.length) {
             when (val found = source.codePointAt(place)) {
                 '('.code -> group()
@@ -31,9 +32,13 @@ internal class RegexTranslation private constructor(private val source: String) 
                 '{'.code -> counted()
                 '.'.code -> {
                     place++
-                    out.append("[^\\x{A}]")
+                    out += CodePoints.of(0xa..0xa).complement()
                 }
-                '^'.code, '$'.code -> refuse("'${source[place]}'")
+                '$'.code -> {
+                    place++
+                    out += "(?=\\x{A}|\\z)" // Ruby's: at the end of every line
+                }
+                '^'.code -> refuse("'^'")
                 else -> {
                     literal(found)
                     place += Character.charCount(found)
@@ -41,19 +46,21 @@ internal class RegexTranslation private constructor(private val source: String) 
             }
         }
         if (ignoringCase.size != 1) refuse("'(' without ')'")
-        return out.toString()
+        val alphabet = SmallAlphabet(out.filterIsInstance<CodePoints>())
+        if (alphabet.kinds > SmallAlphabet.MOST) refuse("${alphabet.kinds} kinds of characters")
+        return CharacterPattern(Pattern.compile(out.joinToString("") { if (it is CodePoints) alphabet.expression(it) else it as String }), alphabet)
     }
 
     private fun group() {
         if (!source.startsWith("(?", place)) { // no back references, so nothing needs to be captured
             place++
-            out.append("(?:")
+            out += "(?:"
             ignoringCase.addLast(ignoringCase.last())
             return
         }
         val kind = KINDS.firstOrNull { source.startsWith(it, place) } ?: refuse("'${source.drop(place).take(4)}'")
         place += kind.length
-        out.append(if ('i' in kind) "(?:" else kind)
+        out += if ('i' in kind) "(?:" else kind
         ignoringCase.addLast(if ('i' in kind) kind == "(?i:" else ignoringCase.last())
     }
 
@@ -70,57 +77,69 @@ internal class RegexTranslation private constructor(private val source: String) 
     }
 
     private fun escape() {
-        when (val found = source.getOrNull(place + 1)) {
-            's' -> emit("[${Whitespace.CLASS}]")
-            'S' -> emit("[^${Whitespace.CLASS}]")
-            'd' -> emit("\\p{Nd}")
-            'D' -> emit("\\P{Nd}")
-            'p', 'P' -> out.append(property())
-            else -> literal(escapedLiteral(found))
-        }
+        out += setEscape() ?: return literal(escapedLiteral(source.getOrNull(place + 1)))
+    }
+
+    /** The set that the escape at [place] stands for, moving past it; null where it stands for one character. */
+    private fun setEscape(): CodePoints? {
+        val letter = source.getOrNull(place + 1)
+        if (letter == 'p' || letter == 'P') return property()
+        val set =
+            when (letter) {
+                's', 'S' -> Whitespace.SET
+                'd', 'D' -> CodePoints.category("Nd")!!
+                else -> return null
+            }
+        place += 2
+        return if (letter.isUpperCase()) set.complement() else set
     }
 
     private fun characterClass() {
         if (ignoringCase.last()) refuse("a class of characters while ignoring case")
-        take("[")
-        if (source.getOrNull(place) == '^') take("^")
+        place++
+        val negated = source.getOrNull(place) == '^'
+        if (negated) place++
         val start = place
+        val sets = ArrayList<CodePoints>()
         while (true) {
             val found = if (place < source.length) source.codePointAt(place) else refuse("'[' without ']'")
             when (found) {
                 ']'.code -> if (place == start) refuse("'[]'") else break
                 '['.code -> refuse("a class inside a class")
-                '&'.code -> if (source.startsWith("&&", place)) refuse("'&&'") else member(found)
-                '-'.code -> {
-                    val first = place == start
-                    val last = source.getOrNull(place + 1) == ']'
-                    if (first || last) member(found) else take("-")
-                }
-                '\\'.code ->
-                    when (val next = source.getOrNull(place + 1)) {
-                        's' -> emit(Whitespace.CLASS)
-                        'S' -> emit("[^${Whitespace.CLASS}]")
-                        'd' -> emit("\\p{Nd}")
-                        'p', 'P' -> out.append(property())
-                        else -> out.append(quote(escapedLiteral(next)))
-                    }
-                else -> member(found)
+                '&'.code -> if (source.startsWith("&&", place)) refuse("'&&'")
             }
+            val set = if (found == '\\'.code) setEscape() else null
+            if (set != null) {
+                sets += set
+                continue
+            }
+            val low = member()
+            val isRange = source.getOrNull(place) == '-' && source.getOrNull(place + 1).let { it != null && it != ']' } && !(low == '-'.code && place == start + 1)
+            if (isRange) place++
+            val high = if (isRange) member() else low
+            if (high < low) refuse("a range that ends before it begins")
+            sets += CodePoints.of(low..high)
         }
-        take("]")
+        place++
+        out += CodePoints.union(sets).let { if (negated) it.complement() else it }
     }
 
-    private fun member(found: Int) {
-        out.append(quote(found))
+    /** The one character at [place] inside a class; moves past it. */
+    private fun member(): Int {
+        val found = source.codePointAt(place)
+        if (found == '\\'.code) return escapedLiteral(source.getOrNull(place + 1))
+        if (found == '['.code) refuse("a class inside a class")
         place += Character.charCount(found)
+        return found
     }
 
-    /** `\p{…}`: a general category, or a script, which the engines write differently. */
-    private fun property(): String {
+    /** `\p{…}`: a general category or a script. */
+    private fun property(): CodePoints {
         val found = PROPERTY.matchAt(source, place) ?: refuse("'${source.drop(place).take(8)}'")
-        place += found.value.length
         val (sign, name) = found.destructured
-        return if (name.length <= 2) "\\$sign{$name}" else "\\$sign{script=$name}"
+        val set = (if (name.length <= 2) CodePoints.category(name) else CodePoints.script(name)) ?: refuse("'${found.value}'")
+        place += found.value.length
+        return if (sign == "P") set.complement() else set
     }
 
     /** The character that the escape at [place] stands for; moves past it. */
@@ -144,31 +163,26 @@ internal class RegexTranslation private constructor(private val source: String) 
 
     private fun literal(point: Int) {
         val variants = if (ignoringCase.last()) caseVariants(point) else null
-        out.append(variants ?: quote(point))
+        out += variants ?: if (point < SmallAlphabet.ASCII) quote(point) else CodePoints.of(point..point)
     }
 
     /** Every simple case variant of a letter: Unicode folds U+017F with s and U+212A with k. */
-    private fun caseVariants(point: Int): String? =
+    private fun caseVariants(point: Int): CodePoints? =
         when {
             point >= 0x80 -> refuse("a letter outside ASCII while ignoring case")
             !point.toChar().isLetter() -> null
             else -> {
-                val (upper, lower) = point.toChar().let { it.uppercaseChar() to it.lowercaseChar() }
-                "[$upper$lower${if (lower == 's') "\\x{17F}" else if (lower == 'k') "\\x{212A}" else ""}]"
+                val lower = point.toChar().lowercaseChar()
+                val more = if (lower == 's') 0x17f else if (lower == 'k') 0x212a else point
+                CodePoints.of(lower.code..lower.code, lower.uppercaseChar().code..lower.uppercaseChar().code, more..more)
             }
         }
 
-    private fun quote(point: Int): String =
-        if (point < 0x80 && !point.toChar().isLetterOrDigit()) "\\x{${Integer.toHexString(point).uppercase()}}" else String(Character.toChars(point))
-
-    private fun emit(text: String) {
-        place += 2
-        out.append(text)
-    }
+    private fun quote(point: Int): String = if (point.toChar().isLetterOrDigit()) point.toChar().toString() else SmallAlphabet.hex(point)
 
     private fun take(text: String) {
         place += text.length
-        out.append(text)
+        out += text
     }
 
     private fun refuse(what: String): Nothing =
@@ -181,11 +195,18 @@ internal class RegexTranslation private constructor(private val source: String) 
         private val HEX = Regex("\\\\x\\{([0-9A-Fa-f]{1,6})\\}|\\\\x([0-9A-Fa-f]{2})|\\\\u([0-9A-Fa-f]{4})")
 
         /** Returns [expression] ready to match. Raises [FirstTokenException] naming what it cannot take over. */
-        fun compile(expression: String): Pattern =
+        fun compile(expression: String): TextPattern =
             try {
-                Pattern.compile(RegexTranslation(expression).translate())
+                RegexTranslation(expression).translate()
             } catch (error: PatternSyntaxException) {
                 throw FirstTokenException("$TOKENIZER_FILE: the regular expression $expression cannot be used (${error.description}); expected a tokenizer of a supported family")
             }
+
+        /** One character that `Digits` takes for a digit. */
+        fun numeric(): TextPattern {
+            val set = CodePoints.numeric()
+            val alphabet = SmallAlphabet(listOf(set))
+            return CharacterPattern(Pattern.compile(alphabet.expression(set)), alphabet)
+        }
     }
 }

@@ -8,7 +8,6 @@ import dev.firsttoken.core.FirstTokenException
 import dev.firsttoken.core.json.JsonFields
 import dev.firsttoken.core.json.JsonText
 import java.text.Normalizer
-import java.util.regex.Pattern
 
 /** Makes the parts of a tokenizer from their descriptions in `tokenizer.json`. What is not known is refused by name. */
 internal object TokenizerParts {
@@ -93,7 +92,7 @@ internal object TokenizerParts {
         with(fields) {
             text("type")
             val pattern = objectOf("pattern") {
-                textOrNull("String")?.let { Pattern.compile(Pattern.quote(it)) } ?: RegexTranslation.compile(text("Regex"))
+                textOrNull("String")?.let(::LiteralPattern) ?: RegexTranslation.compile(text("Regex"))
             }
             PatternSplit(pattern, SplitBehavior.valueOf(choice("behavior", *SplitBehavior.entries.map { it.name }.toTypedArray())), booleanOrNull("invert") ?: false)
         }
@@ -101,8 +100,7 @@ internal object TokenizerParts {
     private fun digits(fields: JsonFields): PreTokenizer =
         with(fields) {
             text("type")
-            // Rust's char::is_numeric, which Hugging Face tokenizers uses, is Unicode's category N
-            PatternSplit(Pattern.compile("\\p{N}"), if (boolean("individual_digits")) SplitBehavior.Isolated else SplitBehavior.Contiguous, false)
+            PatternSplit(RegexTranslation.numeric(), if (boolean("individual_digits")) SplitBehavior.Isolated else SplitBehavior.Contiguous, false)
         }
 
     private fun JsonFields.literalPattern(): String = objectOf("pattern") { textOrNull("String") ?: refuse("pattern", "a regular expression", "a plain String") }
