@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from android.natives.harness import PHONE_HEAP, Harness
+from firsttoken.bundle.manifest import Manifest, read_manifest
 from firsttoken.demo import held_out_text
 from firsttoken.device.request import ProfileSettings, Request, new_id, prompts_for
 from firsttoken.device.staging import local_bundle
@@ -32,8 +33,6 @@ class LogitsResult:
 
 def tokens_of(bundle: Path, count: int) -> list[int]:
     """Returns the first tokens of the held-out text."""
-    from firsttoken.bundle.manifest import read_manifest
-
     text, tokenizer = held_out_text(), open_tokenizer(bundle, read_manifest(bundle))
     found = tokenizer.encode(text)
     return (found * (-(-count // len(found))))[:count]
@@ -144,3 +143,9 @@ def answers(harness: Harness, bundle: Path, prompts: list[str], most: int = 40, 
     into = harness.folder / "answers.jsonl"
     harness.run({"mode": "answer", "bundle": str(bundle.absolute()), "prompts": prompts, "most": most, "into": str(into)}, heap)
     return [json.loads(line) for line in into.read_text(encoding="utf-8").splitlines()]
+
+
+def bound(manifest: Manifest) -> float:
+    """How far logits may be from the host's: INT8 layers are computed by other kernels, of other versions, that round activations otherwise."""
+    precisions = {rule.precision for rule in manifest.plan.rules}
+    return 0.1 if precisions & {"int8", "int4"} else 1e-3 if "fp16" in precisions else 1e-4

@@ -85,7 +85,7 @@ def emulated_arm() -> Machine:
         language=("-x", "c++"),
         compiler_environment={**os.environ, "LD_LIBRARY_PATH": compiler_libraries(compiler)},
         c_libraries=tuple(libraries / name for name in ("libc.so.6", "libm.so.6", "libgcc_s.so.1")),
-        java=(*run, str(jre / "bin/java")),
+        java=(*run, str(jre / "usr/lib/jvm/java-17-openjdk-arm64/bin/java")),
         environment=environment,
         jump_through=lambda table, offset: [
             f"adrp x16, :got:{table}",
