@@ -7,6 +7,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from natives_fixtures import arm, bundle, faulty_bundle, x86  # noqa: F401  after the path it needs
+
 
 @pytest.fixture(scope="session")
 def parity(tmp_path_factory) -> Path:
@@ -27,3 +29,12 @@ def core_said(parity) -> str:
     said = build("--test", "core", "--parity", parity)
     (parity / "written").rename(parity / "written-by-core")
     return said
+
+
+@pytest.fixture(scope="session")
+def apk_said() -> str:
+    """What scripts/build_apk said while it built the APK."""
+    from building import build, need
+
+    need("java", "javac", "mvn", "aapt2", "apksigner")
+    return build()

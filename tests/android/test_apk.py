@@ -8,7 +8,7 @@ import sys
 import zipfile
 
 import pytest
-from building import REPOSITORY, build, need
+from building import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 
@@ -25,9 +25,8 @@ PERMISSIONS = [
 
 
 @pytest.fixture(scope="module")
-def said() -> str:
-    need("java", "javac", "mvn", "aapt2", "apksigner")
-    return build()
+def said(apk_said) -> str:
+    return apk_said
 
 
 def ask(*command) -> str:

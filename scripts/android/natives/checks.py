@@ -60,6 +60,7 @@ def compare_logits(
             "tokens": tokens,
             "lengths": fitting,
             "decode": decoded,
+            "to_the_end": to_the_end,
             "into": str(into),
         }
         harness.run({"mode": "logits", "cases": [case]}, heap)
@@ -67,7 +68,7 @@ def compare_logits(
         failures = [f"{row['length']} tokens and {row['decoded']} decoded: {row['error']}" for row in rows if row.get("error")]
         good = [row for row in rows if not row.get("error")]
         logits = np.fromfile(into / "logits.bin", "<f4").reshape(len(good), -1) if good else np.zeros((0, 1))
-        expected = sum(1 + (decoded if n < len(fitting) - 1 else len(tokens) - fitting[-1]) for n in range(len(fitting)))
+        expected = (1 + decoded) * len(fitting) + (len(tokens) - fitting[-1] - decoded if to_the_end else 0)
         if not failures and len(good) != expected:
             failures.append(f"{len(good)} positions came back, expected {expected}")
         furthest, same = 0.0, 0

@@ -43,9 +43,15 @@ class Harness:
         return self.java(MAIN, [str(file)], heap, seconds)
 
     def java(
-        self, main: str, arguments: list[str], heap: tuple[str, ...] = PHONE_HEAP, seconds: float = 900, more: tuple[Path, ...] = ()
+        self,
+        main: str,
+        arguments: list[str],
+        heap: tuple[str, ...] = PHONE_HEAP,
+        seconds: float = 900,
+        more: tuple[Path, ...] = (),
+        only_output: bool = False,
     ) -> str:
-        """Runs any class with the libraries at hand; ``more`` goes onto the classpath."""
+        """Runs any class with the libraries at hand; ``more`` goes onto the classpath. Returns what it said, or only its output."""
         options = [*heap, "-XX:+UseSerialGC", "-XX:-UsePerfData", f"-Djava.library.path={self.folder / 'libraries'}"]
         command = [*self.machine.java, *options, "-cp", classpath(*more, *self.classes), main, *arguments]
         stand_in = self.folder / "system"
@@ -57,13 +63,13 @@ class Harness:
         said = done.stdout + done.stderr
         if done.returncode:
             raise NativesError(f"{main} on {self.machine.abi} ended with status {done.returncode}:\n" + "\n".join(said.splitlines()[-40:]))
-        return said
+        return done.stdout if only_output else said
 
 
 def harness(machine: Machine, apk: Path | None = None, aars: list[Path] | None = None) -> Harness:
     """Makes a harness of an APK that scripts/build_apk built here (its classes are those it was made of), or of other AARs. Raises `BuildError`."""
     made = app.build()
-    folder = WORK / "natives" / machine.abi
+    folder = WORK / "natives" / f"{'aar' if aars else 'apk'}-{machine.abi}"
     shutil.rmtree(folder, ignore_errors=True)
     libraries = folder / "libraries"
     carried = {"litert": made.runtimes.litert, "tflite": made.runtimes.tensorflow_lite, "executorch": made.runtimes.executorch}

@@ -15,7 +15,7 @@ import java.nio.ByteOrder
  * Runs a bundle at several prompt lengths and writes what came of it: `logits.bin`, float32 rows, and `rows.jsonl`, a line each with
  * the prompt's length, how many tokens were decoded after it, and the error where there is one.
  *
- * Of `tokens` the first are the prompt, the next are decoded: `decode` of them, after the last length all that are left.
+ * Of `tokens` the first are the prompt, the next are decoded: `decode` of them, and with `to_the_end` all that are left after the last length.
  */
 class LogitsCase(private val engines: Engines, case: JsonObject) {
     private val bundle = Bundle.open(File(case["bundle"].asString))
@@ -23,6 +23,7 @@ class LogitsCase(private val engines: Engines, case: JsonObject) {
     private val tokens = case["tokens"].asJsonArray.map { it.asInt }.toIntArray()
     private val lengths = case["lengths"].asJsonArray.map { it.asInt }
     private val decode = case["decode"].asInt
+    private val toTheEnd = case["to_the_end"].asBoolean
     private val folder = File(case["into"].asString)
     private var engine: Engine? = null
 
@@ -30,7 +31,7 @@ class LogitsCase(private val engines: Engines, case: JsonObject) {
         engines.refusal(bundle.manifest)?.let { return File(folder, "rows.jsonl").writeText(line(0, 0, "refused: $it")) }
         BufferedOutputStream(File(folder, "logits.bin").outputStream()).use { logits ->
             File(folder, "rows.jsonl").bufferedWriter().use { rows ->
-                lengths.forEachIndexed { place, length -> prompt(length, if (place == lengths.lastIndex) tokens.size - length else decode, logits) { rows.write(it) } }
+                lengths.forEachIndexed { place, length -> prompt(length, if (toTheEnd && place == lengths.lastIndex) tokens.size - length else decode, logits) { rows.write(it) } }
             }
         }
         engine?.close()
