@@ -16,6 +16,8 @@ PACKAGES = {
     "mvn": "maven",
     "aapt2": "aapt",
     "apksigner": "apksigner",
+    "gcc": "gcc",
+    "readelf": "binutils",
 }
 
 

@@ -21,6 +21,7 @@ PARTS = {
     "tflite-2.16": "TensorFlow Lite 2.16.1 for ARM",
     "executorch": "ExecuTorch for ARM",
     "compiler": "a C++ compiler for ARM, which builds the runner of .pte files",
+    "java": "a Java runtime for ARM, for the Android app's classes and libraries",
 }
 
 

@@ -40,6 +40,7 @@ COMPILER = (
     "libstdc++-12-dev-arm64-cross:all", "libstdc++6-arm64-cross:all", "libgcc-12-dev-arm64-cross:all", "libgcc-s1-arm64-cross:all",
     "libc6-dev-arm64-cross:all", "libc6-arm64-cross:all", "linux-libc-dev-arm64-cross:all",
 )  # fmt: skip
+JAVA = ("openjdk-17-jre-headless:arm64",)
 COMPILER_UNUSED = ("/lto1", "/cc1", "lto-dump-12", "/g++-mapper-server", "-dwp", "ld.gold")
 TFLITE_216_FILES = {
     "tensorflow/lite/python/interpreter.py": "tflite_runtime/interpreter.py",
@@ -84,6 +85,7 @@ class Setup:
             "tflite-2.16": PartRecipe(TFLITE_216, self.tflite_216, 102),
             "executorch": PartRecipe((executorch,), self.wheels((executorch,), _executorch_file), 15),
             "compiler": PartRecipe(COMPILER, self.compiler, 110),
+            "java": PartRecipe(JAVA, self.java, 195),
         }
 
     def run(self) -> None:
@@ -144,6 +146,10 @@ class Setup:
         if self._debian is None:
             self._debian = debian.Packages(downloads / "debian", self.mirror or debian.find_mirror())
         return self._debian.fetch(name.format(own=self._debian.own) for name in names)
+
+    def java(self, part: Path, downloads: Path) -> None:
+        [package] = self.debian_files(JAVA, downloads)
+        debian.unpack(package, part, lambda path: path.startswith(("usr/lib/jvm/", "etc/java")))
 
     def emulator(self, part: Path, downloads: Path) -> None:
         [package] = self.debian_files(EMULATOR, downloads)

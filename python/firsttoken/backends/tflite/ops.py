@@ -76,8 +76,15 @@ class TfliteOps(Graph):
         if self.dtype(x) == dtype:
             return x
         if (x, dtype) not in self._casts:
-            self._casts[x, dtype] = self.cast(x, dtype)
+            self._casts[x, dtype] = self._converted(x, dtype)
         return self._casts[x, dtype]
+
+    def _converted(self, x: int, dtype: int) -> int:
+        if self.dtype(x) == Type.FLOAT16 and dtype == Type.FLOAT32 and not self.weights.native_fp16:
+            # Not CAST: when an input is resized, TFLite 2.16 takes its delegate back and gives every operator that reads FP16, but
+            # for DEQUANTIZE, the output of that tensor's DEQUANTIZE instead; where there is none, nothing (-1), and it fails.
+            return self.dequantize(x, f"{self.scope}/{len(self.subgraph.operators)}")
+        return self.cast(x, dtype)
 
     # once per call
 

@@ -18,8 +18,10 @@ enum class Element(val bytes: Int) {
     }
 }
 
-/** A tensor in memory that native code reads: a direct buffer of [shape]'s size, zero at first. */
+/** A tensor in memory of the app's that native code reads: a direct buffer of [shape]'s size, zero at first. */
 class HostTensor(val element: Element, val shape: IntArray) {
+    constructor(shape: TensorShape) : this(shape.element, shape.dimensions)
+
     val data: ByteBuffer = ByteBuffer.allocateDirect(element.bytes * shape.fold(1, Int::times)).order(ByteOrder.nativeOrder())
 
     fun putInts(values: IntArray) = data.rewound().asIntBuffer().put(values)

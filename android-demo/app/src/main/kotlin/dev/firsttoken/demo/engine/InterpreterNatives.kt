@@ -40,14 +40,15 @@ internal class InterpreterNatives(interpreter: Interpreter) {
         call(INVOKE, runner, errorHandle)
     }
 
-    /** Lets [use] read or write an input's memory, which may be elsewhere after the next [allocate]. */
-    fun input(runner: Long, name: String, use: (ByteBuffer) -> Unit) = memory(call(INPUT, runner, name) as Long, use)
+    /** An input's memory, the interpreter's own, which may be elsewhere after the next [allocate]. */
+    fun input(runner: Long, name: String): ByteBuffer = memory(call(INPUT, runner, name) as Long)
 
-    fun output(runner: Long, name: String, use: (ByteBuffer) -> Unit) = memory(call(OUTPUT, runner, name) as Long, use)
+    /** An output's memory, which may be elsewhere after the next [invoke]. */
+    fun output(runner: Long, name: String): ByteBuffer = memory(call(OUTPUT, runner, name) as Long)
 
-    private fun memory(tensor: Long, use: (ByteBuffer) -> Unit) {
+    private fun memory(tensor: Long): ByteBuffer {
         try {
-            use((call(BUFFER, tensor) as ByteBuffer).order(ByteOrder.nativeOrder()))
+            return (call(BUFFER, tensor) as ByteBuffer).order(ByteOrder.nativeOrder())
         } finally {
             call(DELETE, tensor)
         }

@@ -1,49 +1,56 @@
 package dev.firsttoken.demo.engine
 
 import dev.firsttoken.core.bundle.State
+import java.nio.ByteBuffer
+
+/** Rows of every key and value: the tensors' memory by name, each with room for [rows]. */
+internal class CacheRows(val rows: Int, val memory: Map<String, ByteBuffer>)
 
 /**
- * The KV cache of a .tflite bundle, kept by the app: a tensor for keys and one for values of every layer, each of its own type and shape.
+ * The KV cache of a .tflite bundle: the inputs' memory of its decode step, so that a step copies but the row that it adds, and none of it
+ * is in the app's heap (where Android counts direct buffers). Each layer's tensors have a type and shape of their own.
  *
  * It grows in steps, to [length] rows at most, so that attention never reads far past what is filled. Rows that no token has filled are zero.
+ * [prepare] gives memory for so many rows, which ends the older one's life.
  */
-internal class KeyValueCache(states: List<State>, private val length: Int) {
+internal class KeyValueCache(states: List<State>, private val length: Int, private val prepare: (Int) -> CacheRows) {
     private val layouts: Map<String, RowLayout> = states.flatMap { state -> RowLayout(state).let { layout -> state.tensors.map { it to layout } } }.toMap()
     private val step = states.first().step.toLong()
+    private var held = CacheRows(0, emptyMap())
 
     /** Rows there is room for. */
-    var rows = 0
-        private set
+    val rows: Int get() = held.rows
 
-    /** The tensors by name, each with [rows] rows. */
-    var tensors: Map<String, HostTensor> = emptyMap()
-        private set
+    /** Their names, each with the shape of [count] rows. */
+    fun shapes(count: Int): Map<String, TensorShape> = layouts.mapValues { it.value.shape(count) }
 
-    /** Makes room for [wanted] rows, keeping the first [filled]. Returns whether the tensors are others now. */
-    fun grow(wanted: Int, filled: Int): Boolean {
+    /**
+     * Makes room for [wanted] rows, keeping the first [filled], which [keep] puts where the growth leaves them alone. Returns whether the
+     * memory is another now.
+     */
+    fun grow(wanted: Int, filled: Int, keep: () -> CacheRows): Boolean {
         if (wanted <= rows) return false
-        val size = minOf((wanted + step - 1) / step * step, length.toLong()).toInt()
-        tensors = resized(size, filled)
-        rows = size
+        val kept = if (filled > 0) keep() else null
+        held = prepare(minOf((wanted + step - 1) / step * step, length.toLong()).toInt())
+        for ((name, layout) in layouts) {
+            if (kept != null) layout.copy(kept.memory.getValue(name), kept.rows, 0, held.memory.getValue(name), rows, 0, filled)
+            layout.clear(held.memory.getValue(name), rows, filled, rows)
+        }
         return true
     }
 
-    /** The first [filled] rows as tensors of just that size. */
-    fun first(filled: Int): Map<String, HostTensor> = resized(filled, filled)
+    /** Copies the first [filled] rows into [other], which has room for just these. */
+    fun copyTo(other: CacheRows, filled: Int) {
+        for ((name, layout) in layouts) layout.copy(held.memory.getValue(name), rows, 0, other.memory.getValue(name), other.rows, 0, filled)
+    }
 
-    /** Empty tensors for what a call adds: [count] rows of every key and value. */
-    fun added(count: Int): Map<String, HostTensor> = layouts.mapValues { it.value.tensor(count) }
-
-    /** Writes the [count] rows of [added] from row [start] on. */
-    fun append(added: Map<String, HostTensor>, start: Int, count: Int) {
-        for ((name, layout) in layouts) layout.copy(added.getValue(name), tensors.getValue(name), start, count)
+    /** Writes the [count] rows that a call has [added] from row [start] on. */
+    fun append(added: (String) -> ByteBuffer, start: Int, count: Int) {
+        for ((name, layout) in layouts) layout.copy(added(name), count, 0, held.memory.getValue(name), rows, start, count)
     }
 
     /** Makes the first [filled] rows, but for those before [from], zero again: decoding relies on the row it fills being zero. */
     fun clear(filled: Int, from: Int = 0) {
-        for ((name, tensor) in tensors) layouts.getValue(name).clear(tensor, filled, from)
+        for ((name, memory) in held.memory) layouts[name]?.clear(memory, rows, from, filled)
     }
-
-    private fun resized(size: Int, filled: Int): Map<String, HostTensor> =
-        layouts.mapValues { (name, layout) -> layout.tensor(size).also { if (filled > 0) layout.copy(tensors.getValue(name), it, 0, filled) } }
 }

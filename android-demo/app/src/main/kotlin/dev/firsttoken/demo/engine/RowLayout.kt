@@ -1,32 +1,28 @@
 package dev.firsttoken.demo.engine
 
 import dev.firsttoken.core.bundle.State
+import java.nio.ByteBuffer
 
-/** How the rows of a layer's keys, or of its values, lie in tensors of any number of rows. */
+/** How the rows of a layer's keys, or of its values, lie in memory for any number of rows: block by block. */
 internal class RowLayout(private val state: State) {
     private val element = Element.of(state.dtype)
     private val blocks = state.blocks
     private val rowBytes = state.rowValues * element.bytes
 
-    /** An empty tensor of [rows] rows. */
-    fun tensor(rows: Int) = HostTensor(element, state.shape(rows))
+    /** The tensor of [rows] rows. */
+    fun shape(rows: Int) = TensorShape(element, state.shape(rows))
 
-    /** Copies the first [count] rows of [from] to row [start] of [into] and on. */
-    fun copy(from: HostTensor, into: HostTensor, start: Int, count: Int) {
+    /** Copies [count] rows from row [start] of [from], which holds [fromRows], to row [target] and on of [into], which holds [intoRows]. */
+    fun copy(from: ByteBuffer, fromRows: Int, start: Int, into: ByteBuffer, intoRows: Int, target: Int, count: Int) {
         for (block in 0 until blocks) {
-            val (source, target) = offset(from, block) to offset(into, block) + start * rowBytes
-            into.data.window(target, target + count * rowBytes).put(from.data.window(source, source + count * rowBytes))
+            val (source, place) = (block * fromRows + start) * rowBytes to (block * intoRows + target) * rowBytes
+            into.window(place, place + count * rowBytes).put(from.window(source, source + count * rowBytes))
         }
     }
 
-    /** Makes the first [count] rows zero, but for those before [from]. */
-    fun clear(tensor: HostTensor, count: Int, from: Int) {
-        val zeros = ByteArray((count - from) * rowBytes)
-        for (block in 0 until blocks) {
-            val start = offset(tensor, block) + from * rowBytes
-            tensor.data.window(start, start + zeros.size).put(zeros)
-        }
+    /** Makes rows [start] to before [end] of [memory], which holds [rows], zero. */
+    fun clear(memory: ByteBuffer, rows: Int, start: Int, end: Int) {
+        val zeros = ByteArray((end - start) * rowBytes)
+        for (block in 0 until blocks) memory.window((block * rows + start) * rowBytes, (block * rows + end) * rowBytes).put(zeros)
     }
-
-    private fun offset(tensor: HostTensor, block: Int) = block * tensor.shape[state.axis] * rowBytes
 }

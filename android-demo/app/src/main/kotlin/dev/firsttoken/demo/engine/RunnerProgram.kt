@@ -1,37 +1,43 @@
 package dev.firsttoken.demo.engine
 
 import java.io.File
+import java.nio.ByteBuffer
 import org.tensorflow.lite.Interpreter
 
-/** Runs signatures by [InterpreterNatives], for bundles whose KV cache is float16. */
+/** Runs signatures by [InterpreterNatives], on the interpreter's own tensors: nothing is copied, and no type is refused. */
 class RunnerProgram(artifact: File, threads: Int) : TfliteProgram {
     private val interpreter = Interpreter(artifact, Interpreter.Options().setNumThreads(threads).setUseXNNPACK(true))
     private val natives = InterpreterNatives(interpreter)
-    private val runners = HashMap<String, Long>()
-    private val shapes = HashMap<String, IntArray>()
+    private val signatures = HashMap<String, Prepared>()
 
-    override fun run(signature: String, inputs: Map<String, HostTensor>, outputs: Map<String, HostTensor>) {
-        val runner = runners.getOrPut(signature) { natives.runner(signature) }
-        reshape(runner, signature, inputs)
-        for ((name, tensor) in inputs) natives.input(runner, name) { memory -> copy(name, tensor.data, memory) }
-        natives.invoke(runner)
-        for ((name, tensor) in outputs) natives.output(runner, name) { memory -> copy(name, memory, tensor.data) }
+    private class Prepared(val runner: Long) {
+        var shapes: Map<String, TensorShape> = emptyMap()
+        var outputs: Map<String, TensorShape> = emptyMap()
+        var memory: Map<String, ByteBuffer> = emptyMap()
+    }
+
+    override fun prepare(signature: String, inputs: Map<String, TensorShape>, outputs: Map<String, TensorShape>): Map<String, ByteBuffer> {
+        val prepared = signatures.getOrPut(signature) { Prepared(natives.runner(signature)) }
+        prepared.outputs = outputs
+        if (prepared.shapes == inputs) return prepared.memory
+        val changed = inputs.filter { (name, shape) -> prepared.shapes[name] != shape }
+        prepared.shapes = emptyMap() // a call that fails may leave any of the shapes
+        for ((name, shape) in changed) natives.resize(prepared.runner, name, shape.dimensions)
+        natives.allocate(prepared.runner)
+        prepared.memory = inputs.mapValues { (name, shape) -> checked(name, natives.input(prepared.runner, name), shape) }
+        prepared.shapes = inputs
+        return prepared.memory
+    }
+
+    override fun invoke(signature: String) = natives.invoke(signatures.getValue(signature).runner)
+
+    override fun output(signature: String, name: String): ByteBuffer {
+        val prepared = signatures.getValue(signature)
+        return checked(name, natives.output(prepared.runner, name), prepared.outputs.getValue(name))
     }
 
     override fun close() = interpreter.close()
 
-    private fun reshape(runner: Long, signature: String, inputs: Map<String, HostTensor>) {
-        val changed = inputs.filter { (name, tensor) -> shapes["$signature/$name"]?.contentEquals(tensor.shape) != true }
-        if (changed.isEmpty()) return
-        // a call that fails may leave any of the shapes
-        for (name in inputs.keys) shapes.remove("$signature/$name")
-        for ((name, tensor) in changed) natives.resize(runner, name, tensor.shape)
-        natives.allocate(runner)
-        for ((name, tensor) in inputs) shapes["$signature/$name"] = tensor.shape
-    }
-
-    private fun copy(name: String, from: java.nio.ByteBuffer, into: java.nio.ByteBuffer) {
-        check(from.capacity() == into.capacity()) { "tensor '$name' has ${into.capacity()} bytes, expected ${from.capacity()}" }
-        into.rewound().put(from.rewound())
-    }
+    private fun checked(name: String, memory: ByteBuffer, shape: TensorShape) =
+        memory.also { check(it.capacity() == shape.bytes) { "tensor '$name' has ${it.capacity()} bytes, expected ${shape.bytes}" } }
 }

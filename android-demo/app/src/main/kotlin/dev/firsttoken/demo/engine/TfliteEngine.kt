@@ -5,38 +5,44 @@ import dev.firsttoken.core.bundle.Manifest
 import dev.firsttoken.core.bundle.Method
 import dev.firsttoken.core.generate.ArtifactInUse
 import dev.firsttoken.core.generate.Engine
+import java.nio.ByteBuffer
 
 private const val MASKED = -30000f // as python/firsttoken/backends/tflite/runner.py has it
 
 /** Runs a .tflite bundle: three signatures over one KV cache; the same calls as python/firsttoken/backends/tflite/runner.py makes. */
 class TfliteEngine(manifest: Manifest, private val program: TfliteProgram, fallback: String? = null) : Engine(manifest) {
     override val artifact = ArtifactInUse(0, fallback)
-    private val cache = KeyValueCache(manifest.cpu.states, manifest.target.cacheLength)
-    private val logits = HostTensor(Element.FLOAT32, method("decode").outputs.single { it.name == "logits" }.shape.map { it.toInt() }.toIntArray())
+    private val cache = KeyValueCache(manifest.cpu.states, manifest.target.cacheLength) { rows -> CacheRows(rows, prepare(DECODE, 1, rows)) }
+    private val logits = method(DECODE).outputs.single { it.name == LOGITS }.shape.fold(1) { size, dimension -> size * dimension.toInt() }
     private var used = 0 // rows that may hold something other than zero
-    private var decode: DecodeCall? = null
 
     override fun prefillChunk(tokens: IntArray): FloatArray {
-        val start = position
-        // one row more, so that the first decode step finds its slot without growing
-        if (cache.grow(minOf(start + tokens.size + 1, cacheLength), start)) decode = null
-        val inputs = LinkedHashMap<String, HostTensor>()
-        inputs["tokens"] = ints(tokens)
-        inputs["positions"] = floats(FloatArray(tokens.size) { (start + it).toFloat() }, tokens.size)
-        inputs["last"] = ints(intArrayOf(tokens.size - 1))
+        val (start, count) = position to tokens.size
+        val name = if (start > 0) EXTEND else FIRST
+        val memory = prepare(name, count, start)
+        val before = CacheRows(start, memory)
         if (start > 0) {
-            inputs["cache_mask"] = HostTensor(Element.FLOAT32, intArrayOf(1, start))
-            inputs += cache.first(start)
+            cache.copyTo(before, start)
+            memory[CACHE_MASK]?.putFloats(FloatArray(start))
         }
-        val name = if (start > 0) "extend" else "first"
-        return call(name, inputs, cache.added(tokens.size), tokens.size)
+        memory.getValue(TOKENS).rewound().asIntBuffer().put(tokens)
+        memory[POSITIONS]?.putFloats(FloatArray(count) { (start + it).toFloat() })
+        memory[LAST]?.rewound()?.asIntBuffer()?.put(count - 1)
+        program.invoke(name)
+        // one row more, so that the first decode step finds its slot without growing
+        cache.grow(minOf(start + count + 1, cacheLength), start) { before }
+        return added(name, count)
     }
 
     override fun decodeToken(token: Int): FloatArray {
-        if (cache.grow(position + 1, position)) decode = null
-        val step = decode ?: DecodeCall().also { decode = it }
-        step.set(token, position)
-        return call("decode", step.inputs, step.added, 1)
+        cache.grow(position + 1, position) { CacheRows(position, prepare(EXTEND, 1, position)).also { cache.copyTo(it, position) } }
+        val memory = prepare(DECODE, 1, cache.rows)
+        memory.getValue(TOKENS).rewound().asIntBuffer().put(token)
+        memory[POSITIONS]?.putFloats(floatArrayOf(position.toFloat()))
+        memory[CACHE_MASK]?.putFloats(FloatArray(cache.rows) { if (it <= position) 0f else MASKED })
+        memory[SLOT]?.putFloats(FloatArray(cache.rows) { if (it == position) 1f else 0f })
+        program.invoke(DECODE)
+        return added(DECODE, 1)
     }
 
     /** Decoding relies on the rows it fills being zero. */
@@ -53,34 +59,42 @@ class TfliteEngine(manifest: Manifest, private val program: TfliteProgram, fallb
 
     override fun close() = program.close()
 
-    private fun call(name: String, inputs: Map<String, HostTensor>, added: Map<String, HostTensor>, count: Int): FloatArray {
-        program.run(name, inputs.filterKeys { input -> method(name).inputs.any { it.name == input } }, added + ("logits" to logits))
-        cache.append(added, position, count)
+    /** Puts the rows that a call has returned into the cache, and returns its logits. */
+    private fun added(name: String, count: Int): FloatArray {
+        cache.append({ program.output(name, it) }, position, count)
         used = maxOf(used, position + count)
-        return logits.floats()
+        return FloatArray(logits).also { program.output(name, LOGITS).rewound().asFloatBuffer().get(it) }
+    }
+
+    /** Gives a signature the shapes of a call of [count] tokens over [cached] rows. */
+    private fun prepare(name: String, count: Int, cached: Int): Map<String, ByteBuffer> {
+        val all = mapOf(
+            TOKENS to ints(count), LAST to ints(1), POSITIONS to floats(count), CACHE_MASK to floats(1, cached), SLOT to floats(1, cached),
+        ) + cache.shapes(cached)
+        val shapes = method(name).inputs.associate { input ->
+            input.name to (all[input.name] ?: throw FirstTokenException("method '$name' has an input '${input.name}', which this app does not know; update it"))
+        }
+        return program.prepare(name, shapes, cache.shapes(count) + (LOGITS to floats(1, logits)))
     }
 
     private fun method(name: String): Method =
         manifest.cpu.methods.firstOrNull { it.name == name } ?: throw FirstTokenException("the bundle has no method '$name'; export it again")
 
-    /** The decode step's tensors, made once for a size of the cache. */
-    private inner class DecodeCall {
-        private val token = ints(intArrayOf(0))
-        private val place = floats(floatArrayOf(0f), 1)
-        private val mask = HostTensor(Element.FLOAT32, intArrayOf(1, cache.rows))
-        private val slot = HostTensor(Element.FLOAT32, intArrayOf(1, cache.rows))
-        val inputs = linkedMapOf("tokens" to token, "positions" to place, "cache_mask" to mask, "slot" to slot) + cache.tensors
-        val added = cache.added(1)
+    private fun ints(vararg dimensions: Int) = TensorShape(Element.INT32, dimensions)
 
-        fun set(value: Int, position: Int) {
-            token.putInts(intArrayOf(value))
-            place.putFloats(floatArrayOf(position.toFloat()))
-            mask.putFloats(FloatArray(cache.rows) { if (it <= position) 0f else MASKED })
-            slot.putFloats(FloatArray(cache.rows) { if (it == position) 1f else 0f })
-        }
+    private fun floats(vararg dimensions: Int) = TensorShape(Element.FLOAT32, dimensions)
+
+    private fun ByteBuffer.putFloats(values: FloatArray) = rewound().asFloatBuffer().put(values)
+
+    private companion object {
+        const val FIRST = "first"
+        const val EXTEND = "extend"
+        const val DECODE = "decode"
+        const val TOKENS = "tokens"
+        const val POSITIONS = "positions"
+        const val LAST = "last"
+        const val CACHE_MASK = "cache_mask"
+        const val SLOT = "slot"
+        const val LOGITS = "logits"
     }
-
-    private fun ints(values: IntArray) = HostTensor(Element.INT32, intArrayOf(values.size)).also { it.putInts(values) }
-
-    private fun floats(values: FloatArray, vararg shape: Int) = HostTensor(Element.FLOAT32, shape).also { it.putFloats(values) }
 }

@@ -20,9 +20,9 @@ class TfliteBuild(val isLiteRt: Boolean, val number: String) {
 /** .tflite bundles on the CPU, and on the NPU where [npu] says so. [build] null: the APK carries no runtime for them. */
 class TfliteRuntime(
     private val build: TfliteBuild?,
-    private val takesFloat16: () -> Boolean = InterpreterNatives::areThere,
+    private val hasNatives: () -> Boolean = InterpreterNatives::areThere,
     private val npu: NpuSupport? = null,
-    private val load: (File, Int, Boolean) -> TfliteProgram = { file, threads, hasFloat16 -> if (hasFloat16) RunnerProgram(file, threads) else InterpreterProgram(file, threads) },
+    private val load: (File, Int, Boolean) -> TfliteProgram = { file, threads, natives -> if (natives) RunnerProgram(file, threads) else InterpreterProgram(file, threads) },
 ) : Runtime {
     override val name = "tflite"
     override val version: String get() = build?.title ?: "no LiteRT"
@@ -34,7 +34,7 @@ class TfliteRuntime(
             lacks(manifest, cpu.needs) != null -> lacks(manifest, cpu.needs)
             cpu.states.any { it.heldBy != "host" } -> "its cache is held by the artifact; .tflite bundles keep it outside, export it again"
             cpu.states.any { it.advances != "append" } -> "it is made for plain interpreters, whose calls write the cache themselves; export it for tflite-xnnpack or tflite-compat"
-            hasFloat16(cpu) && !takesFloat16() -> "its KV cache is float16, which ${build.title} has no way to take from an app; export it with a plan whose attention is not fp16, such as int8"
+            hasFloat16(cpu) && !hasNatives() -> "its KV cache is float16, which ${build.title} has no way to take from an app; export it with a plan whose attention is not fp16, such as int8"
             else -> null
         }
     }
@@ -91,7 +91,7 @@ class TfliteRuntime(
     private fun onNpu(bundle: Bundle, artifact: Artifact): Engine = checkNotNull(npu).open(bundle, artifact)
 
     private fun onCpu(bundle: Bundle, threads: Int, fallback: String?): Engine =
-        TfliteEngine(bundle.manifest, load(bundle.artifact(), threads, hasFloat16(bundle.manifest.cpu)), fallback)
+        TfliteEngine(bundle.manifest, load(bundle.artifact(), threads, hasNatives()), fallback)
 
     private fun hasFloat16(artifact: Artifact) = artifact.methods.any { method -> (method.inputs + method.outputs).any { it.dtype == "float16" } }
 }

@@ -10,6 +10,7 @@ import dev.firsttoken.core.generate.ArtifactInUse
 import dev.firsttoken.core.generate.DemoFiles
 import dev.firsttoken.core.json.JsonText
 import java.io.File
+import java.nio.ByteBuffer
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
 import org.junit.Assert.assertNull
@@ -45,7 +46,7 @@ class RuntimeTest {
     @Test fun aFloat16CacheIsRefusedByNameWhereTheLibraryDoesNotTakeIt() {
         val manifest = manifest("tflite-xnnpack")
         assertNull("this library takes it", litert.refusal(manifest))
-        val without = TfliteRuntime(TfliteBuild(isLiteRt = true, "9.0"), takesFloat16 = { false })
+        val without = TfliteRuntime(TfliteBuild(isLiteRt = true, "9.0"), hasNatives = { false })
         assertTrue("its KV cache is float16" in without.refusal(manifest)!!)
         assertNull("float32 needs nothing special", without.refusal(manifest("tflite-compat")))
     }
@@ -74,22 +75,26 @@ class RuntimeTest {
     @Test fun theRuntimeIsPickedByTheManifestAndOpensTheArtifact() {
         val source = File(Parity.folder(), "bundles/tflite-compat")
         val opened = ArrayList<Pair<String, Int>>()
-        val halves = ArrayList<Boolean>()
+        val natives = ArrayList<Boolean>()
         val program = object : TfliteProgram {
-            override fun run(signature: String, inputs: Map<String, HostTensor>, outputs: Map<String, HostTensor>) = Unit
+            override fun prepare(signature: String, inputs: Map<String, TensorShape>, outputs: Map<String, TensorShape>) = emptyMap<String, ByteBuffer>()
+
+            override fun invoke(signature: String) = Unit
+
+            override fun output(signature: String, name: String): ByteBuffer = ByteBuffer.allocate(0)
 
             override fun close() = Unit
         }
         val engines = RuntimeEngines(
             listOf(
                 ExecuTorchRuntime(null),
-                TfliteRuntime(TfliteBuild(false, "2.16.1"), load = { file, threads, hasFloat16 -> program.also { opened += file.name to threads; halves += hasFloat16 } }),
+                TfliteRuntime(TfliteBuild(false, "2.16.1"), load = { file, threads, hasNatives -> program.also { opened += file.name to threads; natives += hasNatives } }),
             ),
         )
         val bundle = Bundle.open(source)
         engines.open(bundle, 3).close()
         assertEquals(listOf("model.tflite" to 3), opened)
-        assertEquals(listOf(false), halves)
+        assertEquals("this library has the native functions", listOf(true), natives)
         assertEquals("TensorFlow Lite 2.16.1", engines.runtimeVersion(bundle.manifest))
         assertRefused("carries no ExecuTorch") { engines.open(Bundle.open(File(Parity.folder(), "bundles/executorch-xnnpack")), 1) }
     }

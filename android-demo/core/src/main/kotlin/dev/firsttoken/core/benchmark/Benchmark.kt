@@ -72,9 +72,11 @@ class Benchmark(private val host: BenchmarkHost) {
             progress.failed(null, "load", message)
             return
         }
-        val (tokenizer, engine) = loaded
-        log.ran(engine.artifact)
-        engine.use { BenchmarkRuns(host, request, engine, tokenizer, load.spent, log, plan, progress).all() }
+        val (tokenizer, first) = loaded
+        log.ran(first.artifact)
+        LoadedEngine(first) { host.engines.open(bundle, request.threads, request.artifact) }.use { engine ->
+            BenchmarkRuns(host, request, engine, tokenizer, load.spent, log, plan, progress).all()
+        }
     }
 }
 
@@ -84,6 +86,9 @@ fun failureMessage(error: Throwable): String =
         is FirstTokenException -> error.message.orEmpty()
         is OutOfMemoryError -> "out of memory; close other apps, or measure a smaller bundle"
         // a runtime's library that does not load is a LinkageError; a tokenizer's pattern may overflow the stack
-        is Exception, is LinkageError, is StackOverflowError -> "${error.javaClass.simpleName}: ${error.message.orEmpty().lineSequence().first().take(300)}"
+        is Exception, is LinkageError, is StackOverflowError -> "${error.javaClass.simpleName}: ${told(error.message.orEmpty())}"
         else -> throw error
     }
+
+/** A native message in one line: TensorFlow Lite says on the first what it was doing, and the failing operator on a later one. */
+private fun told(message: String) = message.lineSequence().map(String::trim).filter(String::isNotEmpty).joinToString("; ").removePrefix("Internal error: ").take(300)

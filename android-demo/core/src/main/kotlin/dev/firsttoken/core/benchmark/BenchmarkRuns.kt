@@ -1,7 +1,6 @@
 package dev.firsttoken.core.benchmark
 
 import dev.firsttoken.core.FirstTokenException
-import dev.firsttoken.core.generate.Engine
 import dev.firsttoken.core.generate.Generation
 import dev.firsttoken.core.generate.GenerationListener
 import dev.firsttoken.core.generate.GenerationOptions
@@ -12,18 +11,17 @@ import dev.firsttoken.core.measure.Run
 import dev.firsttoken.core.measure.Stages
 import dev.firsttoken.core.tokenizer.Tokenizer
 
-/** The runs of one request on a loaded engine. [loadTime], in nanoseconds, goes to the first run that ends. */
+/** The runs of one request on a loaded engine, or on another one after a run that failed. [loadTime], in nanoseconds, goes to the first run that ends. */
 internal class BenchmarkRuns(
     private val host: BenchmarkHost,
     private val request: Request,
-    private val engine: Engine,
-    tokenizer: Tokenizer,
+    private val engine: LoadedEngine,
+    private val tokenizer: Tokenizer,
     private val loadTime: Long,
     private val log: MeasurementLog,
     private val plan: RunPlan,
     private val progress: ProgressFile,
 ) {
-    private val generation = Generation(engine, tokenizer, host.clock)
     private val givenUp = HashSet<PromptRequest>()
     private var loadNoted = false
     private var cancelled = false
@@ -43,7 +41,9 @@ internal class BenchmarkRuns(
         progress.phase("running")
         for (prompt in plan.warmRuns()) {
             if (cancelled) break
-            if (prompt !in givenUp) attempt(prompt, "warm")
+            if (prompt in givenUp) continue
+            if (engine.isFresh) attempt(prompt, "warm-up") // the one before has failed
+            if (!cancelled && prompt !in givenUp) attempt(prompt, "warm")
         }
     }
 
@@ -70,21 +70,28 @@ internal class BenchmarkRuns(
     private fun measure(prompt: PromptRequest, state: String): Outcome {
         val statistics = GenerationStatistics()
         val listener = FirstTokenListener(prompt, statistics)
+        val loaded = try {
+            engine.get()
+        } catch (error: Throwable) {
+            return failed(prompt, state, "load", failureMessage(error))
+        }
         return try {
-            if (prompt.tokens + request.decodeTokens > engine.cacheLength) {
+            if (prompt.tokens + request.decodeTokens > loaded.cacheLength) {
                 throw FirstTokenException(
-                    "${prompt.tokens} prompt tokens and ${request.decodeTokens} decoded ones do not fit the cache of ${engine.cacheLength}; " +
+                    "${prompt.tokens} prompt tokens and ${request.decodeTokens} decoded ones do not fit the cache of ${loaded.cacheLength}; " +
                         "measure shorter prompts or export with a longer --cache-length",
                 )
             }
             val options = GenerationOptions(maxTokens = request.decodeTokens + 1, chat = request.chat, stopAtEnd = false)
-            generation.run(prompt.text, options, listener, statistics)
+            Generation(loaded, tokenizer, host.clock).run(prompt.text, options, listener, statistics)
+            engine.ran()
             when {
                 statistics.promptTokens != prompt.tokens -> failed(prompt, state, "tokenize", "the prompt gave ${statistics.promptTokens} tokens, expected ${prompt.tokens}")
                 listener.cancelled -> failed(prompt, state, listener.stage, CANCELLED)
                 else -> Outcome(prompt, state, run(prompt, state, statistics, listener.render), null)
             }
         } catch (error: Throwable) {
+            if (error !is FirstTokenException) engine.drop() // what we refuse never reached the runtime
             failed(prompt, state, listener.stage, failureMessage(error))
         }
     }

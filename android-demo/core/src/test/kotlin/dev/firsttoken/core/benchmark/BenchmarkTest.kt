@@ -180,11 +180,32 @@ class BenchmarkTest {
         prefillFails = { if (it == long) IllegalStateException("delegate\nsaid no") else null }
         carryOut()
         val failure = result.failures.single()
-        assertEquals(listOf("prefill", "IllegalStateException: delegate", long, "warm-up"), listOf(failure.stage, failure.message, failure.promptTokens, failure.state))
+        assertEquals(listOf("prefill", "IllegalStateException: delegate; said no", long, "warm-up"), listOf(failure.stage, failure.message, failure.promptTokens, failure.state))
         assertEquals(3, result.runs.count { it.state == "warm" })
         assertEquals("the next longest warms up, and its load is noted", listOf("warm-up" to true), result.runs.take(1).map { it.state to (it.stages.load != null) })
         assertEquals(1, events.last()["failures"].asInt)
         assertTrue(events.any { it["event"].asString == "failed" && it["prompt_tokens"].asInt == long })
+    }
+
+    @Test fun whatRunsAfterAFailureRunsOnAnotherEngine() {
+        request()
+        var broken: ScriptedEngine? = null
+        var calls = 0
+        // once an engine has failed it goes on failing, as an interpreter does whose tensors could not be allocated
+        prefillFails = { if (++calls == 4) broken = opened.last(); if (opened.last() === broken) IllegalStateException("Internal error: Unexpected failure\n\nNode number 57 (CAST) failed to prepare.") else null }
+        carryOut()
+        val (short, long) = count("hi") to count("a longer prompt of several words")
+        assertEquals("IllegalStateException: Unexpected failure; Node number 57 (CAST) failed to prepare.", result.failures.single().message)
+        assertEquals(listOf(long to "warm-up", short to "warm", long to "warm", long to "warm-up", long to "warm", long to "warm"), result.runs.map { it.promptTokens to it.state })
+        assertEquals(listOf(true, true), opened.map { it.closed })
+    }
+
+    @Test fun anEngineThatCannotBeLoadedAgainIsAFailureOfEachPrompt() {
+        request()
+        prefillFails = { openFails = UnsatisfiedLinkError("gone"); IllegalStateException("first") }
+        carryOut()
+        assertEquals(listOf("prefill", "load"), result.failures.map { it.stage })
+        assertEquals("done", names(events).last())
     }
 
     @Test fun memoryThatRunsOutIsAFailureAndNotACrash() {
