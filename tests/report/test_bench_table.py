@@ -86,5 +86,5 @@ def test_turns_of_a_conversation_are_named_as_such():
     document = measured()
     document.results[0].runs[0].turn, document.results[0].runs[0].cached_tokens = 2, 20
     [line] = [note for note in notes(document) if "conversation" in note]
-    assert line == "1 runs are turns of a conversation: 20 of their 32 prompt tokens were in the KV cache and not run again."
+    assert line == "Turns of a conversation: 1 of the runs; 20 of their 32 prompt tokens were in the KV cache and not run again."
     assert not any("conversation" in note for note in notes(measured()))

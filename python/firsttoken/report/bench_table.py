@@ -133,7 +133,7 @@ def reading_notes(measurement: Measurement) -> list[str]:
     if turns:
         cached, asked = (sum(tokens) for tokens in ((run.cached_tokens or 0 for run in turns), (run.prompt_tokens for run in turns)))
         lines.append(
-            f"{len(turns)} runs are turns of a conversation: {cached} of their {asked} prompt tokens were in the KV cache and not run again."
+            f"Turns of a conversation: {len(turns)} of the runs; {cached} of their {asked} prompt tokens were in the KV cache and not run again."
         )
     return lines + [
         f"{visible(result.bundle.name)}: ran on the CPU, not on the NPU: {visible(result.artifact.fallback)}."
