@@ -14,7 +14,8 @@ Builds and tests the Android demo without the Android SDK and without Gradle.
 
 Needs Python 3.11 or newer, a JDK 17 or newer, Maven, aapt2 and apksigner (Debian, Ubuntu: sudo apt-get install
 openjdk-17-jdk-headless maven aapt apksigner), and the network the first time only (about 350 MB; 65 MB for --test core).
-Everything it makes is in .work/android of the repository, but the APK, which is in out/: remove that folder to start over.
+Everything it makes is in .work/android of the repository (or in FIRSTTOKEN_ANDROID_WORK), but the APK, which is in out/: remove that
+folder to start over.
 Versions are read from android-demo/gradle/libs.versions.toml.
 
 Maven asks its own central repository, and what your settings.xml says. The dexer (R8), LiteRT and what the app's tests are run

@@ -131,7 +131,7 @@ def test_a_failing_prompt_is_a_failure_and_the_others_go_on(phones, bundle, caps
     assert profile(bundle, "--prompts", "32,64", "--repeat", "2") == 3
     assert "prefill: not enough memory for the cache" in capsys.readouterr().err
     [result] = measured().results
-    assert counts(measured())[0][32, "warm"] == 2 and [failure.prompt_tokens for failure in result.failures] == [64, 64]
+    assert counts(measured())[0][32, "warm"] == 2 and [failure.prompt_tokens for failure in result.failures] == [64]
 
 
 def test_the_app_refuses(phones, bundle, capsys):
@@ -139,6 +139,13 @@ def test_the_app_refuses(phones, bundle, capsys):
     assert profile(bundle, *SHORT) == 3
     assert "the app refused: no engine for executorch in this APK" in capsys.readouterr().err
     assert not OUT.exists()  # there is nothing in it yet
+
+
+def test_what_was_measured_before_the_app_refused_is_kept(phones, bundle, capsys):
+    phones(app={"seconds": 0.02, "full_after": 2})
+    assert profile(bundle, "--prompts", "32", "--repeat", "4") == 3
+    assert "the app refused: the measurement cannot be written (No space left on device)" in capsys.readouterr().err
+    assert counts(measured())[0][32, "warm"] == 2
 
 
 SPOILT = {

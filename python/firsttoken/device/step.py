@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,6 +58,8 @@ class StepRunner:
             try:
                 last = self._attempt()
                 if last.event == "refused":
+                    with suppress(StepFailed):  # the app's own reason is the one to tell
+                        self._read()  # it may have measured something before
                     raise StepFailed("refused", f"device {self.adb.name}: the app refused: {last.message or 'it gave no reason'}")
                 self._read(must=True)
                 self.step.after = conditions(self.adb)

@@ -130,9 +130,16 @@ class App:
             self.tell("phase", phase="warm-up")
             self.measure(max(request["prompts"], key=lambda prompt: prompt["tokens"]), "warm-up")
         self.tell("phase", phase="running")
+        given_up = set()  # what failed once would fail again
         for number, prompt in enumerate(todo, start=1):
             self.misbehave(number - 1)
+            if number - 1 == self.behaviour.get("full_after"):
+                self.tell("refused", message="the measurement cannot be written (No space left on device); free some space on the phone")
+                return
+            if prompt["tokens"] in given_up:
+                continue
             if prompt["tokens"] == self.behaviour.get("fails_at"):
+                given_up.add(prompt["tokens"])
                 self.result["failures"].append(
                     {
                         "prompt_tokens": prompt["tokens"],

@@ -51,10 +51,10 @@ class Services(
 
     /** Small reads that the main thread must not wait for. */
     val reader: ExecutorService = Executors.newSingleThreadExecutor { Thread(it, "reader") }
-    val headless = HeadlessBenchmark(worker, loaded, folders::protocol, isLocked, ::host)
+    val headless = HeadlessBenchmark(worker, loaded, folders::protocol, isLocked, { measures.state.isRunning }, ::host)
 
     /** The same for cold runs that the app starts itself, in the process of their own. */
-    val ownHeadless = HeadlessBenchmark(worker, loaded, folders::own, { false }, ::host)
+    val ownHeadless = HeadlessBenchmark(worker, loaded, folders::own, { false }, { false }, ::host)
     val measures = MeasureJob(context.applicationContext, worker, main, loaded, folders, screen::isInFront, ::host)
 
     /** Whether a benchmark has the engine's thread. Main thread. */

@@ -6,11 +6,14 @@ import android.os.Bundle
 import android.os.Parcel
 import android.os.Parcelable
 import android.view.WindowManager
+import android.widget.CheckBox
 import dev.firsttoken.core.Parity
 import dev.firsttoken.core.generate.DemoFiles
 import dev.firsttoken.core.generate.encodePrompt
 import dev.firsttoken.core.measure.MeasurementReader
 import dev.firsttoken.demo.TestWorld.waitFor
+import dev.firsttoken.demo.measure.MeasureActivity
+import dev.firsttoken.demo.measure.MeasureOptions
 import java.io.File
 import java.util.concurrent.CountDownLatch
 import org.junit.Assert.assertEquals
@@ -121,6 +124,7 @@ class BenchmarkActivityTest : ScreenTest() {
             "state" to { it.replace("\"warm\"", "\"${"w".repeat(10_000)}\"") },
             "prompts" to { it.replace(Regex("\\[.*]"), "[]") },
             "id" to { it.replace(id, "1e".repeat(16)) },
+            "no artifact for an NPU" to { it.replace("\"chat\": true", "\"chat\": true, \"artifact\": \"npu\"") },
             "1048576" to { it.replace("\"hi\"", "\"${"a".repeat(2 shl 20)}\"") },
         )
         for ((named, change) in changes) {
@@ -158,6 +162,50 @@ class BenchmarkActivityTest : ScreenTest() {
         TestWorld.loading.countDown()
         waitFor("the end") { "done" in events }
         assertEquals("the same id again joins in", 1, events.count { it == "started" })
+    }
+
+    @Test fun itIsRefusedWhileOneRunsThatWasStartedInTheApp() {
+        TestWorld.stage()
+        request()
+        TestWorld.loading = CountDownLatch(1)
+        services.measures.start(MeasureOptions(listOf(TestWorld.FIRST), listOf(16), 1, 2, 2, isCold = false))
+        val controller = open<BenchmarkActivity>(intent(id))
+        assertTrue("another benchmark is running" in controller.get().says())
+        assertEquals(listOf("refused"), events)
+        TestWorld.loading.countDown()
+        waitFor("the end of the first") { !services.measures.state.isRunning }
+        controller.newIntent(intent(id))
+        waitFor("the end of the second") { "done" in events }
+        assertEquals(listOf("refused", "started"), events.take(2))
+    }
+
+    @Test fun whileItRunsNoneIsStartedInTheApp() {
+        TestWorld.stage()
+        request()
+        TestWorld.loading = CountDownLatch(1)
+        open<BenchmarkActivity>(intent(id))
+        waitFor("the start") { "started" in events }
+        val screen = open<MeasureActivity>().get()
+        waitFor("the bundles") { screen.views().any { it is CheckBox } }
+        screen.click(R.id.start)
+        assertTrue(screen.says(), RuntimeEnvironment.getApplication().getString(R.string.benchmark_first) in screen.says())
+        assertFalse(services.measures.state.isRunning)
+        TestWorld.loading.countDown()
+        waitFor("the end") { "done" in events }
+    }
+
+    @Test fun onePromptThatFailsLeavesTheOthersTheirRuns() {
+        TestWorld.stage()
+        request()
+        val file = File(TestWorld.staging, "requests/$id.json")
+        file.writeText(file.readText().replace("\"prompts\": [", "\"prompts\": [{\"tokens\": 31, \"text\": \"another length\"}, "))
+        open<BenchmarkActivity>(intent(id))
+        waitFor("the end") { "done" in events }
+        val result = MeasurementReader.read(measurement).results.single()
+        assertEquals(listOf(31), result.failures.map { it.promptTokens })
+        assertEquals(listOf("tokenize"), result.failures.map { it.stage })
+        assertEquals(2, result.runs.count { it.state == "warm" })
+        assertEquals(1, events.count { it == "failed" })
     }
 
     @Test fun aRequestThatIsMissingIsRefused() {

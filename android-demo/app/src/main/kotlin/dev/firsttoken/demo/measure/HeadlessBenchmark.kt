@@ -28,6 +28,8 @@ class HeadlessBenchmark(
     private val loaded: LoadedBundle,
     private val folders: () -> BenchmarkFolders?,
     private val isLocked: () -> Boolean,
+    /** Whether a benchmark runs that was started in the app. */
+    private val isOtherRunning: () -> Boolean,
     private val host: (BenchmarkFolders, () -> Boolean) -> BenchmarkHost,
 ) {
     private val running = AtomicReference<String?>()
@@ -53,7 +55,7 @@ class HeadlessBenchmark(
         if (running.get() == id) return Started.Running(places.progress(id))
         val benchmark = Benchmark(host(places, cancelled::get))
         val refusal = when {
-            running.get() != null -> "another benchmark is running; wait for it, or stop it on the phone"
+            running.get() != null || isOtherRunning() -> "another benchmark is running; wait for it, or stop it on the phone"
             isLocked() -> "the phone is locked; unlock it, then run this again"
             else -> null
         }

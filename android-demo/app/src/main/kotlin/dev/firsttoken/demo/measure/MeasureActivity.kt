@@ -117,6 +117,7 @@ class MeasureActivity : Activity() {
     private fun checked(): List<String> = (0 until choices.childCount).map { choices.getChildAt(it) as CheckBox }.filter { it.isChecked }.map { it.tag as String }
 
     private fun begin() {
+        if (services.headless.isRunning) return say(getString(R.string.benchmark_first), isProblem = true)
         try {
             val isCold = findViewById<RadioButton>(R.id.cold).isChecked
             services.measures.start(MeasureOptions.parse(checked(), typed(R.id.lengths), typed(R.id.repeat), typed(R.id.decode), typed(R.id.threads), isCold))

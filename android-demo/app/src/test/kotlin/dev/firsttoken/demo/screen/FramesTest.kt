@@ -15,6 +15,7 @@ import org.junit.Assert.assertNull
 import org.junit.Assert.assertTrue
 import org.junit.Test
 import org.robolectric.Shadows.shadowOf
+import org.robolectric.util.ReflectionHelpers
 
 /** Robolectric hands no frames to a screen, so what the system calls when it does is called here. */
 class FramesTest : ScreenTest() {
@@ -45,6 +46,18 @@ class FramesTest : ScreenTest() {
         view.viewTreeObserver.dispatchOnDraw()
         idle()
         assertEquals(1, told.size)
+    }
+
+    @Test fun android10AndNewerTellOfTheCommitAndOlderOnesOfTheTick() {
+        val now = android.os.Build.VERSION.SDK_INT
+        try {
+            for ((level, frames) in mapOf(26 to DrawnFrames, 28 to DrawnFrames, 29 to CommittedFrames, 35 to CommittedFrames)) {
+                ReflectionHelpers.setStaticField(android.os.Build.VERSION::class.java, "SDK_INT", level)
+                assertEquals("API $level", frames, Frames.ofThisAndroid())
+            }
+        } finally {
+            ReflectionHelpers.setStaticField(android.os.Build.VERSION::class.java, "SDK_INT", now)
+        }
     }
 
     @Test fun theTextIsThereWhenItsFrameIsAskedFor() {

@@ -9,9 +9,9 @@ class Bundle private constructor(val folder: File, val manifest: Manifest) {
     /** The file of one of the manifest's artifacts. Raises [FirstTokenException] if it is missing or not of the manifest's size. */
     fun artifact(artifact: Artifact = manifest.cpu): File = whole(artifact.file)
 
-    /** Loads the tokenizer, with the begin token the manifest names. Raises [FirstTokenException]. */
+    /** Loads the tokenizer, with the begin token and the special tokens that the manifest names. Raises [FirstTokenException]. */
     fun openTokenizer(): Tokenizer {
-        val tokenizer = Tokenizer.read(whole("tokenizer.json"), manifest.tokenizer.begin)
+        val tokenizer = Tokenizer.read(whole("tokenizer.json"), manifest.tokenizer.begin, manifest.tokenizer.special)
         if (tokenizer.vocabularySize != manifest.tokenizer.vocabularySize) {
             throw FirstTokenException("tokenizer.json: ${tokenizer.vocabularySize} tokens, but the manifest says ${manifest.tokenizer.vocabularySize}; copy the bundle again")
         }

@@ -37,8 +37,8 @@ class Target(val name: String, val delegate: String, val cacheLength: Int, val p
 /** A rotary embedding: angle = position * inverse frequency. Its factor is applied by the graphs, not by who feeds cos and sin to them. */
 class Rotation(val inverseFrequencies: FloatArray)
 
-/** [vocabularySize] counts the tokenizer's tokens: logits past it are padding and must never be sampled. */
-class TokenizerFacts(val files: List<String>, val vocabularySize: Int, val begin: Int?, val end: IntArray)
+/** [vocabularySize] counts the tokenizer's tokens: logits past it are padding and must never be sampled. [special] are tokens by their text. */
+class TokenizerFacts(val files: List<String>, val vocabularySize: Int, val begin: Int?, val end: IntArray, val special: Map<String, Int>)
 
 class Affix(val text: String, val tokens: IntArray)
 

@@ -40,7 +40,7 @@ object ManifestReader {
             target = objectOf("target") { Target(textOrDefault("name"), text("delegate"), int("cache_length"), int("prefill_chunk")) },
             artifacts = objects("artifacts") { artifact() },
             rotations = objects("rotations") { Rotation(numbers("inverse_frequencies").map { it.toFloat() }.toFloatArray()) },
-            tokenizer = objectOf("tokenizer") { TokenizerFacts(texts("files"), int("vocab_size"), intOrNull("begin"), ints("end")) },
+            tokenizer = objectOf("tokenizer") { TokenizerFacts(texts("files"), int("vocab_size"), intOrNull("begin"), ints("end"), intMap("special")) },
             chat = objectOrNull("chat") { chat() },
             files = objectMap("files") { FileFacts(text("sha256"), long("bytes")) },
         )

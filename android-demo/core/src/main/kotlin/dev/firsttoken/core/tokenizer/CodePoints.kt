@@ -1,5 +1,7 @@
 package dev.firsttoken.core.tokenizer
 
+import java.util.concurrent.ConcurrentHashMap
+
 /** A set of characters: [bounds] are where it begins and ends by turns, ascending, each end excluded. */
 internal class CodePoints private constructor(val bounds: IntArray) {
     operator fun contains(point: Int): Boolean {
@@ -21,29 +23,33 @@ internal class CodePoints private constructor(val bounds: IntArray) {
 
         /** The set of what is in any of [sets]. */
         fun union(sets: List<CodePoints>): CodePoints {
-            val ranges = sets.flatMap { set -> (set.bounds.indices step 2).map { set.bounds[it] to set.bounds[it + 1] } }.sortedBy { it.first }
+            if (sets.size == 1) return sets[0]
+            // every place where a set begins or ends, with +1 or -1: in the union is what has more begins before it than ends
+            val changes = sets.flatMap { set -> set.bounds.mapIndexed { place, bound -> bound * 2L + place % 2 } }.sorted() // begins before ends
             val out = IntList()
-            var begin = -1
-            var end = -1
-            for ((from, to) in ranges) {
-                if (from > end) {
-                    if (begin >= 0) out.add(begin, end)
-                    begin = from
-                    end = to
-                } else {
-                    end = maxOf(end, to)
-                }
+            var open = 0
+            for (change in changes) {
+                val isEnd = change % 2 == 1L
+                if (!isEnd && open == 0) out.add((change / 2).toInt())
+                open += if (isEnd) -1 else 1
+                if (isEnd && open == 0) out.add((change / 2).toInt())
             }
-            if (begin >= 0) out.add(begin, end)
             return CodePoints(out.toArray())
         }
 
         /** The set of a general category (`Lu`), or of all those that begin with its letter (`L`); null for a name that is none. */
         fun category(name: String): CodePoints? {
+            known[name]?.let { return it }
             val wanted = categoryNames.indices.filter { categoryNames[it].startsWith(name) }
             if (wanted.isEmpty()) return null
             val (starts, kinds) = runs
-            return union(starts.indices.filter { kinds[it] in wanted }.map { CodePoints(intArrayOf(starts[it], starts.getOrElse(it + 1) { END })) })
+            val bounds = IntList()
+            for (place in starts.indices) { // runs follow one another, so neighbours are joined here
+                val isIn = kinds[place] in wanted
+                if (isIn != (bounds.size % 2 == 1)) bounds.add(starts[place])
+            }
+            if (bounds.size % 2 == 1) bounds.add(END)
+            return CodePoints(bounds.toArray()).also { known[name] = it }
         }
 
         /** The set of a script's characters; null for a script that [UnicodeTables] leaves out. */
@@ -53,6 +59,7 @@ internal class CodePoints private constructor(val bounds: IntArray) {
         /** What Rust's `char::is_numeric` takes for a digit. */
         fun numeric(): CodePoints = byTurns(UnicodeTables.NUMERIC)
 
+        private val known = ConcurrentHashMap<String, CodePoints>()
         private val categoryNames = UnicodeTables.NAMES.chunked(2)
 
         /** Where runs of one category begin, and the category's place among the names. */
@@ -77,11 +84,6 @@ internal class CodePoints private constructor(val bounds: IntArray) {
         private fun byTurns(lengths: String): CodePoints {
             var at = 0
             return CodePoints(lengths.split(' ').map { length -> length.toInt().let { at += it; at } }.toIntArray())
-        }
-
-        private fun IntList.add(first: Int, second: Int) {
-            add(first)
-            add(second)
         }
     }
 }

@@ -46,7 +46,7 @@ internal class RegexTranslation private constructor(private val source: String) 
             }
         }
         if (ignoringCase.size != 1) refuse("'(' without ')'")
-        val alphabet = SmallAlphabet(out.filterIsInstance<CodePoints>())
+        val alphabet = SmallAlphabet(out.filterIsInstance<CodePoints>().distinctBy { it.bounds.asList() })
         if (alphabet.kinds > SmallAlphabet.MOST) refuse("${alphabet.kinds} kinds of characters")
         return CharacterPattern(Pattern.compile(out.joinToString("") { if (it is CodePoints) alphabet.expression(it) else it as String }), alphabet)
     }

@@ -42,11 +42,8 @@ internal class SmallAlphabet(private val sets: List<CodePoints>) {
     /** The set as a class of a regular expression over this alphabet; it must be one of [sets]. */
     fun expression(set: CodePoints): String {
         val inside = (0 until ASCII).filter { it in set } + (0 until standingFor.size).filter { standingFor[it] in set }.map { ASCII + it }
-        if (inside.isEmpty()) return NOTHING
-        return inside.fold(ArrayList<IntRange>()) { ranges, code ->
-            if (ranges.lastOrNull()?.last == code - 1) ranges[ranges.lastIndex] = ranges.last().first..code else ranges += code..code
-            ranges
-        }.joinToString("", "[", "]") { if (it.first == it.last) hex(it.first) else "${hex(it.first)}-${hex(it.last)}" }
+        // one by one, not as ranges: of single characters Java makes a table, of ranges a chain of comparisons
+        return if (inside.isEmpty()) NOTHING else inside.joinToString("", "[", "]", transform = ::hex)
     }
 
     companion object {

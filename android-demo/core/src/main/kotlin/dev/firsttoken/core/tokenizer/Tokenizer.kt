@@ -10,7 +10,7 @@ import java.io.File
  *
  * [begin] is written before every prompt where the manifest says so. Not for several threads at once.
  */
-class Tokenizer private constructor(file: TokenizerFile, val begin: Int?) {
+class Tokenizer private constructor(file: TokenizerFile, val begin: Int?, named: Map<String, Int>?) {
     private val vocabulary = file.vocabulary
     private val normalizer = TokenizerParts.normalizer(file.part("normalizer"))
     private val splitting = TokenizerParts.splitting(file.part("pre_tokenizer"))
@@ -21,20 +21,19 @@ class Tokenizer private constructor(file: TokenizerFile, val begin: Int?) {
     }
     private val inRawText: AddedTokens
     private val inNormalizedText: AddedTokens
-    private val silent: Set<Int>
 
     init {
         val (later, first) = file.added.partition { it.normalized }
         inRawText = AddedTokens(first)
         inNormalizedText = AddedTokens(later, later.map { normalizer?.normalize(it.content) ?: it.content })
-        silent = file.added.filter { it.special }.mapTo(HashSet()) { it.id }
     }
 
     /** The highest token id plus one, special tokens included. */
     val vocabularySize = vocabulary.size
 
     /** Special tokens by their text. */
-    val special: Map<String, Int> = file.added.filter { it.special }.associate { it.content to it.id }
+    val special: Map<String, Int> = named?.onEach(::checkSpecial) ?: file.added.filter { it.special }.associate { it.content to it.id }
+    private val silent = special.values.toHashSet()
 
     /** Returns the tokens of [text], after [begin] unless [withBegin] is false. */
     fun encode(text: String, withBegin: Boolean = true): IntArray {
@@ -65,10 +64,21 @@ class Tokenizer private constructor(file: TokenizerFile, val begin: Int?) {
 
     fun isSpecial(token: Int): Boolean = token in silent
 
+    private fun checkSpecial(named: Map.Entry<String, Int>) {
+        val id = vocabulary.id(named.key)
+        if (id == named.value) return
+        val found = if (id < 0) "no such token" else "it as token $id"
+        throw FirstTokenException("the manifest has special token '${named.key}' as ${named.value}, but $TOKENIZER_FILE has $found; the bundle is damaged, export it again")
+    }
+
     companion object {
-        /** Reads [file]. Raises [FirstTokenException] for a damaged file, naming what is wrong, or a tokenizer of another kind, naming it. */
-        fun read(file: File, begin: Int? = null): Tokenizer =
-            Tokenizer(TokenizerFile.read(file), begin).also {
+        /**
+         * Reads [file]. [special] are a manifest's special tokens by their text; without it, those that the file marks so.
+         *
+         * Raises [FirstTokenException] for a damaged file, naming what is wrong, or a tokenizer of another kind, naming it.
+         */
+        fun read(file: File, begin: Int? = null, special: Map<String, Int>? = null): Tokenizer =
+            Tokenizer(TokenizerFile.read(file), begin, special).also {
                 if (begin != null && begin !in 0 until it.vocabularySize)
                     throw FirstTokenException("begin token $begin is outside the tokenizer's ${it.vocabularySize}; the bundle is damaged, export it again")
             }

@@ -19,10 +19,11 @@ class TokenizerTest {
         preTokenizer: String = "null",
         decoder: String = """{"type": "Fuse"}""",
         begin: Int? = null,
+        special: Map<String, Int>? = null,
     ): Tokenizer {
         val text = """{"added_tokens": $added, "normalizer": $normalizer, "pre_tokenizer": $preTokenizer, "decoder": $decoder, "model": {$model}}"""
         folder.root.listFiles()!!.forEach { it.delete() }
-        return Tokenizer.read(folder.newFile(TOKENIZER_FILE).holding(text), begin)
+        return Tokenizer.read(folder.newFile(TOKENIZER_FILE).holding(text), begin, special)
     }
 
     private fun token(id: Int, content: String) = """{"id": $id, "content": "$content", "special": true, "normalized": false, "single_word": false, "lstrip": false, "rstrip": false}"""
@@ -54,6 +55,16 @@ class TokenizerTest {
 
     @Test fun mergesMayStandBeforeTheVocabulary() =
         assertArrayEquals(intArrayOf(2, 0), read(model = """"merges": ["a b"], "vocab": {"a": 0, "b": 1, "ab": 2}""").encode("aba"))
+
+    @Test fun theManifestSaysWhichTokensAreSpecial() {
+        val model = """"vocab": {"a": 0, "b": 1, "<x>": 2}, "merges": []"""
+        val tokenizer = read(model, added = "[${token(3, "<s>")}]", special = mapOf("<x>" to 2))
+        assertEquals("<s>a", tokenizer.decode(intArrayOf(3, 2, 0)))
+        assertEquals(listOf(false, true), listOf(3, 2).map(tokenizer::isSpecial))
+        assertEquals("a", read(model, added = "[${token(3, "<s>")}]").decode(intArrayOf(3, 0)))
+        assertRefused("special token '<x>' as 1, but tokenizer.json has it as token 2") { read(model, special = mapOf("<x>" to 1)) }
+        assertRefused("special token '<y>' as 1, but tokenizer.json has no such token") { read(model, special = mapOf("<y>" to 1)) }
+    }
 
     @Test fun theBeginTokenComesFirstUnlessToldOtherwise() {
         val tokenizer = read(added = "[${token(3, "<s>")}]", begin = 3)
