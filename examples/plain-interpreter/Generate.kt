@@ -45,5 +45,5 @@ fun main(args: Array<String>) {
         val scores = FloatArray(logits.rewind().remaining() / 4).also { logits.asFloatBuffer().get(it) }
         tokens += scores.indices.maxBy { scores[it] }
     }
-    println(tokenizer.decode(tokens.map { it.toLong() }.toLongArray()))
+    println(tokenizer.decode(tokens.map { it.toLong() }.toLongArray(), true)) // without special tokens
 }

@@ -57,12 +57,8 @@ def make(libraries: list[Path], machine: Machine, folder: Path) -> StandIns:
     script = folder / "libc.map"
     nodes = set(exported) | versions.get("libc.so", set())
     script.write_text("".join(_node(name, exported.get(name, [])) for name in sorted(nodes) if name), encoding="utf-8")
-    unversioned = [f"-Wl,--export-dynamic-symbol={name}" for name in exported.get("", [])]
-    _compile(
-        machine,
-        folder / "libc.so",
-        ["-nostdlib", f"-Wl,--version-script={script}", *unversioned, jumps, f"-L{folder}", f"-l:{OWN}", "-Wl,-rpath,$ORIGIN"],
-    )
+    versioning = [f"-Wl,--version-script={script}"] if script.stat().st_size else []
+    _compile(machine, folder / "libc.so", ["-nostdlib", *versioning, jumps, f"-L{folder}", f"-l:{OWN}", "-Wl,-rpath,$ORIGIN"])
     for name in files:
         if name != "libc.so":
             _empty(machine, folder, name, versions.get(name, set()))

@@ -37,7 +37,6 @@ class PlayedNpu(private val soc: String?, private val build: NpuBuild = NpuBuild
 
     private inner class Cpu : TfliteProgram {
         private var said = 0
-
         private var outputs: Map<String, TensorShape> = emptyMap()
         private val rows = HostTensor(Element.FLOAT32, intArrayOf(1 shl 20)).data // more than any key or value needs
 

@@ -39,7 +39,7 @@ class FallbackEngineTest {
         assertTrue(engine.artifact.isNpu)
         val logits = engine.prefill(IntArray(10) { it })
         assertEquals(9f, logits[65], 0f)
-        assertEquals(listOf("IllegalStateException: the DSP said no"), reasons)
+        assertEquals(listOf("IllegalStateException: the DSP said no; and more"), reasons)
         assertEquals("the same pieces, none lost", listOf(listOf(0, 1, 2, 3), listOf(4, 5, 6, 7), listOf(8, 9)), cpu.prompts)
         assertTrue(npu.closed)
         assertFalse(engine.artifact.isNpu)
