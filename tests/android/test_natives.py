@@ -46,6 +46,12 @@ def test_answers_of_try_it(x86, bundle):
     assert said[1]["promptTokens"] > 256 and all(one["text"].strip() for one in said)
 
 
+def test_the_next_question_of_a_chat_reads_only_what_is_new(x86, bundle):
+    first, second = checks.answers(x86, bundle("fp32"), ["Why is the sky blue?", "And at night?"], most=12, chat=True)
+    assert first["phase"] == second["phase"] == "DONE" and first["cachedTokens"] == 0
+    assert first["promptTokens"] <= second["cachedTokens"] < second["promptTokens"]
+
+
 def test_an_answer_is_the_commands(x86, bundle):
     """In FP32, where kernels of another version do not round otherwise."""
     from firsttoken import generate

@@ -139,10 +139,14 @@ def _read(file: Path, runs: dict[int, list[float]]) -> list[str]:
     return [failure.message for failure in result.failures]
 
 
-def answers(harness: Harness, bundle: Path, prompts: list[str], most: int = 40, heap: tuple[str, ...] = PHONE_HEAP) -> list[dict]:
+def answers(
+    harness: Harness, bundle: Path, prompts: list[str], most: int = 40, heap: tuple[str, ...] = PHONE_HEAP, chat: bool = False
+) -> list[dict]:
     """Answers ``prompts`` as the app's "Try it" does; returns how each ended."""
     into = harness.folder / "answers.jsonl"
-    harness.run({"mode": "answer", "bundle": str(bundle.absolute()), "prompts": prompts, "most": most, "into": str(into)}, heap)
+    harness.run(
+        {"mode": "answer", "bundle": str(bundle.absolute()), "prompts": prompts, "most": most, "chat": chat, "into": str(into)}, heap
+    )
     return [json.loads(line) for line in into.read_text(encoding="utf-8").splitlines()]
 
 

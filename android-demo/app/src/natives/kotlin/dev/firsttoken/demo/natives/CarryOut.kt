@@ -14,7 +14,7 @@ import dev.firsttoken.core.measure.Writer
 import java.io.File
 
 /** No phone: nothing of what it says of itself is compared with anything. */
-private object NoPhone : Phone {
+internal object NoPhone : Phone {
     override fun device() = Device("phone", "a JVM with a phone's library", "Android 14", Cpu("none", 1), 1L shl 30)
 
     override fun conditions() = Conditions("2026-01-01T00:00:00+00:00")
