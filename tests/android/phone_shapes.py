@@ -32,9 +32,10 @@ def _tokenizer(size: int, seed: int = 11) -> str:
     model, rng = tokenizer["model"], random.Random(seed)
     vocabulary, merges = model["vocab"], model["merges"]
     texts = [text for text in vocabulary if len(text) < 7]
-    special = {token["content"] for token in tokenizer.get("added_tokens", ())}
-    number = max([*vocabulary.values(), *(token["id"] for token in tokenizer.get("added_tokens", ()))]) + 1
-    while number < size:
+    added = tokenizer["added_tokens"]
+    special = {token["content"] for token in added}
+    number = max(vocabulary.values()) + 1
+    while number < size - len(added):
         left, right = rng.choice(texts), rng.choice(texts)
         if left + right in vocabulary or special & {left, right, left + right}:
             continue
@@ -43,4 +44,6 @@ def _tokenizer(size: int, seed: int = 11) -> str:
         if len(left + right) < 7:
             texts.append(left + right)
         number += 1
+    for token in added:  # behind the vocabulary, as the tokenizers library numbers them whatever the file says
+        token["id"], number = number, number + 1
     return json.dumps(tokenizer, ensure_ascii=False)
