@@ -55,7 +55,7 @@ def runtimes() -> Runtimes:
 
 
 REFUSED = {
-    "litert": "bundles for LiteRT 2.x are refused, tflite-compat and tflite-interpreter run",
+    "litert": "bundles for LiteRT 2.x are refused, tflite-compat runs",
     "executorch": ".pte bundles are refused",
 }
 
