@@ -21,7 +21,8 @@ pytestmark = pytest.mark.slow
 
 # A benchmark that goes on when its screen is left, awake, with a notification; android-demo/README.md says so to the user.
 PERMISSIONS = [
-    f"android.permission.{name}" for name in ("FOREGROUND_SERVICE", "FOREGROUND_SERVICE_SPECIAL_USE", "POST_NOTIFICATIONS", "WAKE_LOCK")
+    f"android.permission.{name}"
+    for name in ("FOREGROUND_SERVICE", "FOREGROUND_SERVICE_DATA_SYNC", "FOREGROUND_SERVICE_SPECIAL_USE", "POST_NOTIFICATIONS", "WAKE_LOCK")
 ]
 
 
