@@ -16,11 +16,14 @@ import dev.firsttoken.core.measure.Conditions
 import dev.firsttoken.core.measure.Cpu
 import dev.firsttoken.core.measure.Device
 import dev.firsttoken.demo.screen.Frames
+import java.io.ByteArrayOutputStream
 import java.io.File
 import java.nio.file.Files
 import java.time.Duration
 import java.util.concurrent.CountDownLatch
 import java.util.concurrent.TimeUnit
+import java.util.zip.ZipEntry
+import java.util.zip.ZipOutputStream
 import org.junit.Assert.fail
 import org.robolectric.Shadows.shadowOf
 
@@ -76,6 +79,20 @@ object TestWorld {
         val folder = DemoFiles.bundle(File(staging, "bundles/$key"))
         File(folder, MANIFEST_FILE).apply { writeText(change(readText())) }
         return folder
+    }
+
+    /** A bundle as a .zip archive, after [change] of its folder. */
+    fun archive(change: (File) -> Unit = {}): ByteArray {
+        val folder = stage().also(change)
+        val out = ByteArrayOutputStream()
+        ZipOutputStream(out).use { zip ->
+            for (file in folder.listFiles()!!) {
+                zip.putNextEntry(ZipEntry(file.name))
+                zip.write(file.readBytes())
+            }
+        }
+        folder.deleteRecursively()
+        return out.toByteArray()
     }
 
     /** Two that run, on one runtime each, one that this build has no runtime for, and one that is damaged. */

@@ -9,10 +9,7 @@ import dev.firsttoken.demo.TestWorld
 import dev.firsttoken.demo.TestWorld.waitFor
 import dev.firsttoken.demo.measure.MeasureActivity
 import java.io.ByteArrayInputStream
-import java.io.ByteArrayOutputStream
 import java.io.File
-import java.util.zip.ZipEntry
-import java.util.zip.ZipOutputStream
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
 import org.junit.Assert.assertTrue
@@ -31,20 +28,6 @@ class BundlesActivityTest : ScreenTest() {
     }
 
     private fun provide(bytes: ByteArray) = shadowOf(RuntimeEnvironment.getApplication().contentResolver).registerInputStreamSupplier(document) { ByteArrayInputStream(bytes) }
-
-    private fun archive(damaged: Boolean = false): ByteArray {
-        val folder = TestWorld.stage()
-        if (damaged) File(folder, "model.tflite").writeText("54321")
-        val out = ByteArrayOutputStream()
-        ZipOutputStream(out).use { zip ->
-            for (file in folder.listFiles()!!) {
-                zip.putNextEntry(ZipEntry(file.name))
-                zip.write(file.readBytes())
-            }
-        }
-        folder.deleteRecursively()
-        return out.toByteArray()
-    }
 
     @Test fun anEmptyPhoneSaysHowToFillIt() {
         val screen = opened(0)
@@ -76,7 +59,7 @@ class BundlesActivityTest : ScreenTest() {
     }
 
     @Test fun aPickedArchiveIsImportedAndCanBeRemoved() {
-        provide(archive())
+        provide(TestWorld.archive())
         val screen = opened(0)
         screen.click(R.id.import_bundle)
         val request = shadowOf(screen).nextStartedActivityForResult
@@ -92,7 +75,7 @@ class BundlesActivityTest : ScreenTest() {
     }
 
     @Test fun aDamagedArchiveIsRefusedWithTheReason() {
-        provide(archive(damaged = true))
+        provide(TestWorld.archive { File(it, "model.tflite").writeText("54321") })
         val screen = opened(0)
         services.imports.start(document)
         waitFor("the refusal") { services.imports.state.message != null }

@@ -10,13 +10,10 @@ import dev.firsttoken.demo.ScreenTest
 import dev.firsttoken.demo.TestWorld
 import dev.firsttoken.demo.TestWorld.waitFor
 import java.io.ByteArrayInputStream
-import java.io.ByteArrayOutputStream
 import java.io.File
 import java.io.InputStream
 import java.util.concurrent.CountDownLatch
 import java.util.concurrent.TimeUnit
-import java.util.zip.ZipEntry
-import java.util.zip.ZipOutputStream
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
 import org.junit.Assert.assertNotNull
@@ -35,19 +32,6 @@ class ImportJobTest : ScreenTest() {
     private val state get() = services.imports.state
 
     private fun provide(stream: () -> InputStream) = shadowOf(app.contentResolver).registerInputStreamSupplier(document) { stream() }
-
-    private fun archive(): ByteArray {
-        val folder = TestWorld.stage()
-        val out = ByteArrayOutputStream()
-        ZipOutputStream(out).use { zip ->
-            for (file in folder.listFiles()!!) {
-                zip.putNextEntry(ZipEntry(file.name))
-                zip.write(file.readBytes())
-            }
-        }
-        folder.deleteRecursively()
-        return out.toByteArray()
-    }
 
     /** A document that comes to a stop in its middle until [go], like one that is fetched from far away. */
     private class Slow(bytes: ByteArray, private val go: CountDownLatch) : InputStream() {
@@ -81,14 +65,14 @@ class ImportJobTest : ScreenTest() {
         assertEquals("the document may not be read any more; pick it again", ended().message)
         provide { object : InputStream() { override fun read(): Int = throw ClassCastException("remote") } }
         assertTrue("ClassCastException" in ended().message.orEmpty())
-        val good = archive()
+        val good = TestWorld.archive()
         provide { ByteArrayInputStream(good) }
         assertTrue(ended().isDone)
     }
 
     @Test fun itGoesOnWhenTheAppIsLeftAndTheNotificationStopsIt() {
         val go = CountDownLatch(1)
-        val bytes = archive()
+        val bytes = TestWorld.archive()
         provide { Slow(bytes, go) }
         services.imports.start(document)
         val asked = shadowOf(app).nextStartedService
@@ -117,7 +101,7 @@ class ImportJobTest : ScreenTest() {
 
     @Test fun anImportWhoseProcessWasKilledStartsAgainByItself() {
         val go = CountDownLatch(1)
-        val bytes = archive()
+        val bytes = TestWorld.archive()
         provide { Slow(bytes, go) }
         services.imports.start(document)
         waitFor("its first half") { File(bundles, ".import.partial").list().orEmpty().isNotEmpty() }
