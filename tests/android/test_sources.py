@@ -160,8 +160,8 @@ def test_what_maven_lacks_is_named_with_where_it_is_and_what_works():
 
 
 def test_repositories_stand_in_what_maven_reads():
-    pom = Sources(("https://one.example/maven2?a&b", "file:///two")).pom()
-    assert "<id>further-1</id><url>https://one.example/maven2?a&amp;b</url>" in pom and "<id>further-2</id><url>file:///two</url>" in pom
+    pom = Sources(("https://one.example/parts?a&b", "file:///two")).pom()
+    assert "<id>further-1</id><url>https://one.example/parts?a&amp;b</url>" in pom and "<id>further-2</id><url>file:///two</url>" in pom
     assert Sources().pom() == "" and SOURCES.repositories == ()
 
 
