@@ -16,6 +16,25 @@ LLAMA3_ROPE = {
 YARN_ROPE = {"rope_type": "yarn", "rope_theta": 1000000.0, "factor": 4.0, "original_max_position_embeddings": 64}
 LINEAR_ROPE = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.5}
 
+WINDOWS = {"sliding_window": 24, "num_hidden_layers": 8, "num_key_value_heads": 2}  # four layers of each kind, shorter than the tests' prompts
+LOCAL = ["sliding_attention", "full_attention"] * 4
+DEEP = {"num_key_value_heads": 2, "num_hidden_layers": 4}
+GEMMA = {**WINDOWS, "head_dim": 24, "query_pre_attn_scalar": 20, "layer_types": LOCAL}
+LONGROPE = {
+    "rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0, 1.1, 1.3, 1.7], "long_factor": [2.0, 3.0, 5.0, 9.0],
+    "original_max_position_embeddings": 256,
+}  # fmt: skip
+DYNAMIC_ALPHA = {"rope_type": "dynamic", "rope_theta": 10000.0, "alpha": 1000.0, "factor": 1.0, "beta_fast": 32, "beta_slow": 1}
+MINISTRAL_ROPE = {
+    "rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0, "original_max_position_embeddings": 256, "beta_fast": 32.0, "beta_slow": 1.0,
+    "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1,
+}  # fmt: skip
+BY_KIND = {
+    "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+    "full_attention": {"rope_type": "linear", "rope_theta": 1000000.0, "factor": 8.0},
+}
+OLMO3_ROPE = {"sliding_attention": {"rope_type": "default", "rope_theta": 500000.0}, "full_attention": {**YARN_ROPE, "rope_theta": 500000.0}}
+
 # Name -> (transformers' class prefix, configuration beyond SIZES).
 CASES = {
     "llama2": ("Llama", {}),
@@ -29,8 +48,51 @@ CASES = {
     "qwen2-untied": ("Qwen2", {"num_key_value_heads": 2, "tie_word_embeddings": False}),
     "qwen2-yarn": ("Qwen2", {"num_key_value_heads": 2, "rope_parameters": YARN_ROPE}),
     "qwen3": ("Qwen3", {"num_key_value_heads": 2, "head_dim": 32, "tie_word_embeddings": True}),
+    "mistral-window": ("Mistral", {**WINDOWS, "num_hidden_layers": 4}),
+    "ministral": ("Ministral", {**WINDOWS, "head_dim": 16, "layer_types": LOCAL}),
+    "ministral3": ("Ministral3", {**DEEP, "head_dim": 32, "rope_parameters": MINISTRAL_ROPE, "max_position_embeddings": 1024}),
+    "mobilellm-r1": ("Llama4Text", {
+        **DEEP, "num_hidden_layers": 8, "head_dim": 16, "intermediate_size_mlp": 96, "num_local_experts": 0, "moe_layers": [],
+        "no_rope_layers": [1, 0] * 4, "use_qk_norm": True, "attn_temperature_tuning": False, "tie_word_embeddings": True,
+    }),
+    "gemma": ("Gemma", {**DEEP, "head_dim": 24}),
+    "gemma2": ("Gemma2", {**GEMMA, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0}),
+    "gemma3": ("Gemma3Text", {**GEMMA, "rope_parameters": BY_KIND}),
+    "smollm3": ("SmolLM3", {**DEEP, "num_hidden_layers": 8, "no_rope_layers": [1, 0] * 4, "pad_token_id": 0}),
+    "granite": ("Granite", {**DEEP, "embedding_multiplier": 12.0, "attention_multiplier": 0.1, "residual_multiplier": 0.22, "logits_scaling": 8.0}),
+    "granite-tied": ("Granite", {
+        **DEEP, "embedding_multiplier": 12.0, "attention_multiplier": 0.1, "residual_multiplier": 0.22, "logits_scaling": 0.2,
+        "tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True,
+    }),
+    "granite4": ("GraniteMoeHybrid", {
+        **DEEP, "layer_types": ["full_attention"] * 4, "num_local_experts": 0, "num_experts_per_tok": 0, "shared_intermediate_size": 96,
+        "embedding_multiplier": 12.0, "attention_multiplier": 0.1, "residual_multiplier": 0.22, "logits_scaling": 0.2,
+        "position_embedding_type": "rope", "tie_word_embeddings": True, "mamba_n_heads": 8, "mamba_d_head": 16,
+    }),
+    "phi3": ("Phi3", {**WINDOWS, "num_hidden_layers": 4, "pad_token_id": 0}),
+    "phi4-mini": ("Phi3", {
+        **DEEP, "pad_token_id": 0, "rope_parameters": {**LONGROPE, "partial_rotary_factor": 0.5}, "max_position_embeddings": 1024,
+        "original_max_position_embeddings": 256, "tie_word_embeddings": True,
+    }),
+    "olmo2": ("Olmo2", DEEP),
+    "olmo3": ("Olmo3", {**WINDOWS, "layer_types": LOCAL, "rope_parameters": OLMO3_ROPE}),
+    "exaone4": ("Exaone4", {**WINDOWS, "layer_types": LOCAL}),
+    "exaone4-small": ("Exaone4", {**DEEP, "sliding_window": None, "layer_types": ["full_attention"] * 4}),
+    "hunyuan": ("HunYuanDenseV1", {**DEEP, "head_dim": 32, "rope_parameters": DYNAMIC_ALPHA, "tie_word_embeddings": True}),
+    "ernie4_5": ("Ernie4_5", {**DEEP, "head_dim": 32}),
+    "ernie4_5-bias": ("Ernie4_5", {**DEEP, "head_dim": 16, "use_bias": True}),
+    "glm": ("Glm", {**DEEP, "head_dim": 16, "pad_token_id": 0}),
+    "glm4": ("Glm4", {**DEEP, "head_dim": 16, "pad_token_id": 0}),
+    "helium": ("Helium", {**DEEP, "head_dim": 16}),
+    "arcee": ("Arcee", DEEP),
+    "seed_oss": ("SeedOss", {**DEEP, "head_dim": 16}),
+    "nemotron": ("Nemotron", {**DEEP, "attention_bias": True, "mlp_bias": True}),
+    "cohere2": ("Cohere2", {**WINDOWS, "layer_types": LOCAL, "logit_scale": 0.5}),
     "qwen3-bias": ("Qwen3", {"num_key_value_heads": 2, "head_dim": 16, "attention_bias": True, "tie_word_embeddings": False}),
 }
+
+
+LESS_ONE = ("Gemma", "Gemma2", "Gemma3Text", "Nemotron")  # store their norms' weights less 1
 
 
 def random_model(case: str, seed: int = 0, **changes):
@@ -41,10 +103,13 @@ def random_model(case: str, seed: int = 0, **changes):
     config = getattr(transformers, f"{prefix}Config")(**{**SIZES, **more, **changes})
     config._attn_implementation = "eager"
     torch.manual_seed(seed)
-    model = getattr(transformers, f"{prefix}ForCausalLM")(config).eval().requires_grad_(False)
+    named = {"Gemma3Text": "Gemma3", "Llama4Text": "Llama4"}.get(prefix, prefix)
+    model = getattr(transformers, f"{named}ForCausalLM")(config).eval().requires_grad_(False)
     for name, weight in model.named_parameters():
-        if "norm" in name:
-            weight.copy_(1 + 0.3 * torch.randn_like(weight))
+        if "norm" in name and name.endswith("bias"):
+            weight.copy_(0.3 * torch.randn_like(weight))
+        elif "norm" in name:
+            weight.copy_((0 if prefix in LESS_ONE else 1) + 0.3 * torch.randn_like(weight))
         else:
             weight.copy_(torch.randn_like(weight) * (0.5 if name.endswith("bias") else weight.shape[-1] ** -0.5))
     return model

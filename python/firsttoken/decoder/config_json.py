@@ -12,7 +12,7 @@ from firsttoken.safe_text import visible
 # Far above any model for phones; a larger value is a damaged or hostile file.
 LIMITS = {
     "hidden_size": 1 << 16, "num_hidden_layers": 1024, "num_attention_heads": 1024, "num_key_value_heads": 1024,
-    "head_dim": 1024, "max_window_layers": 1024, "intermediate_size": 1 << 19, "vocab_size": 1 << 22, "max_position_embeddings": 1 << 27,
+    "head_dim": 1024, "max_window_layers": 1024, "no_rope_layer_interval": 1024, "intermediate_size_mlp": 1 << 19, "shared_intermediate_size": 1 << 19, "intermediate_size": 1 << 19, "vocab_size": 1 << 22, "max_position_embeddings": 1 << 27,
     "sliding_window": 1 << 27,
 }  # fmt: skip
 # Keys that say nothing about what the model computes from given weights and tokens.
@@ -45,9 +45,23 @@ class Config:
             raise FirstTokenError(f"config.json: {key} is {value!r}; expected a whole number from 1 to {LIMITS[key]}")
         return value
 
-    def flag(self, key: str) -> bool:
-        """Whether the key is there and true."""
-        return bool(self.get(key, False))
+    def flag(self, key: str, default: bool = False) -> bool:
+        """Whether the key is there and true, or ``default`` where it is absent."""
+        return bool(self.get(key, default))
+
+    def number(self, key: str, default: float) -> float:
+        """A finite number above 0. Raises `FirstTokenError`."""
+        value = self.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e9:
+            raise FirstTokenError(f"config.json: {key} is {value!r}; expected a number above 0")
+        return float(value)
+
+    def numbers(self, key: str, count: int) -> list[int] | None:
+        """A list of ``count`` whole numbers, or None where the key is absent. Raises `FirstTokenError`."""
+        value = self.get(key)
+        if value is not None and (not isinstance(value, list) or len(value) != count or any(type(n) not in (int, bool) for n in value)):
+            raise FirstTokenError(f"config.json: {key} is {visible(repr(value), 80)}; expected a list of {count} whole numbers")
+        return value
 
     def fraction(self, key: str, default: float) -> float:
         """A number between 0 and 1. Raises `FirstTokenError`."""

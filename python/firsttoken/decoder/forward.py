@@ -25,7 +25,7 @@ class Ops(Protocol[T]):
         """The rows of the call's tokens."""
 
     def norm(self, norm: Named, x: T) -> T:
-        """RMSNorm over the last axis, in FP32."""
+        """The norm over the last axis, in FP32."""
 
     def linear(self, linear: Named, x: T) -> T:
         """The layer in its own precision, in the type that its kernel gives."""
@@ -40,16 +40,22 @@ class Ops(Protocol[T]):
         """The sum in FP32."""
 
     def activate(self, kind: str, x: T) -> T:
-        """An activation function by the name that `parts.Mlp` has for it."""
+        """An activation function by the name that `parts.Mlp` has for it, or "tanh"."""
 
     def multiply(self, a: T, b: T) -> T:
         """The product, of two values of perhaps different types."""
 
+    def scale(self, x: T, by: float) -> T:
+        """Every value times ``by``."""
+
     def split_heads(self, x: T, heads: int, head_dim: int) -> T:
         """``[S, heads * head_dim]`` to ``[S, heads, head_dim]``."""
 
+    def rotate(self, attention: Named, which: str, x: T) -> T:
+        """Queries or keys ``[S, heads, head_dim]`` turned by their positions, queries times `parts.Attention.rotated_scale` too."""
+
     def into_core(self, attention: Named, which: str, x: T) -> T:
-        """``q``, ``k`` or ``v``, split into heads, as the core takes it: queries and keys turned by their positions, queries scaled."""
+        """``q``, ``k`` or ``v``, split into heads, in the type that the core takes."""
 
     def attend(self, core: Named[Core], query: T, key: T, value: T) -> T:
         """Causal attention over the cache and the call's own positions, ``[S, heads * head_dim]``; takes the new rows into the cache."""
@@ -61,18 +67,25 @@ def logits(ops: Ops[T], model: Named) -> T:
     for number, layer in enumerate(model.layers):
         x = block(ops, layer, x, final=number == len(model.layers) - 1)
     ops.enter(model.head.name)
-    return ops.linear(model.head, ops.norm(model.norm, ops.last(x)))
+    scores = ops.linear(model.head, ops.norm(model.norm, ops.last(x)))
+    return scores if model.softcap is None else cap(ops, scores, model.softcap)
 
 
 def block(ops: Ops[T], layer: Named, x: T, final: bool) -> T:
     """One layer; the ``final`` one may return the last position's row alone."""
     ops.enter(layer.attention.name)
-    normed = asked = ops.norm(layer.attention_norm, x)
+    normed = asked = norm(ops, layer.attention_norm, x)
     if final:
         asked, x = ops.narrow(layer, normed, x)
-    x = ops.add(x, attention(ops, layer.attention, asked, normed))
+    attended = norm(ops, layer.attention_output_norm, attention(ops, layer.attention, asked, normed))
+    x = ops.add(x, attended)
     ops.enter(layer.mlp.name)
-    return ops.add(x, mlp(ops, layer.mlp, ops.norm(layer.mlp_norm, x)))
+    given = asked if layer.parallel else norm(ops, layer.mlp_norm, x)
+    return ops.add(x, norm(ops, layer.mlp_output_norm, mlp(ops, layer.mlp, given)))
+
+
+def norm(ops: Ops[T], part: Named | None, x: T) -> T:
+    return x if part is None else ops.norm(part, x)
 
 
 def attention(ops: Ops[T], part: Named, asked: T, x: T) -> T:
@@ -82,12 +95,32 @@ def attention(ops: Ops[T], part: Named, asked: T, x: T) -> T:
 
 
 def heads(ops: Ops[T], part: Named, which: str, x: T) -> T:
-    """One projection with its optional norm, as the core takes it."""
-    core, norm = part.core, {"q": part.q_norm, "k": part.k_norm, "v": None}[which]
-    y = ops.split_heads(ops.linear(getattr(part, which), x), core.heads if which == "q" else core.kv_heads, core.head_dim)
-    return ops.into_core(part, which, y if norm is None else ops.norm(norm, y))
+    """One projection with its optional norm and rotation, as the core takes it."""
+    core, own_norm = part.core, {"q": part.q_norm, "k": part.k_norm, "v": part.v_norm}[which]
+    y = ops.linear(getattr(part, which), x)
+    if own_norm is not None and own_norm.size != core.head_dim:
+        y, own_norm = ops.norm(own_norm, y), None
+    y = ops.split_heads(y, core.heads if which == "q" else core.kv_heads, core.head_dim)
+    if not part.norms_follow_rotation:
+        y = norm(ops, own_norm, y)
+    turned = which != "v" and part.rotation is not None
+    if turned:
+        y = ops.rotate(part, which, y)
+    if part.norms_follow_rotation:
+        y = norm(ops, own_norm, y)
+    left = core.scale / (part.rotated_scale if turned else 1.0)
+    if which == "q" and left != 1.0:
+        y = ops.scale(y, left)
+    return ops.into_core(part, which, y)
 
 
 def mlp(ops: Ops[T], part: Named, x: T) -> T:
+    if part.gate is None:
+        return ops.linear(part.down, ops.activate(part.activation, ops.linear(part.up, x)))
     activated = ops.activate(part.activation, ops.linear(part.gate, x))
     return ops.linear(part.down, ops.multiply(activated, ops.linear(part.up, x)))
+
+
+def cap(ops: Ops[T], x: T, most: float) -> T:
+    """``most * tanh(x / most)`` (Gemma 2, arXiv 2408.00118)."""
+    return ops.scale(ops.activate("tanh", ops.scale(x, 1 / most)), most)

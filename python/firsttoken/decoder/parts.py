@@ -32,11 +32,17 @@ class Linear:
 
 @dataclass(frozen=True)
 class Norm:
-    """RMSNorm over the last ``size`` values: ``x / sqrt(mean(x^2) + epsilon) * weight`` (arXiv 1910.07467)."""
+    """RMSNorm over the last ``size`` values: ``x / sqrt(mean(x^2) + epsilon) * weight`` (arXiv 1910.07467).
 
-    weight: Source
+    ``centred`` takes the mean off first, which with a ``bias`` is LayerNorm (Ba et al. 2016, arXiv 1607.06450). Without ``weight``
+    nothing is multiplied.
+    """
+
+    weight: Source | None
     size: int
     epsilon: float
+    bias: Source | None = None
+    centred: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,8 @@ class Core:
     """Scores, softmax and weighted sum of grouped-query attention, and with it the KV cache. It has no weights.
 
     ``heads`` query heads share ``kv_heads`` key/value heads of ``head_dim`` values; scores are multiplied by ``scale``.
-    With ``window`` a position sees that many positions, itself included.
+    With ``window`` a position sees that many positions, itself included. With ``softcap`` a scaled score s becomes
+    ``softcap * tanh(s / softcap)`` (Gemma 2, arXiv 2408.00118).
     """
 
     heads: int
@@ -52,6 +59,7 @@ class Core:
     head_dim: int
     scale: float
     window: int | None = None
+    softcap: float | None = None
 
     @property
     def group(self) -> int:
@@ -65,41 +73,65 @@ class Core:
 
 @dataclass(frozen=True)
 class Attention:
-    """Projections, optional norms of every query and key head, rotary positions, core and output projection."""
+    """Projections, optional norms of queries and keys, rotary positions (None: no positions), core and output projection.
+
+    A norm of head_dim values is over each head, a larger one over the whole projection. It stands before the rotation, or
+    after it where ``norms_follow_rotation``.
+    """
 
     q: Linear
     k: Linear
     v: Linear
     core: Core
     output: Linear
-    rotation: Rope
+    rotation: Rope | None
     q_norm: Norm | None = None
     k_norm: Norm | None = None
+    v_norm: Norm | None = None
+    norms_follow_rotation: bool = False
+
+    @property
+    def rotated_scale(self) -> float:
+        """What the rotation multiplies queries by: the scores' scale, unless a norm comes after it, which would take it off again."""
+        return 1.0 if self.norms_follow_rotation else self.core.scale
 
 
 @dataclass(frozen=True)
 class Mlp:
-    """``down(activation(gate(x)) * up(x))``; with ``silu`` that is SwiGLU (Shazeer 2020, arXiv 2002.05202)."""
+    """``down(activation(gate(x)) * up(x))``; with ``silu`` that is SwiGLU (Shazeer 2020, arXiv 2002.05202).
 
-    gate: Linear
+    Without ``gate`` it is ``down(activation(up(x)))``.
+    """
+
+    gate: Linear | None
     up: Linear
     down: Linear
     activation: str = "silu"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Block:
-    """Attention and MLP, each behind its norm and added to the residual."""
+    """Attention and MLP, each added to the residual; norms where they stand: before each, after each, or both.
 
-    attention_norm: Norm
+    With ``parallel`` the MLP takes what attention takes, and both are added to the same residual.
+    """
+
+    attention_norm: Norm | None = None
     attention: Attention
-    mlp_norm: Norm
+    attention_output_norm: Norm | None = None
+    mlp_norm: Norm | None = None
     mlp: Mlp
+    mlp_output_norm: Norm | None = None
+    parallel: bool = False
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """A whole model of ``family``, trained for ``max_positions`` positions."""
+    """A whole model of ``family``, trained for ``max_positions`` positions.
+
+    With ``softcap`` a logit l becomes ``softcap * tanh(l / softcap)``. Factors on embedding, residual and logits are in the
+    sources of the weights that they can be multiplied into.
+    """
 
     family: str
     embedding: Embedding
@@ -107,6 +139,7 @@ class Decoder:
     norm: Norm
     head: Linear
     max_positions: int
+    softcap: float | None = None
 
     @property
     def vocab_size(self) -> int:

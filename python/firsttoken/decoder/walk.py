@@ -103,7 +103,9 @@ def norms(decoder: Decoder) -> list[tuple[str, Norm]]:
 def tensors(decoder: Decoder) -> Iterator[tuple[Source, tuple[int, ...]]]:
     """Yields every source with the shape that the tree expects of what it takes."""
     for _, norm in norms(decoder):
-        yield norm.weight, (norm.size,)
+        for source in (norm.weight, norm.bias):
+            if source is not None:
+                yield source, (norm.size,)
     for layer in plan_layers(decoder):
         if layer.weight is not None and layer.shape is not None:
             yield layer.weight, layer.shape
@@ -114,7 +116,7 @@ def tensors(decoder: Decoder) -> Iterator[tuple[Source, tuple[int, ...]]]:
 def parameter_count(decoder: Decoder) -> int:
     """Weights of the model, the tied head counted once. Biases are not counted, as in the families' own figures."""
     counted: dict[Source, int] = {layer.weight: math.prod(layer.shape) for layer in plan_layers(decoder) if layer.weight and layer.shape}
-    return sum(counted.values()) + sum(norm.size for _, norm in norms(decoder))
+    return sum(counted.values()) + sum(norm.size for _, norm in norms(decoder) if norm.weight is not None)
 
 
 def states(decoder: Decoder) -> list[CacheState]:
@@ -127,21 +129,29 @@ def rotations(decoder: Decoder) -> dict[Rope, list[int]]:
     """The rotary embeddings of the model, each with the numbers of the layers that it turns."""
     found: dict[Rope, list[int]] = {}
     for number, block in enumerate(decoder.layers):
-        found.setdefault(block.attention.rotation, []).append(number)
+        if block.attention.rotation is not None:
+            found.setdefault(block.attention.rotation, []).append(number)
     return found
 
 
 def features(decoder: Decoder) -> dict[str, str]:
     """What a backend must be able to compute beyond linear layers, each with the name of the first part that needs it."""
     needed: dict[str, str] = {}
+    for name, norm in norms(decoder):
+        if norm.centred or norm.bias is not None:
+            needed.setdefault("LayerNorm", name)
     for number, block in enumerate(decoder.layers):
-        at = f"layers.{number}"
-        needed.setdefault("rotary positions", f"{at}.attention")
-        needed.setdefault(f"{block.mlp.activation} in a gated MLP", f"{at}.mlp")
-        if block.attention.q_norm or block.attention.k_norm:
-            needed.setdefault("norms of query and key heads", f"{at}.attention")
-        if block.attention.core.window is not None:
-            needed.setdefault(SLIDING_WINDOW, f"{at}.attention.core")
+        attention, at = block.attention, f"layers.{number}.attention"
+        needed.setdefault("rotary positions" if attention.rotation else "attention without positions", at)
+        needed.setdefault(f"{block.mlp.activation} in {'a gated' if block.mlp.gate else 'an ungated'} MLP", f"layers.{number}.mlp")
+        if attention.q_norm or attention.k_norm or attention.v_norm:
+            needed.setdefault("norms of query and key heads", at)
+        if attention.core.window is not None:
+            needed.setdefault(SLIDING_WINDOW, f"{at}.core")
+        if attention.core.softcap is not None:
+            needed.setdefault("a cap on attention scores", f"{at}.core")
+    if decoder.softcap is not None:
+        needed.setdefault("a cap on logits", "head")
     return needed
 
 

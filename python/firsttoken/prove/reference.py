@@ -5,6 +5,8 @@ activations, whatever the model's size. The formulas are its own, in numpy, apar
 every backend's operations on purpose: a mistake there, which all exports are built from, would otherwise prove itself right.
 """
 
+import math
+
 import numpy as np
 
 from firsttoken.checkpoint import Checkpoint, Source
@@ -79,9 +81,15 @@ def embed(checkpoint: Checkpoint, decoder: Decoder, window: np.ndarray, arithmet
     )
 
 
-def rms_norm(states: np.ndarray, weight: np.ndarray, epsilon: float) -> np.ndarray:
-    """``x / sqrt(mean(x^2) + epsilon) * weight`` over the last axis (Zhang and Sennrich 2019, arXiv 1910.07467)."""
-    return states / np.sqrt(np.square(states).mean(-1, keepdims=True) + np.float32(epsilon)) * weight
+def normalize(states: np.ndarray, part: Norm, weight: np.ndarray | None, bias: np.ndarray | None) -> np.ndarray:
+    """``x / sqrt(mean(x^2) + epsilon) * weight`` over the last axis (Zhang and Sennrich 2019, arXiv 1910.07467); ``centred``
+    takes the mean off first, and a bias is added at the end (Ba et al. 2016, arXiv 1607.06450)."""
+    if part.centred:
+        states = states - states.mean(-1, keepdims=True)
+    states = states / np.sqrt(np.square(states).mean(-1, keepdims=True) + np.float32(part.epsilon))
+    if weight is not None:
+        states = states * weight
+    return states if bias is None else states + bias
 
 
 def silu(x: np.ndarray) -> np.ndarray:
@@ -89,13 +97,28 @@ def silu(x: np.ndarray) -> np.ndarray:
     return x / (1 + np.exp(-np.maximum(x, np.float32(-80))))
 
 
-ACTIVATIONS = {"silu": silu}
+def gelu_tanh(x: np.ndarray) -> np.ndarray:
+    """``x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3)))`` (Hendrycks and Gimpel 2016, arXiv 1606.08415)."""
+    return np.float32(0.5) * x * (1 + np.tanh(np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x * x * x)))
+
+
+def relu2(x: np.ndarray) -> np.ndarray:
+    """``max(x, 0)^2`` (So et al. 2021, arXiv 2109.08668)."""
+    return np.square(np.maximum(x, 0))
+
+
+def cap(x: np.ndarray, most: float | None) -> np.ndarray:
+    """``most * tanh(x / most)`` (Gemma 2, arXiv 2408.00118); x itself where there is no cap."""
+    return x if most is None else np.tanh(x / np.float32(most)) * np.float32(most)
+
+
+ACTIVATIONS = {"silu": silu, "gelu_tanh": gelu_tanh, "relu2": relu2}
 
 
 def rotate(states: np.ndarray, rope: Rope) -> np.ndarray:
     """Turns the pairs ``(x[i], x[i + d/2])`` of ``[heads, tokens, head_dim]`` by their position's angles (arXiv 2104.09864)."""
     angles = rope.angles(np.arange(states.shape[1]))
-    cosine, sine = np.cos(angles) * np.float32(rope.factor), np.sin(angles) * np.float32(rope.factor)
+    cosine, sine = np.cos(angles) * rope.factors, np.sin(angles) * rope.factors
     first, second = np.split(states, 2, axis=-1)
     return np.concatenate((first * cosine - second * sine, second * cosine + first * sine), axis=-1)
 
@@ -135,31 +158,48 @@ class Layer:
 
     def run(self, states: np.ndarray) -> np.ndarray:
         """The layer over a whole window: ``[tokens, hidden]`` to the same."""
-        states = states + self.attention(self.block.attention, self.norm(self.block.attention_norm, states))
-        return states + self.mlp(self.block.mlp, self.norm(self.block.mlp_norm, states))
+        block = self.block
+        asked = self.norm(block.attention_norm, states)
+        states = states + self.norm(block.attention_output_norm, self.attention(block.attention, asked))
+        given = asked if block.parallel else self.norm(block.mlp_norm, states)
+        return states + self.norm(block.mlp_output_norm, self.mlp(block.mlp, given))
 
     def linear(self, part: Linear, states: np.ndarray) -> np.ndarray:
         bias = None if part.bias is None else self.weights.vector(part.bias)
         return self.arithmetic.linear(part.weight, states, self.weights.matrix(part.weight, self.arithmetic), bias)
 
-    def norm(self, part: Norm, states: np.ndarray) -> np.ndarray:
-        return rms_norm(states, self.weights.vector(part.weight), part.epsilon)
+    def norm(self, part: Norm | None, states: np.ndarray) -> np.ndarray:
+        """The states as the norm leaves them; as they are where there is none."""
+        if part is None:
+            return states
+        return normalize(states, part, *(None if source is None else self.weights.vector(source) for source in (part.weight, part.bias)))
 
     def mlp(self, part: Mlp, states: np.ndarray) -> np.ndarray:
-        return self.linear(part.down, ACTIVATIONS[part.activation](self.linear(part.gate, states)) * self.linear(part.up, states))
+        activation = ACTIVATIONS[part.activation]
+        if part.gate is None:
+            return self.linear(part.down, activation(self.linear(part.up, states)))
+        return self.linear(part.down, activation(self.linear(part.gate, states)) * self.linear(part.up, states))
+
+    def heads(self, part: Attention, projection: Linear, norm: Norm | None, states: np.ndarray, turned: bool) -> np.ndarray:
+        """A projection split into heads ``[heads, tokens, head_dim]``, with its norm and its rotation in their order."""
+        core, rounded = part.core, self.arithmetic.core(f"{self.name}.attention.core")
+        whole = self.linear(projection, states)
+        if norm is not None and norm.size != core.head_dim:
+            whole, norm = self.norm(norm, whole), None
+        split = whole.reshape(len(states), -1, core.head_dim)
+        before, after = (None, norm) if part.norms_follow_rotation else (norm, None)
+        split = rounded(self.norm(before, split).transpose(1, 0, 2), 1)
+        if turned and part.rotation is not None:
+            split = rotate(split, part.rotation)
+        return self.norm(after, split)
 
     def attention(self, part: Attention, states: np.ndarray) -> np.ndarray:
         """Causal grouped-query attention (arXiv 2305.13245) over the window, one group of heads at a time."""
         core, tokens, name = part.core, len(states), f"{self.name}.attention.core"
         rounded = self.arithmetic.core(name)
-
-        def heads(projection: Linear, norm: Norm | None) -> np.ndarray:
-            split = self.linear(projection, states).reshape(tokens, -1, core.head_dim)
-            return rounded((split if norm is None else self.norm(norm, split)).transpose(1, 0, 2), 1)
-
-        query = rounded(rotate(heads(part.q, part.q_norm), part.rotation) * np.float32(core.scale), 2)
-        key = self.arithmetic.cache(name, rounded(rotate(heads(part.k, part.k_norm), part.rotation), 2))
-        value = self.arithmetic.cache(name, heads(part.v, None))
+        query = rounded(self.heads(part, part.q, part.q_norm, states, True) * np.float32(core.scale), 2)
+        key = self.arithmetic.cache(name, rounded(self.heads(part, part.k, part.k_norm, states, True), 2))
+        value = self.arithmetic.cache(name, self.heads(part, part.v, part.v_norm, states, False))
         mixed = np.empty_like(query)
         for number in range(core.kv_heads):
             group = slice(number * core.group, (number + 1) * core.group)
@@ -168,7 +208,7 @@ class Layer:
                 first = 0 if core.window is None else max(0, start - core.window + 1)
                 asked = np.arange(first, asking[-1] + 1)
                 distance = asking[:, None] - asked
-                scores = rounded(query[group, asking] @ key[number, asked].T, core.head_dim)
+                scores = rounded(cap(query[group, asking] @ key[number, asked].T, core.softcap), core.head_dim)
                 scores[:, (distance < 0) if core.window is None else (distance < 0) | (distance >= core.window)] = -np.inf
                 mixed[group, asking] = rounded(rounded(softmax(scores), 1) @ value[number, asked], len(asked))
         return self.linear(part.output, mixed.transpose(1, 0, 2).reshape(tokens, -1))
@@ -176,8 +216,8 @@ class Layer:
 
 def head(checkpoint: Checkpoint, decoder: Decoder, arithmetics: list[Fp32], streams: list[np.ndarray], vocab_size: int) -> list[np.ndarray]:
     """Final norm and vocabulary head, `HEAD_ROWS` rows at a time: ``[positions, hidden]`` to ``[positions, vocab_size]``, for each arithmetic."""
-    norm = checkpoint.vector(decoder.norm.weight)
-    streams = [rms_norm(states, norm, decoder.norm.epsilon) for states in streams]
+    norm = [None if source is None else checkpoint.vector(source) for source in (decoder.norm.weight, decoder.norm.bias)]
+    streams = [normalize(states, decoder.norm, *norm) for states in streams]
     bias = None if decoder.head.bias is None else checkpoint.vector(decoder.head.bias)
     found = [np.empty((len(states), vocab_size), np.float32) for states in streams]
     for start in range(0, vocab_size, HEAD_ROWS):
@@ -193,5 +233,5 @@ def head(checkpoint: Checkpoint, decoder: Decoder, arithmetics: list[Fp32], stre
                 )
                 weight = planned
             part = None if bias is None else bias[start:stop]
-            logits[:, start:stop] = arithmetic.linear(HEAD, states, weight, part)
+            logits[:, start:stop] = cap(arithmetic.linear(HEAD, states, weight, part), decoder.softcap)
     return found

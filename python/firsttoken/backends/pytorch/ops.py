@@ -3,15 +3,24 @@
 Sources of the formulas: RMSNorm arXiv 1910.07467, RoPE arXiv 2104.09864, grouped-query attention arXiv 2305.13245.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
 from firsttoken.backends.pytorch.weights import TorchWeights
+from firsttoken.decoder import forward
 from firsttoken.decoder.parts import Core
 from firsttoken.decoder.walk import Named
 
-ACTIVATIONS = {"silu": functional.silu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": functional.silu,
+    "gelu_tanh": partial(functional.gelu, approximate="tanh"),
+    "relu2": lambda x: functional.relu(x).square(),
+    "tanh": torch.tanh,
+}
 
 
 class TorchOps:
@@ -28,7 +37,12 @@ class TorchOps:
         return self.weights[embedding.name][self.tokens]
 
     def norm(self, norm: Named, x: Tensor) -> Tensor:
-        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + norm.epsilon) * self.weights[norm.name]
+        if norm.centred:
+            x = x - x.mean(-1, keepdim=True)
+        x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + norm.epsilon)
+        if norm.weight is not None:
+            x = x * self.weights[norm.name]
+        return x if norm.bias is None else x + self.weights.biases[norm.name]
 
     def linear(self, linear: Named, x: Tensor) -> Tensor:
         return functional.linear(x, self.weights[linear.name], self.weights.biases.get(linear.name))
@@ -51,23 +65,31 @@ class TorchOps:
     def split_heads(self, x: Tensor, heads: int, head_dim: int) -> Tensor:
         return x.view(len(x), heads, head_dim)
 
-    def into_core(self, attention: Named, which: str, x: Tensor) -> Tensor:
-        if which == "v":
-            return x
+    def scale(self, x: Tensor, by: float) -> Tensor:
+        return x * by
+
+    def rotate(self, attention: Named, which: str, x: Tensor) -> Tensor:
         rope = attention.rotation
         frequencies = torch.tensor(rope.inverse_frequencies)
         angles = torch.arange(self.end - len(x), self.end, dtype=torch.float32)[:, None, None] * frequencies
-        cos, sin = angles.cos() * rope.factor, angles.sin() * rope.factor
+        factors = torch.from_numpy(rope.factors)
+        cos, sin = angles.cos() * factors, angles.sin() * factors
         first, second = x.chunk(2, -1)
         turned = torch.cat((first * cos - second * sin, second * cos + first * sin), -1)
-        return turned * attention.core.scale if which == "q" else turned
+        return turned * attention.rotated_scale if which == "q" else turned
+
+    def into_core(self, attention: Named, which: str, x: Tensor) -> Tensor:
+        return x
 
     def attend(self, core: Named[Core], query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         keys, values = self.weights.cache[core.name]
         keys[self.begin : self.end], values[self.begin : self.end] = key, value
         # [heads, positions, head_dim], each key/value head for its whole group
         keys, values = (t[: self.end].transpose(0, 1).repeat_interleave(core.part.group, 0) for t in (keys, values))
-        asking = torch.arange(self.end - len(query), self.end)
-        allowed = torch.arange(self.end)[None] <= asking[:, None]
-        mixed = functional.scaled_dot_product_attention(query.transpose(0, 1), keys, values, attn_mask=allowed, scale=1.0)
+        distance = torch.arange(self.end - len(query), self.end)[:, None] - torch.arange(self.end)
+        allowed = distance >= 0 if core.window is None else (distance >= 0) & (distance < core.window)
+        scores = query.transpose(0, 1) @ keys.transpose(1, 2)
+        if core.softcap is not None:
+            scores = forward.cap(self, scores, core.softcap)
+        mixed = torch.softmax(scores.masked_fill(~allowed, -torch.inf), -1) @ values
         return mixed.transpose(0, 1).reshape(len(query), core.part.query_size)

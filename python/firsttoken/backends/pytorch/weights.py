@@ -14,7 +14,12 @@ class TorchWeights:
     def __init__(self, checkpoint: Checkpoint, decoder: Decoder, cache_length: int) -> None:
         read: dict[Source, Tensor] = {}  # a tied head is the embedding's own tensor
         self.biases: dict[str, Tensor] = {}
-        self._weights = {name: torch.from_numpy(checkpoint.vector(norm.weight).copy()) for name, norm in norms(decoder)}
+        self._weights: dict[str, Tensor] = {}
+        for name, norm in norms(decoder):
+            if norm.weight is not None:
+                self._weights[name] = torch.from_numpy(checkpoint.vector(norm.weight).copy())
+            if norm.bias is not None:
+                self.biases[name] = torch.from_numpy(checkpoint.vector(norm.bias).copy())
         for layer in plan_layers(decoder):
             if layer.weight is None:
                 continue

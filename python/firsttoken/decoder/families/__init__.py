@@ -32,11 +32,12 @@ def describe(values: dict) -> Decoder:
     """
     config = Config(values)
     family = config.get("model_type")
-    if config.get("auto_map"):
+    known = isinstance(family, str) and family in family_names()
+    if config.get("auto_map") and not known:  # of a known family the author's code is older than the library's, or the same
         raise FirstTokenError(
             f"config.json: needs code from the model's author (auto_map), which firsttoken never runs; supported families: {described_families()}"
         )
-    if not isinstance(family, str) or family not in family_names():
+    if not known:
         raise FirstTokenError(
             f"config.json: model_type {family!r} is not supported{nearest(str(family), family_names())}; expected one of: {described_families()}"
         )
