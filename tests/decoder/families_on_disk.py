@@ -16,7 +16,11 @@ LLAMA3_ROPE = {
 YARN_ROPE = {"rope_type": "yarn", "rope_theta": 1000000.0, "factor": 4.0, "original_max_position_embeddings": 64}
 LINEAR_ROPE = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.5}
 
-WINDOWS = {"sliding_window": 24, "num_hidden_layers": 8, "num_key_value_heads": 2}  # four layers of each kind, shorter than the tests' prompts
+WINDOWS = {
+    "sliding_window": 24,
+    "num_hidden_layers": 8,
+    "num_key_value_heads": 2,
+}  # four layers of each kind, shorter than the tests' prompts
 LOCAL = ["sliding_attention", "full_attention"] * 4
 DEEP = {"num_key_value_heads": 2, "num_hidden_layers": 4}
 GEMMA = {**WINDOWS, "head_dim": 24, "query_pre_attn_scalar": 20, "layer_types": LOCAL}
@@ -33,7 +37,10 @@ BY_KIND = {
     "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
     "full_attention": {"rope_type": "linear", "rope_theta": 1000000.0, "factor": 8.0},
 }
-OLMO3_ROPE = {"sliding_attention": {"rope_type": "default", "rope_theta": 500000.0}, "full_attention": {**YARN_ROPE, "rope_theta": 500000.0}}
+OLMO3_ROPE = {
+    "sliding_attention": {"rope_type": "default", "rope_theta": 500000.0},
+    "full_attention": {**YARN_ROPE, "rope_theta": 500000.0},
+}
 
 # Name -> (transformers' class prefix, configuration beyond SIZES).
 CASES = {
@@ -51,29 +58,72 @@ CASES = {
     "mistral-window": ("Mistral", {**WINDOWS, "num_hidden_layers": 4}),
     "ministral": ("Ministral", {**WINDOWS, "head_dim": 16, "layer_types": LOCAL}),
     "ministral3": ("Ministral3", {**DEEP, "head_dim": 32, "rope_parameters": MINISTRAL_ROPE, "max_position_embeddings": 1024}),
-    "mobilellm-r1": ("Llama4Text", {
-        **DEEP, "num_hidden_layers": 8, "head_dim": 16, "intermediate_size_mlp": 96, "num_local_experts": 0, "moe_layers": [],
-        "no_rope_layers": [1, 0] * 4, "use_qk_norm": True, "attn_temperature_tuning": False, "tie_word_embeddings": True,
-    }),
+    "mobilellm-r1": (
+        "Llama4Text",
+        {
+            **DEEP,
+            "num_hidden_layers": 8,
+            "head_dim": 16,
+            "intermediate_size_mlp": 96,
+            "num_local_experts": 0,
+            "moe_layers": [],
+            "no_rope_layers": [1, 0] * 4,
+            "use_qk_norm": True,
+            "attn_temperature_tuning": False,
+            "tie_word_embeddings": True,
+        },
+    ),
     "gemma": ("Gemma", {**DEEP, "head_dim": 24}),
     "gemma2": ("Gemma2", {**GEMMA, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0}),
     "gemma3": ("Gemma3Text", {**GEMMA, "rope_parameters": BY_KIND}),
     "smollm3": ("SmolLM3", {**DEEP, "num_hidden_layers": 8, "no_rope_layers": [1, 0] * 4, "pad_token_id": 0}),
-    "granite": ("Granite", {**DEEP, "embedding_multiplier": 12.0, "attention_multiplier": 0.1, "residual_multiplier": 0.22, "logits_scaling": 8.0}),
-    "granite-tied": ("Granite", {
-        **DEEP, "embedding_multiplier": 12.0, "attention_multiplier": 0.1, "residual_multiplier": 0.22, "logits_scaling": 0.2,
-        "tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True,
-    }),
-    "granite4": ("GraniteMoeHybrid", {
-        **DEEP, "layer_types": ["full_attention"] * 4, "num_local_experts": 0, "num_experts_per_tok": 0, "shared_intermediate_size": 96,
-        "embedding_multiplier": 12.0, "attention_multiplier": 0.1, "residual_multiplier": 0.22, "logits_scaling": 0.2,
-        "position_embedding_type": "rope", "tie_word_embeddings": True, "mamba_n_heads": 8, "mamba_d_head": 16,
-    }),
+    "granite": (
+        "Granite",
+        {**DEEP, "embedding_multiplier": 12.0, "attention_multiplier": 0.1, "residual_multiplier": 0.22, "logits_scaling": 8.0},
+    ),
+    "granite-tied": (
+        "Granite",
+        {
+            **DEEP,
+            "embedding_multiplier": 12.0,
+            "attention_multiplier": 0.1,
+            "residual_multiplier": 0.22,
+            "logits_scaling": 0.2,
+            "tie_word_embeddings": True,
+            "attention_bias": True,
+            "mlp_bias": True,
+        },
+    ),
+    "granite4": (
+        "GraniteMoeHybrid",
+        {
+            **DEEP,
+            "layer_types": ["full_attention"] * 4,
+            "num_local_experts": 0,
+            "num_experts_per_tok": 0,
+            "shared_intermediate_size": 96,
+            "embedding_multiplier": 12.0,
+            "attention_multiplier": 0.1,
+            "residual_multiplier": 0.22,
+            "logits_scaling": 0.2,
+            "position_embedding_type": "rope",
+            "tie_word_embeddings": True,
+            "mamba_n_heads": 8,
+            "mamba_d_head": 16,
+        },
+    ),
     "phi3": ("Phi3", {**WINDOWS, "num_hidden_layers": 4, "pad_token_id": 0}),
-    "phi4-mini": ("Phi3", {
-        **DEEP, "pad_token_id": 0, "rope_parameters": {**LONGROPE, "partial_rotary_factor": 0.5}, "max_position_embeddings": 1024,
-        "original_max_position_embeddings": 256, "tie_word_embeddings": True,
-    }),
+    "phi4-mini": (
+        "Phi3",
+        {
+            **DEEP,
+            "pad_token_id": 0,
+            "rope_parameters": {**LONGROPE, "partial_rotary_factor": 0.5},
+            "max_position_embeddings": 1024,
+            "original_max_position_embeddings": 256,
+            "tie_word_embeddings": True,
+        },
+    ),
     "olmo2": ("Olmo2", DEEP),
     "olmo3": ("Olmo3", {**WINDOWS, "layer_types": LOCAL, "rope_parameters": OLMO3_ROPE}),
     "exaone4": ("Exaone4", {**WINDOWS, "layer_types": LOCAL}),

@@ -15,7 +15,7 @@ from firsttoken.backends.runner import Runner
 from firsttoken.bundle.manifest import Artifact, AuditRow, Manifest
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import SLIDING_WINDOW, features, states
+from firsttoken.decoder.walk import SLIDING_WINDOW, features, states, within
 from firsttoken.errors import FirstTokenError
 from firsttoken.extras import need
 from firsttoken.precisions import PRECISIONS, WeightGrid
@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoweringJob:
-    """A checkpoint, the decoder that it is, and every layer's precision by the plan, for a target."""
+    """A checkpoint, the decoder that it is, and every layer's precision by the plan, for a target.
+
+    The decoder is held without the windows that no position of the target's cache lies outside of.
+    """
 
     checkpoint: Checkpoint
     decoder: Decoder
@@ -39,6 +42,9 @@ class LoweringJob:
     begin: int | None = None
     ends: Sequence[int] = ()
     """The tokenizer's token for the beginning of a text, and those that end an answer, for artifacts that can say so themselves."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "decoder", within(self.decoder, self.target.cache_length))
 
 
 @dataclass(frozen=True)
@@ -105,10 +111,8 @@ class Backend(ABC):
 
     def check_model(self, decoder: Decoder, target: Target) -> None:
         """Raises `FirstTokenError` for a part that this backend lacks, by its name, or lengths that the model does not have."""
-        needed = features(decoder)
         windows = [state.window for state in states(decoder) if state.window is not None]
-        if windows and target.cache_length <= min(windows):
-            needed = {name: part for name, part in needed.items() if name != SLIDING_WINDOW}  # no position lies outside it
+        needed = features(within(decoder, target.cache_length))  # a window that no position lies outside of is none
         for feature, part in needed.items():
             if feature in self.features:
                 continue

@@ -27,11 +27,17 @@ def key_value_states(
     step: int = 1,
     advances: Literal["append", "in_place"] = "append",
 ) -> list[State]:
-    """Returns the KV cache as the manifest describes it, one state a layer, each of its own ``shape`` and ``dtype``."""
-    return [
-        State(
-            layer=state.layer, kind="key_value", held_by=held_by, shape=shape(state), dtype=dtype(state), advances=advances, axis=axis,
-            length=length, step=step,
-        )
-        for state in states(decoder)
-    ]  # fmt: skip
+    """Returns the KV cache as the manifest describes it, one state a layer, each of its own ``shape`` and ``dtype``.
+
+    What a host appends to is a ring in layers with a window.
+    """
+    found = []
+    for state in states(decoder):
+        ring = state.window is not None and advances == "append" and held_by == "host"
+        found.append(
+            State(
+                layer=state.layer, kind="key_value", held_by=held_by, shape=shape(state), dtype=dtype(state),
+                advances="ring" if ring else advances, axis=axis, length=state.rows(length) if ring else length, window=state.window, step=step,
+            )
+        )  # fmt: skip
+    return found

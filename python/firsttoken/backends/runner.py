@@ -95,11 +95,15 @@ class Runner(ABC):
         wanted = np.asarray(tokens, np.int32).reshape(-1)
         most = max(0, min(self.position, len(wanted) - 1))
         differs = np.flatnonzero(self._held[:most] != wanted[:most])
-        same = int(differs[0]) if len(differs) else most
+        same = self._keepable(int(differs[0]) if len(differs) else most)
         if same < self.position:
             self._forget(same)
             self.position = same
         return same
+
+    def _keepable(self, length: int) -> int:
+        """How many of the first ``length`` tokens the cache can go on from."""
+        return length
 
     def _forget(self, length: int) -> None:  # noqa: B027  most caches need no more than that the position goes back
         """Forgets what the cache holds from row ``length`` on."""

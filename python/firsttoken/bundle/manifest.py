@@ -52,7 +52,8 @@ class State(Part):
 
     ``held_by`` "host": the host passes them and appends the rows that come back along ``axis``. ``held_by`` "artifact":
     mutable buffers inside, nothing is passed. ``advances`` "in_place": the tensors are LiteRT-LM's ``kv_cache_k_LAYER`` and ``kv_cache_v_LAYER``,
-    and the call writes its rows into them. A dimension with a name is the number of rows passed.
+    and the call writes its rows into them. "ring": as "append", but of a layer that sees only the last ``window`` tokens: the row of
+    position p is p modulo ``length``, and a mask says which rows a token sees. A dimension with a name is the number of rows passed.
     """
 
     layer: int = Field(ge=0)
@@ -60,9 +61,10 @@ class State(Part):
     held_by: Literal["host", "artifact"]
     shape: list[int | str]
     dtype: Literal["float32", "float16"]
-    advances: Literal["append", "in_place"]
+    advances: Literal["append", "in_place", "ring"]
     axis: int = Field(ge=0)
     length: int = Field(ge=1)  # the most rows that are used, one a token
+    window: int | None = Field(None, ge=1)
     step: int = Field(1, ge=1)  # a host grows it in steps of this many rows
 
 

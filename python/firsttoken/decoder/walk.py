@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Generic, TypeVar
 
 from firsttoken.checkpoint import Checkpoint, Source
 from firsttoken.decoder.families import describe
-from firsttoken.decoder.parts import Core, Decoder, Embedding, Linear, Norm, Part
+from firsttoken.decoder.parts import Block, Core, Decoder, Embedding, Linear, Norm, Part
 from firsttoken.decoder.rope import Rope
 from firsttoken.errors import FirstTokenError
 
@@ -31,6 +31,8 @@ class Named(Generic[PartT]):
 
 
 SLIDING_WINDOW = "a sliding window of attention"
+RING_SLACK = 64
+"""Rows of a ring beyond its window: so many tokens can be taken back, as a chat template does with the end of an answer."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,10 @@ class CacheState:
     kv_heads: int
     head_dim: int
     window: int | None
+
+    def rows(self, length: int) -> int:
+        """How many positions of a cache of ``length`` it keeps: all, or a ring of the window and `RING_SLACK` more."""
+        return length if self.window is None else min(length, self.window + RING_SLACK)
 
 
 def leaves(part: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -125,6 +131,11 @@ def states(decoder: Decoder) -> list[CacheState]:
     return [CacheState(n, name, core.kv_heads, core.head_dim, core.window) for n, (name, core) in enumerate(cores)]
 
 
+def windows(decoder: Decoder) -> list[int | None]:
+    """The different windows of the layers, None first where a layer sees all."""
+    return sorted({state.window for state in states(decoder)}, key=lambda window: window or 0)
+
+
 def rotations(decoder: Decoder) -> dict[Rope, list[int]]:
     """The rotary embeddings of the model, each with the numbers of the layers that it turns."""
     found: dict[Rope, list[int]] = {}
@@ -153,6 +164,18 @@ def features(decoder: Decoder) -> dict[str, str]:
     if decoder.softcap is not None:
         needed.setdefault("a cap on logits", "head")
     return needed
+
+
+def within(decoder: Decoder, cache_length: int) -> Decoder:
+    """The decoder without the windows that no position of a cache of this length lies outside of."""
+
+    def widened(block: Block) -> Block:
+        core = block.attention.core
+        if core.window is None or core.window < cache_length:
+            return block
+        return replace(block, attention=replace(block.attention, core=replace(core, window=None)))
+
+    return replace(decoder, layers=tuple(widened(block) for block in decoder.layers))
 
 
 def open_decoder(checkpoint: Checkpoint) -> Decoder:

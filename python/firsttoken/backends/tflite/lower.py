@@ -7,7 +7,7 @@ from firsttoken.backends.lowering_result import Lowered, key_value_states
 from firsttoken.backends.registry import find_backend
 from firsttoken.backends.tflite.graph import Dynamic, Graph, Type
 from firsttoken.backends.tflite.model_file import ModelFile
-from firsttoken.backends.tflite.ops import TfliteOps
+from firsttoken.backends.tflite.ops import TfliteOps, of_window
 from firsttoken.backends.tflite.weights import read_weights
 from firsttoken.bundle.manifest import Artifact, Method, Needs, Tensor
 from firsttoken.progress import Report, silent
@@ -42,7 +42,7 @@ def describe_graphs(job: LoweringJob) -> tuple[ModelFile, Artifact]:
     kept = key_value_states(
         decoder,
         "host",
-        lambda state: [state.kv_heads, 1, "cached", state.head_dim],
+        lambda state: [state.kv_heads, 1, of_window("cached", state.window), state.head_dim],
         2,
         lambda state: TYPE_NAMES[weights.core_type(state.name)],
         target.cache_length,

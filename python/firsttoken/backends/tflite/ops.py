@@ -4,19 +4,27 @@
 over the cache. All return the last position's logits and only the new key/value rows, which the host appends.
 Shapes: S is the number of tokens in the call, C the cache rows the host passes (at least those filled), both chosen
 at run time; attention tensors are ``[kv heads, group, rows, head_dim]``, so that one key/value head serves its group
-of query heads by broadcasting.
+of query heads by broadcasting. Layers that see a window have rows of their own, a ring that the host keeps: which of them a token
+sees, the host says in a mask ``[S, C]``; of layers that see all, one row for all tokens is enough.
 """
+
+import math
 
 import numpy as np
 
 from firsttoken.backends.runner import MASKED
-from firsttoken.backends.tflite.graph import Dynamic, Graph, Op, Type
+from firsttoken.backends.tflite.graph import NUMPY_TYPES, Dynamic, Graph, Op, Type
 from firsttoken.backends.tflite.model_file import ModelFile
 from firsttoken.backends.tflite.weights import DecoderWeights, to_float16
 from firsttoken.decoder import forward
 from firsttoken.decoder.parts import Core, Decoder
 from firsttoken.decoder.rope import Rope
-from firsttoken.decoder.walk import Named, rotations, states
+from firsttoken.decoder.walk import RING_SLACK, Named, rotations, states, windows
+
+
+def of_window(name: str, window: int | None) -> str:
+    """The name of an input or a run-time length that layers with this window have for themselves."""
+    return name if window is None else f"{name}_{window}"
 
 
 class TfliteOps(Graph):
@@ -28,10 +36,12 @@ class TfliteOps(Graph):
         self.cached = name != "first"
         self.S = 1 if name == "decode" else Dynamic("tokens", tokens)
         self.C: int = Dynamic("cached", cached)
+        self.windows = windows(decoder)
         self._casts: dict[tuple[int, int], int] = {}
         self._tensors: dict[object, int] = {}
         self._last_tables: dict[int, int] = {}
         self._layers = {state.name: state.layer for state in states(decoder)}
+        self._window = {state.name: state.window for state in states(decoder)}
         self.rotations: dict[tuple[Rope, float], tuple[int, int]] = {}
 
     def build(self) -> None:
@@ -48,17 +58,27 @@ class TfliteOps(Graph):
         self.positions = self.input("positions", [self.S], Type.FLOAT32)
         if self.S != 1:
             self.last_index = self.input("last", [1], Type.INT32)
-        if self.cached:
-            self.cache_mask = self.input("cache_mask", [1, self.C], Type.FLOAT32)
-        if self.name == "decode":
-            self.slot = self.input("slot", [1, self.C], Type.FLOAT32)
+        self._cache_masks()
+        self.slots: dict[int | None, int] = {}
+        for window in self.windows if self.name == "decode" else ():
+            self.slots[window] = self.input(of_window("slot", window), [1, self.cache_rows(window)], Type.FLOAT32)
         self._cache_inputs()
+
+    def _cache_masks(self) -> None:
+        self.cache_masks: dict[int | None, int] = {}
+        for window in self.windows if self.cached else ():
+            shape = [1 if window is None else self.S, self.cache_rows(window)]
+            self.cache_masks[window] = self.input(of_window("cache_mask", window), shape, Type.FLOAT32)
+
+    def cache_rows(self, window: int | None) -> int:
+        """How many rows are passed of the layers with this window."""
+        return self.C if window is None else Dynamic(of_window("cached", window), min(self.C, window + RING_SLACK))
 
     def _cache_inputs(self) -> None:
         """Keys and values of every layer, by the name of its core."""
         self.cache: dict[str, tuple[int, int]] = {}
         for state in states(self.decoder) if self.cached else ():
-            shape = [state.kv_heads, 1, self.C, state.head_dim]
+            shape = [state.kv_heads, 1, self.cache_rows(state.window), state.head_dim]
             key, value = (self.input(f"{which}.{state.layer}", shape, self.cache_type(state.name)) for which in ("key", "value"))
             self.cache[state.name] = key, value
 
@@ -94,11 +114,16 @@ class TfliteOps(Graph):
         self.enter("rotation")
         for number, (rope, layers) in enumerate(rotations(self.decoder).items()):
             tables = self._cos_sin(number, rope)
-            for factor in dict.fromkeys(
-                f for n in layers for f in (rope.factor * self.decoder.layers[n].attention.core.scale, rope.factor)
-            ):
-                cos, sin = (t if factor == 1 else self.multiply(t, self.constant(np.full((1, 1, 1), factor))) for t in tables)
-                self.rotations[rope, factor] = cos, sin
+            for scale in dict.fromkeys(f for n in layers for f in (self.decoder.layers[n].attention.rotated_scale, 1.0)):
+                self.rotations[rope, scale] = tuple(self._times(t, rope, scale) for t in tables)  # type: ignore[assignment]
+
+    def _times(self, table: int, rope: Rope, scale: float) -> int:
+        """A table times the rotation's factor and the scale of the scores."""
+        factors = rope.factors
+        if len(factors) == 1:
+            factor = rope.factor * scale
+            return table if factor == 1 else self.multiply(table, self.constant(np.full((1, 1, 1), factor)))
+        return self.multiply(table, self.constant(np.concatenate([factors, factors]).reshape(1, 1, -1) * scale))
 
     def _cos_sin(self, number: int, rope: Rope) -> tuple[int, int]:
         positions = self.reshape(self.positions, [self.S, 1, 1])
@@ -107,21 +132,39 @@ class TfliteOps(Graph):
         return self.concatenate([cos, cos], 2), self.concatenate([self.unary(Op.NEG, sin), sin], 2)
 
     def _masks(self) -> None:
-        """Additive masks: ``[S, S]`` for the call's own tokens, ``[S, C + S]`` with the cache before them."""
+        """Additive masks by window: ``[S, S]`` for the call's own tokens, ``[S, C + S]`` with the cache before them."""
         self.enter("mask")
-        self.own_mask: int | None = None
-        self.last_mask: int | None = None
+        self.own_masks: dict[int | None, int] = {}
+        self.last_masks: dict[int | None, int] = {}
         if self.S == 1:
             return
         row, column = self.reshape(self.positions, [self.S, 1]), self.reshape(self.positions, [1, self.S])
         step = self.constant(np.full((1, 1), -MASKED))
-        difference = self.multiply(self.subtract(row, column), step)
+        distance = self.subtract(row, column)
+        difference = self.multiply(distance, step)
         zero, floor = self.constant(np.zeros((1, 1))), self.constant(np.full((1, 1), MASKED))
-        self.own_mask = self.maximum(self.minimum(difference, zero), floor)
-        if self.cached:
-            self.last_mask = self.concatenate([self.cache_mask, self.multiply(column, zero)], 1)
-            over_cache = self.add(self.multiply(row, zero), self.cache_mask)
-            self.own_mask = self.concatenate([over_cache, self.own_mask], 1)
+        for window in self.windows:
+            allowed = difference
+            if window is not None:
+                outside = self.multiply(self.subtract(self.constant(np.full((1, 1), window - 1)), distance), step)
+                allowed = self.minimum(difference, outside)
+            own = self.maximum(self.minimum(allowed, zero), floor)
+            if not self.cached:
+                self.own_masks[window] = own
+            elif window is None:
+                self.last_masks[window] = self.concatenate([self.cache_masks[window], self.multiply(column, zero)], 1)
+                over_cache = self.add(self.multiply(row, zero), self.cache_masks[window])
+                self.own_masks[window] = self.concatenate([over_cache, own], 1)
+            else:
+                self.own_masks[window] = self.concatenate([self.cache_masks[window], own], 1)
+
+    def mask(self, window: int | None, single: bool) -> int | None:
+        """The mask of all tokens, or of the last one alone; None where that one sees all that there is."""
+        if not single or self.S == 1 or window is None:
+            return (self.last_masks if single else self.own_masks).get(window)
+        if window not in self.last_masks:
+            self.last_masks[window] = self.gather_rows(self.own_masks[window], self.last_index)
+        return self.last_masks[window]
 
     # the traversal's operations
 
@@ -160,17 +203,22 @@ class TfliteOps(Graph):
         return self._tensors[name]
 
     def norm(self, norm: Named, x: int) -> int:
-        """RMSNorm in FP32: x / sqrt(mean(x^2) + epsilon) * weight (arXiv 1910.07467)."""
+        """RMSNorm in FP32: x / sqrt(mean(x^2) + epsilon) * weight (arXiv 1910.07467), or LayerNorm."""
         x = self.convert(x, Type.FLOAT32)
+        if norm.centred:
+            x = self.subtract(x, self.mean_last(x))
         mean = self.mean_last(self.multiply(x, x))
         scale = self.unary(Op.RSQRT, self.add(mean, self.constant(np.full((1, 1), norm.epsilon))))
-        return self.multiply(self.multiply(x, scale), self.constant(self.weights.vectors[norm.name]))
+        x = self.multiply(x, scale)
+        if norm.weight is not None:
+            x = self.multiply(x, self.constant(self.weights.vectors[norm.name]))
+        return x if norm.bias is None else self.add(x, self.constant(self.weights.vectors[f"{norm.name}.bias"]))
 
     def narrow(self, layer: Named, normed: int, residual: int) -> tuple[int, int]:
         if self.S == 1:
             return normed, residual
         rows = self.gather_rows(normed, self.last_index), self.gather_rows(residual, self.last_index)
-        tables = self._tables(layer.attention, "q")
+        tables = self._tables(layer.attention, "q") if layer.attention.rotation else ()
         self._last_tables = {table: self.gather_rows(table, self.last_index) for table in tables}
         return rows
 
@@ -178,8 +226,7 @@ class TfliteOps(Graph):
         return x
 
     def _tables(self, attention: Named, which: str) -> tuple[int, int]:
-        rope = attention.rotation
-        return self.rotations[rope, rope.factor * (attention.core.scale if which == "q" else 1)]
+        return self.rotations[attention.rotation, attention.rotated_scale if which == "q" else 1.0]
 
     def add(self, a: int, b: int) -> int:
         return super().add(a, self.convert(b, self.dtype(a)))
@@ -187,7 +234,24 @@ class TfliteOps(Graph):
     def multiply(self, a: int, b: int) -> int:
         return super().multiply(a, self.convert(b, self.dtype(a)))
 
+    def scale(self, x: int, by: float) -> int:
+        return self.multiply(x, self._number(x, by))
+
+    def _number(self, x: int, value: float) -> int:
+        """A number in the type of ``x``, with as many dimensions."""
+        return self.constant(np.full((1,) * len(self.shapes[x]), value), NUMPY_TYPES[self.dtype(x)])
+
     def activate(self, kind: str, x: int) -> int:
+        if kind == "tanh":
+            return self.unary(Op.TANH, x)
+        if kind == "relu2":
+            positive = self.unary(Op.RELU, x)
+            return self.multiply(positive, positive)
+        if kind == "gelu_tanh":  # x * sigmoid(2z), which is x/2 * (1 + tanh(z)), with z = sqrt(2/pi) * (x + 0.044715 x^3)
+            twice = 2 * math.sqrt(2 / math.pi)
+            factor = self.add(self.scale(self.multiply(x, x), twice * 0.044715), self._number(x, twice))
+            return self.multiply(x, self.unary(Op.LOGISTIC, self.multiply(x, factor)))
+        assert kind == "silu", kind
         return self.multiply(x, self.unary(Op.LOGISTIC, x))
 
     def split_heads(self, x: int, heads: int, head_dim: int) -> int:
@@ -197,17 +261,17 @@ class TfliteOps(Graph):
         rows = self.shapes[x][0]
         return 1 if rows == 1 else rows  # a run-time length of at most 1 is 1
 
-    def into_core(self, attention: Named, which: str, x: int) -> int:
-        core = attention.core
-        x = self.convert(x, self.core_compute(core.name))
-        if which == "v":
-            return x
+    def rotate(self, attention: Named, which: str, x: int) -> int:
+        x = self.convert(x, self.core_compute(attention.core.name))
         tables = self._tables(attention, which)
         if self.shapes[x][0] != self.S:  # the last position alone
             tables = self._last_tables[tables[0]], self._last_tables[tables[1]]
         cos, sin = (self.convert(t, self.dtype(x)) for t in tables)
         first, second = self.split_halves(x)
         return self.add(self.multiply(x, cos), self.multiply(self.concatenate([second, first], 2), sin))
+
+    def into_core(self, attention: Named, which: str, x: int) -> int:
+        return self.convert(x, self.core_compute(attention.core.name))
 
     def attend(self, core: Named[Core], query: int, key: int, value: int) -> int:
         part, layer, rows = core.part, self._layers[core.name], self._rows(query)
@@ -223,33 +287,39 @@ class TfliteOps(Graph):
         self.output(f"value.{layer}", self.convert(v, self.cache_type(core.name)))
         outer = self.scope
         self.enter(core.name)
-        mixed = self._attend(core.name, q, k, v, single)
+        mixed = self._attend(core, q, k, v, single)
         self.enter(outer)
         if not single:
             mixed = self.transpose(mixed, [2, 0, 1, 3])
         return self.reshape(mixed, [rows, part.query_size])
 
-    def _attend(self, core: str, q: int, k: int, v: int, single: bool) -> int:
+    def _attend(self, core: Named[Core], q: int, k: int, v: int, single: bool) -> int:
         """Scores, softmax and weighted sum; ``single`` where the queries are the last position's alone."""
         if self.name == "decode":
             return self._attend_one(core, q, k, v)
         if self.cached:
-            k, v = (self.concatenate([self.from_cache(c, core), t], 2) for c, t in zip(self.cache[core], (k, v), strict=True))
-        mask = self.last_mask if single else self.own_mask
-        scores = self.matmul(q, k, transpose_b=True)
+            k, v = (self.concatenate([self.from_cache(c, core.name), t], 2) for c, t in zip(self.cache[core.name], (k, v), strict=True))
+        scores = self._capped(core, self.matmul(q, k, transpose_b=True))
+        mask = self.mask(core.window, single)
         if mask is not None:
             scores = self.add(scores, mask)
         return self.matmul(self.softmax(scores), v)
 
-    def _attend_one(self, core: str, q: int, k: int, v: int) -> int:
+    def _capped(self, core: Named[Core], scores: int) -> int:
+        return scores if core.softcap is None else forward.cap(self, scores, core.softcap)
+
+    def _attend_one(self, core: Named[Core], q: int, k: int, v: int) -> int:
         """One token over the cache, without copying it: the cache row that will be this token's is still zero, so its
         own score is put there by ``slot`` (1 at that row, else 0) and its own value added by the weight found there."""
-        keys, values = (self.from_cache(c, core) for c in self.cache[core])
-        slot = self.convert(self.slot, self.core_compute(core))
-        own = self.matmul(q, k, transpose_b=True)
-        scores = self.add(self.matmul(q, keys, transpose_b=True), self.cache_mask)
-        p = self.softmax(self.add(scores, self.multiply(own, slot)))
-        if self.core_compute(core) == Type.FLOAT32:
+        keys, values = (self.from_cache(c, core.name) for c in self.cache[core.name])
+        slot = self.convert(self.slots[core.window], self.core_compute(core.name))
+        own, mask = self.matmul(q, k, transpose_b=True), self.cache_masks[core.window]
+        if core.softcap is None:
+            scores = self.add(self.add(self.matmul(q, keys, transpose_b=True), mask), self.multiply(own, slot))
+        else:
+            scores = self.add(self._capped(core, self.add(self.matmul(q, keys, transpose_b=True), self.multiply(own, slot))), mask)
+        p = self.softmax(scores)
+        if self.core_compute(core.name) == Type.FLOAT32:
             own_weight = self.fully_connected(p, slot, -1)
         else:
             own_weight = self.matmul(p, self._slot_matrix(slot), transpose_b=True)
@@ -257,7 +327,7 @@ class TfliteOps(Graph):
 
     def _slot_matrix(self, slot: int) -> int:
         if slot not in self._tensors:
-            self._tensors[slot] = self.reshape(slot, [1, 1, 1, self.C])
+            self._tensors[slot] = self.reshape(slot, [1, 1, *self.shapes[slot]])
         return self._tensors[slot]
 
     def from_cache(self, x: int, core: str) -> int:

@@ -1,7 +1,7 @@
 """Running a .tflite bundle: three signatures over one KV cache that lives in numpy arrays.
 
 The runtime reads the cache in place, so a decode step writes one row per layer and copies nothing else. The cache a
-call sees grows in steps: attention never reads far past what is filled.
+call sees grows in steps: attention never reads far past what is filled. Of a layer with a window it is a ring, see `ring`.
 """
 
 from __future__ import annotations
@@ -65,6 +65,17 @@ def shape_of(state: State, rows: int) -> list[int]:
     return [rows if isinstance(n, str) else n for n in state.shape]
 
 
+def ring_mask(window: int, length: int, rows: int, asking: np.ndarray, filled: int) -> np.ndarray:
+    """Mask float32 ``[asking, rows]`` of the tokens at positions ``asking`` over a ring of ``length`` rows, of which ``rows`` are passed.
+
+    Row r holds the last position below ``filled`` that is r modulo ``length``, if there is one; a token sees ``window`` positions, its own included.
+    """
+    row = np.arange(rows)
+    held = row + (filled - 1 - row) // length * length
+    distance = asking[:, None] - held
+    return np.where((held >= 0) & (distance >= 0) & (distance < window), np.float32(0), np.float32(MASKED))
+
+
 class TfliteRunner(Runner):
     """Loads ``artifact`` with ``threads`` threads (default: the machine's cores, 4 at most).
 
@@ -78,9 +89,11 @@ class TfliteRunner(Runner):
         self.methods = {method.name: method for method in self.facts.methods}
         self.states = {f"{which}.{state.layer}": state for state in self.facts.states for which in ("key", "value")}
         self.step = self.facts.states[0].step
+        self.rings = {state.window: state.length for state in self.facts.states}  # rows by window; None: those of layers that see all
         self.cache: dict[str, np.ndarray] = {}
-        self.rows = 0  # cache rows allocated
-        self.used = 0  # cache rows that may hold something other than zero
+        self.rows = 0  # cache rows allocated of a layer that sees all
+        self.used = 0  # positions that cache rows may hold
+        self.written = 0  # and that they have held since they were all zero
         self._decode_call: Call | None = None
         self.model = self._load(artifact, threads or default_threads(), weight_cache)
 
@@ -99,10 +112,13 @@ class TfliteRunner(Runner):
         """Makes room for ``wanted`` cache rows, in steps, keeping what is filled."""
         if wanted <= self.rows:
             return
-        self.rows = min(-(-wanted // self.step) * self.step, self.cache_length)
+        before, self.rows = self.rows, min(-(-wanted // self.step) * self.step, self.cache_length)
         old, self.cache = self.cache, {}
         for name, state in self.states.items():
-            self.cache[name] = aligned_zeros(shape_of(state, self.rows), state.dtype)
+            if before >= state.length:  # a ring that is whole
+                self.cache[name] = old[name]
+                continue
+            self.cache[name] = aligned_zeros(shape_of(state, min(self.rows, state.length)), state.dtype)
             if self.position:
                 self.cache[name][:, :, : self.position] = old[name][:, :, : self.position]
         self.used, self._decode_call = self.position, None
@@ -110,8 +126,15 @@ class TfliteRunner(Runner):
     def _append(self, call: Call, count: int) -> None:
         end = self.position + count
         for name, array in self.cache.items():
-            array[:, :, self.position : end] = call.outputs[name]
+            rows = call.outputs[name]
+            length = self.states[name].length
+            if end <= length:
+                array[:, :, self.position : end] = rows
+            else:
+                last = np.arange(max(self.position, end - length), end)
+                array[:, :, last % length] = rows[:, :, last - self.position]
         self.used = max(self.used, end)
+        self.written = max(self.written, end)
 
     def _prefill(self, tokens: np.ndarray) -> np.ndarray:
         count, start = len(tokens), self.position
@@ -119,42 +142,74 @@ class TfliteRunner(Runner):
         self._grow(min(start + count + 1, self.cache_length))
         filled = {}
         for name, array in self.cache.items() if start else ():
-            filled[name] = aligned_zeros(shape_of(self.states[name], start), array.dtype)
-            filled[name][...] = array[:, :, :start]
+            rows = min(start, self.states[name].length)
+            filled[name] = aligned_zeros(shape_of(self.states[name], rows), array.dtype)
+            filled[name][...] = array[:, :, :rows]
         method = self.methods["extend" if start else "first"]
-        call = Call(self.model, method, {"tokens": count, "cached": start}, filled)
+        call = Call(self.model, method, {"tokens": count, **self._row_counts(start)}, filled)
         call.inputs["tokens"][:] = tokens
         call.inputs["positions"][:] = np.arange(start, start + count)
         call.inputs["last"][:] = count - 1
+        for window, length in self.rings.items() if start else ():
+            if window is not None:
+                mask = call.inputs[f"cache_mask_{window}"]
+                mask[:] = ring_mask(window, length, mask.shape[1], np.arange(start, start + count), start)
         logits = call.run()
         self._append(call, count)
         return logits
+
+    def _row_counts(self, rows: int) -> dict[str, int]:
+        """The run-time lengths where ``rows`` rows are passed of a layer that sees all."""
+        return {"cached" if window is None else f"cached_{window}": min(rows, length) for window, length in self.rings.items()}
 
     def _decode(self, token: int) -> np.ndarray:
         position = self.position
         self._grow(position + 1)
         if self._decode_call is None:
-            self._decode_call = Call(self.model, self.methods["decode"], {"cached": self.rows}, self.cache)
+            self._decode_call = Call(self.model, self.methods["decode"], self._row_counts(self.rows), self.cache)
         inputs = self._decode_call.inputs
-        inputs["cache_mask"][0, : position + 1] = 0
-        inputs["cache_mask"][0, position + 1 :] = MASKED
-        inputs["slot"][:] = 0
-        inputs["slot"][0, position] = 1
+        for window, length in self.rings.items():
+            of_window, slot = "" if window is None else f"_{window}", position % length
+            mask = inputs[f"cache_mask{of_window}"]
+            if window is None:
+                mask[0, : position + 1] = 0
+                mask[0, position + 1 :] = MASKED
+            else:
+                mask[:] = ring_mask(window, length, mask.shape[1], np.array([position]), position + 1)
+            inputs[f"slot{of_window}"][:] = 0
+            inputs[f"slot{of_window}"][0, slot] = 1
+        if position >= min(self.rings.values()):  # a ring uses a row again
+            for name, state in self.states.items():
+                if position >= state.length:
+                    self.cache[name][:, :, position % state.length] = 0
         inputs["tokens"][0], inputs["positions"][0] = token, position
         logits = self._decode_call.run()
         self._append(self._decode_call, 1)
         return logits
 
+    def _keepable(self, length: int) -> int:
+        """A ring has lost what stood before its last rows: where a window would reach back to them, nothing can be kept."""
+        kept = (
+            window is None or max(0, self.written - rows) <= max(0, length - window + 1)  # the first position held, and the first seen
+            for window, rows in self.rings.items()
+        )
+        return length if all(kept) else 0
+
     def _forget(self, length: int) -> None:
-        for array in self.cache.values():
-            array[:, :, length : self.used] = 0
+        for name, array in self.cache.items():
+            rows = self.states[name].length
+            if self.used <= rows:
+                array[:, :, length : self.used] = 0
+            else:
+                array[:, :, np.arange(max(length, self.used - rows), self.used) % rows] = 0
         self.used = length
+        self.written = self.written if length else 0
 
     def reset(self) -> None:
         """Forgets the cache. Used rows are zeroed: decode relies on the row it fills next being zero."""
         for array in self.cache.values():
             array[:, :, : self.used] = 0
-        self.position = self.used = 0
+        self.position = self.used = self.written = 0
 
     def close(self) -> None:
         self._decode_call = None

@@ -103,7 +103,9 @@ def read_weights(
     """
     checkpoint, precisions = job.checkpoint, job.precisions
     matrices: dict[str, Weight] = {}
-    vectors = {name: checkpoint.vector(norm.weight) for name, norm in norms(job.decoder)}
+    vectors: dict[str, np.ndarray] = {}
+    for name, norm in norms(job.decoder):
+        vectors |= {key: checkpoint.vector(source) for key, source in ((name, norm.weight), (f"{name}.bias", norm.bias)) if source}
     for layer in plan_layers(job.decoder):
         if layer.weight is None or (layer.kind == "embedding" and not embedding):
             continue
