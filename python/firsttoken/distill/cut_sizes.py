@@ -48,7 +48,8 @@ def parameters(config: dict, sizes: Sizes) -> int:
 
 
 def target_sizes(decoder: Decoder, cut: Cut) -> Sizes:
-    """What the recipe asks for. Raises `FirstTokenError` for a size above the teacher's, or heads that do not share evenly."""
+    """What the recipe asks for. Raises `FirstTokenError` for a size above the teacher's, heads that do not share evenly, or a family that is not cut."""
+    check_cuttable(decoder)
     now = sizes_of(decoder)
     wanted = {name: getattr(now, name) if getattr(cut, name) is None else getattr(cut, name) for name in SIZES}
     for name, size in wanted.items():
@@ -66,6 +67,19 @@ def target_sizes(decoder: Decoder, cut: Cut) -> Sizes:
             "keep more kv_heads or fewer heads"
         )
     return Sizes(**wanted)
+
+
+def check_cuttable(decoder: Decoder) -> None:
+    """Raises `FirstTokenError` for blocks that are not two gated halves, each behind a norm, from which `cut` and `importance` go."""
+    for number, block in enumerate(decoder.layers):
+        known = block.attention_norm and block.mlp_norm and block.mlp.gate and not block.parallel
+        more = block.attention_output_norm or block.mlp_output_norm
+        wide = [norm for norm in (block.attention.q_norm, block.attention.k_norm) if norm and norm.size != block.attention.core.head_dim]
+        if not known or more or wide:
+            raise FirstTokenError(
+                f"student.cut: layer {number} of a {decoder.family} decoder has norms or an MLP that cutting does not know; "
+                "it cuts blocks of attention and a gated MLP, each behind a norm (as in llama, mistral, qwen2, qwen3): give the student a config instead"
+            )
 
 
 def plan_steps(config: dict, goal: Sizes, most: float) -> list[Sizes]:

@@ -42,6 +42,7 @@ def by_l1(model: PreTrainedModel, decoder: Decoder) -> Importance:
     hidden = size(decoder.embedding).sum(0)
     for block in decoder.layers:
         q, k, v, o = (size(part) for part in (block.attention.q, block.attention.k, block.attention.v, block.attention.output))
+        assert block.mlp.gate is not None, "`cut_sizes.check_cuttable` refuses the others"
         gate, up, down = (size(part) for part in (block.mlp.gate, block.mlp.up, block.mlp.down))
         count = block.attention.core.heads
         heads.append(q.reshape(count, -1).sum(1) + o.t().reshape(count, -1).sum(1))
@@ -53,6 +54,7 @@ def by_l1(model: PreTrainedModel, decoder: Decoder) -> Importance:
 
 def module_of(model: nn.Module, part: Linear | Norm) -> nn.Module:
     """The module of a transformers model that holds a part's weight."""
+    assert part.weight is not None, "a norm without a weight has no module of its own"
     return model.get_submodule(part.weight.name.removesuffix(".weight"))
 
 
@@ -92,7 +94,9 @@ def by_activation(model: PreTrainedModel, decoder: Decoder, batches: Iterable[Te
     for number, block in enumerate(decoder.layers):
         handles.append(module_of(model, block.attention.output).register_forward_pre_hook(add_heads(number)))
         handles.append(module_of(model, block.mlp.down).register_forward_pre_hook(add_mlp(number)))
+        assert block.attention_norm is not None and block.mlp_norm is not None, "`cut_sizes.check_cuttable` refuses the others"
         handles += [module_of(model, norm).register_forward_hook(add_hidden) for norm in (block.attention_norm, block.mlp_norm)]
+        assert block.attention_norm.weight is not None
         whole = model.get_submodule(block.attention_norm.weight.name.rsplit(".", 2)[0])  # the layer that the norm stands in
         handles.append(whole.register_forward_hook(add_layer(number), with_kwargs=True))
     training = model.training

@@ -45,7 +45,10 @@ class Core(nn.Module):
         value = self.values[:, :filled].view(-1, kv_heads, head_dim).permute(1, 0, 2)
         # Every key/value head serves its whole group of query heads in one product: [kv_heads, S * group, head_dim].
         query = query.view(-1, kv_heads, group * head_dim).permute(1, 0, 2).contiguous().view(kv_heads, -1, head_dim)
-        weights = torch.softmax(torch.bmm(query, key) + mask, -1)
+        scores = torch.bmm(query, key)
+        if self.part.softcap is not None:
+            scores = torch.tanh(scores * (1 / self.part.softcap)) * self.part.softcap
+        weights = torch.softmax(scores + mask, -1)
         mixed = torch.bmm(weights, value)  # bmm, not matmul, which would add copies
         mixed = mixed.view(kv_heads, -1, group * head_dim).permute(1, 0, 2).contiguous()
         return mixed.view(1, -1, self.part.query_size)

@@ -22,4 +22,6 @@ def fill(module: nn.Module, parameter: str, values: Tensor) -> None:
 def load_norms(checkpoint: Checkpoint, decoder: Decoder, module: nn.Module) -> None:
     """Fills every norm, float32."""
     for name, norm in norms(decoder):
-        fill(module.get_submodule(name), "weight", tensor(checkpoint.vector(norm.weight)))
+        for parameter, source in (("weight", norm.weight), ("bias", norm.bias)):
+            if source is not None:
+                fill(module.get_submodule(name), parameter, tensor(checkpoint.vector(source)))

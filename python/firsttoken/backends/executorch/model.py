@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from firsttoken.backends.executorch.core import Core, rotation_matrix
-from firsttoken.backends.executorch.norm import RmsNorm
+from firsttoken.backends.executorch.norm import norm_module
 from firsttoken.backends.executorch.ops import ExecutorchOps
 from firsttoken.decoder import forward, parts
 from firsttoken.decoder.parts import Decoder
@@ -52,9 +52,10 @@ class DecoderModule(nn.Module):
             attach(self, name, self._module(name, part))
         self.tables: dict[tuple[Rope, float, torch.dtype], tuple[str, str]] = {}
         for number, block in enumerate(decoder.layers):
-            at, rope, scale = f"layers.{number}.attention", block.attention.rotation, block.attention.core.scale
-            for which, by, norm in (("q", scale, block.attention.q_norm), ("k", 1.0, block.attention.k_norm)):
-                self._add_tables(rope, by, self.rotation_dtype(at, which, norm is not None))
+            attention, at = block.attention, f"layers.{number}.attention"
+            for which, by in (("q", attention.rotated_scale), ("k", 1.0)):
+                if attention.rotation is not None:
+                    self._add_tables(attention.rotation, by, self.rotation_dtype(attention, at, which))
 
     def _module(self, name: str, part: parts.Embedding | parts.Linear | parts.Norm | parts.Core) -> nn.Module:
         if isinstance(part, parts.Embedding):
@@ -62,16 +63,17 @@ class DecoderModule(nn.Module):
         if isinstance(part, parts.Linear):
             return nn.Linear(part.columns, part.rows, bias=part.bias is not None, dtype=self.dtypes[name]).requires_grad_(False)
         if isinstance(part, parts.Norm):
-            return RmsNorm(part.size, part.epsilon)
+            return norm_module(part)
         return Core(part, self.cache_length, self.dtypes[name])
 
-    def rotation_dtype(self, at: str, which: str, normed: bool) -> torch.dtype:
+    def rotation_dtype(self, attention: parts.Attention, at: str, which: str) -> torch.dtype:
         """The dtype that q or k is rotated in: float16 if it comes as float16 and the core takes it so, else float32."""
+        normed = (attention.q_norm if which == "q" else attention.k_norm) is not None
         narrow = self.dtypes[f"{at}.{which}"] == self.dtypes[f"{at}.core"] == torch.float16 and not normed
         return torch.float16 if narrow else torch.float32
 
     def _add_tables(self, rope: Rope, scale: float, dtype: torch.dtype) -> None:
-        """cos and sin times ``scale`` of every position of the cache, ``[cache_length, head_dim]``, and the rotation's matrix."""
+        """cos and sin times the rotation's factor and ``scale`` of every position of the cache, ``[cache_length, head_dim]``, and the rotation's matrix."""
         key = rope, scale, dtype
         if key in self.tables:
             return
@@ -79,7 +81,7 @@ class DecoderModule(nn.Module):
         angles = np.concatenate([angles, angles], axis=1)
         names = f"cos_{len(self.tables)}", f"sin_{len(self.tables)}"
         for name, table in zip(names, (np.cos(angles), np.sin(angles)), strict=True):
-            scaled = torch.from_numpy((table * rope.factor).astype(np.float32)) * scale
+            scaled = torch.from_numpy((table * np.resize(rope.factors, angles.shape[1])).astype(np.float32)) * scale
             self.register_buffer(name, scaled.to(dtype), persistent=False)
         self.tables[key] = names
         matrix = self.matrix_name(angles.shape[1], dtype)
@@ -89,11 +91,10 @@ class DecoderModule(nn.Module):
     def matrix_name(self, head_dim: int, dtype: torch.dtype) -> str:
         return f"rotation_{head_dim}_{short_name(dtype)}"
 
-    def norm_weight(self, name: str) -> Tensor:
-        """The weight of the norm of this name."""
+    def norm_parameters(self, name: str) -> tuple[Tensor | None, Tensor | None]:
+        """Weight and bias of the norm of this name."""
         norm = self.get_submodule(name)
-        assert isinstance(norm, RmsNorm), f"{name} is no norm"
-        return norm.weight
+        return getattr(norm, "weight", None), getattr(norm, "bias", None)
 
     def drop_tables(self) -> None:
         """Takes the rotary tables out, for a caller that is fed them."""

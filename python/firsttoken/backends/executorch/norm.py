@@ -1,8 +1,10 @@
-"""RMSNorm, in FP32 whatever the layers around it compute in."""
+"""RMSNorm and LayerNorm, in FP32 whatever the layers around them compute in."""
 
 import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
+
+from firsttoken.decoder import parts
 
 
 class RmsNorm(nn.Module):
@@ -24,3 +26,31 @@ class RmsNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Takes and returns float32 ``[..., size]``."""
         return x * torch.rsqrt(functional.linear(x * x, self.mean_row, self.epsilon)) * self.weight
+
+
+class Norm(RmsNorm):
+    """Any other norm of `parts.Norm`: without a weight, with the mean taken off first, with a bias (arXiv 1607.06450)."""
+
+    bias: Tensor | None
+
+    def __init__(self, part: parts.Norm) -> None:
+        super().__init__(part.size, part.epsilon)
+        self.centred = part.centred
+        if part.weight is None:
+            del self.weight
+        self.bias = None if part.bias is None else nn.Parameter(torch.zeros(part.size), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Takes and returns float32 ``[..., size]``."""
+        if self.centred:
+            x = x - functional.linear(x, self.mean_row)
+        x = x * torch.rsqrt(functional.linear(x * x, self.mean_row, self.epsilon))
+        if "weight" in self._parameters:
+            x = x * self.weight
+        return x if self.bias is None else x + self.bias
+
+
+def norm_module(part: parts.Norm) -> RmsNorm:
+    """The module of a norm, its weight and bias still to be filled."""
+    plain = part.weight is not None and part.bias is None and not part.centred
+    return RmsNorm(part.size, part.epsilon) if plain else Norm(part)

@@ -1,5 +1,7 @@
 """The traversal's operations as torch.export traces them for XNNPACK: one call of S tokens, which leaves T filled rows in the cache."""
 
+import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -8,7 +10,7 @@ from torch import Tensor
 
 from firsttoken.backends.runner import MASKED
 from firsttoken.decoder.parts import Core
-from firsttoken.decoder.walk import Named
+from firsttoken.decoder.walk import Named, windows
 
 if TYPE_CHECKING:
     from firsttoken.backends.executorch.model import DecoderModule
@@ -25,12 +27,12 @@ class ExecutorchOps:
         torch._check(filled >= 1)
         torch._check(filled <= model.cache_length)
         self.filled = filled
-        self.mask = causal_mask(rows, filled)
+        self.masks = {window: causal_mask(rows, filled, window) for window in windows(model.decoder)}
         self.tables = {
             key: tuple(getattr(model, name)[self.rows].view(1, -1, 1, getattr(model, name).shape[1]) for name in names)
             for key, names in model.tables.items()
         }
-        self._masks: dict[tuple[torch.dtype, int], Tensor] = {}
+        self._masks: dict[tuple[torch.dtype, int, int | None], Tensor] = {}
         self._casts: dict[tuple[int, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     def enter(self, name: str) -> None:
@@ -63,7 +65,10 @@ class ExecutorchOps:
         return residual + x.to(torch.float32)
 
     def activate(self, kind: str, x: Tensor) -> Tensor:
-        return functional.silu(x)
+        return ACTIVATIONS[kind](x)
+
+    def scale(self, x: Tensor, by: float) -> Tensor:
+        return x * by
 
     def multiply(self, a: Tensor, b: Tensor) -> Tensor:
         return a * b if a.dtype == b.dtype else a.to(torch.float32) * b.to(torch.float32)
@@ -71,33 +76,51 @@ class ExecutorchOps:
     def split_heads(self, x: Tensor, heads: int, head_dim: int) -> Tensor:
         return x.view(1, -1, heads, head_dim)
 
-    def into_core(self, attention: Named, which: str, x: Tensor) -> Tensor:
-        core = self.model.dtypes[attention.core.name]
-        if which == "v":
-            return x.to(core)
-        rope = attention.rotation
-        normed = (attention.q_norm if which == "q" else attention.k_norm) is not None
-        x = x.to(self.model.rotation_dtype(attention.name, which, normed))
-        cos, sin = self.tables[rope, attention.core.scale if which == "q" else 1.0, x.dtype]
+    def rotate(self, attention: Named, which: str, x: Tensor) -> Tensor:
+        x = x.to(self.model.rotation_dtype(attention.part, attention.name, which))
+        cos, sin = self.tables[attention.rotation, attention.rotated_scale if which == "q" else 1.0, x.dtype]
         turned = functional.linear(x, getattr(self.model, self.model.matrix_name(attention.core.head_dim, x.dtype)))
-        return (x * cos + turned * sin).to(core)
+        return x * cos + turned * sin
+
+    def into_core(self, attention: Named, which: str, x: Tensor) -> Tensor:
+        return x.to(self.model.dtypes[attention.core.name])
 
     def attend(self, core: Named[Core], query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        return self.model.get_submodule(core.name)(query, key, value, self.rows, self.filled, self._mask(query.dtype, core.part.group))
+        mask = self._mask(query.dtype, core.part)
+        return self.model.get_submodule(core.name)(query, key, value, self.rows, self.filled, mask)
 
-    def _mask(self, dtype: torch.dtype, group: int) -> Tensor:
+    def _mask(self, dtype: torch.dtype, core: Core) -> Tensor:
         """The mask with a row for each query head of a group, ``[S * group, T]``."""
-        if (dtype, group) not in self._masks:
-            expanded = self.mask.to(dtype).unsqueeze(1).expand(-1, group, -1)
-            self._masks[dtype, group] = expanded.reshape(-1, self.filled)
-        return self._masks[dtype, group]
+        key = dtype, core.group, core.window
+        if key not in self._masks:
+            expanded = self.masks[core.window].to(dtype).unsqueeze(1).expand(-1, core.group, -1)
+            self._masks[key] = expanded.reshape(-1, self.filled)
+        return self._masks[key]
 
 
-def causal_mask(rows: Tensor, filled: int | torch.SymInt) -> Tensor:
+def gelu_tanh(x: Tensor) -> Tensor:
+    """``x * sigmoid(2z)``, which is ``x/2 * (1 + tanh(z))``, with z = sqrt(2/pi) * (x + 0.044715 x^3), in operators that XNNPACK takes."""
+    twice = 2 * math.sqrt(2 / math.pi)
+    return x * torch.sigmoid(x * (x * x * (twice * 0.044715) + twice))
+
+
+def relu2(x: Tensor) -> Tensor:
+    positive = functional.relu(x)
+    return positive * positive
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"silu": functional.silu, "gelu_tanh": gelu_tanh, "relu2": relu2, "tanh": torch.tanh}
+
+
+def causal_mask(rows: Tensor, filled: int | torch.SymInt, window: int | None = None) -> Tensor:
     """Mask float32 ``[S, T]`` of tokens at int64 ``rows [S]``: 0 for the T = ``filled`` columns up to their own, `MASKED` behind.
 
-    In arithmetic that XNNPACK takes; a comparison would run on ExecuTorch's portable kernel. Positions are exact below 2^24.
+    With a ``window``, also `MASKED` for columns that lie so far before. In arithmetic that XNNPACK takes; a comparison would run on
+    ExecuTorch's portable kernel. Positions are exact below 2^24.
     """
     columns = torch.arange(filled).to(torch.float32)  # type: ignore[arg-type]  # PyTorch's stubs lack SymInt
-    behind = torch.clamp(rows.to(torch.float32).view(-1, 1) - columns, -1.0, 0.0)
-    return behind * -MASKED
+    distance = rows.to(torch.float32).view(-1, 1) - columns
+    hidden = torch.clamp(distance, -1.0, 0.0)
+    if window is not None:
+        hidden = hidden - torch.clamp(distance - float(window - 1), 0.0, 1.0)
+    return hidden * -MASKED

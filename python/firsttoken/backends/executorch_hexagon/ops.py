@@ -7,6 +7,7 @@ scale each, unpacked to FP16 as they are used, or FP16; activations are never qu
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 import torch.ao.quantization.fx._decomposed
 import torch.nn.functional as functional
@@ -16,15 +17,17 @@ from firsttoken.backends.executorch.core import Core as CacheCore
 from firsttoken.backends.executorch.load import load_norms, tensor
 from firsttoken.backends.executorch.model import DecoderModule
 from firsttoken.backends.executorch.modules import BOUNDS, INT8
+from firsttoken.backends.executorch.ops import ACTIVATIONS
 from firsttoken.backends.executorch.quantize import read_linear, read_quantized
+from firsttoken.backends.host_inputs import of_window, rotation_inputs
 from firsttoken.backends.interface import LoweringJob
-from firsttoken.backends.runner import MASKED
-from firsttoken.backends.tflite_hexagon.ops import graph_names, rotation_inputs
+from firsttoken.backends.tflite_hexagon.ops import graph_names, own_mask
 from firsttoken.bundle.manifest import Method
 from firsttoken.bundle.manifest import Tensor as Described
 from firsttoken.decoder import forward
 from firsttoken.decoder.parts import Core
-from firsttoken.decoder.walk import Named, plan_layers, rotations, states
+from firsttoken.decoder.rope import Rope
+from firsttoken.decoder.walk import RING_SLACK, Named, plan_layers, rotations, states, windows
 from firsttoken.progress import Report, silent
 
 
@@ -70,12 +73,12 @@ class StaticCore(nn.Module):
         cache_mask: Tensor | None,
     ) -> Tensor:
         """Takes query ``[rows, heads, dim]`` (scaled), key and value ``[1, kv_heads, S, dim]``, mask ``[rows, S]`` and the cache
-        ``[1, kv_heads, C, dim]`` with its mask ``[1, C]``; returns ``[rows, heads * dim]``. All in one type."""
+        ``[1, kv_heads, C, dim]`` with its mask ``[1, C]`` or ``[rows, C]``; returns ``[rows, heads * dim]``. All in one type."""
         kv, group, dim = self.part.kv_heads, self.part.group, self.part.head_dim
         rows = query.shape[0]
         # Every key/value head serves its whole group of query heads in one product of [kv, group * rows, dim].
         query = query.view(rows, kv, group, dim).permute(1, 2, 0, 3).reshape(1, kv, group * rows, dim)
-        scores = torch.matmul(query, key.transpose(2, 3))
+        scores = self.capped(torch.matmul(query, key.transpose(2, 3)))
         if mask is not None:
             scores = scores + mask.repeat(group, 1)
         if cache is None or cache_mask is None:
@@ -83,9 +86,16 @@ class StaticCore(nn.Module):
         else:
             keys, values = cache
             filled = keys.shape[2]
-            weights = torch.softmax(torch.cat([torch.matmul(query, keys.transpose(2, 3)) + cache_mask, scores], 3), -1)
+            if cache_mask.shape[0] != 1:  # of a window: a row for every token
+                cache_mask = cache_mask.repeat(group, 1)
+            over_cache = self.capped(torch.matmul(query, keys.transpose(2, 3))) + cache_mask
+            weights = torch.softmax(torch.cat([over_cache, scores], 3), -1)
             mixed = torch.matmul(weights[..., :filled], values) + torch.matmul(weights[..., filled:], value)
         return mixed.view(kv, group, rows, dim).permute(2, 0, 1, 3).reshape(rows, self.part.query_size)
+
+    def capped(self, scores: Tensor) -> Tensor:
+        cap = self.part.softcap
+        return scores if cap is None else torch.tanh(scores * (1 / cap)) * cap
 
 
 class HexagonTorchOps:
@@ -103,8 +113,11 @@ class HexagonTorchOps:
         return self.inputs["embedding"]
 
     def norm(self, norm: Named, x: Tensor) -> Tensor:
-        """RMSNorm (arXiv 1910.07467) as the one operator that QNN has for it."""
-        return functional.rms_norm(x.to(torch.float32), (norm.size,), self.module.norm_weight(norm.name), norm.epsilon)
+        """RMSNorm (arXiv 1910.07467) or LayerNorm (arXiv 1607.06450), each as the one operator that QNN has for it."""
+        weight, bias = self.module.norm_parameters(norm.name)
+        if norm.centred:
+            return functional.layer_norm(x.to(torch.float32), (norm.size,), weight, bias, norm.epsilon)
+        return functional.rms_norm(x.to(torch.float32), (norm.size,), weight, norm.epsilon)
 
     def linear(self, linear: Named, x: Tensor) -> Tensor:
         return self.module.get_submodule(linear.name)(x.to(self.module.dtypes[linear.name]))
@@ -122,7 +135,10 @@ class HexagonTorchOps:
         return x.to(torch.float32) + residual
 
     def activate(self, kind: str, x: Tensor) -> Tensor:
-        return functional.silu(x)
+        return ACTIVATIONS[kind](x)
+
+    def scale(self, x: Tensor, by: float) -> Tensor:
+        return x * by
 
     def multiply(self, a: Tensor, b: Tensor) -> Tensor:
         return a * b.to(a.dtype)
@@ -130,24 +146,24 @@ class HexagonTorchOps:
     def split_heads(self, x: Tensor, heads: int, head_dim: int) -> Tensor:
         return x.view(x.shape[0], heads, head_dim)
 
-    def into_core(self, attention: Named, which: str, x: Tensor) -> Tensor:
-        dtype = self.module.dtypes[attention.core.name]
-        x = x.to(dtype)
-        if which == "v":
-            return x
+    def rotate(self, attention: Named, which: str, x: Tensor) -> Tensor:
+        x = x.to(self.module.dtypes[attention.core.name])
         tables = [self.inputs[name] for name in self.graph.turn_inputs[attention.name]]
         if x.shape[0] != tables[0].shape[0]:
             tables = [self.last_row(table) for table in tables]
-        factor, half = attention.rotation.factor, attention.core.head_dim // 2
-        cos, sin = ((t if factor == 1 else t * factor).to(dtype) for t in tables)  # sin comes with its sign
+        half = attention.core.head_dim // 2
+        cos, sin = (self.graph.with_factor(attention.rotation, t).to(x.dtype) for t in tables)  # sin comes with its sign
         turned = x * cos + torch.cat([x[..., half:], x[..., :half]], -1) * sin
-        return turned * attention.core.scale if which == "q" else turned
+        return turned * attention.rotated_scale if which == "q" else turned
+
+    def into_core(self, attention: Named, which: str, x: Tensor) -> Tensor:
+        return x.to(self.module.dtypes[attention.core.name])
 
     def attend(self, core: Named[Core], query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         part, tokens, dtype = core.part, key.shape[0], key.dtype
         key, value = (t.permute(1, 0, 2).reshape(1, part.kv_heads, tokens, part.head_dim) for t in (key, value))
         self.new_rows += [t.view(part.kv_heads, 1, tokens, part.head_dim).to(torch.float32) for t in (key, value)]
-        mask = self.graph.own_mask if tokens > 1 else None
+        mask = self.graph.mask(part.window) if tokens > 1 else None
         if mask is not None:
             mask = (mask if query.shape[0] == tokens else self.last_row(mask)).to(dtype)
         cache = cache_mask = None
@@ -156,14 +172,14 @@ class HexagonTorchOps:
             keys, values = (
                 self.inputs[f"{which}.{layer}"].to(dtype).view(1, part.kv_heads, -1, part.head_dim) for which in ("key", "value")
             )
-            cache, cache_mask = (keys, values), self.inputs["cache_mask"].to(dtype)
+            cache, cache_mask = (keys, values), self.inputs[of_window("cache_mask", part.window)].to(dtype)
+            if cache_mask.shape[0] != query.shape[0] and part.window is not None:
+                cache_mask = self.last_row(cache_mask)
         return self.module.get_submodule(core.name)(query, key, value, mask, cache, cache_mask)
 
 
 class HexagonGraph(nn.Module):
     """One graph, ``first``, ``extend`` or ``decode``, of ``tokens`` a call; ``cached`` rows are read by the last two."""
-
-    own_mask: Tensor
 
     def __init__(self, module: DecoderModule, kind: str, tokens: int, cached: int) -> None:
         super().__init__()
@@ -176,7 +192,13 @@ class HexagonGraph(nn.Module):
             for layer in layers
         }
         self.layer_numbers = {state.name: state.layer for state in states(module.decoder)}
-        self.register_buffer("own_mask", torch.triu(torch.full((tokens, tokens), MASKED), 1), persistent=False)
+        for number, rope in enumerate(self.rotations):
+            if len(rope.factors) > 1:
+                factors = torch.from_numpy(np.resize(rope.factors, 2 * len(rope.inverse_frequencies)))
+                self.register_buffer(f"factors_{number}", factors, persistent=False)
+        self.windows = windows(module.decoder)
+        for window in self.windows:
+            self.register_buffer(of_window("own_mask", window), torch.from_numpy(own_mask(tokens, window)), persistent=False)
         self.input_names = [tensor.name for tensor in self.described("").inputs]
 
     def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
@@ -184,6 +206,16 @@ class HexagonGraph(nn.Module):
         ops = HexagonTorchOps(self, dict(zip(self.input_names, given, strict=True)))
         logits = forward.logits(ops, Named(self.module.decoder)).to(torch.float32)
         return (*ops.new_rows, logits)
+
+    def mask(self, window: int | None) -> Tensor:
+        """The causal mask ``[tokens, tokens]`` of layers with this window."""
+        return self.get_buffer(of_window("own_mask", window))
+
+    def with_factor(self, rope: Rope, table: Tensor) -> Tensor:
+        """cos or sin times the rotation's factor."""
+        if len(rope.factors) > 1:
+            return table * self.get_buffer(f"factors_{self.rotations.index(rope)}")
+        return table if rope.factor == 1 else table * rope.factor
 
     def example(self) -> tuple[Tensor, ...]:
         """Zeros of every input's shape."""
@@ -194,9 +226,13 @@ class HexagonGraph(nn.Module):
         """Inputs and outputs in their order, as the manifest has them."""
         decoder, tokens = self.module.decoder, self.tokens
 
-        def rows(length: int) -> list[Described]:
+        def rows(length: int, kept: bool) -> list[Described]:
             return [
-                Described(name=f"{part}.{state.layer}", shape=[state.kv_heads, 1, length, state.head_dim], dtype="float32")
+                Described(
+                    name=f"{part}.{state.layer}",
+                    shape=[state.kv_heads, 1, state.rows(length) if kept else length, state.head_dim],
+                    dtype="float32",
+                )
                 for state in states(decoder)
                 for part in ("key", "value")
             ]
@@ -208,9 +244,14 @@ class HexagonGraph(nn.Module):
         if tokens > 1:
             inputs.append(Described(name="last", shape=[1], dtype="int32"))
         if self.cached:
-            inputs += [Described(name="cache_mask", shape=[1, self.cached], dtype="float32"), *rows(self.cached)]
+            for window in self.windows:
+                shape = [1, self.cached] if window is None else [tokens, min(self.cached, window + RING_SLACK)]
+                inputs.append(Described(name=of_window("cache_mask", window), shape=shape, dtype="float32"))
+            inputs += rows(self.cached, True)
         return Method(
-            name=name, inputs=inputs, outputs=[*rows(tokens), Described(name="logits", shape=[1, decoder.vocab_size], dtype="float32")]
+            name=name,
+            inputs=inputs,
+            outputs=[*rows(tokens, False), Described(name="logits", shape=[1, decoder.vocab_size], dtype="float32")],
         )
 
 

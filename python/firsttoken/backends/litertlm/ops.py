@@ -57,7 +57,7 @@ class LmOps(TfliteOps):
         for layer in whole:
             x = forward.block(self, layer, x, final=False)
         self.enter(last.attention.name)
-        normed = self.norm(last.attention_norm, x)
+        normed = forward.norm(self, last.attention_norm, x)
         key, value = (forward.heads(self, last.attention, which, normed) for which in "kv")
         self._append(last.attention.core, key, value)
 
@@ -83,7 +83,28 @@ class LmOps(TfliteOps):
     def _masks(self) -> None:
         self.enter("mask")
         # LiteRT-LM writes -2.4e38, which FP16 would make an infinity
-        self.call_mask = self.maximum(self.mask, self.constant(np.full((1, 1, 1, 1), MASKED)))
+        whole = self.maximum(self.mask, self.constant(np.full((1, 1, 1, 1), MASKED)))
+        self.call_masks = {window: whole if window is None else self._window_mask(whole, window) for window in self.windows}
+
+    def _window_mask(self, whole: int, window: int) -> int:
+        """The host's mask, and `MASKED` for the rows ``window`` and more before a token's own."""
+        row = self.reshape(self.positions, [1, 1, self.S, 1])
+        distance = self.subtract(row, self._columns())
+        step = self.constant(np.full((1, 1, 1, 1), -MASKED))
+        outside = self.multiply(self.subtract(self.constant(np.full((1, 1, 1, 1), window - 1)), distance), step)
+        floor = self.constant(np.full((1, 1, 1, 1), MASKED))
+        return self.minimum(whole, self.maximum(outside, floor))
+
+    def _columns(self) -> int:
+        """0, 1, 2, … over the cache's rows, ``[1, 1, 1, C]``: ones added up where the host chooses how many there are."""
+        if "columns" not in self._tensors:
+            if isinstance(self.C, Dynamic):
+                first = self.mask if self.single else self.slice(self.mask, [0, 0, 0, 0], [1, 1, 1, self.C])
+                ones = self.add(self.multiply(first, self.constant(np.zeros((1, 1, 1, 1)))), self.constant(np.ones((1, 1, 1, 1))))
+                self._tensors["columns"] = self.cumulative_sum(ones)
+            else:
+                self._tensors["columns"] = self.constant(np.arange(self.C, dtype=np.float32).reshape(1, 1, 1, -1))
+        return self._tensors["columns"]
 
     def narrow(self, layer: Named, normed: int, residual: int) -> tuple[int, int]:
         return normed, residual
@@ -109,7 +130,8 @@ class LmOps(TfliteOps):
         outer = self.scope
         self.enter(core.name)
         k, v = self.from_cache(k, core.name), self.from_cache(v, core.name)
-        mixed = self.matmul(self.softmax(self.add(self.matmul(q, k, transpose_b=True), self.call_mask)), v)
+        scores = self._capped(core, self.matmul(q, k, transpose_b=True))
+        mixed = self.matmul(self.softmax(self.add(scores, self.call_masks[part.window])), v)
         self.enter(outer)
         if not self.single:
             mixed = self.transpose(mixed, [2, 0, 1, 3])

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from firsttoken.backends.features import ALL
 from firsttoken.backends.interface import Backend, Estimate, LoweringJob
 from firsttoken.backends.lowering_result import Lowered
 from firsttoken.backends.runner import Runner
 from firsttoken.backends.stored import stored_bytes
 from firsttoken.bundle.manifest import Artifact, AuditRow, Manifest
 from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import SLIDING_WINDOW, plan_layers
+from firsttoken.decoder.walk import plan_layers
 from firsttoken.progress import Report, silent
 from firsttoken.targets.target import Target
 
@@ -21,12 +22,6 @@ MIB = 1 << 20
 # Measured: the interpreter, numpy and row blocks, and the header held twice, once for each of three graphs.
 BASE_BYTES, HEADER_COPIES = 150 * MIB, 6
 HEADER_DISK = 4 * MIB
-FEATURES = frozenset(
-    {
-        "rotary positions", "attention without positions", "norms of query and key heads", "LayerNorm", SLIDING_WINDOW,
-        "a cap on attention scores", "a cap on logits", "silu in a gated MLP", "gelu_tanh in a gated MLP", "relu2 in an ungated MLP",
-    }
-)  # fmt: skip
 
 
 class Tflite(Backend):
@@ -35,7 +30,7 @@ class Tflite(Backend):
     runtime = "tflite"
     artifact_file = "model.tflite"
     package = "ai-edge-litert"
-    features = FEATURES
+    features = ALL
 
     def estimate(self, decoder: Decoder, precisions: Mapping[str, str], target: Target, prove: bool) -> Estimate:
         weights, scales = stored_bytes(plan_layers(decoder), precisions, shares_tied=True)

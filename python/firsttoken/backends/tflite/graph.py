@@ -181,6 +181,13 @@ class Graph:
         options.beta = 1.0
         return self.operator(Op.SOFTMAX, [x], self.shapes[x], self.dtype(x), 1, options)
 
+    def cumulative_sum(self, x: int) -> int:
+        """Sums along the last axis, each value without its own: of ones 0, 1, 2, …"""
+        options = schema.CumsumOptionsT()
+        options.exclusive = True
+        axis = self.constant(len(self.shapes[x]) - 1, np.int32)
+        return self.operator(Op.CUMSUM, [x, axis], self.shapes[x], self.dtype(x), 1, options)
+
     def gather_rows(self, table: int, rows: int, version: int = 1) -> int:
         """Picks rows of ``table`` ``[n, ...]`` by int32 ``[m]``."""
         shape = [*self.shapes[rows], *self.shapes[table][1:]]

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+from firsttoken.backends.host_inputs import of_window
 from firsttoken.backends.interface import LoweringJob
 from firsttoken.backends.lowering_result import Lowered, key_value_states
 from firsttoken.backends.registry import find_backend
 from firsttoken.backends.tflite.graph import Dynamic, Graph, Type
 from firsttoken.backends.tflite.model_file import ModelFile
-from firsttoken.backends.tflite.ops import TfliteOps, of_window
+from firsttoken.backends.tflite.ops import TfliteOps
 from firsttoken.backends.tflite.weights import read_weights
 from firsttoken.bundle.manifest import Artifact, Method, Needs, Tensor
 from firsttoken.progress import Report, silent

@@ -12,6 +12,7 @@ import math
 
 import numpy as np
 
+from firsttoken.backends.host_inputs import of_window
 from firsttoken.backends.runner import MASKED
 from firsttoken.backends.tflite.graph import NUMPY_TYPES, Dynamic, Graph, Op, Type
 from firsttoken.backends.tflite.model_file import ModelFile
@@ -20,11 +21,6 @@ from firsttoken.decoder import forward
 from firsttoken.decoder.parts import Core, Decoder
 from firsttoken.decoder.rope import Rope
 from firsttoken.decoder.walk import RING_SLACK, Named, rotations, states, windows
-
-
-def of_window(name: str, window: int | None) -> str:
-    """The name of an input or a run-time length that layers with this window have for themselves."""
-    return name if window is None else f"{name}_{window}"
 
 
 class TfliteOps(Graph):
@@ -158,7 +154,7 @@ class TfliteOps(Graph):
             else:
                 self.own_masks[window] = self.concatenate([self.cache_masks[window], own], 1)
 
-    def mask(self, window: int | None, single: bool) -> int | None:
+    def mask_of(self, window: int | None, single: bool) -> int | None:
         """The mask of all tokens, or of the last one alone; None where that one sees all that there is."""
         if not single or self.S == 1 or window is None:
             return (self.last_masks if single else self.own_masks).get(window)
@@ -300,7 +296,7 @@ class TfliteOps(Graph):
         if self.cached:
             k, v = (self.concatenate([self.from_cache(c, core.name), t], 2) for c, t in zip(self.cache[core.name], (k, v), strict=True))
         scores = self._capped(core, self.matmul(q, k, transpose_b=True))
-        mask = self.mask(core.window, single)
+        mask = self.mask_of(core.window, single)
         if mask is not None:
             scores = self.add(scores, mask)
         return self.matmul(self.softmax(scores), v)

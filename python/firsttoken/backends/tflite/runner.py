@@ -1,7 +1,7 @@
 """Running a .tflite bundle: three signatures over one KV cache that lives in numpy arrays.
 
 The runtime reads the cache in place, so a decode step writes one row per layer and copies nothing else. The cache a
-call sees grows in steps: attention never reads far past what is filled. Of a layer with a window it is a ring, see `ring`.
+call sees grows in steps: attention never reads far past what is filled. Of a layer with a window it is a ring (`backends.ring`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from firsttoken.backends.host_inputs import of_window
+from firsttoken.backends.ring import append_rows, ring_mask
 from firsttoken.backends.runner import MASKED, Runner, default_threads
 from firsttoken.backends.tflite.litert import CompiledModel, aligned_zeros
 from firsttoken.quiet import quiet_runtime
@@ -65,17 +67,6 @@ def shape_of(state: State, rows: int) -> list[int]:
     return [rows if isinstance(n, str) else n for n in state.shape]
 
 
-def ring_mask(window: int, length: int, rows: int, asking: np.ndarray, filled: int) -> np.ndarray:
-    """Mask float32 ``[asking, rows]`` of the tokens at positions ``asking`` over a ring of ``length`` rows, of which ``rows`` are passed.
-
-    Row r holds the last position below ``filled`` that is r modulo ``length``, if there is one; a token sees ``window`` positions, its own included.
-    """
-    row = np.arange(rows)
-    held = row + (filled - 1 - row) // length * length
-    distance = asking[:, None] - held
-    return np.where((held >= 0) & (distance >= 0) & (distance < window), np.float32(0), np.float32(MASKED))
-
-
 class TfliteRunner(Runner):
     """Loads ``artifact`` with ``threads`` threads (default: the machine's cores, 4 at most).
 
@@ -126,13 +117,7 @@ class TfliteRunner(Runner):
     def _append(self, call: Call, count: int) -> None:
         end = self.position + count
         for name, array in self.cache.items():
-            rows = call.outputs[name]
-            length = self.states[name].length
-            if end <= length:
-                array[:, :, self.position : end] = rows
-            else:
-                last = np.arange(max(self.position, end - length), end)
-                array[:, :, last % length] = rows[:, :, last - self.position]
+            append_rows(array, call.outputs[name], self.position, count, self.states[name].length)
         self.used = max(self.used, end)
         self.written = max(self.written, end)
 
@@ -152,7 +137,7 @@ class TfliteRunner(Runner):
         call.inputs["last"][:] = count - 1
         for window, length in self.rings.items() if start else ():
             if window is not None:
-                mask = call.inputs[f"cache_mask_{window}"]
+                mask = call.inputs[of_window("cache_mask", window)]
                 mask[:] = ring_mask(window, length, mask.shape[1], np.arange(start, start + count), start)
         logits = call.run()
         self._append(call, count)
@@ -160,7 +145,7 @@ class TfliteRunner(Runner):
 
     def _row_counts(self, rows: int) -> dict[str, int]:
         """The run-time lengths where ``rows`` rows are passed of a layer that sees all."""
-        return {"cached" if window is None else f"cached_{window}": min(rows, length) for window, length in self.rings.items()}
+        return {of_window("cached", window): min(rows, length) for window, length in self.rings.items()}
 
     def _decode(self, token: int) -> np.ndarray:
         position = self.position
@@ -169,15 +154,14 @@ class TfliteRunner(Runner):
             self._decode_call = Call(self.model, self.methods["decode"], self._row_counts(self.rows), self.cache)
         inputs = self._decode_call.inputs
         for window, length in self.rings.items():
-            of_window, slot = "" if window is None else f"_{window}", position % length
-            mask = inputs[f"cache_mask{of_window}"]
+            mask, slot = inputs[of_window("cache_mask", window)], inputs[of_window("slot", window)]
             if window is None:
                 mask[0, : position + 1] = 0
                 mask[0, position + 1 :] = MASKED
             else:
                 mask[:] = ring_mask(window, length, mask.shape[1], np.array([position]), position + 1)
-            inputs[f"slot{of_window}"][:] = 0
-            inputs[f"slot{of_window}"][0, slot] = 1
+            slot[:] = 0
+            slot[0, position % length] = 1
         if position >= min(self.rings.values()):  # a ring uses a row again
             for name, state in self.states.items():
                 if position >= state.length:

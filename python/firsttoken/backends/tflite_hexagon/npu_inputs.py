@@ -8,42 +8,47 @@ from pathlib import Path
 
 import numpy as np
 
+from firsttoken.backends.host_inputs import of_window, rotation_inputs
+from firsttoken.backends.ring import ring_mask
 from firsttoken.bundle.manifest import HostTable, Manifest
 from firsttoken.errors import FirstTokenError
 
 
 class HostFeed:
-    """Feeds for the graphs of a bundle's NPU artifact, with the embedding table read row by row from ``folder``'s CPU artifact.
-
-    Raises `FirstTokenError` for a model whose layers do not all share one rotation, for which the graphs have no inputs.
-    """
+    """Feeds for the graphs of a bundle's NPU artifact, with the embedding table read row by row from ``folder``'s CPU artifact."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
-        if len(manifest.rotations) != 1:
-            raise FirstTokenError(f"bundle {folder}: has {len(manifest.rotations)} rotations; its NPU graphs take one, export again")
-        self.npu, self.cache_length = manifest.need_npu()[1], manifest.cache_length
+        artifact, self.npu = manifest.need_npu()
         self.table = EmbeddingTable(folder, self.npu.embedding)
-        self.inverse_frequencies = np.array(manifest.rotations[0].inverse_frequencies, np.float32)
+        self.rotations = [np.array(rotation.inverse_frequencies, np.float32) for rotation in manifest.rotations]
+        self.rings = {state.window: state.length for state in artifact.states}  # rows by window; None: of layers that see all
 
     def call(self, tokens: np.ndarray, position: int, length: int) -> dict[str, np.ndarray]:
         """Returns the inputs, other than the cache, of a graph of ``length`` tokens for int32 ``tokens [n]``, n <= length,
-        the first of them at ``position``: ``embedding [length, hidden]``, ``cos``/``sin [length, 1, head_dim]``,
-        ``last [1]`` and ``cache_mask [1, cache rows]``."""
+        the first of them at ``position``: ``embedding [length, hidden]``, ``cos``/``sin [length, 1, head_dim]`` of every rotation,
+        ``last [1]``, ``cache_mask [1, cache rows]`` and, of layers with a window, ``cache_mask_WINDOW [length, ring rows]``."""
         rows = np.zeros((length, self.npu.embedding.columns), np.float32)
         rows[: len(tokens)] = self.table.rows(tokens)
-        cos, sin = self.rotation(np.arange(position, position + length))
-        mask = np.full((1, self.cache_length), self.npu.masked, np.float32)
-        mask[0, :position] = 0
-        return {"embedding": rows, "cos": cos, "sin": sin, "last": np.array([len(tokens) - 1], np.int32), "cache_mask": mask}
+        positions = np.arange(position, position + length)
+        fed = {"embedding": rows, "last": np.array([len(tokens) - 1], np.int32)}
+        for number, inverse_frequencies in enumerate(self.rotations):
+            fed |= zip(rotation_inputs(number), turned(positions, inverse_frequencies), strict=True)
+        for window, ring in self.rings.items():
+            if window is None:
+                fed["cache_mask"] = np.where(np.arange(ring) < position, np.float32(0), np.float32(self.npu.masked))[None]
+            else:
+                fed[of_window("cache_mask", window)] = ring_mask(window, ring, ring, positions, position)
+        return fed
 
-    def rotation(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """cos and sin of the angles in FP32, each ``[positions, 1, head_dim]``; both halves alike, sin's first one negated,
-        so that the graph's rotate-half is a plain swap of halves (RoPE, arXiv 2104.09864).
 
-        The angle is FP32, as in the model; its cos and sin are taken in FP64 and rounded, which every platform does alike."""
-        angles = (positions.astype(np.float32)[:, None] * self.inverse_frequencies).astype(np.float64)
-        cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
-        return np.concatenate([cos, cos], 1)[:, None], np.concatenate([-sin, sin], 1)[:, None]
+def turned(positions: np.ndarray, inverse_frequencies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """cos and sin of the angles in FP32, each ``[positions, 1, head_dim]``; both halves alike, sin's first one negated,
+    so that the graph's rotate-half is a plain swap of halves (RoPE, arXiv 2104.09864).
+
+    The angle is FP32, as in the model; its cos and sin are taken in FP64 and rounded, which every platform does alike."""
+    angles = (positions.astype(np.float32)[:, None] * inverse_frequencies).astype(np.float64)
+    cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+    return np.concatenate([cos, cos], 1)[:, None], np.concatenate([-sin, sin], 1)[:, None]
 
 
 class EmbeddingTable:

@@ -12,25 +12,21 @@ token over the cache. What differs from the CPU graphs, and why (measured, docs/
 
 import numpy as np
 
+from firsttoken.backends.host_inputs import rotation_inputs
 from firsttoken.backends.runner import MASKED
 from firsttoken.backends.tflite.graph import Type
 from firsttoken.backends.tflite.model_file import ModelFile
 from firsttoken.backends.tflite.ops import TfliteOps
 from firsttoken.backends.tflite.weights import DecoderWeights
-from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.parts import Core, Decoder
 from firsttoken.decoder.rope import Rope
-from firsttoken.decoder.walk import Named, rotations
+from firsttoken.decoder.walk import RING_SLACK, Named, rotations
 
 
 def graph_names(prefill_lengths: tuple[int, ...]) -> list[tuple[str, str, int]]:
     """Returns ``(name, kind, tokens)`` of every graph: each length from position 0, the longest one over the cache, and decode."""
     longest = prefill_lengths[-1]
     return [*((f"first_{n}", "first", n) for n in prefill_lengths), (f"extend_{longest}", "extend", longest), ("decode", "decode", 1)]
-
-
-def rotation_inputs(number: int) -> tuple[str, str]:
-    """The names of the inputs that take cos and sin of rotation ``number``."""
-    return ("cos", "sin") if number == 0 else (f"cos.{number}", f"sin.{number}")
 
 
 class HexagonOps(TfliteOps):
@@ -50,9 +46,11 @@ class HexagonOps(TfliteOps):
             self.turns.append((cos, sin))
         if self.S != 1:
             self.last_index = self.input("last", [1], Type.INT32)
-        if self.cached:
-            self.cache_mask = self.input("cache_mask", [1, self.C], Type.FLOAT32)
+        self._cache_masks()
         self._cache_inputs()
+
+    def cache_rows(self, window: int | None) -> int:
+        return self.C if window is None else min(self.C, window + RING_SLACK)
 
     def cache_type(self, core: str) -> int:
         return Type.FLOAT32
@@ -64,25 +62,37 @@ class HexagonOps(TfliteOps):
         return self.turns[number]
 
     def _masks(self) -> None:
-        """Causal mask ``[S, S]`` as a constant, and its row for the last real token: what follows that is padding."""
+        """Causal masks ``[S, S]`` as constants, by window, and the row of each for the last real token: what follows that is padding."""
         self.enter("mask")
-        self.own_mask = self.last_mask = None
-        if self.S > 1:
-            self.own_mask = self.constant(np.triu(np.full((self.S, self.S), MASKED), 1))
-            self.last_mask = self.gather_rows(self.own_mask, self.last_index)
+        self.own_masks, self.last_masks = {}, {}
+        for window in self.windows if self.S > 1 else ():
+            self.own_masks[window] = self.constant(own_mask(self.S, window))
+            self.last_masks[window] = self.gather_rows(self.own_masks[window], self.last_index)
 
-    def _attend(self, core: str, q: int, k: int, v: int, single: bool) -> int:
+    def _attend(self, core: Named[Core], q: int, k: int, v: int, single: bool) -> int:
         """Attention over the cache and the call's own rows side by side, so that neither is copied."""
-        scores = self.matmul(q, k, transpose_b=True)
-        own_mask = self.last_mask if single else self.own_mask
-        if own_mask is not None:
-            scores = self.add(scores, own_mask)
+        window = core.window
+        scores = self._capped(core, self.matmul(q, k, transpose_b=True))
+        mask = (self.last_masks if single else self.own_masks).get(window)
+        if mask is not None:
+            scores = self.add(scores, mask)
         if not self.cached:
             return self.matmul(self.softmax(scores), v)
-        keys, values = (self.from_cache(c, core) for c in self.cache[core])
-        over_cache = self.add(self.matmul(q, keys, transpose_b=True), self.cache_mask)
+        keys, values = (self.from_cache(c, core.name) for c in self.cache[core.name])
+        over_cache = self.add(self._capped(core, self.matmul(q, keys, transpose_b=True)), self._cache_mask(window, single))
         weights = self.softmax(self.concatenate([over_cache, scores], 3))
-        lead = self.shapes[weights][:-1]
-        from_cache = self.slice(weights, [0, 0, 0, 0], [*lead, self.C])
-        from_own = self.slice(weights, [0, 0, 0, self.C], [*lead, self.S])
+        lead, rows = self.shapes[weights][:-1], self.cache_rows(window)
+        from_cache = self.slice(weights, [0, 0, 0, 0], [*lead, rows])
+        from_own = self.slice(weights, [0, 0, 0, rows], [*lead, self.S])
         return self.add(self.matmul(from_cache, values), self.matmul(from_own, v))
+
+    def _cache_mask(self, window: int | None, single: bool) -> int:
+        mask = self.cache_masks[window]
+        return self.gather_rows(mask, self.last_index) if single and self.S > 1 and window is not None else mask
+
+
+def own_mask(tokens: int, window: int | None) -> np.ndarray:
+    """The additive mask float32 ``[tokens, tokens]`` of a call's own rows."""
+    distance = np.arange(tokens)[:, None] - np.arange(tokens)
+    hidden = (distance < 0) if window is None else (distance < 0) | (distance >= window)
+    return np.where(hidden, np.float32(MASKED), np.float32(0))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from firsttoken.backends.ring import append_rows
 from firsttoken.backends.runner import Runner
 from firsttoken.backends.tflite_hexagon.compiled import Context
 from firsttoken.backends.tflite_hexagon.libraries import HostLibraries
@@ -24,10 +25,8 @@ class HexagonRunner(Runner):
         self.feed = HostFeed(folder, manifest)
         self.lengths = self.feed.npu.prefill_lengths
         self.prefill_chunk = self.lengths[-1]
-        states = manifest.need_npu()[0].states
-        self.cache = {
-            f"{which}.{state.layer}": np.zeros([int(n) for n in state.shape], state.dtype) for state in states for which in ("key", "value")
-        }
+        self.states = {f"{which}.{state.layer}": state for state in manifest.need_npu()[0].states for which in ("key", "value")}
+        self.cache = {name: np.zeros([int(n) for n in state.shape], state.dtype) for name, state in self.states.items()}
         self._session: QnnSession | None = None
 
     def _prefill(self, tokens: np.ndarray) -> np.ndarray:
@@ -41,9 +40,8 @@ class HexagonRunner(Runner):
 
     def _run(self, method: str, tokens: np.ndarray, length: int) -> np.ndarray:
         outputs = self._loaded(method).run({**self.feed.call(tokens, self.position, length), **self.cache})
-        end = self.position + len(tokens)
         for name, array in self.cache.items():
-            array[:, :, self.position : end] = outputs[name][:, :, : len(tokens)]
+            append_rows(array, outputs[name], self.position, len(tokens), self.states[name].length)
         return outputs["logits"].reshape(-1).astype(np.float32)
 
     def _loaded(self, method: str) -> QnnSession:

@@ -48,7 +48,7 @@ def fixed_states(decoder: Decoder, target: Target) -> list[State]:
     """The cache as the NPU's graphs take it: whole, in float32, whatever is computed inside."""
     length = target.cache_length
     return key_value_states(
-        decoder, "host", lambda state: [state.kv_heads, 1, length, state.head_dim], 2, lambda _: "float32", length, length
+        decoder, "host", lambda state: [state.kv_heads, 1, state.rows(length), state.head_dim], 2, lambda _: "float32", length, length
     )
 
 

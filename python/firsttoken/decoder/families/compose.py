@@ -97,18 +97,23 @@ def attention(
     """
     hidden, (heads, kv_heads, dim) = config.size("hidden_size"), head_counts(config)
     turned = turned or turning(config)
-    name, begin, made = f"{at}.self_attn", 0, {}
-    for which, rows in (("q", heads * dim), ("k", kv_heads * dim), ("v", kv_heads * dim)):
-        order, part = None if which == "v" else turned.order, (begin, begin + rows) if fused else None
-        made[which] = linear(f"{name}.{fused or f'{which}_proj'}", rows, hidden, qkv_bias, part=part, order=order)
-        begin += rows
+    name, order, rows = f"{at}.self_attn", turned.order, (heads * dim, kv_heads * dim, kv_heads * dim)
+
+    def projection(which: str, number: int) -> Linear:
+        begin = sum(rows[:number])
+        part = (begin, begin + rows[number]) if fused else None
+        own_order = None if which == "v" else order
+        return linear(f"{name}.{fused or f'{which}_proj'}", rows[number], hidden, qkv_bias, part=part, order=own_order)
+
     return Attention(
-        **made,
+        q=projection("q", 0),
+        k=projection("k", 1),
+        v=projection("v", 2),
         core=Core(heads, kv_heads, dim, dim**-0.5 if scale is None else scale, window, softcap),
         output=linear(f"{name}.{output}", hidden, heads * dim, output_bias, scale=output_scale),
         rotation=turned.rope,
-        q_norm=norms("q", turned.order) if norms else None,
-        k_norm=norms("k", turned.order) if norms else None,
+        q_norm=norms("q", order) if norms else None,
+        k_norm=norms("k", order) if norms else None,
         norms_follow_rotation=norms_follow_rotation,
     )
 
