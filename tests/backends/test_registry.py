@@ -87,7 +87,9 @@ def test_the_command_line_takes_its_target(installed, target, tmp_path):
     assert (tmp_path / "mine" / "model.npz").exists()
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if not case.startswith("qwen3")])
+@pytest.mark.parametrize(
+    "case", [case for case, (family, _) in CASES.items() if family in ("Llama", "Mistral", "Qwen2") and "window" not in case]
+)
 def test_families(installed, case, target, tmp_path):
     import numpy as np
     import torch

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from firsttoken.backends.registry import backend_of
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.families import describe
-from firsttoken.decoder.walk import open_decoder, states
+from firsttoken.decoder.walk import SLIDING_WINDOW, open_decoder, states, within
 from firsttoken.errors import FirstTokenError
 from firsttoken.targets.target import load_target
 
@@ -17,31 +17,39 @@ SMALL = {
     "model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
     "intermediate_size": 96, "vocab_size": 131, "max_position_embeddings": 256, "rms_norm_eps": 1e-6, "hidden_act": "silu",
 }  # fmt: skip
-KINDS = "expected one of default, linear, llama3, yarn"
+KINDS = "expected one of default, linear, llama3, yarn, longrope, dynamic"
 LLAMA3 = {"rope_type": "llama3", "factor": 8}
 MIXED_KINDS = ["full_attention", "sliding_attention"]
+LONGROPE = {"rope_type": "longrope", "original_max_position_embeddings": 64, "short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
 
 
 @pytest.mark.parametrize(
     "changes, said",
     [
-        ({"model_type": "gemma2"}, "model_type 'gemma2' is not supported"),
+        ({"model_type": "mamba2"}, "model_type 'mamba2' is not supported"),
         ({"model_type": "qwen2_moe"}, "did you mean 'qwen2'"),
-        ({"model_type": "smollm3"}, "model_type 'smollm3' is not supported"),
+        ({"model_type": "gpt_oss"}, "model_type 'gpt_oss' is not supported"),
         ({"model_type": None}, "model_type None is not supported"),
         ({"model_type": ["llama"]}, "is not supported"),
-        ({"auto_map": {"AutoModelForCausalLM": "modeling.Mine"}}, "code from the model's author"),
+        ({"model_type": "mine", "auto_map": {"AutoModelForCausalLM": "modeling.Mine"}}, "code from the model's author"),
         ({"quantization_config": {"quant_method": "gptq"}}, "already quantized"),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
         ({"pretraining_tp": 2}, "pretraining_tp"),
-        ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, f"'dynamic' is not supported; {KINDS}"),
-        ({"rope_scaling": {"rope_type": "longrope", "short_factor": [1.0], "long_factor": [2.0]}}, f"'longrope' is not supported; {KINDS}"),
+        ({"rope_scaling": {"rope_type": "longrope", "short_factor": [1.0], "long_factor": [2.0]}}, "'original_max_position_embeddings' is None"),
+        ({"rope_scaling": {**LONGROPE, "short_factor": [1.0]}}, "'short_factor' is [1.0]; expected a list of 8 numbers"),
+        ({"rope_scaling": {**LONGROPE, "long_factor": "far"}}, "'long_factor' is 'far'; expected a list of 8 numbers"),
         ({"rope_parameters": {"rope_type": "proportional"}}, f"'proportional' is not supported; {KINDS}"),
         ({"rope_parameters": {"full_attention": {"rope_type": "default"}}}, "'full_attention' layers are not supported"),
         ({"rope_scaling": "linear"}, "rope_scaling is 'linear'; expected an object"),
-        ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
-        ({"partial_rotary_factor": 0.25}, "partial_rotary_factor"),
+        ({"rope_parameters": {"partial_rotary_factor": 1.5}}, "partial_rotary_factor 1.5"),
+        ({"partial_rotary_factor": 0.07}, "partial_rotary_factor 0.07"),
+        ({"model_type": "granitemoehybrid", "layer_types": ["mamba", "attention"]}, "state-space layers are not supported"),
+        ({"model_type": "granitemoehybrid", "layer_types": ["attention"] * 2, "num_local_experts": 4}, "layers of experts are not supported"),
+        ({"model_type": "llama4_text", "moe_layers": [1], "rope_theta": 5e5}, "layers of experts are not supported"),
+        ({"model_type": "gemma3_text", "use_bidirectional_attention": True}, "an encoder"),
+        ({"model_type": "smollm3", "no_rope_layers": [1, 0, 1]}, "expected a list of 2 whole numbers"),
+        ({"model_type": "gemma2", "attn_logit_softcapping": -3}, "attn_logit_softcapping is -3; expected a number above 0"),
         ({"rope_theta": "big"}, "'rope_theta' is 'big'"),
         ({"rope_theta": 0}, "rope_theta 0.0 is absurd"),
         ({"rope_scaling": {"rope_type": "linear"}}, "'factor' is None"),
@@ -86,13 +94,30 @@ def test_configuration_is_refused(changes, said):
 def test_sliding_window_is_found_where_the_family_uses_it(changes, window):
     decoder = describe({**SMALL, "max_position_embeddings": 8192, **changes})
     assert {state.window for state in states(decoder)} - {None} == {window} - {None}
-    target = load_target("executorch-xnnpack", cache_length=4097)
-    if window is None:
+    kept = {state.window for state in states(within(decoder, 4097))}
+    assert kept == {state.window for state in states(decoder)}
+    if window is not None:  # no position of so short a cache lies outside of it
+        assert {state.window for state in states(within(decoder, window))} == {None}
+
+
+def test_a_part_that_a_backend_lacks_is_refused_by_its_name(monkeypatch):
+    target = load_target("executorch-xnnpack", cache_length=129)
+    backend = backend_of(target)
+    monkeypatch.setattr(type(backend), "features", backend.features - {SLIDING_WINDOW, "a cap on logits"})
+    windowed = describe({**SMALL, "model_type": "mistral", "sliding_window": 128})
+    with pytest.raises(FirstTokenError, match=r"cannot give a sliding window of attention, which mistral needs .*--cache-length 128"):
+        backend.check_model(windowed, target)
+    backend.check_model(windowed, load_target("executorch-xnnpack", cache_length=128))
+    capped = describe({**SMALL, "model_type": "gemma2", "sliding_window": 256, "head_dim": 16})
+    with pytest.raises(FirstTokenError, match=r"cannot give a cap on logits, which gemma2 needs \(head\)"):
+        backend.check_model(capped, target)
+
+
+def test_a_rotation_that_changes_with_the_length_is_kept_to_where_it_does_not():
+    decoder = describe({**SMALL, "model_type": "phi3", "rope_scaling": LONGROPE})
+    target = load_target("executorch-xnnpack", cache_length=65)
+    with pytest.raises(FirstTokenError, match="longer than the 64 positions"):
         backend_of(target).check_model(decoder, target)
-    else:
-        with pytest.raises(FirstTokenError, match=rf"cannot give a sliding window of attention, which .*--cache-length {window}"):
-            backend_of(target).check_model(decoder, target)
-        backend_of(target).check_model(decoder, load_target("executorch-xnnpack", cache_length=window))
 
 
 def test_cache_longer_than_the_positions_is_refused():

@@ -45,12 +45,16 @@ class NumpyOps:
     def split_heads(self, x: np.ndarray, heads: int, head_dim: int) -> np.ndarray:
         return x.reshape(len(x), heads, head_dim)
 
+    def scale(self, x: np.ndarray, by: float) -> np.ndarray:
+        return x * np.float32(by)
+
     def into_core(self, attention: Named, which: str, x: np.ndarray) -> np.ndarray:
-        if which == "v":
-            return x
+        return x
+
+    def rotate(self, attention: Named, which: str, x: np.ndarray) -> np.ndarray:
         rope = attention.rotation
         angles = rope.angles(np.arange(self.end - len(x), self.end))[:, None]
-        scale = np.float32(rope.factor * (attention.core.scale if which == "q" else 1))
+        scale = rope.factors * np.float32(attention.rotated_scale if which == "q" else 1)
         cos, sin = np.cos(angles) * scale, np.sin(angles) * scale
         first, second = np.split(x, 2, -1)
         return np.concatenate((first * cos - second * sin, second * cos + first * sin), -1)
