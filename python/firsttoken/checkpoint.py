@@ -81,17 +81,25 @@ class Checkpoint:
         self.files: list[Path] = []
         self.tensors: dict[str, StoredTensor] = {}
         self._descriptors: dict[int, int] = {}
+        self.notes: list[str] = []  # what was decided while reading, for whoever exports it
         index = self.folder / "model.safetensors.index.json"
         single = self.folder / "model.safetensors"
-        if index.exists():
-            self._open_shards(index)
-        elif single.exists():
+        if single.exists():  # transformers looks for it first, so an index beside it is an older save's
             self._read_header(single)
+            if index.exists():
+                self.note(f"{index}: not used, the weights are those of {single.name} beside it, which transformers takes too")
+        elif index.exists():
+            self._open_shards(index)
         else:
             others = sorted(self.folder.glob("*.safetensors"))
             if len(others) != 1:
                 self._refuse_missing_weights(others)
             self._read_header(others[0])
+
+    def note(self, line: str) -> None:
+        """Keeps what was decided while reading, once."""
+        if line not in self.notes:
+            self.notes.append(line)
 
     def _refuse_missing_weights(self, others: list[Path]) -> Never:
         if others:
@@ -141,7 +149,7 @@ class Checkpoint:
         for name, entry in header.items():
             if name != "__metadata__":
                 self._add_tensor(path, file, name, entry, 8 + length, size)
-        self._check_places(path, file)
+        self._check_places(path, file, 8 + length, size)
 
     def _add_tensor(self, path: Path, file: int, name: str, entry: Any, base: int, size: int) -> None:
         try:
@@ -167,12 +175,21 @@ class Checkpoint:
             )
         self.tensors[name] = StoredTensor(file, base + begin, shape, dtype, end - begin)
 
-    def _check_places(self, path: Path, file: int) -> None:
-        """Raises `FirstTokenError` where two tensors of a file share bytes, which the format forbids."""
+    def _check_places(self, path: Path, file: int, base: int, size: int) -> None:
+        """Raises `FirstTokenError` where two tensors of a file share bytes, or bytes of it are nobody's: the format forbids both."""
         placed = sorted((t.offset, t.offset + t.length, name) for name, t in self.tensors.items() if t.file == file)
         for (_, end, name), (begin, _, other) in pairwise(placed):
             if begin < end:
                 raise FirstTokenError(f"{path}: tensors {visible(name)!r} and {visible(other)!r} share bytes; the file is corrupted")
+        for (_, end, _), (begin, _, name) in pairwise([(base, base, ""), *placed]):
+            if begin > end:
+                raise FirstTokenError(
+                    f"{path}: {begin - end} bytes before tensor {visible(name)!r} belong to no tensor, so its place may be shifted; the file is corrupted"
+                )
+        if (end := placed[-1][1] if placed else base) != size:
+            raise FirstTokenError(
+                f"{path}: its tensors end at byte {end} of a file of {size}; expected them to fill it, the file is corrupted or was not written by safetensors"
+            )
 
     def stored(self, name: str) -> StoredTensor:
         """Returns where ``name`` lies. Raises `FirstTokenError` if it is absent or of a dtype that is not a plain float."""

@@ -72,6 +72,8 @@ def export(
     """
     with Checkpoint(checkpoint) as source:
         decoder = open_decoder(source)
+        for note in source.notes:
+            say(note)
         chosen = load_plan(plan)
         jobs = plan_jobs(decoder, chosen, targets, Path(output), force, cache_length, prefill_chunk, prove)
         tokenizer = Tokenizer(source.folder)
