@@ -37,6 +37,7 @@ def export(
     cache_length: int | None = None,
     prefill_chunk: int | None = None,
     held_out: PathLike | None = None,
+    end_token: str | int | Sequence[str | int] = (),
     progress: Report = silent,
     say: Callable[[str], None] = mute,
 ) -> list[Path]:
@@ -44,7 +45,8 @@ def export(
 
     ``plan`` and ``target`` are names (`firsttoken plans`, `firsttoken targets`) or paths of ``.toml`` files. ``prove``
     compares what was written with the checkpoint, on ``held_out`` (a text file) or a text of its own; ``force`` replaces
-    existing bundles. ``cache_length`` and ``prefill_chunk`` are tokens and replace the target's.
+    existing bundles. ``cache_length`` and ``prefill_chunk`` are tokens and replace the target's. ``end_token`` (ids
+    or texts, or "none") replaces the tokens that end an answer, which the checkpoint says otherwise.
 
     Raises `FirstTokenError` for bad input, a missing extra or too little room, before any work; `GateError` for a bundle
     that missed its proof (it is kept as ``<target>.rejected``, and bundles finished before it stay).
@@ -54,7 +56,8 @@ def export(
     from firsttoken.pipeline import export as run
 
     targets = [target] if isinstance(target, str | Path) else target
-    return run(checkpoint, output, plan, targets, prove, force, held_out, cache_length, prefill_chunk, progress, say)
+    ends = [end_token] if isinstance(end_token, str | int) else end_token
+    return run(checkpoint, output, plan, targets, prove, force, held_out, cache_length, prefill_chunk, progress, say, ends)
 
 
 def prove(

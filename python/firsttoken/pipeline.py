@@ -20,12 +20,14 @@ from firsttoken.chat import chat_affixes
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import open_decoder, parameter_count, rotations
+from firsttoken.end_tokens import turn_end_note, with_ends
 from firsttoken.errors import FirstTokenError, GateError
 from firsttoken.last_words import doing
 from firsttoken.preflight import check_room, estimate
 from firsttoken.progress import Report, silent
 from firsttoken.quant.plan import Plan, load_plan
 from firsttoken.quiet import quiet_runtime
+from firsttoken.special_tokens import check_special_tokens
 from firsttoken.targets.target import Target, load_target
 from firsttoken.tokenizer import Tokenizer
 
@@ -62,11 +64,12 @@ def export(
     prefill_chunk: int | None = None,
     report: Report = silent,
     say: Callable[[str], None] = lambda line: None,
+    end_tokens: Sequence[int | str] = (),
 ) -> list[Path]:
     """Exports a checkpoint folder to one bundle per target, ``output/<target name>/``, and returns those folders.
 
     Everything that can be known before is checked before any work. ``held_out`` is a text file for the proof;
-    ``cache_length`` and ``prefill_chunk`` (tokens) replace the targets'; ``say`` is given a line before the work starts
+    ``cache_length`` and ``prefill_chunk`` (tokens) replace the targets'; ``end_tokens`` (`end_tokens.asked_ends`) the checkpoint's; ``say`` is given a line before the work starts
     and one for each note. Raises `FirstTokenError` for bad input or no room, and `GateError` for a bundle that
     missed its proof (it is kept as ``<target name>.rejected``; bundles finished before it stay).
     """
@@ -76,13 +79,8 @@ def export(
             say(note)
         chosen = load_plan(plan)
         jobs = plan_jobs(decoder, chosen, targets, Path(output), force, cache_length, prefill_chunk, prove)
-        tokenizer = Tokenizer(source.folder)
-        check_tokenizer(tokenizer, decoder)
-        words = Words(tokenizer, tokenizer.facts(), chat_affixes(source.folder, tokenizer))
-        if words.chat is not None and words.chat.conversation_refused is not None:
-            say(
-                f"the app will answer every question by itself: the chat template cannot be written without Jinja, {words.chat.conversation_refused}"
-            )
+        words = read_words(source, decoder, end_tokens, say)
+        tokenizer = words.tokenizer
         if prove:
             check_held_out(source, decoder, tokenizer, jobs, held_out)
         needed = {job.target.name: estimate(decoder, job.precisions, job.target, prove) for job in jobs}
@@ -116,6 +114,32 @@ def plan_jobs(
     for job in jobs:
         check_destination(job.destination, force)
     return jobs
+
+
+def read_words(source: Checkpoint, decoder: Decoder, end_tokens: Sequence[int | str], say: Callable[[str], None]) -> Words:
+    """Reads tokenizer and chat template. Raises `FirstTokenError` for what a bundle cannot say, and where nothing ends an answer."""
+    tokenizer = Tokenizer(source.folder)
+    check_tokenizer(tokenizer, decoder)
+    check_special_tokens(source.folder, tokenizer.engine)
+    facts, chat = with_ends(tokenizer, tokenizer.facts(), end_tokens), chat_affixes(source.folder, tokenizer)
+    notes = [tokenizer.begin_note()]
+    if chat is not None:
+        notes += [chat_note(chat), turn_end_note(tokenizer, facts, chat)]
+        if chat.rendered_on is not None:
+            notes.append(
+                f"the chat template prints the date; the bundle will say {chat.rendered_on} on every day, export again for another"
+            )
+    for note in notes:
+        if note is not None:
+            say(note)
+    return Words(tokenizer, facts, chat)
+
+
+def chat_note(chat: Chat) -> str | None:
+    """What it means that a conversation cannot be written; None where it can."""
+    if chat.conversation_refused is None:
+        return None
+    return f"the app will answer every question by itself: the chat template cannot be written without Jinja, {chat.conversation_refused}"
 
 
 def check_tokenizer(tokenizer: Tokenizer, decoder: Decoder) -> None:

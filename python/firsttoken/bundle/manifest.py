@@ -88,12 +88,16 @@ class CheckpointIdentity(Part):
 
 
 class TokenizerFacts(Part):
-    """``vocab_size`` counts the tokenizer's tokens: logits past it are padding and must never be sampled."""
+    """``vocab_size`` counts the tokenizer's tokens: logits past it are padding and must never be sampled.
+
+    ``end_asked``: whoever exported named the end tokens, not the checkpoint.
+    """
 
     files: list[str]
     vocab_size: int
     begin: int | None = None  # written before every prompt when the tokenizer says so
     end: list[int]
+    end_asked: bool = False
     special: dict[str, int]
 
 

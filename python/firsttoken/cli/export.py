@@ -46,6 +46,14 @@ def export(
     prefill_chunk: Annotated[
         int | None, typer.Option("--prefill-chunk", min=1, help="Most prompt tokens in one call (default: the target's).")
     ] = None,
+    end_token: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--end-token",
+            metavar="ID|TEXT|none",
+            help="Token that ends an answer, may be repeated (default: what the checkpoint says; without any it is not exported). 'none': only a full cache or the app's limit does.",
+        ),
+    ] = None,
     held_out: HeldOut = None,
     audit: Audit = False,
     as_json: Json = False,
@@ -80,6 +88,7 @@ def export(
             prefill_chunk,
             report,
             say=out.say,
+            end_tokens=end_token or (),
         )
     manifests = {folder: read_manifest(folder) for folder in folders}
     out.document({"bundles": [{"folder": folder, "manifest": manifest} for folder, manifest in manifests.items()]})
