@@ -81,6 +81,11 @@ class Checkpoint:
         self.files: list[Path] = []
         self.tensors: dict[str, StoredTensor] = {}
         self._descriptors: dict[int, int] = {}
+        if (self.folder / "adapter_config.json").exists():
+            raise FirstTokenError(
+                f"checkpoint {self.folder}: adapter_config.json lies beside the weights, and transformers would put its adapter on top of them; "
+                "merge it first (PEFT: merge_and_unload, then save_pretrained), or take the file out if the weights have it already"
+            )
         self.notes: list[str] = []  # what was decided while reading, for whoever exports it
         index = self.folder / "model.safetensors.index.json"
         single = self.folder / "model.safetensors"

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from firsttoken.cli import completion
-from firsttoken.cli.options import Audit, HeldOut, Verbose
+from firsttoken.cli.options import Audit, HeldOut, NoWitness, Verbose
 from firsttoken.cli.output import Json, Output
 
 
@@ -39,6 +39,7 @@ def export(
         ),
     ] = ["tflite-xnnpack"],  # noqa: B006
     no_prove: Annotated[bool, typer.Option("--no-prove", help="Do not compare the written file with the checkpoint.")] = False,
+    no_witness: NoWitness = False,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace an existing bundle.")] = False,
     cache_length: Annotated[
         int | None, typer.Option("--cache-length", min=2, help="Tokens of prompt and answer together (default: the target's).")
@@ -89,6 +90,7 @@ def export(
             report,
             say=out.say,
             end_tokens=end_token or (),
+            witness=not no_witness,
         )
     manifests = {folder: read_manifest(folder) for folder in folders}
     out.document({"bundles": [{"folder": folder, "manifest": manifest} for folder, manifest in manifests.items()]})
