@@ -84,6 +84,13 @@ def test_the_demo_names_what_its_tokenizer_knows():
     check(checkpoint_path())
 
 
+def test_names_that_are_no_text(tmp_path):
+    with pytest.raises(FirstTokenError, match="does not know it"):
+        check(folder_with(tmp_path, {"eos_token": "\ud800"}))
+    settings = {"added_tokens_decoder": {"9" * 5000: {"content": NEW}, "x": {"content": NEW}, "7": [], "8": {"content": 3}}}
+    check(folder_with(tmp_path, {**settings, "additional_special_tokens": {"a": 3}, "bos_token": []}))
+
+
 def test_numbers_that_are_none(tmp_path):
     with pytest.raises(FirstTokenError, match="has no whole number"):
         check(folder_with(tmp_path, added_tokens={END: "4095"}))

@@ -3,6 +3,7 @@
 Bundles, phones and other runtimes read ``tokenizer.json`` alone, so a token that only another file knows is refused by name.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
 CONFIG_FILE, MAP_FILE, ADDED_FILE = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
 DECODER = "added_tokens_decoder"  # of tokenizer_config.json; where it is, transformers reads neither of the other files
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # which the library does not take for text
 LISTS = ("additional_special_tokens", "extra_special_tokens")
+MOST_DIGITS = 10  # of a token's number
 # Names of tokens that no prompt and no answer holds: often added for training and never saved.
 UNSPOKEN = ("pad_token", "unk_token", "sep_token", "cls_token", "mask_token")
 
@@ -50,7 +53,7 @@ def check_special_tokens(folder: Path, engine: "Engine") -> None:
             continue
         found = added.get(token.text)
         if found is None:
-            ordinary = engine.token_to_id(token.text)
+            ordinary = None if LONE_SURROGATE.search(token.text) else engine.token_to_id(token.text)
             knows = "does not know it" if ordinary is None else f"has it as the ordinary token {ordinary}"
         elif token.number is not None and found[0] != token.number:
             knows = f"has it as token {found[0]}"
@@ -70,7 +73,7 @@ def declared(folder: Path, settings: dict) -> Iterator[Declared]:
     own = settings.get(DECODER)
     if isinstance(own, dict):
         for number, token in own.items():
-            if (text := text_of(token)) is not None and number.isdecimal() and number.isascii():
+            if (text := text_of(token)) is not None and number.isdecimal() and number.isascii() and len(number) < MOST_DIGITS:
                 yield Declared(CONFIG_FILE, text, int(number), bool(token.get("special")) if isinstance(token, dict) else None)
     elif (folder / ADDED_FILE).exists():
         for text, added in read_json(folder / ADDED_FILE, "").items():

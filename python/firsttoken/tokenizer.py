@@ -1,6 +1,5 @@
 """Text to tokens and back, through the checkpoint's own ``tokenizer.json``."""
 
-import re
 from functools import cached_property
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from firsttoken import plain_file
 from firsttoken.bundle.manifest import Manifest, TokenizerFacts
 from firsttoken.checkpoint import read_json
 from firsttoken.errors import FirstTokenError
-from firsttoken.special_tokens import merged_settings, text_of
+from firsttoken.special_tokens import LONE_SURROGATE, merged_settings, text_of
 from firsttoken.tokenizer_engine import TRIED, open_engine, told_panics
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -18,7 +17,6 @@ REPLACEMENT = "\ufffd"
 MOST_PENDING_TOKENS = 4
 # Text in which tokenizers with equal vocabularies still differ: merges, digits, spaces, unknown characters.
 PROBE = TRIED
-LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 LARGEST_TOKEN = 1 << 24  # far above any vocabulary; tables are as long as the largest token
 
 
@@ -91,7 +89,7 @@ class Tokenizer:
     def token_id(self, token: str | dict | None) -> int | None:
         """Returns the id of a token given as text, or as the object that ``tokenizer_config.json`` may hold."""
         text = text_of(token)
-        if text is None or LONE_SURROGATE.search(text):  # which the library does not take for text
+        if text is None or LONE_SURROGATE.search(text):
             return None
         return self.engine.token_to_id(text)
 

@@ -117,7 +117,7 @@ MISREAD = {
     "scores 1% too large": attention(core=lambda core: replace(core, scale=core.scale * 1.01)),
     "a window of 32": attention(core=lambda core: replace(core, window=32)),
     "a layer without rotation": lambda decoder: blocks(
-        decoder, lambda n, block: replace(block, attention=replace(block.attention, rotation=Rope((0.0,) * 8))) if n else block
+        decoder, lambda n, block: replace(block, attention=replace(block.attention, rotation=Rope((0.0,) * len(block.attention.rotation.inverse_frequencies)))) if n else block
     ),
     "half the layers": lambda decoder: replace(decoder, layers=decoder.layers[:1]),
 }  # fmt: skip

@@ -29,8 +29,8 @@ from firsttoken.tokenizer import Tokenizer
 OFF = "FIRSTTOKEN_NO_WITNESS"  # for who exports the same checkpoints hundreds of times, as the tests do
 TEXT_TOKENS = CHAT_TOKENS = 40  # of the windows: held-out text, and a chat with its special tokens
 TEXT_CHARACTERS = 2000  # of the held-out text, cut by both tokenizers
-# Between the reference and transformers, both in FP32: rounding alone reached 4e-6 of the logits' spread (docs/proof.md), a wrong epsilon 1e-3.
-BOUND = 1e-4
+# Between the reference and transformers, both in FP32: rounding reached 1.1e-5 of the spread, the smallest misreading 1.6e-3 (docs/proof.md).
+BOUND = 2e-4
 CHATS = (list(TURNS), list(TURNS[1:]), list(TURNS[1:2]), [{"role": "user", "content": LOOSE.format("Why?")}])
 
 
