@@ -142,7 +142,7 @@ def test_a_stale_index_beside_the_single_file_is_not_used(tmp_path):
     from transformers import AutoModelForCausalLM
 
     save(random_model("llama2", seed=1), tmp_path, max_shard_size="100KB")
-    assert (tmp_path / "model.safetensors.index.json").exists() and not Checkpoint(tmp_path).notes
+    assert (tmp_path / "model.safetensors.index.json").exists() and not Checkpoint(tmp_path).remarks
     newer = random_model("llama2", seed=2)
     save(newer, tmp_path / "newer")
     (tmp_path / "newer/model.safetensors").rename(tmp_path / "model.safetensors")
@@ -150,7 +150,7 @@ def test_a_stale_index_beside_the_single_file_is_not_used(tmp_path):
     assert np.array_equal(checkpoint.matrix(name), newer.state_dict()[name].numpy())
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
     assert np.array_equal(checkpoint.matrix(name), theirs.state_dict()[name].numpy())
-    assert len(checkpoint.notes) == 1 and "index.json: not used" in checkpoint.notes[0]
+    assert len(checkpoint.remarks) == 1 and "index.json: not used" in checkpoint.remarks[0]
 
 
 SECOND = {**ENTRY, "data_offsets": [16, 32]}

@@ -71,6 +71,8 @@ class Checkpoint:
     malformed file, a shard that is absent or truncated, or weights that are not safetensors.
     """
 
+    remarks: tuple[str, ...] = ()  # what was decided while reading, for whoever exports it
+
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         if not os.path.isdir(self.folder):
@@ -86,13 +88,12 @@ class Checkpoint:
                 f"checkpoint {self.folder}: adapter_config.json lies beside the weights, and transformers would put its adapter on top of them; "
                 "merge it first (PEFT: merge_and_unload, then save_pretrained), or take the file out if the weights have it already"
             )
-        self.notes: list[str] = []  # what was decided while reading, for whoever exports it
         index = self.folder / "model.safetensors.index.json"
         single = self.folder / "model.safetensors"
         if single.exists():  # transformers looks for it first, so an index beside it is an older save's
             self._read_header(single)
             if index.exists():
-                self.note(f"{index}: not used, the weights are those of {single.name} beside it, which transformers takes too")
+                self.remark(f"{index}: not used, the weights are those of {single.name} beside it, which transformers takes too")
         elif index.exists():
             self._open_shards(index)
         else:
@@ -101,10 +102,10 @@ class Checkpoint:
                 self._refuse_missing_weights(others)
             self._read_header(others[0])
 
-    def note(self, line: str) -> None:
+    def remark(self, line: str) -> None:
         """Keeps what was decided while reading, once."""
-        if line not in self.notes:
-            self.notes.append(line)
+        if line not in self.remarks:
+            self.remarks = (*self.remarks, line)
 
     def _refuse_missing_weights(self, others: list[Path]) -> Never:
         if others:

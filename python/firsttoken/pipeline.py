@@ -78,8 +78,8 @@ def export(
     """
     with Checkpoint(checkpoint) as source:
         decoder = open_decoder(source)
-        for note in source.notes:
-            say(note)
+        for remark in source.remarks:
+            say(remark)
         chosen = load_plan(plan)
         jobs = plan_jobs(decoder, chosen, targets, Path(output), force, cache_length, prefill_chunk, prove)
         words = read_words(source, decoder, end_tokens, say)

@@ -154,7 +154,7 @@ def test_a_head_saved_beside_a_tied_embedding_is_read_as_transformers_reads_it(t
             open_decoder(checkpoint)
         return
     decoder = open_decoder(checkpoint)
-    assert decoder.tied_head == (saved == "same") and len(checkpoint.notes) == (saved == "other")
+    assert decoder.tied_head == (saved == "same") and len(checkpoint.remarks) == (saved == "other")
     tokens = np.arange(20, dtype=np.int32)
     [ours] = reference_logits(checkpoint, decoder, [tokens], [tokens])
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)(torch.from_numpy(tokens)[None].long()).logits[0]

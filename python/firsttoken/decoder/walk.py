@@ -158,7 +158,7 @@ def open_decoder(checkpoint: Checkpoint) -> Decoder:
     decoder = describe(checkpoint.config)
     if decoder.tied_head and _has_own_head(checkpoint, decoder):
         decoder = describe({**checkpoint.config, "tie_word_embeddings": False})
-        checkpoint.note(
+        checkpoint.remark(
             "tie_word_embeddings is true, but a lm_head.weight with other values is saved; that one is taken, as transformers takes it"
         )
     taken: dict[str, set[tuple[int, int]]] = {}
