@@ -18,6 +18,8 @@ with suppress(FirstTokenError):  # no place for it
 # Before anything is imported that reads it: tests leave nothing in the user's cache.
 _CACHE = tempfile.TemporaryDirectory(prefix="firsttoken-test-cache-")
 os.environ["XDG_CACHE_HOME"] = _CACHE.name
+# Asking transformers takes seconds for every checkpoint that an export meets; tests/prove/test_witness.py asks.
+os.environ["FIRSTTOKEN_NO_WITNESS"] = "1"
 sys.path.insert(0, str(Path(__file__).parent / "decoder"))
 
 from arm_fixtures import emulated_arm  # noqa: E402, F401

@@ -27,6 +27,10 @@ FIGURES = {
     "first_diverging": None,
 }
 SHA = "ab" * 32
+WITNESS = {
+    "said": "agrees", "why": "a remark", "by": "transformers 5 Qwen2ForCausalLM", "positions": 80, "layers": 2, "of_layers": 2, "difference": 1e-6,
+    "bound": 2e-4, "texts": 7, "chats": 4,
+}  # fmt: skip
 _REMOVED = object()
 REPLACEMENTS = (None, "text", -1, 1.5, True, [], {}, ["text"], {"key": 1}, 7, _REMOVED)
 
@@ -46,7 +50,7 @@ def demo_manifest() -> Manifest:
         "methods": [{"name": "first", "inputs": [tensor], "outputs": [tensor]}],
         "states": [state(n, [1, 2, "length", 32], dtype, 16) for n, dtype in enumerate(("float16", "float32"))],
         "proof": {
-            "text": "held out", "text_sha256": SHA, "prefill": FIGURES, "decode": FIGURES, "all": FIGURES, "passed": True, "misses": [],
+            "text": "held out", "text_sha256": SHA, "witness": WITNESS, "prefill": FIGURES, "decode": FIGURES, "all": FIGURES, "passed": True, "misses": [],
         },
         "audit": [{"layer": "head", "asked": "int8", "stored": "int8", "computed": "int8", "delegated": True}],
     }  # fmt: skip
@@ -64,8 +68,8 @@ def demo_manifest() -> Manifest:
             "target": load_target("tflite-xnnpack").model_dump(),
             "artifacts": [cpu],
             "rotations": [{"layers": [0, 1], "inverse_frequencies": [1.0, 0.01], "factor": 1.25}],
-            "tokenizer": tokenizer.facts().model_dump(),
-            "chat": chat_affixes(checkpoint_path(), tokenizer).model_dump(),
+            "tokenizer": tokenizer.facts().model_dump() | {"end_asked": True},
+            "chat": chat_affixes(checkpoint_path(), tokenizer).model_dump() | {"rendered_on": "2026-11-29"},
             "proven_on": [arm],
             "packages": {"numpy": "2.0"},
             "files": {"model.tflite": {"sha256": SHA, "bytes": 5_000_000_000}}

@@ -134,3 +134,55 @@ def test_fingerprint_follows_weights_and_configuration(tmp_path, tiny_checkpoint
     config = json.loads((tiny_checkpoint / "config.json").read_text())
     (tiny_checkpoint / "config.json").write_text(json.dumps({**config, "rope_theta": 1.5}))
     assert Checkpoint(tiny_checkpoint).fingerprint() not in (first, second)
+
+
+def test_a_stale_index_beside_the_single_file_is_not_used(tmp_path):
+    """transformers takes the single file, whatever the index beside it names."""
+    from families_on_disk import random_model, save
+    from transformers import AutoModelForCausalLM
+
+    save(random_model("llama2", seed=1), tmp_path, max_shard_size="100KB")
+    assert (tmp_path / "model.safetensors.index.json").exists() and not Checkpoint(tmp_path).remarks
+    newer = random_model("llama2", seed=2)
+    save(newer, tmp_path / "newer")
+    (tmp_path / "newer/model.safetensors").rename(tmp_path / "model.safetensors")
+    checkpoint, name = Checkpoint(tmp_path), "model.layers.1.mlp.down_proj.weight"
+    assert np.array_equal(checkpoint.matrix(name), newer.state_dict()[name].numpy())
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    assert np.array_equal(checkpoint.matrix(name), theirs.state_dict()[name].numpy())
+    assert len(checkpoint.remarks) == 1 and "index.json: not used" in checkpoint.remarks[0]
+
+
+SECOND = {**ENTRY, "data_offsets": [16, 32]}
+
+
+@pytest.mark.parametrize(
+    ("values", "data", "said"),
+    [
+        ({"w": {**ENTRY, "data_offsets": [4, 20]}}, 20, "4 bytes before tensor 'w' belong to no tensor"),
+        ({"w": ENTRY, "v": {**ENTRY, "data_offsets": [20, 36]}}, 36, "4 bytes before tensor 'v' belong to no tensor"),
+        ({"w": ENTRY, "v": {**ENTRY, "data_offsets": [8, 24]}}, 24, "share bytes"),
+        ({"w": ENTRY, "v": SECOND}, 40, "end at byte .* expected them to fill it"),
+        ({"__metadata__": {"a": "b"}}, 8, "expected them to fill it"),
+    ],
+)
+def test_a_file_that_its_tensors_do_not_fill(tmp_path, values, data, said):
+    """As the safetensors library itself, which refuses each of these files."""
+    from safetensors import SafetensorError, safe_open
+
+    header(tmp_path, values, b"\0" * data)
+    with pytest.raises(SafetensorError):
+        safe_open(tmp_path / "model.safetensors", "np")
+    with pytest.raises(FirstTokenError, match=said):
+        Checkpoint(tmp_path)
+
+
+def test_a_file_that_its_tensors_fill_is_read_as_safetensors_reads_it(tmp_path):
+    from safetensors import safe_open
+
+    data = np.arange(8, dtype=np.float32)
+    header(tmp_path, {"v": SECOND, "empty": {"dtype": "F32", "shape": [0, 2], "data_offsets": [16, 16]}, "w": ENTRY}, data.tobytes())
+    checkpoint = Checkpoint(tmp_path)
+    with safe_open(tmp_path / "model.safetensors", "np") as theirs:
+        for name in ("v", "w", "empty"):
+            assert np.array_equal(checkpoint.matrix(name), theirs.get_tensor(name))

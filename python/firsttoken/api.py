@@ -37,6 +37,8 @@ def export(
     cache_length: int | None = None,
     prefill_chunk: int | None = None,
     held_out: PathLike | None = None,
+    end_token: str | int | Sequence[str | int] = (),
+    witness: bool = True,
     progress: Report = silent,
     say: Callable[[str], None] = mute,
 ) -> list[Path]:
@@ -44,7 +46,9 @@ def export(
 
     ``plan`` and ``target`` are names (`firsttoken plans`, `firsttoken targets`) or paths of ``.toml`` files. ``prove``
     compares what was written with the checkpoint, on ``held_out`` (a text file) or a text of its own; ``force`` replaces
-    existing bundles. ``cache_length`` and ``prefill_chunk`` are tokens and replace the target's.
+    existing bundles. ``cache_length`` and ``prefill_chunk`` are tokens and replace the target's. ``end_token`` (ids
+    or texts, or "none") replaces the tokens that end an answer, which the checkpoint says otherwise. ``witness`` false leaves out
+    asking transformers, where it is installed, whether it understands the checkpoint in the same way.
 
     Raises `FirstTokenError` for bad input, a missing extra or too little room, before any work; `GateError` for a bundle
     that missed its proof (it is kept as ``<target>.rejected``, and bundles finished before it stay).
@@ -54,7 +58,8 @@ def export(
     from firsttoken.pipeline import export as run
 
     targets = [target] if isinstance(target, str | Path) else target
-    return run(checkpoint, output, plan, targets, prove, force, held_out, cache_length, prefill_chunk, progress, say)
+    ends = [end_token] if isinstance(end_token, str | int) else end_token
+    return run(checkpoint, output, plan, targets, prove, force, held_out, cache_length, prefill_chunk, progress, say, ends, witness)
 
 
 def prove(
@@ -69,6 +74,7 @@ def prove(
     plan: PathLike | None = None,
     cache_length: int | None = None,
     begin_token: int | None = None,
+    witness: bool = True,
     progress: Report = silent,
     say: Callable[[str], None] = mute,
 ) -> Proven:
@@ -78,7 +84,7 @@ def prove(
     ``misses``. ``on`` is "host" (this machine, and the NPU artifact where there is one), "arm" (an emulated core,
     ``cpu``) or "npu"; ``windows`` asks these two for so many stretches of the text ``held_out``. ``bundle`` may be a .tflite, .litertlm or
     .pte that another exporter wrote: then ``file`` says what it is made of and what was compared, ``plan`` names the plan that it is held to, and
-    ``cache_length`` (tokens) and ``begin_token`` are for one that does not say them.
+    ``cache_length`` (tokens) and ``begin_token`` are for one that does not say them. ``witness`` as in `export`.
 
     Raises `FirstTokenError` for a damaged bundle, another checkpoint, or an emulated machine that is not set up.
 
@@ -98,6 +104,7 @@ def prove(
         plan,
         cache_length,
         begin_token,
+        witness,
         lambda: nullcontext(progress),
         say,
     )

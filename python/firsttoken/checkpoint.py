@@ -71,6 +71,8 @@ class Checkpoint:
     malformed file, a shard that is absent or truncated, or weights that are not safetensors.
     """
 
+    remarks: tuple[str, ...] = ()  # what was decided while reading, for whoever exports it
+
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         if not os.path.isdir(self.folder):
@@ -81,17 +83,29 @@ class Checkpoint:
         self.files: list[Path] = []
         self.tensors: dict[str, StoredTensor] = {}
         self._descriptors: dict[int, int] = {}
+        if (self.folder / "adapter_config.json").exists():
+            raise FirstTokenError(
+                f"checkpoint {self.folder}: adapter_config.json lies beside the weights, and transformers would put its adapter on top of them; "
+                "merge it first (PEFT: merge_and_unload, then save_pretrained), or take the file out if the weights have it already"
+            )
         index = self.folder / "model.safetensors.index.json"
         single = self.folder / "model.safetensors"
-        if index.exists():
-            self._open_shards(index)
-        elif single.exists():
+        if single.exists():  # transformers looks for it first, so an index beside it is an older save's
             self._read_header(single)
+            if index.exists():
+                self.remark(f"{index}: not used, the weights are those of {single.name} beside it, which transformers takes too")
+        elif index.exists():
+            self._open_shards(index)
         else:
             others = sorted(self.folder.glob("*.safetensors"))
             if len(others) != 1:
                 self._refuse_missing_weights(others)
             self._read_header(others[0])
+
+    def remark(self, line: str) -> None:
+        """Keeps what was decided while reading, once."""
+        if line not in self.remarks:
+            self.remarks = (*self.remarks, line)
 
     def _refuse_missing_weights(self, others: list[Path]) -> Never:
         if others:
@@ -141,7 +155,7 @@ class Checkpoint:
         for name, entry in header.items():
             if name != "__metadata__":
                 self._add_tensor(path, file, name, entry, 8 + length, size)
-        self._check_places(path, file)
+        self._check_places(path, file, 8 + length, size)
 
     def _add_tensor(self, path: Path, file: int, name: str, entry: Any, base: int, size: int) -> None:
         try:
@@ -167,12 +181,21 @@ class Checkpoint:
             )
         self.tensors[name] = StoredTensor(file, base + begin, shape, dtype, end - begin)
 
-    def _check_places(self, path: Path, file: int) -> None:
-        """Raises `FirstTokenError` where two tensors of a file share bytes, which the format forbids."""
+    def _check_places(self, path: Path, file: int, base: int, size: int) -> None:
+        """Raises `FirstTokenError` where two tensors of a file share bytes, or bytes of it are nobody's: the format forbids both."""
         placed = sorted((t.offset, t.offset + t.length, name) for name, t in self.tensors.items() if t.file == file)
         for (_, end, name), (begin, _, other) in pairwise(placed):
             if begin < end:
                 raise FirstTokenError(f"{path}: tensors {visible(name)!r} and {visible(other)!r} share bytes; the file is corrupted")
+        for (_, end, _), (begin, _, name) in pairwise([(base, base, ""), *placed]):
+            if begin > end:
+                raise FirstTokenError(
+                    f"{path}: {begin - end} bytes before tensor {visible(name)!r} belong to no tensor, so its place may be shifted; the file is corrupted"
+                )
+        if (end := placed[-1][1] if placed else base) != size:
+            raise FirstTokenError(
+                f"{path}: its tensors end at byte {end} of a file of {size}; expected them to fill it, the file is corrupted or was not written by safetensors"
+            )
 
     def stored(self, name: str) -> StoredTensor:
         """Returns where ``name`` lies. Raises `FirstTokenError` if it is absent or of a dtype that is not a plain float."""

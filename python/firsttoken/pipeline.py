@@ -16,16 +16,19 @@ from firsttoken.bundle.chat_facts import Chat
 from firsttoken.bundle.files import check_destination, file_facts, rejected_name
 from firsttoken.bundle.lineage import read_lineage
 from firsttoken.bundle.manifest import CheckpointIdentity, Manifest, Rotation, TokenizerFacts
+from firsttoken.bundle.witness_facts import Witness
 from firsttoken.chat import chat_affixes
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import open_decoder, parameter_count, rotations
+from firsttoken.end_tokens import turn_end_note, with_ends
 from firsttoken.errors import FirstTokenError, GateError
 from firsttoken.last_words import doing
 from firsttoken.preflight import check_room, estimate
 from firsttoken.progress import Report, silent
 from firsttoken.quant.plan import Plan, load_plan
 from firsttoken.quiet import quiet_runtime
+from firsttoken.special_tokens import check_special_tokens
 from firsttoken.targets.target import Target, load_target
 from firsttoken.tokenizer import Tokenizer
 
@@ -62,30 +65,31 @@ def export(
     prefill_chunk: int | None = None,
     report: Report = silent,
     say: Callable[[str], None] = lambda line: None,
+    end_tokens: Sequence[int | str] = (),
+    witness: bool = True,
 ) -> list[Path]:
     """Exports a checkpoint folder to one bundle per target, ``output/<target name>/``, and returns those folders.
 
     Everything that can be known before is checked before any work. ``held_out`` is a text file for the proof;
-    ``cache_length`` and ``prefill_chunk`` (tokens) replace the targets'; ``say`` is given a line before the work starts
-    and one for each note. Raises `FirstTokenError` for bad input or no room, and `GateError` for a bundle that
-    missed its proof (it is kept as ``<target name>.rejected``; bundles finished before it stay).
+    ``cache_length`` and ``prefill_chunk`` (tokens) replace the targets'; ``end_tokens`` (`end_tokens.asked_ends`) the checkpoint's; ``witness`` false
+    leaves out asking transformers (`prove.witness`), which comes before the work; ``say`` is given a line before the work starts
+    and one for each note. Raises `FirstTokenError` for bad input or no room, and `GateError` for a checkpoint that
+    transformers understands otherwise, and for a bundle that missed its proof (it is kept as ``<target name>.rejected``; bundles finished before it stay).
     """
     with Checkpoint(checkpoint) as source:
         decoder = open_decoder(source)
+        for remark in source.remarks:
+            say(remark)
         chosen = load_plan(plan)
         jobs = plan_jobs(decoder, chosen, targets, Path(output), force, cache_length, prefill_chunk, prove)
-        tokenizer = Tokenizer(source.folder)
-        check_tokenizer(tokenizer, decoder)
-        words = Words(tokenizer, tokenizer.facts(), chat_affixes(source.folder, tokenizer))
-        if words.chat is not None and words.chat.conversation_refused is not None:
-            say(
-                f"the app will answer every question by itself: the chat template cannot be written without Jinja, {words.chat.conversation_refused}"
-            )
+        words = read_words(source, decoder, end_tokens, say)
+        tokenizer = words.tokenizer
         if prove:
             check_held_out(source, decoder, tokenizer, jobs, held_out)
         needed = {job.target.name: estimate(decoder, job.precisions, job.target, prove) for job in jobs}
         say(check_room(needed, Path(output), source.folder.resolve().name, decoder))
-        return [make_bundle(source, decoder, chosen, job, words, prove, force, held_out, report, say) for job in jobs]
+        found = ask_witness(source, decoder, held_out, witness, report) if prove else None
+        return [make_bundle(source, decoder, chosen, job, words, found, force, held_out, report, say) for job in jobs]
 
 
 def plan_jobs(
@@ -116,6 +120,32 @@ def plan_jobs(
     return jobs
 
 
+def read_words(source: Checkpoint, decoder: Decoder, end_tokens: Sequence[int | str], say: Callable[[str], None]) -> Words:
+    """Reads tokenizer and chat template. Raises `FirstTokenError` for what a bundle cannot say, and where nothing ends an answer."""
+    tokenizer = Tokenizer(source.folder)
+    check_tokenizer(tokenizer, decoder)
+    check_special_tokens(source.folder, tokenizer.engine)
+    facts, chat = with_ends(tokenizer, tokenizer.facts(), end_tokens), chat_affixes(source.folder, tokenizer)
+    notes = [tokenizer.begin_note()]
+    if chat is not None:
+        notes += [chat_note(chat), turn_end_note(tokenizer, facts, chat)]
+        if chat.rendered_on is not None:
+            notes.append(
+                f"the chat template prints the date; the bundle will say {chat.rendered_on} on every day, export again for another"
+            )
+    for note in notes:
+        if note is not None:
+            say(note)
+    return Words(tokenizer, facts, chat)
+
+
+def chat_note(chat: Chat) -> str | None:
+    """What it means that a conversation cannot be written; None where it can."""
+    if chat.conversation_refused is None:
+        return None
+    return f"the app will answer every question by itself: the chat template cannot be written without Jinja, {chat.conversation_refused}"
+
+
 def check_tokenizer(tokenizer: Tokenizer, decoder: Decoder) -> None:
     """Raises `FirstTokenError` if the tokenizer knows tokens for which the model has no row."""
     if tokenizer.vocab_size > decoder.vocab_size:
@@ -135,19 +165,33 @@ def check_held_out(source: Checkpoint, decoder: Decoder, tokenizer: Tokenizer, j
         choose_windows(tokens, tokenizer.begin, decoder, job.target)
 
 
+def ask_witness(source: Checkpoint, decoder: Decoder, held_out: str | Path | None, wanted: bool, report: Report) -> Witness:
+    """What transformers says of the checkpoint, before the work. Raises `GateError` where it understands another model."""
+    from firsttoken.prove.prove import held_out_text
+    from firsttoken.prove.witness import witness
+    from firsttoken.prove.witness_lines import need_understood
+
+    found = witness(source, decoder, held_out_text(source.folder, held_out)[1], wanted, report)
+    need_understood(found)
+    return found
+
+
 def make_bundle(
     source: Checkpoint,
     decoder: Decoder,
     plan: Plan,
     job: Job,
     words: Words,
-    prove: bool,
+    witness: Witness | None,
     force: bool,
     held_out: str | Path | None,
     report: Report,
     say: Callable[[str], None],
 ) -> Path:
-    """Writes one bundle under a hidden name, proves it there and renames it into place; returns its folder."""
+    """Writes one bundle under a hidden name, proves it there and renames it into place; returns its folder.
+
+    ``witness`` goes into the proof; without one there is none.
+    """
     target = job.target
     with doing(f"exporting {target.name}"), Staging(job.destination) as staging:
         check_destination(job.destination, force)  # again: opening the staging folder may have restored a bundle
@@ -161,8 +205,8 @@ def make_bundle(
             words.tokenizer.copy_files(folder)
             manifest = describe(source, decoder, plan, target, words, lowered, folder, staged(report, target.name))
             manifest.write(folder)
-            if prove:
-                prove_here(manifest, folder, source, held_out, staged(report, target.name), say)
+            if witness is not None:
+                prove_here(manifest, folder, source, held_out, witness, staged(report, target.name), say)
             misses = proof_misses(manifest)
             if not misses:
                 check_destination(job.destination, force)  # something may have been put there in the meantime
@@ -209,12 +253,18 @@ def describe(
 
 
 def prove_here(
-    manifest: Manifest, folder: Path, source: Checkpoint, held_out: str | Path | None, report: Report, say: Callable[[str], None]
+    manifest: Manifest,
+    folder: Path,
+    source: Checkpoint,
+    held_out: str | Path | None,
+    witness: Witness,
+    report: Report,
+    say: Callable[[str], None],
 ) -> None:
     """Proves the bundle in ``folder``, both artifacts where there is one for an NPU, and writes proof and audit into its manifest."""
     from firsttoken.prove.prove import prove
 
-    manifest.cpu.proof, manifest.cpu.audit = prove(folder, source, held_out, report=report)
+    manifest.cpu.proof, manifest.cpu.audit = prove(folder, source, held_out, report=report, witness=witness)
     manifest.write(folder)
     npu = manifest.npu_artifact
     if npu is not None and find_backend(npu.backend).emulated:  # the lowering's notes say where it is not

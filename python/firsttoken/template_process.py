@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from datetime import date
 from typing import Any
 
 from firsttoken.errors import FirstTokenError
@@ -23,7 +24,12 @@ _kept: tuple[int, subprocess.Popen[str]] | None = None  # and the process that s
 
 def rendered(template: str, values: dict[str, Any]) -> str:
     """Returns the template's text for ``values``. Raises `FirstTokenError` for one that fails, does not end or wants too much."""
-    question = json.dumps({"template": template, "values": values}) + "\n"
+    return rendered_on(template, values, None)[0]
+
+
+def rendered_on(template: str, values: dict[str, Any], today: date | None) -> tuple[str, bool]:
+    """The same on the day ``today`` (None: now), and whether the template asked for the date."""
+    question = json.dumps({"template": template, "values": values, "today": today and today.isoformat()}) + "\n"
     with _lock:
         worker = _worker()
         try:
@@ -41,7 +47,7 @@ def rendered(template: str, values: dict[str, Any]) -> str:
     said = json.loads(line)
     if "text" not in said:
         raise FirstTokenError(f"the chat template cannot be rendered ({visible(said.get('error'))}); {ADVICE}")
-    return said["text"]
+    return said["text"], said["dated"]
 
 
 def _worker() -> subprocess.Popen[str]:

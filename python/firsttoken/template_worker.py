@@ -8,7 +8,7 @@ import json
 import resource
 import signal
 import sys
-from datetime import datetime
+from datetime import date, datetime, time
 from typing import TYPE_CHECKING, Any, Never
 
 import jinja2
@@ -21,6 +21,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jinja2.parser import Parser
+
+
+class Clock:
+    """What a template is told of the date: that of its request, at noon, else now; ``asked`` says whether it wanted to know."""
+
+    def __init__(self) -> None:
+        self.today: date | None = None
+        self.asked = False
+
+    def strftime(self, form: str) -> str:
+        self.asked = True
+        return (datetime.now() if self.today is None else datetime.combine(self.today, time(12))).strftime(form)
 
 
 class Generation(Extension):
@@ -38,7 +50,7 @@ class Generation(Extension):
         return caller()
 
 
-def environment() -> ImmutableSandboxedEnvironment:
+def environment(clock: Clock) -> ImmutableSandboxedEnvironment:
     """Jinja with the helpers and settings that transformers gives templates (transformers.utils.chat_template_utils)."""
 
     def raise_exception(message: str) -> Never:
@@ -56,7 +68,7 @@ def environment() -> ImmutableSandboxedEnvironment:
     made = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
     made.filters["tojson"] = tojson
     made.globals["raise_exception"] = raise_exception
-    made.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    made.globals["strftime_now"] = clock.strftime
     return made
 
 
@@ -71,7 +83,7 @@ def answer(template: jinja2.Template, values: dict[str, Any]) -> dict[str, str]:
     return {"text": "".join(pieces)}
 
 
-def answers(line: str, made: ImmutableSandboxedEnvironment, known: dict[str, jinja2.Template]) -> dict[str, str]:
+def answers(line: str, made: ImmutableSandboxedEnvironment, clock: Clock, known: dict[str, jinja2.Template]) -> dict[str, Any]:
     """Renders one request. A template may fail in any way."""
     try:
         request = json.loads(line)
@@ -79,7 +91,9 @@ def answers(line: str, made: ImmutableSandboxedEnvironment, known: dict[str, jin
         if source not in known:
             known.clear()  # one at a time is what callers use
             known[source] = made.from_string(source)
-        return answer(known[source], request["values"])
+        clock.today = date.fromisoformat(request["today"]) if request.get("today") else None
+        clock.asked = False
+        return {**answer(known[source], request["values"]), "dated": clock.asked}
     except MemoryError:
         return {"error": f"it needs more than {MEMORY >> 20} MiB of memory"}
     except Exception as error:
@@ -90,11 +104,12 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asked, which closes the pipe
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    made, known = environment(), dict[str, jinja2.Template]()
+    clock = Clock()
+    made, known = environment(clock), dict[str, jinja2.Template]()
     for line in sys.stdin:
         signal.setitimer(signal.ITIMER_PROF, SECONDS)
         signal.setitimer(signal.ITIMER_REAL, PATIENCE_SECONDS)
-        said = json.dumps(answers(line, made, known))
+        said = json.dumps(answers(line, made, clock, known))
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
         print(said, flush=True)

@@ -1,6 +1,5 @@
 """Text to tokens and back, through the checkpoint's own ``tokenizer.json``."""
 
-import re
 from functools import cached_property
 from pathlib import Path
 
@@ -8,6 +7,7 @@ from firsttoken import plain_file
 from firsttoken.bundle.manifest import Manifest, TokenizerFacts
 from firsttoken.checkpoint import read_json
 from firsttoken.errors import FirstTokenError
+from firsttoken.special_tokens import LONE_SURROGATE, merged_settings, text_of
 from firsttoken.tokenizer_engine import TRIED, open_engine, told_panics
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -17,7 +17,6 @@ REPLACEMENT = "\ufffd"
 MOST_PENDING_TOKENS = 4
 # Text in which tokenizers with equal vocabularies still differ: merges, digits, spaces, unknown characters.
 PROBE = TRIED
-LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 LARGEST_TOKEN = 1 << 24  # far above any vocabulary; tables are as long as the largest token
 
 
@@ -52,9 +51,8 @@ class Tokenizer:
 
     @cached_property
     def settings(self) -> dict:
-        """``tokenizer_config.json``, or nothing where the folder has none."""
-        path = self.folder / "tokenizer_config.json"
-        return read_json(path, "") if path.exists() else {}
+        """``tokenizer_config.json`` with the names of ``special_tokens_map.json``, or nothing where the folder has neither."""
+        return merged_settings(self.folder)
 
     @cached_property
     def special(self) -> dict[str, int]:
@@ -64,18 +62,24 @@ class Tokenizer:
 
     @cached_property
     def begin(self) -> int | None:
-        """The token written before every prompt, or None.
+        """The token written before every prompt, or None: what the post-processor of ``tokenizer.json`` adds.
 
-        ``add_bos_token`` of ``tokenizer_config.json`` decides where it is given; else whether the tokenizer's own
-        post-processor adds one.
+        transformers 5 looks at nothing else where that file is there; ``add_bos_token`` of ``tokenizer_config.json`` is not read (`begin_note`).
         """
         plain = self.engine.encode("a", add_special_tokens=False).ids
         full = self.engine.encode("a", add_special_tokens=True).ids
-        added = full[0] if len(full) > len(plain) and full[0] in self.special.values() and full[0] != plain[0] else None
+        return full[0] if len(full) > len(plain) and full[0] in self.special.values() and full[0] != plain[0] else None
+
+    def begin_note(self) -> str | None:
+        """A line where ``add_bos_token`` says otherwise than `begin`; None where both agree."""
         asked = self.settings.get("add_bos_token")
-        if asked is None:
-            return added
-        return (added if added is not None else self.token_id(self.settings.get("bos_token"))) if asked else None
+        if not isinstance(asked, bool) or asked == (self.begin is not None):
+            return None
+        does = "writes no begin token" if self.begin is None else f"writes token {self.begin} before every prompt"
+        return (
+            f"tokenizer_config.json says add_bos_token {str(asked).lower()}, but tokenizer.json {does}; prompts begin as tokenizer.json says, as in transformers 5 "
+            "(chats begin as their template says)"
+        )
 
     @property
     def begin_token(self) -> int | None:
@@ -84,20 +88,27 @@ class Tokenizer:
 
     def token_id(self, token: str | dict | None) -> int | None:
         """Returns the id of a token given as text, or as the object that ``tokenizer_config.json`` may hold."""
-        text = token.get("content") if isinstance(token, dict) else token
-        if not isinstance(text, str) or LONE_SURROGATE.search(text):  # which the library does not take for text
+        text = text_of(token)
+        if text is None or LONE_SURROGATE.search(text):
             return None
         return self.engine.token_to_id(text)
 
     def end_tokens(self, folder: Path | None = None) -> list[int]:
-        """Tokens that end a completion: those of generation_config.json, config.json and tokenizer_config.json together."""
+        """Tokens that end a completion: what transformers' ``generate`` stops at, and the tokenizer's own ``eos_token``.
+
+        ``generation_config.json`` is asked before ``config.json``, which may be of another time: where the first is there and names none, only special
+        tokens are taken from the second, so that no ordinary token ends an answer.
+        """
         folder = self.folder if folder is None else folder
-        found: set[int] = set()
-        for name in ("generation_config.json", "config.json"):
+        special, found = set(self.special.values()), set[int]()
+        for place, name in enumerate(("generation_config.json", "config.json")):
             path = folder / name
             value = read_json(path, "").get("eos_token_id") if path.exists() else None
-            found.update(t for t in (value if isinstance(value, list) else [value]) if isinstance(t, int) and not isinstance(t, bool))
-        if (end := self.token_id(self.settings.get("eos_token"))) is not None:
+            named = {t for t in (value if isinstance(value, list) else [value]) if isinstance(t, int) and not isinstance(t, bool)}
+            found = named if place == 0 or not (folder / "generation_config.json").exists() else named & special
+            if found:
+                break
+        if (end := self.token_id(self.settings.get("eos_token"))) is not None and end in special:
             found.add(end)
         return sorted(t for t in found if 0 <= t < self.vocab_size)
 

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from firsttoken.backends.registry import backend_of
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.families import describe
+from firsttoken.decoder.families import check_architecture, describe, family_names
 from firsttoken.decoder.walk import SLIDING_WINDOW, open_decoder, states, within
 from firsttoken.errors import FirstTokenError
 from firsttoken.targets.target import load_target
@@ -28,8 +28,29 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 
     "changes, said",
     [
         ({"model_type": "mamba2"}, "model_type 'mamba2' is not supported"),
-        ({"model_type": "qwen2_moe"}, "did you mean 'qwen2'"),
+        ({"model_type": "qwen2_moe"}, "model_type 'qwen2_moe' is not supported; expected one of"),
         ({"model_type": "gpt_oss"}, "model_type 'gpt_oss' is not supported"),
+        ({"architectures": ["SmolLM3ForCausalLM"]}, "model_type is 'llama', but architectures says 'SmolLM3ForCausalLM'"),
+        ({"architectures": ["GraniteForCausalLM"]}, "model_type is 'llama', but architectures says 'GraniteForCausalLM'"),
+        ({"architectures": ["LlamaForSequenceClassification"]}, "another model or another task"),
+        ({"architectures": "Qwen2ForCausalLM"}, "architectures says 'Qwen2ForCausalLM'"),
+        ({"architectures": {"a": 1}}, "expected a list of class names"),
+        ({"architectures": [3]}, "expected a list of class names"),
+        ({"no_rope_layers": [1, 1, 1, 0]}, "'no_rope_layers' is [1, 1, 1, 0]"),
+        ({"no_rope_layer_interval": 4}, "'no_rope_layer_interval'"),
+        ({"residual_multiplier": 0.22}, "'residual_multiplier' is 0.22"),
+        ({"attention_multiplier": 0.0625}, "'attention_multiplier'"),
+        ({"embedding_multiplier": 12.0}, "'embedding_multiplier'"),
+        ({"logits_scaling": 8.0}, "'logits_scaling'"),
+        ({"final_logit_softcapping": 30.0}, "'final_logit_softcapping'"),
+        ({"attn_logit_softcapping": 50.0}, "'attn_logit_softcapping'"),
+        ({"query_pre_attn_scalar": 24}, "'query_pre_attn_scalar'"),
+        ({"use_qk_norm": True}, "'use_qk_norm'"),
+        ({"scale_emb": 12}, "'scale_emb'"),
+        ({"llama_4_scaling_beta": 0.1}, "'llama_4_scaling_beta'"),
+        ({"rope_parameters": {**YARN, "llama_4_scaling_beta": 0.1}}, "'llama_4_scaling_beta' is not one of the kind 'yarn'"),
+        ({"rope_parameters": {"rope_type": "default", "alpha": 1000.0}}, "'alpha' is not one of the kind 'default'"),
+        ({"text_config": {"final_logit_softcapping": 30.0}}, "'text_config'"),
         ({"model_type": None}, "model_type None is not supported"),
         ({"model_type": ["llama"]}, "is not supported"),
         ({"model_type": "mine", "auto_map": {"AutoModelForCausalLM": "modeling.Mine"}}, "code from the model's author"),
@@ -168,3 +189,22 @@ def test_an_untied_model_without_a_head_is_refused(tmp_path):
     folder = save(random_model("smollm"), tmp_path)
     change_config(folder, tie_word_embeddings=False)
     refused(folder, "'lm_head.weight' is missing")
+
+
+def test_no_hint_leads_to_another_architecture():
+    """A hint was followed: SmolLM3 renamed to llama computes something else without an error."""
+    for family in ("smollm4", "llama4", "qwen3_next", "mistral3", "lama"):
+        with pytest.raises(FirstTokenError) as refused:
+            describe({**SMALL, "model_type": family})
+        assert "did you mean" not in str(refused.value)
+
+
+ITS_AUTHORS = {"minicpm": "MiniCPMForCausalLM"}  # classes that transformers does not have
+
+
+def test_every_family_is_called_as_transformers_calls_its_class():
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CLASSES
+
+    for family in family_names():
+        check_architecture(family, [CLASSES.get(family) or ITS_AUTHORS[family]])
+        check_architecture(family, None)

@@ -5,13 +5,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from exact_checkpoints import CASES, SIZES, write_case
+from families_on_disk import random_model, save
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from firsttoken.checkpoint import Checkpoint, Source
 from firsttoken.decoder.families import describe, family_names
 from firsttoken.decoder.parts import Core, Linear
 from firsttoken.decoder.walk import Named, features, leaves, open_decoder, parameter_count, plan_layers, rotations, states, tensors
 from firsttoken.errors import FirstTokenError
+from firsttoken.prove.reference import reference_logits
 
 
 def described(case: str, **changes):
@@ -133,3 +138,24 @@ def test_every_family_reads_what_transformers_writes(tmp_path):
         describe(config.to_dict())
         config.save_pretrained(tmp_path)
         describe(json.loads((tmp_path / "config.json").read_text()))
+
+
+@pytest.mark.parametrize("saved", ["other", "same", "shape"])
+def test_a_head_saved_beside_a_tied_embedding_is_read_as_transformers_reads_it(tmp_path, saved):
+    model = random_model("smollm")
+    save(model, tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    embedding = tensors["model.embed_tokens.weight"]
+    head = {"other": torch.randn_like(embedding) * 0.1, "same": embedding.clone(), "shape": embedding[:-1].clone()}[saved]
+    save_file({**tensors, "lm_head.weight": head}, tmp_path / "model.safetensors", {"format": "pt"})
+    checkpoint = Checkpoint(tmp_path)
+    if saved == "shape":
+        with pytest.raises(FirstTokenError, match="'lm_head.weight' has shape"):
+            open_decoder(checkpoint)
+        return
+    decoder = open_decoder(checkpoint)
+    assert decoder.tied_head == (saved == "same") and len(checkpoint.remarks) == (saved == "other")
+    tokens = np.arange(20, dtype=np.int32)
+    [ours] = reference_logits(checkpoint, decoder, [tokens], [tokens])
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)(torch.from_numpy(tokens)[None].long()).logits[0]
+    assert np.abs(ours - theirs.detach().numpy()).max() < 1e-4

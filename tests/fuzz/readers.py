@@ -100,10 +100,12 @@ def read_tokenizer_file(path: Path) -> None:
 
 def read_words(path: Path) -> None:
     from firsttoken.chat import chat_affixes
+    from firsttoken.special_tokens import check_special_tokens
     from firsttoken.tokenizer import Tokenizer
 
     folder = path.parent
     read_tokenizer(folder)
+    check_special_tokens(folder, Tokenizer(folder).engine)
     chat_affixes(folder, Tokenizer(folder))
     place = folder / "copy"
     place.mkdir(exist_ok=True)

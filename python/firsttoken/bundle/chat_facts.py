@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from firsttoken.bundle.part import Part
 
 
@@ -41,13 +43,16 @@ class Conversation(Part):
 
 
 class Chat(Part):
-    """One user turn of the chat template, rendered on the host: prefix + user text + suffix.
+    """One user turn of the chat template, rendered on the host: prefix + user text + suffix, less the white space of the text that ``trim`` says.
 
     ``conversation`` writes several turns. Where it is absent, ``conversation_refused`` says why the template cannot be written without Jinja;
-    both are absent in bundles from before firsttoken looked for it.
+    both are absent in bundles from before firsttoken looked for it. ``rendered_on``: the template prints the date, and this one (YYYY-MM-DD) stands in
+    the pieces since the export.
     """
 
     prefix: Affix
     suffix: Affix
+    trim: Trim = "none"
     conversation: Conversation | None = None
     conversation_refused: str | None = None
+    rendered_on: str | None = Field(None, pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}$")

@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 
 from firsttoken.bundle.chat_facts import Chat
 from firsttoken.bundle.part import Part
+from firsttoken.bundle.witness_facts import Witness
 from firsttoken.checkpoint import read_json
 from firsttoken.declarations import first_problem
 from firsttoken.errors import FirstTokenError
@@ -90,12 +91,16 @@ class CheckpointIdentity(Part):
 
 
 class TokenizerFacts(Part):
-    """``vocab_size`` counts the tokenizer's tokens: logits past it are padding and must never be sampled."""
+    """``vocab_size`` counts the tokenizer's tokens: logits past it are padding and must never be sampled.
+
+    ``end_asked``: whoever exported named the end tokens, not the checkpoint.
+    """
 
     files: list[str]
     vocab_size: int
     begin: int | None = None  # written before every prompt when the tokenizer says so
     end: list[int]
+    end_asked: bool = False
     special: dict[str, int]
 
 
@@ -146,13 +151,15 @@ class TwinFigures(Part):
 class Proof(Part):
     """What was compared. ``twin``: was it built right? The other figures: is it good enough, against the FP32 checkpoint?
 
-    ``text`` names the held-out text by its SHA-256; ``last_position`` is the last row of the cache that was run.
+    ``text`` names the held-out text by its SHA-256; ``last_position`` is the last row of the cache that was run. ``witness``: is the checkpoint, against
+    which all of it is held, understood? Absent in proofs from before there was one.
     """
 
     text: str
     text_sha256: str
     last_position: int | None = None
     twin: TwinFigures | None = None
+    witness: Witness | None = None
     prefill: Figures
     decode: Figures
     all: Figures

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from firsttoken.cli import completion
-from firsttoken.cli.options import Audit, HeldOut, Verbose
+from firsttoken.cli.options import Audit, HeldOut, NoWitness, Verbose
 from firsttoken.cli.output import Json, Output
 
 
@@ -39,12 +39,21 @@ def export(
         ),
     ] = ["tflite-xnnpack"],  # noqa: B006
     no_prove: Annotated[bool, typer.Option("--no-prove", help="Do not compare the written file with the checkpoint.")] = False,
+    no_witness: NoWitness = False,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace an existing bundle.")] = False,
     cache_length: Annotated[
         int | None, typer.Option("--cache-length", min=2, help="Tokens of prompt and answer together (default: the target's).")
     ] = None,
     prefill_chunk: Annotated[
         int | None, typer.Option("--prefill-chunk", min=1, help="Most prompt tokens in one call (default: the target's).")
+    ] = None,
+    end_token: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--end-token",
+            metavar="ID|TEXT|none",
+            help="Token that ends an answer, may be repeated (default: what the checkpoint says; without any it is not exported). 'none': only a full cache or the app's limit does.",
+        ),
     ] = None,
     held_out: HeldOut = None,
     audit: Audit = False,
@@ -80,6 +89,8 @@ def export(
             prefill_chunk,
             report,
             say=out.say,
+            end_tokens=end_token or (),
+            witness=not no_witness,
         )
     manifests = {folder: read_manifest(folder) for folder in folders}
     out.document({"bundles": [{"folder": folder, "manifest": manifest} for folder, manifest in manifests.items()]})

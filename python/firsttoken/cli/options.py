@@ -26,6 +26,13 @@ HeldOut = Annotated[
 ]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads to run with (default: the cores, 4 at most).")]
 Audit = Annotated[bool, typer.Option("--audit", help="Print every layer: asked, stored, computed, delegated.")]
+NoWitness = Annotated[
+    bool,
+    typer.Option(
+        "--no-witness",
+        help="Do not ask transformers, where it is installed, whether it understands the checkpoint in the same way; the proof says so.",
+    ),
+]
 BundleFolder = Annotated[
     Path, typer.Argument(metavar="BUNDLE", help="A bundle folder, as `firsttoken export` wrote it.", show_default=False)
 ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from firsttoken.cli import completion
-from firsttoken.cli.options import Audit, BundleOrFile, CacheLength, Checkpoint, HeldOut, Threads, Verbose
+from firsttoken.cli.options import Audit, BundleOrFile, CacheLength, Checkpoint, HeldOut, NoWitness, Threads, Verbose
 from firsttoken.cli.output import Json, Output
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def prove(
             help="With a file: the token that texts begin with (default: what it says, else the checkpoint's).",
         ),
     ] = None,
+    no_witness: NoWitness = False,
     audit: Audit = False,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -101,7 +102,19 @@ def prove(
         raise FirstTokenError("--audit looks at the file on the host; leave out --on arm to see every layer")
     out = Output(as_json)
     for proven in prove_places(
-        bundle, checkpoint, on.value, cpu, windows, held_out, threads, plan, cache_length, begin_token, progress_bar, out.say
+        bundle,
+        checkpoint,
+        on.value,
+        cpu,
+        windows,
+        held_out,
+        threads,
+        plan,
+        cache_length,
+        begin_token,
+        not no_witness,
+        progress_bar,
+        out.say,
     ):
         if proven.file:
             show_file(proven.file, out, audit)

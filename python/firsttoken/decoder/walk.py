@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any, Generic, TypeVar
 
+import numpy as np
+
 from firsttoken.checkpoint import Checkpoint, Source
 from firsttoken.decoder.families import describe
 from firsttoken.decoder.parts import Block, Core, Decoder, Embedding, Linear, Norm, Part
@@ -30,6 +32,8 @@ class Named(Generic[PartT]):
         return Named(value, name) if isinstance(value, Part) else value
 
 
+HEAD = "lm_head.weight"  # as checkpoints name it
+COMPARED_VALUES = 1 << 22  # of two matrices in memory at once
 SLIDING_WINDOW = "a sliding window of attention"
 RING_SLACK = 64
 """Rows of a ring beyond its window: so many tokens can be taken back, as a chat template does with the end of an answer."""
@@ -185,6 +189,11 @@ def open_decoder(checkpoint: Checkpoint) -> Decoder:
     holds rows that no part of the decoder takes.
     """
     decoder = describe(checkpoint.config)
+    if decoder.tied_head and _has_own_head(checkpoint, decoder):
+        decoder = describe({**checkpoint.config, "tie_word_embeddings": False})
+        checkpoint.remark(
+            "tie_word_embeddings is true, but a lm_head.weight with other values is saved; that one is taken, as transformers takes it"
+        )
     taken: dict[str, set[tuple[int, int]]] = {}
     for source, shape in tensors(decoder):
         stored = checkpoint.stored(source.name)
@@ -211,6 +220,22 @@ def open_decoder(checkpoint: Checkpoint) -> Decoder:
     return decoder
 
 
+def _has_own_head(checkpoint: Checkpoint, decoder: Decoder) -> bool:
+    """Whether a head is saved that differs from the embedding it would be tied to. Reads both until they differ."""
+    embedding, saved = decoder.embedding.weight.name, checkpoint.tensors.get(HEAD)
+    stored = checkpoint.tensors.get(embedding)
+    if saved is None or stored is None or embedding == HEAD:
+        return False
+    if saved.shape != stored.shape:
+        return True
+    step = max(1, COMPARED_VALUES // max(1, saved.row_length))
+    return any(
+        not np.array_equal(checkpoint.rows(HEAD, at, end), checkpoint.rows(embedding, at, end))
+        for at in range(0, saved.row_count, step)
+        for end in [min(at + step, saved.row_count)]
+    )
+
+
 def _covers(parts: set[tuple[int, int]], rows: int) -> bool:
     reached = 0
     for begin, end in sorted(parts):
@@ -222,4 +247,4 @@ def _covers(parts: set[tuple[int, int]], rows: int) -> bool:
 
 def _known_extra(name: str, decoder: Decoder) -> bool:
     # Tied models may still store their head; rotary tables are derived from the configuration.
-    return (decoder.tied_head and name == "lm_head.weight") or name.endswith("rotary_emb.inv_freq")
+    return (decoder.tied_head and name == HEAD) or name.endswith("rotary_emb.inv_freq")

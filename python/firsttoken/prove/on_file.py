@@ -9,6 +9,7 @@ import numpy as np
 from firsttoken.backends.interface import Backend
 from firsttoken.backends.registry import find_backend
 from firsttoken.bundle.manifest import Proof, TokenizerFacts
+from firsttoken.bundle.witness_facts import Witness
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import open_decoder, plan_layers
@@ -18,7 +19,7 @@ from firsttoken.foreign.structure import Structure
 from firsttoken.progress import Report, silent
 from firsttoken.prove.compare import compare
 from firsttoken.prove.expected import expectations
-from firsttoken.prove.prove import held_out_text
+from firsttoken.prove.prove import add_witness, held_out_text
 from firsttoken.prove.roundings import misfit, nearest_plan
 from firsttoken.prove.twin import NOT_BUILT
 from firsttoken.prove.verdict import sum_up
@@ -62,13 +63,14 @@ def prove_file(
     held_out: str | Path | None = None,
     threads: int | None = None,
     report: Report = silent,
+    witness: Witness | None = None,
 ) -> FileProof:
     """Compares a file with the checkpoint, over its whole cache; a missed bound is no error here.
 
     With a ``plan`` (a name or a ``.toml``) its gate counts, and the file is held against the plan computed on the host where it stores what the
     plan asks. Without one both are of the built-in plan that is nearest to what is stored, and how far it is from that plan's twin is said, but no
     miss: its weights may have been chosen in another way. ``cache_length`` (tokens) and ``begin`` (a
-    token) are for files that do not say. Raises `FirstTokenError` for a file that cannot be run, or is of another vocabulary.
+    token) are for files that do not say; ``witness`` as in `prove.prove`. Raises `FirstTokenError` for a file that cannot be run, or is of another vocabulary.
     """
     path = Path(path)
     asked = None if plan is None else load_plan(plan)
@@ -97,7 +99,7 @@ def prove_file(
     proof.misses += [subject.begin_differs] if subject.begin_differs else []
     aside = [] if asked is not None else [miss for miss in proof.misses if miss.startswith(NOT_BUILT)]
     proof.misses = [miss for miss in proof.misses if miss not in aside]
-    proof.passed = not proof.misses
+    add_witness(proof, witness)
     return FileProof(path, proof, made_of, chosen.name, subject.notes, compared_lines(chosen, asked is not None, why_not, aside))
 
 

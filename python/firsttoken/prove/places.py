@@ -10,13 +10,17 @@ from firsttoken.arm.cores import DEFAULT_CORE
 from firsttoken.backends.interface import Backend
 from firsttoken.backends.registry import find_backend
 from firsttoken.bundle.manifest import AuditRow, Proof, read_manifest
+from firsttoken.bundle.witness_facts import Witness
+from firsttoken.checkpoint import Checkpoint
+from firsttoken.decoder.walk import open_decoder
 from firsttoken.errors import FirstTokenError
 from firsttoken.foreign.open import is_file
 from firsttoken.progress import Report, silent
 from firsttoken.prove.on_arm import ArmResult, prove_on_arm
 from firsttoken.prove.on_file import FileProof, prove_file
 from firsttoken.prove.on_npu import NpuResult, prove_on_npu
-from firsttoken.prove.prove import prove
+from firsttoken.prove.prove import held_out_text, own_checkpoint, prove
+from firsttoken.prove.witness import witness as ask_transformers
 
 Place = Literal["host", "arm", "npu"]
 
@@ -65,6 +69,7 @@ def prove_places(
     plan: str | Path | None = None,
     cache_length: int | None = None,
     begin_token: int | None = None,
+    witness: bool = True,
     bar: Callable[[], AbstractContextManager[Report]] = lambda: nullcontext(silent),
     say: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Proven]:
@@ -72,8 +77,8 @@ def prove_places(
 
     "host" is this machine, and then the NPU artifact where the bundle has one and the CPU's passed; "arm" is an emulated
     core (``cpu``), and "npu" that artifact alone, both on ``windows`` stretches of text. ``bundle`` may be a file that another exporter wrote,
-    here alone; ``plan``, ``cache_length`` and ``begin_token`` are for such a file (`prove.on_file`). ``bar`` opens a report for each
-    part. Raises `FirstTokenError`.
+    here alone; ``plan``, ``cache_length`` and ``begin_token`` are for such a file (`prove.on_file`). ``witness`` false leaves out asking
+    transformers (`prove.witness`), which is done on this machine alone. ``bar`` opens a report for each part. Raises `FirstTokenError`.
     """
     folder = Path(bundle)
     if cpu is not None and on != "arm":
@@ -84,7 +89,9 @@ def prove_places(
         if on != "host":
             raise FirstTokenError(f"{folder}: is a file, which is proven on this machine alone; leave out --on, or give a bundle's folder")
         with bar() as report:
-            found = prove_file(folder, checkpoint, plan, cache_length, begin_token, held_out, threads, report)
+            source = Checkpoint(checkpoint)
+            asked = ask_witness(source, held_out, witness, report)
+            found = prove_file(folder, source, plan, cache_length, begin_token, held_out, threads, report, asked)
         yield Proven(folder, found.proof, file=found)
         return
     for name, value in (("--plan", plan), ("--cache-length", cache_length), ("--begin-token", begin_token)):
@@ -101,7 +108,9 @@ def prove_places(
         yield Proven(folder, npu=npu)
         return
     with bar() as report:
-        proof, audit = prove(folder, checkpoint, held_out, threads, report)
+        source = own_checkpoint(folder, read_manifest(folder), checkpoint)
+        asked = ask_witness(source, held_out, witness, report)
+        proof, audit = prove(folder, source, held_out, threads, report, asked)
     yield Proven(folder, proof, audit)
     manifest = read_manifest(folder)
     artifact = manifest.npu_artifact
@@ -113,3 +122,8 @@ def prove_places(
     with bar() as report:
         npu = prove_on_npu(folder, checkpoint, held_out, None, threads, report, say=say, fully=True)
     yield Proven(folder, proof, audit, npu=npu)
+
+
+def ask_witness(source: Checkpoint, held_out: str | Path | None, wanted: bool, report: Report) -> Witness:
+    """What transformers says of the checkpoint, or why it was not asked."""
+    return ask_transformers(source, open_decoder(source), held_out_text(source.folder, held_out)[1], wanted, report)

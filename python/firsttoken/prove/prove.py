@@ -7,6 +7,7 @@ import numpy as np
 from firsttoken import plain_file
 from firsttoken.backends.registry import find_backend, resolve
 from firsttoken.bundle.manifest import AuditRow, Manifest, Proof, read_manifest
+from firsttoken.bundle.witness_facts import Witness
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import open_decoder
@@ -17,6 +18,7 @@ from firsttoken.prove.expected import expectations
 from firsttoken.prove.gate import missed_structure
 from firsttoken.prove.verdict import sum_up
 from firsttoken.prove.windows import GROWTH, Window, choose_windows
+from firsttoken.prove.witness_lines import misunderstood
 from firsttoken.prove.words import chat_window, missed_words
 from firsttoken.quiet import quiet_runtime
 from firsttoken.run.open import open_runner
@@ -31,11 +33,13 @@ def prove(
     held_out: str | Path | None = None,
     threads: int | None = None,
     report: Report = silent,
+    witness: Witness | None = None,
 ) -> tuple[Proof, list[AuditRow]]:
     """Compares a bundle with its checkpoint and returns the figures and the audit; ``proof.passed`` is the gate's word.
 
     ``held_out`` is a text file (default: ``held_out.txt`` of the checkpoint folder, else the demo's). Logits are compared
-    over the tokenizer's vocabulary: padded rows are never sampled, and many checkpoints leave noise in them. Raises
+    over the tokenizer's vocabulary: padded rows are never sampled, and many checkpoints leave noise in them. ``witness`` is what
+    transformers said of the checkpoint (`prove.witness`), to be recorded; None: it was not thought of. Raises
     `FirstTokenError` if the bundle is damaged or was made from another checkpoint; a missed bound is not an error here.
     """
     folder = Path(bundle)
@@ -58,8 +62,16 @@ def prove(
         rows = backend.audit(folder / manifest.cpu.file, decoder, precisions)
     proof = sum_up(manifest, seen, windows, name, text)
     proof.misses += missed_structure(rows, precisions, backend) + missed_words(folder, manifest, source.folder)
-    proof.passed = not proof.misses
+    add_witness(proof, witness)
     return proof, rows
+
+
+def add_witness(proof: Proof, witness: Witness | None) -> None:
+    """Records the witness; one that understands the checkpoint otherwise is a miss."""
+    line = misunderstood(witness)
+    proof.witness = witness
+    proof.misses += [] if line is None else [line]
+    proof.passed = not proof.misses
 
 
 def own_checkpoint(folder: Path, manifest: Manifest, checkpoint: str | Path | Checkpoint) -> Checkpoint:

@@ -3,6 +3,7 @@
 Both tokenizers are run on the same texts; what the manifest says is worked out again from the checkpoint.
 """
 
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -38,11 +39,11 @@ def missed_words(folder: Path, manifest: Manifest, checkpoint: Path) -> list[str
     ours, theirs = Tokenizer(folder), Tokenizer(checkpoint)
     misses = missed_text(ours, theirs, [*PROBES, *special_texts(theirs)])
     facts, expected = manifest.tokenizer, theirs.facts()
-    for name in ("vocab_size", "begin", "end", "special"):
+    for name in ("vocab_size", "begin", *(() if facts.end_asked else ("end",)), "special"):
         got, wanted = getattr(facts, name), getattr(expected, name)
         if got != wanted:
             misses.append(f"tokenizer: {name} is {visible(got)}, the checkpoint's is {visible(wanted)}")
-    chat = chat_affixes(checkpoint, theirs)
+    chat = chat_affixes(checkpoint, theirs, exported_on(manifest.chat))
     if written(manifest.chat) != written(chat):
         misses.append(
             f"chat: a user turn is written {describe(manifest)}, but by the checkpoint's template {visible(repr((chat.prefix.text, chat.suffix.text)) if chat else 'none')}"
@@ -52,9 +53,17 @@ def missed_words(folder: Path, manifest: Manifest, checkpoint: Path) -> list[str
     return misses
 
 
-def written(chat: Chat | None) -> tuple[Affix, Affix] | None:
-    """The affixes: a conversation's pieces are compared by themselves, since bundles of before have none."""
-    return None if chat is None else (chat.prefix, chat.suffix)
+def exported_on(chat: Chat | None) -> date | None:
+    """The day that stands in a bundle's chat text; None where its template does not print one, or the day is no date."""
+    try:
+        return None if chat is None or chat.rendered_on is None else date.fromisoformat(chat.rendered_on)
+    except ValueError:
+        return None
+
+
+def written(chat: Chat | None) -> tuple[Affix, Affix, str] | None:
+    """The affixes and the trim: a conversation's pieces are compared by themselves, since bundles of before have none."""
+    return None if chat is None else (chat.prefix, chat.suffix, chat.trim)
 
 
 def describe(manifest: Manifest) -> str:

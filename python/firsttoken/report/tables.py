@@ -8,6 +8,7 @@ from rich.table import Table
 
 from firsttoken.backends.interface import Backend
 from firsttoken.bundle.manifest import AuditRow, Figures, NpuProof, Proof
+from firsttoken.prove.witness_lines import witness_line
 from firsttoken.safe_text import harmless
 
 PIPE_WIDTH = 200
@@ -36,7 +37,7 @@ def proof_table(proof: Proof) -> Table:
 
 
 def proof_lines(proof: Proof | NpuProof) -> list[str]:
-    """How far a proof reaches, and whether a loss comes from the plan's precisions or from a fault: the figures against the twin."""
+    """How far a proof reaches, whether a loss comes from the plan's precisions or from a fault (the figures against the twin), and the witness."""
     lines = [] if proof.last_position is None else [f"proven up to position {proof.last_position} of the cache"]
     if proof.twin is not None:
         twin = proof.twin
@@ -44,6 +45,8 @@ def proof_lines(proof: Proof | NpuProof) -> list[str]:
             f"built as the plan says? {twin.mean_kld:.2e} nats from the plan computed on the host, where its kernels' rounding explains "
             f"{twin.noise_mean_kld:.2e}; logits {twin.scale:.4f} times its own ({twin.positions} positions)"
         )
+    if isinstance(proof, Proof) and proof.witness is not None:
+        lines.append(witness_line(proof.witness))
     return lines
 
 

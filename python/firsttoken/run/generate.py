@@ -7,6 +7,7 @@ from typing import Literal
 
 from firsttoken.backends.runner import Runner
 from firsttoken.bundle.chat_facts import Chat
+from firsttoken.conversation import TRIMS
 from firsttoken.errors import FirstTokenError
 from firsttoken.run.sampling import Sampler
 from firsttoken.tokenizer import TextStream, Tokenizer
@@ -58,7 +59,9 @@ def encode_prompt(tokenizer: Tokenizer, prompt: str, chat: Chat | None) -> list[
 
     The turn is tokenized as a whole, as transformers does; a template writes its own begin token.
     """
-    return tokenizer.encode(prompt) if chat is None else tokenizer.encode(chat.prefix.text + prompt + chat.suffix.text, begin=False)
+    if chat is None:
+        return tokenizer.encode(prompt)
+    return tokenizer.encode(chat.prefix.text + TRIMS[chat.trim](prompt) + chat.suffix.text, begin=False)
 
 
 def generate(

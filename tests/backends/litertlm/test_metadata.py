@@ -5,6 +5,8 @@ import json
 import pytest
 from fuzz.good_files import TEMPLATES, tokenizers
 from litert_lm_builder.runtime.proto.llm_metadata_pb2 import LlmMetadata
+from tokenizers import Tokenizer as Engine
+from tokenizers.processors import TemplateProcessing
 
 from firsttoken.backends.litertlm.metadata import AS_TEXT, describe_words
 from firsttoken.chat import read_template, render
@@ -35,7 +37,7 @@ def test_contents_that_are_no_texts_stay_the_templates_business():
 
 
 def test_the_demo_checkpoint(demo):
-    found = LlmMetadata.FromString(describe_words(demo, 1280))
+    found = LlmMetadata.FromString(describe_words(demo, 1280, Tokenizer(demo).facts().end))
     facts = Tokenizer(demo).facts()
     assert [stop.token_ids.ids[0] for stop in found.stop_tokens] == facts.end and facts.end
     assert found.max_num_tokens == 1280 and found.llm_model_type.WhichOneof("model_type") == "generic_model"
@@ -47,7 +49,11 @@ def test_a_begin_token_and_no_template(tmp_path):
     (tmp_path / "chat_template.jinja").unlink(missing_ok=True)
     settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
     settings.pop("chat_template", None)
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**settings, "add_bos_token": True, "bos_token": "<s>"}))
-    found, facts = LlmMetadata.FromString(describe_words(tmp_path, 64)), Tokenizer(tmp_path).facts()
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    engine = Engine.from_file(str(tmp_path / "tokenizer.json"))
+    engine.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", engine.token_to_id("<s>"))])
+    engine.save(str(tmp_path / "tokenizer.json"))
+    found, facts = LlmMetadata.FromString(describe_words(tmp_path, 64, [2])), Tokenizer(tmp_path).facts()
+    assert [stop.token_ids.ids[0] for stop in found.stop_tokens] == [2]
     assert facts.begin is not None and list(found.start_token.token_ids.ids) == [facts.begin]
     assert not found.jinja_prompt_template

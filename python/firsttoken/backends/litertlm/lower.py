@@ -34,7 +34,7 @@ def lower_decoder(job: LoweringJob, path: Path, report: Report = silent) -> Lowe
     try:
         file.write(graphs, report)
         report("packing", 0, 1, "file")
-        words = describe_words(job.checkpoint.folder, job.target.cache_length)
+        words = describe_words(job.checkpoint.folder, job.target.cache_length, job.ends)
         pack(path, graphs, words, job.checkpoint.folder / "tokenizer.json", facts_of(job, graphs, report))
         report("packing", 1, 1, "file")
     finally:

@@ -1,5 +1,6 @@
 """What LiteRT-LM is told about text: end tokens, the begin token, and a chat template that its conversations can render."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from firsttoken.chat import read_template
@@ -26,8 +27,8 @@ AS_TEXT = (
 )
 
 
-def describe_words(folder: Path, cache_length: int) -> bytes:
-    """The serialized ``LlmMetadata`` of a checkpoint's tokenizer and template, for at most ``cache_length`` tokens.
+def describe_words(folder: Path, cache_length: int, ends: Sequence[int]) -> bytes:
+    """The serialized ``LlmMetadata`` of a checkpoint's tokenizer and template, for at most ``cache_length`` tokens and answers that end at ``ends``.
 
     Raises `FirstTokenError` for a tokenizer or template that cannot be read.
     """
@@ -37,7 +38,7 @@ def describe_words(folder: Path, cache_length: int) -> bytes:
     facts = tokenizer.facts()
     metadata = llm_metadata_pb2.LlmMetadata(max_num_tokens=cache_length)
     metadata.llm_model_type.CopyFrom(llm_model_type_pb2.LlmModelType(generic_model=llm_model_type_pb2.GenericModel()))
-    for token in facts.end:  # as ids: a text is not always one token
+    for token in ends:  # as ids: a text is not always one token
         metadata.stop_tokens.add().token_ids.ids.append(token)
     if facts.begin is not None:
         metadata.start_token.token_ids.ids.append(facts.begin)

@@ -9,8 +9,11 @@ from pkgutil import iter_modules
 
 from firsttoken.decoder.config_json import Config
 from firsttoken.decoder.parts import Decoder
-from firsttoken.errors import FirstTokenError, nearest
+from firsttoken.errors import FirstTokenError
+from firsttoken.safe_text import visible
 
+# Ends of the names of classes with a language model in them; others, as ForSequenceClassification, predict something else.
+TASKS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "Model")
 SHARED = ("compose",)  # modules of this package that are no family
 
 
@@ -38,9 +41,8 @@ def describe(values: dict) -> Decoder:
             f"config.json: needs code from the model's author (auto_map), which firsttoken never runs; supported families: {described_families()}"
         )
     if not known:
-        raise FirstTokenError(
-            f"config.json: model_type {family!r} is not supported{nearest(str(family), family_names())}; expected one of: {described_families()}"
-        )
+        raise FirstTokenError(f"config.json: model_type {family!r} is not supported; expected one of: {described_families()}")
+    check_architecture(str(family), config.get("architectures"))
     if config.get("quantization_config"):
         raise FirstTokenError("config.json: the checkpoint is already quantized (quantization_config); export from the original weights")
     if config.get("pretraining_tp", 1) != 1:
@@ -48,3 +50,26 @@ def describe(values: dict) -> Decoder:
     decoder = import_module(f"{__name__}.{family}").describe(config)
     config.check_all_read(family)
     return decoder
+
+
+def check_architecture(family: str, architectures: object) -> None:
+    """Raises `FirstTokenError` where ``architectures`` names another model than ``model_type``, or one that predicts no tokens."""
+    names = [architectures] if isinstance(architectures, str) else architectures
+    if not names:
+        return
+    known = getattr(import_module(f"{__name__}.{family}"), "ARCHITECTURES", ())
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise FirstTokenError(f"config.json: architectures is {visible(repr(names), 80)}; expected a list of class names or null")
+    for name in names:
+        if name in known:
+            continue
+        stem = next((name.removesuffix(end) for end in TASKS if name.endswith(end)), None)
+        if stem is None or _letters(stem) != _letters(family).removesuffix("text"):
+            raise FirstTokenError(
+                f"config.json: model_type is {family!r}, but architectures says {visible(repr(name), 80)}, which is another model or another task; "
+                "nothing is exported, for one of the two is wrong: take config.json from the model's page again"
+            )
+
+
+def _letters(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalnum())

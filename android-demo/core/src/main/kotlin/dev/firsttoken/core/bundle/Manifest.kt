@@ -1,6 +1,7 @@
 package dev.firsttoken.core.bundle
 
 import dev.firsttoken.core.chat.ConversationPieces
+import dev.firsttoken.core.chat.Trim
 
 /**
  * What the app uses of a bundle's `manifest.json`; python/firsttoken/bundle/manifest.py describes all of it.
@@ -43,8 +44,17 @@ class TokenizerFacts(val files: List<String>, val vocabularySize: Int, val begin
 class Affix(val text: String, val tokens: IntArray)
 
 /**
- * One user turn of the chat template: prefix, the user's text, suffix.
+ * One user turn of the chat template: prefix, the user's text less the white space that [trim] says, suffix.
  *
  * [conversation] writes several turns; where it is null, [conversationRefused] says why that needs Jinja, or is null too in a bundle from before.
  */
-class Chat(val prefix: Affix, val suffix: Affix, val conversation: ConversationPieces? = null, val conversationRefused: String? = null)
+class Chat(
+    val prefix: Affix,
+    val suffix: Affix,
+    val conversation: ConversationPieces? = null,
+    val conversationRefused: String? = null,
+    val trim: Trim = Trim.NONE,
+) {
+    /** The text of one turn that asks [question]. */
+    fun turn(question: String): String = prefix.text + trim.of(question) + suffix.text
+}

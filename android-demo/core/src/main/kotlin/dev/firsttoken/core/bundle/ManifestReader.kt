@@ -5,6 +5,7 @@ import com.google.gson.JsonObject
 import com.google.gson.JsonPrimitive
 import dev.firsttoken.core.FirstTokenException
 import dev.firsttoken.core.chat.ConversationPieces
+import dev.firsttoken.core.chat.Trim
 import dev.firsttoken.core.json.JsonFields
 import dev.firsttoken.core.json.JsonSchema
 import dev.firsttoken.core.json.JsonText
@@ -46,7 +47,13 @@ object ManifestReader {
         )
 
     private fun JsonFields.chat() =
-        Chat(objectOf("prefix") { affix() }, objectOf("suffix") { affix() }, objectOrNull("conversation", ConversationPieces::read), textOrNull("conversation_refused"))
+        Chat(
+            objectOf("prefix") { affix() },
+            objectOf("suffix") { affix() },
+            objectOrNull("conversation", ConversationPieces::read),
+            textOrNull("conversation_refused"),
+            Trim.read(this, "trim"),
+        )
 
     private fun JsonFields.affix() = Affix(text("text"), ints("tokens"))
 

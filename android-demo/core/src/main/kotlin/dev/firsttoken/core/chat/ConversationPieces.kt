@@ -25,6 +25,9 @@ enum class Trim {
     companion object {
         val TEXTS = entries.map { it.name.lowercase() }.toTypedArray()
 
+        /** The field [name] of an object in a manifest; absent is none. */
+        fun read(fields: JsonFields, name: String): Trim = if (fields.has(name)) of(fields.choice(name, *TEXTS)) else NONE
+
         fun of(text: String): Trim = entries.first { it.name.lowercase() == text }
 
         /** As Python's `str.isspace`, by which templates trim; `Character.isWhitespace` means something else. */
@@ -91,10 +94,9 @@ class ConversationPieces(
                 ConversationPieces(
                     text("open"), textOrNull("open_system"), textOrNull("system_to_user"), textOrNull("assistant_to_system"),
                     text("user_to_assistant"), text("assistant_to_user"), text("generation"),
-                    trim("system"), trim("user"), trim("assistant"), has("thinking") && text("thinking") == "cut", trim("after_thinking"),
+                    Trim.read(this, "system"), Trim.read(this, "user"), Trim.read(this, "assistant"),
+                    has("thinking") && text("thinking") == "cut", Trim.read(this, "after_thinking"),
                 )
             }
-
-        private fun JsonFields.trim(name: String) = if (has(name)) Trim.of(choice(name, *Trim.TEXTS)) else Trim.NONE
     }
 }

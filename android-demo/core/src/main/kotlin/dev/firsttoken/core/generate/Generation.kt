@@ -31,7 +31,7 @@ class GenerationOptions(
 
 /** Returns the tokens of a prompt: one user turn of [chat] tokenized as a whole, or the text as it is after the begin token. */
 fun encodePrompt(tokenizer: Tokenizer, prompt: String, chat: Chat?): IntArray =
-    if (chat == null) tokenizer.encode(prompt) else tokenizer.encode(chat.prefix.text + prompt + chat.suffix.text, withBegin = false)
+    if (chat == null) tokenizer.encode(prompt) else tokenizer.encode(chat.turn(prompt), withBegin = false)
 
 /** Streams completions from a loaded bundle, with the clock that every figure comes from; the same loop as Python's `generate`. */
 class Generation(private val engine: Engine, private val tokenizer: Tokenizer, private val clock: Clock = SystemClock) {

@@ -41,6 +41,12 @@ class ConversationPiecesTest {
         assertNull(chat.conversationRefused)
     }
 
+    @Test fun aTurnLeavesOutTheWhiteSpaceThatItsTemplateLeavesOut() {
+        val (kept, trimmed) = listOf("none", "both").map { DemoFiles.manifest(DemoFiles.manifestText.replace("\"trim\":\"none\"", "\"trim\":\"$it\"")).chat!! }
+        assertEquals(kept.prefix.text + " \nhi\u00a0" + kept.suffix.text, kept.turn(" \nhi\u00a0"))
+        assertEquals(kept.turn("hi"), trimmed.turn(" \nhi\u00a0"))
+    }
+
     @Test fun anOlderManifestHasNeitherPiecesNorAReasonAndIsRead() {
         val text = DemoFiles.manifestText
         val older = DemoFiles.manifest(text.replace(Regex("""\{"open":.*?"after_thinking":"none"}"""), "null").replace(""","conversation":null,"conversation_refused":null""", ""))
