@@ -41,7 +41,7 @@ def export(
     for_apk: Annotated[
         Path | None,
         typer.Option(
-            "--for-apk", metavar="APK", help="Choose the target by what this APK of the firsttoken app carries.", show_default=False
+            "--for-apk", metavar="APK", help="Choose the target by the runtimes that this APK of the app carries.", show_default=False
         ),
     ] = None,
     no_prove: Annotated[bool, typer.Option("--no-prove", help="Do not compare the written file with the checkpoint.")] = False,
