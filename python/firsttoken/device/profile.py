@@ -47,7 +47,11 @@ def prepare(bundles: Sequence[str | Path], settings: ProfileSettings, report: Re
     A folder that is no bundle stands for the bundles in it.
     """
     check_settings(settings)
-    folders = {folder: not inside for given in bundles for inside in [bundles_in(Path(given))] for folder in inside or [Path(given)]}
+    folders, by_names = [], []
+    for given in bundles:
+        inside = bundles_in(Path(given))
+        folders += inside or [Path(given)]
+        by_names += [not inside] * max(1, len(inside))
     found = [local_bundle(folder, report) for folder in folders]
     keys = [bundle.key for bundle in found]
     for number, key in enumerate(keys):
@@ -59,7 +63,7 @@ def prepare(bundles: Sequence[str | Path], settings: ProfileSettings, report: Re
             f"bundle {absent[0].folder}: has no NPU artifact; leave out --artifact, or export for a Snapdragon (-t tflite-hexagon-sm8650)"
         )
     work = []
-    for name, bundle, by_name in zip(_names(found), found, folders.values(), strict=True):
+    for name, bundle, by_name in zip(_names(found), found, by_names, strict=True):
         chat, prompts = prompts_for(bundle, settings)
         chosen = settings.artifact if bundle.manifest.npu_artifact else "auto"
         work += [Work(name, bundle, chat, prompts, artifact, by_name) for artifact in (("npu", "cpu") if chosen == "both" else (chosen,))]
