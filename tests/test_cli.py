@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -97,7 +98,8 @@ def examples(verb: str) -> list[str]:
 
 @pytest.mark.slow
 def test_the_examples_of_the_help_work_as_pasted(tmp_path):
-    """In a folder where path/to/checkpoint is the demo's, and their/model.litertlm made from it."""
+    """In a folder where path/to/checkpoint is the demo's, their/model.litertlm made from it, and an APK of the app, which carries TensorFlow Lite alone."""
+    shutil.copy(Path(__file__).parent / "device" / "apks" / "tensorflow-lite.apk", tmp_path / "firsttoken-demo.apk")
     (tmp_path / "path/to").mkdir(parents=True)
     (tmp_path / "path/to/checkpoint").symlink_to(checkpoint_path())
     [theirs] = export(checkpoint_path(), tmp_path / "int8", "int8", ("litertlm-cpu",), prove=False)
@@ -113,6 +115,7 @@ def test_the_examples_of_the_help_work_as_pasted(tmp_path):
     for line in lines:
         done = run(*shlex.split(line)[1:], cwd=tmp_path)
         assert done.returncode == 0, (line, done.stderr)
+    assert (tmp_path / "out" / "tflite-compat" / "model.tflite").is_file(), "for the APK"
 
 
 def test_export_prove_generate_are_quiet_and_say_what_they_did(tmp_path):

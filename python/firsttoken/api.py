@@ -31,7 +31,8 @@ def export(
     output: PathLike = "out",
     *,
     plan: PathLike = "fp16-attention",
-    target: PathLike | Sequence[PathLike] = "tflite-xnnpack",
+    target: PathLike | Sequence[PathLike] | None = None,
+    for_apk: PathLike | None = None,
     prove: bool = True,
     force: bool = False,
     cache_length: int | None = None,
@@ -44,7 +45,9 @@ def export(
 ) -> list[Path]:
     """Exports a Hugging Face checkpoint folder to one proven bundle for each target, ``output/<target>/``; returns these folders.
 
-    ``plan`` and ``target`` are names (`firsttoken plans`, `firsttoken targets`) or paths of ``.toml`` files. ``prove``
+    ``plan`` and ``target`` are names (`firsttoken plans`, `firsttoken targets`) or paths of ``.toml`` files. Without ``target`` it is what
+    ``for_apk``, an APK of the firsttoken app, carries the runtime for; without either what ``firsttoken-demo.apk`` in ``output``
+    carries, and "tflite-xnnpack" where none is there. ``prove``
     compares what was written with the checkpoint, on ``held_out`` (a text file) or a text of its own; ``force`` replaces
     existing bundles. ``cache_length`` and ``prefill_chunk`` are tokens and replace the target's. ``end_token`` (ids
     or texts, or "none") replaces the tokens that end an answer, which the checkpoint says otherwise. ``witness`` false leaves out
@@ -55,9 +58,11 @@ def export(
 
         [bundle] = firsttoken.export("path/to/checkpoint", "out", plan="int8")
     """
+    from firsttoken.device.fitting_target import targets_to_export
     from firsttoken.pipeline import export as run
 
-    targets = [target] if isinstance(target, str | Path) else target
+    given = [target] if isinstance(target, str | Path) else target or []
+    targets = targets_to_export(checkpoint, output, plan, given, for_apk, cache_length, say)
     ends = [end_token] if isinstance(end_token, str | int) else end_token
     return run(checkpoint, output, plan, targets, prove, force, held_out, cache_length, prefill_chunk, progress, say, ends, witness)
 

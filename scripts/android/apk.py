@@ -41,7 +41,7 @@ def build(target: Path = APK) -> Path:
     os.replace(partial, target)
     shown = target.relative_to(REPOSITORY) if target.is_relative_to(REPOSITORY) else target
     print(f"{shown}: {target.stat().st_size / 2**20:.1f} MiB, SHA-256 {hashlib.sha256(target.read_bytes()).hexdigest()}")
-    print(f"install it: firsttoken device install {shown}")
+    print(f"install it: firsttoken device install {shown}; export for it: firsttoken export CHECKPOINT --for-apk {shown}")
     return target
 
 

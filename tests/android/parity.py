@@ -10,6 +10,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 import parity_engines  # noqa: E402  after the paths it needs
 import parity_npu  # noqa: E402
+import parity_refusals  # noqa: E402
 import parity_runs  # noqa: E402
 from parity_lines import lines  # noqa: E402
 from parity_vocabularies import FAMILIES, training_text  # noqa: E402
@@ -63,6 +64,7 @@ def make(folder: Path):
     vocabulary_cases(place, texts)
     parity_runs.write(folder)
     parity_engines.write(folder)
+    parity_refusals.write(folder)
     parity_npu.write(folder)
 
 

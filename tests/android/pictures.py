@@ -42,7 +42,17 @@ def keep(folder: Path):
     for shot in sorted(folder.glob("*.png")):
         with Image.open(shot) as image:
             small = image.convert("RGB").resize((image.width // 3, image.height // 3), Image.Resampling.LANCZOS)
-            small.quantize(128, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(KEPT / shot.name, optimize=True)
+        few = small.quantize(128, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        few.putpalette(with_background(few, small))
+        few.save(KEPT / shot.name, optimize=True)
+
+
+def with_background(few: Image.Image, small: Image.Image) -> list[int]:
+    """Returns the palette of ``few`` with the background as it is in ``small``: it would be the mean with colours near it."""
+    palette, colours = few.getpalette(), small.getcolors(small.width * small.height)
+    place = max(few.getcolors())[1]
+    palette[3 * place : 3 * place + 3] = max(colours)[1]
+    return palette
 
 
 def page() -> str:

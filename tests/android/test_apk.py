@@ -125,6 +125,15 @@ def test_its_classes_are_those_it_says_it_carries_and_no_stub(said):
     assert (b"readLogBuffer" in dex) == ("no ExecuTorch" not in said)
 
 
+def test_python_reads_which_runtimes_it_carries(said):
+    from firsttoken.device.carried import read_carried
+
+    carried = read_carried(APK, "apk").versions
+    [line] = [line for line in said.splitlines() if line.startswith("APK carries ")]
+    assert carried and all(f"{name} {version}" in line for name, version in carried.items())
+    assert ("ExecuTorch" in carried) == ("no ExecuTorch" not in line) and ("LiteRT" in carried) == ("carries LiteRT" in line)
+
+
 def test_the_held_out_text_is_the_one_that_the_host_cuts_prompts_from(said):
     from firsttoken.demo import held_out_text
 

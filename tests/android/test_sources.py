@@ -23,6 +23,8 @@ from android.pages import load_alignment, made_for_smaller, misplaced
 from android.places import WORK
 from android.sources import SOURCES, Sources
 
+from firsttoken.device.carried import read_carried
+
 POM = """<project><modelVersion>4.0.0</modelVersion><groupId>{0}</groupId><artifactId>{1}</artifactId><version>{2}</version>
 <packaging>aar</packaging></project>"""
 SHARED = ("android", "compiler", "core", "dexer")  # what the other work folder need not fetch again
@@ -99,10 +101,11 @@ def certificate(apk: Path) -> str:
 
 @pytest.mark.slow
 def test_it_carries_what_the_repository_has_and_says_so(elsewhere):
-    _, said, _ = elsewhere
+    apk, said, _ = elsewhere
     versions = jars.catalog()["versions"]
     assert f"APK carries LiteRT {versions['litert']}; ExecuTorch {versions['executorch']};" in said
     assert "cannot be fetched" not in said
+    assert read_carried(apk, "apk").versions == {"LiteRT": versions["litert"], "ExecuTorch": versions["executorch"]}
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import stat
 import zipfile
 from pathlib import Path
@@ -9,11 +10,15 @@ from pathlib import Path
 import pytest
 from flow import OUT, SHORT, counts, measured, profile, rewrite_bundle, run, sessions
 
+from firsttoken import cli
 from firsttoken.bundle.manifest import read_manifest
+from firsttoken.demo import checkpoint_path
+from firsttoken.device.fitting_target import APK_NAME
 from firsttoken.device.staging import local_bundle
 from firsttoken.measure.measurement import identify_bundle
 
 pytestmark = pytest.mark.slow
+APKS = Path(__file__).parent / "apks"
 
 
 def test_the_whole_flow(phone, two_bundles, capsys):
@@ -211,3 +216,50 @@ def test_a_phone_without_thermal_service(phones, two_bundles, capsys):
     assert measurement.device.hexagon is None and measurement.device.soc == "msm8998"
     assert measurement.results[0].before.thermal_status is None or measurement.results[0].before.thermal_status == 0
     assert list(measurement.results[0].before.temperatures) == ["battery/battery"]
+
+
+def test_what_the_installed_app_does_not_run_is_refused_before_anything_is_copied(phones, two_bundles, capsys):
+    phone = phones(installed=False)
+    assert run("install", APKS / "tensorflow-lite.apk") == 0
+    assert "installed; it carries TensorFlow Lite 2.16.1, and runs what `firsttoken export CHECKPOINT --for-apk" in capsys.readouterr().out
+    assert profile(*two_bundles, *SHORT) == 2
+    said = capsys.readouterr().err
+    assert "the app there does not run tflite-xnnpack (it needs LiteRT 2.0 or newer, and the app carries TensorFlow Lite 2.16.1)" in said
+    assert "-t tflite-compat" in said and "nothing was copied" in said and "not run tflite-compat" not in said
+    assert phone.files() == {} and not OUT.exists() and sessions() == []
+    assert run("install", APKS / "litert-executorch.apk") == 0
+    assert profile(*two_bundles, *SHORT) == 0
+
+
+def test_the_defaults_meet_whatever_the_apk_carries(phones, tmp_path, capsys):
+    """An APK, an export without a target and a profile: what is written for the APK in the folder is what the app there runs."""
+    phones(installed=False)
+    for apk, target in (("tensorflow-lite", "tflite-compat"), ("litert-executorch", "tflite-xnnpack")):
+        out = tmp_path / apk
+        out.mkdir()
+        shutil.copy(APKS / f"{apk}.apk", out / APK_NAME)
+        assert run("install", out / APK_NAME) == 0
+        assert cli.run(["export", str(checkpoint_path()), "-o", str(out), "--no-prove"]) == 0
+        assert f"exporting for {target}" in capsys.readouterr().out
+        assert profile(out, *SHORT, output=Path(f"{apk}.measurement.json")) == 0
+        [result] = measured(Path(f"{apk}.measurement.json")).results
+        assert result.bundle.name == target and result.bundle.target == target
+        assert "left out" not in capsys.readouterr().out
+
+
+def test_of_a_folder_of_bundles_what_the_app_runs_is_measured(phones, two_bundles, tmp_path, capsys):
+    phone = phones(installed=False)
+    assert run("install", APKS / "tensorflow-lite.apk") == 0
+    folder = tmp_path / "out"
+    for name, bundle in {"one": two_bundles[0], "two": two_bundles[1], "two.rejected-2": two_bundles[1]}.items():
+        shutil.copytree(bundle, folder / name)
+    (folder / "notes").mkdir()
+    assert profile(folder, *SHORT) == 0
+    assert [result.bundle.name for result in measured().results] == ["two"]
+    assert "left out, since the app there does not run it: one (it needs LiteRT 2.0 or newer" in capsys.readouterr().out
+    assert len(list((phone.staging / "bundles").iterdir())) == 1
+    shutil.rmtree(folder / "two")
+    assert profile(folder, *SHORT, "--force") == 2
+    assert "does not run one (it needs LiteRT 2.0" in capsys.readouterr().err
+    assert profile(folder / "notes", *SHORT, "--force") == 2
+    assert "manifest.json" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 from exact_checkpoints import CASES, SIZES, write_case
@@ -183,6 +184,14 @@ def bundle(target: str):
         made.rename(folder)
 
     return written
+
+
+def apks(folder: Path) -> None:
+    """Those of tests/device, which are small, and their resource tables."""
+    for apk in (Path(__file__).parents[1] / "device" / "apks").glob("*.apk"):
+        shutil.copy(apk, folder / apk.name)
+        with zipfile.ZipFile(apk) as archive:
+            (folder / f"{apk.stem}.arsc").write_bytes(archive.read("resources.arsc"))
 
 
 def file_of_a_stranger(folder: Path) -> None:

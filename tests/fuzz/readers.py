@@ -1,6 +1,7 @@
 """Every reader of files that strangers write: which files it is given, how they are damaged, and what reads them."""
 
 import json
+import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -221,6 +222,26 @@ def read_lines(path: Path) -> None:
     list(json_lines(path))
 
 
+def read_apk(path: Path) -> None:
+    """Reads which runtimes an APK carries; a resource table is put into an APK first, whose checksum then fits."""
+    from firsttoken.device.carried import read_carried
+    from firsttoken.device.install import check_apk
+    from firsttoken.plain_file import read_bytes
+
+    if path.suffix == ".apk":
+        check_apk(path)
+        read_carried(path, "apk")
+        return
+    packed = path.with_name("packed.apk")
+    try:
+        table = read_bytes(path)
+    except OSError:
+        return  # a table is no file of its own
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("resources.arsc", table)
+    read_carried(packed, "apk")
+
+
 def run_bundle(path: Path) -> None:
     """Loads the artifact whatever its hash, takes four tokens and two more."""
     from firsttoken.run.open import open_runner
@@ -287,6 +308,7 @@ READERS = (
     Reader("manifest", good_files.manifests, "*.json", mutate.mutate_json, read_manifest),
     Reader("measurement", good_files.measurements, "*.json", mutate.mutate_json, read_measurement),
     Reader("phone-result", good_files.measurements, "*.json", mutate.mutate_json, read_phone),
+    Reader("apk", good_files.apks, "*.a*", mutate.mutate_bytes, read_apk),
     Reader("jsonl", good_files.lines, "*.jsonl", mutate.mutate_lines, read_lines, imports=LEARNING),
     Reader("tflite", good_files.bundle("tflite-xnnpack"), "*.tflite", mutate.mutate_bytes, run_bundle, native=True, imports=RUNNING),
     Reader("file", good_files.file_of_a_stranger, "*.litertlm", mutate.mutate_bytes, read_file, native=True, imports=FOREIGN),

@@ -82,6 +82,8 @@ class Backend(ABC):
     """The extra of firsttoken's own that brings its packages; None where the base install has them."""
     arm_runtimes: ClassVar[tuple[str, ...]] = ()
     """What its artifacts run with on emulated ARM (`arm.emulator.RUNTIMES`)."""
+    app_runtimes: ClassVar[tuple[str, ...]] = ()
+    """Which runtimes of the Android app run its artifacts (`device.carried`): ``min_runtime`` counts the first one's versions, others do in any."""
     fixed_lengths: ClassVar[bool] = False
     """Whether it takes a target's ``prefill_lengths``."""
     emulated: ClassVar[bool] = False

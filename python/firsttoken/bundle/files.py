@@ -10,6 +10,8 @@ from firsttoken.plain_file import parse_json, read_bytes
 from firsttoken.progress import Report, silent
 from firsttoken.safe_text import visible
 
+REJECTED = ".rejected"  # behind the name of a bundle that missed its proof
+
 
 def check_destination(destination: Path, force: bool) -> None:
     """Raises `FirstTokenError` if a bundle cannot be written at ``destination``; changes nothing.
@@ -55,7 +57,7 @@ def check_ours(folder: Path) -> None:
 def rejected_name(destination: Path) -> Path:
     """Where a bundle that missed its proof is kept: ``NAME.rejected``, or with a number where a folder of that name is not ours."""
     for number in range(1, 1000):
-        place = destination.with_name(f"{destination.name}.rejected{'' if number == 1 else f'-{number}'}")
+        place = destination.with_name(f"{destination.name}{REJECTED}{'' if number == 1 else f'-{number}'}")
         if not os.path.lexists(place):
             return place
         try:

@@ -20,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     help="Measure on Android phones over adb.\n\n"
-    "\b\nStart with:\n  firsttoken device list\n  firsttoken device install firsttoken.apk\n  firsttoken device profile out/tflite-xnnpack out/executorch-xnnpack",
+    "\b\nStart with:\n  firsttoken device list\n  firsttoken device install out/firsttoken-demo.apk\n  firsttoken device profile out",
 )
 
 
@@ -107,22 +107,34 @@ def install(
       firsttoken device install firsttoken.apk --all
     """
     from firsttoken.device.adb import Adb
+    from firsttoken.device.carried import read_carried
     from firsttoken.device.install import check_apk
     from firsttoken.device.install import install as run
+    from firsttoken.errors import FirstTokenError
     from firsttoken.report.progress_bar import progress_bar
+    from firsttoken.safe_text import harmless
 
     check_apk(apk)
+    try:
+        carries = f"; it carries {read_carried(apk, str(apk))}, and runs what `firsttoken export CHECKPOINT --for-apk {harmless(str(apk))}` writes"
+    except FirstTokenError:  # of an APK that does not say it
+        carries = ""
     for number in _chosen(serial, all_phones):
         adb = Adb(number)
         with progress_bar() as report:
             changed = run(adb, apk, report)
-        print(f"{adb.name}: {'installed' if changed else 'this APK is installed already'}")
+        print(f"{adb.name}: {'installed' if changed else 'this APK is installed already'}{carries}")
 
 
 @app.command()
 def profile(
     bundles: Annotated[
-        list[Path], typer.Argument(metavar="BUNDLE...", help="Bundle folders, as `firsttoken export` wrote them.", show_default=False)
+        list[Path],
+        typer.Argument(
+            metavar="BUNDLE...",
+            help="Bundle folders, as `firsttoken export` wrote them, or a folder of such: then those that the app runs.",
+            show_default=False,
+        ),
     ],
     serial: Serials = None,
     all_phones: AllPhones = False,
@@ -177,7 +189,7 @@ def profile(
 
     \b
     Examples:
-      firsttoken device profile out/tflite-xnnpack
+      firsttoken device profile out
       firsttoken device profile out/tflite-xnnpack out/executorch-xnnpack --cold -o phone.measurement.json
       firsttoken device profile out/tflite-xnnpack --prompts 64,256 --repeat 10 --cooldown 300 --max-temp 34
       firsttoken device profile out/tflite-hexagon-sm8650 --artifact both

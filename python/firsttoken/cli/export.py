@@ -29,15 +29,21 @@ def export(
         ),
     ] = "fp16-attention",
     target: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--target",
             "-t",
             metavar="NAME|FILE",
-            help="Runtime to export for, may be repeated: a name from `firsttoken targets`, or your .toml.",
+            help="Runtime to export for, may be repeated: a name from `firsttoken targets`, or your .toml (default: what firsttoken-demo.apk in OUTPUT carries; tflite-xnnpack where there is none).",
             autocompletion=completion.targets,
         ),
-    ] = ["tflite-xnnpack"],  # noqa: B006
+    ] = None,
+    for_apk: Annotated[
+        Path | None,
+        typer.Option(
+            "--for-apk", metavar="APK", help="Choose the target by the runtimes that this APK of the app carries.", show_default=False
+        ),
+    ] = None,
     no_prove: Annotated[bool, typer.Option("--no-prove", help="Do not compare the written file with the checkpoint.")] = False,
     no_witness: NoWitness = False,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace an existing bundle.")] = False,
@@ -65,23 +71,26 @@ def export(
     \b
     Examples:
       firsttoken export path/to/checkpoint -o out
+      firsttoken export path/to/checkpoint --for-apk firsttoken-demo.apk
       firsttoken export path/to/checkpoint --plan int8 -t tflite-xnnpack -t executorch-xnnpack -o out --force
       firsttoken export path/to/checkpoint -t tflite-hexagon-sm8550 -t tflite-hexagon-sm8750 -o out
     """
     from firsttoken.backends.registry import find_backend
     from firsttoken.bundle.manifest import NpuProof, read_manifest
+    from firsttoken.device.fitting_target import targets_to_export
     from firsttoken.pipeline import export as run
     from firsttoken.report.progress_bar import progress_bar
     from firsttoken.report.tables import audit_summary, audit_table, figures_table, proof_lines, proof_table
     from firsttoken.units import readable
 
     out = Output(as_json)
+    targets = targets_to_export(checkpoint, output, plan, target or [], for_apk, cache_length, out.say)
     with progress_bar() as report:
         folders = run(
             checkpoint,
             output,
             plan,
-            target,
+            targets,
             not no_prove,
             force,
             held_out,

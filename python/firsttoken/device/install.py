@@ -2,11 +2,14 @@
 
 import re
 import zipfile
+import zlib
 from pathlib import Path
 
 from firsttoken.device import OLDEST_SDK, PACKAGE
 from firsttoken.device.adb import Adb, DeviceError
+from firsttoken.device.carried import Carried, read_carried
 from firsttoken.device.identify import identify
+from firsttoken.device.phone_file import open_phone_file
 from firsttoken.device.ready import app_path
 from firsttoken.device.staging import HASH_SECONDS, INCOMING, check_space, push
 from firsttoken.device.untrusted import one_line
@@ -44,7 +47,7 @@ def check_apk(path: Path) -> None:
             if info.file_size > LARGEST_MANIFEST:
                 raise FirstTokenError(f"{path}: its manifest has {info.file_size} bytes; that is not an APK of this app")
             manifest = archive.read(info)
-    except (zipfile.BadZipFile, KeyError, OSError, NotImplementedError, RuntimeError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, KeyError, OSError, NotImplementedError, RuntimeError, EOFError) as error:
         raise FirstTokenError(
             f"{path}: not an APK ({one_line(str(error), 80)}); expected the app's APK, as scripts/build_apk writes it"
         ) from None
@@ -88,6 +91,20 @@ def installed_hash(adb: Adb) -> str | None:
     place = app_path(adb)
     text = adb.shell("sha256sum {}", place, seconds=HASH_SECONDS).text if place else ""
     return text[:64] if re.match(r"[0-9a-f]{64}\b", text) else None
+
+
+def installed_runtimes(adb: Adb) -> Carried | None:
+    """Returns what the installed app carries, or None where it is not installed or does not tell."""
+    place = app_path(adb)
+    if place is None:
+        return None
+    try:
+        with open_phone_file(adb, place) as apk:
+            return read_carried(apk, f"device {adb.name}: the app")
+    except DeviceError:
+        raise
+    except (FirstTokenError, OSError):
+        return None
 
 
 def parse_install(text: str, code: int) -> str | None:

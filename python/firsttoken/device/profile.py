@@ -6,11 +6,15 @@ from functools import partial
 from pathlib import Path
 
 from firsttoken.atomic_file import check_file_destination
+from firsttoken.bundle.files import REJECTED
+from firsttoken.bundle.manifest import MANIFEST_FILE
 from firsttoken.device import PACKAGE
 from firsttoken.device.adb import Adb, DeviceError, Stopped
 from firsttoken.device.conditions import thermal
 from firsttoken.device.cooling import Cooling, cool_down
+from firsttoken.device.fitting_target import instead, refusal
 from firsttoken.device.identify import Phone, identify
+from firsttoken.device.install import installed_runtimes
 from firsttoken.device.ready import check_ready, keep_awake, worries
 from firsttoken.device.request import ArtifactChoice, ProfileSettings, Prompt, check_settings, prompts_for
 from firsttoken.device.session import Session, Step, discard, finished_runs, new_session, read_session, same_work
@@ -33,12 +37,22 @@ class Work:
     chat: bool
     prompts: list[Prompt]
     artifact: ArtifactChoice = "auto"
+    by_name: bool = True
+    """Whether it was asked for itself, not with all that lie in a folder: then it is an error that the app does not run it."""
 
 
 def prepare(bundles: Sequence[str | Path], settings: ProfileSettings, report: Report = silent) -> list[Work]:
-    """Reads and checks all bundles and cuts their prompts, before any phone is touched. Raises `FirstTokenError`."""
+    """Reads and checks all bundles and cuts their prompts, before any phone is touched. Raises `FirstTokenError`.
+
+    A folder that is no bundle stands for the bundles in it.
+    """
     check_settings(settings)
-    found = [local_bundle(folder, report) for folder in bundles]
+    folders, by_names = [], []
+    for given in bundles:
+        inside = bundles_in(Path(given))
+        folders += inside or [Path(given)]
+        by_names += [not inside] * max(1, len(inside))
+    found = [local_bundle(folder, report) for folder in folders]
     keys = [bundle.key for bundle in found]
     for number, key in enumerate(keys):
         if key in keys[:number]:
@@ -49,11 +63,20 @@ def prepare(bundles: Sequence[str | Path], settings: ProfileSettings, report: Re
             f"bundle {absent[0].folder}: has no NPU artifact; leave out --artifact, or export for a Snapdragon (-t tflite-hexagon-sm8650)"
         )
     work = []
-    for name, bundle in zip(_names(found), found, strict=True):
+    for name, bundle, by_name in zip(_names(found), found, by_names, strict=True):
         chat, prompts = prompts_for(bundle, settings)
         chosen = settings.artifact if bundle.manifest.npu_artifact else "auto"
-        work += [Work(name, bundle, chat, prompts, artifact) for artifact in (("npu", "cpu") if chosen == "both" else (chosen,))]
+        work += [Work(name, bundle, chat, prompts, artifact, by_name) for artifact in (("npu", "cpu") if chosen == "both" else (chosen,))]
     return work
+
+
+def bundles_in(folder: Path) -> list[Path]:
+    """Returns the bundles in a folder that is none itself, but for those that were rejected by their proof."""
+    if (folder / MANIFEST_FILE).exists() or not folder.is_dir():
+        return []
+    return sorted(
+        place.parent for place in folder.glob(f"*/{MANIFEST_FILE}") if REJECTED not in place.parent.name and place.parent.name[0] != "."
+    )
 
 
 def _names(bundles: list[LocalBundle]) -> list[str]:
@@ -105,6 +128,21 @@ class Profile:
 
     def say(self, line: str) -> None:
         self._say(f"{self.phone.name}: {line}")
+
+    def check_runtimes(self) -> None:
+        """Leaves out what only lies in a folder and the app on the phone has no runtime for, saying so. Raises `DeviceError`, before
+        anything is copied, for such bundles that were asked for by name, or where nothing is left."""
+        carried = installed_runtimes(self.adb)
+        if carried is None:  # not installed, or an app that does not say it: then it refuses by itself
+            return
+        refused = {one.name: reason for one in self.work if (reason := refusal(carried, one.bundle.manifest))}
+        runs = [one for one in self.work if one.name not in refused]
+        listed = "; ".join(f"{name} ({reason})" for name, reason in refused.items())
+        if not runs or any(one.by_name for one in self.work if one.name in refused):
+            raise DeviceError(f"device {self.adb.name}: the app there does not run {listed}; {instead(carried)}; nothing was copied")
+        if refused:
+            self.say(f"left out, since the app there does not run it: {listed}")
+        self.work = runs
 
     def open(self, output: Path, resume: bool = False, force: bool = False) -> None:
         """Finds or starts the session of ``output``. Raises `FirstTokenError` where that would lose something or makes no sense."""

@@ -92,6 +92,8 @@ class Profiles:
                     f"device {profile.adb.name}: the same phone is connected twice (by cable and by network?); choose one with --serial"
                 )
         for profile in self.profiles:
+            profile.check_runtimes()
+        for profile in self.profiles:
             profile.open(output_file(output, profile.phone.slug, len(serials) > 1), resume, force)
         self.outcomes = [PhoneOutcome(profile.phone.name, profile.output, total=profile.session.runs_total()) for profile in self.profiles]
         self.ended = [threading.Event() for _ in self.profiles]

@@ -44,6 +44,7 @@ class ExecutorchXnnpack(Backend):
     weight_grid = WeightGrid(int8=127.5, int4=7.5, lowest=True)  # torchao's, which uses the lowest integer too
     extra = "executorch"
     arm_runtimes = ("executorch",)
+    app_runtimes = ("ExecuTorch",)
 
     def estimate(self, decoder: Decoder, precisions: Mapping[str, str], target: Target, prove: bool) -> Estimate:
         weights, scales = stored_bytes(plan_layers(decoder), precisions, shares_tied=False)

@@ -24,6 +24,7 @@ class LitertlmCpu(TfliteXnnpack):
     extra = "litertlm"
     fixed_lengths = True
     arm_runtimes: ClassVar[tuple[str, ...]] = ()
+    app_runtimes: ClassVar[tuple[str, ...]] = ()
 
     def estimate(self, decoder: Decoder, precisions: Mapping[str, str], target: Target, prove: bool) -> Estimate:
         found = super().estimate(decoder, precisions, target, prove)

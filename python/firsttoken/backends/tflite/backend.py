@@ -31,6 +31,7 @@ class Tflite(Backend):
     artifact_file = "model.tflite"
     package = "ai-edge-litert"
     features = ALL
+    app_runtimes: ClassVar[tuple[str, ...]] = ("LiteRT",)
 
     def estimate(self, decoder: Decoder, precisions: Mapping[str, str], target: Target, prove: bool) -> Estimate:
         weights, scales = stored_bytes(plan_layers(decoder), precisions, shares_tied=True)
@@ -95,3 +96,4 @@ class TfliteCompatible(Tflite):
     }
     native_fp16 = False
     arm_runtimes: ClassVar[tuple[str, ...]] = ("litert", "tflite-2.16")  # the oldest that it promises
+    app_runtimes: ClassVar[tuple[str, ...]] = ("TensorFlow Lite", "LiteRT")

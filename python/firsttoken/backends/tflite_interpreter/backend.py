@@ -23,6 +23,7 @@ class TfliteInterpreter(TfliteCompatible):
     fixed_lengths = True
     cache_precision = "fp32"
     arm_runtimes: ClassVar[tuple[str, ...]] = ()
+    app_runtimes: ClassVar[tuple[str, ...]] = ()  # its calls write the cache themselves, which the app does not follow
 
     def check_target(self, target: Target) -> None:
         super().check_target(target)

@@ -21,15 +21,20 @@ object SampleBundles {
 
     /** Puts them where the command would have put them, and one that was cut off on its way. */
     fun stage() {
-        for (sample in samples) {
-            val folder = TestWorld.stage(sample.key)
-            val manifest = File(folder, MANIFEST_FILE)
-            val values = JsonText.parseObject(manifest.readText(), MANIFEST_FILE)
-            fill(values, sample)
-            RandomAccessFile(File(folder, "model.tflite"), "rw").use { it.setLength(sample.bytes) }
-            manifest.writeText(values.toString())
-        }
+        samples.forEach(::put)
         TestWorld.stage("44444444444444444444444444444444") { it.take(400) }
+    }
+
+    /** Puts only the first of them there, [TestWorld.FIRST]. */
+    fun stageOne() = put(samples.first())
+
+    private fun put(sample: Sample) {
+        val folder = TestWorld.stage(sample.key)
+        val manifest = File(folder, MANIFEST_FILE)
+        val values = JsonText.parseObject(manifest.readText(), MANIFEST_FILE)
+        fill(values, sample)
+        RandomAccessFile(File(folder, "model.tflite"), "rw").use { it.setLength(sample.bytes) }
+        manifest.writeText(values.toString())
     }
 
     private fun fill(values: JsonObject, sample: Sample) {

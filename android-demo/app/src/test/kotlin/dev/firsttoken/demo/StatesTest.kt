@@ -32,7 +32,7 @@ class StatesTest : PictureTest() {
 
     private fun all(look: String, qualifiers: String) {
         RuntimeEnvironment.setQualifiers(qualifiers)
-        TestWorld.stage()
+        SampleBundles.stageOne()
         settings(look)
         waiting(look)
         failing(look)

@@ -24,19 +24,15 @@ internal class KeyValueCache(states: List<State>, private val length: Int, priva
     /** Their names, each with the shape of [count] rows. */
     fun shapes(count: Int): Map<String, TensorShape> = layouts.mapValues { it.value.shape(count) }
 
-    /**
-     * Makes room for [wanted] rows, keeping the first [filled], which [keep] puts where the growth leaves them alone. Returns whether the
-     * memory is another now.
-     */
-    fun grow(wanted: Int, filled: Int, keep: () -> CacheRows): Boolean {
-        if (wanted <= rows) return false
+    /** Makes room for [wanted] rows, keeping the first [filled], which [keep] puts where the growth leaves them alone. */
+    fun grow(wanted: Int, filled: Int, keep: () -> CacheRows) {
+        if (wanted <= rows) return
         val kept = if (filled > 0) keep() else null
         held = prepare(minOf((wanted + step - 1) / step * step, length.toLong()).toInt())
         for ((name, layout) in layouts) {
             if (kept != null) layout.copy(kept.memory.getValue(name), kept.rows, 0, held.memory.getValue(name), rows, 0, filled)
             layout.clear(held.memory.getValue(name), rows, filled, rows)
         }
-        return true
     }
 
     /** Copies the first [filled] rows into [other], which has room for just these. */

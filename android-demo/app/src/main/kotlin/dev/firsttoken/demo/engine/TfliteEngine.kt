@@ -29,12 +29,13 @@ class TfliteEngine(manifest: Manifest, private val program: TfliteProgram, fallb
         memory[POSITIONS]?.putFloats(FloatArray(count) { (start + it).toFloat() })
         memory[LAST]?.rewound()?.asIntBuffer()?.put(count - 1)
         program.invoke(name)
-        // one row more, so that the first decode step finds its slot without growing
-        cache.grow(minOf(start + count + 1, cacheLength), start) { before }
+        // at once as far as the whole prompt goes, and one row more, so that the first decode step finds its slot without growing
+        cache.grow(minOf(promptEnd + 1, cacheLength), start) { before }
         return added(name, count)
     }
 
     override fun decodeToken(token: Int): FloatArray {
+        // resizing ends the memory's life: what is kept has to wait elsewhere, and is copied there and back
         cache.grow(position + 1, position) { CacheRows(position, prepare(EXTEND, 1, position)).also { cache.copyTo(it, position) } }
         val memory = prepare(DECODE, 1, cache.rows)
         memory.getValue(TOKENS).rewound().asIntBuffer().put(token)

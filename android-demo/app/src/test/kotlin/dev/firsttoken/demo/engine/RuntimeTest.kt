@@ -65,6 +65,18 @@ class RuntimeTest {
         assertTrue("carries no LiteRT" in TfliteRuntime(null).refusal(manifest("tflite-compat"))!!)
     }
 
+    @Test fun whatRunsWhereIsWhatTheCommandSaysBeforeItCopiesAnything() {
+        val cases = Parity.cases(File(Parity.folder(), "refusals.jsonl"))
+        for (case in cases) {
+            val carried = case["carried"].asJsonObject
+            fun version(name: String) = carried[name]?.asString
+            val tflite = version("LiteRT")?.let { TfliteBuild(isLiteRt = true, it) } ?: version("TensorFlow Lite")?.let { TfliteBuild(isLiteRt = false, it) }
+            val engines = RuntimeEngines(listOf(TfliteRuntime(tflite), ExecuTorchRuntime(version("ExecuTorch"))))
+            assertEquals("$case", case["runs"].asBoolean, engines.refusal(manifest(case["bundle"].asString)) == null)
+        }
+        assertEquals("both verdicts are among the cases", setOf(true, false), cases.map { it["runs"].asBoolean }.toSet())
+    }
+
     @Test fun aPteOfAnOlderFormIsRefused() {
         val older = JsonText.parseObject(File(Parity.folder(), "engines/executorch-xnnpack/manifest.json").readText(), "m")
         val forward = older.getAsJsonArray("artifacts")[0].asJsonObject.getAsJsonArray("methods")[0].asJsonObject

@@ -23,6 +23,10 @@ abstract class Engine(val manifest: Manifest) : Closeable {
     /** Tokens already in the cache. */
     var position = 0
         private set
+
+    /** Where in the cache the prompt ends that is being read. */
+    protected var promptEnd = 0
+        private set
     private var held = IntArray(0) // which ones, as far as the position
 
     /**
@@ -32,6 +36,7 @@ abstract class Engine(val manifest: Manifest) : Closeable {
      */
     fun prefill(tokens: IntArray): FloatArray {
         check(tokens)
+        promptEnd = position + tokens.size
         var logits = FloatArray(0)
         val chunk = prefillLength
         for (start in tokens.indices step chunk) {
