@@ -1,5 +1,6 @@
 """GGUF files of transformers models, written as llama.cpp's converter writes them: with its own package, names and row order."""
 
+import json
 from pathlib import Path
 
 import gguf
@@ -12,18 +13,19 @@ ARCHITECTURES = {"llama": gguf.MODEL_ARCH.LLAMA, "qwen2": gguf.MODEL_ARCH.QWEN2,
 
 def byte_level_words(count: int = 300) -> dict:
     """A small byte-level vocabulary trained here: ``tokens``, ``merges``, ``kinds`` and the tokenizer that it is of."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     engine = Tokenizer(models.BPE())
-    engine.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    engine.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    engine.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=count, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), special_tokens=["<|end|>", "<|user|>"], show_progress=False
     )
     engine.train_from_iterator(Path(__file__).read_text().splitlines(), trainer)
     vocabulary = engine.get_vocab()
     tokens = sorted(vocabulary, key=vocabulary.__getitem__)
-    import json
-
     merges = [" ".join(pair) for pair in json.loads(engine.to_str())["model"]["merges"]]
     return {"tokens": tokens, "merges": merges, "kinds": [3, 3] + [1] * (len(tokens) - 2), "engine": engine}
 
@@ -59,7 +61,10 @@ def write_model(path: Path, model, stored: dict[str, str] | None = None, words: 
     writer.add_head_count(config.num_attention_heads)
     writer.add_head_count_kv(config.num_key_value_heads)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    theta, head_dim = config.rope_parameters["rope_theta"], getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    theta, head_dim = (
+        config.rope_parameters["rope_theta"],
+        getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+    )
     writer.add_rope_freq_base(theta)
     writer.add_key_length(head_dim)
     writer.add_value_length(head_dim)

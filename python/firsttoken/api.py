@@ -37,14 +37,16 @@ def export(
     cache_length: int | None = None,
     prefill_chunk: int | None = None,
     held_out: PathLike | None = None,
+    adapter: PathLike | None = None,
     progress: Report = silent,
     say: Callable[[str], None] = mute,
 ) -> list[Path]:
-    """Exports a Hugging Face checkpoint folder to one proven bundle for each target, ``output/<target>/``; returns these folders.
+    """Exports a checkpoint to one proven bundle for each target, ``output/<target>/``; returns these folders.
 
     ``plan`` and ``target`` are names (`firsttoken plans`, `firsttoken targets`) or paths of ``.toml`` files. ``prove``
     compares what was written with the checkpoint, on ``held_out`` (a text file) or a text of its own; ``force`` replaces
-    existing bundles. ``cache_length`` and ``prefill_chunk`` are tokens and replace the target's.
+    existing bundles. The checkpoint is a Hugging Face folder, a ``.gguf`` file, a hub id "Owner/Name[@revision]" or "smollm2"; a LoRA
+    ``adapter`` (PEFT's folder) is merged into it as it is read. ``cache_length`` and ``prefill_chunk`` are tokens and replace the target's.
 
     Raises `FirstTokenError` for bad input, a missing extra or too little room, before any work; `GateError` for a bundle
     that missed its proof (it is kept as ``<target>.rejected``, and bundles finished before it stay).
@@ -54,7 +56,7 @@ def export(
     from firsttoken.pipeline import export as run
 
     targets = [target] if isinstance(target, str | Path) else target
-    return run(checkpoint, output, plan, targets, prove, force, held_out, cache_length, prefill_chunk, progress, say)
+    return run(checkpoint, output, plan, targets, prove, force, held_out, cache_length, prefill_chunk, progress, say, adapter)
 
 
 def prove(
@@ -69,6 +71,7 @@ def prove(
     plan: PathLike | None = None,
     cache_length: int | None = None,
     begin_token: int | None = None,
+    adapter: PathLike | None = None,
     progress: Report = silent,
     say: Callable[[str], None] = mute,
 ) -> Proven:
@@ -78,7 +81,7 @@ def prove(
     ``misses``. ``on`` is "host" (this machine, and the NPU artifact where there is one), "arm" (an emulated core,
     ``cpu``) or "npu"; ``windows`` asks these two for so many stretches of the text ``held_out``. ``bundle`` may be a .tflite, .litertlm or
     .pte that another exporter wrote: then ``file`` says what it is made of and what was compared, ``plan`` names the plan that it is held to, and
-    ``cache_length`` (tokens) and ``begin_token`` are for one that does not say them.
+    ``cache_length`` (tokens) and ``begin_token`` are for one that does not say them. ``checkpoint`` and ``adapter`` are as `export` takes them.
 
     Raises `FirstTokenError` for a damaged bundle, another checkpoint, or an emulated machine that is not set up.
 
@@ -100,8 +103,31 @@ def prove(
         begin_token,
         lambda: nullcontext(progress),
         say,
+        adapter,
     )
     return proven
+
+
+def get(
+    checkpoint: PathLike,
+    output: PathLike | None = None,
+    *,
+    adapter: PathLike | None = None,
+    force: bool = False,
+    progress: Report = silent,
+) -> Path:
+    """Returns a checkpoint as a Hugging Face folder that transformers reads too: downloaded, converted or merged where it has to be.
+
+    ``checkpoint`` and ``adapter`` are as `export` takes them. Without ``output`` it is the folder where the checkpoint lies (the user's own, the
+    hub's cache, firsttoken's); with it the weights are written there in FP32, with ``force`` in the place of an older folder.
+
+    Raises `FirstTokenError` for what cannot be read, downloaded or written; of a GGUF file or with an adapter, without ``output``.
+
+        folder = firsttoken.get("smollm2")
+    """
+    from firsttoken.checkpoint_sources.get import get as run
+
+    return run(checkpoint, output, adapter, force, progress)
 
 
 def generate(

@@ -18,6 +18,8 @@ from firsttoken.bundle.lineage import read_lineage
 from firsttoken.bundle.manifest import CheckpointIdentity, Manifest, Rotation, TokenizerFacts
 from firsttoken.chat import chat_affixes
 from firsttoken.checkpoint import Checkpoint
+from firsttoken.checkpoint_sources.open import open_checkpoint
+from firsttoken.checkpoint_sources.write_folder import note_of
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import open_decoder, parameter_count, rotations
 from firsttoken.errors import FirstTokenError, GateError
@@ -51,7 +53,7 @@ class Words:
 
 
 def export(
-    checkpoint: str | Path,
+    checkpoint: str | Path | Checkpoint,
     output: str | Path,
     plan: str | Path = "fp16-attention",
     targets: Sequence[str | Path] = ("tflite-xnnpack",),
@@ -62,15 +64,16 @@ def export(
     prefill_chunk: int | None = None,
     report: Report = silent,
     say: Callable[[str], None] = lambda line: None,
+    adapter: str | Path | None = None,
 ) -> list[Path]:
-    """Exports a checkpoint folder to one bundle per target, ``output/<target name>/``, and returns those folders.
+    """Exports a checkpoint (`checkpoint_sources.open`), with the LoRA ``adapter`` merged in, to one bundle per target, ``output/<target name>/``, and returns those folders.
 
     Everything that can be known before is checked before any work. ``held_out`` is a text file for the proof;
     ``cache_length`` and ``prefill_chunk`` (tokens) replace the targets'; ``say`` is given a line before the work starts
     and one for each note. Raises `FirstTokenError` for bad input or no room, and `GateError` for a bundle that
     missed its proof (it is kept as ``<target name>.rejected``; bundles finished before it stay).
     """
-    with Checkpoint(checkpoint) as source:
+    with open_checkpoint(checkpoint, adapter, report) as source:
         decoder = open_decoder(source)
         chosen = load_plan(plan)
         jobs = plan_jobs(decoder, chosen, targets, Path(output), force, cache_length, prefill_chunk, prove)
@@ -81,10 +84,12 @@ def export(
             say(
                 f"the app will answer every question by itself: the chat template cannot be written without Jinja, {words.chat.conversation_refused}"
             )
+        if (note := note_of(source)) is not None:
+            say(note)
         if prove:
             check_held_out(source, decoder, tokenizer, jobs, held_out)
         needed = {job.target.name: estimate(decoder, job.precisions, job.target, prove) for job in jobs}
-        say(check_room(needed, Path(output), source.folder.resolve().name, decoder))
+        say(check_room(needed, Path(output), source.name, decoder))
         return [make_bundle(source, decoder, chosen, job, words, prove, force, held_out, report, say) for job in jobs]
 
 
@@ -185,7 +190,7 @@ def describe(
     files = [*(artifact.file for artifact in lowered.artifacts), *words.facts.files]
     return Manifest(
         checkpoint=CheckpointIdentity(
-            name=source.folder.resolve().name,
+            name=source.name,
             fingerprint=source.fingerprint(),
             family=decoder.family,
             parameters=parameter_count(decoder),

@@ -146,7 +146,10 @@ def test_damaged_scales_are_told_when_they_are_read(tmp_path):
     with open(path, "r+b") as stream:
         stream.seek(place.offset)
         stream.write(np.float16(np.inf).tobytes())
-    with GgufCheckpoint(path) as checkpoint, pytest.raises(FirstTokenError, match="'model.layers.0.mlp.down_proj.weight' holds NaN or infinite"):
+    with (
+        GgufCheckpoint(path) as checkpoint,
+        pytest.raises(FirstTokenError, match="'model.layers.0.mlp.down_proj.weight' holds NaN or infinite"),
+    ):
         checkpoint.rows("model.layers.0.mlp.down_proj.weight")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from firsttoken.cli import completion
-from firsttoken.cli.options import Audit, BundleOrFile, CacheLength, Checkpoint, HeldOut, Threads, Verbose
+from firsttoken.cli.options import Adapter, Audit, BundleOrFile, CacheLength, Checkpoint, HeldOut, Threads, Verbose
 from firsttoken.cli.output import Json, Output
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def prove(
         ),
     ] = None,
     held_out: HeldOut = None,
+    adapter: Adapter = None,
     threads: Threads = None,
     plan: Annotated[
         str | None,
@@ -101,7 +102,7 @@ def prove(
         raise FirstTokenError("--audit looks at the file on the host; leave out --on arm to see every layer")
     out = Output(as_json)
     for proven in prove_places(
-        bundle, checkpoint, on.value, cpu, windows, held_out, threads, plan, cache_length, begin_token, progress_bar, out.say
+        bundle, checkpoint, on.value, cpu, windows, held_out, threads, plan, cache_length, begin_token, progress_bar, out.say, adapter
     ):
         if proven.file:
             show_file(proven.file, out, audit)

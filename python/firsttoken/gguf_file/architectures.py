@@ -28,12 +28,25 @@ SIZES = {
 }
 NUMBERS = {"attention.layer_norm_rms_epsilon": "rms_norm_eps", "rope.freq_base": "rope_theta"}
 CHECKED = ("vocab_size", "attention.value_length", "rope.dimension_count")  # said twice; both have to agree
-ROPE_SCALING = ("rope.scaling.type", "rope.scaling.factor", "rope.scaling.original_context_length", "rope.scaling.finetuned", "rope.scale_linear")
+ROPE_SCALING = (
+    "rope.scaling.type",
+    "rope.scaling.factor",
+    "rope.scaling.original_context_length",
+    "rope.scaling.finetuned",
+    "rope.scale_linear",
+)
 # What the file says about itself and nothing about the arithmetic.
 INERT = re.compile(
     r"general\..*|quantize\.imatrix\..*|tokenizer\..*|[^.]+\.(tensor_data_layout|expert_count|expert_used_count|nextn_predict_layers|attention\.causal)"
 )
-NEEDED = ("block_count", "context_length", "embedding_length", "feed_forward_length", "attention.head_count", "attention.layer_norm_rms_epsilon")
+NEEDED = (
+    "block_count",
+    "context_length",
+    "embedding_length",
+    "feed_forward_length",
+    "attention.head_count",
+    "attention.layer_norm_rms_epsilon",
+)
 
 TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 BLOCK = {
@@ -112,7 +125,9 @@ def configuration(path: Path, header: Header) -> dict[str, Any]:
     architecture, data = architecture_of(path, header), Metadata(path, header)
     _check_known(data, architecture)
     if header.metadata.get("split.count", 0) not in (0, 1):
-        raise FirstTokenError(f"{path}: is one of {visible(repr(header.metadata['split.count']))} parts; join them with llama-gguf-split --merge, and give the whole file")
+        raise FirstTokenError(
+            f"{path}: is one of {visible(repr(header.metadata['split.count']))} parts; join them with llama-gguf-split --merge, and give the whole file"
+        )
     for key in NEEDED:
         if data.get(key) is None:
             data.refuse(key, "what every converter writes; the file is incomplete")
@@ -139,12 +154,18 @@ def configuration(path: Path, header: Header) -> dict[str, Any]:
 
 
 def _check_known(data: Metadata, architecture: Architecture) -> None:
-    known = {data.prefix + key for key in (*SIZES, *NUMBERS, *CHECKED, *ROPE_SCALING, *architecture.keys)} | {"split.count", "split.no", "split.tensors.count"}
+    known = {data.prefix + key for key in (*SIZES, *NUMBERS, *CHECKED, *ROPE_SCALING, *architecture.keys)} | {
+        "split.count",
+        "split.no",
+        "split.tensors.count",
+    }
     for key, value in data.values.items():
         said = len(value) > 0 if isinstance(value, (list, np.ndarray)) else value not in (0, False, "")
         inert = INERT.fullmatch(key) and not (said and key.endswith(("expert_count", "expert_used_count", "nextn_predict_layers")))
         if key.endswith(".attention.causal") and value is False:
-            raise FirstTokenError(f"{data.path}: metadata {visible(key)!r} is False; expected a model whose positions see only what is before them")
+            raise FirstTokenError(
+                f"{data.path}: metadata {visible(key)!r} is False; expected a model whose positions see only what is before them"
+            )
         if said and not inert and key not in known:
             raise FirstTokenError(
                 f"{data.path}: metadata {visible(key)!r} is {visible(repr(value), 80)}, which firsttoken does not know; "
@@ -154,7 +175,10 @@ def _check_known(data: Metadata, architecture: Architecture) -> None:
 
 def _biases(path: Path, config: dict[str, Any], header: Header) -> None:
     """Qwen2 always has them at queries, keys and values, the others where the file does."""
-    has = {name: f"blk.0.{name}.bias" in header.tensors for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")}
+    has = {
+        name: f"blk.0.{name}.bias" in header.tensors
+        for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
+    }
     if config["model_type"] == "qwen2":
         return
     config["attention_bias"] = has["attn_q"]
@@ -210,7 +234,9 @@ def tensor_name(path: Path, name: str, architecture: Architecture) -> str:
     block = re.fullmatch(r"blk\.(0|[1-9]\d{0,4})\.(\w+)", stem)
     known = TOP.get(stem) if block is None else (BLOCK | dict(architecture.block)).get(block[2])
     if known is None or kind not in ("weight", "bias"):
-        raise FirstTokenError(f"{path}: tensor {visible(name)!r} has no place in a {architecture.model_type} decoder; it would be dropped silently")
+        raise FirstTokenError(
+            f"{path}: tensor {visible(name)!r} has no place in a {architecture.model_type} decoder; it would be dropped silently"
+        )
     return f"{known}.{kind}" if block is None else f"model.layers.{block[1]}.{known}.{kind}"
 
 

@@ -87,7 +87,9 @@ def rebuilt_words(path: Path, header: Header, config: dict) -> Path:
         digest.update(f"{key} {value.tolist() if isinstance(value, np.ndarray) else value!r} ".encode("utf-8", "surrogatepass"))
     base = cache_folder()
     if base is None:
-        raise FirstTokenError(f"{path}: its tokenizer is rebuilt in the cache folder, which cannot be written; set XDG_CACHE_HOME to one that can")
+        raise FirstTokenError(
+            f"{path}: its tokenizer is rebuilt in the cache folder, which cannot be written; set XDG_CACHE_HOME to one that can"
+        )
     folder = base / "gguf" / digest.hexdigest()[:32]
     if folder.is_dir():
         return folder
@@ -95,8 +97,12 @@ def rebuilt_words(path: Path, header: Header, config: dict) -> Path:
     try:
         with Staging(folder) as staging:
             for name, document in documents.items():
-                (staging.folder / name).write_text(json.dumps(document, ensure_ascii=False, indent=None if name == "tokenizer.json" else 2), "utf-8")
+                (staging.folder / name).write_text(
+                    json.dumps(document, ensure_ascii=False, indent=None if name == "tokenizer.json" else 2), "utf-8"
+                )
             staging.commit(replace=True)
     except OSError as error:
-        raise FirstTokenError(f"{path}: its tokenizer cannot be rebuilt in {folder.parent} ({error.strerror or error}); set XDG_CACHE_HOME to another folder") from None
+        raise FirstTokenError(
+            f"{path}: its tokenizer cannot be rebuilt in {folder.parent} ({error.strerror or error}); set XDG_CACHE_HOME to another folder"
+        ) from None
     return folder

@@ -123,7 +123,9 @@ class _Reader:
         if kind == TEXT:
             return self.text(f"the text {visible(key)!r}", MOST_HEADER_BYTES)
         if kind != LIST or inside:
-            self.refuse(f"metadata {visible(key)!r} is of the kind {kind}{' inside a list' if inside else ''}; expected a number, a text or a list of these")
+            self.refuse(
+                f"metadata {visible(key)!r} is of the kind {kind}{' inside a list' if inside else ''}; expected a number, a text or a list of these"
+            )
         kind, items = self.number("I"), self.count(f"items of {visible(key)!r}", MOST_ITEMS)
         if kind in NUMBERS:
             dtype = np.dtype(NUMBERS[kind])
@@ -167,7 +169,9 @@ class _Reader:
                 self.refuse(f"tensor {known!r} lies at {offset}, which is no multiple of {alignment}")
             length = math.prod(shape) // values * size
             if base + offset + length > self.size:
-                self.refuse(f"truncated, tensor {known!r} ends at byte {base + offset + length} of a file of {self.size}", "download it again")
+                self.refuse(
+                    f"truncated, tensor {known!r} ends at byte {base + offset + length} of a file of {self.size}", "download it again"
+                )
             found[name] = StoredBlocks(shape, kind, base + offset, length)
         ordered = sorted((t.offset, t.offset + t.length, name) for name, t in found.items())
         for (_, end, name), (begin, _, other) in pairwise(ordered):

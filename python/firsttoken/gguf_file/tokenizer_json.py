@@ -111,7 +111,14 @@ def _byte_level_bpe(words: Vocabulary) -> tuple[dict[str, Any], bool]:
     absent = next((pair for pair in pairs if not {*pair, "".join(pair)} <= vocabulary.keys()), None)
     if absent:
         words.refuse(f"the merge {visible(repr(' '.join(absent)))} is of tokens that the vocabulary does not have")
-    model = {"unk_token": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": whole_words, "vocab": vocabulary, "merges": pairs}
+    model = {
+        "unk_token": None,
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "ignore_merges": whole_words,
+        "vocab": vocabulary,
+        "merges": pairs,
+    }
     made = _document(
         words,
         words.of_kind(CONTROL, UNKNOWN),
@@ -162,7 +169,9 @@ def _merges(words: Vocabulary, numbers: dict[str, int]) -> list[list[str]]:
     longer = [n for token, n in numbers.items() if len(token) > 1]
     scores = words.scores[longer]
     if len(np.unique(scores)) != len(longer):
-        words.refuse("its SentencePiece scores are not all different, so they do not say in which order pieces are merged (a unigram vocabulary?)")
+        words.refuse(
+            "its SentencePiece scores are not all different, so they do not say in which order pieces are merged (a unigram vocabulary?)"
+        )
     found = []
     for place in np.argsort(-scores, kind="stable"):
         token = words.tokens[longer[place]]

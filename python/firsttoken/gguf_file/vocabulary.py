@@ -66,7 +66,9 @@ def read_vocabulary(path: Path, header: Header) -> Vocabulary:
     settings = {key.removeprefix(start): value for key, value in header.metadata.items() if key.startswith(start)}
     tokens, model, pre = settings.get("tokens"), settings.get("model"), settings.get("pre")
     if not isinstance(tokens, list) or not tokens or not isinstance(tokens[0], str):
-        raise FirstTokenError(f"{path}: has no tokenizer (tokenizer.ggml.tokens); the tokenizer is part of every bundle, take a complete file")
+        raise FirstTokenError(
+            f"{path}: has no tokenizer (tokenizer.ggml.tokens); the tokenizer is part of every bundle, take a complete file"
+        )
     kinds = settings.get("token_type", np.full(len(tokens), NORMAL))
     merges, scores = settings.get("merges", []), settings.get("scores", np.zeros(0, np.float32))
     template = header.metadata.get("tokenizer.chat_template")
