@@ -87,7 +87,7 @@ def test_name_and_fingerprint_show_the_adapter(tmp_path):
 
 
 def test_onto_a_gguf_file(tmp_path):
-    base, adapter, merged = trained(tmp_path, "llama3", target_modules=["q_proj", "down_proj"])
+    _, adapter, merged = trained(tmp_path, "llama3", target_modules=["q_proj", "down_proj"])
     path = write_model(tmp_path / "base.gguf", random_model("llama3", rope_parameters={"rope_type": "default", "rope_theta": 500000.0}))
     with open_checkpoint(path, adapter) as checkpoint:
         for name in ("self_attn.q_proj", "mlp.down_proj"):
