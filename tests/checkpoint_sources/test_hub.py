@@ -48,9 +48,20 @@ def repository(tiny_checkpoint):
 def asked(tmp_path: Path, address: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
     """Runs the command with an empty home, so that nothing of the user's is read or left behind."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING"))}
-    told = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "hub"), "HOME": str(tmp_path), "HF_HUB_ETAG_TIMEOUT": "2", "HF_HUB_DISABLE_XET": "1"}
+    told = {
+        "HF_ENDPOINT": address,
+        "HF_HOME": str(tmp_path / "hub"),
+        "HOME": str(tmp_path),
+        "HF_HUB_ETAG_TIMEOUT": "2",
+        "HF_HUB_DISABLE_XET": "1",
+    }
     return subprocess.run(
-        [sys.executable, "-m", "firsttoken", *arguments], env=clean | told | environment, capture_output=True, text=True, cwd=tmp_path, timeout=120
+        [sys.executable, "-m", "firsttoken", *arguments],
+        env=clean | told | environment,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=120,
     )
 
 
@@ -58,7 +69,14 @@ def test_an_id_is_downloaded_once_with_only_what_is_read(tmp_path, repository):
     with HubServer(repository) as hub:
         first = asked(tmp_path, hub.address, "get", "Owner/Model", "--json")
         assert first.returncode == 0, first.stderr
-        read = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"}
+        read = {
+            "config.json",
+            "model.safetensors",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "generation_config.json",
+            "chat_template.jinja",
+        }
         assert set(hub.asked) == {name for name in read if (repository / name).exists()}
         assert '"checkpoint": "Owner/Model"' in first.stdout and COMMIT in first.stdout
         hub.asked.clear()
