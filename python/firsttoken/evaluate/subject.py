@@ -48,7 +48,8 @@ class Subject:
     """
 
     def __init__(self, folder: str | Path, threads: int | None = None) -> None:
-        self.folder, self.threads = Path(folder), threads
+        self.given = self.folder = Path(folder)
+        self.threads = threads
         self._runner: Runner | None = None
         if (self.folder / MANIFEST_FILE).exists():
             self.kind, manifest = "bundle", read_manifest(self.folder)
