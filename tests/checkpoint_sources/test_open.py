@@ -36,6 +36,18 @@ def test_what_is_nothing(tmp_path, monkeypatch, given):
     assert ("did you mean 'smollm2'" in str(raised.value)) == (given == "smolm2")
 
 
+def test_a_misspelt_path_is_not_asked_for_on_the_hub(tmp_path, monkeypatch):
+    from firsttoken.checkpoint_sources import hub
+
+    monkeypatch.setattr(hub, "download", lambda *_: pytest.fail("the hub was asked"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(
+        FirstTokenError, match="out/studnet: not a folder .a folder out is here, so the hub is not asked; .* hf download out/studnet"
+    ):
+        open_checkpoint("out/studnet")
+
+
 def test_a_file_of_another_kind(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"x")
     with pytest.raises(FirstTokenError, match="not a folder, and its name does not end in .gguf"):

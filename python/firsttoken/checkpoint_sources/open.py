@@ -46,10 +46,12 @@ def _open(given: str | Path, report: Report, adapter_named: bool) -> Checkpoint:
         )
     if text in packaged.PACKAGED:
         return Checkpoint(packaged.packaged_checkpoint(text, report))
-    if hub.parse_id(text) is not None:
+    meant = hub.parse_id(text)
+    if meant is not None and not path.parent.is_dir():  # a misspelt path of one's own is no reason to ask the hub
         return Checkpoint(hub.download(text))
+    here = f" (a folder {path.parent} is here, so the hub is not asked; for its model run: hf download {meant.repository})" if meant else ""
     raise FirstTokenError(
-        f"checkpoint {path}: not a folder{nearest(text, packaged.PACKAGED)}; expected a Hugging Face checkpoint folder with config.json and *.safetensors, "
+        f"checkpoint {path}: not a folder{nearest(text, packaged.PACKAGED)}{here}; expected a Hugging Face checkpoint folder with config.json and *.safetensors, "
         f"a .gguf file, a hub id like HuggingFaceTB/SmolLM2-135M-Instruct, or one of {', '.join(packaged.PACKAGED)}"
     )
 

@@ -55,9 +55,9 @@ def export(
     \b
     Examples:
       firsttoken export path/to/checkpoint -o out
-      firsttoken export smollm2 -o out
-      firsttoken export Qwen/Qwen2.5-0.5B-Instruct -o out
-      firsttoken export path/to/base --adapter path/to/lora -o out
+      firsttoken export smollm2 -o out/smollm2
+      firsttoken export Qwen/Qwen2.5-0.5B-Instruct -o out/qwen
+      firsttoken export path/to/base --adapter path/to/lora -o out/lora
       firsttoken export path/to/checkpoint --plan int8 -t tflite-xnnpack -t executorch-xnnpack -o out --force
       firsttoken export path/to/checkpoint -t tflite-hexagon-sm8550 -t tflite-hexagon-sm8750 -o out
     """
