@@ -17,7 +17,7 @@ from firsttoken.demo import checkpoint_path
 from firsttoken.pipeline import export
 
 COMMAND = [sys.executable, "-c", "from firsttoken.cli import main; main()"]
-VERBS = ("demo", "export", "prove", "generate", "bench", "report", "plans", "targets", "doctor")
+VERBS = ("demo", "get", "export", "prove", "generate", "bench", "report", "plans", "targets", "doctor")
 
 
 def run(*arguments, **more):
