@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent / "decoder"))
 from arm_fixtures import emulated_arm  # noqa: E402, F401
 from executorch_fixtures import lowerings  # noqa: E402, F401  after the path it needs
 from hexagon_fixtures import hexagon_bundle, hexagon_libraries  # noqa: E402, F401
+from real_model import real_model, real_model_file  # noqa: E402, F401
 from stock_fixtures import half_demo, own_litertlm, stock_litertlm, stock_pte  # noqa: E402, F401
 
 
@@ -45,6 +46,8 @@ def pytest_unconfigure():
 TOGETHER = {
     "android": "android",
     "device": "device",
+    "checkpoint_sources/test_packaged.py": "real model",
+    "end_to_end/test_real_model.py": "real model",
     "prove/test_on_npu.py": "hexagon",
     "backends/tflite_hexagon/test_lower.py": "hexagon",
 }

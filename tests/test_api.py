@@ -13,7 +13,7 @@ import pytest
 import firsttoken
 from firsttoken.demo import checkpoint_path
 
-VERBS = ("export", "prove", "generate", "bench", "distill", "evaluate", "report")
+VERBS = ("get", "export", "prove", "generate", "bench", "distill", "evaluate", "report")
 # what a function has no use for: the form of what is printed, and the loop over many prompts
 PRINTED = {"as_json", "verbose", "audit", "markdown", "csv", "diff", "prompts", "monitor", "minutes"}
 README = Path(__file__).parents[1] / "README.md"

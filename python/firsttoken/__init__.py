@@ -5,16 +5,16 @@
     for piece in firsttoken.generate(bundle, "Why is the sky blue?"):
         print(piece, end="", flush=True)
 
-The functions are the command line's verbs: `export`, `prove`, `generate`, `bench`, `distill`, `evaluate` and `report`.
+The functions are the command line's verbs: `get`, `export`, `prove`, `generate`, `bench`, `distill`, `evaluate` and `report`.
 """
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from firsttoken.api import bench, distill, evaluate, export, generate, prove, report
+    from firsttoken.api import bench, distill, evaluate, export, generate, get, prove, report
     from firsttoken.errors import FirstTokenError, GateError
 
-__all__ = ["export", "prove", "generate", "bench", "distill", "evaluate", "report", "FirstTokenError", "GateError"]
+__all__ = ["get", "export", "prove", "generate", "bench", "distill", "evaluate", "report", "FirstTokenError", "GateError"]
 
 _PACKAGES = ("distill", "evaluate", "prove", "report")  # they can be called (`firsttoken.callable_package`)
 

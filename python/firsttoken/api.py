@@ -40,17 +40,19 @@ def export(
     held_out: PathLike | None = None,
     end_token: str | int | Sequence[str | int] = (),
     witness: bool = True,
+    adapter: PathLike | None = None,
     progress: Report = silent,
     say: Callable[[str], None] = mute,
 ) -> list[Path]:
-    """Exports a Hugging Face checkpoint folder to one proven bundle for each target, ``output/<target>/``; returns these folders.
+    """Exports a checkpoint to one proven bundle for each target, ``output/<target>/``; returns these folders.
 
     ``plan`` and ``target`` are names (`firsttoken plans`, `firsttoken targets`) or paths of ``.toml`` files. Without ``target`` it is what
     ``for_apk``, an APK of the firsttoken app, carries the runtime for; without either what ``firsttoken-demo.apk`` in ``output``
     carries, and "tflite-xnnpack" where none is there. ``prove``
     compares what was written with the checkpoint, on ``held_out`` (a text file) or a text of its own; ``force`` replaces
-    existing bundles. ``cache_length`` and ``prefill_chunk`` are tokens and replace the target's. ``end_token`` (ids
-    or texts, or "none") replaces the tokens that end an answer, which the checkpoint says otherwise. ``witness`` false leaves out
+    existing bundles. The checkpoint is a Hugging Face folder, a ``.gguf`` file, a hub id "Owner/Name[@revision]" or "smollm2"; a LoRA
+    ``adapter`` (PEFT's folder) is merged into it as it is read. ``cache_length`` and ``prefill_chunk`` are tokens and replace the target's.
+    ``end_token`` (ids or texts, or "none") replaces the tokens that end an answer, which the checkpoint says otherwise. ``witness`` false leaves out
     asking transformers, where it is installed, whether it understands the checkpoint in the same way.
 
     Raises `FirstTokenError` for bad input, a missing extra or too little room, before any work; `GateError` for a bundle
@@ -62,9 +64,11 @@ def export(
     from firsttoken.pipeline import export as run
 
     given = [target] if isinstance(target, str | Path) else target or []
-    targets = targets_to_export(checkpoint, output, plan, given, for_apk, cache_length, say)
+    targets = targets_to_export(checkpoint, output, plan, given, for_apk, cache_length, say, adapter)
     ends = [end_token] if isinstance(end_token, str | int) else end_token
-    return run(checkpoint, output, plan, targets, prove, force, held_out, cache_length, prefill_chunk, progress, say, ends, witness)
+    return run(
+        checkpoint, output, plan, targets, prove, force, held_out, cache_length, prefill_chunk, progress, say, ends, witness, adapter
+    )
 
 
 def prove(
@@ -80,6 +84,7 @@ def prove(
     cache_length: int | None = None,
     begin_token: int | None = None,
     witness: bool = True,
+    adapter: PathLike | None = None,
     progress: Report = silent,
     say: Callable[[str], None] = mute,
 ) -> Proven:
@@ -89,7 +94,7 @@ def prove(
     ``misses``. ``on`` is "host" (this machine, and the NPU artifact where there is one), "arm" (an emulated core,
     ``cpu``) or "npu"; ``windows`` asks these two for so many stretches of the text ``held_out``. ``bundle`` may be a .tflite, .litertlm or
     .pte that another exporter wrote: then ``file`` says what it is made of and what was compared, ``plan`` names the plan that it is held to, and
-    ``cache_length`` (tokens) and ``begin_token`` are for one that does not say them. ``witness`` as in `export`.
+    ``cache_length`` (tokens) and ``begin_token`` are for one that does not say them. ``witness``, ``checkpoint`` and ``adapter`` are as in `export`.
 
     Raises `FirstTokenError` for a damaged bundle, another checkpoint, or an emulated machine that is not set up.
 
@@ -112,8 +117,31 @@ def prove(
         witness,
         lambda: nullcontext(progress),
         say,
+        adapter,
     )
     return proven
+
+
+def get(
+    checkpoint: PathLike,
+    output: PathLike | None = None,
+    *,
+    adapter: PathLike | None = None,
+    force: bool = False,
+    progress: Report = silent,
+) -> Path:
+    """Returns a checkpoint as a Hugging Face folder that transformers reads too: downloaded, converted or merged where it has to be.
+
+    ``checkpoint`` and ``adapter`` are as `export` takes them. Without ``output`` it is the folder where the checkpoint lies (the user's own, the
+    hub's cache, firsttoken's); with it the weights are written there in FP32, with ``force`` in the place of an older folder.
+
+    Raises `FirstTokenError` for what cannot be read, downloaded or written; of a GGUF file or with an adapter, without ``output``.
+
+        folder = firsttoken.get("smollm2")
+    """
+    from firsttoken.checkpoint_sources.get import get as run
+
+    return run(checkpoint, output, adapter, force, progress)
 
 
 def generate(

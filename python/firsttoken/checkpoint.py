@@ -9,7 +9,9 @@ import hashlib
 import json
 import math
 import os
+import re
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +29,7 @@ MAX_HEADER_BYTES = 100_000_000  # the safetensors specification's own limit
 ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 MOST_DIMENSIONS = 16
 LARGEST = 1 << 63  # of a dimension or a place
+ADAPTER_FILE = "adapter_config.json"
 PICKLE_PATTERNS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -68,26 +71,26 @@ class Checkpoint:
     """A folder with ``config.json`` and safetensors files, single or sharded.
 
     Opening reads only the JSON files and the safetensors headers. Raises `FirstTokenError` for a missing or
-    malformed file, a shard that is absent or truncated, or weights that are not safetensors.
+    malformed file, a shard that is absent or truncated, or weights that are not safetensors, and for a LoRA adapter beside them that
+    ``adapter_named`` does not know of. `checkpoint_sources` opens what is no such folder.
     """
 
     remarks: tuple[str, ...] = ()  # what was decided while reading, for whoever exports it
+    readable: Collection[str] = ITEM_BYTES  # the types that `rows` gives as float32
+    note: str | None = None  # what whoever reads figures against these weights has to know
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, adapter_named: bool = False) -> None:
         self.folder = Path(folder)
         if not os.path.isdir(self.folder):
             raise FirstTokenError(
                 f"checkpoint {self.folder}: not a folder; expected a Hugging Face checkpoint folder with config.json and *.safetensors"
             )
+        if not adapter_named:
+            self._refuse_adapter()
         self.config = read_json(self.folder / "config.json", "a checkpoint needs it to know the model's shape")
         self.files: list[Path] = []
         self.tensors: dict[str, StoredTensor] = {}
         self._descriptors: dict[int, int] = {}
-        if (self.folder / "adapter_config.json").exists():
-            raise FirstTokenError(
-                f"checkpoint {self.folder}: adapter_config.json lies beside the weights, and transformers would put its adapter on top of them; "
-                "merge it first (PEFT: merge_and_unload, then save_pretrained), or take the file out if the weights have it already"
-            )
         index = self.folder / "model.safetensors.index.json"
         single = self.folder / "model.safetensors"
         if single.exists():  # transformers looks for it first, so an index beside it is an older save's
@@ -106,6 +109,26 @@ class Checkpoint:
         """Keeps what was decided while reading, once."""
         if line not in self.remarks:
             self.remarks = (*self.remarks, line)
+
+    @property
+    def name(self) -> str:
+        """What the checkpoint is called: its folder's name, and ``Owner/Name`` in the hub's cache, whose folders are named after commits."""
+        place = self.folder.resolve()
+        owned = re.fullmatch(r"models--(?P<owner>[^/]+?)--(?P<name>[^/]+)", place.parent.parent.name)
+        return f"{owned['owner']}/{owned['name']}" if owned and place.parent.name == "snapshots" else place.name
+
+    def _refuse_adapter(self) -> None:
+        """transformers would merge it without being asked, and the proof, which reads as the exporter does, could not see it missing."""
+        if not (self.folder / ADAPTER_FILE).exists():
+            return
+        if not (self.folder / "config.json").exists():
+            raise FirstTokenError(
+                f"checkpoint {self.folder}: is a LoRA adapter, not a checkpoint; give its base model, and this folder with --adapter {self.folder}"
+            )
+        raise FirstTokenError(
+            f"checkpoint {self.folder}: holds a LoRA adapter ({ADAPTER_FILE}) that nobody named; merge it with --adapter {self.folder}, "
+            "or remove its adapter_* files to use the weights without it"
+        )
 
     def _refuse_missing_weights(self, others: list[Path]) -> Never:
         if others:
@@ -202,9 +225,9 @@ class Checkpoint:
         tensor = self.tensors.get(name)
         if tensor is None:
             raise FirstTokenError(f"checkpoint {self.folder}: tensor {name!r} is missing{nearest(name, self.tensors)}")
-        if tensor.dtype not in ITEM_BYTES:
+        if tensor.dtype not in self.readable:
             raise FirstTokenError(
-                f"checkpoint {self.folder}: tensor {name!r} is stored as {tensor.dtype}; expected one of {', '.join(ITEM_BYTES)} "
+                f"checkpoint {self.folder}: tensor {name!r} is stored as {tensor.dtype}; expected one of {', '.join(self.readable)} "
                 "(an already quantized checkpoint cannot be exported; use the original)"
             )
         return tensor
@@ -237,20 +260,26 @@ class Checkpoint:
             raise FirstTokenError(
                 f"checkpoint {self.folder}: tensor {name!r} has {tensor.row_count} rows; rows {start} to {stop} were asked for"
             )
-        item, length = ITEM_BYTES[tensor.dtype], tensor.row_length
-        want = (stop - start) * length * item
-        raw = self._read(tensor.file, tensor.offset + start * length * item, want)
-        if len(raw) != want:
-            raise FirstTokenError(f"{self.files[tensor.file]}: ended in the middle of tensor {name!r}; the file changed or is damaged")
-        if tensor.dtype == "BF16":
-            values = (np.frombuffer(raw, np.uint16).astype(np.uint32) << 16).view(np.float32)
-        else:
-            values = np.frombuffer(raw, np.float32 if tensor.dtype == "F32" else np.float16).astype(np.float32, copy=False)
+        values = self._float_rows(name, tensor, start, stop)
         if values.size and not (np.isfinite(values.min()) and np.isfinite(values.max())):
             raise FirstTokenError(
                 f"checkpoint {self.folder}: tensor {name!r} holds NaN or infinite values in rows {start}..{stop}; the weights are damaged"
             )
-        return values.reshape(stop - start, length)
+        return values.reshape(stop - start, tensor.row_length)
+
+    def _float_rows(self, name: str, tensor: StoredTensor, start: int, stop: int) -> np.ndarray:
+        """Rows that the tensor has, as float32, in any shape."""
+        row_bytes = tensor.row_length * ITEM_BYTES[tensor.dtype]
+        raw = self._read_whole(name, tensor, start * row_bytes, (stop - start) * row_bytes)
+        if tensor.dtype == "BF16":
+            return (np.frombuffer(raw, np.uint16).astype(np.uint32) << 16).view(np.float32)
+        return np.frombuffer(raw, np.float32 if tensor.dtype == "F32" else np.float16).astype(np.float32, copy=False)
+
+    def _read_whole(self, name: str, tensor: StoredTensor, offset: int, count: int) -> bytes:
+        raw = self._read(tensor.file, tensor.offset + offset, count)
+        if len(raw) != count:
+            raise FirstTokenError(f"{self.files[tensor.file]}: ended in the middle of tensor {name!r}; the file changed or is damaged")
+        return raw
 
     def vector(self, source: str | Source) -> np.ndarray:
         """Reads a whole one-dimensional tensor as float32 ``[n]``."""

@@ -19,6 +19,8 @@ from firsttoken.bundle.manifest import CheckpointIdentity, Manifest, Rotation, T
 from firsttoken.bundle.witness_facts import Witness
 from firsttoken.chat import chat_affixes
 from firsttoken.checkpoint import Checkpoint
+from firsttoken.checkpoint_sources.open import open_checkpoint
+from firsttoken.checkpoint_sources.write_folder import note_of
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import open_decoder, parameter_count, rotations
 from firsttoken.end_tokens import turn_end_note, with_ends
@@ -54,7 +56,7 @@ class Words:
 
 
 def export(
-    checkpoint: str | Path,
+    checkpoint: str | Path | Checkpoint,
     output: str | Path,
     plan: str | Path = "fp16-attention",
     targets: Sequence[str | Path] = ("tflite-xnnpack",),
@@ -67,8 +69,9 @@ def export(
     say: Callable[[str], None] = lambda line: None,
     end_tokens: Sequence[int | str] = (),
     witness: bool = True,
+    adapter: str | Path | None = None,
 ) -> list[Path]:
-    """Exports a checkpoint folder to one bundle per target, ``output/<target name>/``, and returns those folders.
+    """Exports a checkpoint (`checkpoint_sources.open`), with the LoRA ``adapter`` merged in, to one bundle per target, ``output/<target name>/``, and returns those folders.
 
     Everything that can be known before is checked before any work. ``held_out`` is a text file for the proof;
     ``cache_length`` and ``prefill_chunk`` (tokens) replace the targets'; ``end_tokens`` (`end_tokens.asked_ends`) the checkpoint's; ``witness`` false
@@ -76,7 +79,7 @@ def export(
     and one for each note. Raises `FirstTokenError` for bad input or no room, and `GateError` for a checkpoint that
     transformers understands otherwise, and for a bundle that missed its proof (it is kept as ``<target name>.rejected``; bundles finished before it stay).
     """
-    with Checkpoint(checkpoint) as source:
+    with open_checkpoint(checkpoint, adapter, report) as source:
         decoder = open_decoder(source)
         for remark in source.remarks:
             say(remark)
@@ -84,10 +87,12 @@ def export(
         jobs = plan_jobs(decoder, chosen, targets, Path(output), force, cache_length, prefill_chunk, prove)
         words = read_words(source, decoder, end_tokens, say)
         tokenizer = words.tokenizer
+        if (note := note_of(source)) is not None:
+            say(note)
         if prove:
             check_held_out(source, decoder, tokenizer, jobs, held_out)
         needed = {job.target.name: estimate(decoder, job.precisions, job.target, prove) for job in jobs}
-        say(check_room(needed, Path(output), source.folder.resolve().name, decoder))
+        say(check_room(needed, Path(output), source.name, decoder))
         found = ask_witness(source, decoder, held_out, witness, report) if prove else None
         return [make_bundle(source, decoder, chosen, job, words, found, force, held_out, report, say) for job in jobs]
 
@@ -229,7 +234,7 @@ def describe(
     files = [*(artifact.file for artifact in lowered.artifacts), *words.facts.files]
     return Manifest(
         checkpoint=CheckpointIdentity(
-            name=source.folder.resolve().name,
+            name=source.name,
             fingerprint=source.fingerprint(),
             family=decoder.family,
             parameters=parameter_count(decoder),

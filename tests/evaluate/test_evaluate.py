@@ -163,7 +163,7 @@ def test_bad_tasks_are_one_line_and_come_first(tmp_path, task, message):
 
 def test_bad_models_are_one_line(tmp_path, text_file, demo_bundle):
     task = [f"text={text_file}"]
-    with pytest.raises(FirstTokenError, match="not a folder; expected a checkpoint, or a bundle"):
+    with pytest.raises(FirstTokenError, match="none: not a folder; expected"):
         evaluate([tmp_path / "none"], task)
     with pytest.raises(FirstTokenError, match="is given twice"):
         evaluate([checkpoint_path(), checkpoint_path()], task)

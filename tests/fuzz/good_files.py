@@ -10,6 +10,7 @@ from generated_measurements import host_measurement, phone_measurement
 from manifest_variants import demo_manifest, npu_manifest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from firsttoken.checkpoint import Checkpoint
 from firsttoken.declarations import declaration_folder
 
 WORDS = ["Hello world and a tab two spaces café family def read(self): return 1234 fi n s t"] * 9
@@ -192,6 +193,47 @@ def apks(folder: Path) -> None:
         shutil.copy(apk, folder / apk.name)
         with zipfile.ZipFile(apk) as archive:
             (folder / f"{apk.stem}.arsc").write_bytes(archive.read("resources.arsc"))
+
+
+def ggufs(folder: Path) -> None:
+    """A Llama with quantized matrices and Llama 3's frequencies, and a Qwen2; small, so that damage hits the header."""
+    from families_on_disk import random_model
+    from gguf_writer import byte_level_words, write_model
+
+    rope = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}  # fmt: skip
+    small = {
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "num_hidden_layers": 1,
+        "vocab_size": 264,
+    }
+    words = byte_level_words(264)
+    llama = random_model("llama3", **small, head_dim=32, rope_parameters=rope)
+    write_model(folder / "llama.gguf", llama, {"q_proj.weight": "Q8_0", "down_proj.weight": "Q4_1"}, words)
+    write_model(folder / "qwen.gguf", random_model("qwen2", **small), {"up_proj.weight": "BF16"}, words)
+
+
+def adapter(folder: Path) -> None:
+    """A base checkpoint with a LoRA adapter in its own folder: a matrix and a bias."""
+    import torch
+    from safetensors.torch import save_file
+
+    checkpoint(folder)
+    shape = Checkpoint(folder).tensors["model.layers.0.mlp.up_proj.weight"].shape
+    name = "base_model.model.model.layers.0.mlp.up_proj"
+    tensors = {f"{name}.lora_A.weight": torch.ones(2, shape[1]), f"{name}.lora_B.weight": torch.ones(shape[0], 2)}
+    save_file(tensors, folder / "adapter_model.safetensors")
+    settings = {
+        "peft_type": "LORA",
+        "r": 4,
+        "lora_alpha": 8,
+        "rank_pattern": {"up_proj": 2},
+        "use_rslora": True,
+        "target_modules": ["up_proj"],
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
 
 
 def file_of_a_stranger(folder: Path) -> None:

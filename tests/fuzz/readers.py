@@ -61,6 +61,27 @@ def read_checkpoint(path: Path) -> None:
         checkpoint.fingerprint()
 
 
+def read_gguf(path: Path) -> None:
+    from firsttoken.decoder.walk import open_decoder
+    from firsttoken.gguf_file.checkpoint import GgufCheckpoint
+
+    with GgufCheckpoint(path) as checkpoint:
+        open_decoder(checkpoint)
+        for name, tensor in checkpoint.tensors.items():
+            checkpoint.rows(name, 0, min(2, tensor.row_count))
+        checkpoint.fingerprint()
+        read_tokenizer(checkpoint.folder)
+
+
+def read_adapter(path: Path) -> None:
+    from firsttoken.checkpoint_sources.open import open_checkpoint
+
+    with open_checkpoint(path.parent, path.parent) as checkpoint:
+        for name, tensor in checkpoint.tensors.items():
+            checkpoint.rows(name, 0, min(2, tensor.row_count))
+        checkpoint.fingerprint()
+
+
 def read_configuration(path: Path) -> None:
     from firsttoken.backends.registry import resolve
     from firsttoken.checkpoint import read_json
@@ -297,6 +318,9 @@ FOREIGN = (
 READERS = (
     Reader("safetensors", good_files.checkpoint, "model.safetensors", mutate.mutate_safetensors, read_checkpoint),
     Reader("index", good_files.sharded, "*.index.json", mutate.mutate_json, read_checkpoint),
+    Reader("gguf", good_files.ggufs, "*.gguf", mutate.mutate_bytes, read_gguf, imports=("gguf.quants",)),
+    Reader("adapter", good_files.adapter, "adapter_model.safetensors", mutate.mutate_safetensors, read_adapter),
+    Reader("adapter-config", good_files.adapter, "adapter_config.json", mutate.mutate_json, read_adapter),
     Reader("config", good_files.configurations, "*.json", mutate.mutate_json, read_configuration),
     Reader("tokenizer", good_files.more_tokenizers, "[bluw]*.json", mutate.mutate_json, read_tokenizer_file),
     Reader("tokenizer-settings", good_files.tokenizers, "*_*.json", mutate.mutate_json, read_words),

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from firsttoken.cli import bench, demo, device, distill, doctor, evaluate, export, generate, interrupts, lists, prove, report, watch
+from firsttoken.cli import bench, demo, device, distill, doctor, evaluate, export, generate, get, interrupts, lists, prove, report, watch
 from firsttoken.cli.options import Verbose
 from firsttoken.errors import FirstTokenError
 from firsttoken.quiet import is_verbose, set_verbose
@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 app.command()(demo.demo)
 app.add_typer(distill.app, name="distill")
+app.command()(get.get)
 app.command()(export.export)
 app.command()(evaluate.evaluate)
 app.command()(prove.prove)

@@ -12,7 +12,11 @@ from firsttoken.cli.output import Json, Output, refuse_file_after_json
 def evaluate(
     models: Annotated[
         list[Path],
-        typer.Argument(metavar="CKPT|BUNDLE...", help="Checkpoint and bundle folders, compared in one table.", show_default=False),
+        typer.Argument(
+            metavar="CKPT|BUNDLE...",
+            help="Checkpoints (folders, .gguf files, hub ids, smollm2) and bundle folders, compared in one table.",
+            show_default=False,
+        ),
     ],
     tasks: Annotated[
         list[str],

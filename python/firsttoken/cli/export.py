@@ -6,17 +6,12 @@ from typing import Annotated
 import typer
 
 from firsttoken.cli import completion
-from firsttoken.cli.options import Audit, HeldOut, NoWitness, Verbose
+from firsttoken.cli.options import Adapter, Audit, CheckpointArgument, HeldOut, NoWitness, Verbose
 from firsttoken.cli.output import Json, Output
 
 
 def export(
-    checkpoint: Annotated[
-        Path,
-        typer.Argument(
-            metavar="CHECKPOINT", help="Hugging Face checkpoint folder: config.json, *.safetensors, tokenizer.json.", show_default=False
-        ),
-    ],
+    checkpoint: CheckpointArgument,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the bundles go: OUTPUT/<target>/.")] = Path("out"),
     plan: Annotated[
         str,
@@ -62,16 +57,23 @@ def export(
         ),
     ] = None,
     held_out: HeldOut = None,
+    adapter: Adapter = None,
     audit: Audit = False,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
     """Export a checkpoint to proven bundles.
 
+    A checkpoint is a Hugging Face folder, a .gguf file, a hub id Owner/Name[@revision], or smollm2, a real model of 135 M weights (93 MB to
+    download). docs/checkpoints.md says what each brings and what is refused.
+
     \b
     Examples:
       firsttoken export path/to/checkpoint -o out
       firsttoken export path/to/checkpoint --for-apk firsttoken-demo.apk
+      firsttoken export smollm2 -o out/smollm2
+      firsttoken export Qwen/Qwen2.5-0.5B-Instruct -o out/qwen
+      firsttoken export path/to/base --adapter path/to/lora -o out/lora
       firsttoken export path/to/checkpoint --plan int8 -t tflite-xnnpack -t executorch-xnnpack -o out --force
       firsttoken export path/to/checkpoint -t tflite-hexagon-sm8550 -t tflite-hexagon-sm8750 -o out
     """
@@ -84,7 +86,7 @@ def export(
     from firsttoken.units import readable
 
     out = Output(as_json)
-    targets = targets_to_export(checkpoint, output, plan, target or [], for_apk, cache_length, out.say)
+    targets = targets_to_export(checkpoint, output, plan, target or [], for_apk, cache_length, out.say, adapter)
     with progress_bar() as report:
         folders = run(
             checkpoint,
@@ -100,6 +102,7 @@ def export(
             say=out.say,
             end_tokens=end_token or (),
             witness=not no_witness,
+            adapter=adapter,
         )
     manifests = {folder: read_manifest(folder) for folder in folders}
     out.document({"bundles": [{"folder": folder, "manifest": manifest} for folder, manifest in manifests.items()]})

@@ -17,8 +17,16 @@ def _verbose(value: bool) -> bool:
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", callback=_verbose, help="Show what the underlying libraries say, and tracebacks.")
 ]
+CHECKPOINT_KINDS = "a folder with config.json and *.safetensors, a .gguf file, a hub id Owner/Name[@revision], or smollm2"
 Checkpoint = Annotated[
-    Path, typer.Option("--checkpoint", "-c", metavar="FOLDER", help="Folder of the checkpoint the bundle was made from.")
+    Path, typer.Option("--checkpoint", "-c", metavar="CKPT", help=f"The checkpoint the bundle was made from: {CHECKPOINT_KINDS}.")
+]
+CheckpointArgument = Annotated[Path, typer.Argument(metavar="CHECKPOINT", help=f"What to read: {CHECKPOINT_KINDS}.", show_default=False)]
+Adapter = Annotated[
+    Path | None,
+    typer.Option(
+        "--adapter", metavar="FOLDER", help="A LoRA adapter (PEFT's folder, or a hub id) to merge into the checkpoint as it is read."
+    ),
 ]
 HeldOut = Annotated[
     Path | None,

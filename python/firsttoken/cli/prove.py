@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from firsttoken.cli import completion
-from firsttoken.cli.options import Audit, BundleOrFile, CacheLength, Checkpoint, HeldOut, NoWitness, Threads, Verbose
+from firsttoken.cli.options import Adapter, Audit, BundleOrFile, CacheLength, Checkpoint, HeldOut, NoWitness, Threads, Verbose
 from firsttoken.cli.output import Json, Output
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def prove(
         ),
     ] = None,
     held_out: HeldOut = None,
+    adapter: Adapter = None,
     threads: Threads = None,
     plan: Annotated[
         str | None,
@@ -115,6 +116,7 @@ def prove(
         not no_witness,
         progress_bar,
         out.say,
+        adapter,
     ):
         if proven.file:
             show_file(proven.file, out, audit)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from firsttoken.backends.registry import backend_names, backend_of, find_backend, resolve
 from firsttoken.bundle.manifest import Manifest
-from firsttoken.checkpoint import Checkpoint
+from firsttoken.checkpoint_sources.open import open_checkpoint
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import open_decoder
 from firsttoken.device.carried import Carried, read_carried
@@ -50,6 +50,7 @@ def targets_to_export(
     for_apk: str | Path | None,
     cache_length: int | None,
     say: Callable[[str], None],
+    adapter: str | Path | None = None,
 ) -> Sequence[str | Path]:
     """Returns ``targets``; where none is given the one for the APK ``for_apk``, or for the one in ``output`` that scripts/build_apk writes there.
 
@@ -63,7 +64,7 @@ def targets_to_export(
     apk = Path(output) / APK_NAME if for_apk is None else Path(for_apk)
     if for_apk is None and not apk.is_file():
         return [DEFAULT_TARGET]
-    with Checkpoint(checkpoint) as source:
+    with open_checkpoint(checkpoint, adapter) as source:
         decoder, how = open_decoder(source), load_plan(plan)
     try:
         carried = read_carried(apk, str(apk))

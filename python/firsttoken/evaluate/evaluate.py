@@ -169,10 +169,10 @@ def share(task: Task, measure: str, right: float, count: int) -> Score:
 
 def unique_names(subjects: list[Subject]) -> list[str]:
     """As much of the end of each folder's path as tells the models apart. Raises `FirstTokenError` for one given twice."""
-    paths = [subject.folder.resolve() for subject in subjects]
+    paths = [subject.given.resolve() for subject in subjects]
     for subject, path in zip(subjects, paths, strict=True):
         if paths.count(path) > 1:
-            raise FirstTokenError(f"model {subject.folder} is given twice; give each once")
+            raise FirstTokenError(f"model {subject.given} is given twice; give each once")
     for length in range(1, max(len(path.parts) for path in paths) + 1):
         names = ["/".join(path.parts[-length:]) for path in paths]
         if len(set(names)) == len(names):

@@ -11,9 +11,8 @@ from firsttoken.backends.runner import Runner, RunnerFacts
 from firsttoken.bundle.chat_facts import Chat
 from firsttoken.bundle.manifest import MANIFEST_FILE, TokenizerFacts, read_manifest
 from firsttoken.chat import chat_affixes
-from firsttoken.checkpoint import Checkpoint
+from firsttoken.checkpoint_sources.open import open_checkpoint
 from firsttoken.decoder.walk import open_decoder
-from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
 from firsttoken.run.open import open_runner
 from firsttoken.tokenizer import Tokenizer, open_tokenizer
@@ -49,17 +48,17 @@ class Subject:
     """
 
     def __init__(self, folder: str | Path, threads: int | None = None) -> None:
-        self.folder, self.threads = Path(folder), threads
+        self.given = self.folder = Path(folder)
+        self.threads = threads
         self._runner: Runner | None = None
-        if not self.folder.is_dir():
-            raise FirstTokenError(f"{self.folder}: not a folder; expected a checkpoint, or a bundle that `firsttoken export` wrote")
-        self.name = self.folder.resolve().name
         if (self.folder / MANIFEST_FILE).exists():
             self.kind, manifest = "bundle", read_manifest(self.folder)
+            self.name = self.folder.resolve().name
             self.tokenizer, self.fingerprint = open_tokenizer(self.folder, manifest), manifest.facts(manifest.cpu).sha256
             self.manifest: RunnerFacts = manifest
         else:
-            self.kind, self.checkpoint = "checkpoint", Checkpoint(self.folder)
+            self.kind, self.checkpoint = "checkpoint", open_checkpoint(folder)
+            self.folder, self.name = self.checkpoint.folder, self.checkpoint.name
             self.decoder, self.fingerprint = open_decoder(self.checkpoint), self.checkpoint.fingerprint()
             self.tokenizer = Tokenizer(self.folder)
             self.manifest = _Shape(

@@ -86,7 +86,7 @@ class Subject:
         )
         return cls(
             path,
-            Model(source.folder.resolve().name, decoder.vocab_size),
+            Model(source.name, decoder.vocab_size),
             target,
             facts.model_copy(update={"begin": first}),
             chat_affixes(source.folder, tokenizer),

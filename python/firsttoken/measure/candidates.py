@@ -9,7 +9,7 @@ from firsttoken.backends.registry import find_backend
 from firsttoken.backends.runner import RunnerFacts
 from firsttoken.bundle.files import check_files
 from firsttoken.bundle.manifest import Manifest, read_manifest
-from firsttoken.checkpoint import Checkpoint
+from firsttoken.checkpoint_sources.open import open_checkpoint
 from firsttoken.errors import FirstTokenError
 from firsttoken.foreign.open import format_of, hash_of, is_file, read_subject
 from firsttoken.measure.measurement import BundleIdentity, identify_bundle
@@ -78,7 +78,7 @@ def file_candidate(path: Path, lengths: Lengths, checkpoint: Path | None, cache_
     if checkpoint is None:
         raise FirstTokenError(f"{path}: is a file, which says no words; give the checkpoint that it was made from with --checkpoint")
     found = format_of(path)
-    with Checkpoint(checkpoint) as source:
+    with open_checkpoint(checkpoint) as source:
         subject = read_subject(path, source, cache_length)
         tokenizer = Tokenizer(source.folder)
         tokenizer.begin = subject.tokenizer.begin
@@ -95,6 +95,6 @@ def file_candidate(path: Path, lengths: Lengths, checkpoint: Path | None, cache_
             artifact_bytes=path.stat().st_size,
             cache_length=subject.target.cache_length,
         )
-    read = [path, *(place for name in BUNDLED_FILES if (place := checkpoint / name).is_file())]
+    read = [path, *(place for name in BUNDLED_FILES if (place := source.folder / name).is_file())]
     words = [str(checkpoint), str(subject.target.cache_length)]
     return Candidate(path, find_backend(found.backend), identity, prompts, chat, read, words=words)

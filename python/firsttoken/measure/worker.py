@@ -92,11 +92,11 @@ class Worker:
         return answer
 
     def _read(self, checkpoint: str, cache_length: str) -> Subject:
-        from firsttoken.checkpoint import Checkpoint
+        from firsttoken.checkpoint_sources.open import open_checkpoint
         from firsttoken.foreign.open import format_of, read_subject
 
         format_of(self.bundle).reader.preload()
-        with Checkpoint(checkpoint) as source:
+        with open_checkpoint(checkpoint) as source:
             return read_subject(self.bundle, source, int(cache_length))
 
     def _open(self) -> tuple[Runner, Tokenizer]:

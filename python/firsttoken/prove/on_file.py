@@ -11,6 +11,7 @@ from firsttoken.backends.registry import find_backend
 from firsttoken.bundle.manifest import Proof, TokenizerFacts
 from firsttoken.bundle.witness_facts import Witness
 from firsttoken.checkpoint import Checkpoint
+from firsttoken.checkpoint_sources.open import open_checkpoint
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import open_decoder, plan_layers
 from firsttoken.errors import FirstTokenError
@@ -74,7 +75,7 @@ def prove_file(
     """
     path = Path(path)
     asked = None if plan is None else load_plan(plan)
-    source = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
+    source = open_checkpoint(checkpoint)
     decoder = open_decoder(source)
     subject = read_subject(path, source, cache_length, begin)
     found = format_of(path)

@@ -12,6 +12,7 @@ from firsttoken.backends.registry import find_backend
 from firsttoken.bundle.manifest import AuditRow, Proof, read_manifest
 from firsttoken.bundle.witness_facts import Witness
 from firsttoken.checkpoint import Checkpoint
+from firsttoken.checkpoint_sources.open import open_checkpoint
 from firsttoken.decoder.walk import open_decoder
 from firsttoken.errors import FirstTokenError
 from firsttoken.foreign.open import is_file
@@ -60,7 +61,7 @@ class Proven:
 
 def prove_places(
     bundle: str | Path,
-    checkpoint: str | Path,
+    checkpoint: str | Path | Checkpoint,
     on: Place = "host",
     cpu: str | None = None,
     windows: int | None = None,
@@ -72,24 +73,28 @@ def prove_places(
     witness: bool = True,
     bar: Callable[[], AbstractContextManager[Report]] = lambda: nullcontext(silent),
     say: Callable[[str], None] = lambda line: None,
+    adapter: str | Path | None = None,
 ) -> Iterator[Proven]:
     """Proves a bundle where ``on`` says; yields what is known so far after each part, the last one whole.
 
     "host" is this machine, and then the NPU artifact where the bundle has one and the CPU's passed; "arm" is an emulated
     core (``cpu``), and "npu" that artifact alone, both on ``windows`` stretches of text. ``bundle`` may be a file that another exporter wrote,
     here alone; ``plan``, ``cache_length`` and ``begin_token`` are for such a file (`prove.on_file`). ``witness`` false leaves out asking
-    transformers (`prove.witness`), which is done on this machine alone. ``bar`` opens a report for each part. Raises `FirstTokenError`.
+    transformers (`prove.witness`), which is done on this machine alone. ``bar`` opens a report for each part. With a LoRA ``adapter``
+    the checkpoint is the base that it is merged into. Raises `FirstTokenError`.
     """
     folder = Path(bundle)
     if cpu is not None and on != "arm":
         raise FirstTokenError("--cpu goes with --on arm; add that, or leave it out")
     if windows is not None and on == "host":
         raise FirstTokenError("--windows goes with --on arm or --on npu; add that, or leave it out")
+    if adapter is not None:
+        checkpoint = open_checkpoint(checkpoint, adapter)
     if is_file(folder):
         if on != "host":
             raise FirstTokenError(f"{folder}: is a file, which is proven on this machine alone; leave out --on, or give a bundle's folder")
         with bar() as report:
-            source = Checkpoint(checkpoint)
+            source = open_checkpoint(checkpoint)
             asked = ask_witness(source, held_out, witness, report)
             found = prove_file(folder, source, plan, cache_length, begin_token, held_out, threads, report, asked)
         yield Proven(folder, found.proof, file=found)

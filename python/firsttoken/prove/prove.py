@@ -9,6 +9,7 @@ from firsttoken.backends.registry import find_backend, resolve
 from firsttoken.bundle.manifest import AuditRow, Manifest, Proof, read_manifest
 from firsttoken.bundle.witness_facts import Witness
 from firsttoken.checkpoint import Checkpoint
+from firsttoken.checkpoint_sources.open import open_checkpoint
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import open_decoder
 from firsttoken.errors import FirstTokenError
@@ -76,7 +77,7 @@ def add_witness(proof: Proof, witness: Witness | None) -> None:
 
 def own_checkpoint(folder: Path, manifest: Manifest, checkpoint: str | Path | Checkpoint) -> Checkpoint:
     """Opens the checkpoint. Raises `FirstTokenError` if the bundle was made from another one."""
-    source = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
+    source = open_checkpoint(checkpoint)
     if source.fingerprint() != manifest.checkpoint.fingerprint:
         raise FirstTokenError(
             f"bundle {folder}: was made from another checkpoint than {source.folder} ({manifest.checkpoint.name!r}); give that one with --checkpoint"
