@@ -68,7 +68,7 @@ def test_features_are_named_with_the_first_part_that_needs_them():
 @pytest.mark.parametrize("family", family_names())
 @pytest.mark.parametrize("key, value", [("attn_logit_softcapping", 50.0), ("rope_interleaved", True), ("num_local_experts", 8)])
 def test_a_key_that_no_one_read_is_an_error_that_names_it(family, key, value):
-    case = next(case for case, config in CASES.items() if config["model_type"] == family)
+    case = next((case for case, config in CASES.items() if config["model_type"] == family), None)
     with pytest.raises(FirstTokenError, match=rf"'{key}' is {value}, which firsttoken's {family} decoder does not know.*remove the key"):
         described(case, **{key: value})
     described(case, **{key: False}, torch_dtype="bfloat16", _name_or_path="somewhere", unsloth_version="1")  # these say nothing
