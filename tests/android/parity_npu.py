@@ -10,7 +10,7 @@ from parity_engines import Recording, steps_of
 
 from firsttoken.backends.tflite_hexagon.compiled import read_compiled
 from firsttoken.backends.tflite_hexagon.libraries import find_libraries
-from firsttoken.backends.tflite_hexagon.npu_inputs import HostFeed
+from firsttoken.backends.tflite_hexagon.npu_inputs import HostFeed, turned
 from firsttoken.backends.tflite_hexagon.runner import HexagonRunner
 from firsttoken.bundle.manifest import HostTable, read_manifest
 from firsttoken.declarations import declaration_folder
@@ -63,7 +63,7 @@ def fed(folder: Path, seed: int = 5):
             )
     rotations = []
     for position in POSITIONS:
-        cos, sin = feed.rotation(np.arange(position, position + 3))
+        cos, sin = turned(np.arange(position, position + 3), frequencies)
         rotations.append({"position": position, "cos": written(cos), "sin": written(sin)})
     out.close()
     facts = {

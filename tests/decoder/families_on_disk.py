@@ -147,6 +147,14 @@ ONE_OF_EACH = list({family: case for case, (family, _) in reversed(CASES.items()
 LESS_ONE = ("Gemma", "Gemma2", "Gemma3Text", "Nemotron")  # store their norms' weights less 1
 
 
+def configuration(case: str) -> dict:
+    """The values of a case's config.json."""
+    import transformers
+
+    prefix, more = CASES[case]
+    return getattr(transformers, f"{prefix}Config")(**{**SIZES, **more}).to_dict()
+
+
 def random_model(case: str, seed: int = 0, **changes):
     """A transformers model with random weights; biases and norm weights too, so that dropping one is noticed."""
     import transformers

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 from exact_checkpoints import CASES, SIZES, write_case
-from families_on_disk import random_model, save
+from families_on_disk import ONE_OF_EACH, configuration, random_model, save
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from firsttoken.checkpoint import Checkpoint, Source
-from firsttoken.decoder.families import describe, family_names
+from firsttoken.decoder.families import describe
 from firsttoken.decoder.parts import Core, Linear
 from firsttoken.decoder.walk import Named, features, leaves, open_decoder, parameter_count, plan_layers, rotations, states, tensors
 from firsttoken.errors import FirstTokenError
@@ -65,13 +65,14 @@ def test_features_are_named_with_the_first_part_that_needs_them():
     assert features(windowed)["a sliding window of attention"] == "layers.1.attention.core"
 
 
-@pytest.mark.parametrize("family", family_names())
-@pytest.mark.parametrize("key, value", [("attn_logit_softcapping", 50.0), ("rope_interleaved", True), ("num_local_experts", 8)])
-def test_a_key_that_no_one_read_is_an_error_that_names_it(family, key, value):
-    case = next((case for case, config in CASES.items() if config["model_type"] == family), None)
+@pytest.mark.parametrize("case", ONE_OF_EACH)
+@pytest.mark.parametrize("key, value", [("mlp_logit_cap", 50.0), ("rope_interleaved", True), ("experts_per_layer", 8)])
+def test_a_key_that_no_one_read_is_an_error_that_names_it(case, key, value):
+    values = configuration(case)
+    family = values["model_type"]
     with pytest.raises(FirstTokenError, match=rf"'{key}' is {value}, which firsttoken's {family} decoder does not know.*remove the key"):
-        described(case, **{key: value})
-    described(case, **{key: False}, torch_dtype="bfloat16", _name_or_path="somewhere", unsloth_version="1")  # these say nothing
+        describe({**values, key: value})
+    describe({**values, key: False, "torch_dtype": "bfloat16", "_name_or_path": "somewhere", "unsloth_version": "1"})  # these say nothing
 
 
 def test_keys_are_spelled_out_and_counted():

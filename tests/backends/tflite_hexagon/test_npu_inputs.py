@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from manifest_variants import npu_manifest
 
-from firsttoken.backends.tflite_hexagon.npu_inputs import EmbeddingTable, HostFeed
+from firsttoken.backends.tflite_hexagon.npu_inputs import EmbeddingTable, HostFeed, turned
 from firsttoken.bundle.manifest import HostTable
 from firsttoken.errors import FirstTokenError
 
@@ -30,11 +30,19 @@ def feed(table):
     return HostFeed(folder, manifest)
 
 
-def test_layers_that_do_not_share_one_rotation_are_refused(table):
+def test_every_rotation_and_every_window_is_fed(table):
+    folder, described, _ = table
     manifest = npu_manifest()
-    manifest.rotations *= 2
-    with pytest.raises(FirstTokenError, match="has 2 rotations; its NPU graphs take one"):
-        HostFeed(table[0], manifest)
+    artifact = manifest.npu_artifact
+    artifact.npu.embedding = described
+    slower = [f / 8 for f in FREQUENCIES]
+    manifest.rotations = [manifest.rotations[0].model_copy(update={"inverse_frequencies": each}) for each in (FREQUENCIES, slower)]
+    artifact.states[1] = artifact.states[1].model_copy(update={"window": 4, "length": 6, "advances": "ring"})
+    call = HostFeed(folder, manifest).call(np.array([1, 2], np.int32), 9, 3)
+    assert np.allclose(call["cos.1"], turned(np.arange(9, 12), np.array(slower, np.float32))[0])
+    assert np.allclose(call["sin"], turned(np.arange(9, 12), np.array(FREQUENCIES, np.float32))[1])
+    # rows 0 to 5 hold positions 6, 7, 8, 3, 4, 5; position 9 sees 6 to 8 of them, 10 sees 7 and 8
+    assert [[int(n == 0) for n in row] for row in call["cache_mask_4"]] == [[1, 1, 1, 0, 0, 0], [0, 1, 1, 0, 0, 0], [0, 0, 1, 0, 0, 0]]
 
 
 def test_rows_of_the_table(table):
@@ -59,9 +67,9 @@ def test_a_call_is_padded_behind(feed):
 
 
 @pytest.mark.parametrize("position", [0, 77, 1279, 3001, 100_000])
-def test_angles_at_large_positions(feed, position):
+def test_angles_at_large_positions(position):
     """Against float64 on the model's own float32 angle, which is what it was trained with."""
-    cos, sin = feed.rotation(np.array([position]))
+    cos, sin = turned(np.array([position]), np.array(FREQUENCIES, np.float32))
     angles = (np.float32(position) * np.array(FREQUENCIES, np.float32)).astype(np.float64)
     assert np.abs(cos[0, 0] - np.cos([*angles, *angles])).max() < 1e-6
     assert np.abs(sin[0, 0] - np.concatenate([-np.sin(angles), np.sin(angles)])).max() < 1e-6
