@@ -144,6 +144,14 @@ CASES = {
 
 # One case of every family, for what takes long.
 ONE_OF_EACH = list({family: case for case, (family, _) in reversed(CASES.items())}.values())
+# On the NPU's emulator, with two layers: what has a part that no other has there.
+MIXED = {"layer_types": ["sliding_attention", "full_attention"]}
+ON_HEXAGON = {
+    "llama3": {}, "qwen2": {}, "qwen3": {}, "gemma2": MIXED, "gemma3": MIXED, "smollm3": {"no_rope_layers": [1, 0]}, "granite-tied": {},
+    "phi4-mini": {}, "nemotron": {},
+}  # fmt: skip
+# Through LiteRT-LM's signatures.
+ON_LITERTLM = ("llama3", "gemma2", "gemma3", "mistral-window", "cohere2")
 LESS_ONE = ("Gemma", "Gemma2", "Gemma3Text", "Nemotron")  # store their norms' weights less 1
 
 

@@ -1,6 +1,5 @@
 """What is derived from a decoder's tree, and configuration keys that no one read."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -129,16 +128,6 @@ def test_rows_that_no_part_takes_are_not_dropped_silently(tmp_path, monkeypatch)
 def test_core_sizes():
     core = next(part for _, part in leaves(described("qwen2")) if isinstance(part, Core))
     assert (core.group, core.query_size, core.scale) == (2, 64, 0.25)
-
-
-def test_every_family_reads_what_transformers_writes(tmp_path):
-    """The keys of transformers' own configuration of each family, defaults included, are read or known to be inert."""
-    transformers = pytest.importorskip("transformers")
-    for family in family_names():
-        config = transformers.AutoConfig.for_model(family)
-        describe(config.to_dict())
-        config.save_pretrained(tmp_path)
-        describe(json.loads((tmp_path / "config.json").read_text()))
 
 
 @pytest.mark.parametrize("saved", ["other", "same", "shape"])

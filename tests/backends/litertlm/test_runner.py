@@ -1,9 +1,15 @@
 """The same logits as the .tflite's, whatever the lengths, up to the cache's end, over old rows and behind padding."""
 
+import shutil
+
 import numpy as np
 import pytest
+import torch
+from families_on_disk import ON_LITERTLM, random_model, save
 
+from firsttoken.demo import checkpoint_path
 from firsttoken.errors import FirstTokenError
+from firsttoken.pipeline import export
 from firsttoken.run.open import open_runner
 
 TOKENS = np.random.default_rng(3).integers(0, 4000, 400)
@@ -63,3 +69,22 @@ def test_a_cache_that_grows_keeps_its_rows(bundles):
     ours, native = (walked(bundles(name, cache_length=320), steps) for name in ("litertlm-cpu", "tflite-xnnpack"))
     for got, want in zip(ours, native, strict=True):
         assert np.abs(got - want).max() < 1e-4 * want.std()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("case", ON_LITERTLM)
+def test_families(case, target, tmp_path):
+    """Windows are not in the host's mask: the graph adds them, past the window in one call and over several."""
+    model = random_model(case, vocab_size=4096)
+    folder = save(model, tmp_path / "checkpoint")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(checkpoint_path() / name, folder)
+    [bundle] = export(folder, tmp_path / "out", "fp32", (target,), prove=False, cache_length=160)
+    with torch.no_grad():
+        expected = model(torch.from_numpy(TOKENS[:130])[None]).logits[0].numpy()
+    runner = open_runner(bundle, 1)
+    runner.prefill(TOKENS[:90])
+    assert np.abs(runner.prefill(TOKENS[90:120]) - expected[119]).max() < 1e-4
+    for position in range(120, 130):
+        assert np.abs(runner.decode(int(TOKENS[position])) - expected[position]).max() < 1e-4
+    runner.close()

@@ -32,7 +32,7 @@ class TfliteOps(Graph):
         self.cached = name != "first"
         self.S = 1 if name == "decode" else Dynamic("tokens", tokens)
         self.C: int = Dynamic("cached", cached)
-        self.windows = windows(decoder)
+        self.windows, self.last_window = windows(decoder), decoder.layers[-1].attention.core.window
         self._casts: dict[tuple[int, int], int] = {}
         self._tensors: dict[object, int] = {}
         self._last_tables: dict[int, int] = {}
@@ -148,7 +148,8 @@ class TfliteOps(Graph):
             if not self.cached:
                 self.own_masks[window] = own
             elif window is None:
-                self.last_masks[window] = self.concatenate([self.cache_masks[window], self.multiply(column, zero)], 1)
+                if window == self.last_window:
+                    self.last_masks[window] = self.concatenate([self.cache_masks[window], self.multiply(column, zero)], 1)
                 over_cache = self.add(self.multiply(row, zero), self.cache_masks[window])
                 self.own_masks[window] = self.concatenate([over_cache, own], 1)
             else:

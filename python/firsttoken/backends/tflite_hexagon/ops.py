@@ -67,7 +67,8 @@ class HexagonOps(TfliteOps):
         self.own_masks, self.last_masks = {}, {}
         for window in self.windows if self.S > 1 else ():
             self.own_masks[window] = self.constant(own_mask(self.S, window))
-            self.last_masks[window] = self.gather_rows(self.own_masks[window], self.last_index)
+            if window == self.last_window:  # unused, the compiler would make it an output
+                self.last_masks[window] = self.gather_rows(self.own_masks[window], self.last_index)
 
     def _attend(self, core: Named[Core], q: int, k: int, v: int, single: bool) -> int:
         """Attention over the cache and the call's own rows side by side, so that neither is copied."""

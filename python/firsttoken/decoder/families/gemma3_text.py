@@ -5,7 +5,7 @@ from firsttoken.decoder.families.compose import attention, head_norms, sliding_w
 from firsttoken.decoder.families.gemma2 import four_norm_block, gemma_decoder, gemma_mlp, query_scale, softcap
 from firsttoken.decoder.parts import Block, Decoder
 
-MODELS = "Gemma 3 (270M, 1B, and the text of larger ones), FunctionGemma"
+MODELS = "Gemma 3 270M and 1B, FunctionGemma"
 
 
 def describe(config: Config) -> Decoder:

@@ -6,7 +6,7 @@ from firsttoken.decoder.parts import Block, Decoder
 from firsttoken.decoder.rope import parameters
 from firsttoken.errors import FirstTokenError
 
-MODELS = "Ministral 3 (text)"
+MODELS = "Ministral 3 (saved without its vision part)"
 GROWTH = "llama_4_scaling_beta"
 
 

@@ -58,6 +58,13 @@ class RuntimeTest {
         assertTrue("it is made for plain interpreters" in litert.refusal(ManifestReader.read(target))!!)
     }
 
+    @Test fun aRingOfRowsIsRefusedByName() {
+        val target = folder.newFolder("ring")
+        val text = File(Parity.folder(), "engines/tflite-compat/manifest.json").readText()
+        File(target, "manifest.json").writeText(text.replaceFirst("\"advances\": \"append\"", "\"advances\": \"ring\""))
+        assertTrue("keep a ring of rows" in litert.refusal(ManifestReader.read(target))!!)
+    }
+
     @Test fun executorchRunsWhereItIsCarried() {
         assertNull(ExecuTorchRuntime("1.5.1").refusal(manifest("executorch-xnnpack")))
         assertTrue("it needs ExecuTorch 1.5, this app carries 1.4.9" in ExecuTorchRuntime("1.4.9").refusal(manifest("executorch-xnnpack"))!!)
