@@ -5,6 +5,7 @@ from firsttoken.decoder.families.compose import attention, decoder, gated_mlp, h
 from firsttoken.decoder.parts import Block, Decoder
 
 MODELS = "Hunyuan 0.5B to 7B (dense)"
+ARCHITECTURES = ("HunYuanDenseV1ForCausalLM",)
 READ_BY_NO_ONE = ("beta_fast", "beta_slow", "mscale", "mscale_all_dim")  # beside a fixed alpha
 
 
