@@ -82,7 +82,7 @@ def test_a_function_is_typed_and_taught(name):
 def test_a_function_takes_what_the_verb_takes(name):
     verb = import_module(f"firsttoken.cli.{name}")
     options = set(inspect.signature(verb.run if name == "distill" else getattr(verb, name)).parameters)
-    options = {{"no_prove": "prove", "files": "measurements"}.get(option, option) for option in options}
+    options = {{"no_prove": "prove", "no_witness": "witness", "files": "measurements"}.get(option, option) for option in options}
     taken = set(inspect.signature(getattr(firsttoken, name)).parameters) - {"progress", "say", "statistics", "observe"}
     left_out = PRINTED - {"prompts"} if name == "bench" else PRINTED
     # evaluate's -o is the printed table as a file; of one function's result the caller writes what it wants

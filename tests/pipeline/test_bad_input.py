@@ -129,12 +129,12 @@ def test_weights_that_are_not_numbers(capsys, tmp_path, tiny_checkpoint, tensor,
         ({"rms_norm_eps": 7}, "rms_norm_eps is 7"),
         ({"rope_parameters": {"rope_type": "default", "rope_theta": -5}}, "rope_theta"),
         (
-            {"rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4}},
-            "'longrope' is not supported; expected one of default, linear, llama3, yarn",
+            {"rope_parameters": {"rope_type": "proportional", "rope_theta": 1e4}},
+            "'proportional' is not supported; expected one of default, linear, llama3, yarn, longrope, dynamic",
         ),
         ({"model_type": "mamba"}, "model_type 'mamba' is not supported"),
         ({"model_type": None}, "model_type None is not supported"),
-        ({"auto_map": {"AutoModel": "code.Model"}}, "needs code from the model's author"),
+        ({"model_type": "theirs", "auto_map": {"AutoModel": "code.Model"}}, "needs code from the model's author"),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
         ({"quantization_config": {"bits": 4}}, "already quantized"),
     ],
@@ -142,18 +142,6 @@ def test_weights_that_are_not_numbers(capsys, tmp_path, tiny_checkpoint, tensor,
 def test_absurd_or_unsupported_configuration(capsys, tmp_path, tiny_checkpoint, changes, said):
     change_config(tiny_checkpoint, **changes)
     refused_export(capsys, tmp_path, tiny_checkpoint, said)
-
-
-def test_sliding_window_shorter_than_the_cache(capsys, tmp_path, tiny_checkpoint):
-    change_config(tiny_checkpoint, use_sliding_window=True, sliding_window=32, max_window_layers=0, layer_types=["sliding_attention"] * 2)
-    refused_export(
-        capsys,
-        tmp_path,
-        tiny_checkpoint,
-        "cannot give a sliding window of attention, which qwen2 needs",
-        "--cache-length 32",
-        more=("--cache-length", "64"),
-    )
 
 
 def test_cache_longer_than_the_model_knows_positions(capsys, tmp_path, tiny_checkpoint):

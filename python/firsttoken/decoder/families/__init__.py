@@ -22,11 +22,6 @@ def family_names() -> list[str]:
     return sorted(module.name for module in iter_modules(__path__) if module.name not in SHARED)
 
 
-def described_families() -> str:
-    """Every family with the models it is known for, for messages and tables."""
-    return ", ".join(f"{name} ({import_module(f'{__name__}.{name}').MODELS})" for name in family_names())
-
-
 def describe(values: dict) -> Decoder:
     """Maps a Hugging Face ``config.json`` to a decoder.
 
@@ -38,10 +33,10 @@ def describe(values: dict) -> Decoder:
     known = isinstance(family, str) and family in family_names()
     if config.get("auto_map") and not known:  # of a known family the author's code is older than the library's, or the same
         raise FirstTokenError(
-            f"config.json: needs code from the model's author (auto_map), which firsttoken never runs; supported families: {described_families()}"
+            f"config.json: needs code from the model's author (auto_map), which firsttoken never runs; supported families: {', '.join(family_names())}"
         )
     if not known:
-        raise FirstTokenError(f"config.json: model_type {family!r} is not supported; expected one of: {described_families()}")
+        raise FirstTokenError(f"config.json: model_type {family!r} is not supported; expected one of: {', '.join(family_names())}")
     check_architecture(str(family), config.get("architectures"))
     if config.get("quantization_config"):
         raise FirstTokenError("config.json: the checkpoint is already quantized (quantization_config); export from the original weights")
