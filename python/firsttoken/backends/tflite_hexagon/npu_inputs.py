@@ -21,7 +21,8 @@ class HostFeed:
         artifact, self.npu = manifest.need_npu()
         self.table = EmbeddingTable(folder, self.npu.embedding)
         self.rotations = [np.array(rotation.inverse_frequencies, np.float32) for rotation in manifest.rotations]
-        self.rings = {state.window: state.length for state in artifact.states}  # rows by window; None: of layers that see all
+        # rows of the cache by window; None: of layers that see all
+        self.rings = {state.window: manifest.cache_length if state.window is None else state.length for state in artifact.states}
 
     def call(self, tokens: np.ndarray, position: int, length: int) -> dict[str, np.ndarray]:
         """Returns the inputs, other than the cache, of a graph of ``length`` tokens for int32 ``tokens [n]``, n <= length,
