@@ -103,7 +103,9 @@ class Tokenizer:
         special, found = set(self.special.values()), set[int]()
         for place, name in enumerate(("generation_config.json", "config.json")):
             path = folder / name
-            value = read_json(path, "").get("eos_token_id") if path.exists() else None
+            values = read_json(path, "") if path.exists() else {}
+            text = values.get("text_config")  # a model with other parts may say it of its text alone, where transformers looks too
+            value = values.get("eos_token_id", text.get("eos_token_id") if isinstance(text, dict) else None)
             named = {t for t in (value if isinstance(value, list) else [value]) if isinstance(t, int) and not isinstance(t, bool)}
             found = named if place == 0 or not (folder / "generation_config.json").exists() else named & special
             if found:

@@ -11,6 +11,7 @@ from firsttoken.checkpoint import Checkpoint, Source
 from firsttoken.decoder.families import describe
 from firsttoken.decoder.parts import Block, Core, Decoder, Embedding, Linear, Norm, Part
 from firsttoken.decoder.rope import Rope
+from firsttoken.decoder.text_part import find_places, has_other_parts, text_configuration
 from firsttoken.errors import FirstTokenError
 
 KINDS: dict[type, str] = {Embedding: "embedding", Linear: "linear", Core: "core"}  # of the parts that a plan can address
@@ -32,7 +33,6 @@ class Named(Generic[PartT]):
         return Named(value, name) if isinstance(value, Part) else value
 
 
-HEAD = "lm_head.weight"  # as checkpoints name it
 COMPARED_VALUES = 1 << 22  # of two matrices in memory at once
 SLIDING_WINDOW = "a sliding window of attention"
 RING_SLACK = 64
@@ -188,9 +188,10 @@ def open_decoder(checkpoint: Checkpoint) -> Decoder:
     Raises `FirstTokenError` naming the first tensor that is missing, has another shape than the configuration says, or
     holds rows that no part of the decoder takes.
     """
-    decoder = describe(checkpoint.config)
-    if decoder.tied_head and _has_own_head(checkpoint, decoder):
-        decoder = describe({**checkpoint.config, "tie_word_embeddings": False})
+    places, values = find_places(checkpoint.tensors), text_configuration(checkpoint.config)
+    decoder = places.named(describe(values))
+    if decoder.tied_head and _has_own_head(checkpoint, decoder, f"{places.head}weight"):
+        decoder = places.named(describe({**values, "tie_word_embeddings": False}))
         checkpoint.remark(
             "tie_word_embeddings is true, but a lm_head.weight with other values is saved; that one is taken, as transformers takes it"
         )
@@ -210,7 +211,13 @@ def open_decoder(checkpoint: Checkpoint) -> Decoder:
                 f"checkpoint {checkpoint.folder}: tensor {source.name!r} has shape {list(stored.shape)}, but config.json says {wanted}"
             )
         taken.setdefault(source.name, set()).add((begin, end))
-    unused = [name for name in checkpoint.tensors if name not in taken and not _known_extra(name, decoder)]
+    other = has_other_parts(checkpoint.config)
+    left = [name for name in checkpoint.tensors if name not in taken and not _known_extra(name, decoder, f"{places.head}weight")]
+    unused = [name for name in left if not other or places.holds(name)]
+    if other and len(left) > len(unused):
+        checkpoint.remark(
+            f"{checkpoint.config['model_type']} has other parts than its text: {len(left) - len(unused)} tensors of them are left out, and what is exported takes text alone"
+        )
     unused += [name for name, parts in taken.items() if not _covers(parts, checkpoint.tensors[name].row_count)]
     if unused:
         raise FirstTokenError(
@@ -220,17 +227,17 @@ def open_decoder(checkpoint: Checkpoint) -> Decoder:
     return decoder
 
 
-def _has_own_head(checkpoint: Checkpoint, decoder: Decoder) -> bool:
-    """Whether a head is saved that differs from the embedding it would be tied to. Reads both until they differ."""
-    embedding, saved = decoder.embedding.weight.name, checkpoint.tensors.get(HEAD)
+def _has_own_head(checkpoint: Checkpoint, decoder: Decoder, head: str) -> bool:
+    """Whether a ``head`` is saved that differs from the embedding it would be tied to. Reads both until they differ."""
+    embedding, saved = decoder.embedding.weight.name, checkpoint.tensors.get(head)
     stored = checkpoint.tensors.get(embedding)
-    if saved is None or stored is None or embedding == HEAD:
+    if saved is None or stored is None or embedding == head:
         return False
     if saved.shape != stored.shape:
         return True
     step = max(1, COMPARED_VALUES // max(1, saved.row_length))
     return any(
-        not np.array_equal(checkpoint.rows(HEAD, at, end), checkpoint.rows(embedding, at, end))
+        not np.array_equal(checkpoint.rows(head, at, end), checkpoint.rows(embedding, at, end))
         for at in range(0, saved.row_count, step)
         for end in [min(at + step, saved.row_count)]
     )
@@ -245,6 +252,6 @@ def _covers(parts: set[tuple[int, int]], rows: int) -> bool:
     return reached == rows
 
 
-def _known_extra(name: str, decoder: Decoder) -> bool:
+def _known_extra(name: str, decoder: Decoder, head: str) -> bool:
     # Tied models may still store their head; rotary tables are derived from the configuration.
-    return (decoder.tied_head and name == HEAD) or name.endswith("rotary_emb.inv_freq")
+    return (decoder.tied_head and name == head) or name.endswith("rotary_emb.inv_freq")

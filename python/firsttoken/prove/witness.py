@@ -16,6 +16,7 @@ from firsttoken.chat import chat_affixes, read_template, render
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.conversation import LOOSE, write_conversation
 from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.text_part import has_other_parts
 from firsttoken.errors import FirstTokenError
 from firsttoken.extras import install_command
 from firsttoken.progress import Report, silent
@@ -78,6 +79,8 @@ def unasked(checkpoint: Checkpoint, wanted: bool) -> str | None:
         return f"left out ({OFF} is set)"
     if type(checkpoint) is not Checkpoint:
         return f"its weights are not those of a folder that transformers reads ({type(checkpoint).__name__})"
+    if has_other_parts(checkpoint.config):
+        return f"{checkpoint.config['model_type']} has other parts than its text, which alone is taken; transformers would load the whole"
     absent = [name for name in ("torch", "transformers") if find_spec(name) is None]
     return f"{' and '.join(absent)} not installed, run: {install_command('distill')}" if absent else None
 
