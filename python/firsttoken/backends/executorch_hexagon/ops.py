@@ -157,7 +157,8 @@ class HexagonTorchOps:
         return turned * attention.rotated_scale if which == "q" else turned
 
     def into_core(self, attention: Named, which: str, x: Tensor) -> Tensor:
-        return x.to(self.module.dtypes[attention.core.name])
+        dtype = self.module.dtypes[attention.core.name]
+        return x if which != "v" and x.dtype == dtype else x.to(dtype)  # a cast to the same type would be traced too
 
     def attend(self, core: Named[Core], query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         part, tokens, dtype = core.part, key.shape[0], key.dtype
