@@ -197,10 +197,10 @@ def test_the_oldest_and_the_newest_generation(hexagon_bundle, soc, sampled):
 @pytest.mark.slow
 def test_a_wrong_feed_is_noticed(unshared_bundle, monkeypatch, sampled):
     """Planted: cos and sin two positions off, which is what an in-graph angle in FP16 does from some position on."""
-    from firsttoken.backends.tflite_hexagon.npu_inputs import HostFeed
+    from firsttoken.backends.tflite_hexagon import npu_inputs
 
-    right = HostFeed.rotation
-    monkeypatch.setattr(HostFeed, "rotation", lambda self, positions: right(self, positions + 2 * (positions > 10)))
+    right = npu_inputs.turned
+    monkeypatch.setattr(npu_inputs, "turned", lambda positions, frequencies: right(positions + 2 * (positions > 10), frequencies))
     result = prove_on_npu(unshared_bundle, checkpoint_path())
     assert not result.summary.passed and result.summary.misses
 
