@@ -1,3 +1,5 @@
+import weakref
+
 import numpy as np
 import pytest
 
@@ -58,3 +60,18 @@ def test_a_file_that_is_not_a_model_is_refused(tmp_path):
     (tmp_path / "model.tflite").write_bytes(b"not a model" * 100)
     with pytest.raises(FirstTokenError, match="model.tflite"):
         CompiledModel(tmp_path / "model.tflite", threads=1, weight_cache=None)
+
+
+def test_what_the_runtime_still_points_at_stays(tied_checkpoint, lowered_runner, tokens):
+    """XNNPACK sets up again with a signature's last addresses when its workspace grows for another one: they must not be free."""
+    runner = lowered_runner(tied_checkpoint, cache_length=200)
+    before = weakref.ref(aligned_zeros((1,), np.int32))
+    assert before() is None  # arrays that nothing holds are free at once here
+    bound = []
+    bind = runner.model.bind
+    runner.model.bind = lambda arrays: bound.append([weakref.ref(array) for array in arrays]) or bind(arrays)
+    for start, stop in ((0, 5), (5, 30), (30, 90)):
+        runner.prefill(tokens[start:stop])
+    (first, extended, last) = (inputs + outputs for inputs, outputs in zip(bound[::2], bound[1::2], strict=True))
+    assert all(array() is not None for array in first + last)
+    assert all(array() is None for array in extended)  # its signature has others now

@@ -126,6 +126,10 @@ class CompiledModel:
         with quiet_runtime():
             self._load(path, threads, weight_cache)
         self.signatures = self._signatures()
+        # Each signature's last arrays, kept until it has others. XNNPACK remembers their addresses, and when its workspace grows on
+        # behalf of another partition it sets up again with them; had they been freed, the workspace could lie there, and a RESHAPE
+        # whose two ends seem to be one place would never again be copied (unary-elementwise-nc.c, `xnn_run_state_skip`).
+        self._bound: dict[str, tuple[Buffers, Buffers]] = {}
 
     def _load(self, path: Path | Section, threads: int, weight_cache: Path | None) -> None:
         api = library()
@@ -192,10 +196,12 @@ class CompiledModel:
             self._compiled, self.signatures[signature][0], len(inputs.handles), inputs.handles, len(outputs.handles), outputs.handles
         )
         check(status, f"running {signature}")
+        self._bound[signature] = (inputs, outputs)
 
     def close(self) -> None:
         """Frees the runtime's memory."""
         api = library()
+        self._bound.clear()
         for name, handle in (("CompiledModel", self._compiled), ("Model", self._model), ("Environment", self._environment)):
             if handle:
                 getattr(api, f"LiteRtDestroy{name}")(handle)
