@@ -187,6 +187,7 @@ def test_an_interrupted_bench_keeps_what_is_finished(demo_bundle, tmp_path):
     assert len(kept["results"][0]["runs"]) > 3 and "after" not in kept["results"][0]
 
 
+@pytest.mark.slow
 def test_a_file_stands_beside_the_bundle_it_was_taken_out_of(demo_bundle, own_litertlm):
     bundle = demo_bundle("litertlm-cpu")
     measured = bench([bundle, own_litertlm], BenchSettings((16,), 2, 1, cold=True, decode_tokens=2, checkpoint=checkpoint_path()))

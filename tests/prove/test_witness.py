@@ -67,6 +67,7 @@ def held_against(ours: Path, theirs: Path | None = None, change=lambda decoder: 
     return judge(checkpoint, decoder, both, len(decoder.layers), answer, logits)
 
 
+@pytest.mark.slow
 def test_the_process_agrees_once_and_is_remembered(tiny_checkpoint, monkeypatch, forgetful):
     checkpoint = Checkpoint(tiny_checkpoint)
     decoder = open_decoder(checkpoint)

@@ -16,6 +16,7 @@ from firsttoken.demo import checkpoint_path
 from firsttoken.errors import FirstTokenError
 
 
+@pytest.mark.slow
 def test_every_product_of_the_demo_model_is_in_the_delegate(demo_bundle):
     bundle = demo_bundle("executorch-xnnpack")
     steps = read_steps(bundle / read_manifest(bundle).cpu.file)

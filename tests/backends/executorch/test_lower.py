@@ -27,6 +27,7 @@ def test_every_plan_computes_what_the_checkpoint_computes(plan, lowerings):
     runner.close()
 
 
+@pytest.mark.slow
 def test_every_prompt_length(lowerings):
     """In one call each, up to the whole cache: other hosts cut no prompt."""
     runner = lowerings.open("fp32")

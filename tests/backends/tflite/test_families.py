@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from families_on_disk import CASES, random_model, save
+from families_on_disk import CASES, ONE_OF_EACH, random_model, save
 from lowering_jobs import lowering_job
 from tflite_fixtures import relative_error
 
@@ -25,7 +25,7 @@ def expected_logits(model, tokens):
         return model(torch.tensor([tokens])).logits[0].numpy()
 
 
-@pytest.mark.parametrize("target", ["tflite-xnnpack", "tflite-compat"])
+@pytest.mark.parametrize("target", ["tflite-xnnpack", pytest.param("tflite-compat", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", CASES)
 def test_family(case, target, tmp_path, lowered_runner):
     model = random_model(case)
@@ -50,7 +50,7 @@ def test_family(case, target, tmp_path, lowered_runner):
 
 
 @pytest.mark.parametrize("plan", QUANTIZED)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [case if case in ONE_OF_EACH else pytest.param(case, marks=pytest.mark.slow) for case in CASES])
 def test_family_quantized(case, plan, tmp_path, lowered_runner):
     """Every layer is stored and computed as the plan asks, in the delegate, and the numbers are near."""
     model = random_model(case)
