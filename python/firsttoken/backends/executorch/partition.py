@@ -90,6 +90,14 @@ class Dependencies:
         return set(compress(self.nodes, (digit == "1" for digit in reversed(f"{bits:b}"))))
 
 
+def is_one_layers(program: ExportedProgram, constant: Node) -> bool:
+    """Whether a constant is a layer's own ("layers.3.mlp.up.rows"); the model's ("rotation_256_float32") are read by every layer, each
+    through a placeholder of its own over the same memory."""
+    signature = program.graph_signature
+    name = (signature.inputs_to_buffers | signature.inputs_to_parameters).get(constant.name, "")
+    return "." in name
+
+
 @contextmanager
 def lean_preprocessing() -> Iterator[None]:
     """Within it, XNNPACK's preprocessing runs `PASSES` only, on the weights themselves instead of a copy, and
@@ -115,7 +123,7 @@ def lean_preprocessing() -> Iterator[None]:
     ) -> int:
         index = serialize(self, tensor, xnn_graph, vals_to_ids, convert_to_nhwc, swap, quant_params, *rest, **more)
         source = tensor if quant_params is None else quant_params.q_input
-        weight = get_param_tensor(self.exported_program, source) if index else None
+        weight = get_param_tensor(self.exported_program, source) if index and is_one_layers(self.exported_program, source) else None
         if weight is not None and len(source.users) == 1 and weight.untyped_storage().nbytes() >= LARGE:
             weight.untyped_storage().resize_(0)
         return index
