@@ -44,7 +44,7 @@ OLMO3_ROPE = {
 
 GEMMA4 = {
     **WINDOWS, "num_hidden_layers": 16, "head_dim": 16, "global_head_dim": 24, "layer_types": LOCAL * 2, "num_kv_shared_layers": 8,
-    "use_double_wide_mlp": True, "hidden_size_per_layer_input": 12, "vocab_size_per_layer_input": 131, "final_logit_softcapping": 3.0,
+    "use_double_wide_mlp": True, "hidden_size_per_layer_input": 32, "vocab_size_per_layer_input": 131, "final_logit_softcapping": 3.0,
     "rope_parameters": {
         "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
         "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1000000.0},

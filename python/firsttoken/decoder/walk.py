@@ -107,6 +107,11 @@ def plan_layers(decoder: Decoder) -> list[Layer]:
     return layers
 
 
+def is_table(layer: str) -> bool:
+    """Whether a layer of this name is an embedding: looked up in its file, never multiplied and never a delegate's."""
+    return layer.rpartition(".")[2] == "embedding"
+
+
 def norms(decoder: Decoder) -> list[tuple[str, Norm]]:
     """``(name, part)`` of every norm; norms always stay FP32."""
     return [(name, part) for name, part in leaves(decoder) if isinstance(part, Norm)]
