@@ -98,7 +98,10 @@ CASES = {
             "layer_types": LOCAL,
         },
     ),
-    "gemma4-unified": ("Gemma4UnifiedText", {**WINDOWS, **KEYS_AS_VALUES, "head_dim": 16, "global_head_dim": 24, "layer_types": LOCAL}),
+    "gemma4-unified": (
+        "Gemma4UnifiedText",
+        {**WINDOWS, **KEYS_AS_VALUES, "head_dim": 16, "global_head_dim": 24, "num_hidden_layers": 4, "layer_types": LOCAL[:4]},
+    ),
     "smollm3": ("SmolLM3", {**DEEP, "num_hidden_layers": 8, "no_rope_layers": [1, 0] * 4, "pad_token_id": 0}),
     "granite": (
         "Granite",
@@ -191,6 +194,8 @@ def random_model(case: str, seed: int = 0, **changes):
     import transformers
 
     prefix, more = CASES[case]
+    if "vocab_size_per_layer_input" in more and "vocab_size" in changes:
+        changes["vocab_size_per_layer_input"] = changes["vocab_size"]
     config = getattr(transformers, f"{prefix}Config")(**{**SIZES, **more, **changes})
     config._attn_implementation = "eager"
     torch.manual_seed(seed)

@@ -27,7 +27,6 @@ SUPPORTED: dict[str, tuple[str, ...]] = {
     ),
     "longrope": ("factor", "original_max_position_embeddings", "attention_factor", "short_factor", "long_factor"),
     "dynamic": ("factor", "original_max_position_embeddings", "alpha"),
-    "proportional": ("factor",),
 }  # fmt: skip
 COMMON = ("rope_type", "type", "rope_theta", "partial_rotary_factor")
 
@@ -86,8 +85,6 @@ def rope_from_config(
         scaling["original_max_position_embeddings"] = original
     if theta <= 1:
         raise FirstTokenError(f"config.json: rope_theta {theta} is absurd; expected a number above 1")
-    if kind == "proportional":
-        return _proportional(scaling, head_dim, theta)
     turned = rotary_size(config, head_dim, rotary, kind_of_layer)
     if kind == "dynamic" and scaling.get("alpha"):  # a fixed stretch of the base (Hunyuan)
         theta *= _number(scaling, "alpha", minimum=1.0) ** (turned / (turned - 2))
@@ -103,6 +100,28 @@ def rope_from_config(
     elif kind == "longrope":
         base, factor = _longrope(base, scaling, max_positions)
     return Rope((*(float(f) for f in base), *[0.0] * ((head_dim - turned) // 2)), factor)
+
+
+def proportional_rope(scaling: dict, head_dim: int, theta: float) -> Rope:
+    """Frequencies of Gemma 4's kind ``proportional``: the first part of a whole head's, the others do not turn.
+
+    The pairs are those of a whole head, so rows stay in their order, unlike where `rope_from_config` turns part of a head.
+    """
+    unknown = [key for key, value in scaling.items() if key not in (*COMMON, "factor") and value not in (None, False, [], {})]
+    if unknown:
+        raise FirstTokenError(
+            f"config.json: rope parameter {visible(unknown[0], 80)!r} is not one of the kind 'proportional'; expected {', '.join(COMMON)}, factor"
+        )
+    part, theta = _number(scaling, "partial_rotary_factor", 1.0), _number(scaling, "rope_theta", theta)
+    turned = int(part * head_dim // 2)
+    if not 0 < part <= 1 or not turned or theta <= 1:
+        raise FirstTokenError(
+            f"config.json: partial_rotary_factor {part} of a head of {head_dim} values with rope_theta {theta}; expected a part that is at "
+            "least two values, and a base above 1"
+        )
+    powers = np.float32(theta) ** (np.arange(0, 2 * turned, 2, dtype=np.float32) / np.float32(head_dim))
+    frequencies = (1.0 / powers).astype(np.float32) / np.float32(_number(scaling, "factor", 1.0, minimum=1.0))
+    return Rope((*(float(f) for f in frequencies), *[0.0] * (head_dim // 2 - turned)))
 
 
 def parameters(config: Config, kind_of_layer: str | None = None) -> dict:
@@ -163,19 +182,6 @@ def _number(values: dict, key: str, default: float | None = None, minimum: float
         wanted = "a number" if minimum is None else f"a number of at least {minimum:g}"
         raise FirstTokenError(f"config.json: rope parameter {key!r} is {value!r}; expected {wanted}")
     return float(value)
-
-
-def _proportional(scaling: dict, head_dim: int, theta: float) -> Rope:
-    """The first part of a whole head's frequencies; the others do not turn, so the pairs are those of a whole head (Gemma 4)."""
-    part = _number(scaling, "partial_rotary_factor", 1.0)
-    turned = int(part * head_dim // 2)
-    if not 0 < part <= 1 or not turned:
-        raise FirstTokenError(
-            f"config.json: partial_rotary_factor {part} of a head of {head_dim} values; expected a part of it that is at least two values"
-        )
-    powers = np.float32(theta) ** (np.arange(0, 2 * turned, 2, dtype=np.float32) / np.float32(head_dim))
-    frequencies = (1.0 / powers).astype(np.float32) / np.float32(_number(scaling, "factor", 1.0, minimum=1.0))
-    return Rope((*(float(f) for f in frequencies), *[0.0] * (head_dim // 2 - turned)))
 
 
 def _llama3(base: np.ndarray, scaling: dict, max_positions: int) -> np.ndarray:

@@ -177,6 +177,8 @@ def rotations(decoder: Decoder) -> dict[Rope, list[int]]:
 def features(decoder: Decoder) -> dict[str, str]:
     """What a backend must be able to compute beyond linear layers, each with the name of the first part that needs it."""
     needed: dict[str, str] = {}
+    if decoder.per_layer is not None:
+        needed[PER_LAYER] = "per_layer"
     for name, norm in norms(decoder):
         if norm.centred or norm.bias is not None:
             needed.setdefault("LayerNorm", name)
@@ -196,8 +198,6 @@ def features(decoder: Decoder) -> dict[str, str]:
             needed.setdefault(SLIDING_WINDOW, f"{at}.core")
         if attention.core.softcap is not None:
             needed.setdefault("a cap on attention scores", f"{at}.core")
-    if decoder.per_layer is not None:
-        needed.setdefault(PER_LAYER, "per_layer")
     if decoder.softcap is not None:
         needed.setdefault("a cap on logits", "head")
     return needed

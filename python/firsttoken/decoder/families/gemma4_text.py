@@ -8,7 +8,7 @@ from firsttoken.decoder.families.compose import activation, decoder, linear, max
 from firsttoken.decoder.families.gemma2 import NORMS, softcap
 from firsttoken.decoder.families.gemma4_layers import LayerFacts, layer_facts
 from firsttoken.decoder.parts import Attention, Block, Core, Decoder, Embedding, Factor, LayerInput, LayerTable, Mlp, Norm
-from firsttoken.decoder.rope import Rope, parameters, rope_from_config
+from firsttoken.decoder.rope import Rope, parameters, proportional_rope, rope_from_config
 from firsttoken.errors import FirstTokenError
 
 MODELS = "Gemma 4 E2B, E4B and 31B (text)"
@@ -65,17 +65,17 @@ class Gemma4:
         return whole if size is None else Decoder(**{**vars(whole), "per_layer": self.table(size)})
 
     def rotation(self, fact: LayerFacts) -> Rope:
-        config = self.config
-        own = parameters(config, fact.kind)
+        own = parameters(self.config, fact.kind)
         if not own and fact.kind == "full_attention":
             own = {"rope_type": "proportional", "partial_rotary_factor": 0.25}
-            config = Config({**config.values, "rope_parameters": {fact.kind: own}})
+        if own.get("rope_type") == "proportional":
+            return proportional_rope(own, fact.head_dim, THETA[fact.kind])
         if own.get("rope_type", "default") == "default" and own.get("partial_rotary_factor", 1.0) != 1.0:
             raise FirstTokenError(
                 f"config.json: partial_rotary_factor {own['partial_rotary_factor']} of {fact.kind}: transformers turns the whole head with the "
                 "rope_type 'default'; expected 'proportional' or no such factor"
             )
-        return rope_from_config(config, fact.head_dim, max_positions(self.config), kind_of_layer=fact.kind, theta=THETA[fact.kind])
+        return rope_from_config(self.config, fact.head_dim, max_positions(self.config), kind_of_layer=fact.kind, theta=THETA[fact.kind])
 
     def table(self, size: int) -> LayerTable:
         """The two halves are added and divided by the root of 2; the projection is divided by that of its input's size before its norm."""
