@@ -177,7 +177,7 @@ ON_HEXAGON = {
     "phi4-mini": {}, "nemotron": {},
 }  # fmt: skip
 # Through LiteRT-LM's signatures.
-ON_LITERTLM = ("llama3", "gemma2", "gemma3", "mistral-window", "cohere2")
+ON_LITERTLM = ("llama3", "gemma2", "gemma3", "mistral-window", "cohere2", "gemma4", "gemma4-unified")
 LESS_ONE = ("Gemma", "Gemma2", "Gemma3Text", "Nemotron")  # store their norms' weights less 1
 
 

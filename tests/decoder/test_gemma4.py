@@ -98,7 +98,7 @@ def test_a_missing_tensor_is_named(missing, tmp_path):
         open_decoder(checkpoint)
 
 
-@pytest.mark.parametrize("target", ["tflite-hexagon-sm8550", "executorch-hexagon-sm8550", "litertlm-cpu", "tflite-interpreter"])
+@pytest.mark.parametrize("target", ["tflite-hexagon-sm8550", "executorch-hexagon-sm8550"])
 @pytest.mark.parametrize("case, part", [("gemma4", "embeddings of every layer"), ("gemma4-31b", "a stored factor on a layer's output")])
 def test_backends_without_its_parts_refuse_it(case, part, target):
     target = load_target(target, cache_length=128)

@@ -91,8 +91,7 @@ def logits(ops: Ops[T], model: Named) -> T:
         if number == final and given is not None:
             given = more.narrow_layers(given)
         owner = None if layer.attention.shares is None else model.layers[layer.attention.shares].attention.core
-        x = block(ops, layer, x, number == final, owner)
-        x = finish(more, layer, x, None if given is None else more.layer_input(given, number))
+        x = finish(more, layer, block(ops, layer, x, number == final, owner), given, number)
     ops.enter(model.head.name)
     scores = ops.linear(model.head, ops.norm(model.norm, ops.last(x)))
     return scores if model.softcap is None else cap(ops, scores, model.softcap)
@@ -105,12 +104,12 @@ def layer_inputs(ops: LayeredOps[T], part: Named, x: T, layers: int) -> T:
     return ops.add(row, ops.norm(part.norm, ops.split_layers(ops.linear(part.projection, x), layers, part.size)))
 
 
-def finish(ops: LayeredOps[T], layer: Named, x: T, given: T | None) -> T:
-    """What comes after a layer's MLP, in the families that have it."""
+def finish(ops: LayeredOps[T], layer: Named, x: T, given: T | None, number: int) -> T:
+    """What comes after the MLP of layer ``number``, in the families that have it; ``given`` is what `layer_inputs` gave."""
     part = layer.per_layer
     if part is not None and given is not None:
         ops.enter(part.name)
-        gated = ops.multiply(ops.activate(part.activation, ops.linear(part.gate, x)), given)
+        gated = ops.multiply(ops.activate(part.activation, ops.linear(part.gate, x)), ops.layer_input(given, number))
         x = ops.add(x, ops.norm(part.norm, ops.linear(part.projection, gated)))
     return x if layer.factor is None else ops.multiply_by(layer.factor, x)
 
@@ -136,9 +135,13 @@ def attention(ops: Ops[T], part: Named, asked: T, x: T, owner: Named | None = No
     """Queries of ``asked`` over keys and values of ``x``, or over those of ``owner``."""
     if owner is not None:
         return ops.linear(part.output, cast(LayeredOps[T], ops).attend_shared(part.core, owner, heads(ops, part, "q", asked)))
+    query = heads(ops, part, "q", asked)
+    return ops.linear(part.output, ops.attend(part.core, query, *keys_and_values(ops, part, x)))
+
+
+def keys_and_values(ops: Ops[T], part: Named, x: T) -> tuple[T, T]:
     both = ops.linear(part.k, x) if part.v is None else None
-    query, key, value = (heads(ops, part, which, asked if which == "q" else x, None if which == "q" else both) for which in "qkv")
-    return ops.linear(part.output, ops.attend(part.core, query, key, value))
+    return heads(ops, part, "k", x, both), heads(ops, part, "v", x, both)
 
 
 def heads(ops: Ops[T], part: Named, which: str, x: T, projected: T | None = None) -> T:

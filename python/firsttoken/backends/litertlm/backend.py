@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from firsttoken.backends.features import ALL
 from firsttoken.backends.interface import Estimate, LoweringJob
 from firsttoken.backends.lowering_result import Lowered
 from firsttoken.backends.runner import Runner
@@ -20,7 +19,6 @@ class LitertlmCpu(TfliteXnnpack):
     """Runs here with LiteRT's own library, as LiteRT-LM does; the litert-lm package is not needed."""
 
     name = "litertlm-cpu"
-    features = ALL
     runtime = "litertlm"
     artifact_file = "model.litertlm"
     extra = "litertlm"

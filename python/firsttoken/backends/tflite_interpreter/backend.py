@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from firsttoken.backends.features import ALL
 from firsttoken.backends.interface import LoweringJob
 from firsttoken.backends.lowering_result import Lowered
 from firsttoken.backends.runner import Runner
@@ -21,7 +20,6 @@ from firsttoken.targets.target import Target
 
 class TfliteInterpreter(TfliteCompatible):
     name = "tflite-interpreter"
-    features = ALL
     fixed_lengths = True
     cache_precision = "fp32"
     arm_runtimes: ClassVar[tuple[str, ...]] = ()
