@@ -42,6 +42,16 @@ OLMO3_ROPE = {
     "full_attention": {**YARN_ROPE, "rope_theta": 500000.0},
 }
 
+GEMMA4 = {
+    **WINDOWS, "num_hidden_layers": 16, "head_dim": 16, "global_head_dim": 24, "layer_types": LOCAL * 2, "num_kv_shared_layers": 8,
+    "use_double_wide_mlp": True, "hidden_size_per_layer_input": 32, "vocab_size_per_layer_input": 131, "final_logit_softcapping": 3.0,
+    "rope_parameters": {
+        "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+        "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1000000.0},
+    },
+}  # fmt: skip
+KEYS_AS_VALUES = {"attention_k_eq_v": True, "num_global_key_value_heads": 1, "use_bidirectional_attention": "vision"}
+
 # Name -> (transformers' class prefix, configuration beyond SIZES).
 CASES = {
     "llama2": ("Llama", {}),
@@ -76,6 +86,22 @@ CASES = {
     "gemma": ("Gemma", {**DEEP, "head_dim": 24}),
     "gemma2": ("Gemma2", {**GEMMA, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0}),
     "gemma3": ("Gemma3Text", {**GEMMA, "rope_parameters": BY_KIND}),
+    "gemma4": ("Gemma4Text", GEMMA4),
+    "gemma4-31b": (
+        "Gemma4Text",
+        {
+            **GEMMA4,
+            **KEYS_AS_VALUES,
+            "hidden_size_per_layer_input": 0,
+            "num_kv_shared_layers": 0,
+            "num_hidden_layers": 8,
+            "layer_types": LOCAL,
+        },
+    ),
+    "gemma4-unified": (
+        "Gemma4UnifiedText",
+        {**WINDOWS, **KEYS_AS_VALUES, "head_dim": 16, "global_head_dim": 24, "num_hidden_layers": 4, "layer_types": LOCAL[:4]},
+    ),
     "smollm3": ("SmolLM3", {**DEEP, "num_hidden_layers": 8, "no_rope_layers": [1, 0] * 4, "pad_token_id": 0}),
     "granite": (
         "Granite",
@@ -151,7 +177,7 @@ ON_HEXAGON = {
     "phi4-mini": {}, "nemotron": {},
 }  # fmt: skip
 # Through LiteRT-LM's signatures.
-ON_LITERTLM = ("llama3", "gemma2", "gemma3", "mistral-window", "cohere2")
+ON_LITERTLM = ("llama3", "gemma2", "gemma3", "mistral-window", "cohere2", "gemma4", "gemma4-unified")
 LESS_ONE = ("Gemma", "Gemma2", "Gemma3Text", "Nemotron")  # store their norms' weights less 1
 
 
@@ -168,18 +194,27 @@ def random_model(case: str, seed: int = 0, **changes):
     import transformers
 
     prefix, more = CASES[case]
+    if "vocab_size_per_layer_input" in more and "vocab_size" in changes:
+        changes["vocab_size_per_layer_input"] = changes["vocab_size"]
     config = getattr(transformers, f"{prefix}Config")(**{**SIZES, **more, **changes})
     config._attn_implementation = "eager"
     torch.manual_seed(seed)
-    named = {"Gemma3Text": "Gemma3", "Llama4Text": "Llama4"}.get(prefix, prefix)
+    named = {"Gemma3Text": "Gemma3", "Gemma4Text": "Gemma4", "Gemma4UnifiedText": "Gemma4Unified", "Llama4Text": "Llama4"}.get(
+        prefix, prefix
+    )
     model = getattr(transformers, f"{named}ForCausalLM")(config).eval().requires_grad_(False)
     for name, weight in model.named_parameters():
         if "norm" in name and name.endswith("bias"):
             weight.copy_(0.3 * torch.randn_like(weight))
+        elif prefix.startswith("Gemma4") and name.endswith("q_norm.weight"):  # which holds the scale of the scores there
+            weight.copy_((1 + 0.3 * torch.randn_like(weight)) * len(weight) ** -0.5)
         elif "norm" in name:
             weight.copy_((0 if prefix in LESS_ONE else 1) + 0.3 * torch.randn_like(weight))
         else:
             weight.copy_(torch.randn_like(weight) * (0.5 if name.endswith("bias") else weight.shape[-1] ** -0.5))
+    for name, number in model.named_buffers():
+        if name.endswith("layer_scalar"):  # Gemma 4: a weight that no optimizer changes
+            number.fill_(0.6 + 0.8 * torch.rand(()).item())
     return model
 
 

@@ -20,10 +20,15 @@ TEXT = {
 VISION = {
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28, "patch_size": 14,
 }  # fmt: skip
+GEMMA4 = {
+    **TEXT, "num_hidden_layers": 4, "global_head_dim": 24, "sliding_window": 24, "layer_types": ["sliding_attention", "full_attention"] * 2,
+    "num_kv_shared_layers": 2, "hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 131,
+}  # fmt: skip
 QWEN_VISION = {"depth": 1, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 64, "num_position_embeddings": 16}
 # transformers' class prefix -> its text and vision configurations and what else it needs
 MODELS = {
     "Gemma3": ({**TEXT, "sliding_window": 24, "layer_types": ["sliding_attention", "full_attention"]}, VISION, {"mm_tokens_per_image": 4}),
+    "Gemma4": (GEMMA4, {**VISION, "num_key_value_heads": 2, "head_dim": 16, "position_embedding_size": 8}, {}),
     "SmolVLM": ({**TEXT, "model_type": "llama"}, VISION, {"image_token_id": 130, "scale_factor": 2, "pad_token_id": 0}),
     "Qwen3VL": (
         {**TEXT, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 2, 2], "mrope_interleaved": True}}, QWEN_VISION, {},

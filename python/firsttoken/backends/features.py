@@ -1,6 +1,6 @@
 """The parts of decoders that a backend may have or lack, by the names of `decoder.walk.features`."""
 
-from firsttoken.decoder.walk import SLIDING_WINDOW
+from firsttoken.decoder.walk import KEYS_AS_VALUES, PER_LAYER, SHARED_CACHE, SLIDING_WINDOW, STORED_FACTOR
 
 ALL = frozenset(
     {
@@ -8,3 +8,4 @@ ALL = frozenset(
         "a cap on attention scores", "a cap on logits", "silu in a gated MLP", "gelu_tanh in a gated MLP", "relu2 in an ungated MLP",
     }
 )  # fmt: skip
+LAYERED = frozenset({SHARED_CACHE, KEYS_AS_VALUES, PER_LAYER, STORED_FACTOR})  # `decoder.forward.LayeredOps`

@@ -4,7 +4,7 @@ What differs between backends (kernels, precisions, where the cache lives) is in
 tree. The proof's reference is the only other forward pass, on purpose.
 """
 
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 from firsttoken.decoder.parts import Core
 from firsttoken.decoder.walk import Named
@@ -61,23 +61,66 @@ class Ops(Protocol[T]):
         """Causal attention over the cache and the call's own positions, ``[S, heads * head_dim]``; takes the new rows into the cache."""
 
 
+class LayeredOps(Ops[T], Protocol[T]):
+    """What layers with inputs and caches of other layers need besides; a backend without it refuses them by `walk.features`."""
+
+    def attend_shared(self, core: Named[Core], owner: Named[Core], query: T) -> T:
+        """The same over the keys and values that ``owner``, an earlier layer's core, attended to in this call."""
+
+    def split_layers(self, x: T, layers: int, size: int) -> T:
+        """``[S, layers * size]`` to ``[S, layers, size]``, over whose last axis `norm` goes."""
+
+    def narrow_layers(self, x: T) -> T:
+        """The last position's row of what `split_layers` gave, where `narrow` leaves no other; or ``x`` itself."""
+
+    def layer_input(self, x: T, number: int) -> T:
+        """What layer ``number`` takes of it, ``[S, size]``."""
+
+    def multiply_by(self, factor: Named, x: T) -> T:
+        """Every value times a stored number, in FP32."""
+
+
 def logits(ops: Ops[T], model: Named) -> T:
     """Logits of the last position, over the call's tokens."""
     x = ops.embed(model.embedding)
+    more = cast(LayeredOps[T], ops)
+    given = None if model.per_layer is None else layer_inputs(more, model.per_layer, x, len(model.layers))
+    # Layers behind it share earlier keys and values, so that they too need one query alone.
+    final = max(number for number, layer in enumerate(model.layers) if layer.attention.shares is None)
     for number, layer in enumerate(model.layers):
-        x = block(ops, layer, x, final=number == len(model.layers) - 1)
+        if number == final and given is not None:
+            given = more.narrow_layers(given)
+        owner = None if layer.attention.shares is None else model.layers[layer.attention.shares].attention.core
+        x = finish(more, layer, block(ops, layer, x, number == final, owner), given, number)
     ops.enter(model.head.name)
     scores = ops.linear(model.head, ops.norm(model.norm, ops.last(x)))
     return scores if model.softcap is None else cap(ops, scores, model.softcap)
 
 
-def block(ops: Ops[T], layer: Named, x: T, final: bool) -> T:
-    """One layer; the ``final`` one may return the last position's row alone."""
+def layer_inputs(ops: LayeredOps[T], part: Named, x: T, layers: int) -> T:
+    """What every layer takes besides the residual, of the embedding's rows ``x`` and of a table of its own."""
+    ops.enter(part.name)
+    row = ops.split_layers(ops.embed(part.embedding), layers, part.size)
+    return ops.add(row, ops.norm(part.norm, ops.split_layers(ops.linear(part.projection, x), layers, part.size)))
+
+
+def finish(ops: LayeredOps[T], layer: Named, x: T, given: T | None, number: int) -> T:
+    """What comes after the MLP of layer ``number``, in the families that have it; ``given`` is what `layer_inputs` gave."""
+    part = layer.per_layer
+    if part is not None and given is not None:
+        ops.enter(part.name)
+        gated = ops.multiply(ops.activate(part.activation, ops.linear(part.gate, x)), ops.layer_input(given, number))
+        x = ops.add(x, ops.norm(part.norm, ops.linear(part.projection, gated)))
+    return x if layer.factor is None else ops.multiply_by(layer.factor, x)
+
+
+def block(ops: Ops[T], layer: Named, x: T, final: bool, owner: Named | None = None) -> T:
+    """One layer's attention and MLP; the ``final`` one may return the last position's row alone. ``owner`` is the core whose keys and values it shares."""
     ops.enter(layer.attention.name)
     normed = asked = norm(ops, layer.attention_norm, x)
     if final:
         asked, x = ops.narrow(layer, normed, x)
-    attended = norm(ops, layer.attention_output_norm, attention(ops, layer.attention, asked, normed))
+    attended = norm(ops, layer.attention_output_norm, attention(ops, layer.attention, asked, normed, owner))
     x = ops.add(x, attended)
     ops.enter(layer.mlp.name)
     given = asked if layer.parallel else norm(ops, layer.mlp_norm, x)
@@ -88,16 +131,23 @@ def norm(ops: Ops[T], part: Named | None, x: T) -> T:
     return x if part is None else ops.norm(part, x)
 
 
-def attention(ops: Ops[T], part: Named, asked: T, x: T) -> T:
-    """Queries of ``asked`` over keys and values of ``x``."""
-    query, key, value = (heads(ops, part, which, asked if which == "q" else x) for which in "qkv")
-    return ops.linear(part.output, ops.attend(part.core, query, key, value))
+def attention(ops: Ops[T], part: Named, asked: T, x: T, owner: Named | None = None) -> T:
+    """Queries of ``asked`` over keys and values of ``x``, or over those of ``owner``."""
+    if owner is not None:
+        return ops.linear(part.output, cast(LayeredOps[T], ops).attend_shared(part.core, owner, heads(ops, part, "q", asked)))
+    query = heads(ops, part, "q", asked)
+    return ops.linear(part.output, ops.attend(part.core, query, *keys_and_values(ops, part, x)))
 
 
-def heads(ops: Ops[T], part: Named, which: str, x: T) -> T:
-    """One projection with its optional norm and rotation, as the core takes it."""
+def keys_and_values(ops: Ops[T], part: Named, x: T) -> tuple[T, T]:
+    both = ops.linear(part.k, x) if part.v is None else None
+    return heads(ops, part, "k", x, both), heads(ops, part, "v", x, both)
+
+
+def heads(ops: Ops[T], part: Named, which: str, x: T, projected: T | None = None) -> T:
+    """One projection (``projected``, where that is there already) with its optional norm and rotation, as the core takes it."""
     core, own_norm = part.core, {"q": part.q_norm, "k": part.k_norm, "v": part.v_norm}[which]
-    y = ops.linear(getattr(part, which), x)
+    y = ops.linear(getattr(part, which), x) if projected is None else projected
     if own_norm is not None and own_norm.size != core.head_dim:
         y, own_norm = ops.norm(own_norm, y), None
     y = ops.split_heads(y, core.heads if which == "q" else core.kv_heads, core.head_dim)

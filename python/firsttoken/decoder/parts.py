@@ -5,7 +5,7 @@ The names that plans, tensors and audits use are the paths of this tree: ``embed
 need it; a family with something of its own gets a part of its own.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from firsttoken.checkpoint import Source
 from firsttoken.decoder.rope import Rope
@@ -46,6 +46,13 @@ class Norm:
 
 
 @dataclass(frozen=True)
+class Factor:
+    """One stored number, by which a whole state is multiplied."""
+
+    weight: Source
+
+
+@dataclass(frozen=True)
 class Core:
     """Scores, softmax and weighted sum of grouped-query attention, and with it the KV cache. It has no weights.
 
@@ -76,12 +83,13 @@ class Attention:
     """Projections, optional norms of queries and keys, rotary positions (None: no positions), core and output projection.
 
     A norm of head_dim values is over each head, a larger one over the whole projection. It stands before the rotation, or
-    after it where ``norms_follow_rotation``.
+    after it where ``norms_follow_rotation``. Without ``v`` the values are what ``k`` gives, before its norm and rotation. A layer that
+    ``shares`` an earlier one's keys and values (that layer's number) has neither, and no cache.
     """
 
     q: Linear
-    k: Linear
-    v: Linear
+    k: Linear | None
+    v: Linear | None
     core: Core
     output: Linear
     rotation: Rope | None
@@ -89,6 +97,7 @@ class Attention:
     k_norm: Norm | None = None
     v_norm: Norm | None = None
     norms_follow_rotation: bool = False
+    shares: int | None = None
 
     @property
     def rotated_scale(self) -> float:
@@ -109,11 +118,36 @@ class Mlp:
     activation: str = "silu"
 
 
+@dataclass(frozen=True)
+class LayerTable:
+    """Per-layer embeddings (Gemma 3n and 4): what every layer takes of a token besides the residual, ``size`` values a layer.
+
+    ``norm(projection(embedding's row)) + its own row of the table``, where both have room for all layers and the norm is over one
+    layer's values. The factors on the sum are in the sources.
+    """
+
+    embedding: Embedding
+    projection: Linear
+    norm: Norm
+    size: int
+
+
+@dataclass(frozen=True)
+class LayerInput:
+    """Where a layer takes its part of a `LayerTable`: ``norm(projection(activation(gate(x)) * part))``, added to the residual x."""
+
+    gate: Linear
+    projection: Linear
+    norm: Norm
+    activation: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Block:
     """Attention and MLP, each added to the residual; norms where they stand: before each, after each, or both.
 
-    With ``parallel`` the MLP takes what attention takes, and both are added to the same residual.
+    With ``parallel`` the MLP takes what attention takes, and both are added to the same residual. Then comes what the layer takes of
+    the model's ``per_layer`` table, and last a ``factor`` on the residual itself.
     """
 
     attention_norm: Norm | None = None
@@ -123,6 +157,8 @@ class Block:
     mlp: Mlp
     mlp_output_norm: Norm | None = None
     parallel: bool = False
+    per_layer: LayerInput | None = None
+    factor: Factor | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +171,7 @@ class Decoder:
 
     family: str
     embedding: Embedding
+    per_layer: LayerTable | None = field(default=None, kw_only=True)
     layers: tuple[Block, ...]
     norm: Norm
     head: Linear
@@ -155,4 +192,4 @@ class Decoder:
         return self.head.weight == self.embedding.weight
 
 
-Part = Embedding | Linear | Norm | Core | Attention | Mlp | Block | Decoder
+Part = Embedding | Linear | Norm | Factor | Core | Attention | Mlp | LayerTable | LayerInput | Block | Decoder

@@ -102,6 +102,28 @@ def rope_from_config(
     return Rope((*(float(f) for f in base), *[0.0] * ((head_dim - turned) // 2)), factor)
 
 
+def proportional_rope(scaling: dict, head_dim: int, theta: float) -> Rope:
+    """Frequencies of Gemma 4's kind ``proportional``: the first part of a whole head's, the others do not turn.
+
+    The pairs are those of a whole head, so rows stay in their order, unlike where `rope_from_config` turns part of a head.
+    """
+    unknown = [key for key, value in scaling.items() if key not in (*COMMON, "factor") and value not in (None, False, [], {})]
+    if unknown:
+        raise FirstTokenError(
+            f"config.json: rope parameter {visible(unknown[0], 80)!r} is not one of the kind 'proportional'; expected {', '.join(COMMON)}, factor"
+        )
+    part, theta = _number(scaling, "partial_rotary_factor", 1.0), _number(scaling, "rope_theta", theta)
+    turned = int(part * head_dim // 2)
+    if not 0 < part <= 1 or not turned or theta <= 1:
+        raise FirstTokenError(
+            f"config.json: partial_rotary_factor {part} of a head of {head_dim} values with rope_theta {theta}; expected a part that is at "
+            "least two values, and a base above 1"
+        )
+    powers = np.float32(theta) ** (np.arange(0, 2 * turned, 2, dtype=np.float32) / np.float32(head_dim))
+    frequencies = (1.0 / powers).astype(np.float32) / np.float32(_number(scaling, "factor", 1.0, minimum=1.0))
+    return Rope((*(float(f) for f in frequencies), *[0.0] * (head_dim // 2 - turned)))
+
+
 def parameters(config: Config, kind_of_layer: str | None = None) -> dict:
     """The rope parameters of the kind of layer, or of all. Raises `FirstTokenError` for parameters by kind in a family that knows none."""
     scaling: dict = {}

@@ -9,7 +9,7 @@ import numpy as np
 
 from firsttoken.checkpoint import Checkpoint, Source
 from firsttoken.decoder.families import describe
-from firsttoken.decoder.parts import Block, Core, Decoder, Embedding, Linear, Norm, Part
+from firsttoken.decoder.parts import Block, Core, Decoder, Embedding, Factor, Linear, Norm, Part
 from firsttoken.decoder.rope import Rope
 from firsttoken.decoder.text_part import find_places, has_other_parts, text_configuration
 from firsttoken.errors import FirstTokenError
@@ -35,6 +35,8 @@ class Named(Generic[PartT]):
 
 COMPARED_VALUES = 1 << 22  # of two matrices in memory at once
 SLIDING_WINDOW = "a sliding window of attention"
+SHARED_CACHE, KEYS_AS_VALUES = "layers that share an earlier one's keys and values", "keys that are the values too"
+PER_LAYER, STORED_FACTOR = "embeddings of every layer", "a stored factor on a layer's output"
 RING_SLACK = 64
 """Rows of a ring beyond its window: so many tokens can be taken back, as a chat template does with the end of an answer."""
 
@@ -105,9 +107,19 @@ def plan_layers(decoder: Decoder) -> list[Layer]:
     return layers
 
 
+def is_table(layer: str) -> bool:
+    """Whether a layer of this name is an embedding: looked up in its file, never multiplied and never a delegate's."""
+    return layer.rpartition(".")[2] == "embedding"
+
+
 def norms(decoder: Decoder) -> list[tuple[str, Norm]]:
     """``(name, part)`` of every norm; norms always stay FP32."""
     return [(name, part) for name, part in leaves(decoder) if isinstance(part, Norm)]
+
+
+def factors(decoder: Decoder) -> list[tuple[str, Factor]]:
+    """``(name, part)`` of every stored number that a state is multiplied by; they stay FP32 as norms do."""
+    return [(name, part) for name, part in leaves(decoder) if isinstance(part, Factor)]
 
 
 def tensors(decoder: Decoder) -> Iterator[tuple[Source, tuple[int, ...]]]:
@@ -116,6 +128,8 @@ def tensors(decoder: Decoder) -> Iterator[tuple[Source, tuple[int, ...]]]:
         for source in (norm.weight, norm.bias):
             if source is not None:
                 yield source, (norm.size,)
+    for _, factor in factors(decoder):
+        yield factor.weight, (1,)
     for layer in plan_layers(decoder):
         if layer.weight is not None and layer.shape is not None:
             yield layer.weight, layer.shape
@@ -130,9 +144,20 @@ def parameter_count(decoder: Decoder) -> int:
 
 
 def states(decoder: Decoder) -> list[CacheState]:
-    """What every layer remembers between calls, in the layers' order."""
-    cores = [(name, part) for name, part in leaves(decoder) if isinstance(part, Core)]
-    return [CacheState(n, name, core.kv_heads, core.head_dim, core.window) for n, (name, core) in enumerate(cores)]
+    """What every layer remembers between calls, in the layers' order; those that share an earlier one's keys and values remember nothing."""
+    cores = [(n, f"layers.{n}.attention.core", block.attention.core) for n, block in enumerate(decoder.layers) if not shares(block)]
+    return [CacheState(n, name, core.kv_heads, core.head_dim, core.window) for n, name, core in cores]
+
+
+def shares(block: Block) -> bool:
+    return block.attention.shares is not None
+
+
+def owners(decoder: Decoder) -> dict[str, str]:
+    """The name of every core, with that of the core whose keys and values it attends to: its own, or an earlier layer's."""
+    numbered = enumerate(decoder.layers)
+    name = "layers.{}.attention.core".format
+    return {name(n): name(n if block.attention.shares is None else block.attention.shares) for n, block in numbered}
 
 
 def windows(decoder: Decoder) -> list[int | None]:
@@ -152,6 +177,8 @@ def rotations(decoder: Decoder) -> dict[Rope, list[int]]:
 def features(decoder: Decoder) -> dict[str, str]:
     """What a backend must be able to compute beyond linear layers, each with the name of the first part that needs it."""
     needed: dict[str, str] = {}
+    if decoder.per_layer is not None:
+        needed[PER_LAYER] = "per_layer"
     for name, norm in norms(decoder):
         if norm.centred or norm.bias is not None:
             needed.setdefault("LayerNorm", name)
@@ -161,6 +188,12 @@ def features(decoder: Decoder) -> dict[str, str]:
         needed.setdefault(f"{block.mlp.activation} in {'a gated' if block.mlp.gate else 'an ungated'} MLP", f"layers.{number}.mlp")
         if attention.q_norm or attention.k_norm or attention.v_norm:
             needed.setdefault("norms of query and key heads", at)
+        if attention.shares is not None:
+            needed.setdefault(SHARED_CACHE, at)
+        elif attention.v is None:
+            needed.setdefault(KEYS_AS_VALUES, at)
+        if block.factor is not None:
+            needed.setdefault(STORED_FACTOR, f"layers.{number}")
         if attention.core.window is not None:
             needed.setdefault(SLIDING_WINDOW, f"{at}.core")
         if attention.core.softcap is not None:
@@ -253,5 +286,10 @@ def _covers(parts: set[tuple[int, int]], rows: int) -> bool:
 
 
 def _known_extra(name: str, decoder: Decoder, head: str) -> bool:
-    # Tied models may still store their head; rotary tables are derived from the configuration.
-    return (decoder.tied_head and name == head) or name.endswith("rotary_emb.inv_freq")
+    # Tied models may still store their head; rotary tables are derived from the configuration; layers that share an earlier one's keys
+    # and values may still store what would compute their own, which transformers leaves out by these names.
+    unused = {
+        f"{block.attention.q.weight.name.removesuffix('q_proj.weight')}{which}.weight"
+        for block in decoder.layers if shares(block) for which in ("k_proj", "v_proj", "k_norm", "v_norm")
+    }  # fmt: skip
+    return (decoder.tied_head and name == head) or name.endswith("rotary_emb.inv_freq") or name in unused

@@ -73,7 +73,8 @@ def check_cuttable(decoder: Decoder) -> None:
     """Raises `FirstTokenError` for blocks that are not two gated halves, each behind a norm, from which `cut` and `importance` go."""
     for number, block in enumerate(decoder.layers):
         known = block.attention_norm and block.mlp_norm and block.mlp.gate and not block.parallel
-        more = block.attention_output_norm or block.mlp_output_norm
+        own = block.attention.k is not None and block.attention.v is not None
+        more = block.attention_output_norm or block.mlp_output_norm or block.per_layer or block.factor or not own
         wide = [norm for norm in (block.attention.q_norm, block.attention.k_norm) if norm and norm.size != block.attention.core.head_dim]
         if not known or more or wide:
             raise FirstTokenError(

@@ -41,6 +41,7 @@ def by_l1(model: PreTrainedModel, decoder: Decoder) -> Importance:
 
     hidden = size(decoder.embedding).sum(0)
     for block in decoder.layers:
+        assert block.attention.k is not None and block.attention.v is not None, "`cut_sizes.check_cuttable` refuses the others"
         q, k, v, o = (size(part) for part in (block.attention.q, block.attention.k, block.attention.v, block.attention.output))
         assert block.mlp.gate is not None, "`cut_sizes.check_cuttable` refuses the others"
         gate, up, down = (size(part) for part in (block.mlp.gate, block.mlp.up, block.mlp.down))

@@ -6,6 +6,7 @@ import numpy as np
 
 from firsttoken.backends.interface import Backend
 from firsttoken.bundle.manifest import AuditRow, Figures
+from firsttoken.decoder.walk import is_table
 from firsttoken.prove.divergence import Divergence
 from firsttoken.quant.plan import Gate
 
@@ -71,7 +72,7 @@ def _problems(row: AuditRow, asked: str, backend: Backend, partial: bool) -> lis
     kept = (row.layer.endswith(".core") and backend.cache_precision) or asked  # a core stores its KV cache
     if row.stored != kept:
         problems.append(f"asked {kept}, stored {row.stored}")
-    if row.layer == "embedding":  # a table look-up: nothing is computed, and no delegate takes it
+    if is_table(row.layer):  # a table look-up: nothing is computed, and no delegate takes it
         return problems
     if row.computed not in backend.computed(asked):
         problems.append(f"asked {asked}, computed in {row.computed}")

@@ -51,18 +51,22 @@ def logits_in(
     Returns for each arithmetic the logits of its windows, in its list's order.
     """
     hidden = [[embed(checkpoint, decoder, windows[n], arithmetic) for n in chosen] for arithmetic, chosen in arithmetics]
+    besides = [
+        [Beside(checkpoint, decoder, windows[n], states, arithmetic) for n, states in zip(chosen, streams, strict=True)]
+        for (arithmetic, chosen), streams in zip(arithmetics, hidden, strict=True)
+    ]
     for number, block in enumerate(decoder.layers):
         report("reference", number, len(decoder.layers), "layers")
         weights = Weights(checkpoint)
-        for (arithmetic, _), streams in zip(arithmetics, hidden, strict=True):
+        for (arithmetic, _), streams, beside in zip(arithmetics, hidden, besides, strict=True):
             layer = Layer(weights, block, arithmetic, f"layers.{number}")
-            streams[:] = [layer.run(states) for states in streams]
+            streams[:] = [layer.run(states, more) for states, more in zip(streams, beside, strict=True)]
     report("reference", len(decoder.layers), len(decoder.layers), "layers")
     wanted = [
         np.concatenate([states[np.asarray(positions[n], np.int64)] for states, n in zip(streams, chosen, strict=True)])
         for streams, (_, chosen) in zip(hidden, arithmetics, strict=True)
     ]
-    del hidden
+    del hidden, besides
     found = head(checkpoint, decoder, [arithmetic for arithmetic, _ in arithmetics], wanted, vocab_size or decoder.vocab_size)
     return [
         list(np.split(logits, np.cumsum([len(positions[n]) for n in chosen])[:-1]))
@@ -70,14 +74,13 @@ def logits_in(
     ]
 
 
-def embed(checkpoint: Checkpoint, decoder: Decoder, window: np.ndarray, arithmetic: Fp32 = Fp32()) -> np.ndarray:
-    """Embeddings of a window ``[tokens, hidden]``, read one row at a time."""
-    source = decoder.embedding.weight
+def embed(checkpoint: Checkpoint, decoder: Decoder, window: np.ndarray, arithmetic: Fp32 = Fp32(), name: str = "embedding") -> np.ndarray:
+    """Embeddings of a window ``[tokens, hidden]``, read one row at a time; ``name`` is the table's."""
+    table = decoder.per_layer.embedding if decoder.per_layer is not None and name != "embedding" else decoder.embedding
+    source = table.weight
     rows = np.concatenate([checkpoint.rows(source, int(t), int(t) + 1) for t in window])
     return (
-        round_weight(rows, arithmetic.precisions["embedding"], arithmetic.grid, arithmetic.group_size)
-        if isinstance(arithmetic, Planned)
-        else rows
+        round_weight(rows, arithmetic.precisions[name], arithmetic.grid, arithmetic.group_size) if isinstance(arithmetic, Planned) else rows
     )
 
 
@@ -150,19 +153,41 @@ class Weights:
         return self._read[source]
 
 
+class Beside:
+    """What the layers know of a window besides the residual: their own inputs ``[layers, tokens, size]``, and the keys and values
+    that later layers share, by the number of the layer that made them."""
+
+    def __init__(self, checkpoint: Checkpoint, decoder: Decoder, window: np.ndarray, states: np.ndarray, arithmetic: Fp32) -> None:
+        self.kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self.shared = {block.attention.shares for block in decoder.layers}
+        self.inputs: np.ndarray | None = None
+        if (part := decoder.per_layer) is not None:
+            weights = Weights(checkpoint)
+            split = len(window), len(decoder.layers), part.size
+            projected = arithmetic.linear(part.projection.weight, states, weights.matrix(part.projection.weight, arithmetic), None)
+            assert part.norm.weight is not None, "the norm of the projection has a weight"
+            context = normalize(projected.reshape(split), part.norm, weights.vector(part.norm.weight), None)
+            own = embed(checkpoint, decoder, window, arithmetic, "per_layer.embedding").reshape(split)
+            self.inputs = (context + own).transpose(1, 0, 2)
+
+
 class Layer:
     """One layer in one arithmetic; ``name`` as in "layers.3"."""
 
     def __init__(self, weights: Weights, block: Block, arithmetic: Fp32, name: str) -> None:
         self.weights, self.block, self.arithmetic, self.name = weights, block, arithmetic, name
 
-    def run(self, states: np.ndarray) -> np.ndarray:
+    def run(self, states: np.ndarray, beside: Beside) -> np.ndarray:
         """The layer over a whole window: ``[tokens, hidden]`` to the same."""
-        block = self.block
+        block, number = self.block, int(self.name.removeprefix("layers."))
         asked = self.norm(block.attention_norm, states)
-        states = states + self.norm(block.attention_output_norm, self.attention(block.attention, asked))
+        states = states + self.norm(block.attention_output_norm, self.attention(block.attention, asked, beside, number))
         given = asked if block.parallel else self.norm(block.mlp_norm, states)
-        return states + self.norm(block.mlp_output_norm, self.mlp(block.mlp, given))
+        states = states + self.norm(block.mlp_output_norm, self.mlp(block.mlp, given))
+        if (part := block.per_layer) is not None and beside.inputs is not None:
+            gated = ACTIVATIONS[part.activation](self.linear(part.gate, states)) * beside.inputs[number]
+            states = states + self.norm(part.norm, self.linear(part.projection, gated))
+        return states if block.factor is None else states * self.weights.vector(block.factor.weight)
 
     def linear(self, part: Linear, states: np.ndarray) -> np.ndarray:
         bias = None if part.bias is None else self.weights.vector(part.bias)
@@ -193,13 +218,24 @@ class Layer:
             split = rotate(split, part.rotation)
         return self.norm(after, split)
 
-    def attention(self, part: Attention, states: np.ndarray) -> np.ndarray:
+    def keys_and_values(self, part: Attention, states: np.ndarray, beside: Beside, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Those of the layer, or of the earlier one that it shares them with."""
+        if part.shares is not None:
+            return beside.kept[part.shares]
+        name = f"{self.name}.attention.core"
+        assert part.k is not None, "a layer that shares nothing has keys of its own"
+        key = self.arithmetic.cache(name, self.arithmetic.core(name)(self.heads(part, part.k, part.k_norm, states, True), 2))
+        value = self.arithmetic.cache(name, self.heads(part, part.v or part.k, part.v_norm, states, False))
+        if number in beside.shared:
+            beside.kept[number] = key, value
+        return key, value
+
+    def attention(self, part: Attention, states: np.ndarray, beside: Beside, number: int) -> np.ndarray:
         """Causal grouped-query attention (arXiv 2305.13245) over the window, one group of heads at a time."""
         core, tokens, name = part.core, len(states), f"{self.name}.attention.core"
         rounded = self.arithmetic.core(name)
         query = rounded(self.heads(part, part.q, part.q_norm, states, True) * np.float32(core.scale), 2)
-        key = self.arithmetic.cache(name, rounded(self.heads(part, part.k, part.k_norm, states, True), 2))
-        value = self.arithmetic.cache(name, self.heads(part, part.v, part.v_norm, states, False))
+        key, value = self.keys_and_values(part, states, beside, number)
         mixed = np.empty_like(query)
         for number in range(core.kv_heads):
             group = slice(number * core.group, (number + 1) * core.group)

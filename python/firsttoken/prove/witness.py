@@ -17,6 +17,7 @@ from firsttoken.checkpoint import Checkpoint
 from firsttoken.conversation import LOOSE, write_conversation
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.text_part import has_other_parts
+from firsttoken.decoder.walk import shares
 from firsttoken.errors import FirstTokenError
 from firsttoken.extras import install_command
 from firsttoken.progress import Report, silent
@@ -55,6 +56,11 @@ def witness(checkpoint: Checkpoint, decoder: Decoder, held_out: str, wanted: boo
     fitting = room(decoder, positions)
     if not fitting.layers:
         return Witness(said="not witnessed", why="memory does not allow one layer of it in FP32 beside transformers")
+    if fitting.layers < len(decoder.layers) and (decoder.per_layer is not None or any(shares(block) for block in decoder.layers)):
+        return Witness(
+            said="not witnessed",
+            why=f"memory allows {fitting.layers} of its {len(decoder.layers)} layers, which are made for one another and cannot be cut",
+        )
     key = witness_cache.key(checkpoint, asked.windows, asked.texts, asked.tokens, asked.chats, asked.said)
     known = witness_cache.remembered(key)
     if known is not None and known.layers >= fitting.layers:

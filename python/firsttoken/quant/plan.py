@@ -11,17 +11,23 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from firsttoken.declarations import declaration_names, read_declaration
-from firsttoken.decoder.walk import Layer
+from firsttoken.decoder.walk import Layer, is_table
 from firsttoken.errors import FirstTokenError, nearest
 from firsttoken.precisions import PRECISIONS, PrecisionName, closest
 
 
 class Rule(BaseModel):
-    """One line of a plan: a glob over our dotted layer names, and the precision its layers get."""
+    """One line of a plan: a glob over our dotted layer names, and the precision its layers get.
+
+    What matches ``embedding`` takes other embeddings of the model (``per_layer.embedding``) too.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     match: str = Field(min_length=1)
     precision: PrecisionName
+
+    def takes(self, layer: str) -> bool:
+        return fnmatchcase(layer, self.match) or (is_table(layer) and fnmatchcase("embedding", self.match))
 
 
 class Gate(BaseModel):
@@ -53,13 +59,13 @@ class Plan(BaseModel):
         """
         names = [layer.name for layer in layers]
         for rule in self.rules:
-            if not any(fnmatchcase(name, rule.match) for name in names):
+            if not any(rule.takes(name) for name in names):
                 raise FirstTokenError(
                     f"plan {self.name!r}: rule {rule.match!r} matches no layer{nearest(rule.match, names)}; print the names with --audit"
                 )
         resolved = {}
         for layer in layers:
-            matching = [rule for rule in self.rules if fnmatchcase(layer.name, rule.match)]
+            matching = [rule for rule in self.rules if rule.takes(layer.name)]
             if not matching:
                 raise FirstTokenError(f"plan {self.name!r}: no rule matches layer {layer.name!r}; end the plan with a rule for '*'")
             check_supported(self, matching[0], layer, target, possible[layer.kind])
@@ -71,9 +77,9 @@ class Plan(BaseModel):
         """Raises `FirstTokenError` for a rule all of whose layers earlier rules take: it says something that does not happen."""
         taken: set[str] = set()
         for number, rule in enumerate(self.rules):
-            own = {name for name in names if fnmatchcase(name, rule.match)}
+            own = {name for name in names if rule.takes(name)}
             if own <= taken:
-                before = next(earlier for earlier in self.rules[:number] if any(fnmatchcase(name, earlier.match) for name in own))
+                before = next(earlier for earlier in self.rules[:number] if any(earlier.takes(name) for name in own))
                 raise FirstTokenError(
                     f"plan {self.name!r}: rule {rule.match!r} never counts, earlier rules like {before.match!r} take all its {len(own)} layers "
                     "(the first match wins); put it before them, or take it out"

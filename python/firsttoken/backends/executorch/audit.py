@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from firsttoken.bundle.manifest import AuditRow
 from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import Layer, norms, plan_layers, states
+from firsttoken.decoder.walk import Layer, norms, owners, plan_layers, states
 from firsttoken.errors import FirstTokenError
 
 if TYPE_CHECKING:
@@ -44,13 +44,17 @@ def audit(artifact: Path, decoder: Decoder, precisions: Mapping[str, str]) -> li
     linears = Sequence([found for found in products if found[0].kind == "XNNFullyConnected"])
     cores = grouped([found for found in products if found[0].kind != "XNNFullyConnected"], 3)
     caches = grouped([step.first_stored for step in steps if step.operator == "aten::index_put_"], 2)
+    lookups = iter([step for step in steps if step.operator and "::embedding" in step.operator])
+    owner, kept = owners(decoder), dict[str, str]()
     rows = []
     for layer in plan_layers(decoder):
         if layer.kind == "embedding":
-            rows.append(embedding_row(steps, artifact, precisions[layer.name]))
+            rows.append(embedding_row(next(lookups, None), layer.name, artifact, precisions[layer.name]))
             continue
         if layer.kind == "core":
-            found, stored = next(cores, []), "/".join(sorted(set(next(caches, []))))
+            if owner[layer.name] == layer.name:
+                kept[layer.name] = "/".join(sorted(set(next(caches, []))))
+            found, stored = next(cores, []), kept[owner[layer.name]]
         else:
             found = linears.take(layer)
             stored = found[0][0].stored or "unknown" if found else ""
@@ -97,11 +101,10 @@ def grouped(found: list[T], size: int) -> Iterator[list[T]]:
         yield found[start : start + size]
 
 
-def embedding_row(steps: "list[Step]", artifact: Path, asked: str) -> AuditRow:
-    lookup = next((step for step in steps if step.operator and "::embedding" in step.operator), None)
+def embedding_row(lookup: "Step | None", name: str, artifact: Path, asked: str) -> AuditRow:
     if lookup is None:
-        raise FirstTokenError(f"{artifact}: no embedding is looked up; it is not a decoder's program")
-    return AuditRow(layer="embedding", asked=asked, stored=lookup.first_stored, computed="fp32", delegated=False)
+        raise FirstTokenError(f"{artifact}: no row of {name!r} is looked up; it is not this model's program")
+    return AuditRow(layer=name, asked=asked, stored=lookup.first_stored, computed="fp32", delegated=False)
 
 
 def computed_products(steps: "list[Step]", events: dict[int, list[str]], artifact: Path) -> "list[tuple[Product, str]]":

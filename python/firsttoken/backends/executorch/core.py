@@ -38,17 +38,39 @@ class Core(nn.Module):
     def forward(self, query: Tensor, key: Tensor, value: Tensor, rows: Tensor, filled: int | torch.SymInt, mask: Tensor) -> Tensor:
         """Takes query ``[1, S, heads, head_dim]`` (scaled), key and value ``[1, S, kv_heads, head_dim]``, int64 ``rows [S]`` (their
         places in the cache), T = ``filled`` and mask ``[S * group, T]``; returns ``[1, S, heads * head_dim]``."""
-        kv_heads, head_dim, group = self.part.kv_heads, self.part.head_dim, self.part.group
         self.keys.index_copy_(1, rows, key)
         self.values.index_copy_(1, rows, value)
+        return mix(self.part, query, *self.seen(filled), mask)
+
+    def seen(self, filled: int | torch.SymInt) -> tuple[Tensor, Tensor]:
+        """Keys ``[kv_heads, head_dim, T]`` and values ``[kv_heads, T, head_dim]`` of the filled rows."""
+        kv_heads, head_dim = self.part.kv_heads, self.part.head_dim
         key = self.keys[:, :filled].view(-1, kv_heads, head_dim).permute(1, 2, 0)
         value = self.values[:, :filled].view(-1, kv_heads, head_dim).permute(1, 0, 2)
-        # Every key/value head serves its whole group of query heads in one product: [kv_heads, S * group, head_dim].
-        query = query.view(-1, kv_heads, group * head_dim).permute(1, 0, 2).contiguous().view(kv_heads, -1, head_dim)
-        scores = torch.bmm(query, key)
-        if self.part.softcap is not None:
-            scores = torch.tanh(scores * (1 / self.part.softcap)) * self.part.softcap
-        weights = torch.softmax(scores + mask, -1)
-        mixed = torch.bmm(weights, value)  # bmm, not matmul, which would add copies
-        mixed = mixed.view(kv_heads, -1, group * head_dim).permute(1, 0, 2).contiguous()
-        return mixed.view(1, -1, self.part.query_size)
+        return key, value
+
+
+class SharedCore(nn.Module):
+    """The core of a layer that looks at an earlier one's cache."""
+
+    def __init__(self, part: parts.Core) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, query: Tensor, owner: Core, filled: int | torch.SymInt, mask: Tensor) -> Tensor:
+        """As `Core`, with what ``owner`` has written in this call."""
+        key, value = owner.seen(filled)
+        return mix(self.part, query, key.to(query.dtype), value.to(query.dtype), mask)
+
+
+def mix(part: parts.Core, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    kv_heads, head_dim, group = part.kv_heads, part.head_dim, part.group
+    # Every key/value head serves its whole group of query heads in one product: [kv_heads, S * group, head_dim].
+    query = query.view(-1, kv_heads, group * head_dim).permute(1, 0, 2).contiguous().view(kv_heads, -1, head_dim)
+    scores = torch.bmm(query, key)
+    if part.softcap is not None:
+        scores = torch.tanh(scores * (1 / part.softcap)) * part.softcap
+    weights = torch.softmax(scores + mask, -1)
+    mixed = torch.bmm(weights, value)  # bmm, not matmul, which would add copies
+    mixed = mixed.view(kv_heads, -1, group * head_dim).permute(1, 0, 2).contiguous()
+    return mixed.view(1, -1, part.query_size)

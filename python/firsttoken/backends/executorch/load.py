@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import norms
+from firsttoken.decoder.walk import factors, norms
 
 
 def tensor(values: np.ndarray) -> Tensor:
@@ -20,7 +20,9 @@ def fill(module: nn.Module, parameter: str, values: Tensor) -> None:
 
 
 def load_norms(checkpoint: Checkpoint, decoder: Decoder, module: nn.Module) -> None:
-    """Fills every norm, float32."""
+    """Fills every norm and factor, float32."""
+    for name, factor in factors(decoder):
+        fill(module.get_submodule(name), "weight", tensor(checkpoint.vector(factor.weight)))
     for name, norm in norms(decoder):
         for parameter, source in (("weight", norm.weight), ("bias", norm.bias)):
             if source is not None:

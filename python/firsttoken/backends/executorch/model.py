@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from firsttoken.backends.executorch.core import Core, rotation_matrix
-from firsttoken.backends.executorch.norm import norm_module
+from firsttoken.backends.executorch.core import Core, SharedCore, rotation_matrix
+from firsttoken.backends.executorch.norm import FactorModule, norm_module
 from firsttoken.backends.executorch.ops import ExecutorchOps
 from firsttoken.decoder import forward, parts
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.rope import Rope
-from firsttoken.decoder.walk import Named, leaves
+from firsttoken.decoder.walk import Named, leaves, owners
 
 
 def compute_dtype(precision: str) -> torch.dtype:
@@ -48,22 +48,28 @@ class DecoderModule(nn.Module):
         super().__init__()
         self.decoder, self.cache_length = decoder, cache_length
         self.dtypes = {name: compute_dtype(precision) for name, precision in precisions.items()}
+        owner = owners(decoder)
         for name, part in leaves(decoder):
+            if owner.get(name, name) != name:
+                attach(self, name, SharedCore(part))
+                continue
             attach(self, name, self._module(name, part))
         self.tables: dict[tuple[Rope, float, torch.dtype], tuple[str, str]] = {}
         for number, block in enumerate(decoder.layers):
             attention, at = block.attention, f"layers.{number}.attention"
             for which, by in (("q", attention.rotated_scale), ("k", 1.0)):
-                if attention.rotation is not None:
+                if attention.rotation is not None and not (which == "k" and attention.shares is not None):
                     self._add_tables(attention.rotation, by, self.rotation_dtype(attention, at, which))
 
-    def _module(self, name: str, part: parts.Embedding | parts.Linear | parts.Norm | parts.Core) -> nn.Module:
+    def _module(self, name: str, part: parts.Embedding | parts.Linear | parts.Norm | parts.Factor | parts.Core) -> nn.Module:
         if isinstance(part, parts.Embedding):
             return nn.Embedding(part.rows, part.columns, dtype=self.dtypes[name]).requires_grad_(False)
         if isinstance(part, parts.Linear):
             return nn.Linear(part.columns, part.rows, bias=part.bias is not None, dtype=self.dtypes[name]).requires_grad_(False)
         if isinstance(part, parts.Norm):
             return norm_module(part)
+        if isinstance(part, parts.Factor):
+            return FactorModule()
         return Core(part, self.cache_length, self.dtypes[name])
 
     def rotation_dtype(self, attention: parts.Attention, at: str, which: str) -> torch.dtype:

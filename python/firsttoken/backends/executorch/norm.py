@@ -50,6 +50,17 @@ class Norm(RmsNorm):
         return x if self.bias is None else x + self.bias
 
 
+class FactorModule(nn.Module):
+    """A stored number that a state is multiplied by."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight
+
+
 def norm_module(part: parts.Norm) -> RmsNorm:
     """The module of a norm, its weight and bias still to be filled."""
     plain = part.weight is not None and part.bias is None and not part.centred

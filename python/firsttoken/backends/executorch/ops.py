@@ -10,7 +10,7 @@ from torch import Tensor
 
 from firsttoken.backends.runner import MASKED
 from firsttoken.decoder.parts import Core
-from firsttoken.decoder.walk import Named, windows
+from firsttoken.decoder.walk import Named, shares, windows
 
 if TYPE_CHECKING:
     from firsttoken.backends.executorch.model import DecoderModule
@@ -32,7 +32,8 @@ class ExecutorchOps:
             key: tuple(getattr(model, name)[self.rows].view(1, -1, 1, getattr(model, name).shape[1]) for name in names)
             for key, names in model.tables.items()
         }
-        self._masks: dict[tuple[torch.dtype, int, int | None], Tensor] = {}
+        self.narrows = any(shares(block) for block in model.decoder.layers)
+        self._masks: dict[tuple[torch.dtype, int, int | None, bool], Tensor] = {}
         self._casts: dict[tuple[int, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     def enter(self, name: str) -> None:
@@ -56,7 +57,8 @@ class ExecutorchOps:
         return self.model.get_submodule(linear.name)(self.cast(x, self.model.dtypes[linear.name]))
 
     def narrow(self, layer: Named, normed: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
-        return normed, residual  # XNNPACK takes no row out of a run-time number of them
+        """A row out of a run-time number of them is taken outside XNNPACK: that pays where many layers follow, not for one."""
+        return (normed[:, -1:], residual[:, -1:]) if self.narrows else (normed, residual)
 
     def last(self, x: Tensor) -> Tensor:
         return x[:, -1:, :]
@@ -79,6 +81,8 @@ class ExecutorchOps:
     def rotate(self, attention: Named, which: str, x: Tensor) -> Tensor:
         x = x.to(self.model.rotation_dtype(attention.part, attention.name, which))
         cos, sin = self.tables[attention.rotation, attention.rotated_scale if which == "q" else 1.0, x.dtype]
+        if self._single(x):
+            cos, sin = cos[:, -1:], sin[:, -1:]
         turned = functional.linear(x, getattr(self.model, self.model.matrix_name(attention.core.head_dim, x.dtype)))
         return x * cos + turned * sin
 
@@ -86,14 +90,36 @@ class ExecutorchOps:
         return x.to(self.model.dtypes[attention.core.name])
 
     def attend(self, core: Named[Core], query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        mask = self._mask(query.dtype, core.part)
+        mask = self._mask(query, core.part)
         return self.model.get_submodule(core.name)(query, key, value, self.rows, self.filled, mask)
 
-    def _mask(self, dtype: torch.dtype, core: Core) -> Tensor:
+    def attend_shared(self, core: Named[Core], owner: Named[Core], query: Tensor) -> Tensor:
+        mask = self._mask(query, core.part)
+        return self.model.get_submodule(core.name)(query, self.model.get_submodule(owner.name), self.filled, mask)
+
+    def split_layers(self, x: Tensor, layers: int, size: int) -> Tensor:
+        return x.view(1, -1, layers, size)
+
+    def narrow_layers(self, x: Tensor) -> Tensor:
+        return x[:, -1:] if self.narrows else x
+
+    def layer_input(self, x: Tensor, number: int) -> Tensor:
+        return x[:, :, number]
+
+    def multiply_by(self, factor: Named, x: Tensor) -> Tensor:
+        return self.model.get_submodule(factor.name)(x)
+
+    def _single(self, x: Tensor) -> bool:
+        """Whether ``x`` is the last position's alone, by a length that is no longer a run-time one."""
+        return self.narrows and isinstance(x.shape[1], int) and x.shape[1] == 1
+
+    def _mask(self, query: Tensor, core: Core) -> Tensor:
         """The mask with a row for each query head of a group, ``[S * group, T]``."""
-        key = dtype, core.group, core.window
+        single = self._single(query)
+        key = query.dtype, core.group, core.window, single
         if key not in self._masks:
-            expanded = self.masks[core.window].to(dtype).unsqueeze(1).expand(-1, core.group, -1)
+            mask = causal_mask(self.rows[-1:], self.filled, core.window) if single else self.masks[core.window]
+            expanded = mask.to(query.dtype).unsqueeze(1).expand(-1, core.group, -1)
             self._masks[key] = expanded.reshape(-1, self.filled)
         return self._masks[key]
 

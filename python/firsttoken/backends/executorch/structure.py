@@ -9,7 +9,7 @@ from torch.export import ExportedProgram
 from torch.fx import Node
 
 from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import plan_layers, states
+from firsttoken.decoder.walk import owners, plan_layers
 from firsttoken.errors import FirstTokenError
 
 # What runs on ExecuTorch's portable kernels: lookups, cache rows, copies of the mask, casts between two precisions, shapes.
@@ -19,6 +19,7 @@ OUTSIDE = {
     "quantized_decomposed.embedding_byte.dtype", "quantized_decomposed.embedding_4bit.dtype", "aten.embedding.default",
     "aten._to_copy.default", "aten.arange.start_step", "aten.unsqueeze_copy.default", "aten.add.Tensor", "aten.index.Tensor",
     "aten.expand_copy.default", "aten.view_copy.default", "aten.clone.default", "aten.index_put.default", "aten.slice_copy.Tensor",
+    "aten.select_copy.int",  # a layer's part of its own embeddings
 }  # fmt: skip
 NAMES = {torch.float32: "fp32", torch.float16: "fp16"}
 
@@ -34,7 +35,7 @@ def check_structure(program: ExportedProgram, decoder: Decoder, precisions: Mapp
         raise FirstTokenError(
             f"lowering left operators outside XNNPACK: {listed}; expected none of these; is executorch another version than 1.5.1?"
         )
-    found = delegated_layers(program, [state.name for state in states(decoder)])
+    found = delegated_layers(program, list(owners(decoder)))
     for layer in plan_layers(decoder):
         if layer.kind == "embedding":
             continue

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from firsttoken.backends.executorch.backend import ExecutorchXnnpack
+from firsttoken.backends.features import ALL
 from firsttoken.backends.hexagon import OnHexagon
 from firsttoken.backends.interface import Estimate, LoweringJob
 from firsttoken.backends.lowering_result import Lowered
@@ -16,6 +17,7 @@ from firsttoken.targets.target import Target
 
 class ExecutorchHexagon(OnHexagon, ExecutorchXnnpack):
     name = "executorch-hexagon"
+    features = ALL
 
     def check_target(self, target: Target) -> None:
         super().check_target(target)

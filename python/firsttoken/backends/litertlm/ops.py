@@ -23,10 +23,17 @@ CACHE = {"key": "kv_cache_k", "value": "kv_cache_v"}
 
 
 def left_out(decoder: Decoder) -> Callable[[str, str], bool]:
-    """Says of a signature and a layer, by their names, whether it does without: prefill ends with the last layer's keys and values."""
-    last = f"layers.{len(decoder.layers) - 1}."
-    needed = {f"{last}attention.k", f"{last}attention.v"}
-    return lambda graph, layer: graph != DECODE and (layer == "head" or (layer.startswith(last) and layer not in needed))
+    """Says of a signature and a layer, by their names, whether it does without: prefill ends with the last keys and values that are kept."""
+    last = states(decoder)[-1].layer
+    needed = {f"layers.{last}.attention.k", f"layers.{last}.attention.v"}
+
+    def beyond(layer: str) -> bool:
+        first, _, rest = layer.partition(".")
+        if first == "layers":
+            return int(rest.partition(".")[0]) >= last and layer not in needed
+        return first == "head" or (first == "per_layer" and not last)
+
+    return lambda graph, layer: graph != DECODE and beyond(layer)
 
 
 class LmOps(TfliteOps):
@@ -35,6 +42,7 @@ class LmOps(TfliteOps):
     def __init__(self, file: ModelFile, name: str, decoder: Decoder, weights: DecoderWeights, tokens: int, cached: int) -> None:
         super().__init__(file, name, decoder, weights, int(tokens), int(cached))
         self.S, self.C = tokens, cached
+        self._seen: dict[str, tuple[int, int]] = {}  # the whole cache with the call's rows, by the core that keeps it
         self.single = tokens == 1 and not isinstance(tokens, Dynamic)
 
     def build(self) -> None:
@@ -51,15 +59,15 @@ class LmOps(TfliteOps):
         self.finish()
 
     def _fill(self, model: Named) -> None:
-        """All that the cache needs: every layer but the last, and the last one's keys and values."""
-        x = self.embed(model.embedding)
-        *whole, last = model.layers
-        for layer in whole:
-            x = forward.block(self, layer, x, final=False)
+        """All that the cache needs: every layer before the last that keeps anything, and that one's keys and values."""
+        x, end = self.embed(model.embedding), states(self.decoder)[-1].layer
+        given = None if model.per_layer is None or not end else forward.layer_inputs(self, model.per_layer, x, len(model.layers))
+        for number, layer in enumerate(model.layers[:end]):
+            x = forward.finish(self, layer, forward.block(self, layer, x, final=False), given, number)
+        last = model.layers[end]
         self.enter(last.attention.name)
         normed = forward.norm(self, last.attention_norm, x)
-        key, value = (forward.heads(self, last.attention, which, normed) for which in "kv")
-        self._append(last.attention.core, key, value)
+        self._append(last.attention.core, *forward.keys_and_values(self, last.attention, normed))
 
     def _inputs(self) -> None:
         tokens = self.input("tokens", [1, self.S], Type.INT32)
@@ -121,12 +129,21 @@ class LmOps(TfliteOps):
         return kept[0], kept[1]
 
     def attend(self, core: Named[Core], query: int, key: int, value: int) -> int:
-        part, heads = core.part, [core.part.kv_heads, core.part.group, core.part.head_dim]
+        q = self._heads_of(core, query)
+        self._seen[core.name] = self._append(core, key, value)
+        return self._attend_to(core, core, q)
+
+    def attend_shared(self, core: Named[Core], owner: Named[Core], query: int) -> int:
+        return self._attend_to(core, owner, self._heads_of(core, query))
+
+    def _heads_of(self, core: Named[Core], query: int) -> int:
+        heads = [core.part.kv_heads, core.part.group, core.part.head_dim]
         if self.single:
-            q = self.reshape(query, [heads[0], 1, *heads[1:]])
-        else:
-            q = self.transpose(self.reshape(query, [self.S, *heads]), [1, 2, 0, 3])
-        k, v = self._append(core, key, value)
+            return self.reshape(query, [heads[0], 1, *heads[1:]])
+        return self.transpose(self.reshape(query, [self.S, *heads]), [1, 2, 0, 3])
+
+    def _attend_to(self, core: Named[Core], owner: Named[Core], q: int) -> int:
+        part, (k, v) = core.part, self._seen[owner.name]
         outer = self.scope
         self.enter(core.name)
         k, v = self.from_cache(k, core.name), self.from_cache(v, core.name)

@@ -84,6 +84,10 @@ class TorchOps:
     def attend(self, core: Named[Core], query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         keys, values = self.weights.cache[core.name]
         keys[self.begin : self.end], values[self.begin : self.end] = key, value
+        return self.attend_shared(core, core, query)
+
+    def attend_shared(self, core: Named[Core], owner: Named[Core], query: Tensor) -> Tensor:
+        keys, values = self.weights.cache[owner.name]
         # [heads, positions, head_dim], each key/value head for its whole group
         keys, values = (t[: self.end].transpose(0, 1).repeat_interleave(core.part.group, 0) for t in (keys, values))
         distance = torch.arange(self.end - len(query), self.end)[:, None] - torch.arange(self.end)
@@ -93,3 +97,15 @@ class TorchOps:
             scores = forward.cap(self, scores, core.softcap)
         mixed = torch.softmax(scores.masked_fill(~allowed, -torch.inf), -1) @ values
         return mixed.transpose(0, 1).reshape(len(query), core.part.query_size)
+
+    def split_layers(self, x: Tensor, layers: int, size: int) -> Tensor:
+        return x.view(len(x), layers, size)
+
+    def narrow_layers(self, x: Tensor) -> Tensor:
+        return x[-1:]
+
+    def layer_input(self, x: Tensor, number: int) -> Tensor:
+        return x[:, number]
+
+    def multiply_by(self, factor: Named, x: Tensor) -> Tensor:
+        return x * self.weights[factor.name]

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from firsttoken.checkpoint import Checkpoint, Source
 from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import norms, plan_layers, states
+from firsttoken.decoder.walk import factors, norms, plan_layers, states
 
 
 class TorchWeights:
@@ -20,6 +20,8 @@ class TorchWeights:
                 self._weights[name] = torch.from_numpy(checkpoint.vector(norm.weight).copy())
             if norm.bias is not None:
                 self.biases[name] = torch.from_numpy(checkpoint.vector(norm.bias).copy())
+        for name, factor in factors(decoder):
+            self._weights[name] = torch.from_numpy(checkpoint.vector(factor.weight).copy())
         for layer in plan_layers(decoder):
             if layer.weight is None:
                 continue

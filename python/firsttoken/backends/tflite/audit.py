@@ -16,7 +16,7 @@ import flatbuffers
 from firsttoken.backends.tflite.section import Section, section_of
 from firsttoken.bundle.manifest import AuditRow
 from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import plan_layers
+from firsttoken.decoder.walk import owners, plan_layers
 from firsttoken.errors import FirstTokenError
 from firsttoken.plain_file import why
 from firsttoken.progress import Report, silent
@@ -47,10 +47,10 @@ def audit(
         undelegated[signature.subgraphIndex] = executed_outside_delegate(artifact, header_bytes, model, signature)
         report("asking the delegate", index + 1, len(model.signatureDefs), "graphs")
     graphs = [LoadedGraph(model, index, undelegated[index]) for index in sorted(undelegated)]
-    rows = []
+    rows, owner = [], owners(decoder)
     for layer in plan_layers(decoder):
         seen = [
-            graph.core(layer.name) if layer.kind == "core" else graph.weight(layer.name, layer.kind)
+            graph.core(layer.name, owner[layer.name]) if layer.kind == "core" else graph.weight(layer.name, layer.kind)
             for graph in graphs
             if not absent(graph.name, layer.name)
         ]
@@ -124,9 +124,10 @@ class LoadedGraph:
         # Integer weights with float activations: the kernel quantizes the activations row by row as it runs.
         return weight if activation == "fp32" and weight in ("int8", "int4") else activation
 
-    def core(self, name: str) -> tuple[str, str, bool]:
+    def core(self, name: str, owner: str) -> tuple[str, str, bool]:
+        """A core is stored as the keys and values of its ``owner`` are kept."""
         operators = [n for n in self.scopes[name] if self.kind(n) in CORE_OPERATORS]
-        layer = name.split(".")[1]
+        layer = owner.split(".")[1]
         output = next((int(t) for t in self.graph.outputs if self._is_cache_output(int(t), layer)), None)
         if not operators or output is None:
             raise FirstTokenError(f"graph {self.name!r}: no attention core for {name!r}")

@@ -20,7 +20,7 @@ from firsttoken.backends.tflite.weights import DecoderWeights, to_float16
 from firsttoken.decoder import forward
 from firsttoken.decoder.parts import Core, Decoder
 from firsttoken.decoder.rope import Rope
-from firsttoken.decoder.walk import RING_SLACK, Named, rotations, states, windows
+from firsttoken.decoder.walk import RING_SLACK, Named, owners, rotations, states, windows
 
 
 class TfliteOps(Graph):
@@ -32,7 +32,11 @@ class TfliteOps(Graph):
         self.cached = name != "first"
         self.S = 1 if name == "decode" else Dynamic("tokens", tokens)
         self.C: int = Dynamic("cached", cached)
-        self.windows, self.last_window = windows(decoder), decoder.layers[-1].attention.core.window
+        self.windows = windows(decoder)
+        self.last_windows = {block.attention.core.window for block in decoder.layers[states(decoder)[-1].layer :]}  # of one query
+        self._owners = owners(decoder)
+        self._own_rows: dict[str, tuple[int, int]] = {}  # keys and values of the call's own tokens, by the core that made them
+        self._seen_rows: dict[tuple[str, int], tuple[int, int]] = {}  # and with the cache before them
         self._casts: dict[tuple[int, int], int] = {}
         self._tensors: dict[object, int] = {}
         self._last_tables: dict[int, int] = {}
@@ -148,7 +152,7 @@ class TfliteOps(Graph):
             if not self.cached:
                 self.own_masks[window] = own
             elif window is None:
-                if window == self.last_window:
+                if window in self.last_windows:
                     self.last_masks[window] = self.concatenate([self.cache_masks[window], self.multiply(column, zero)], 1)
                 over_cache = self.add(self.multiply(row, zero), self.cache_masks[window])
                 self.own_masks[window] = self.concatenate([over_cache, own], 1)
@@ -215,9 +219,15 @@ class TfliteOps(Graph):
         if self.S == 1:
             return normed, residual
         rows = self.gather_rows(normed, self.last_index), self.gather_rows(residual, self.last_index)
-        tables = self._tables(layer.attention, "q") if layer.attention.rotation else ()
-        self._last_tables = {table: self.gather_rows(table, self.last_index) for table in tables}
+        for table in self._tables(layer.attention, "q") if layer.attention.rotation else ():
+            self._last_table(table)
         return rows
+
+    def _last_table(self, table: int) -> int:
+        """The last position's row of cos or sin."""
+        if table not in self._last_tables:
+            self._last_tables[table] = self.gather_rows(table, self.last_index)
+        return self._last_tables[table]
 
     def last(self, x: int) -> int:
         return x
@@ -262,7 +272,7 @@ class TfliteOps(Graph):
         x = self.convert(x, self.core_compute(attention.core.name))
         tables = self._tables(attention, which)
         if self.shapes[x][0] != self.S:  # the last position alone
-            tables = self._last_tables[tables[0]], self._last_tables[tables[1]]
+            tables = self._last_table(tables[0]), self._last_table(tables[1])
         cos, sin = (self.convert(t, self.dtype(x)) for t in tables)
         first, second = self.split_halves(x)
         return self.add(self.multiply(x, cos), self.multiply(self.concatenate([second, first], 2), sin))
@@ -271,36 +281,56 @@ class TfliteOps(Graph):
         return self.convert(x, self.core_compute(attention.core.name))
 
     def attend(self, core: Named[Core], query: int, key: int, value: int) -> int:
-        part, layer, rows = core.part, self._layers[core.name], self._rows(query)
-        single = rows == 1
-        heads = [part.kv_heads, part.group, part.head_dim]
-        if single:
-            q = self.reshape(query, [heads[0], 1, heads[1], heads[2]])
-        else:
-            q = self.transpose(self.reshape(query, [rows, *heads]), [1, 2, 0, 3])
+        part, layer = core.part, self._layers[core.name]
+        q = self._split_query(core, query)
         own = [part.kv_heads, 1, self.S, part.head_dim]
         k, v = (self.reshape(t if self.S == 1 else self.transpose(t, [1, 0, 2]), own) for t in (key, value))
         self.output(f"key.{layer}", self.convert(k, self.cache_type(core.name)))
         self.output(f"value.{layer}", self.convert(v, self.cache_type(core.name)))
-        outer = self.scope
+        self._own_rows[core.name] = k, v
+        return self._mixed(core, q, k, v, self._rows(query))
+
+    def attend_shared(self, core: Named[Core], owner: Named[Core], query: int) -> int:
+        q = self._split_query(core, query)
+        k, v = (self.convert(x, self.core_compute(core.name)) for x in self._own_rows[owner.name])
+        return self._mixed(core, q, k, v, self._rows(query))
+
+    def _split_query(self, core: Named[Core], query: int) -> int:
+        """Queries by key/value head; those of the last position alone need no transposing."""
+        rows, heads = self._rows(query), [core.part.kv_heads, core.part.group, core.part.head_dim]
+        if rows == 1:
+            return self.reshape(query, [heads[0], 1, heads[1], heads[2]])
+        return self.transpose(self.reshape(query, [rows, *heads]), [1, 2, 0, 3])
+
+    def _mixed(self, core: Named[Core], q: int, k: int, v: int, rows: int) -> int:
+        outer, single = self.scope, rows == 1
         self.enter(core.name)
         mixed = self._attend(core, q, k, v, single)
         self.enter(outer)
         if not single:
             mixed = self.transpose(mixed, [2, 0, 1, 3])
-        return self.reshape(mixed, [rows, part.query_size])
+        return self.reshape(mixed, [rows, core.part.query_size])
 
     def _attend(self, core: Named[Core], q: int, k: int, v: int, single: bool) -> int:
         """Scores, softmax and weighted sum; ``single`` where the queries are the last position's alone."""
         if self.name == "decode":
             return self._attend_one(core, q, k, v)
         if self.cached:
-            k, v = (self.concatenate([self.from_cache(c, core.name), t], 2) for c, t in zip(self.cache[core.name], (k, v), strict=True))
+            k, v = self._with_cache(core, k, v)
         scores = self._capped(core, self.matmul(q, k, transpose_b=True))
         mask = self.mask_of(core.window, single)
         if mask is not None:
             scores = self.add(scores, mask)
         return self.matmul(self.softmax(scores), v)
+
+    def _with_cache(self, core: Named[Core], k: int, v: int) -> tuple[int, int]:
+        """The cache and the call's own rows behind it, put together once for all layers that look at them."""
+        owner = self._owners[core.name]
+        key = owner, self.core_compute(core.name)
+        if key not in self._seen_rows:
+            cached = (self.from_cache(c, core.name) for c in self.cache[owner])
+            self._seen_rows[key] = tuple(self.concatenate([c, t], 2) for c, t in zip(cached, (k, v), strict=True))  # type: ignore[assignment]
+        return self._seen_rows[key]
 
     def _capped(self, core: Named[Core], scores: int) -> int:
         return scores if core.softcap is None else forward.cap(self, scores, core.softcap)
@@ -308,7 +338,7 @@ class TfliteOps(Graph):
     def _attend_one(self, core: Named[Core], q: int, k: int, v: int) -> int:
         """One token over the cache, without copying it: the cache row that will be this token's is still zero, so its
         own score is put there by ``slot`` (1 at that row, else 0) and its own value added by the weight found there."""
-        keys, values = (self.from_cache(c, core.name) for c in self.cache[core.name])
+        keys, values = (self.from_cache(c, core.name) for c in self.cache[self._owners[core.name]])
         slot = self.convert(self.slots[core.window], self.core_compute(core.name))
         own, mask = self.matmul(q, k, transpose_b=True), self.cache_masks[core.window]
         if core.softcap is None:
@@ -329,3 +359,16 @@ class TfliteOps(Graph):
 
     def from_cache(self, x: int, core: str) -> int:
         return self.convert(x, self.core_compute(core))
+
+    def split_layers(self, x: int, layers: int, size: int) -> int:
+        return self.reshape(x, [self._rows(x), layers, size])
+
+    def narrow_layers(self, x: int) -> int:
+        return x if self.S == 1 else self.gather_rows(x, self.last_index)
+
+    def layer_input(self, x: int, number: int) -> int:
+        rows, _, size = self.shapes[x]
+        return self.reshape(self.slice(x, [0, number, 0], [rows, 1, size]), [rows, size])
+
+    def multiply_by(self, factor: Named, x: int) -> int:
+        return self.multiply(x, self.constant(self.weights.vectors[factor.name].reshape(1, 1)))

@@ -11,7 +11,7 @@ from firsttoken.backends.tflite.graph import Graph, Type
 from firsttoken.backends.tflite.model_file import ModelFile
 from firsttoken.backends.tflite.quantize import quantize_int4, quantize_int8
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.walk import Layer, norms, plan_layers
+from firsttoken.decoder.walk import Layer, factors, norms, plan_layers
 from firsttoken.precisions import PRECISIONS
 
 CHUNK_BYTES = 8 << 20  # float32 rows held at once while streaming
@@ -106,6 +106,7 @@ def read_weights(
     vectors: dict[str, np.ndarray] = {}
     for name, norm in norms(job.decoder):
         vectors |= {key: checkpoint.vector(source) for key, source in ((name, norm.weight), (f"{name}.bias", norm.bias)) if source}
+    vectors |= {name: checkpoint.vector(factor.weight) for name, factor in factors(job.decoder)}
     for layer in plan_layers(job.decoder):
         if layer.weight is None or (layer.kind == "embedding" and not embedding):
             continue

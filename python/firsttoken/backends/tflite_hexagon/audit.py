@@ -33,7 +33,7 @@ def audit(source: Path, decoder: Decoder, precisions: dict[str, str], npu: NpuFa
 
 def new_rows(graph: LoadedGraph, name: str) -> str:
     """The precision of the cache rows that a graph returns: that of the numbers, which it hands to the host as float32."""
-    stored, _, _ = graph.core(name)
+    stored, _, _ = graph.core(name, name)
     scope = name.removesuffix(".core")
     casts = [
         graph.type_of(int(operator.inputs[0]))

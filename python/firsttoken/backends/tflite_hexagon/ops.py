@@ -67,7 +67,7 @@ class HexagonOps(TfliteOps):
         self.own_masks, self.last_masks = {}, {}
         for window in self.windows if self.S > 1 else ():
             self.own_masks[window] = self.constant(own_mask(self.S, window))
-            if window == self.last_window:  # unused, the compiler would make it an output
+            if window in self.last_windows:  # unused, the compiler would make it an output
                 self.last_masks[window] = self.gather_rows(self.own_masks[window], self.last_index)
 
     def _attend(self, core: Named[Core], q: int, k: int, v: int, single: bool) -> int:
