@@ -6,7 +6,7 @@ tree. The proof's reference is the only other forward pass, on purpose.
 
 from typing import Protocol, TypeVar
 
-from firsttoken.decoder.parts import Core
+from firsttoken.decoder.parts import Convolution, Core
 from firsttoken.decoder.walk import Named
 
 T = TypeVar("T")  # a backend's value: a tensor, or the number of one in a graph
@@ -57,6 +57,10 @@ class Ops(Protocol[T]):
     def into_core(self, attention: Named, which: str, x: T) -> T:
         """``q``, ``k`` or ``v``, split into heads, in the type that the core takes."""
 
+    def convolve(self, kernel: Named[Convolution], gate: T, value: T, narrowed: bool) -> T:
+        """The convolution of ``gate * value [S, channels]``, all in FP32, over what the layer remembers and the call's own positions; remembers
+        the last of them. ``narrowed``: the last position's row alone is returned."""
+
     def attend(self, core: Named[Core], query: T, key: T, value: T) -> T:
         """Causal attention over the cache and the call's own positions, ``[S, heads * head_dim]``; takes the new rows into the cache."""
 
@@ -73,12 +77,13 @@ def logits(ops: Ops[T], model: Named) -> T:
 
 def block(ops: Ops[T], layer: Named, x: T, final: bool) -> T:
     """One layer; the ``final`` one may return the last position's row alone."""
-    ops.enter(layer.attention.name)
+    mixer = layer.attention or layer.convolution
+    ops.enter(mixer.name)
     normed = asked = norm(ops, layer.attention_norm, x)
     if final:
         asked, x = ops.narrow(layer, normed, x)
-    attended = norm(ops, layer.attention_output_norm, attention(ops, layer.attention, asked, normed))
-    x = ops.add(x, attended)
+    mix = attention if layer.attention else convolution
+    x = ops.add(x, norm(ops, layer.attention_output_norm, mix(ops, mixer, asked, normed)))
     ops.enter(layer.mlp.name)
     given = asked if layer.parallel else norm(ops, layer.mlp_norm, x)
     return ops.add(x, norm(ops, layer.mlp_output_norm, mlp(ops, layer.mlp, given)))
@@ -92,6 +97,12 @@ def attention(ops: Ops[T], part: Named, asked: T, x: T) -> T:
     """Queries of ``asked`` over keys and values of ``x``."""
     query, key, value = (heads(ops, part, which, asked if which == "q" else x) for which in "qkv")
     return ops.linear(part.output, ops.attend(part.core, query, key, value))
+
+
+def convolution(ops: Ops[T], part: Named, asked: T, x: T) -> T:
+    """The rows of ``asked``, which are all of ``x`` or its last, of a convolution over ``x``."""
+    mixed = ops.convolve(part.kernel, ops.linear(part.in_gate, x), ops.linear(part.value, x), narrowed=asked is not x)
+    return ops.linear(part.output, ops.multiply(mixed, ops.linear(part.out_gate, asked)))
 
 
 def heads(ops: Ops[T], part: Named, which: str, x: T) -> T:

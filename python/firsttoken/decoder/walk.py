@@ -9,7 +9,7 @@ import numpy as np
 
 from firsttoken.checkpoint import Checkpoint, Source
 from firsttoken.decoder.families import describe
-from firsttoken.decoder.parts import Block, Core, Decoder, Embedding, Linear, Norm, Part
+from firsttoken.decoder.parts import Block, Convolution, Core, Decoder, Embedding, Linear, Norm, Part
 from firsttoken.decoder.rope import Rope
 from firsttoken.decoder.text_part import find_places, has_other_parts, text_configuration
 from firsttoken.errors import FirstTokenError
@@ -35,6 +35,7 @@ class Named(Generic[PartT]):
 
 COMPARED_VALUES = 1 << 22  # of two matrices in memory at once
 SLIDING_WINDOW = "a sliding window of attention"
+SHORT_CONVOLUTION = "short convolutions"
 RING_SLACK = 64
 """Rows of a ring beyond its window: so many tokens can be taken back, as a chat template does with the end of an answer."""
 
@@ -75,6 +76,16 @@ class CacheState:
         return length if self.window is None else min(length, self.window + RING_SLACK)
 
 
+@dataclass(frozen=True)
+class ConvolutionState:
+    """What layer number ``layer`` remembers of its convolution's inputs: the last ``rows`` of ``channels`` values; zeros at position 0."""
+
+    layer: int
+    name: str  # of its kernel in the tree
+    rows: int
+    channels: int
+
+
 def leaves(part: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """Yields ``(name, part)`` of every part without parts of its own, in the order of the tree, which is that of computation."""
     children = [(field.name, getattr(part, field.name)) for field in fields(part)]
@@ -110,12 +121,21 @@ def norms(decoder: Decoder) -> list[tuple[str, Norm]]:
     return [(name, part) for name, part in leaves(decoder) if isinstance(part, Norm)]
 
 
+def convolutions(decoder: Decoder) -> list[tuple[str, Convolution]]:
+    """``(name, part)`` of every convolution's kernel; they always stay FP32."""
+    return [(name, part) for name, part in leaves(decoder) if isinstance(part, Convolution)]
+
+
 def tensors(decoder: Decoder) -> Iterator[tuple[Source, tuple[int, ...]]]:
     """Yields every source with the shape that the tree expects of what it takes."""
     for _, norm in norms(decoder):
         for source in (norm.weight, norm.bias):
             if source is not None:
                 yield source, (norm.size,)
+    for _, kernel in convolutions(decoder):
+        yield kernel.weight, (kernel.channels, 1, kernel.length)
+        if kernel.bias is not None:
+            yield kernel.bias, (kernel.channels,)
     for layer in plan_layers(decoder):
         if layer.weight is not None and layer.shape is not None:
             yield layer.weight, layer.shape
@@ -126,13 +146,24 @@ def tensors(decoder: Decoder) -> Iterator[tuple[Source, tuple[int, ...]]]:
 def parameter_count(decoder: Decoder) -> int:
     """Weights of the model, the tied head counted once. Biases are not counted, as in the families' own figures."""
     counted: dict[Source, int] = {layer.weight: math.prod(layer.shape) for layer in plan_layers(decoder) if layer.weight and layer.shape}
-    return sum(counted.values()) + sum(norm.size for _, norm in norms(decoder) if norm.weight is not None)
+    kernels = sum(kernel.channels * kernel.length for _, kernel in convolutions(decoder))
+    return sum(counted.values()) + kernels + sum(norm.size for _, norm in norms(decoder) if norm.weight is not None)
 
 
 def states(decoder: Decoder) -> list[CacheState]:
-    """What every layer remembers between calls, in the layers' order."""
+    """The keys and values that every layer with attention remembers between calls, in the layers' order."""
     cores = [(name, part) for name, part in leaves(decoder) if isinstance(part, Core)]
-    return [CacheState(n, name, core.kv_heads, core.head_dim, core.window) for n, (name, core) in enumerate(cores)]
+    return [CacheState(layer_number(name), name, core.kv_heads, core.head_dim, core.window) for name, core in cores]
+
+
+def convolution_states(decoder: Decoder) -> list[ConvolutionState]:
+    """What every layer with a convolution remembers between calls, in the layers' order."""
+    return [ConvolutionState(layer_number(name), name, kernel.length - 1, kernel.channels) for name, kernel in convolutions(decoder)]
+
+
+def layer_number(name: str) -> int:
+    """The number of the layer that a part of this name belongs to."""
+    return int(name.split(".")[1])
 
 
 def windows(decoder: Decoder) -> list[int | None]:
@@ -144,7 +175,7 @@ def rotations(decoder: Decoder) -> dict[Rope, list[int]]:
     """The rotary embeddings of the model, each with the numbers of the layers that it turns."""
     found: dict[Rope, list[int]] = {}
     for number, block in enumerate(decoder.layers):
-        if block.attention.rotation is not None:
+        if block.attention is not None and block.attention.rotation is not None:
             found.setdefault(block.attention.rotation, []).append(number)
     return found
 
@@ -157,8 +188,11 @@ def features(decoder: Decoder) -> dict[str, str]:
             needed.setdefault("LayerNorm", name)
     for number, block in enumerate(decoder.layers):
         attention, at = block.attention, f"layers.{number}.attention"
-        needed.setdefault("rotary positions" if attention.rotation else "attention without positions", at)
         needed.setdefault(f"{block.mlp.activation} in {'a gated' if block.mlp.gate else 'an ungated'} MLP", f"layers.{number}.mlp")
+        if attention is None:
+            needed.setdefault(SHORT_CONVOLUTION, f"layers.{number}.convolution")
+            continue
+        needed.setdefault("rotary positions" if attention.rotation else "attention without positions", at)
         if attention.q_norm or attention.k_norm or attention.v_norm:
             needed.setdefault("norms of query and key heads", at)
         if attention.core.window is not None:
@@ -174,6 +208,8 @@ def within(decoder: Decoder, cache_length: int) -> Decoder:
     """The decoder without the windows that no position of a cache of this length lies outside of."""
 
     def widened(block: Block) -> Block:
+        if block.attention is None:
+            return block
         core = block.attention.core
         if core.window is None or core.window < cache_length:
             return block

@@ -56,6 +56,7 @@ class LmOps(TfliteOps):
         *whole, last = model.layers
         for layer in whole:
             x = forward.block(self, layer, x, final=False)
+        assert last.attention, "the backend refuses layers with a convolution"
         self.enter(last.attention.name)
         normed = forward.norm(self, last.attention_norm, x)
         key, value = (forward.heads(self, last.attention, which, normed) for which in "kv")
