@@ -40,7 +40,9 @@ def test_family(case, target, tmp_path, lowered_runner):
     for position in range(PROMPT, PROMPT + 20):
         assert close(runner.decode(tokens[position]), position)
     kept = runner.keep_prefix([*tokens[:140], 1, 2])
-    assert kept == (140 if runner.all_can_be_taken_back else 0)  # a ring has 64 rows more than its window; a convolution has its last inputs alone
+    assert kept == (
+        140 if runner.all_can_be_taken_back else 0
+    )  # a ring has 64 rows more than its window; a convolution has its last inputs alone
     assert close(runner.prefill(tokens[kept:END]), END - 1)
     runner.reset()
     assert close(runner.prefill(tokens[:40]), 39)

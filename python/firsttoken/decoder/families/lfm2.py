@@ -68,7 +68,7 @@ def mlp_size(config: Config) -> int:
     if not adjusted:
         return size
     size = int(2 * size / 3)
-    # transformers rounds only where there is a factor, which null takes away
+    # the model's code rounds only where there is a factor, which null takes away
     if config.values.get("block_ffn_dim_multiplier", 1.0) is None:
         return size
     return -(-int(by * size) // multiple) * multiple
