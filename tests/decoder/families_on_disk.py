@@ -23,7 +23,7 @@ WINDOWS = {
 }  # four layers of each kind, shorter than the tests' prompts
 LOCAL = ["sliding_attention", "full_attention"] * 4
 DEEP = {"num_key_value_heads": 2, "num_hidden_layers": 4}
-SHORT = {"num_key_value_heads": 2, "num_hidden_layers": 13}  # more than four layers with a convolution, four with attention
+SHORT = {"num_key_value_heads": 2, "num_hidden_layers": 9}
 GEMMA = {**WINDOWS, "head_dim": 24, "query_pre_attn_scalar": 20, "layer_types": LOCAL}
 LONGROPE = {
     "rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0, 1.1, 1.3, 1.7], "long_factor": [2.0, 3.0, 5.0, 9.0],
@@ -139,7 +139,7 @@ CASES = {
     "seed_oss": ("SeedOss", {**DEEP, "head_dim": 16}),
     "nemotron": ("Nemotron", {**DEEP, "attention_bias": True, "mlp_bias": True}),
     "cohere2": ("Cohere2", {**WINDOWS, "layer_types": LOCAL, "logit_scale": 0.5}),
-    "lfm2": ("Lfm2", {**SHORT, "layer_types": ["conv", "conv", "full_attention"] * 4 + ["conv"], "block_auto_adjust_ff_dim": False}),
+    "lfm2": ("Lfm2", {**SHORT, "layer_types": ["conv", "full_attention"] * 4 + ["conv"], "block_auto_adjust_ff_dim": False}),
     "lfm2-ends-attentive": (
         "Lfm2",
         {

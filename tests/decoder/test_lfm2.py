@@ -62,9 +62,9 @@ def test_names_states_and_plan_layers():
     gates = ["convolution.in_gate", "convolution.out_gate", "convolution.value"]
     assert names == ["attention_norm", *gates, "convolution.kernel", "convolution.output", "mlp_norm", "mlp.gate", "mlp.up", "mlp.down"]
     assert not any("kernel" in layer.name for layer in plan_layers(decoder))
-    assert [state.layer for state in states(decoder)] == [2, 5, 8, 11]
+    assert [state.layer for state in states(decoder)] == [1, 3, 5, 7]
     remembered = convolution_states(decoder)
-    assert [state.layer for state in remembered] == [0, 1, 3, 4, 6, 7, 9, 10, 12]
+    assert [state.layer for state in remembered] == [0, 2, 4, 6, 8]
     assert {(state.rows, state.channels) for state in remembered} == {(2, 64)}
     assert within(decoder, 64) == decoder  # it has no windows to leave out
 
