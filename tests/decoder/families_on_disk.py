@@ -23,6 +23,7 @@ WINDOWS = {
 }  # four layers of each kind, shorter than the tests' prompts
 LOCAL = ["sliding_attention", "full_attention"] * 4
 DEEP = {"num_key_value_heads": 2, "num_hidden_layers": 4}
+SHORT = {"num_key_value_heads": 2, "num_hidden_layers": 9}
 GEMMA = {**WINDOWS, "head_dim": 24, "query_pre_attn_scalar": 20, "layer_types": LOCAL}
 LONGROPE = {
     "rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0, 1.1, 1.3, 1.7], "long_factor": [2.0, 3.0, 5.0, 9.0],
@@ -164,6 +165,21 @@ CASES = {
     "seed_oss": ("SeedOss", {**DEEP, "head_dim": 16}),
     "nemotron": ("Nemotron", {**DEEP, "attention_bias": True, "mlp_bias": True}),
     "cohere2": ("Cohere2", {**WINDOWS, "layer_types": LOCAL, "logit_scale": 0.5}),
+    "lfm2": ("Lfm2", {**SHORT, "layer_types": ["conv", "full_attention"] * 4 + ["conv"], "block_auto_adjust_ff_dim": False}),
+    "lfm2-ends-attentive": (
+        "Lfm2",
+        {
+            **SHORT,
+            "num_hidden_layers": 8,
+            "full_attn_idxs": [1, 3, 5, 7],
+            "conv_bias": True,
+            "conv_L_cache": 4,
+            "block_ff_dim": 150,
+            "block_multiple_of": 16,
+            "block_ffn_dim_multiplier": 1.1,
+            "tie_embedding": False,
+        },
+    ),
     "qwen3-bias": ("Qwen3", {"num_key_value_heads": 2, "head_dim": 16, "attention_bias": True, "tie_word_embeddings": False}),
 }
 

@@ -33,6 +33,10 @@ MODELS = {
     "Qwen3VL": (
         {**TEXT, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 2, 2], "mrope_interleaved": True}}, QWEN_VISION, {},
     ),
+    "Lfm2Vl": (
+        {**TEXT, "model_type": "lfm2", "layer_types": ["conv", "full_attention"]}, {**VISION, "num_patches": 16, "model_type": "siglip2_vision_model"},
+        {"image_token_id": 130, "projector_hidden_size": 64},
+    ),
     "Mistral3": ({**TEXT, "model_type": "mistral", "sliding_window": None}, {**VISION, "model_type": "pixtral", "head_dim": 16}, {}),
 }  # fmt: skip
 

@@ -1,11 +1,13 @@
 """The parts of decoders that a backend may have or lack, by the names of `decoder.walk.features`."""
 
-from firsttoken.decoder.walk import KEYS_AS_VALUES, PER_LAYER, SHARED_CACHE, SLIDING_WINDOW, STORED_FACTOR
+from firsttoken.decoder.walk import KEYS_AS_VALUES, PER_LAYER, SHARED_CACHE, SHORT_CONVOLUTION, SLIDING_WINDOW, STORED_FACTOR
 
 ALL = frozenset(
     {
-        "rotary positions", "attention without positions", "norms of query and key heads", "LayerNorm", SLIDING_WINDOW,
+        "rotary positions", "attention without positions", "norms of query and key heads", "LayerNorm", SLIDING_WINDOW, SHORT_CONVOLUTION,
         "a cap on attention scores", "a cap on logits", "silu in a gated MLP", "gelu_tanh in a gated MLP", "relu2 in an ungated MLP",
     }
 )  # fmt: skip
 LAYERED = frozenset({SHARED_CACHE, KEYS_AS_VALUES, PER_LAYER, STORED_FACTOR})  # `decoder.forward.LayeredOps`
+WITHOUT_CONVOLUTIONS = ALL - {SHORT_CONVOLUTION}
+"""Of backends whose calls have no place for what a convolution remembers."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from firsttoken.backends.features import WITHOUT_CONVOLUTIONS
 from firsttoken.backends.interface import Backend
 from firsttoken.errors import FirstTokenError
 from firsttoken.targets.target import Target
@@ -16,6 +17,7 @@ class OnHexagon(Backend):
 
     delegate = "NPU"
     precisions = PRECISIONS
+    features = WITHOUT_CONVOLUTIONS
 
     @property
     def takes_layers(self) -> str:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from firsttoken.bundle.manifest import Artifact, State
 from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import CacheState, states
+from firsttoken.decoder.walk import CacheState, convolution_states, states
 
 
 @dataclass
@@ -41,3 +41,16 @@ def key_value_states(
             )
         )  # fmt: skip
     return found
+
+
+def with_convolutions(cache: list[State], decoder: Decoder, held_by: Literal["host", "artifact"]) -> list[State]:
+    """The states of a KV cache and what the layers with a convolution remember, in the layers' order."""
+    lead = [1] if held_by == "artifact" else []
+    inputs = [
+        State(
+            layer=state.layer, kind="convolution", held_by=held_by, shape=[*lead, state.rows, state.channels], dtype="float32",
+            advances="replace", axis=len(lead), length=state.rows,
+        )
+        for state in convolution_states(decoder)
+    ]  # fmt: skip
+    return sorted([*cache, *inputs], key=lambda state: state.layer)

@@ -62,6 +62,8 @@ class Runner(ABC):
         self.prefill_chunk = manifest.target.prefill_chunk
         self.position = 0
         self._held = np.zeros(0, np.int32)  # which tokens are in the cache, as far as the position
+        self.all_can_be_taken_back = True
+        """Whether the cache holds what it needs of every position; of a convolution's inputs there are the last alone."""
         self.notes: list[str] = []
         """What a user should hear of how it was loaded."""
 
@@ -103,7 +105,7 @@ class Runner(ABC):
 
     def _keepable(self, length: int) -> int:
         """How many of the first ``length`` tokens the cache can go on from."""
-        return length
+        return length if self.all_can_be_taken_back or length == self.position else 0
 
     def _forget(self, length: int) -> None:  # noqa: B027  most caches need no more than that the position goes back
         """Forgets what the cache holds from row ``length`` on."""

@@ -49,20 +49,22 @@ class Method(Part):
 
 
 class State(Part):
-    """What one layer remembers between calls: tensors ``key.LAYER`` and ``value.LAYER``, each of ``shape`` and ``dtype``.
+    """What one layer remembers between calls: tensors ``key.LAYER`` and ``value.LAYER``, or ``convolution.LAYER``, each of ``shape`` and ``dtype``.
 
     ``held_by`` "host": the host passes them and appends the rows that come back along ``axis``. ``held_by`` "artifact":
     mutable buffers inside, nothing is passed. ``advances`` "in_place": the tensors are LiteRT-LM's ``kv_cache_k_LAYER`` and ``kv_cache_v_LAYER``,
     and the call writes its rows into them. "ring": as "append", but of a layer that sees only the last ``window`` tokens: the row of
-    position p is p modulo ``length``, and a mask says which rows a token sees. A dimension with a name is the number of rows passed.
+    position p is p modulo ``length``, and a mask says which rows a token sees. "replace": what the call returns under the tensor's name is what the
+    next call takes, zeros at position 0 (a convolution's last inputs, so nothing can be taken back from it but everything). A dimension with a name
+    is the number of rows passed.
     """
 
     layer: int = Field(ge=0)
-    kind: Literal["key_value"]
+    kind: Literal["key_value", "convolution"]
     held_by: Literal["host", "artifact"]
     shape: list[int | str]
     dtype: Literal["float32", "float16"]
-    advances: Literal["append", "in_place", "ring"]
+    advances: Literal["append", "in_place", "ring", "replace"]
     axis: int = Field(ge=0)
     length: int = Field(ge=1)  # the most rows that are used, one a token
     window: int | None = Field(None, ge=1)

@@ -6,8 +6,8 @@ tree. The proof's reference is the only other forward pass, on purpose.
 
 from typing import Protocol, TypeVar, cast
 
-from firsttoken.decoder.parts import Core
-from firsttoken.decoder.walk import Named
+from firsttoken.decoder.parts import Convolution, Core
+from firsttoken.decoder.walk import Named, final_layer, shares
 
 T = TypeVar("T")  # a backend's value: a tensor, or the number of one in a graph
 
@@ -57,6 +57,10 @@ class Ops(Protocol[T]):
     def into_core(self, attention: Named, which: str, x: T) -> T:
         """``q``, ``k`` or ``v``, split into heads, in the type that the core takes."""
 
+    def convolve(self, kernel: Named[Convolution], gate: T, value: T, narrowed: bool) -> T:
+        """The convolution of ``gate * value [S, channels]``, all in FP32, over what the layer remembers and the call's own positions; remembers
+        the last of them. ``narrowed``: the last position's row alone is returned."""
+
     def attend(self, core: Named[Core], query: T, key: T, value: T) -> T:
         """Causal attention over the cache and the call's own positions, ``[S, heads * head_dim]``; takes the new rows into the cache."""
 
@@ -85,12 +89,11 @@ def logits(ops: Ops[T], model: Named) -> T:
     x = ops.embed(model.embedding)
     more = cast(LayeredOps[T], ops)
     given = None if model.per_layer is None else layer_inputs(more, model.per_layer, x, len(model.layers))
-    # Layers behind it share earlier keys and values, so that they too need one query alone.
-    final = max(number for number, layer in enumerate(model.layers) if layer.attention.shares is None)
+    final = final_layer(model.part)
     for number, layer in enumerate(model.layers):
         if number == final and given is not None:
             given = more.narrow_layers(given)
-        owner = None if layer.attention.shares is None else model.layers[layer.attention.shares].attention.core
+        owner = model.layers[layer.attention.shares].attention.core if shares(layer.part) else None
         x = finish(more, layer, block(ops, layer, x, number == final, owner), given, number)
     ops.enter(model.head.name)
     scores = ops.linear(model.head, ops.norm(model.norm, ops.last(x)))
@@ -115,13 +118,15 @@ def finish(ops: LayeredOps[T], layer: Named, x: T, given: T | None, number: int)
 
 
 def block(ops: Ops[T], layer: Named, x: T, final: bool, owner: Named | None = None) -> T:
-    """One layer's attention and MLP; the ``final`` one may return the last position's row alone. ``owner`` is the core whose keys and values it shares."""
-    ops.enter(layer.attention.name)
+    """One layer's attention or convolution and its MLP; the ``final`` one may return the last position's row alone. ``owner`` is the core whose
+    keys and values it shares."""
+    mixer = layer.attention or layer.convolution
+    ops.enter(mixer.name)
     normed = asked = norm(ops, layer.attention_norm, x)
     if final:
         asked, x = ops.narrow(layer, normed, x)
-    attended = norm(ops, layer.attention_output_norm, attention(ops, layer.attention, asked, normed, owner))
-    x = ops.add(x, attended)
+    mixed = attention(ops, mixer, asked, normed, owner) if layer.attention else convolution(ops, mixer, asked, normed)
+    x = ops.add(x, norm(ops, layer.attention_output_norm, mixed))
     ops.enter(layer.mlp.name)
     given = asked if layer.parallel else norm(ops, layer.mlp_norm, x)
     return ops.add(x, norm(ops, layer.mlp_output_norm, mlp(ops, layer.mlp, given)))
@@ -137,6 +142,12 @@ def attention(ops: Ops[T], part: Named, asked: T, x: T, owner: Named | None = No
         return ops.linear(part.output, cast(LayeredOps[T], ops).attend_shared(part.core, owner, heads(ops, part, "q", asked)))
     query = heads(ops, part, "q", asked)
     return ops.linear(part.output, ops.attend(part.core, query, *keys_and_values(ops, part, x)))
+
+
+def convolution(ops: Ops[T], part: Named, asked: T, x: T) -> T:
+    """The rows of ``asked``, which are all of ``x`` or its last, of a convolution over ``x``."""
+    mixed = ops.convolve(part.kernel, ops.linear(part.in_gate, x), ops.linear(part.value, x), narrowed=asked is not x)
+    return ops.linear(part.output, ops.multiply(mixed, ops.linear(part.out_gate, asked)))
 
 
 def keys_and_values(ops: Ops[T], part: Named, x: T) -> tuple[T, T]:

@@ -106,6 +106,32 @@ class Attention:
 
 
 @dataclass(frozen=True)
+class Convolution:
+    """Each of ``channels`` convolved with ``length`` weights of its own over the last positions, the newest one's last:
+    ``y[p] = sum over k of weight[k] * x[p - length + 1 + k] + bias``, where positions before the first are zeros.
+
+    What a layer remembers with it are the last ``length - 1`` of its inputs. It is computed in FP32, and no plan addresses it. The weight
+    is stored as ``[channels, 1, length]``.
+    """
+
+    weight: Source
+    channels: int
+    length: int
+    bias: Source | None = None
+
+
+@dataclass(frozen=True)
+class ShortConvolution:
+    """``output(out_gate(x) * kernel(in_gate(x) * value(x)))``: what stands in attention's place in most layers of LFM2 (arXiv 2511.23404)."""
+
+    in_gate: Linear
+    out_gate: Linear
+    value: Linear
+    kernel: Convolution
+    output: Linear
+
+
+@dataclass(frozen=True)
 class Mlp:
     """``down(activation(gate(x)) * up(x))``; with ``silu`` that is SwiGLU (Shazeer 2020, arXiv 2002.05202).
 
@@ -146,12 +172,14 @@ class LayerInput:
 class Block:
     """Attention and MLP, each added to the residual; norms where they stand: before each, after each, or both.
 
-    With ``parallel`` the MLP takes what attention takes, and both are added to the same residual. Then comes what the layer takes of
-    the model's ``per_layer`` table, and last a ``factor`` on the residual itself.
+    With ``parallel`` the MLP takes what attention takes, and both are added to the same residual. A layer has attention or a
+    ``convolution`` in its place, behind the same norms. Then comes what the layer takes of the model's ``per_layer`` table, and last
+    a ``factor`` on the residual itself.
     """
 
     attention_norm: Norm | None = None
-    attention: Attention
+    attention: Attention | None = None
+    convolution: ShortConvolution | None = None
     attention_output_norm: Norm | None = None
     mlp_norm: Norm | None = None
     mlp: Mlp
@@ -159,6 +187,9 @@ class Block:
     parallel: bool = False
     per_layer: LayerInput | None = None
     factor: Factor | None = None
+
+    def __post_init__(self) -> None:
+        assert (self.attention is None) != (self.convolution is None), "a layer has attention or a convolution"
 
 
 @dataclass(frozen=True)
@@ -192,4 +223,6 @@ class Decoder:
         return self.head.weight == self.embedding.weight
 
 
-Part = Embedding | Linear | Norm | Factor | Core | Attention | Mlp | LayerTable | LayerInput | Block | Decoder
+Part = (
+    Embedding | Linear | Norm | Factor | Core | Attention | Convolution | ShortConvolution | Mlp | LayerTable | LayerInput | Block | Decoder
+)

@@ -9,7 +9,7 @@ import numpy as np
 
 from firsttoken.checkpoint import Checkpoint, Source
 from firsttoken.decoder.families import describe
-from firsttoken.decoder.parts import Block, Core, Decoder, Embedding, Factor, Linear, Norm, Part
+from firsttoken.decoder.parts import Block, Convolution, Core, Decoder, Embedding, Factor, Linear, Norm, Part
 from firsttoken.decoder.rope import Rope
 from firsttoken.decoder.text_part import find_places, has_other_parts, text_configuration
 from firsttoken.errors import FirstTokenError
@@ -37,6 +37,7 @@ COMPARED_VALUES = 1 << 22  # of two matrices in memory at once
 SLIDING_WINDOW = "a sliding window of attention"
 SHARED_CACHE, KEYS_AS_VALUES = "layers that share an earlier one's keys and values", "keys that are the values too"
 PER_LAYER, STORED_FACTOR = "embeddings of every layer", "a stored factor on a layer's output"
+SHORT_CONVOLUTION = "short convolutions"
 RING_SLACK = 64
 """Rows of a ring beyond its window: so many tokens can be taken back, as a chat template does with the end of an answer."""
 
@@ -75,6 +76,16 @@ class CacheState:
     def rows(self, length: int) -> int:
         """How many positions of a cache of ``length`` it keeps: all, or a ring of the window and `RING_SLACK` more."""
         return length if self.window is None else min(length, self.window + RING_SLACK)
+
+
+@dataclass(frozen=True)
+class ConvolutionState:
+    """What layer number ``layer`` remembers of its convolution's inputs: the last ``rows`` of ``channels`` values; zeros at position 0."""
+
+    layer: int
+    name: str  # of its kernel in the tree
+    rows: int
+    channels: int
 
 
 def leaves(part: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -122,6 +133,11 @@ def factors(decoder: Decoder) -> list[tuple[str, Factor]]:
     return [(name, part) for name, part in leaves(decoder) if isinstance(part, Factor)]
 
 
+def convolutions(decoder: Decoder) -> list[tuple[str, Convolution]]:
+    """``(name, part)`` of every convolution's kernel; they always stay FP32."""
+    return [(name, part) for name, part in leaves(decoder) if isinstance(part, Convolution)]
+
+
 def tensors(decoder: Decoder) -> Iterator[tuple[Source, tuple[int, ...]]]:
     """Yields every source with the shape that the tree expects of what it takes."""
     for _, norm in norms(decoder):
@@ -130,6 +146,10 @@ def tensors(decoder: Decoder) -> Iterator[tuple[Source, tuple[int, ...]]]:
                 yield source, (norm.size,)
     for _, factor in factors(decoder):
         yield factor.weight, (1,)
+    for _, kernel in convolutions(decoder):
+        yield kernel.weight, (kernel.channels, 1, kernel.length)
+        if kernel.bias is not None:
+            yield kernel.bias, (kernel.channels,)
     for layer in plan_layers(decoder):
         if layer.weight is not None and layer.shape is not None:
             yield layer.weight, layer.shape
@@ -140,24 +160,42 @@ def tensors(decoder: Decoder) -> Iterator[tuple[Source, tuple[int, ...]]]:
 def parameter_count(decoder: Decoder) -> int:
     """Weights of the model, the tied head counted once. Biases are not counted, as in the families' own figures."""
     counted: dict[Source, int] = {layer.weight: math.prod(layer.shape) for layer in plan_layers(decoder) if layer.weight and layer.shape}
-    return sum(counted.values()) + sum(norm.size for _, norm in norms(decoder) if norm.weight is not None)
+    kernels = sum(kernel.channels * kernel.length for _, kernel in convolutions(decoder))
+    return sum(counted.values()) + kernels + sum(norm.size for _, norm in norms(decoder) if norm.weight is not None)
 
 
 def states(decoder: Decoder) -> list[CacheState]:
-    """What every layer remembers between calls, in the layers' order; those that share an earlier one's keys and values remember nothing."""
-    cores = [(n, f"layers.{n}.attention.core", block.attention.core) for n, block in enumerate(decoder.layers) if not shares(block)]
-    return [CacheState(n, name, core.kv_heads, core.head_dim, core.window) for n, name, core in cores]
+    """The keys and values that every layer with attention remembers between calls, in the layers' order; layers that share an earlier one's
+    remember none."""
+    cores = [(n, block.attention.core) for n, block in enumerate(decoder.layers) if block.attention and not shares(block)]
+    return [CacheState(n, f"layers.{n}.attention.core", core.kv_heads, core.head_dim, core.window) for n, core in cores]
 
 
 def shares(block: Block) -> bool:
-    return block.attention.shares is not None
+    """Whether a layer attends to the keys and values of an earlier one."""
+    return block.attention is not None and block.attention.shares is not None
+
+
+def final_layer(decoder: Decoder) -> int:
+    """The last layer that remembers something of every position; what follows it needs the last position's row alone."""
+    return max(number for number, block in enumerate(decoder.layers) if not shares(block))
 
 
 def owners(decoder: Decoder) -> dict[str, str]:
     """The name of every core, with that of the core whose keys and values it attends to: its own, or an earlier layer's."""
-    numbered = enumerate(decoder.layers)
     name = "layers.{}.attention.core".format
-    return {name(n): name(n if block.attention.shares is None else block.attention.shares) for n, block in numbered}
+    attentions = [(number, block.attention) for number, block in enumerate(decoder.layers) if block.attention]
+    return {name(n): name(n if attention.shares is None else attention.shares) for n, attention in attentions}
+
+
+def convolution_states(decoder: Decoder) -> list[ConvolutionState]:
+    """What every layer with a convolution remembers between calls, in the layers' order."""
+    return [ConvolutionState(layer_number(name), name, kernel.length - 1, kernel.channels) for name, kernel in convolutions(decoder)]
+
+
+def layer_number(name: str) -> int:
+    """The number of the layer that a part of this name belongs to."""
+    return int(name.split(".")[1])
 
 
 def windows(decoder: Decoder) -> list[int | None]:
@@ -169,7 +207,7 @@ def rotations(decoder: Decoder) -> dict[Rope, list[int]]:
     """The rotary embeddings of the model, each with the numbers of the layers that it turns."""
     found: dict[Rope, list[int]] = {}
     for number, block in enumerate(decoder.layers):
-        if block.attention.rotation is not None:
+        if block.attention is not None and block.attention.rotation is not None:
             found.setdefault(block.attention.rotation, []).append(number)
     return found
 
@@ -184,8 +222,11 @@ def features(decoder: Decoder) -> dict[str, str]:
             needed.setdefault("LayerNorm", name)
     for number, block in enumerate(decoder.layers):
         attention, at = block.attention, f"layers.{number}.attention"
-        needed.setdefault("rotary positions" if attention.rotation else "attention without positions", at)
         needed.setdefault(f"{block.mlp.activation} in {'a gated' if block.mlp.gate else 'an ungated'} MLP", f"layers.{number}.mlp")
+        if attention is None:
+            needed.setdefault(SHORT_CONVOLUTION, f"layers.{number}.convolution")
+            continue
+        needed.setdefault("rotary positions" if attention.rotation else "attention without positions", at)
         if attention.q_norm or attention.k_norm or attention.v_norm:
             needed.setdefault("norms of query and key heads", at)
         if attention.shares is not None:
@@ -207,6 +248,8 @@ def within(decoder: Decoder, cache_length: int) -> Decoder:
     """The decoder without the windows that no position of a cache of this length lies outside of."""
 
     def widened(block: Block) -> Block:
+        if block.attention is None:
+            return block
         core = block.attention.core
         if core.window is None or core.window < cache_length:
             return block
@@ -290,6 +333,6 @@ def _known_extra(name: str, decoder: Decoder, head: str) -> bool:
     # and values may still store what would compute their own, which transformers leaves out by these names.
     unused = {
         f"{block.attention.q.weight.name.removesuffix('q_proj.weight')}{which}.weight"
-        for block in decoder.layers if shares(block) for which in ("k_proj", "v_proj", "k_norm", "v_norm")
+        for block in decoder.layers if block.attention and shares(block) for which in ("k_proj", "v_proj", "k_norm", "v_norm")
     }  # fmt: skip
     return (decoder.tied_head and name == head) or name.endswith("rotary_emb.inv_freq") or name in unused

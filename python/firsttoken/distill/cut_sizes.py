@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from firsttoken.decoder.families import describe
-from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.parts import Attention, Block, Decoder
 from firsttoken.decoder.walk import parameter_count
 from firsttoken.distill.recipe import Cut
 from firsttoken.errors import FirstTokenError
@@ -29,7 +29,7 @@ class Sizes:
 
 def sizes_of(decoder: Decoder) -> Sizes:
     """The sizes of a decoder. Raises `FirstTokenError` where its layers are not of one size."""
-    found = {(block.attention.core.heads, block.attention.core.kv_heads, block.mlp.up.rows) for block in decoder.layers}
+    found = {(attention_of(block).core.heads, attention_of(block).core.kv_heads, block.mlp.up.rows) for block in decoder.layers}
     if len(found) > 1:
         raise FirstTokenError(
             f"student.cut: the layers of this {decoder.family} decoder differ in size; only decoders of equal layers can be cut"
@@ -39,7 +39,12 @@ def sizes_of(decoder: Decoder) -> Sizes:
 
 
 def head_dim(decoder: Decoder) -> int:
-    return decoder.layers[0].attention.core.head_dim
+    return attention_of(decoder.layers[0]).core.head_dim
+
+
+def attention_of(block: Block) -> Attention:
+    assert block.attention is not None, "`check_cuttable` refuses the others"
+    return block.attention
 
 
 def parameters(config: dict, sizes: Sizes) -> int:
@@ -72,6 +77,10 @@ def target_sizes(decoder: Decoder, cut: Cut) -> Sizes:
 def check_cuttable(decoder: Decoder) -> None:
     """Raises `FirstTokenError` for blocks that are not two gated halves, each behind a norm, from which `cut` and `importance` go."""
     for number, block in enumerate(decoder.layers):
+        if block.attention is None:
+            raise FirstTokenError(
+                f"student.cut: layer {number} of a {decoder.family} decoder has a convolution in attention's place, which cutting does not know: give the student a config instead"
+            )
         known = block.attention_norm and block.mlp_norm and block.mlp.gate and not block.parallel
         own = block.attention.k is not None and block.attention.v is not None
         more = block.attention_output_norm or block.mlp_output_norm or block.per_layer or block.factor or not own

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from firsttoken.checkpoint import Source
 from firsttoken.decoder.parts import Decoder, Embedding, Linear, Norm
-from firsttoken.distill.cut_sizes import sizes_of
+from firsttoken.distill.cut_sizes import attention_of, sizes_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -41,11 +41,12 @@ def by_l1(model: PreTrainedModel, decoder: Decoder) -> Importance:
 
     hidden = size(decoder.embedding).sum(0)
     for block in decoder.layers:
-        assert block.attention.k is not None and block.attention.v is not None, "`cut_sizes.check_cuttable` refuses the others"
-        q, k, v, o = (size(part) for part in (block.attention.q, block.attention.k, block.attention.v, block.attention.output))
+        attention = attention_of(block)
+        assert attention.k is not None and attention.v is not None, "`cut_sizes.check_cuttable` refuses the others"
+        q, k, v, o = (size(part) for part in (attention.q, attention.k, attention.v, attention.output))
         assert block.mlp.gate is not None, "`cut_sizes.check_cuttable` refuses the others"
         gate, up, down = (size(part) for part in (block.mlp.gate, block.mlp.up, block.mlp.down))
-        count = block.attention.core.heads
+        count = attention.core.heads
         heads.append(q.reshape(count, -1).sum(1) + o.t().reshape(count, -1).sum(1))
         mlp.append(gate.sum(1) + up.sum(1) + down.sum(0))
         hidden = hidden + sum(m.sum(0) for m in (q, k, v, gate, up)) + o.sum(1) + down.sum(1)
@@ -93,7 +94,7 @@ def by_activation(model: PreTrainedModel, decoder: Decoder, batches: Iterable[Te
 
     handles = []
     for number, block in enumerate(decoder.layers):
-        handles.append(module_of(model, block.attention.output).register_forward_pre_hook(add_heads(number)))
+        handles.append(module_of(model, attention_of(block).output).register_forward_pre_hook(add_heads(number)))
         handles.append(module_of(model, block.mlp.down).register_forward_pre_hook(add_mlp(number)))
         assert block.attention_norm is not None and block.mlp_norm is not None, "`cut_sizes.check_cuttable` refuses the others"
         handles += [module_of(model, norm).register_forward_hook(add_hidden) for norm in (block.attention_norm, block.mlp_norm)]

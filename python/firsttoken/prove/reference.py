@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from firsttoken.checkpoint import Checkpoint, Source
-from firsttoken.decoder.parts import Attention, Block, Decoder, Linear, Mlp, Norm
+from firsttoken.decoder.parts import Attention, Block, Convolution, Decoder, Linear, Mlp, Norm, ShortConvolution
 from firsttoken.decoder.rope import Rope
 from firsttoken.progress import Report, silent
 from firsttoken.prove.arithmetic import Fp32, Planned, round_weight
@@ -139,13 +139,18 @@ class Weights:
         self._read: dict[object, np.ndarray] = {}
 
     def matrix(self, source: Source, arithmetic: Fp32) -> np.ndarray:
+        read = self.matrix_as_stored(source)
+        if type(arithmetic) is Fp32:
+            return read
+        if ("planned", source) not in self._read:  # with and without noise a weight is rounded alike
+            self._read["planned", source] = arithmetic.weight(source, read)
+        return self._read["planned", source]
+
+    def matrix_as_stored(self, source: Source) -> np.ndarray:
+        """A matrix that no plan addresses."""
         if source not in self._read:
             self._read[source] = self.checkpoint.matrix(source)
-        if type(arithmetic) is Fp32:
-            return self._read[source]
-        if ("planned", source) not in self._read:  # with and without noise a weight is rounded alike
-            self._read["planned", source] = arithmetic.weight(source, self._read[source])
-        return self._read["planned", source]
+        return self._read[source]
 
     def vector(self, source: Source) -> np.ndarray:
         if source not in self._read:
@@ -159,7 +164,7 @@ class Beside:
 
     def __init__(self, checkpoint: Checkpoint, decoder: Decoder, window: np.ndarray, states: np.ndarray, arithmetic: Fp32) -> None:
         self.kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        self.shared = {block.attention.shares for block in decoder.layers}
+        self.shared = {block.attention.shares for block in decoder.layers if block.attention}
         self.inputs: np.ndarray | None = None
         if (part := decoder.per_layer) is not None:
             weights = Weights(checkpoint)
@@ -181,13 +186,21 @@ class Layer:
         """The layer over a whole window: ``[tokens, hidden]`` to the same."""
         block, number = self.block, int(self.name.removeprefix("layers."))
         asked = self.norm(block.attention_norm, states)
-        states = states + self.norm(block.attention_output_norm, self.attention(block.attention, asked, beside, number))
+        states = states + self.norm(block.attention_output_norm, self.mixed(asked, beside, number))
         given = asked if block.parallel else self.norm(block.mlp_norm, states)
         states = states + self.norm(block.mlp_output_norm, self.mlp(block.mlp, given))
         if (part := block.per_layer) is not None and beside.inputs is not None:
             gated = ACTIVATIONS[part.activation](self.linear(part.gate, states)) * beside.inputs[number]
             states = states + self.norm(part.norm, self.linear(part.projection, gated))
         return states if block.factor is None else states * self.weights.vector(block.factor.weight)
+
+    def mixed(self, states: np.ndarray, beside: Beside, number: int) -> np.ndarray:
+        """What the layer takes from other positions: by attention, or by a convolution."""
+        block = self.block
+        if block.convolution is not None:
+            return self.convolution(block.convolution, states)
+        assert block.attention is not None, "a layer has one of the two"
+        return self.attention(block.attention, states, beside, number)
 
     def linear(self, part: Linear, states: np.ndarray) -> np.ndarray:
         bias = None if part.bias is None else self.weights.vector(part.bias)
@@ -204,6 +217,19 @@ class Layer:
         if part.gate is None:
             return self.linear(part.down, activation(self.linear(part.up, states)))
         return self.linear(part.down, activation(self.linear(part.gate, states)) * self.linear(part.up, states))
+
+    def convolution(self, part: ShortConvolution, states: np.ndarray) -> np.ndarray:
+        """The double-gated short convolution of LFM2 (arXiv 2511.23404): ``out(C * conv(B * x))`` over the window."""
+        gated = self.linear(part.in_gate, states) * self.linear(part.value, states)
+        return self.linear(part.output, self.linear(part.out_gate, states) * self.past(part.kernel, gated))
+
+    def past(self, part: Convolution, states: np.ndarray) -> np.ndarray:
+        """The causal convolution of every channel by itself: what was ``back`` positions ago counts by the weight ``back`` places from the end."""
+        weight = self.weights.matrix_as_stored(part.weight)
+        found = np.zeros_like(states) if part.bias is None else np.tile(self.weights.vector(part.bias), (len(states), 1))
+        for back in range(min(part.length, len(states))):
+            found[back:] += states[: len(states) - back] * weight[:, -1 - back]
+        return found
 
     def heads(self, part: Attention, projection: Linear, norm: Norm | None, states: np.ndarray, turned: bool) -> np.ndarray:
         """A projection split into heads ``[heads, tokens, head_dim]``, with its norm and its rotation in their order."""

@@ -6,6 +6,7 @@ import torch
 from families_on_disk import ONE_OF_EACH, random_model, save
 from lowering_jobs import lowering_job
 
+from firsttoken.backends.executorch import partition
 from firsttoken.backends.registry import find_backend
 from firsttoken.bundle.manifest import CheckpointIdentity, Manifest
 from firsttoken.checkpoint import Checkpoint
@@ -33,3 +34,15 @@ def test_family(case, tmp_path):
     for position in range(PROMPT, PROMPT + 20):
         assert np.abs(runner.decode(tokens[position]) - expected[position]).max() < BOUND
     runner.close()
+
+
+@pytest.mark.slow
+def test_constants_that_all_layers_read_stay(tmp_path, monkeypatch):
+    """What is freed of a model of real size: a layer's own weights, not the rotation matrix, which is large where heads are."""
+    folder, backend, written = save(random_model("gemma3"), tmp_path / "checkpoint"), find_backend("executorch-xnnpack"), []
+    for large in (partition.LARGE, 1 << 10):
+        monkeypatch.setattr(partition, "LARGE", large)
+        with Checkpoint(folder) as checkpoint:
+            backend.lower(lowering_job(checkpoint, "int8", "executorch-xnnpack", cache_length=192), tmp_path / backend.artifact_file)
+        written.append((tmp_path / backend.artifact_file).read_bytes())
+    assert written[0] == written[1]

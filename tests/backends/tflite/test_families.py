@@ -14,6 +14,7 @@ from firsttoken.prove.gate import missed_structure
 PROMPT, END, CACHE = 150, 176, 256  # a window of 24 and its ring of 88 rows end within
 BOUND = 1e-4
 QUANTIZED = {"fp16-attention": 0.12, "int8": 0.12}  # relative error on random weights, where every one matters
+LONG_TAILS = {"lfm2": 0.2}  # a product of three random projections has some very large values, which set the scale of a token's int8
 
 
 def random_tokens(count=END):
@@ -40,8 +41,10 @@ def test_family(case, target, tmp_path, lowered_runner):
     for position in range(PROMPT, PROMPT + 20):
         assert close(runner.decode(tokens[position]), position)
     kept = runner.keep_prefix([*tokens[:140], 1, 2])
-    assert kept == 140  # a ring has 64 rows more than its window
-    assert close(runner.prefill(tokens[140:END]), END - 1)
+    assert kept == (
+        140 if runner.all_can_be_taken_back else 0
+    )  # a ring has 64 rows more than its window; a convolution has its last inputs alone
+    assert close(runner.prefill(tokens[kept:END]), END - 1)
     runner.reset()
     assert close(runner.prefill(tokens[:40]), 39)
     assert close(runner.decode(tokens[40]), 40)
@@ -57,7 +60,7 @@ def test_family_quantized(case, plan, tmp_path, lowered_runner):
     folder, tokens = save(model, tmp_path / "checkpoint"), random_tokens(60)
     runner = lowered_runner(folder, plan, cache_length=CACHE)
     expected = expected_logits(model, tokens)
-    assert relative_error(runner.prefill(tokens[:40]), expected[39]) < QUANTIZED[plan]
+    assert relative_error(runner.prefill(tokens[:40]), expected[39]) < LONG_TAILS.get(case, QUANTIZED[plan])
     for position in range(40, 60):
         runner.decode(tokens[position])
     with Checkpoint(folder) as checkpoint:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import factors, norms
+from firsttoken.decoder.walk import convolutions, factors, norms
 
 
 def tensor(values: np.ndarray) -> Tensor:
@@ -27,3 +27,13 @@ def load_norms(checkpoint: Checkpoint, decoder: Decoder, module: nn.Module) -> N
         for parameter, source in (("weight", norm.weight), ("bias", norm.bias)):
             if source is not None:
                 fill(module.get_submodule(name), parameter, tensor(checkpoint.vector(source)))
+
+
+def load_convolutions(checkpoint: Checkpoint, decoder: Decoder, module: nn.Module) -> None:
+    """Fills every convolution's kernel, float32."""
+    for name, kernel in convolutions(decoder):
+        weight, own = tensor(checkpoint.matrix(kernel.weight)), module.get_submodule(name)
+        for place in range(kernel.length):
+            fill(own.get_submodule("weights"), str(place), weight[:, place].contiguous())
+        if kernel.bias is not None:
+            fill(own, "bias", tensor(checkpoint.vector(kernel.bias)))

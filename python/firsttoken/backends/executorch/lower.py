@@ -21,7 +21,7 @@ from firsttoken.backends.executorch.model import DecoderModule
 from firsttoken.backends.executorch.partition import DecoderPartitioner, lean_preprocessing
 from firsttoken.backends.executorch.structure import check_structure
 from firsttoken.backends.interface import LoweringJob
-from firsttoken.backends.lowering_result import Lowered, key_value_states
+from firsttoken.backends.lowering_result import Lowered, key_value_states, with_convolutions
 from firsttoken.bundle.manifest import Artifact, Method, Needs, Tensor
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
@@ -137,7 +137,7 @@ def describe(job: LoweringJob) -> Lowered:
         backend=target.cpu_backend,
         needs=Needs(runtime=target.runtime, min_runtime=target.min_runtime),
         methods=[forward],
-        states=kept,
+        states=with_convolutions(kept, decoder, "artifact"),
     )
     return Lowered([artifact])
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from firsttoken.backends.executorch.convolution import Convolution
 from firsttoken.backends.executorch.core import Core, SharedCore, rotation_matrix
 from firsttoken.backends.executorch.norm import FactorModule, norm_module
 from firsttoken.backends.executorch.ops import ExecutorchOps
@@ -57,11 +58,15 @@ class DecoderModule(nn.Module):
         self.tables: dict[tuple[Rope, float, torch.dtype], tuple[str, str]] = {}
         for number, block in enumerate(decoder.layers):
             attention, at = block.attention, f"layers.{number}.attention"
+            if attention is None:
+                continue
             for which, by in (("q", attention.rotated_scale), ("k", 1.0)):
                 if attention.rotation is not None and not (which == "k" and attention.shares is not None):
                     self._add_tables(attention.rotation, by, self.rotation_dtype(attention, at, which))
 
-    def _module(self, name: str, part: parts.Embedding | parts.Linear | parts.Norm | parts.Factor | parts.Core) -> nn.Module:
+    def _module(
+        self, name: str, part: parts.Embedding | parts.Linear | parts.Norm | parts.Factor | parts.Core | parts.Convolution
+    ) -> nn.Module:
         if isinstance(part, parts.Embedding):
             return nn.Embedding(part.rows, part.columns, dtype=self.dtypes[name]).requires_grad_(False)
         if isinstance(part, parts.Linear):
@@ -70,6 +75,8 @@ class DecoderModule(nn.Module):
             return norm_module(part)
         if isinstance(part, parts.Factor):
             return FactorModule()
+        if isinstance(part, parts.Convolution):
+            return Convolution(part)
         return Core(part, self.cache_length, self.dtypes[name])
 
     def rotation_dtype(self, attention: parts.Attention, at: str, which: str) -> torch.dtype:

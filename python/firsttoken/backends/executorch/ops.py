@@ -9,7 +9,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from firsttoken.backends.runner import MASKED
-from firsttoken.decoder.parts import Core
+from firsttoken.decoder.parts import Convolution, Core
 from firsttoken.decoder.walk import Named, shares, windows
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class ExecutorchOps:
         }
         self.narrows = any(shares(block) for block in model.decoder.layers)
         self._masks: dict[tuple[torch.dtype, int, int | None, bool], Tensor] = {}
+        self._fresh: Tensor | None = None
         self._casts: dict[tuple[int, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     def enter(self, name: str) -> None:
@@ -88,6 +89,12 @@ class ExecutorchOps:
 
     def into_core(self, attention: Named, which: str, x: Tensor) -> Tensor:
         return x.to(self.model.dtypes[attention.core.name])
+
+    def convolve(self, kernel: Named[Convolution], gate: Tensor, value: Tensor, narrowed: bool) -> Tensor:
+        assert not narrowed, "`narrow` leaves all rows"
+        if self._fresh is None:
+            self._fresh = (self.rows[:1] == 0).view(1, 1, 1)
+        return self.model.get_submodule(kernel.name)(gate.to(torch.float32) * value.to(torch.float32), self._fresh)
 
     def attend(self, core: Named[Core], query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         mask = self._mask(query, core.part)

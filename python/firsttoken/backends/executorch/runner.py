@@ -50,6 +50,7 @@ class ExecutorchRunner(Runner):
 
     def __init__(self, artifact: Path, manifest: Manifest, threads: int | None = None) -> None:
         super().__init__(manifest)
+        self.all_can_be_taken_back = all(state.kind == "key_value" for state in manifest.artifacts[0].states)
         with quiet_runtime():
             self._torch, portable_lib = import_runtime()
             set_threads(portable_lib, threads or default_threads())

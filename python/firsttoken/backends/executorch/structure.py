@@ -12,12 +12,14 @@ from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import owners, plan_layers
 from firsttoken.errors import FirstTokenError
 
-# What runs on ExecuTorch's portable kernels: lookups, cache rows, copies of the mask, casts between two precisions, shapes.
+# What runs on ExecuTorch's portable kernels: lookups, cache rows, a convolution's shifted inputs, copies of the mask, casts between two
+# precisions, shapes.
 OUTSIDE = {
     "sym_size.int", "mul", "add", "getitem", "executorch_call_delegate",
     "_local_scalar_dense.default", "le", "ge", "_assert_scalar.default",  # how many rows are filled
     "quantized_decomposed.embedding_byte.dtype", "quantized_decomposed.embedding_4bit.dtype", "aten.embedding.default",
     "aten._to_copy.default", "aten.arange.start_step", "aten.unsqueeze_copy.default", "aten.add.Tensor", "aten.index.Tensor",
+    "aten.eq.Scalar", "scalar_tensor.default", "aten.where.self",  # what a convolution remembers, zeros at position 0
     "aten.expand_copy.default", "aten.view_copy.default", "aten.clone.default", "aten.index_put.default", "aten.slice_copy.Tensor",
     "aten.select_copy.int",  # a layer's part of its own embeddings
 }  # fmt: skip

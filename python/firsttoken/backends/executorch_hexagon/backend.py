@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from firsttoken.backends.executorch.backend import ExecutorchXnnpack
-from firsttoken.backends.features import ALL
 from firsttoken.backends.hexagon import OnHexagon
 from firsttoken.backends.interface import Estimate, LoweringJob
 from firsttoken.backends.lowering_result import Lowered
@@ -17,7 +16,6 @@ from firsttoken.targets.target import Target
 
 class ExecutorchHexagon(OnHexagon, ExecutorchXnnpack):
     name = "executorch-hexagon"
-    features = ALL
 
     def check_target(self, target: Target) -> None:
         super().check_target(target)

@@ -25,7 +25,7 @@ from firsttoken.backends.tflite_hexagon.ops import graph_names, own_mask
 from firsttoken.bundle.manifest import Method
 from firsttoken.bundle.manifest import Tensor as Described
 from firsttoken.decoder import forward
-from firsttoken.decoder.parts import Core
+from firsttoken.decoder.parts import Convolution, Core
 from firsttoken.decoder.rope import Rope
 from firsttoken.decoder.walk import RING_SLACK, Named, plan_layers, rotations, states, windows
 from firsttoken.progress import Report, silent
@@ -159,6 +159,9 @@ class HexagonTorchOps:
     def into_core(self, attention: Named, which: str, x: Tensor) -> Tensor:
         dtype = self.module.dtypes[attention.core.name]
         return x if which != "v" and x.dtype == dtype else x.to(dtype)  # a cast to the same type would be traced too
+
+    def convolve(self, kernel: Named[Convolution], gate: Tensor, value: Tensor, narrowed: bool) -> Tensor:
+        raise AssertionError(f"{kernel.name}: the backend refuses layers with a convolution")
 
     def attend(self, core: Named[Core], query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         part, tokens, dtype = core.part, key.shape[0], key.dtype

@@ -65,6 +65,7 @@ class LmOps(TfliteOps):
         for number, layer in enumerate(model.layers[:end]):
             x = forward.finish(self, layer, forward.block(self, layer, x, final=False), given, number)
         last = model.layers[end]
+        assert last.attention, "the backend refuses layers with a convolution"
         self.enter(last.attention.name)
         normed = forward.norm(self, last.attention_norm, x)
         self._append(last.attention.core, *forward.keys_and_values(self, last.attention, normed))

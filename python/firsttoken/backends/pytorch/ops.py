@@ -12,7 +12,7 @@ from torch import Tensor
 
 from firsttoken.backends.pytorch.weights import TorchWeights
 from firsttoken.decoder import forward
-from firsttoken.decoder.parts import Core
+from firsttoken.decoder.parts import Convolution, Core
 from firsttoken.decoder.walk import Named
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -80,6 +80,14 @@ class TorchOps:
 
     def into_core(self, attention: Named, which: str, x: Tensor) -> Tensor:
         return x
+
+    def convolve(self, kernel: Named[Convolution], gate: Tensor, value: Tensor, narrowed: bool) -> Tensor:
+        before = self.weights.inputs[kernel.name]
+        known = torch.cat((before if self.begin else torch.zeros_like(before), gate * value))
+        self.weights.inputs[kernel.name] = known[-len(before) :]
+        weight, bias = self.weights[kernel.name].unsqueeze(1), self.weights.biases.get(kernel.name)
+        mixed = functional.conv1d(known.t()[None], weight, bias, groups=len(weight))[0].t()
+        return mixed[-1:] if narrowed else mixed
 
     def attend(self, core: Named[Core], query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         keys, values = self.weights.cache[core.name]

@@ -6,7 +6,7 @@ from firsttoken.backends.runner import Runner, RunnerFacts
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder import forward
 from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import Named
+from firsttoken.decoder.walk import Named, convolution_states
 from firsttoken.extras import need
 
 
@@ -18,7 +18,7 @@ class CheckpointRunner(Runner):
         from firsttoken.backends.pytorch.weights import TorchWeights
 
         super().__init__(manifest)
-        self._decoder = decoder
+        self._decoder, self.all_can_be_taken_back = decoder, not convolution_states(decoder)
         self._weights: TorchWeights | None = TorchWeights(checkpoint, decoder, self.cache_length)
 
     def _prefill(self, tokens: np.ndarray) -> np.ndarray:

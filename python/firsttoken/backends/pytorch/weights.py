@@ -5,11 +5,12 @@ from torch import Tensor
 
 from firsttoken.checkpoint import Checkpoint, Source
 from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import factors, norms, plan_layers, states
+from firsttoken.decoder.walk import convolution_states, convolutions, factors, norms, plan_layers, states
 
 
 class TorchWeights:
-    """Weights and biases by the names of their parts; ``cache`` holds keys and values ``[cache_length, kv_heads, head_dim]`` by core."""
+    """Weights and biases by the names of their parts; ``cache`` holds keys and values ``[cache_length, kv_heads, head_dim]`` by core, ``inputs``
+    the last inputs ``[rows, channels]`` by convolution."""
 
     def __init__(self, checkpoint: Checkpoint, decoder: Decoder, cache_length: int) -> None:
         read: dict[Source, Tensor] = {}  # a tied head is the embedding's own tensor
@@ -22,6 +23,10 @@ class TorchWeights:
                 self.biases[name] = torch.from_numpy(checkpoint.vector(norm.bias).copy())
         for name, factor in factors(decoder):
             self._weights[name] = torch.from_numpy(checkpoint.vector(factor.weight).copy())
+        for name, kernel in convolutions(decoder):
+            self._weights[name] = torch.from_numpy(checkpoint.matrix(kernel.weight).copy())
+            if kernel.bias is not None:
+                self.biases[name] = torch.from_numpy(checkpoint.vector(kernel.bias).copy())
         for layer in plan_layers(decoder):
             if layer.weight is None:
                 continue
@@ -33,6 +38,7 @@ class TorchWeights:
         self.cache = {
             state.name: tuple(torch.zeros(cache_length, state.kv_heads, state.head_dim) for _ in range(2)) for state in states(decoder)
         }
+        self.inputs = {state.name: torch.zeros(state.rows, state.channels) for state in convolution_states(decoder)}
 
     def __getitem__(self, name: str) -> Tensor:
         return self._weights[name]

@@ -201,6 +201,17 @@ class Graph:
         shape = [*broadcast(left[:-2], right[:-2]), left[-2], right[-2] if transpose_b else right[-1]]
         return self.operator(Op.BATCH_MATMUL, [a, b], shape, self.dtype(a), 1, options)
 
+    def depthwise(self, x: int, kernel: int, bias: int) -> int:
+        """Each channel of ``x [n, channels]`` convolved by itself along n with ``kernel [1, length, 1, channels]``: ``[n - length + 1, channels]``."""
+        rows, channels = self.shapes[x]
+        left = rows - self.shapes[kernel][1] + 1
+        left = Dynamic(rows.name, left) if isinstance(rows, Dynamic) else left
+        options = schema.DepthwiseConv2DOptionsT()
+        options.padding, options.strideH, options.strideW, options.depthMultiplier = schema.Padding.VALID, 1, 1, 1
+        image = self.reshape(x, [1, rows, 1, channels])
+        mixed = self.operator(Op.DEPTHWISE_CONV_2D, [image, kernel, bias], [1, left, 1, channels], self.dtype(x), 1, options)
+        return self.reshape(mixed, [left, channels])
+
     def dequantize(self, x: int, name: str) -> int:
         return self.operator(Op.DEQUANTIZE, [x], self.shapes[x], Type.FLOAT32, 2, schema.DequantizeOptionsT(), name)
 

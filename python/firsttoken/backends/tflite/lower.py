@@ -4,7 +4,7 @@ from pathlib import Path
 
 from firsttoken.backends.host_inputs import of_window
 from firsttoken.backends.interface import LoweringJob
-from firsttoken.backends.lowering_result import Lowered, key_value_states
+from firsttoken.backends.lowering_result import Lowered, key_value_states, with_convolutions
 from firsttoken.backends.registry import find_backend
 from firsttoken.backends.tflite.graph import Dynamic, Graph, Type
 from firsttoken.backends.tflite.model_file import ModelFile
@@ -50,7 +50,9 @@ def describe_graphs(job: LoweringJob) -> tuple[ModelFile, Artifact]:
         min(CACHE_STEP, target.cache_length),
     )
     needs = Needs(runtime=target.runtime, min_runtime=target.min_runtime)
-    return file, Artifact(file=backend.artifact_file, backend=backend.name, needs=needs, methods=methods, states=kept)
+    return file, Artifact(
+        file=backend.artifact_file, backend=backend.name, needs=needs, methods=methods, states=with_convolutions(kept, decoder, "host")
+    )
 
 
 def described(graph: Graph, tensors: list[tuple[str, int]]) -> list[Tensor]:

@@ -1,7 +1,8 @@
 """The decoder as TFLite operators: three graphs over one set of weights.
 
 ``first``: a prompt from position 0, nothing cached. ``extend``: a later chunk over the cache. ``decode``: one token
-over the cache. All return the last position's logits and only the new key/value rows, which the host appends.
+over the cache. All return the last position's logits and only the new key/value rows, which the host appends. Of a convolution they take the
+last inputs before the call's and return those to pass to the next.
 Shapes: S is the number of tokens in the call, C the cache rows the host passes (at least those filled), both chosen
 at run time; attention tensors are ``[kv heads, group, rows, head_dim]``, so that one key/value head serves its group
 of query heads by broadcasting. Layers that see a window have rows of their own, a ring that the host keeps: which of them a token
@@ -18,9 +19,9 @@ from firsttoken.backends.tflite.graph import NUMPY_TYPES, Dynamic, Graph, Op, Ty
 from firsttoken.backends.tflite.model_file import ModelFile
 from firsttoken.backends.tflite.weights import DecoderWeights, to_float16
 from firsttoken.decoder import forward
-from firsttoken.decoder.parts import Core, Decoder
+from firsttoken.decoder.parts import Convolution, Core, Decoder
 from firsttoken.decoder.rope import Rope
-from firsttoken.decoder.walk import RING_SLACK, Named, owners, rotations, states, windows
+from firsttoken.decoder.walk import RING_SLACK, Named, convolution_states, final_layer, layer_number, owners, rotations, states, windows
 
 
 class TfliteOps(Graph):
@@ -33,13 +34,15 @@ class TfliteOps(Graph):
         self.S = 1 if name == "decode" else Dynamic("tokens", tokens)
         self.C: int = Dynamic("cached", cached)
         self.windows = windows(decoder)
-        self.last_windows = {block.attention.core.window for block in decoder.layers[states(decoder)[-1].layer :]}  # of one query
+        last = [block.attention for block in decoder.layers[final_layer(decoder) :]]
+        self.last_windows = {attention.core.window for attention in last if attention}  # of one query
         self._owners = owners(decoder)
         self._own_rows: dict[str, tuple[int, int]] = {}  # keys and values of the call's own tokens, by the core that made them
         self._seen_rows: dict[tuple[str, int], tuple[int, int]] = {}  # and with the cache before them
         self._casts: dict[tuple[int, int], int] = {}
         self._tensors: dict[object, int] = {}
         self._last_tables: dict[int, int] = {}
+        self._newest_rows: dict[int, int] = {}
         self._layers = {state.name: state.layer for state in states(decoder)}
         self._window = {state.name: state.window for state in states(decoder)}
         self.rotations: dict[tuple[Rope, float], tuple[int, int]] = {}
@@ -81,6 +84,9 @@ class TfliteOps(Graph):
             shape = [state.kv_heads, 1, self.cache_rows(state.window), state.head_dim]
             key, value = (self.input(f"{which}.{state.layer}", shape, self.cache_type(state.name)) for which in ("key", "value"))
             self.cache[state.name] = key, value
+        self.remembered: dict[str, int] = {}
+        for kept in convolution_states(self.decoder) if self.cached else ():
+            self.remembered[kept.name] = self.input(f"convolution.{kept.layer}", [kept.rows, kept.channels], Type.FLOAT32)
 
     # types
 
@@ -114,7 +120,8 @@ class TfliteOps(Graph):
         self.enter("rotation")
         for number, (rope, layers) in enumerate(rotations(self.decoder).items()):
             tables = self._cos_sin(number, rope)
-            for scale in dict.fromkeys(f for n in layers for f in (self.decoder.layers[n].attention.rotated_scale, 1.0)):
+            turned = [attention for n in layers if (attention := self.decoder.layers[n].attention)]
+            for scale in dict.fromkeys(f for attention in turned for f in (attention.rotated_scale, 1.0)):
                 self.rotations[rope, scale] = tuple(self._times(t, rope, scale) for t in tables)  # type: ignore[assignment]
 
     def _times(self, table: int, rope: Rope, scale: float) -> int:
@@ -219,7 +226,7 @@ class TfliteOps(Graph):
         if self.S == 1:
             return normed, residual
         rows = self.gather_rows(normed, self.last_index), self.gather_rows(residual, self.last_index)
-        for table in self._tables(layer.attention, "q") if layer.attention.rotation else ():
+        for table in self._tables(layer.attention, "q") if layer.attention and layer.attention.rotation else ():
             self._last_table(table)
         return rows
 
@@ -279,6 +286,27 @@ class TfliteOps(Graph):
 
     def into_core(self, attention: Named, which: str, x: int) -> int:
         return self.convert(x, self.core_compute(attention.core.name))
+
+    def convolve(self, kernel: Named[Convolution], gate: int, value: int, narrowed: bool) -> int:
+        part, outer = kernel.part, self.scope
+        gated = self.multiply(self.convert(gate, Type.FLOAT32), value)
+        self.enter(kernel.name)
+        rows = part.length - 1
+        before = self.remembered[kernel.name] if self.cached else self.constant(np.zeros((rows, part.channels)))
+        known = self.concatenate([before, gated], 0)
+        self.output(f"convolution.{layer_number(kernel.name)}", self._newest(known, rows))
+        weight = self.constant(self.weights.vectors[kernel.name].T.reshape(1, part.length, 1, part.channels))
+        mixed = self.depthwise(known, weight, self.constant(self.weights.vectors[f"{kernel.name}.bias"]))
+        self.enter(outer)
+        return self.gather_rows(mixed, self.last_index) if narrowed and self.S != 1 else mixed
+
+    def _newest(self, known: int, rows: int) -> int:
+        """The last ``rows`` rows up to the last token's, of what was remembered (as many rows) and the call's own."""
+        if self.S == 1:
+            return self.slice(known, [1, 0], [rows, self.shapes[known][1]])
+        if rows not in self._newest_rows:
+            self._newest_rows[rows] = self.add(self.last_index, self.constant(np.arange(1, rows + 1), np.int32))
+        return self.gather_rows(known, self._newest_rows[rows])
 
     def attend(self, core: Named[Core], query: int, key: int, value: int) -> int:
         part, layer = core.part, self._layers[core.name]

@@ -78,9 +78,14 @@ class TfliteRunner(Runner):
         super().__init__(manifest)
         self.bundle, self.facts = manifest, manifest.artifacts[0]
         self.methods = {method.name: method for method in self.facts.methods}
-        self.states = {f"{which}.{state.layer}": state for state in self.facts.states for which in ("key", "value")}
-        self.step = self.facts.states[0].step
-        self.rings = {state.window: state.length for state in self.facts.states}  # rows by window; None: those of layers that see all
+        caches = [state for state in self.facts.states if state.kind == "key_value"]
+        self.states = {f"{which}.{state.layer}": state for state in caches for which in ("key", "value")}
+        self.step = caches[0].step
+        self.rings = {state.window: state.length for state in caches}  # rows by window; None: those of layers that see all
+        replaced = [state for state in self.facts.states if state.kind == "convolution"]
+        self.replaced = {f"convolution.{state.layer}": aligned_zeros(shape_of(state, 0), state.dtype) for state in replaced}
+        """What each call takes and returns anew."""
+        self.all_can_be_taken_back = not replaced
         self.cache: dict[str, np.ndarray] = {}
         self.rows = 0  # cache rows allocated of a layer that sees all
         self.used = 0  # positions that cache rows may hold
@@ -118,6 +123,8 @@ class TfliteRunner(Runner):
         end = self.position + count
         for name, array in self.cache.items():
             append_rows(array, call.outputs[name], self.position, count, self.states[name].length)
+        for name, array in self.replaced.items():
+            array[...] = call.outputs[name]
         self.used = max(self.used, end)
         self.written = max(self.written, end)
 
@@ -125,7 +132,7 @@ class TfliteRunner(Runner):
         count, start = len(tokens), self.position
         # One row more, so that the first decode step finds its slot without growing.
         self._grow(min(start + count + 1, self.cache_length))
-        filled = {}
+        filled = dict(self.replaced)
         for name, array in self.cache.items() if start else ():
             rows = min(start, self.states[name].length)
             filled[name] = aligned_zeros(shape_of(self.states[name], rows), array.dtype)
@@ -151,7 +158,7 @@ class TfliteRunner(Runner):
         position = self.position
         self._grow(position + 1)
         if self._decode_call is None:
-            self._decode_call = Call(self.model, self.methods["decode"], self._row_counts(self.rows), self.cache)
+            self._decode_call = Call(self.model, self.methods["decode"], self._row_counts(self.rows), self.cache | self.replaced)
         inputs = self._decode_call.inputs
         for window, length in self.rings.items():
             mask, slot = inputs[of_window("cache_mask", window)], inputs[of_window("slot", window)]
@@ -172,12 +179,12 @@ class TfliteRunner(Runner):
         return logits
 
     def _keepable(self, length: int) -> int:
-        """A ring has lost what stood before its last rows: where a window would reach back to them, nothing can be kept."""
+        """A ring has lost what stood before its last rows: where a window would reach back to them, nothing can be kept; nor of a convolution."""
         kept = (
             window is None or max(0, self.written - rows) <= max(0, length - window + 1)  # the first position held, and the first seen
             for window, rows in self.rings.items()
         )
-        return length if all(kept) else 0
+        return super()._keepable(length) if all(kept) else 0
 
     def _forget(self, length: int) -> None:
         for name, array in self.cache.items():
@@ -186,6 +193,8 @@ class TfliteRunner(Runner):
                 array[:, :, length : self.used] = 0
             else:
                 array[:, :, np.arange(max(length, self.used - rows), self.used) % rows] = 0
+        for array in self.replaced.values():
+            array[:] = 0  # what is forgotten is all of it
         self.used = length
         self.written = self.written if length else 0
 
@@ -193,6 +202,8 @@ class TfliteRunner(Runner):
         """Forgets the cache. Used rows are zeroed: decode relies on the row it fills next being zero."""
         for array in self.cache.values():
             array[:, :, : self.used] = 0
+        for array in self.replaced.values():
+            array[:] = 0
         self.position = self.used = self.written = 0
 
     def close(self) -> None:

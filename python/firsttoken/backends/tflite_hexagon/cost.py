@@ -63,7 +63,7 @@ def emulation_cost(decoder: Decoder, precisions: Mapping[str, str], target: Targ
             fitting = [n for n in lengths if n >= min(count, lengths[-1])]
             tokens = {"decode": 1, "extend": lengths[-1], "first": fitting[0]}[kind]
             over = tokens if kind == "first" else tokens + cache
-            attended = sum(block.attention.core.query_size for block in decoder.layers) * tokens * over
+            attended = sum(block.attention.core.query_size for block in decoder.layers if block.attention) * tokens * over
             seconds += EMULATED_CALL + weights * (EMULATED_WEIGHT + EMULATED_ROW * tokens) + EMULATED_SCORE * attended
             count, kind = count - tokens, "extend" if kind == "first" else kind
     return Cost(seconds, EMULATED_BASE + int(EMULATED_COPIES * npu_weight_bytes(decoder, precisions, target)), 0)

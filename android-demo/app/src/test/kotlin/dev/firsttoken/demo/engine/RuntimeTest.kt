@@ -65,6 +65,15 @@ class RuntimeTest {
         assertTrue("keep a ring of rows" in litert.refusal(ManifestReader.read(target))!!)
     }
 
+    @Test fun aConvolutionIsRefusedByName() {
+        for ((name, runtime) in listOf("tflite-compat" to litert, "executorch-xnnpack" to ExecuTorchRuntime("1.5.1"))) {
+            val target = folder.newFolder("convolution-$name")
+            val text = File(Parity.folder(), "engines/$name/manifest.json").readText()
+            File(target, "manifest.json").writeText(text.replaceFirst("\"advances\": \"append\"", "\"advances\": \"replace\""))
+            assertTrue("layers with a convolution" in runtime.refusal(ManifestReader.read(target))!!)
+        }
+    }
+
     @Test fun executorchRunsWhereItIsCarried() {
         assertNull(ExecuTorchRuntime("1.5.1").refusal(manifest("executorch-xnnpack")))
         assertTrue("it needs ExecuTorch 1.5, this app carries 1.4.9" in ExecuTorchRuntime("1.4.9").refusal(manifest("executorch-xnnpack"))!!)
