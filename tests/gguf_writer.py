@@ -8,7 +8,8 @@ import numpy as np
 
 TOKENS = 131
 ROPE_DIVISORS = {"factor": 8.0, "low": 1.0, "high": 4.0, "original": 8192}
-ARCHITECTURES = {"llama": gguf.MODEL_ARCH.LLAMA, "qwen2": gguf.MODEL_ARCH.QWEN2, "qwen3": gguf.MODEL_ARCH.QWEN3}
+NAMES = {"gemma3_text": "gemma3"}  # where llama.cpp's is not transformers'
+INTERLEAVED = ("llama", "smollm3", "arcee", "granite")
 
 
 def byte_level_words(count: int = 300) -> dict:
@@ -52,7 +53,9 @@ def rope_divisors(theta: float, head_dim: int) -> np.ndarray:
 
 def write_model(path: Path, model, stored: dict[str, str] | None = None, words: dict | None = None, extra=lambda writer: None) -> Path:
     """Writes a transformers model; ``stored`` is the type of a tensor by the end of its transformers name, else F32."""
-    config, architecture = model.config, model.config.model_type
+    config = model.config
+    architecture = NAMES.get(config.model_type, config.model_type)
+    [kind] = [kind for kind, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture]
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_block_count(config.num_hidden_layers)
     writer.add_context_length(config.max_position_embeddings)
@@ -61,25 +64,37 @@ def write_model(path: Path, model, stored: dict[str, str] | None = None, words: 
     writer.add_head_count(config.num_attention_heads)
     writer.add_head_count_kv(config.num_key_value_heads)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    theta, head_dim = (
-        config.rope_parameters["rope_theta"],
-        getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
-    )
+    rotation = config.rope_parameters.get("full_attention", config.rope_parameters)
+    theta, head_dim = rotation["rope_theta"], getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     writer.add_rope_freq_base(theta)
     writer.add_key_length(head_dim)
     writer.add_value_length(head_dim)
-    names = gguf.get_tensor_name_map(ARCHITECTURES[architecture], config.num_hidden_layers)
+    for add, name in (
+        (writer.add_attention_scale, "attention_multiplier"), (writer.add_embedding_scale, "embedding_multiplier"),
+        (writer.add_residual_scale, "residual_multiplier"), (writer.add_logit_scale, "logits_scaling"),
+        (writer.add_attn_logit_softcapping, "attn_logit_softcapping"), (writer.add_final_logit_softcapping, "final_logit_softcapping"),
+    ):  # fmt: skip
+        if getattr(config, name, None):
+            add(getattr(config, name))
+    if architecture in ("gemma2", "gemma3"):
+        writer.add_sliding_window(config.sliding_window)
+    if rotation.get("rope_type") == "linear":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(rotation["factor"])
+    names = gguf.get_tensor_name_map(kind, config.num_hidden_layers)
     for name, weight in model.state_dict().items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
         values = weight.float().numpy()
-        if architecture == "llama" and ".q_proj" in name:
+        if architecture in INTERLEAVED and ".q_proj" in name:
             values = interleave(values, config.num_attention_heads)
-        if architecture == "llama" and ".k_proj" in name:
+        if architecture in INTERLEAVED and ".k_proj" in name:
             values = interleave(values, config.num_key_value_heads)
+        if architecture.startswith("gemma") and name.endswith("norm.weight"):
+            values = values + 1
         kind = next((kind for end, kind in (stored or {}).items() if name.endswith(end)), "F32")
         add_tensor(writer, names.get_name(name, (".weight", ".bias")), np.ascontiguousarray(values), kind)
-    if config.rope_parameters.get("rope_type") == "llama3":
+    if rotation.get("rope_type") == "llama3":
         writer.add_tensor("rope_freqs.weight", rope_divisors(theta, head_dim))
     add_words(writer, words or byte_level_words())
     extra(writer)

@@ -1,12 +1,10 @@
 """A GGUF file's metadata as the ``config.json`` of the checkpoint it was converted from, and its tensors' names there.
 
-An architecture is a line of `ARCHITECTURES`: which ``model_type`` it is, keys beyond the common ones, tensors beyond the common ones.
-A key that no line knows may change what the model computes and is refused by name, as an unread key of a ``config.json`` is.
+The architectures are those of `known_architectures`. A key that none of them knows may change what the model computes and is refused by name, as an unread key of a ``config.json`` is.
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import numpy as np
 
 from firsttoken.errors import FirstTokenError, nearest
 from firsttoken.gguf_file.header import Header
+from firsttoken.gguf_file.known_architectures import ARCHITECTURES, Architecture
 from firsttoken.safe_text import visible
 
 # Key behind "<architecture>." -> key of config.json.
@@ -56,28 +55,6 @@ BLOCK = {
 }  # fmt: skip
 ROPE_FREQUENCIES = "rope_freqs.weight"
 LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}  # of every Llama 3.1, 3.2 and 3.3
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """``interleaved``: the converter put the two halves of every query and key head between each other, as llama.cpp rotates them."""
-
-    model_type: str
-    keys: Mapping[str, str] = field(default_factory=dict)
-    block: Mapping[str, str] = field(default_factory=dict)
-    always: Mapping[str, Any] = field(default_factory=dict)
-    interleaved: bool = False
-
-
-ARCHITECTURES = {
-    "llama": Architecture("llama", interleaved=True),
-    "qwen2": Architecture("qwen2", always={"use_sliding_window": False}),
-    "qwen3": Architecture(
-        "qwen3",
-        block={"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"},
-        always={"use_sliding_window": False},
-    ),
-}
 
 
 def architecture_of(path: Path, header: Header) -> Architecture:
@@ -135,9 +112,10 @@ def configuration(path: Path, header: Header) -> dict[str, Any]:
     for key, name in (SIZES | dict(architecture.keys)).items():
         if data.get(key) is not None:
             config[name] = data.size(key)
-    for key, name in NUMBERS.items():
+    for key, name in (NUMBERS | dict(architecture.numbers)).items():
         if data.get(key) is not None:
             config[name] = data.number(key)
+    config |= architecture.derived({"head_dim": config["hidden_size"] // config["num_attention_heads"], **config})
     embedding = header.tensors.get("token_embd.weight")
     if embedding is None or len(embedding.shape) != 2:
         raise FirstTokenError(f"{path}: tensor 'token_embd.weight' is missing or no matrix; the file is incomplete")
@@ -154,7 +132,7 @@ def configuration(path: Path, header: Header) -> dict[str, Any]:
 
 
 def _check_known(data: Metadata, architecture: Architecture) -> None:
-    known = {data.prefix + key for key in (*SIZES, *NUMBERS, *CHECKED, *ROPE_SCALING, *architecture.keys)} | {
+    known = {data.prefix + key for key in (*SIZES, *NUMBERS, *CHECKED, *ROPE_SCALING, *architecture.keys, *architecture.numbers)} | {
         "split.count",
         "split.no",
         "split.tensors.count",
@@ -182,7 +160,7 @@ def _biases(path: Path, config: dict[str, Any], header: Header) -> None:
     if config["model_type"] == "qwen2":
         return
     config["attention_bias"] = has["attn_q"]
-    if config["model_type"] == "llama":
+    if config["model_type"] in ("llama", "smollm3", "arcee", "granite"):
         config["mlp_bias"] = has["ffn_down"]
 
 
@@ -238,6 +216,11 @@ def tensor_name(path: Path, name: str, architecture: Architecture) -> str:
             f"{path}: tensor {visible(name)!r} has no place in a {architecture.model_type} decoder; it would be dropped silently"
         )
     return f"{known}.{kind}" if block is None else f"model.layers.{block[1]}.{known}.{kind}"
+
+
+def is_plus_one(name: str, architecture: Architecture) -> bool:
+    """Whether a tensor, by transformers' name, is a norm's weight to which the converter added 1."""
+    return architecture.norms_plus_one and name.endswith("norm.weight")
 
 
 def row_order(name: str, architecture: Architecture, config: Mapping[str, Any]) -> tuple[int, ...] | None:

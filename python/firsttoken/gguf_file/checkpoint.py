@@ -11,7 +11,7 @@ from firsttoken.bundle.atomic import Staging
 from firsttoken.cache_folder import cache_folder
 from firsttoken.checkpoint import Checkpoint, StoredTensor
 from firsttoken.errors import FirstTokenError
-from firsttoken.gguf_file.architectures import ROPE_FREQUENCIES, architecture_of, configuration, row_order, tensor_name
+from firsttoken.gguf_file.architectures import ROPE_FREQUENCIES, architecture_of, configuration, is_plus_one, row_order, tensor_name
 from firsttoken.gguf_file.blocks import BLOCKS, PLAIN, dequantized
 from firsttoken.gguf_file.header import Header, read_header
 from firsttoken.gguf_file.tokenizer_json import tokenizer_files
@@ -37,11 +37,14 @@ class GgufCheckpoint(Checkpoint):
         self.files, self._descriptors = [path], {}
         self.tensors: dict[str, StoredTensor] = {}
         self._orders: dict[str, tuple[int, ...]] = {}
+        self._plus_one: set[str] = set()
         for given, stored in header.tensors.items():
             if given == ROPE_FREQUENCIES:  # in the configuration by now
                 continue
             name = tensor_name(path, given, architecture)
             self.tensors[name] = StoredTensor(0, stored.offset, stored.shape, stored.dtype, stored.length)
+            if is_plus_one(name, architecture):
+                self._plus_one.add(name)
             if order := row_order(given, architecture, self.config):
                 if stored.shape[0] % len(order):
                     raise FirstTokenError(f"{path}: tensor {given!r} has {stored.shape[0]} rows, which are no whole heads of {len(order)}")
@@ -66,7 +69,8 @@ class GgufCheckpoint(Checkpoint):
     def _dequantized(self, name: str, tensor: StoredTensor, start: int, stop: int) -> np.ndarray:
         values, size = BLOCKS[tensor.dtype]
         if len(tensor.shape) == 1:  # one value a row
-            return dequantized(self._read_whole(name, tensor, 0, tensor.length), tensor.dtype)[start:stop]
+            whole = dequantized(self._read_whole(name, tensor, 0, tensor.length), tensor.dtype)[start:stop]
+            return whole - np.float32(1) if name in self._plus_one else whole
         row_bytes = tensor.row_length // values * size
         return dequantized(self._read_whole(name, tensor, start * row_bytes, (stop - start) * row_bytes), tensor.dtype)
 

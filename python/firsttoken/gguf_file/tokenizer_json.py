@@ -33,6 +33,7 @@ PRE: dict[str, tuple[list[dict], dict | None, bool, bool]] = {
     "gpt-2": ([_byte_level(True)], None, False, False),
     "smollm": (DIGITS, None, False, False),
     "starcoder": (DIGITS, None, False, False),
+    "refact": (DIGITS, None, False, False),  # Granite's; llama.cpp cuts alike by this name, smollm and starcoder (src/llama-vocab.cpp)
     "llama-bpe": (_split(LLAMA3), None, True, True),
     "qwen2": (_split(QWEN2), {"type": "NFC"}, False, False),
 }
