@@ -6,7 +6,8 @@ import shutil
 import sys
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+TESTS = Path(__file__).parents[1]
+sys.path[:0] = [str(Path(__file__).parent), str(TESTS), str(TESTS / "decoder")]
 
 import parity_engines  # noqa: E402  after the paths it needs
 import parity_npu  # noqa: E402

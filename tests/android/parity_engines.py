@@ -7,6 +7,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
+from families_on_disk import random_model, save
 
 from firsttoken.backends.executorch import runner as executorch
 from firsttoken.backends.runner import Runner
@@ -19,6 +20,7 @@ from firsttoken.tokenizer import Tokenizer
 
 # Prompts longer than a chunk, a cache that grows while decoding, a second prompt after a reset; next turns that keep a prefix of the cache.
 STEPS = (
+    [("prefill", 60), ("decode", 40), ("keep", 95), ("prefill", 3), ("decode", 2), ("keep", 10), ("prefill", 12), ("decode", 1)],
     [("prefill", 300), ("decode", 3)],
     [("prefill", 254), ("decode", 4)],
     [("prefill", 5), ("decode", 2)],
@@ -30,7 +32,12 @@ RUNNERS = {
     "executorch-xnnpack": (executorch.ExecutorchRunner, "int8"),
     "tflite-xnnpack": (tflite.TfliteRunner, "fp16-attention"),
     "mixed": (tflite.TfliteRunner, "mixed"),
+    "ring": (tflite.TfliteRunner, "fp32"),
+    "convolution": (tflite.TfliteRunner, "fp32"),
+    "convolution-pte": (executorch.ExecutorchRunner, "fp32"),
 }
+# Layers with a window of 24 tokens (a ring of 88 rows) beside others that see all; layers with a convolution, which keep nothing or everything.
+FAMILIES = {"ring": ("gemma3", "tflite-xnnpack"), "convolution": ("lfm2", "tflite-xnnpack"), "convolution-pte": ("lfm2", "executorch-xnnpack")}
 MIXED = """summary = "A test's"
 rule = [
   { match = "layers.1.attention.core", precision = "fp16" },
@@ -135,9 +142,21 @@ def exported(folder: Path, name: str, plan: str) -> Path:
         file = folder / "mixed.toml"
         file.write_text(MIXED, encoding="utf-8")
         [bundle] = export(checkpoint_path(), folder / "mixed", plan=file, targets=("tflite-xnnpack",), prove=False)
+    elif name in FAMILIES:
+        case, target = FAMILIES[name]
+        [bundle] = export(random_checkpoint(folder / name, case), folder / name, plan=plan, targets=(target,), prove=False)
     else:
         [bundle] = export(checkpoint_path(), folder / "bundles", plan=plan, targets=(name,), prove=False)
     return bundle
+
+
+def random_checkpoint(folder: Path, case: str) -> Path:
+    """A small checkpoint of random weights of another family, with the demo's words."""
+    folder.mkdir()
+    checkpoint = save(random_model(case, vocab_size=4096, max_position_embeddings=2048, bos_token_id=None, eos_token_id=0), folder / "checkpoint")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(checkpoint_path() / name, checkpoint)
+    return checkpoint
 
 
 def write(folder: Path):

@@ -28,10 +28,6 @@ def runnable(carried: Carried) -> list[str]:
 def refusal(carried: Carried, manifest: Manifest) -> str | None:
     """Returns what an APK lacks of what a bundle's CPU artifact needs, or None where it runs it; as the app itself decides (TfliteRuntime.kt)."""
     cpu = manifest.cpu
-    if any(state.advances == "ring" for state in cpu.states):
-        return "its layers with a window keep a ring of rows, which the app does not feed yet: export with --cache-length no longer than the window, or for executorch-xnnpack"
-    if any(state.advances == "replace" for state in cpu.states):
-        return "its layers with a convolution remember their last inputs, which the app does not feed or take back yet; no target's file of it runs there"
     runtimes = find_backend(cpu.backend).app_runtimes if cpu.backend in backend_names() else ()
     return carried.lacks(runtimes, cpu.needs.min_runtime)
 

@@ -21,7 +21,6 @@ class ExecuTorchRuntime(private val number: String?, private val load: (File, In
             manifest.cpu.methods.none { it.name == "forward" } -> "it has no method 'forward'; export it again"
             manifest.cpu.methods.any { it.name == "forward" && it.inputs.map(Tensor::name) != INPUTS } -> "it was written by an older firsttoken; export it again"
             manifest.cpu.states.any { it.heldBy != "artifact" } -> "its cache is held by the host; .pte bundles keep it inside, export it again"
-            manifest.cpu.states.any { it.advances == "replace" } -> "its layers with a convolution remember their last inputs, which this app does not feed or take back yet"
             else -> null
         }
 

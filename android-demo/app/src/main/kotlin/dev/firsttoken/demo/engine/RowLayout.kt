@@ -9,6 +9,9 @@ internal class RowLayout(private val state: State) {
     private val blocks = state.blocks
     private val rowBytes = state.rowValues * element.bytes
 
+    /** The most rows there are: of a layer with a window it is a ring of these. */
+    val length: Int get() = state.length
+
     /** The tensor of [rows] rows. */
     fun shape(rows: Int) = TensorShape(element, state.shape(rows))
 

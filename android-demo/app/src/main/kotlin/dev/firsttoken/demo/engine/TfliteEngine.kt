@@ -7,14 +7,16 @@ import dev.firsttoken.core.generate.ArtifactInUse
 import dev.firsttoken.core.generate.Engine
 import java.nio.ByteBuffer
 
-private const val MASKED = -30000f // as python/firsttoken/backends/tflite/runner.py has it
-
 /** Runs a .tflite bundle: three signatures over one KV cache; the same calls as python/firsttoken/backends/tflite/runner.py makes. */
 class TfliteEngine(manifest: Manifest, private val program: TfliteProgram, fallback: String? = null) : Engine(manifest) {
     override val artifact = ArtifactInUse(0, fallback)
-    private val cache = KeyValueCache(manifest.cpu.states, manifest.target.cacheLength) { rows -> CacheRows(rows, prepare(DECODE, 1, rows)) }
+    private val cached = manifest.cpu.states.filter { it.advances != REPLACE }
+    private val cache = KeyValueCache(cached, manifest.target.cacheLength) { rows -> CacheRows(rows, prepare(DECODE, 1, rows)) }
+    private val rings = cached.mapNotNull { state -> state.window?.let { it to state.length } }.toMap() // rows by window
+    private val inputs = manifest.cpu.states.filter { it.advances == REPLACE }.associate { it.tensors.single() to LastInputs(it) } // of convolutions
     private val logits = method(DECODE).outputs.single { it.name == LOGITS }.shape.fold(1) { size, dimension -> size * dimension.toInt() }
-    private var used = 0 // rows that may hold something other than zero
+    private var used = 0 // positions whose rows may hold something other than zero
+    private var written = 0 // and that have held something since all were zero
 
     override fun prefillChunk(tokens: IntArray): FloatArray {
         val (start, count) = position to tokens.size
@@ -24,6 +26,7 @@ class TfliteEngine(manifest: Manifest, private val program: TfliteProgram, fallb
         if (start > 0) {
             cache.copyTo(before, start)
             memory[CACHE_MASK]?.putFloats(FloatArray(start))
+            for ((window, length) in rings) memory["${CACHE_MASK}_$window"]?.putFloats(ringMask(window, length, minOf(start, length), start, count, start))
         }
         memory.getValue(TOKENS).rewound().asIntBuffer().put(tokens)
         memory[POSITIONS]?.putFloats(FloatArray(count) { (start + it).toFloat() })
@@ -42,19 +45,36 @@ class TfliteEngine(manifest: Manifest, private val program: TfliteProgram, fallb
         memory[POSITIONS]?.putFloats(floatArrayOf(position.toFloat()))
         memory[CACHE_MASK]?.putFloats(FloatArray(cache.rows) { if (it <= position) 0f else MASKED })
         memory[SLOT]?.putFloats(FloatArray(cache.rows) { if (it == position) 1f else 0f })
+        for ((window, length) in rings) {
+            val rows = minOf(cache.rows, length)
+            memory["${CACHE_MASK}_$window"]?.putFloats(ringMask(window, length, rows, position, 1, position + 1))
+            memory["${SLOT}_$window"]?.putFloats(FloatArray(rows) { if (it == position % length) 1f else 0f })
+        }
+        cache.clearUsed(position)
         program.invoke(DECODE)
         return added(DECODE, 1)
+    }
+
+    /** A ring has lost what stood before its last rows: where a window would reach back to them nothing can be kept, nor of a convolution. */
+    override fun keepable(length: Int): Int = when {
+        inputs.isNotEmpty() && length != position -> 0
+        rings.all { (window, rows) -> maxOf(0, written - rows) <= maxOf(0, length - window + 1) } -> length
+        else -> 0
     }
 
     /** Decoding relies on the rows it fills being zero. */
     override fun forget(length: Int) {
         cache.clear(used, length)
+        inputs.values.forEach { it.clear() }
         used = length
+        if (length == 0) written = 0
     }
 
     override fun reset() {
         cache.clear(used)
+        inputs.values.forEach { it.clear() }
         used = 0
+        written = 0
         super.reset()
     }
 
@@ -63,7 +83,9 @@ class TfliteEngine(manifest: Manifest, private val program: TfliteProgram, fallb
     /** Puts the rows that a call has returned into the cache, and returns its logits. */
     private fun added(name: String, count: Int): FloatArray {
         cache.append({ program.output(name, it) }, position, count)
+        for ((tensor, last) in inputs) last.take(program.output(name, tensor))
         used = maxOf(used, position + count)
+        written = maxOf(written, position + count)
         return FloatArray(logits).also { program.output(name, LOGITS).rewound().asFloatBuffer().get(it) }
     }
 
@@ -71,11 +93,15 @@ class TfliteEngine(manifest: Manifest, private val program: TfliteProgram, fallb
     private fun prepare(name: String, count: Int, cached: Int): Map<String, ByteBuffer> {
         val all = mapOf(
             TOKENS to ints(count), LAST to ints(1), POSITIONS to floats(count), CACHE_MASK to floats(1, cached), SLOT to floats(1, cached),
-        ) + cache.shapes(cached)
+        ) + cache.heldShapes(cached) + inputs.mapValues { it.value.shape } + rings.flatMap { (window, length) ->
+            val rows = minOf(cached, length)
+            listOf("${CACHE_MASK}_$window" to floats(if (name == DECODE) 1 else count, rows), "${SLOT}_$window" to floats(1, rows))
+        }
         val shapes = method(name).inputs.associate { input ->
             input.name to (all[input.name] ?: throw FirstTokenException("method '$name' has an input '${input.name}', which this app does not know; update it"))
         }
-        return program.prepare(name, shapes, cache.shapes(count) + (LOGITS to floats(1, logits)))
+        val outputs = cache.shapes(count) + inputs.mapValues { it.value.shape } + (LOGITS to floats(1, logits))
+        return program.prepare(name, shapes, outputs).also { memory -> for ((tensor, last) in inputs) memory[tensor]?.let(last::put) }
     }
 
     private fun method(name: String): Method =
@@ -97,5 +123,6 @@ class TfliteEngine(manifest: Manifest, private val program: TfliteProgram, fallb
         const val CACHE_MASK = "cache_mask"
         const val SLOT = "slot"
         const val LOGITS = "logits"
+        const val REPLACE = "replace"
     }
 }

@@ -33,9 +33,7 @@ class TfliteRuntime(
             build == null -> "this build of the app carries no LiteRT; build it with Gradle, which fetches it"
             lacks(manifest, cpu.needs) != null -> lacks(manifest, cpu.needs)
             cpu.states.any { it.heldBy != "host" } -> "its cache is held by the artifact; .tflite bundles keep it outside, export it again"
-            cpu.states.any { it.advances == "ring" } -> "its layers with a window keep a ring of rows, which this app does not feed yet; export it with a cache no longer than the window (--cache-length), or for executorch-xnnpack"
-            cpu.states.any { it.advances == "replace" } -> "its layers with a convolution remember their last inputs, which this app does not feed or take back yet"
-            cpu.states.any { it.advances != "append" } -> "it is made for plain interpreters, whose calls write the cache themselves; export it for tflite-xnnpack or tflite-compat"
+            cpu.states.any { it.advances == "in_place" } -> "it is made for plain interpreters, whose calls write the cache themselves; export it for tflite-xnnpack or tflite-compat"
             hasFloat16(cpu) && !hasNatives() -> "its KV cache is float16, which ${build.title} has no way to take from an app; export it with a plan whose attention is not fp16, such as int8"
             else -> null
         }

@@ -5,8 +5,12 @@ import java.nio.ByteOrder
 import org.junit.Test
 
 class ExecuTorchEngineTest {
-    @Test fun theCallsAreThoseOfPythonsRunner() {
-        val recorded = Recorded("executorch-xnnpack")
+    @Test fun theCallsAreThoseOfPythonsRunner() = same("executorch-xnnpack")
+
+    @Test fun theCallsWithConvolutionsAreThoseOfPythonsRunner() = same("convolution-pte")
+
+    private fun same(target: String) {
+        val recorded = Recorded(target)
         val program = object : ExecuTorchProgram {
             override fun forward(tokens: LongArray, cachePosition: LongArray): FloatArray {
                 val inputs = mapOf(

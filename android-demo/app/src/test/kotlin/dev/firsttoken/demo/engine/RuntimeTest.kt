@@ -58,20 +58,10 @@ class RuntimeTest {
         assertTrue("it is made for plain interpreters" in litert.refusal(ManifestReader.read(target))!!)
     }
 
-    @Test fun aRingOfRowsIsRefusedByName() {
-        val target = folder.newFolder("ring")
-        val text = File(Parity.folder(), "engines/tflite-compat/manifest.json").readText()
-        File(target, "manifest.json").writeText(text.replaceFirst("\"advances\": \"append\"", "\"advances\": \"ring\""))
-        assertTrue("keep a ring of rows" in litert.refusal(ManifestReader.read(target))!!)
-    }
-
-    @Test fun aConvolutionIsRefusedByName() {
-        for ((name, runtime) in listOf("tflite-compat" to litert, "executorch-xnnpack" to ExecuTorchRuntime("1.5.1"))) {
-            val target = folder.newFolder("convolution-$name")
-            val text = File(Parity.folder(), "engines/$name/manifest.json").readText()
-            File(target, "manifest.json").writeText(text.replaceFirst("\"advances\": \"append\"", "\"advances\": \"replace\""))
-            assertTrue("layers with a convolution" in runtime.refusal(ManifestReader.read(target))!!)
-        }
+    @Test fun ringsAndConvolutionsRun() {
+        assertNull(litert.refusal(manifest("ring")))
+        assertNull(litert.refusal(manifest("convolution")))
+        assertNull(ExecuTorchRuntime("1.5.1").refusal(manifest("convolution-pte")))
     }
 
     @Test fun executorchRunsWhereItIsCarried() {

@@ -57,6 +57,10 @@ class TfliteEngineTest {
 
     @Test fun theCallsWhereEachLayerHasATypeOfItsOwnAreThoseOfPythonsRunner() = same("mixed")
 
+    @Test fun theCallsOverRingsAreThoseOfPythonsRunner() = same("ring")
+
+    @Test fun theCallsWithConvolutionsAreThoseOfPythonsRunner() = same("convolution")
+
     private fun same(target: String) {
         val recorded = Recorded(target)
         val program = RecordedProgram(recorded)

@@ -17,12 +17,14 @@ class Tensor(val name: String, val shape: List<String>, val dtype: String)
  *
  * [heldBy] "host": the app passes them and appends the rows that come back, to [length] at most, growing in steps of [step] rows.
  * [advances] "in_place": a call writes them itself, which LiteRT-LM and plain interpreters do, and the app does not. "ring": of a layer that sees
- * a window, row p modulo [length] is position p's; the app does not feed these yet. "replace": not keys and values but a convolution's last inputs,
- * which a call takes and returns anew; the app does not run these yet.
+ * a [window] of positions, its own included, row p modulo [length] is position p's. "replace": not keys and values but a convolution's last inputs,
+ * which a call takes and returns anew.
  */
-class State(val layer: Int, val heldBy: String, val shape: List<String>, val dtype: String, val axis: Int, val length: Int, val step: Int, val advances: String) {
+class State(
+    val layer: Int, val heldBy: String, val shape: List<String>, val dtype: String, val axis: Int, val length: Int, val step: Int, val advances: String, val window: Int?,
+) {
     /** Their names. */
-    val tensors: List<String> get() = listOf("key.$layer", "value.$layer")
+    val tensors: List<String> get() = if (advances == "replace") listOf("convolution.$layer") else listOf("key.$layer", "value.$layer")
 
     /** How many blocks of rows a tensor has: the dimensions before the axis. */
     val blocks: Int get() = shape.take(axis).fold(1) { size, dimension -> size * dimension.toInt() }

@@ -16,7 +16,10 @@ internal fun JsonFields.artifact() =
 private fun JsonFields.tensor() = Tensor(text("name"), dimensions("shape"), text("dtype"))
 
 private fun JsonFields.state() =
-    State(int("layer"), text("held_by"), dimensions("shape"), text("dtype"), int("axis"), int("length"), if (has("step")) int("step") else 1, text("advances"))
+    State(
+        int("layer"), text("held_by"), dimensions("shape"), text("dtype"), int("axis"), int("length"), if (has("step")) int("step") else 1, text("advances"),
+        intOrNull("window", 1..Int.MAX_VALUE),
+    )
 
 private fun JsonFields.npuFacts() =
     NpuFacts(text("compiled"), ints("prefill_lengths"), objectOf("embedding") { hostTable() }, number("masked").toFloat())

@@ -62,8 +62,7 @@ abstract class Engine(val manifest: Manifest) : Closeable {
         val most = minOf(position, tokens.size - 1)
         var same = 0
         while (same < most && held[same] == tokens[same]) same++
-        rollBack(same)
-        return same
+        return keepable(same).also(::rollBack)
     }
 
     /** Keeps the first [length] tokens of the cache and forgets those after. */
@@ -83,6 +82,9 @@ abstract class Engine(val manifest: Manifest) : Closeable {
 
     /** Runs one chunk of at most [prefillLength] tokens at [position]. */
     protected abstract fun prefillChunk(tokens: IntArray): FloatArray
+
+    /** How many of the first [length] tokens the cache can go on from. */
+    protected open fun keepable(length: Int): Int = length
 
     /** Forgets what the cache holds from row [length] on, where there is more to it than that [position] goes back. */
     protected open fun forget(length: Int) = Unit
