@@ -37,7 +37,11 @@ RUNNERS = {
     "convolution-pte": (executorch.ExecutorchRunner, "fp32"),
 }
 # Layers with a window of 24 tokens (a ring of 88 rows) beside others that see all; layers with a convolution, which keep nothing or everything.
-FAMILIES = {"ring": ("gemma3", "tflite-xnnpack"), "convolution": ("lfm2", "tflite-xnnpack"), "convolution-pte": ("lfm2", "executorch-xnnpack")}
+FAMILIES = {
+    "ring": ("gemma3", "tflite-xnnpack"),
+    "convolution": ("lfm2", "tflite-xnnpack"),
+    "convolution-pte": ("lfm2", "executorch-xnnpack"),
+}
 MIXED = """summary = "A test's"
 rule = [
   { match = "layers.1.attention.core", precision = "fp16" },
@@ -153,7 +157,9 @@ def exported(folder: Path, name: str, plan: str) -> Path:
 def random_checkpoint(folder: Path, case: str) -> Path:
     """A small checkpoint of random weights of another family, with the demo's words."""
     folder.mkdir()
-    checkpoint = save(random_model(case, vocab_size=4096, max_position_embeddings=2048, bos_token_id=None, eos_token_id=0), folder / "checkpoint")
+    checkpoint = save(
+        random_model(case, vocab_size=4096, max_position_embeddings=2048, bos_token_id=None, eos_token_id=0), folder / "checkpoint"
+    )
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(checkpoint_path() / name, checkpoint)
     return checkpoint
