@@ -87,7 +87,7 @@ class LayeredOps(Ops[T], Protocol[T]):
 def logits(ops: Ops[T], model: Named) -> T:
     """Logits of the last position, over the call's tokens."""
     x = ops.embed(model.embedding)
-    more = cast(LayeredOps[T], ops)
+    more = cast("LayeredOps[T]", ops)
     given = None if model.per_layer is None else layer_inputs(more, model.per_layer, x, len(model.layers))
     final = final_layer(model.part)
     for number, layer in enumerate(model.layers):
@@ -139,7 +139,7 @@ def norm(ops: Ops[T], part: Named | None, x: T) -> T:
 def attention(ops: Ops[T], part: Named, asked: T, x: T, owner: Named | None = None) -> T:
     """Queries of ``asked`` over keys and values of ``x``, or over those of ``owner``."""
     if owner is not None:
-        return ops.linear(part.output, cast(LayeredOps[T], ops).attend_shared(part.core, owner, heads(ops, part, "q", asked)))
+        return ops.linear(part.output, cast("LayeredOps[T]", ops).attend_shared(part.core, owner, heads(ops, part, "q", asked)))
     query = heads(ops, part, "q", asked)
     return ops.linear(part.output, ops.attend(part.core, query, *keys_and_values(ops, part, x)))
 
