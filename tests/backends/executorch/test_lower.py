@@ -83,7 +83,7 @@ def test_lean_lowering_writes_the_same_file(lowerings, tmp_path, monkeypatch):
     from executorch.backends.xnnpack._passes.channels_last_tagged_reshape_pass import ChannelsLastTaggedReshapePass
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 
-    monkeypatch.setattr(partition, "LARGE", 1 << 10)  # frees here what it frees of a real model
+    monkeypatch.setattr(partition, "LARGE", 1 << 10)  # frees here, too, what it frees of larger weights
     lean = lowerings.lower("mixed", tmp_path / "lean.pte")[0].read_bytes()
     monkeypatch.setattr(ChannelsLastTaggedReshapePass, "_is_nhwc_tensor", staticmethod(lambda tensor: False))
     monkeypatch.setattr(lowering, "DecoderPartitioner", XnnpackPartitioner)
