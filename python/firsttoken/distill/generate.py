@@ -14,6 +14,7 @@ from firsttoken import plain_file
 from firsttoken.atomic_file import write_text
 from firsttoken.chat import read_template, render
 from firsttoken.checkpoint import Checkpoint, read_json
+from firsttoken.checkpoint_sources.open import checkpoint_folder
 from firsttoken.distill.models import load_decoder, need_transformers
 from firsttoken.distill.thinking import ThinkingBudget, make_budget
 from firsttoken.distill.work_folder import first_difference, shorten
@@ -53,7 +54,8 @@ def generate(
     """
     need_transformers()
     output, lines = Path(output), read_prompts(Path(prompts))
-    tokenizer = Tokenizer(teacher)
+    folder = checkpoint_folder(teacher, report)
+    tokenizer = Tokenizer(folder)
     template = None if settings.raw else read_template(tokenizer.folder, tokenizer.settings)
     if template is None and not settings.raw:
         raise FirstTokenError(f"{teacher}: has no chat template; --raw continues the prompts as they are")
@@ -62,10 +64,10 @@ def generate(
         raise FirstTokenError("a thinking budget needs --thinking-end, the token that ends thinking, such as </think>")
     if settings.thinking_end is not None:
         make_budget(tokenizer, settings.thinking_end, settings.wait, settings.max_thinking, settings.min_thinking, settings.ignore_end)
-    done = reopen(output, Path(teacher), lines, settings)
+    done = reopen(output, folder, lines, settings)
     if done == len(lines):
         return done
-    model = load_decoder(teacher).requires_grad_(False)
+    model = load_decoder(folder).requires_grad_(False)
     stops = frozenset(tokenizer.end_tokens())
     for number in range(done, len(lines)):
         prompt = lines[number]["prompt"]

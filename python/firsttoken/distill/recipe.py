@@ -1,7 +1,8 @@
 """Recipes: one TOML file says which teachers, which student, which data, which losses and how long.
 
 Paths in a recipe are relative to the recipe's own folder; ``{demo}`` stands for the embedded demo checkpoint's folder
-and ``{stdlib}`` for the Python standard library's, so that a recipe can run anywhere without a download.
+and ``{stdlib}`` for the Python standard library's, so that a recipe can run anywhere without a download. A checkpoint may
+also be a hub id or a short name, which are fetched.
 """
 
 import sysconfig
@@ -12,6 +13,7 @@ from typing import Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from firsttoken import plain_file
+from firsttoken.checkpoint_sources.open import named_folder
 from firsttoken.declarations import declaration_folder, declaration_names, read_declaration
 from firsttoken.distill.schedules import Scheduled, constant
 from firsttoken.errors import FirstTokenError, nearest
@@ -199,7 +201,12 @@ class Recipe(RecipePart):
         checkpoint = self.teachers[number].checkpoint
         if checkpoint is None:
             raise FirstTokenError(f"teacher {number} of the recipe is a cache, and its model is needed; give a checkpoint")
-        return self.path(checkpoint)
+        return self.checkpoint_folder(checkpoint)
+
+    def checkpoint_folder(self, text: str) -> Path:
+        """Returns the folder of a checkpoint: a path of the recipe, or what a short name or hub id stands for. Raises `FirstTokenError`."""
+        path = self.path(text)
+        return path if path.is_dir() else named_folder(text, path) or path
 
     def path(self, text: str) -> Path:
         """Returns a path of the recipe with its placeholders filled in. Raises `FirstTokenError` for an unknown placeholder."""

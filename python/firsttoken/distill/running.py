@@ -96,7 +96,9 @@ class DistillRun:
         from firsttoken.distill.losses.vocabulary import shared_vocabulary
 
         source = self.recipe.student.checkpoint
-        student = Tokenizer(self.recipe.path(source)) if source is not None and self.recipe.tokenizer is None else self.tokenizer
+        student = (
+            Tokenizer(self.recipe.checkpoint_folder(source)) if source is not None and self.recipe.tokenizer is None else self.tokenizer
+        )
         shared_vocabulary(student, self.tokenizer, model.get_output_embeddings().weight.shape[0], self.vocabulary)
         for teacher in self.teachers:
             if isinstance(teacher, LiveTeacher):
@@ -207,7 +209,7 @@ def open_teachers(recipe: Recipe, tokenizer: Tokenizer, train: Windows, attentio
             teachers.append(CachedTeacher(folder.name, cache, each.weight, each.domains))
             continue
         assert each.checkpoint is not None, "a teacher is a checkpoint or a cache"
-        folder = recipe.path(each.checkpoint)
+        folder = recipe.checkpoint_folder(each.checkpoint)
         model = load_decoder(folder, eager).requires_grad_(False)
         shared_vocabulary(tokenizer, Tokenizer(folder), tokenizer.vocab_size, model.get_output_embeddings().weight.shape[0])
         teachers.append(LiveTeacher(folder.resolve().name, model, each.weight, each.domains))

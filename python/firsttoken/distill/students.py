@@ -56,7 +56,7 @@ def student_decoder(recipe: Recipe) -> Decoder:
     source = recipe.student
     if source.config is not None:
         return describe(read_json(recipe.path(source.config), "student.config names it"))
-    with Checkpoint(recipe.path(source.checkpoint) if source.checkpoint else recipe.teacher_folder()) as checkpoint:
+    with Checkpoint(recipe.checkpoint_folder(source.checkpoint) if source.checkpoint else recipe.teacher_folder()) as checkpoint:
         decoder = open_decoder(checkpoint)
         if source.cut is None:
             return decoder
@@ -70,7 +70,7 @@ def first_student(recipe: Recipe, attention: str) -> PreTrainedModel:
     if source.cut is not None:
         return load_decoder(recipe.teacher_folder(), attention)
     if source.checkpoint is not None:
-        return load_decoder(recipe.path(source.checkpoint), attention)
+        return load_decoder(recipe.checkpoint_folder(source.checkpoint), attention)
     assert source.config is not None, "a student is a cut, a checkpoint or a config"
     torch.manual_seed(recipe.seed)
     return make_decoder(read_json(recipe.path(source.config), "student.config names it"), attention=attention)
@@ -103,15 +103,15 @@ def cut_model(model: PreTrainedModel, recipe: Recipe, sizes: cut_sizes.Sizes, tr
 def settings_folder(recipe: Recipe) -> Path | None:
     """The checkpoint whose end tokens and generation settings the student keeps."""
     if recipe.student.checkpoint is not None:
-        return recipe.path(recipe.student.checkpoint)
+        return recipe.checkpoint_folder(recipe.student.checkpoint)
     checkpoint = next((teacher.checkpoint for teacher in recipe.teachers if teacher.checkpoint is not None), None)
-    return recipe.path(checkpoint) if checkpoint is not None else None
+    return recipe.checkpoint_folder(checkpoint) if checkpoint is not None else None
 
 
 def tokenizer_folder(recipe: Recipe) -> Path:
     """Where the tokenizer comes from: the recipe's own, the student's, or the first teacher's. Raises `FirstTokenError`."""
     if recipe.tokenizer is not None:
-        return recipe.path(recipe.tokenizer)
+        return recipe.checkpoint_folder(recipe.tokenizer)
     folder = settings_folder(recipe)
     if folder is None:
         raise FirstTokenError(

@@ -36,7 +36,7 @@ def identity_of(recipe: Recipe, train: Windows, held_out: Windows) -> dict:
     )
     prints = {}
     for who, folder in folders.items():
-        with Checkpoint(recipe.path(folder)) as checkpoint:
+        with Checkpoint(recipe.checkpoint_folder(folder)) as checkpoint:
             prints[who] = checkpoint.fingerprint()
     quantize = recipe.quantize
     plans = {}
