@@ -43,13 +43,14 @@ class Lowerings:
     folder: Path
     checkpoint: Path
     case: str = "qwen2"
+    changes: dict = field(default_factory=dict)  # of the case's configuration
     files: dict = field(default_factory=dict)
 
     def __post_init__(self):
         from firsttoken.checkpoint import Checkpoint
         from firsttoken.decoder.walk import open_decoder
 
-        model = random_model(self.case)
+        model = random_model(self.case, **self.changes)
         self.source = Checkpoint(save(model, self.checkpoint))
         self.config = open_decoder(self.source)
         self.tokens = np.random.default_rng(5).integers(0, self.config.vocab_size, CACHE).tolist()
