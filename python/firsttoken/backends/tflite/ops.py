@@ -15,16 +15,28 @@ import numpy as np
 
 from firsttoken.backends.host_inputs import of_window
 from firsttoken.backends.runner import MASKED
-from firsttoken.backends.tflite.graph import NUMPY_TYPES, Dynamic, Graph, Op, Type
+from firsttoken.backends.tflite.delta_rule import DeltaGraph
+from firsttoken.backends.tflite.graph import NUMPY_TYPES, Dynamic, Op, Type
 from firsttoken.backends.tflite.model_file import ModelFile
 from firsttoken.backends.tflite.weights import DecoderWeights, to_float16
 from firsttoken.decoder import forward
 from firsttoken.decoder.parts import Convolution, Core, Decoder
 from firsttoken.decoder.rope import Rope
-from firsttoken.decoder.walk import RING_SLACK, Named, convolution_states, final_layer, layer_number, owners, rotations, states, windows
+from firsttoken.decoder.walk import (
+    RING_SLACK,
+    Named,
+    convolution_states,
+    final_layer,
+    layer_number,
+    owners,
+    recurrent_states,
+    rotations,
+    states,
+    windows,
+)
 
 
-class TfliteOps(Graph):
+class TfliteOps(DeltaGraph):
     """One of the three graphs. `build` makes it; its inputs and outputs are then in ``inputs`` and ``outputs``."""
 
     def __init__(self, file: ModelFile, name: str, decoder: Decoder, weights: DecoderWeights, tokens: int, cached: int) -> None:
@@ -87,6 +99,9 @@ class TfliteOps(Graph):
         self.remembered: dict[str, int] = {}
         for kept in convolution_states(self.decoder) if self.cached else ():
             self.remembered[kept.name] = self.input(f"convolution.{kept.layer}", [kept.rows, kept.channels], Type.FLOAT32)
+        self.memory = {}
+        for kept in recurrent_states(self.decoder) if self.cached else ():
+            self.memory[kept.name] = self.input(f"recurrent.{kept.layer}", [kept.heads, kept.key_dim, kept.value_dim], Type.FLOAT32)
 
     # types
 
@@ -258,6 +273,8 @@ class TfliteOps(Graph):
     def activate(self, kind: str, x: int) -> int:
         if kind == "tanh":
             return self.unary(Op.TANH, x)
+        if kind == "sigmoid":
+            return self.unary(Op.LOGISTIC, x)
         if kind == "relu2":
             positive = self.unary(Op.RELU, x)
             return self.multiply(positive, positive)
@@ -287,9 +304,11 @@ class TfliteOps(Graph):
     def into_core(self, attention: Named, which: str, x: int) -> int:
         return self.convert(x, self.core_compute(attention.core.name))
 
-    def convolve(self, kernel: Named[Convolution], gate: int, value: int, narrowed: bool) -> int:
+    def convolve(self, kernel: Named[Convolution], gate: int | None, value: int, narrowed: bool) -> int:
         part, outer = kernel.part, self.scope
-        gated = self.multiply(self.convert(gate, Type.FLOAT32), value)
+        gated = self.convert(value, Type.FLOAT32)
+        if gate is not None:
+            gated = self.multiply(self.convert(gate, Type.FLOAT32), gated)
         self.enter(kernel.name)
         rows = part.length - 1
         before = self.remembered[kernel.name] if self.cached else self.constant(np.zeros((rows, part.channels)))
