@@ -55,7 +55,7 @@ KEYS_AS_VALUES = {"attention_k_eq_v": True, "num_global_key_value_heads": 1, "us
 
 QWEN3_5 = {
     **DEEP, "num_hidden_layers": 8, "head_dim": 16, "layer_types": ["linear_attention", "full_attention"] * 4, "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8,
-    "linear_value_head_dim": 12, "rms_norm_eps": 1e-3,  # random heads give almost nothing at times, and norms make large what little it is
+    "linear_value_head_dim": 8, "rms_norm_eps": 1e-3,  # random heads give almost nothing at times, and norms make large what little it is
     "rope_parameters": {
         "rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5, "mrope_section": [2, 1, 1], "mrope_interleaved": True,
     },
@@ -196,7 +196,7 @@ CASES = {
             "layer_types": ["full_attention", "linear_attention"] * 4,
             "linear_num_key_heads": 1,
             "linear_num_value_heads": 3,
-            "linear_value_head_dim": 8,
+            "linear_value_head_dim": 12,
             "linear_conv_kernel_dim": 3,
             "attention_bias": True,
             "tie_word_embeddings": True,

@@ -18,6 +18,8 @@ from firsttoken.backends.tflite.weights import DecoderWeights
 from firsttoken.decoder.parts import DeltaRule
 from firsttoken.decoder.walk import Named, layer_number
 
+MOST_PARTS = 4  # of a split, in XNNPACK
+
 
 class DeltaGraph(Graph):
     """What a graph of the decoder needs for layers with a delta rule; `TfliteOps` is the rest of it."""
@@ -34,6 +36,12 @@ class DeltaGraph(Graph):
         raise NotImplementedError
 
     def split_columns(self, x: int, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        """XNNPACK takes a split into up to four equal parts, and no slice of rows whose number is known at run time alone."""
+        counts = [size // min(sizes) for size in sizes]
+        if all(size % min(sizes) == 0 for size in sizes) and sum(counts) <= MOST_PARTS:
+            parts = iter(self.split(x, sum(counts)))
+            taken = [[next(parts) for _ in range(count)] for count in counts]
+            return tuple(these[0] if len(these) == 1 else self.concatenate(these, 1) for these in taken)
         rows, begins = self.shapes[x][0], np.cumsum([0, *sizes[:-1]]).tolist()
         return tuple(self.slice(x, [0, begin], [rows, size]) for begin, size in zip(begins, sizes, strict=True))
 
