@@ -6,6 +6,8 @@ import numpy as np
 
 from firsttoken.decoder.parts import DeltaRule
 
+CALL = 64  # tokens of a call, about
+
 
 def unit(x: np.ndarray, epsilon: float) -> np.ndarray:
     """Vectors ``[..., dim]`` divided by their length, whose square is ``epsilon`` larger than it is."""
@@ -32,9 +34,14 @@ def delta_rule(
     The state is a memory from keys to values. Each step lets all of it fade, looks up what it holds at the new key, and writes there as
     much of the difference to the new value as ``strength`` says. ``decay`` is ``[value_heads]``, queries, keys and values are
     ``[tokens, heads, dim]``, keys of length 1, ``strength`` and ``forgetting`` ``[tokens, value_heads]`` as their layers give them.
-    ``rounded`` is what a sum of so many products is off by.
+    ``rounded`` is what a sum of so many products is off by; kernels find what is kept from one position to another out of two sums of
+    logarithms over a call, so it is those that are off.
     """
-    kept = np.exp(-np.exp(decay) * np.logaddexp(np.float32(0), forgetting))
+    logarithms = -np.exp(decay) * np.logaddexp(np.float32(0), forgetting)
+    kept = np.empty_like(logarithms)
+    for start in range(0, len(value), CALL):
+        sums = rounded(np.cumsum(logarithms[start : start + CALL], axis=0).T, CALL).T  # off by each head's own size
+        kept[start : start + CALL] = np.exp(np.minimum(np.diff(sums, axis=0, prepend=np.float32(0)), 0))
     written = sigmoid(strength)
     query, key = (np.repeat(x, part.value_heads // part.key_heads, axis=1) for x in (query, key))
     memory = np.zeros((part.value_heads, part.key_dim, part.value_dim), np.float32)
