@@ -14,6 +14,7 @@ from firsttoken.backends.recurrence import CHUNK, block_sizes
 from firsttoken.backends.registry import find_backend
 from firsttoken.backends.tflite import delta_rule as tflite_rule
 from firsttoken.backends.tflite.audit import LoadedGraph, executed_outside_delegate, read_header
+from firsttoken.backends.tflite.graph import Graph
 from firsttoken.bundle.manifest import CheckpointIdentity, Manifest
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.prove.reference import reference_logits
@@ -129,13 +130,9 @@ def differs(folder, model, path):
     return max(np.abs(one).max() for one in found)
 
 
-def unit_strength(self, x):
-    return x
-
-
 FAULTS = {
     "one block size less": (tflite_rule, "block_sizes", lambda tokens: [1, 2, 4]),
-    "forgetting without its softplus": (tflite_rule.DeltaGraph, "_softplus", unit_strength),
+    "forgetting by a square": (tflite_rule.DeltaGraph, "_softplus", lambda self, x: Graph.multiply(self, x, x)),
 }
 
 

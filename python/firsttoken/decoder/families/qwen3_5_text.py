@@ -22,6 +22,10 @@ LENGTH_EPSILON = 1e-6  # of the length of queries and keys, in the model's code
 # What is said of the layers that predict a second token, which transformers leaves out too.
 SECOND_TOKEN = ("mtp_num_hidden_layers", "mtp_use_dedicated_embeddings")
 
+DELTA_SIZES = (  # there even where no layer has a delta net
+    "linear_conv_kernel_dim", "linear_key_head_dim", "linear_num_key_heads", "linear_num_value_heads", "linear_value_head_dim",
+)  # fmt: skip
+
 
 def describe(config: Config) -> Decoder:
     hidden, kinds = config.size("hidden_size"), layer_kinds(config)
@@ -44,7 +48,7 @@ def describe(config: Config) -> Decoder:
 
 def check_fixed(config: Config) -> None:
     """Raises `FirstTokenError` for switches of the published configurations that transformers' class does not have, set otherwise."""
-    for key in SECOND_TOKEN:
+    for key in (*SECOND_TOKEN, *DELTA_SIZES):
         config.get(key)
     for key, fixed in (("attn_output_gate", True), ("mamba_ssm_dtype", "float32")):
         if (value := config.get(key, fixed)) != fixed:
