@@ -10,7 +10,7 @@ import numpy as np
 
 from firsttoken.backends.interface import LoweringJob
 from firsttoken.backends.lowering_result import Lowered
-from firsttoken.backends.recurrence import with_short_calls
+from firsttoken.backends.recurrence import short_calls_note, with_short_calls
 from firsttoken.backends.registry import backend_of, find_backend, resolve
 from firsttoken.bundle.atomic import Staging
 from firsttoken.bundle.chat_facts import Chat
@@ -86,6 +86,8 @@ def export(
             say(remark)
         chosen = load_plan(plan)
         jobs = plan_jobs(decoder, chosen, targets, Path(output), force, cache_length, prefill_chunk, prove)
+        if (note := short_calls_note(decoder)) is not None:
+            say(note)
         words = read_words(source, decoder, end_tokens, say)
         tokenizer = words.tokenizer
         if (note := note_of(source)) is not None:

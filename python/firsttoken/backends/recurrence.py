@@ -18,3 +18,10 @@ def with_short_calls(target: Target, decoder: Decoder) -> Target:
     if target.prefill_chunk <= CHUNK or not delta_rules(decoder):
         return target
     return target.model_copy(update={"prefill_chunk": CHUNK})
+
+
+def short_calls_note(decoder: Decoder) -> str | None:
+    """What whoever exports should hear of it; None where calls are as long as the target's."""
+    if not delta_rules(decoder):
+        return None
+    return f"prompts of this model go in with {CHUNK} tokens a call at most: what its gated delta nets cost grows with the square and cube of a call's tokens"

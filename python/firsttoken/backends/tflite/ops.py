@@ -306,9 +306,9 @@ class TfliteOps(DeltaGraph):
 
     def convolve(self, kernel: Named[Convolution], gate: int | None, value: int, narrowed: bool) -> int:
         part, outer = kernel.part, self.scope
-        gated = self.convert(value, Type.FLOAT32)
+        gated = self.convert(value if gate is None else gate, Type.FLOAT32)
         if gate is not None:
-            gated = self.multiply(self.convert(gate, Type.FLOAT32), gated)
+            gated = self.multiply(gated, value)
         self.enter(kernel.name)
         rows = part.length - 1
         before = self.remembered[kernel.name] if self.cached else self.constant(np.zeros((rows, part.channels)))
