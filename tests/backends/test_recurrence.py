@@ -114,7 +114,12 @@ def test_xnnpack_takes_the_rule_with_lengths_of_run_time(case, tmp_path):
     for signature in model.signatureDefs:
         graph = LoadedGraph(model, signature.subgraphIndex, executed_outside_delegate(path, header, model, signature))
         kinds = Counter(graph.kind(n) for n in graph.undelegated)
-        assert set(kinds) <= {"GATHER", "ADD", "FULLY_CONNECTED", "SLICE"}  # FULLY_CONNECTED: decode's attention, whose weight is the host's slot
+        assert set(kinds) <= {
+            "GATHER",
+            "ADD",
+            "FULLY_CONNECTED",
+            "SLICE",
+        }  # FULLY_CONNECTED: decode's attention, whose weight is the host's slot
         assert kinds["SLICE"] == (0 if case == "qwen3_5" or graph.name == "decode" else 12)
         assert kinds["GATHER"] <= 1 + 4 + 4 + 1
 
@@ -198,6 +203,8 @@ def test_a_longer_call_is_an_error(target, checkpoint, tmp_path):
     """More rows than blocks are made for would be inverted wrongly."""
     runner = opened(checkpoint[1], tmp_path, target)
     runner._prefill(np.zeros(64, np.int32))
-    with pytest.raises(FirstTokenError, match="running 65 tokens at position 0 failed" if target == "executorch-xnnpack" else "out of bounds|fail"):
+    with pytest.raises(
+        FirstTokenError, match="running 65 tokens at position 0 failed" if target == "executorch-xnnpack" else "out of bounds|fail"
+    ):
         runner._prefill(np.zeros(65, np.int32))
     runner.close()

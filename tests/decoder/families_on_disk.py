@@ -237,9 +237,13 @@ def random_model(case: str, seed: int = 0, **changes):
     config = getattr(transformers, f"{prefix}Config")(**{**SIZES, **more, **changes})
     config._attn_implementation = "eager"
     torch.manual_seed(seed)
-    named = {"Gemma3Text": "Gemma3", "Gemma4Text": "Gemma4", "Gemma4UnifiedText": "Gemma4Unified", "Llama4Text": "Llama4", "Qwen3_5Text": "Qwen3_5"}.get(
-        prefix, prefix
-    )
+    named = {
+        "Gemma3Text": "Gemma3",
+        "Gemma4Text": "Gemma4",
+        "Gemma4UnifiedText": "Gemma4Unified",
+        "Llama4Text": "Llama4",
+        "Qwen3_5Text": "Qwen3_5",
+    }.get(prefix, prefix)
     model = getattr(transformers, f"{named}ForCausalLM")(config).eval().requires_grad_(False)
     for name, weight in model.named_parameters():
         if "norm" in name and name.endswith("bias"):

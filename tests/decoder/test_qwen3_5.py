@@ -87,7 +87,9 @@ def test_backends_without_it_refuse_by_its_name(target):
     with pytest.raises(FirstTokenError, match=r"cannot give gated delta nets, which qwen3_5_text needs \(layers.0.delta\)"):
         backend_of(wanted).check_model(describe(TEXT), wanted)
     attentive = {**TEXT, "layer_types": ["full_attention"] * 24}
-    with pytest.raises(FirstTokenError, match=r"cannot give a gate on what attention gives, which qwen3_5_text needs \(layers.0.attention\)"):
+    with pytest.raises(
+        FirstTokenError, match=r"cannot give a gate on what attention gives, which qwen3_5_text needs \(layers.0.attention\)"
+    ):
         backend_of(wanted).check_model(describe(attentive), wanted)
 
 
@@ -116,7 +118,9 @@ def test_queries_and_gates_alternate_in_one_matrix(tmp_path):
         stored = model.model.layers[0].self_attn.q_proj.weight.view(4, 2, 16, 64)
         assert np.array_equal(checkpoint.matrix(attention.gate.weight), stored[:, 1].reshape(64, 64))
         whole = checkpoint.matrix(attention.q.weight)
-        assert not np.array_equal(whole, stored[:, 0].reshape(64, 64)) and np.array_equal(np.sort(whole, 0), np.sort(stored[:, 0].reshape(64, 64), 0))
+        assert not np.array_equal(whole, stored[:, 0].reshape(64, 64)) and np.array_equal(
+            np.sort(whole, 0), np.sort(stored[:, 0].reshape(64, 64), 0)
+        )
         for source in (attention.q.weight, attention.gate.weight):
             whole = checkpoint.matrix(source)
             for start, stop in ((0, 1), (5, 40), (15, 17), (63, 64), (16, 32)):
@@ -126,7 +130,10 @@ def test_queries_and_gates_alternate_in_one_matrix(tmp_path):
     for rows in (96, 160):
         wrong = {**tensors, "model.layers.0.self_attn.q_proj.weight": torch.zeros(rows, 64)}
         save_file(wrong, tmp_path / "model.safetensors")
-        with Checkpoint(tmp_path) as checkpoint, pytest.raises(FirstTokenError, match=rf"q_proj.weight' has shape \[{rows}, 64\], but .* \[128, 64\]"):
+        with (
+            Checkpoint(tmp_path) as checkpoint,
+            pytest.raises(FirstTokenError, match=rf"q_proj.weight' has shape \[{rows}, 64\], but .* \[128, 64\]"),
+        ):
             open_decoder(checkpoint)
 
 

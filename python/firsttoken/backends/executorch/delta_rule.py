@@ -38,6 +38,7 @@ class DeltaRule(nn.Module):
     """``state`` is the one behind the calls before, a mutable buffer of the program; ``rate`` is ``-exp(decay)``, one a value head."""
 
     state: Tensor
+    spread: Tensor
 
     def __init__(self, part: parts.DeltaRule) -> None:
         super().__init__()

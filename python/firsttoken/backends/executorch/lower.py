@@ -21,8 +21,8 @@ from firsttoken.backends.executorch.model import DecoderModule
 from firsttoken.backends.executorch.partition import DecoderPartitioner, lean_preprocessing
 from firsttoken.backends.executorch.structure import check_structure
 from firsttoken.backends.interface import LoweringJob
-from firsttoken.backends.recurrence import CHUNK
 from firsttoken.backends.lowering_result import Lowered, key_value_states, with_convolutions
+from firsttoken.backends.recurrence import CHUNK
 from firsttoken.bundle.manifest import Artifact, Method, Needs, Tensor
 from firsttoken.decoder.walk import delta_rules
 from firsttoken.errors import FirstTokenError

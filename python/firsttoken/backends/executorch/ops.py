@@ -162,7 +162,13 @@ def relu2(x: Tensor) -> Tensor:
     return positive * positive
 
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"silu": functional.silu, "gelu_tanh": gelu_tanh, "relu2": relu2, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": functional.silu,
+    "gelu_tanh": gelu_tanh,
+    "relu2": relu2,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+}
 
 
 def causal_mask(rows: Tensor, filled: int | torch.SymInt, window: int | None = None) -> Tensor:

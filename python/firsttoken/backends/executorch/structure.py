@@ -79,6 +79,7 @@ def delegated_layers(program: ExportedProgram, cores: list[str]) -> dict[str, tu
     softmaxes = [n for n, product in enumerate(products) if product is None]
     for core, n in zip(cores, softmaxes, strict=True):
         scores, mixed = products[n - 1], products[n + 1]
+        assert scores is not None and mixed is not None, "between two softmaxes are the products of two cores"
         found[core] = scores if scores == mixed else f"{scores} and {mixed}", None
     return found
 

@@ -32,6 +32,9 @@ class DeltaGraph(Graph):
     memory: dict[str, int]  # the state before the call, by the name of its rule
     _triangles: "Triangles | None" = None
 
+    def enter(self, name: str) -> None:
+        self.scope = name
+
     def convert(self, x: int, dtype: int) -> int:
         raise NotImplementedError
 
@@ -49,9 +52,7 @@ class DeltaGraph(Graph):
         rows, heads, dim = self.shapes[x]
         return self.reshape(x, [rows, heads * dim])
 
-    def delta_rule(
-        self, rule: Named[DeltaRule], query: int, key: int, value: int, strength: int, forgetting: int, narrowed: bool
-    ) -> int:
+    def delta_rule(self, rule: Named[DeltaRule], query: int, key: int, value: int, strength: int, forgetting: int, narrowed: bool) -> int:
         part, outer = rule.part, self.scope
         self.enter(rule.name)
         beta = self.unary(Op.LOGISTIC, self.convert(strength, Type.FLOAT32))
@@ -102,9 +103,7 @@ class DeltaGraph(Graph):
         column = self.reshape(key, [heads, dims[0], 1])
         return self.reshape(found, [1, heads, dims[1]]), super().add(super().multiply(state, decay), super().multiply(column, added))
 
-    def _many(
-        self, part: DeltaRule, state: int | None, q: int, k: int, v: int, beta: int, log_decay: int
-    ) -> tuple[int, int]:
+    def _many(self, part: DeltaRule, state: int | None, q: int, k: int, v: int, beta: int, log_decay: int) -> tuple[int, int]:
         """All tokens of the call, shapes as in `_one` with S for 1; without ``state`` it is zeros."""
         heads, rows = part.value_heads, self.S
         shared = self._triangles = self._triangles or Triangles(self)

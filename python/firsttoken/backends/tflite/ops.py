@@ -100,8 +100,8 @@ class TfliteOps(DeltaGraph):
         for kept in convolution_states(self.decoder) if self.cached else ():
             self.remembered[kept.name] = self.input(f"convolution.{kept.layer}", [kept.rows, kept.channels], Type.FLOAT32)
         self.memory = {}
-        for kept in recurrent_states(self.decoder) if self.cached else ():
-            self.memory[kept.name] = self.input(f"recurrent.{kept.layer}", [kept.heads, kept.key_dim, kept.value_dim], Type.FLOAT32)
+        for held in recurrent_states(self.decoder) if self.cached else ():
+            self.memory[held.name] = self.input(f"recurrent.{held.layer}", [held.heads, held.key_dim, held.value_dim], Type.FLOAT32)
 
     # types
 
@@ -190,9 +190,6 @@ class TfliteOps(DeltaGraph):
         return self.last_masks[window]
 
     # the traversal's operations
-
-    def enter(self, name: str) -> None:
-        self.scope = name
 
     def embed(self, embedding: Named) -> int:
         weight = self.weights.matrices[embedding.name]

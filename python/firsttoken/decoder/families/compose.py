@@ -124,8 +124,8 @@ def attention(
 
 def every_second(part: Linear, order: tuple[int, ...], period: int) -> Linear:
     """The layer out of a matrix of several, whose rows alternate: of every ``period`` rows those that ``order`` names."""
-    weight, bias = (source and replace(source, order=order, period=period) for source in (part.weight, part.bias))
-    return replace(part, weight=weight, bias=bias)
+    bias = None if part.bias is None else replace(part.bias, order=order, period=period)
+    return replace(part, weight=replace(part.weight, order=order, period=period), bias=bias)
 
 
 def head_norms(config: Config, at: str, names: str = "{}_norm", **how: float) -> Callable[[str, tuple[int, ...] | None], Norm]:

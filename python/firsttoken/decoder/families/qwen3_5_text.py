@@ -54,7 +54,9 @@ def check_fixed(config: Config) -> None:
         if (value := config.get(key, fixed)) != fixed:
             raise FirstTokenError(f"config.json: {key} is {visible(repr(value), 60)}; expected {fixed!r}, the only one that Qwen3.5 has")
     if activation(config) != "silu":
-        raise FirstTokenError(f"config.json: hidden_act is {config.get('hidden_act')!r}; expected 'silu', which gated delta nets are made with")
+        raise FirstTokenError(
+            f"config.json: hidden_act is {config.get('hidden_act')!r}; expected 'silu', which gated delta nets are made with"
+        )
 
 
 def layer_kinds(config: Config) -> list[str]:
@@ -80,7 +82,9 @@ def delta_net(config: Config, at: str) -> DeltaNet:
     if value_heads % key_heads:
         raise FirstTokenError(f"config.json: linear_num_value_heads {value_heads} is not a multiple of linear_num_key_heads {key_heads}")
     if length < 2:
-        raise FirstTokenError(f"config.json: linear_conv_kernel_dim is {length}; expected at least 2, for a convolution over one position is none")
+        raise FirstTokenError(
+            f"config.json: linear_conv_kernel_dim is {length}; expected at least 2, for a convolution over one position is none"
+        )
     keys, values = key_heads * key_dim, value_heads * value_dim
     unit = Norm(None, key_dim, LENGTH_EPSILON / key_dim)
     step = linear(f"{at}.in_proj_a", value_heads, hidden)
