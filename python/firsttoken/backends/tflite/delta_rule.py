@@ -13,30 +13,20 @@ are huge numbers that would have to cancel. No exponential is taken of anything 
 import numpy as np
 
 from firsttoken.backends.recurrence import CHUNK, block_sizes
+from firsttoken.backends.tflite.convolution import ConvolutionGraph
 from firsttoken.backends.tflite.graph import Graph, Op, Type
-from firsttoken.backends.tflite.weights import DecoderWeights
 from firsttoken.decoder.parts import DeltaRule
 from firsttoken.decoder.walk import Named, layer_number
 
 MOST_PARTS = 4  # of a split, in XNNPACK
 
 
-class DeltaGraph(Graph):
+class DeltaGraph(ConvolutionGraph):
     """What a graph of the decoder needs for layers with a delta rule; `TfliteOps` is the rest of it."""
 
-    weights: DecoderWeights
-    S: int
-    cached: bool
     positions: int
-    last_index: int
     memory: dict[str, int]  # the state before the call, by the name of its rule
     _triangles: "Triangles | None" = None
-
-    def enter(self, name: str) -> None:
-        self.scope = name
-
-    def convert(self, x: int, dtype: int) -> int:
-        raise NotImplementedError
 
     def split_columns(self, x: int, sizes: tuple[int, ...]) -> tuple[int, ...]:
         """XNNPACK takes a split into up to four equal parts, and no slice of rows whose number is known at run time alone."""

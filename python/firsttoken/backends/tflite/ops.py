@@ -20,14 +20,13 @@ from firsttoken.backends.tflite.graph import NUMPY_TYPES, Dynamic, Op, Type
 from firsttoken.backends.tflite.model_file import ModelFile
 from firsttoken.backends.tflite.weights import DecoderWeights, to_float16
 from firsttoken.decoder import forward
-from firsttoken.decoder.parts import Convolution, Core, Decoder
+from firsttoken.decoder.parts import Core, Decoder
 from firsttoken.decoder.rope import Rope
 from firsttoken.decoder.walk import (
     RING_SLACK,
     Named,
     convolution_states,
     final_layer,
-    layer_number,
     owners,
     recurrent_states,
     rotations,
@@ -54,7 +53,6 @@ class TfliteOps(DeltaGraph):
         self._casts: dict[tuple[int, int], int] = {}
         self._tensors: dict[object, int] = {}
         self._last_tables: dict[int, int] = {}
-        self._newest_rows: dict[int, int] = {}
         self._layers = {state.name: state.layer for state in states(decoder)}
         self._window = {state.name: state.window for state in states(decoder)}
         self.rotations: dict[tuple[Rope, float], tuple[int, int]] = {}
@@ -300,29 +298,6 @@ class TfliteOps(DeltaGraph):
 
     def into_core(self, attention: Named, which: str, x: int) -> int:
         return self.convert(x, self.core_compute(attention.core.name))
-
-    def convolve(self, kernel: Named[Convolution], gate: int | None, value: int, narrowed: bool) -> int:
-        part, outer = kernel.part, self.scope
-        gated = self.convert(value if gate is None else gate, Type.FLOAT32)
-        if gate is not None:
-            gated = self.multiply(gated, value)
-        self.enter(kernel.name)
-        rows = part.length - 1
-        before = self.remembered[kernel.name] if self.cached else self.constant(np.zeros((rows, part.channels)))
-        known = self.concatenate([before, gated], 0)
-        self.output(f"convolution.{layer_number(kernel.name)}", self._newest(known, rows))
-        weight = self.constant(self.weights.vectors[kernel.name].T.reshape(1, part.length, 1, part.channels))
-        mixed = self.depthwise(known, weight, self.constant(self.weights.vectors[f"{kernel.name}.bias"]))
-        self.enter(outer)
-        return self.gather_rows(mixed, self.last_index) if narrowed and self.S != 1 else mixed
-
-    def _newest(self, known: int, rows: int) -> int:
-        """The last ``rows`` rows up to the last token's, of what was remembered (as many rows) and the call's own."""
-        if self.S == 1:
-            return self.slice(known, [1, 0], [rows, self.shapes[known][1]])
-        if rows not in self._newest_rows:
-            self._newest_rows[rows] = self.add(self.last_index, self.constant(np.arange(1, rows + 1), np.int32))
-        return self.gather_rows(known, self._newest_rows[rows])
 
     def attend(self, core: Named[Core], query: int, key: int, value: int) -> int:
         part, layer = core.part, self._layers[core.name]
