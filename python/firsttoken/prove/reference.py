@@ -227,7 +227,7 @@ class Layer:
         return self.linear(part.output, self.linear(part.out_gate, states) * self.past(part.kernel, gated))
 
     def delta_net(self, part: DeltaNet, states: np.ndarray) -> np.ndarray:
-        """A gated delta net (arXiv 2412.06464, figure 1): queries, keys and values through a convolution and silu, the rule, a norm of every
+        """A gated delta net (arXiv 2412.06464): queries, keys and values through a convolution and silu, the rule, a norm of every
         head's result, a gate. Queries are of length ``key_dim^-0.5``; the tree says so of a norm over the mean instead of the sum."""
         rule, tokens = part.rule, len(states)
         keys, dim = rule.key_heads * rule.key_dim, np.float32(rule.key_dim)

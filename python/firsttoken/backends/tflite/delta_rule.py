@@ -2,7 +2,7 @@
 
 With c the sum of the log decays up to a position, what every token adds to the state along its key are the rows of V in
 ``(I + L) V = beta * (v - exp(c) * k S)``, where S is the state before the call and ``L[i, j] = beta[i] (k[i] . k[j]) exp(c[i] - c[j])`` for j < i
-(Gated Delta Networks, arXiv 2412.06464, equations 8 to 10; the WY representation of DeltaNet, arXiv 2406.06484). Then
+(Gated Delta Networks, arXiv 2412.06464, section 3.3; the WY representation of DeltaNet, arXiv 2406.06484). Then
 ``out = exp(c) * q S + (q . k * exp(c[i] - c[j]), j <= i) V``, and the state becomes ``exp(c[last]) S + (exp(c[last] - c) * k)^T V``.
 
 ``I + L`` is inverted block by block: where X inverts its diagonal blocks of one size, ``X - X M X`` inverts those of twice the size, M being
