@@ -57,7 +57,8 @@ class Source:
     """A weight as a decoder wants it, whatever the checkpoint stores: tensor ``name``, taken so and streamed.
 
     ``rows``: only these, ``(start, stop)``, of a matrix that holds several weights. ``order``: row ``order[i]`` of every
-    ``len(order)`` neighbouring rows comes at place ``i``. Then every value is multiplied by ``scale`` and ``add`` is added.
+    ``len(order)`` neighbouring rows comes at place ``i``; with ``period``, of every so many neighbouring rows, of which the others are
+    left to other weights. Then every value is multiplied by ``scale`` and ``add`` is added.
     """
 
     name: str
@@ -65,6 +66,16 @@ class Source:
     order: tuple[int, ...] | None = None
     add: float = 0.0
     scale: float = 1.0
+    period: int | None = None
+
+    def spans(self, count: int) -> list[tuple[int, int]]:
+        """Where the ``count`` rows that it gives lie in the stored tensor, ``(start, stop)`` each, in the order in which they are stored."""
+        first = self.rows[0] if self.rows else 0
+        if self.order is None or self.period is None:
+            return [(first, first + count)]
+        assert max(self.order) - min(self.order) + 1 == len(self.order), "what is taken of a period lies together"
+        begins = range(first, first + count // len(self.order) * self.period, self.period)
+        return [(begin + min(self.order), begin + max(self.order) + 1) for begin in begins]
 
 
 class Checkpoint:
@@ -240,15 +251,16 @@ class Checkpoint:
         if isinstance(source, str):
             return self._stored_rows(source, start, stop)
         first, last = source.rows or (0, self.stored(source.name).row_count)
-        stop = last - first if stop is None else stop
+        taken = 1.0 if source.order is None or source.period is None else len(source.order) / source.period
+        stop = round((last - first) * taken) if stop is None else stop
         if source.order is None:
             values = self._stored_rows(source.name, first + start, first + stop)
         else:
-            period = len(source.order)
-            begin, end = start // period * period, -(-stop // period) * period
+            given, period = len(source.order), source.period or len(source.order)
+            begin, end = start // given * period, -(-stop // given) * period
             places = np.arange(start, stop)
             block = self._stored_rows(source.name, first + begin, first + end)
-            values = block[places // period * period - begin + np.array(source.order)[places % period]]
+            values = block[places // given * period - begin + np.array(source.order)[places % given]]
         if source.scale != 1.0:
             values = values * np.float32(source.scale)
         return values + np.float32(source.add) if source.add else values

@@ -10,6 +10,7 @@ import numpy as np
 
 from firsttoken.backends.interface import LoweringJob
 from firsttoken.backends.lowering_result import Lowered
+from firsttoken.backends.recurrence import short_calls_note, with_short_calls
 from firsttoken.backends.registry import backend_of, find_backend, resolve
 from firsttoken.bundle.atomic import Staging
 from firsttoken.bundle.chat_facts import Chat
@@ -85,6 +86,8 @@ def export(
             say(remark)
         chosen = load_plan(plan)
         jobs = plan_jobs(decoder, chosen, targets, Path(output), force, cache_length, prefill_chunk, prove)
+        if (note := short_calls_note(decoder)) is not None:
+            say(note)
         words = read_words(source, decoder, end_tokens, say)
         tokenizer = words.tokenizer
         if (note := note_of(source)) is not None:
@@ -117,6 +120,7 @@ def plan_jobs(
         backend.check_tools(target, prove)
         if any(job.target.name == target.name for job in jobs):
             raise FirstTokenError(f"target {target.name!r} is given twice; each bundle folder is named after its target")
+        target = with_short_calls(target, decoder)
         jobs.append(Job(target, resolve(plan, decoder, target), output / target.name))
     if not jobs:
         raise FirstTokenError("no target given; name at least one with --target")

@@ -53,6 +53,14 @@ GEMMA4 = {
 }  # fmt: skip
 KEYS_AS_VALUES = {"attention_k_eq_v": True, "num_global_key_value_heads": 1, "use_bidirectional_attention": "vision"}
 
+QWEN3_5 = {
+    **DEEP, "num_hidden_layers": 8, "head_dim": 16, "layer_types": ["linear_attention", "full_attention"] * 4, "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8, "rms_norm_eps": 1e-3,  # random heads give almost nothing at times, and norms make large what little it is
+    "rope_parameters": {
+        "rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5, "mrope_section": [2, 1, 1], "mrope_interleaved": True,
+    },
+}  # fmt: skip
+
 # Name -> (transformers' class prefix, configuration beyond SIZES).
 CASES = {
     "llama2": ("Llama", {}),
@@ -180,6 +188,20 @@ CASES = {
             "tie_embedding": False,
         },
     ),
+    "qwen3_5": ("Qwen3_5Text", QWEN3_5),
+    "qwen3_5-ends-recurrent": (
+        "Qwen3_5Text",
+        {
+            **QWEN3_5,
+            "layer_types": ["full_attention", "linear_attention"] * 4,
+            "linear_num_key_heads": 1,
+            "linear_num_value_heads": 3,
+            "linear_value_head_dim": 12,
+            "linear_conv_kernel_dim": 3,
+            "attention_bias": True,
+            "tie_word_embeddings": True,
+        },
+    ),
     "qwen3-bias": ("Qwen3", {"num_key_value_heads": 2, "head_dim": 16, "attention_bias": True, "tie_word_embeddings": False}),
 }
 
@@ -194,7 +216,7 @@ ON_HEXAGON = {
 }  # fmt: skip
 # Through LiteRT-LM's signatures.
 ON_LITERTLM = ("llama3", "gemma2", "gemma3", "mistral-window", "cohere2", "gemma4", "gemma4-unified")
-LESS_ONE = ("Gemma", "Gemma2", "Gemma3Text", "Nemotron")  # store their norms' weights less 1
+LESS_ONE = ("Gemma", "Gemma2", "Gemma3Text", "Nemotron", "Qwen3_5Text")  # store their norms' weights less 1
 
 
 def configuration(case: str) -> dict:
@@ -215,15 +237,25 @@ def random_model(case: str, seed: int = 0, **changes):
     config = getattr(transformers, f"{prefix}Config")(**{**SIZES, **more, **changes})
     config._attn_implementation = "eager"
     torch.manual_seed(seed)
-    named = {"Gemma3Text": "Gemma3", "Gemma4Text": "Gemma4", "Gemma4UnifiedText": "Gemma4Unified", "Llama4Text": "Llama4"}.get(
-        prefix, prefix
-    )
+    named = {
+        "Gemma3Text": "Gemma3",
+        "Gemma4Text": "Gemma4",
+        "Gemma4UnifiedText": "Gemma4Unified",
+        "Llama4Text": "Llama4",
+        "Qwen3_5Text": "Qwen3_5",
+    }.get(prefix, prefix)
     model = getattr(transformers, f"{named}ForCausalLM")(config).eval().requires_grad_(False)
     for name, weight in model.named_parameters():
         if "norm" in name and name.endswith("bias"):
             weight.copy_(0.3 * torch.randn_like(weight))
         elif prefix.startswith("Gemma4") and name.endswith("q_norm.weight"):  # which holds the scale of the scores there
             weight.copy_((1 + 0.3 * torch.randn_like(weight)) * len(weight) ** -0.5)
+        elif name.endswith("linear_attn.norm.weight"):  # of this one Qwen3.5 stores the whole weight
+            weight.copy_(1 + 0.3 * torch.randn_like(weight))
+        elif name.endswith("A_log"):
+            weight.copy_(torch.rand_like(weight).mul(4).add(0.02).log())
+        elif name.endswith("dt_bias"):
+            weight.copy_(torch.randn_like(weight) - 2)
         elif "norm" in name:
             weight.copy_((0 if prefix in LESS_ONE else 1) + 0.3 * torch.randn_like(weight))
         else:

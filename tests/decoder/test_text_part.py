@@ -33,6 +33,13 @@ MODELS = {
     "Qwen3VL": (
         {**TEXT, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 2, 2], "mrope_interleaved": True}}, QWEN_VISION, {},
     ),
+    "Qwen3_5": (
+        {
+            **TEXT, "num_hidden_layers": 4, "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8, "linear_value_head_dim": 8,
+            "rms_norm_eps": 1e-3,
+        },
+        QWEN_VISION, {},
+    ),
     "Lfm2Vl": (
         {**TEXT, "model_type": "lfm2", "layer_types": ["conv", "full_attention"]}, {**VISION, "num_patches": 16, "model_type": "siglip2_vision_model"},
         {"image_token_id": 130, "projector_hidden_size": 64},

@@ -82,6 +82,12 @@ def test_an_apk_that_is_asked_for_decides_or_is_an_error(tmp_path):
             chosen(tmp_path, **how)
 
 
+def test_a_state_that_the_app_does_not_feed_is_refused_by_its_kind():
+    manifest = demo_manifest()
+    manifest.cpu.states.append(manifest.cpu.states[0].model_copy(update={"kind": "recurrent", "advances": "replace"}))
+    assert "have a state (kind 'recurrent') that the app does not feed yet" in refusal(Carried({"LiteRT": "2.3.0"}), manifest)
+
+
 def test_a_bundle_of_an_unknown_backend_does_not_run(tmp_path):
     manifest = demo_manifest()
     assert refusal(Carried({"LiteRT": "2.3.0"}), manifest) is None

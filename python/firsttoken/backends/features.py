@@ -1,6 +1,15 @@
 """The parts of decoders that a backend may have or lack, by the names of `decoder.walk.features`."""
 
-from firsttoken.decoder.walk import KEYS_AS_VALUES, PER_LAYER, SHARED_CACHE, SHORT_CONVOLUTION, SLIDING_WINDOW, STORED_FACTOR
+from firsttoken.decoder.walk import (
+    GATED_ATTENTION,
+    GATED_DELTA_NET,
+    KEYS_AS_VALUES,
+    PER_LAYER,
+    SHARED_CACHE,
+    SHORT_CONVOLUTION,
+    SLIDING_WINDOW,
+    STORED_FACTOR,
+)
 
 ALL = frozenset(
     {
@@ -9,5 +18,6 @@ ALL = frozenset(
     }
 )  # fmt: skip
 LAYERED = frozenset({SHARED_CACHE, KEYS_AS_VALUES, PER_LAYER, STORED_FACTOR})  # `decoder.forward.LayeredOps`
+RECURRENT = frozenset({GATED_DELTA_NET, GATED_ATTENTION})  # `decoder.forward.RecurrentOps`
 WITHOUT_CONVOLUTIONS = ALL - {SHORT_CONVOLUTION}
 """Of backends whose calls have no place for what a convolution remembers."""

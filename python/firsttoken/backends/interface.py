@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from firsttoken.backends.lowering_result import Lowered
+from firsttoken.backends.recurrence import with_short_calls
 from firsttoken.backends.runner import Runner
 from firsttoken.bundle.manifest import Artifact, AuditRow, Manifest
 from firsttoken.checkpoint import Checkpoint
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 class LoweringJob:
     """A checkpoint, the decoder that it is, and every layer's precision by the plan, for a target.
 
-    The decoder is held without the windows that no position of the target's cache lies outside of.
+    The decoder is held without the windows that no position of the target's cache lies outside of, the target with calls no longer than the
+    decoder's parts take.
     """
 
     checkpoint: Checkpoint
@@ -45,6 +47,7 @@ class LoweringJob:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "decoder", within(self.decoder, self.target.cache_length))
+        object.__setattr__(self, "target", with_short_calls(self.target, self.decoder))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from firsttoken.bundle.manifest import Artifact, State
 from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import CacheState, convolution_states, states
+from firsttoken.decoder.walk import CacheState, convolution_states, recurrent_states, states
 
 
 @dataclass
@@ -44,7 +44,7 @@ def key_value_states(
 
 
 def with_convolutions(cache: list[State], decoder: Decoder, held_by: Literal["host", "artifact"]) -> list[State]:
-    """The states of a KV cache and what the layers with a convolution remember, in the layers' order."""
+    """The states of a KV cache and what the layers with a convolution or a delta rule remember, in the layers' order."""
     lead = [1] if held_by == "artifact" else []
     inputs = [
         State(
@@ -53,4 +53,11 @@ def with_convolutions(cache: list[State], decoder: Decoder, held_by: Literal["ho
         )
         for state in convolution_states(decoder)
     ]  # fmt: skip
-    return sorted([*cache, *inputs], key=lambda state: state.layer)
+    memory = [
+        State(
+            layer=state.layer, kind="recurrent", held_by=held_by, shape=[state.heads, state.key_dim, state.value_dim], dtype="float32",
+            advances="replace", axis=0, length=1,
+        )
+        for state in recurrent_states(decoder)
+    ]  # fmt: skip
+    return sorted([*cache, *inputs, *memory], key=lambda state: state.layer)

@@ -6,7 +6,7 @@ tree. The proof's reference is the only other forward pass, on purpose.
 
 from typing import Protocol, TypeVar, cast
 
-from firsttoken.decoder.parts import Convolution, Core
+from firsttoken.decoder.parts import Convolution, Core, DeltaRule
 from firsttoken.decoder.walk import Named, final_layer, shares
 
 T = TypeVar("T")  # a backend's value: a tensor, or the number of one in a graph
@@ -40,7 +40,7 @@ class Ops(Protocol[T]):
         """The sum in FP32."""
 
     def activate(self, kind: str, x: T) -> T:
-        """An activation function by the name that `parts.Mlp` has for it, or "tanh"."""
+        """An activation function by the name that `parts.Mlp` has for it, or "tanh" or "sigmoid"."""
 
     def multiply(self, a: T, b: T) -> T:
         """The product, of two values of perhaps different types."""
@@ -57,8 +57,8 @@ class Ops(Protocol[T]):
     def into_core(self, attention: Named, which: str, x: T) -> T:
         """``q``, ``k`` or ``v``, split into heads, in the type that the core takes."""
 
-    def convolve(self, kernel: Named[Convolution], gate: T, value: T, narrowed: bool) -> T:
-        """The convolution of ``gate * value [S, channels]``, all in FP32, over what the layer remembers and the call's own positions; remembers
+    def convolve(self, kernel: Named[Convolution], gate: T | None, value: T, narrowed: bool) -> T:
+        """The convolution of ``gate * value [S, channels]``, or of ``value``, all in FP32, over what the layer remembers and the call's own positions; remembers
         the last of them. ``narrowed``: the last position's row alone is returned."""
 
     def attend(self, core: Named[Core], query: T, key: T, value: T) -> T:
@@ -82,6 +82,21 @@ class LayeredOps(Ops[T], Protocol[T]):
 
     def multiply_by(self, factor: Named, x: T) -> T:
         """Every value times a stored number, in FP32."""
+
+
+class RecurrentOps(Ops[T], Protocol[T]):
+    """What a `parts.DeltaNet` needs besides; a backend without it refuses it by `walk.features`."""
+
+    def split_columns(self, x: T, sizes: tuple[int, ...]) -> tuple[T, ...]:
+        """``[S, sum of sizes]`` to one ``[S, size]`` each."""
+
+    def delta_rule(self, rule: Named[DeltaRule], query: T, key: T, value: T, strength: T, forgetting: T, narrowed: bool) -> T:
+        """The rule over the state before this call and the call's own positions, ``[S, value_heads, value_dim]``; remembers the state behind
+        the last one. Queries, keys and values are ``[S, heads, dim]``, b and a ``[S, value_heads]``. ``narrowed``: the last position's row
+        alone is returned."""
+
+    def join_heads(self, x: T) -> T:
+        """``[S, heads, dim]`` to ``[S, heads * dim]``."""
 
 
 def logits(ops: Ops[T], model: Named) -> T:
@@ -118,14 +133,17 @@ def finish(ops: LayeredOps[T], layer: Named, x: T, given: T | None, number: int)
 
 
 def block(ops: Ops[T], layer: Named, x: T, final: bool, owner: Named | None = None) -> T:
-    """One layer's attention or convolution and its MLP; the ``final`` one may return the last position's row alone. ``owner`` is the core whose
+    """One layer's attention, or what stands in its place, and its MLP; the ``final`` one may return the last position's row alone. ``owner`` is the core whose
     keys and values it shares."""
-    mixer = layer.attention or layer.convolution
+    mixer = layer.attention or layer.convolution or layer.delta
     ops.enter(mixer.name)
     normed = asked = norm(ops, layer.attention_norm, x)
     if final:
         asked, x = ops.narrow(layer, normed, x)
-    mixed = attention(ops, mixer, asked, normed, owner) if layer.attention else convolution(ops, mixer, asked, normed)
+    if layer.attention:
+        mixed = attention(ops, mixer, asked, normed, owner)
+    else:
+        mixed = (convolution if layer.convolution else delta_net)(ops, mixer, asked, normed)
     x = ops.add(x, norm(ops, layer.attention_output_norm, mixed))
     ops.enter(layer.mlp.name)
     given = asked if layer.parallel else norm(ops, layer.mlp_norm, x)
@@ -141,13 +159,30 @@ def attention(ops: Ops[T], part: Named, asked: T, x: T, owner: Named | None = No
     if owner is not None:
         return ops.linear(part.output, cast("LayeredOps[T]", ops).attend_shared(part.core, owner, heads(ops, part, "q", asked)))
     query = heads(ops, part, "q", asked)
-    return ops.linear(part.output, ops.attend(part.core, query, *keys_and_values(ops, part, x)))
+    mixed = ops.attend(part.core, query, *keys_and_values(ops, part, x))
+    if part.gate is not None:
+        mixed = ops.multiply(mixed, ops.activate("sigmoid", ops.linear(part.gate, asked)))
+    return ops.linear(part.output, mixed)
 
 
 def convolution(ops: Ops[T], part: Named, asked: T, x: T) -> T:
     """The rows of ``asked``, which are all of ``x`` or its last, of a convolution over ``x``."""
     mixed = ops.convolve(part.kernel, ops.linear(part.in_gate, x), ops.linear(part.value, x), narrowed=asked is not x)
     return ops.linear(part.output, ops.multiply(mixed, ops.linear(part.out_gate, asked)))
+
+
+def delta_net(ops: Ops[T], part: Named, asked: T, x: T) -> T:
+    """The rows of ``asked``, which are all of ``x`` or its last, of a gated delta net over ``x``."""
+    more, rule = cast("RecurrentOps[T]", ops), part.rule
+    mixed = ops.activate("silu", ops.convolve(part.kernel, None, ops.linear(part.mixed, x), narrowed=False))
+    keys, values = (rule.key_heads, rule.key_dim), (rule.value_heads, rule.value_dim)
+    q, k, v = more.split_columns(mixed, (keys[0] * keys[1], keys[0] * keys[1], values[0] * values[1]))
+    query = ops.scale(ops.norm(part.q_norm, ops.split_heads(q, *keys)), rule.key_dim**-1)
+    key = ops.scale(ops.norm(part.k_norm, ops.split_heads(k, *keys)), rule.key_dim**-0.5)
+    strength, forgetting = ops.linear(part.strength, x), ops.linear(part.forgetting, x)
+    found = more.delta_rule(rule, query, key, ops.split_heads(v, *values), strength, forgetting, narrowed=asked is not x)
+    gate = ops.activate("silu", ops.linear(part.gate, asked))
+    return ops.linear(part.output, ops.multiply(more.join_heads(ops.norm(part.norm, found)), gate))
 
 
 def keys_and_values(ops: Ops[T], part: Named, x: T) -> tuple[T, T]:

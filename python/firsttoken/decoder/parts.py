@@ -84,12 +84,14 @@ class Attention:
 
     A norm of head_dim values is over each head, a larger one over the whole projection. It stands before the rotation, or
     after it where ``norms_follow_rotation``. Without ``v`` the values are what ``k`` gives, before its norm and rotation. A layer that
-    ``shares`` an earlier one's keys and values (that layer's number) has neither, and no cache.
+    ``shares`` an earlier one's keys and values (that layer's number) has neither, and no cache. With ``gate`` what the core gives is
+    multiplied by ``sigmoid(gate(x))`` (Qiu et al. 2025, arXiv 2505.06708).
     """
 
     q: Linear
     k: Linear | None
     v: Linear | None
+    gate: Linear | None = field(default=None, kw_only=True)
     core: Core
     output: Linear
     rotation: Rope | None
@@ -128,6 +130,47 @@ class ShortConvolution:
     out_gate: Linear
     value: Linear
     kernel: Convolution
+    output: Linear
+
+
+@dataclass(frozen=True)
+class DeltaRule:
+    """The gated delta rule (Gated Delta Networks, arXiv 2412.06464, equation 10), in FP32; no plan addresses it.
+
+    Every one of ``value_heads`` has a state S ``[key_dim, value_dim]``, zeros before position 0. For its key k, query q and value v, with
+    ``alpha = exp(-exp(decay) * softplus(a))`` and ``beta = sigmoid(b)``: ``S = alpha * S``, then ``S = S + k (beta * (v - k^T S))^T``, and
+    what it gives is ``q^T S``. Each of ``key_heads`` serves ``group`` neighbouring value heads. ``decay`` is stored as ``[value_heads]``.
+    """
+
+    decay: Source
+    key_heads: int
+    value_heads: int
+    key_dim: int
+    value_dim: int
+
+    @property
+    def group(self) -> int:
+        """Value heads that share one key head."""
+        return self.value_heads // self.key_heads
+
+
+@dataclass(frozen=True)
+class DeltaNet:
+    """A layer's gated delta net, in attention's place: ``mixed`` gives queries, keys and values one behind the other, which a ``kernel`` with
+    silu behind it mixes with the last positions; queries and keys are normed a head, then multiplied by ``key_dim^-1`` and ``key_dim^-0.5``,
+    so that keys are of length 1; then the ``rule``, whose b and a are what ``strength`` and ``forgetting`` give; then
+    ``output(norm(rule's) * silu(gate(x)))``, the norm over each value head.
+    """
+
+    mixed: Linear
+    kernel: Convolution
+    q_norm: Norm
+    k_norm: Norm
+    strength: Linear
+    forgetting: Linear
+    rule: DeltaRule
+    norm: Norm
+    gate: Linear
     output: Linear
 
 
@@ -172,14 +215,15 @@ class LayerInput:
 class Block:
     """Attention and MLP, each added to the residual; norms where they stand: before each, after each, or both.
 
-    With ``parallel`` the MLP takes what attention takes, and both are added to the same residual. A layer has attention or a
-    ``convolution`` in its place, behind the same norms. Then comes what the layer takes of the model's ``per_layer`` table, and last
+    With ``parallel`` the MLP takes what attention takes, and both are added to the same residual. A layer has attention, or a
+    ``convolution`` or a ``delta`` net in its place, behind the same norms. Then comes what the layer takes of the model's ``per_layer`` table, and last
     a ``factor`` on the residual itself.
     """
 
     attention_norm: Norm | None = None
     attention: Attention | None = None
     convolution: ShortConvolution | None = None
+    delta: DeltaNet | None = None
     attention_output_norm: Norm | None = None
     mlp_norm: Norm | None = None
     mlp: Mlp
@@ -189,7 +233,8 @@ class Block:
     factor: Factor | None = None
 
     def __post_init__(self) -> None:
-        assert (self.attention is None) != (self.convolution is None), "a layer has attention or a convolution"
+        mixers = [part for part in (self.attention, self.convolution, self.delta) if part is not None]
+        assert len(mixers) == 1, "a layer has attention, a convolution or a delta net"
 
 
 @dataclass(frozen=True)
@@ -224,5 +269,19 @@ class Decoder:
 
 
 Part = (
-    Embedding | Linear | Norm | Factor | Core | Attention | Convolution | ShortConvolution | Mlp | LayerTable | LayerInput | Block | Decoder
+    Embedding
+    | Linear
+    | Norm
+    | Factor
+    | Core
+    | Attention
+    | Convolution
+    | ShortConvolution
+    | DeltaRule
+    | DeltaNet
+    | Mlp
+    | LayerTable
+    | LayerInput
+    | Block
+    | Decoder
 )

@@ -9,7 +9,7 @@ import numpy as np
 
 from firsttoken.checkpoint import Checkpoint, Source
 from firsttoken.decoder.families import describe
-from firsttoken.decoder.parts import Block, Convolution, Core, Decoder, Embedding, Factor, Linear, Norm, Part
+from firsttoken.decoder.parts import Block, Convolution, Core, Decoder, DeltaRule, Embedding, Factor, Linear, Norm, Part
 from firsttoken.decoder.rope import Rope
 from firsttoken.decoder.text_part import find_places, has_other_parts, text_configuration
 from firsttoken.errors import FirstTokenError
@@ -38,6 +38,7 @@ SLIDING_WINDOW = "a sliding window of attention"
 SHARED_CACHE, KEYS_AS_VALUES = "layers that share an earlier one's keys and values", "keys that are the values too"
 PER_LAYER, STORED_FACTOR = "embeddings of every layer", "a stored factor on a layer's output"
 SHORT_CONVOLUTION = "short convolutions"
+GATED_DELTA_NET, GATED_ATTENTION = "gated delta nets", "a gate on what attention gives"
 RING_SLACK = 64
 """Rows of a ring beyond its window: so many tokens can be taken back, as a chat template does with the end of an answer."""
 
@@ -86,6 +87,17 @@ class ConvolutionState:
     name: str  # of its kernel in the tree
     rows: int
     channels: int
+
+
+@dataclass(frozen=True)
+class RecurrentState:
+    """What layer number ``layer`` remembers of all positions by its delta rule: float32 ``[heads, key_dim, value_dim]``; zeros at position 0."""
+
+    layer: int
+    name: str  # of its rule in the tree
+    heads: int
+    key_dim: int
+    value_dim: int
 
 
 def leaves(part: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -138,6 +150,11 @@ def convolutions(decoder: Decoder) -> list[tuple[str, Convolution]]:
     return [(name, part) for name, part in leaves(decoder) if isinstance(part, Convolution)]
 
 
+def delta_rules(decoder: Decoder) -> list[tuple[str, DeltaRule]]:
+    """``(name, part)`` of every delta rule; they always stay FP32."""
+    return [(name, part) for name, part in leaves(decoder) if isinstance(part, DeltaRule)]
+
+
 def tensors(decoder: Decoder) -> Iterator[tuple[Source, tuple[int, ...]]]:
     """Yields every source with the shape that the tree expects of what it takes."""
     for _, norm in norms(decoder):
@@ -150,6 +167,8 @@ def tensors(decoder: Decoder) -> Iterator[tuple[Source, tuple[int, ...]]]:
         yield kernel.weight, (kernel.channels, 1, kernel.length)
         if kernel.bias is not None:
             yield kernel.bias, (kernel.channels,)
+    for _, rule in delta_rules(decoder):
+        yield rule.decay, (rule.value_heads,)
     for layer in plan_layers(decoder):
         if layer.weight is not None and layer.shape is not None:
             yield layer.weight, layer.shape
@@ -193,6 +212,11 @@ def convolution_states(decoder: Decoder) -> list[ConvolutionState]:
     return [ConvolutionState(layer_number(name), name, kernel.length - 1, kernel.channels) for name, kernel in convolutions(decoder)]
 
 
+def recurrent_states(decoder: Decoder) -> list[RecurrentState]:
+    """What every layer with a delta rule remembers between calls, in the layers' order."""
+    return [RecurrentState(layer_number(name), name, rule.value_heads, rule.key_dim, rule.value_dim) for name, rule in delta_rules(decoder)]
+
+
 def layer_number(name: str) -> int:
     """The number of the layer that a part of this name belongs to."""
     return int(name.split(".")[1])
@@ -224,8 +248,11 @@ def features(decoder: Decoder) -> dict[str, str]:
         attention, at = block.attention, f"layers.{number}.attention"
         needed.setdefault(f"{block.mlp.activation} in {'a gated' if block.mlp.gate else 'an ungated'} MLP", f"layers.{number}.mlp")
         if attention is None:
-            needed.setdefault(SHORT_CONVOLUTION, f"layers.{number}.convolution")
+            mixer = (SHORT_CONVOLUTION, "convolution") if block.convolution else (GATED_DELTA_NET, "delta")
+            needed.setdefault(mixer[0], f"layers.{number}.{mixer[1]}")
             continue
+        if attention.gate is not None:
+            needed.setdefault(GATED_ATTENTION, at)
         needed.setdefault("rotary positions" if attention.rotation else "attention without positions", at)
         if attention.q_norm or attention.k_norm or attention.v_norm:
             needed.setdefault("norms of query and key heads", at)
@@ -274,19 +301,20 @@ def open_decoder(checkpoint: Checkpoint) -> Decoder:
     taken: dict[str, set[tuple[int, int]]] = {}
     for source, shape in tensors(decoder):
         stored = checkpoint.stored(source.name)
-        begin, end = source.rows or (0, shape[0])
+        whole = shape[0] if source.period is None or source.order is None else shape[0] // len(source.order) * source.period
+        begin, end = source.rows or (0, whole)
         if (
             stored.shape[1:] != shape[1:]
             or len(stored.shape) != len(shape)
-            or end - begin != shape[0]
+            or end - begin != whole
             or end > stored.shape[0]
-            or (source.rows is None and stored.shape != shape)
+            or (source.rows is None and stored.shape[0] != whole)
         ):
-            wanted = list(shape) if source.rows is None else [end, *shape[1:]]
+            wanted = [end, *shape[1:]]
             raise FirstTokenError(
                 f"checkpoint {checkpoint.folder}: tensor {source.name!r} has shape {list(stored.shape)}, but config.json says {wanted}"
             )
-        taken.setdefault(source.name, set()).add((begin, end))
+        taken.setdefault(source.name, set()).update(source.spans(shape[0]))
     other = has_other_parts(checkpoint.config)
     left = [name for name in checkpoint.tensors if name not in taken and not _known_extra(name, decoder, f"{places.head}weight")]
     unused = [name for name in left if not other or places.holds(name)]
@@ -335,4 +363,6 @@ def _known_extra(name: str, decoder: Decoder, head: str) -> bool:
         f"{block.attention.q.weight.name.removesuffix('q_proj.weight')}{which}.weight"
         for block in decoder.layers if block.attention and shares(block) for which in ("k_proj", "v_proj", "k_norm", "v_norm")
     }  # fmt: skip
-    return (decoder.tied_head and name == head) or name.endswith("rotary_emb.inv_freq") or name in unused
+    # Qwen3.5 may store layers that predict a second token, which transformers leaves out by this name.
+    second = decoder.family == "qwen3_5_text" and name.startswith("mtp.")
+    return (decoder.tied_head and name == head) or name.endswith("rotary_emb.inv_freq") or name in unused or second

@@ -28,6 +28,8 @@ def runnable(carried: Carried) -> list[str]:
 def refusal(carried: Carried, manifest: Manifest) -> str | None:
     """Returns what an APK lacks of what a bundle's CPU artifact needs, or None where it runs it; as the app itself decides (TfliteRuntime.kt)."""
     cpu = manifest.cpu
+    if any(state.kind == "recurrent" for state in cpu.states):
+        return "its layers with a gated delta net have a state (kind 'recurrent') that the app does not feed yet; no target's file of it runs there"
     runtimes = find_backend(cpu.backend).app_runtimes if cpu.backend in backend_names() else ()
     return carried.lacks(runtimes, cpu.needs.min_runtime)
 

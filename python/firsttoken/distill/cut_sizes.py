@@ -79,11 +79,11 @@ def check_cuttable(decoder: Decoder) -> None:
     for number, block in enumerate(decoder.layers):
         if block.attention is None:
             raise FirstTokenError(
-                f"student.cut: layer {number} of a {decoder.family} decoder has a convolution in attention's place, which cutting does not know: give the student a config instead"
+                f"student.cut: layer {number} of a {decoder.family} decoder has {'a convolution' if block.convolution else 'a gated delta net'} in attention's place, which cutting does not know: give the student a config instead"
             )
         known = block.attention_norm and block.mlp_norm and block.mlp.gate and not block.parallel
         own = block.attention.k is not None and block.attention.v is not None
-        more = block.attention_output_norm or block.mlp_output_norm or block.per_layer or block.factor or not own
+        more = block.attention_output_norm or block.mlp_output_norm or block.per_layer or block.factor or not own or block.attention.gate
         wide = [norm for norm in (block.attention.q_norm, block.attention.k_norm) if norm and norm.size != block.attention.core.head_dim]
         if not known or more or wide:
             raise FirstTokenError(

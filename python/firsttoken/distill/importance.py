@@ -121,7 +121,7 @@ def taken(tensor: Tensor, source: Source, put: Tensor | None = None) -> Tensor:
     begin, end = source.rows or (0, len(tensor))
     rows = torch.arange(begin, end)
     if source.order is not None:
-        rows = rows.view(-1, len(source.order))[:, list(source.order)].flatten()
+        rows = rows.view(-1, source.period or len(source.order))[:, list(source.order)].flatten()
     if put is not None:
         tensor[rows] = put
     return tensor[rows]

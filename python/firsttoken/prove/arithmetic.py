@@ -42,6 +42,10 @@ class Fp32:
         """Keys or values as a core's KV cache holds them."""
         return states
 
+    def fp32_sums(self, values: np.ndarray, added: int) -> np.ndarray:
+        """Sums of ``added`` products that no plan addresses."""
+        return values
+
 
 @dataclass(frozen=True)
 class Planned(Fp32):
@@ -86,6 +90,9 @@ class Planned(Fp32):
         # Where FP16 is storage alone, a call sees its own tokens unrounded, and those of earlier calls rounded: which are which is not said here.
         stored_only = self.activations[self.precisions[name]] != "fp16" and self.precisions[name] == "fp16"
         return self._half(name, states) if stored_only and self.noise is not None else states
+
+    def fp32_sums(self, values: np.ndarray, added: int) -> np.ndarray:
+        return self._off(values, added, UNIT_FP32)
 
     def _half(self, name: str, values: np.ndarray) -> np.ndarray:
         """Values rounded to float16; notes the layer's name where that makes an infinity."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from firsttoken.backends.stored import stored_bytes
 from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import convolution_states, plan_layers, states
+from firsttoken.decoder.walk import convolution_states, plan_layers, recurrent_states, states
 from firsttoken.prove.windows import proof_limits
 
 # The runtime and numpy; the loaded file with its packed copy, one layer in FP32 as it is and as the plan rounds it, and the logits of the
@@ -25,4 +25,5 @@ def proof_memory(decoder: Decoder, precisions: Mapping[str, str], cache_length: 
     activations = STATE_COPIES * cache_length * widest * 4
     cache = sum(4 * 2 * cache_length * state.kv_heads * state.head_dim for state in states(decoder))
     cache += sum(4 * state.rows * state.channels for state in convolution_states(decoder))
+    cache += sum(4 * state.heads * state.key_dim * state.value_dim for state in recurrent_states(decoder))
     return BASE_BYTES + int(WEIGHT_COPIES * weights) + LARGEST_TENSORS * 4 * largest + logits + activations + cache

@@ -10,10 +10,11 @@ import math
 import numpy as np
 
 from firsttoken.checkpoint import Checkpoint, Source
-from firsttoken.decoder.parts import Attention, Block, Convolution, Decoder, Linear, Mlp, Norm, ShortConvolution
+from firsttoken.decoder.parts import Attention, Block, Convolution, Decoder, DeltaNet, Linear, Mlp, Norm, ShortConvolution
 from firsttoken.decoder.rope import Rope
 from firsttoken.progress import Report, silent
 from firsttoken.prove.arithmetic import Fp32, Planned, round_weight
+from firsttoken.prove.recurrence import delta_rule, sigmoid, unit
 
 HEAD_ROWS = 8192  # rows of the vocabulary head in memory at once
 QUERIES = 256  # tokens whose attention scores are in memory at once
@@ -195,11 +196,13 @@ class Layer:
         return states if block.factor is None else states * self.weights.vector(block.factor.weight)
 
     def mixed(self, states: np.ndarray, beside: Beside, number: int) -> np.ndarray:
-        """What the layer takes from other positions: by attention, or by a convolution."""
+        """What the layer takes from other positions: by attention, a convolution or a gated delta net."""
         block = self.block
+        if block.delta is not None:
+            return self.delta_net(block.delta, states)
         if block.convolution is not None:
             return self.convolution(block.convolution, states)
-        assert block.attention is not None, "a layer has one of the two"
+        assert block.attention is not None, "a layer has one of the three"
         return self.attention(block.attention, states, beside, number)
 
     def linear(self, part: Linear, states: np.ndarray) -> np.ndarray:
@@ -222,6 +225,23 @@ class Layer:
         """The double-gated short convolution of LFM2 (arXiv 2511.23404): ``out(C * conv(B * x))`` over the window."""
         gated = self.linear(part.in_gate, states) * self.linear(part.value, states)
         return self.linear(part.output, self.linear(part.out_gate, states) * self.past(part.kernel, gated))
+
+    def delta_net(self, part: DeltaNet, states: np.ndarray) -> np.ndarray:
+        """A gated delta net (arXiv 2412.06464): queries, keys and values through a convolution and silu, the rule, a norm of every
+        head's result, a gate. Queries are of length ``key_dim^-0.5``; the tree says so of a norm over the mean instead of the sum."""
+        rule, tokens = part.rule, len(states)
+        keys, dim = rule.key_heads * rule.key_dim, np.float32(rule.key_dim)
+        mixed = silu(self.past(part.kernel, self.linear(part.mixed, states)))
+        query, key = (
+            unit(x.reshape(tokens, rule.key_heads, -1), norm.epsilon * rule.key_dim)
+            for x, norm in ((mixed[:, :keys], part.q_norm), (mixed[:, keys : 2 * keys], part.k_norm))
+        )
+        value = mixed[:, 2 * keys :].reshape(tokens, rule.value_heads, -1)
+        strength, forgetting = self.linear(part.strength, states), self.linear(part.forgetting, states)
+        found = delta_rule(
+            rule, self.weights.vector(rule.decay), query / np.sqrt(dim), key, value, strength, forgetting, self.arithmetic.fp32_sums
+        )
+        return self.linear(part.output, self.norm(part.norm, found).reshape(tokens, -1) * silu(self.linear(part.gate, states)))
 
     def past(self, part: Convolution, states: np.ndarray) -> np.ndarray:
         """The causal convolution of every channel by itself: what was ``back`` positions ago counts by the weight ``back`` places from the end."""
@@ -273,7 +293,10 @@ class Layer:
                 scores = rounded(cap(query[group, asking] @ key[number, asked].T, core.softcap), core.head_dim)
                 scores[:, (distance < 0) if core.window is None else (distance < 0) | (distance >= core.window)] = -np.inf
                 mixed[group, asking] = rounded(rounded(softmax(scores), 1) @ value[number, asked], len(asked))
-        return self.linear(part.output, mixed.transpose(1, 0, 2).reshape(tokens, -1))
+        joined = mixed.transpose(1, 0, 2).reshape(tokens, -1)
+        if part.gate is not None:
+            joined = joined * sigmoid(self.linear(part.gate, states))
+        return self.linear(part.output, joined)
 
 
 def head(checkpoint: Checkpoint, decoder: Decoder, arithmetics: list[Fp32], streams: list[np.ndarray], vocab_size: int) -> list[np.ndarray]:

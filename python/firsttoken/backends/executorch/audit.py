@@ -42,7 +42,7 @@ def audit(artifact: Path, decoder: Decoder, precisions: Mapping[str, str]) -> li
     constants = constant_keys(decoder)
     products = [found for found in computed_products(steps, trace(Path(artifact)), artifact) if found[0].key not in constants]
     linears = Sequence([found for found in products if found[0].kind == "XNNFullyConnected"])
-    cores = grouped([found for found in products if found[0].kind != "XNNFullyConnected"], 3)
+    cores = iter(around_softmaxes([found for found in products if found[0].kind != "XNNFullyConnected"]))
     caches = grouped([step.first_stored for step in steps if step.operator == "aten::index_put_"], 2)
     lookups = iter([step for step in steps if step.operator and "::embedding" in step.operator])
     owner, kept = owners(decoder), dict[str, str]()
@@ -99,6 +99,11 @@ def grouped(found: list[T], size: int) -> Iterator[list[T]]:
     """Yields the list in parts of ``size``; the last may be shorter."""
     for start in range(0, len(found), size):
         yield found[start : start + size]
+
+
+def around_softmaxes(found: "list[tuple[Product, str]]") -> "list[list[tuple[Product, str]]]":
+    """Every softmax with the product before and the one behind it: an attention core. The other products are a delta rule's."""
+    return [found[max(0, n - 1) : n + 2] for n, (product, _) in enumerate(found) if product.kind == "XNNSoftmax"]
 
 
 def embedding_row(lookup: "Step | None", name: str, artifact: Path, asked: str) -> AuditRow:

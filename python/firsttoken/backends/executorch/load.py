@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import convolutions, factors, norms
+from firsttoken.decoder.walk import convolutions, delta_rules, factors, norms
 
 
 def tensor(values: np.ndarray) -> Tensor:
@@ -27,6 +27,12 @@ def load_norms(checkpoint: Checkpoint, decoder: Decoder, module: nn.Module) -> N
         for parameter, source in (("weight", norm.weight), ("bias", norm.bias)):
             if source is not None:
                 fill(module.get_submodule(name), parameter, tensor(checkpoint.vector(source)))
+
+
+def load_delta_rules(checkpoint: Checkpoint, decoder: Decoder, module: nn.Module) -> None:
+    """Fills every delta rule's rate of forgetting, float32."""
+    for name, rule in delta_rules(decoder):
+        fill(module.get_submodule(name), "rate", -tensor(checkpoint.vector(rule.decay)).exp())
 
 
 def load_convolutions(checkpoint: Checkpoint, decoder: Decoder, module: nn.Module) -> None:

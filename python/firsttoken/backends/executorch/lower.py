@@ -22,7 +22,9 @@ from firsttoken.backends.executorch.partition import DecoderPartitioner, lean_pr
 from firsttoken.backends.executorch.structure import check_structure
 from firsttoken.backends.interface import LoweringJob
 from firsttoken.backends.lowering_result import Lowered, key_value_states, with_convolutions
+from firsttoken.backends.recurrence import CHUNK
 from firsttoken.bundle.manifest import Artifact, Method, Needs, Tensor
+from firsttoken.decoder.walk import delta_rules
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
 from firsttoken.quiet import is_verbose
@@ -40,7 +42,7 @@ def lower_decoder(job: LoweringJob, path: Path, report: Report = silent) -> Lowe
         module = build_module(job, report)
         free_memory()
         report("trace", 0, 1, "graph")
-        program = trace(module, job.target)
+        program = trace(module, job.target, longest_call(job))
         del module
         report("trace", 1, 1, "graph")
         report("delegate", 0, 1, "graph")
@@ -53,11 +55,16 @@ def lower_decoder(job: LoweringJob, path: Path, report: Report = silent) -> Lowe
     return describe(job)
 
 
-def trace(module: DecoderModule, target: Target) -> ExportedProgram:
-    """Exports the decoder with a dynamic number of tokens, up to the whole cache: a host may pass a prompt in one call."""
+def longest_call(job: LoweringJob) -> int:
+    """How many tokens one call takes: up to the whole cache, for a host may pass a prompt in one call; with delta rules no more than they do."""
+    return min(CHUNK, job.target.cache_length) if delta_rules(job.decoder) else job.target.cache_length
+
+
+def trace(module: DecoderModule, target: Target, longest: int | None = None) -> ExportedProgram:
+    """Exports the decoder with a dynamic number of tokens, up to ``longest`` or the whole cache."""
     length = min(8, target.cache_length)
     example = (torch.zeros(1, length, dtype=torch.int64), torch.arange(length))
-    sequence = Dim("sequence", min=1, max=target.cache_length)
+    sequence = Dim("sequence", min=1, max=longest or target.cache_length)
     return export(module, example, dynamic_shapes=({1: sequence}, {0: sequence}), strict=False)
 
 

@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Callable
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from firsttoken.backends.executorch.delta_rule import Triangles
 from firsttoken.backends.runner import MASKED
-from firsttoken.decoder.parts import Convolution, Core
+from firsttoken.decoder.parts import Convolution, Core, DeltaRule
 from firsttoken.decoder.walk import Named, shares, windows
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ class ExecutorchOps:
         self.narrows = any(shares(block) for block in model.decoder.layers)
         self._masks: dict[tuple[torch.dtype, int, int | None, bool], Tensor] = {}
         self._fresh: Tensor | None = None
+        self._triangles: Triangles | None = None
         self._casts: dict[tuple[int, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     def enter(self, name: str) -> None:
@@ -90,11 +93,28 @@ class ExecutorchOps:
     def into_core(self, attention: Named, which: str, x: Tensor) -> Tensor:
         return x.to(self.model.dtypes[attention.core.name])
 
-    def convolve(self, kernel: Named[Convolution], gate: Tensor, value: Tensor, narrowed: bool) -> Tensor:
+    def convolve(self, kernel: Named[Convolution], gate: Tensor | None, value: Tensor, narrowed: bool) -> Tensor:
         assert not narrowed, "`narrow` leaves all rows"
         if self._fresh is None:
             self._fresh = (self.rows[:1] == 0).view(1, 1, 1)
-        return self.model.get_submodule(kernel.name)(gate.to(torch.float32) * value.to(torch.float32), self._fresh)
+        x = value.to(torch.float32) if gate is None else gate.to(torch.float32) * value.to(torch.float32)
+        return self.model.get_submodule(kernel.name)(x, self._fresh)
+
+    def split_columns(self, x: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, ...]:
+        """Slices of a run-time number of rows are taken outside XNNPACK."""
+        ends = list(accumulate(sizes))
+        return tuple(x[:, :, end - size : end] for size, end in zip(sizes, ends, strict=True))
+
+    def delta_rule(
+        self, rule: Named[DeltaRule], query: Tensor, key: Tensor, value: Tensor, strength: Tensor, forgetting: Tensor, narrowed: bool
+    ) -> Tensor:
+        assert not narrowed, "`narrow` leaves all rows"
+        self._triangles = self._triangles or Triangles(self.rows)
+        strength, forgetting = self.cast(strength, torch.float32), self.cast(forgetting, torch.float32)
+        return self.model.get_submodule(rule.name)(query, key, value, strength, forgetting, self._triangles)
+
+    def join_heads(self, x: Tensor) -> Tensor:
+        return x.view(1, -1, x.shape[2] * x.shape[3])
 
     def attend(self, core: Named[Core], query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         mask = self._mask(query, core.part)
@@ -142,7 +162,13 @@ def relu2(x: Tensor) -> Tensor:
     return positive * positive
 
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"silu": functional.silu, "gelu_tanh": gelu_tanh, "relu2": relu2, "tanh": torch.tanh}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": functional.silu,
+    "gelu_tanh": gelu_tanh,
+    "relu2": relu2,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+}
 
 
 def causal_mask(rows: Tensor, filled: int | torch.SymInt, window: int | None = None) -> Tensor:

@@ -53,10 +53,11 @@ def check_structure(program: ExportedProgram, decoder: Decoder, precisions: Mapp
 def delegated_layers(program: ExportedProgram, cores: list[str]) -> dict[str, tuple[str, tuple[int, int] | None]]:
     """Returns ``{layer: (precision, weight's shape)}`` of every linear layer and attention core in the delegates.
 
-    Cores have no weights to go by: two products each, in the order of ``cores``.
+    Cores have no weights to go by: the two products around each softmax, in the order of ``cores``. Other products are a delta rule's, which no
+    plan addresses.
     """
     found: dict[str, tuple[str, tuple[int, int] | None]] = {}
-    products = []
+    products: list[str | None] = []  # the precision of each, and None for a softmax
     for node in program.graph.nodes:
         if node.op != "get_attr" or not isinstance(lowered := getattr(program.graph_module, node.target), LoweredBackendModule):
             continue
@@ -73,7 +74,12 @@ def delegated_layers(program: ExportedProgram, cores: list[str]) -> dict[str, tu
                     found[name] = precision, (rows, columns)
             elif operator_name(step) == "aten.bmm.default":
                 products.append(NAMES[step.meta["val"].dtype])
-    for core, scores, mixed in zip(cores, products[0::2], products[1::2], strict=True):
+            elif operator_name(step) == "aten._softmax.default":
+                products.append(None)
+    softmaxes = [n for n, product in enumerate(products) if product is None]
+    for core, n in zip(cores, softmaxes, strict=True):
+        scores, mixed = products[n - 1], products[n + 1]
+        assert scores is not None and mixed is not None, "between two softmaxes are the products of two cores"
         found[core] = scores if scores == mixed else f"{scores} and {mixed}", None
     return found
 

@@ -160,7 +160,7 @@ class HexagonTorchOps:
         dtype = self.module.dtypes[attention.core.name]
         return x if which != "v" and x.dtype == dtype else x.to(dtype)  # a cast to the same type would be traced too
 
-    def convolve(self, kernel: Named[Convolution], gate: Tensor, value: Tensor, narrowed: bool) -> Tensor:
+    def convolve(self, kernel: Named[Convolution], gate: Tensor | None, value: Tensor, narrowed: bool) -> Tensor:
         raise AssertionError(f"{kernel.name}: the backend refuses layers with a convolution")
 
     def attend(self, core: Named[Core], query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from firsttoken.backends.pytorch.weights import TorchWeights
 from firsttoken.decoder import forward
-from firsttoken.decoder.parts import Convolution, Core
+from firsttoken.decoder.parts import Convolution, Core, DeltaRule
 from firsttoken.decoder.walk import Named
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -20,6 +20,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_tanh": partial(functional.gelu, approximate="tanh"),
     "relu2": lambda x: functional.relu(x).square(),
     "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
 }
 
 
@@ -81,9 +82,9 @@ class TorchOps:
     def into_core(self, attention: Named, which: str, x: Tensor) -> Tensor:
         return x
 
-    def convolve(self, kernel: Named[Convolution], gate: Tensor, value: Tensor, narrowed: bool) -> Tensor:
+    def convolve(self, kernel: Named[Convolution], gate: Tensor | None, value: Tensor, narrowed: bool) -> Tensor:
         before = self.weights.inputs[kernel.name]
-        known = torch.cat((before if self.begin else torch.zeros_like(before), gate * value))
+        known = torch.cat((before if self.begin else torch.zeros_like(before), value if gate is None else gate * value))
         self.weights.inputs[kernel.name] = known[-len(before) :]
         weight, bias = self.weights[kernel.name].unsqueeze(1), self.weights.biases.get(kernel.name)
         mixed = functional.conv1d(known.t()[None], weight, bias, groups=len(weight))[0].t()
@@ -105,6 +106,29 @@ class TorchOps:
             scores = forward.cap(self, scores, core.softcap)
         mixed = torch.softmax(scores.masked_fill(~allowed, -torch.inf), -1) @ values
         return mixed.transpose(0, 1).reshape(len(query), core.part.query_size)
+
+    def split_columns(self, x: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, ...]:
+        return x.split(sizes, -1)
+
+    def delta_rule(
+        self, rule: Named[DeltaRule], query: Tensor, key: Tensor, value: Tensor, strength: Tensor, forgetting: Tensor, narrowed: bool
+    ) -> Tensor:
+        part, state = rule.part, self.weights.memory[rule.name]
+        if not self.begin:
+            state = torch.zeros_like(state)
+        query, key = (x.repeat_interleave(part.group, 1) for x in (query, key))
+        kept = torch.exp(-self.weights[rule.name].exp() * functional.softplus(forgetting))[..., None, None]
+        beta, found = strength.sigmoid()[..., None], torch.empty_like(value)
+        for at in range(len(value)):
+            state = state * kept[at]
+            missed = beta[at] * (value[at] - torch.einsum("hkv,hk->hv", state, key[at]))
+            state = state + key[at][:, :, None] * missed[:, None]
+            found[at] = torch.einsum("hkv,hk->hv", state, query[at])
+        self.weights.memory[rule.name] = state
+        return found[-1:] if narrowed else found
+
+    def join_heads(self, x: Tensor) -> Tensor:
+        return x.flatten(1)
 
     def split_layers(self, x: Tensor, layers: int, size: int) -> Tensor:
         return x.view(len(x), layers, size)

@@ -5,12 +5,21 @@ from torch import Tensor
 
 from firsttoken.checkpoint import Checkpoint, Source
 from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import convolution_states, convolutions, factors, norms, plan_layers, states
+from firsttoken.decoder.walk import (
+    convolution_states,
+    convolutions,
+    delta_rules,
+    factors,
+    norms,
+    plan_layers,
+    recurrent_states,
+    states,
+)
 
 
 class TorchWeights:
     """Weights and biases by the names of their parts; ``cache`` holds keys and values ``[cache_length, kv_heads, head_dim]`` by core, ``inputs``
-    the last inputs ``[rows, channels]`` by convolution."""
+    the last inputs ``[rows, channels]`` by convolution, ``memory`` the state ``[heads, key_dim, value_dim]`` by delta rule."""
 
     def __init__(self, checkpoint: Checkpoint, decoder: Decoder, cache_length: int) -> None:
         read: dict[Source, Tensor] = {}  # a tied head is the embedding's own tensor
@@ -27,6 +36,8 @@ class TorchWeights:
             self._weights[name] = torch.from_numpy(checkpoint.matrix(kernel.weight).copy())
             if kernel.bias is not None:
                 self.biases[name] = torch.from_numpy(checkpoint.vector(kernel.bias).copy())
+        for name, rule in delta_rules(decoder):
+            self._weights[name] = torch.from_numpy(checkpoint.vector(rule.decay).copy())
         for layer in plan_layers(decoder):
             if layer.weight is None:
                 continue
@@ -38,6 +49,7 @@ class TorchWeights:
         self.cache = {
             state.name: tuple(torch.zeros(cache_length, state.kv_heads, state.head_dim) for _ in range(2)) for state in states(decoder)
         }
+        self.memory = {state.name: torch.zeros(state.heads, state.key_dim, state.value_dim) for state in recurrent_states(decoder)}
         self.inputs = {state.name: torch.zeros(state.rows, state.channels) for state in convolution_states(decoder)}
 
     def __getitem__(self, name: str) -> Tensor:

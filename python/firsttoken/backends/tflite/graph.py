@@ -151,11 +151,15 @@ class Graph:
 
     def split_halves(self, x: int) -> list[int]:
         """Splits the last axis in two equal halves."""
+        return self.split(x, 2)
+
+    def split(self, x: int, count: int) -> list[int]:
+        """Splits the last axis in ``count`` equal parts."""
         options = schema.SplitOptionsT()
-        options.numSplits = 2
-        shape = [*self.shapes[x][:-1], self.shapes[x][-1] // 2]
+        options.numSplits = count
+        shape = [*self.shapes[x][:-1], self.shapes[x][-1] // count]
         axis = self.constant(len(shape) - 1, np.int32)
-        return self.operator_many(Op.SPLIT, [axis, x], [shape, shape], self.dtype(x), 1, options)
+        return self.operator_many(Op.SPLIT, [axis, x], [shape] * count, self.dtype(x), 1, options)
 
     def slice(self, x: int, begin: Sequence[int], shape: Sequence[int]) -> int:
         """Cuts ``shape`` out of ``x`` from ``begin``; a `Dynamic` size means all that is left of that axis."""

@@ -15,16 +15,27 @@ import numpy as np
 
 from firsttoken.backends.host_inputs import of_window
 from firsttoken.backends.runner import MASKED
-from firsttoken.backends.tflite.graph import NUMPY_TYPES, Dynamic, Graph, Op, Type
+from firsttoken.backends.tflite.delta_rule import DeltaGraph
+from firsttoken.backends.tflite.graph import NUMPY_TYPES, Dynamic, Op, Type
 from firsttoken.backends.tflite.model_file import ModelFile
 from firsttoken.backends.tflite.weights import DecoderWeights, to_float16
 from firsttoken.decoder import forward
-from firsttoken.decoder.parts import Convolution, Core, Decoder
+from firsttoken.decoder.parts import Core, Decoder
 from firsttoken.decoder.rope import Rope
-from firsttoken.decoder.walk import RING_SLACK, Named, convolution_states, final_layer, layer_number, owners, rotations, states, windows
+from firsttoken.decoder.walk import (
+    RING_SLACK,
+    Named,
+    convolution_states,
+    final_layer,
+    owners,
+    recurrent_states,
+    rotations,
+    states,
+    windows,
+)
 
 
-class TfliteOps(Graph):
+class TfliteOps(DeltaGraph):
     """One of the three graphs. `build` makes it; its inputs and outputs are then in ``inputs`` and ``outputs``."""
 
     def __init__(self, file: ModelFile, name: str, decoder: Decoder, weights: DecoderWeights, tokens: int, cached: int) -> None:
@@ -42,7 +53,6 @@ class TfliteOps(Graph):
         self._casts: dict[tuple[int, int], int] = {}
         self._tensors: dict[object, int] = {}
         self._last_tables: dict[int, int] = {}
-        self._newest_rows: dict[int, int] = {}
         self._layers = {state.name: state.layer for state in states(decoder)}
         self._window = {state.name: state.window for state in states(decoder)}
         self.rotations: dict[tuple[Rope, float], tuple[int, int]] = {}
@@ -87,6 +97,9 @@ class TfliteOps(Graph):
         self.remembered: dict[str, int] = {}
         for kept in convolution_states(self.decoder) if self.cached else ():
             self.remembered[kept.name] = self.input(f"convolution.{kept.layer}", [kept.rows, kept.channels], Type.FLOAT32)
+        self.memory = {}
+        for held in recurrent_states(self.decoder) if self.cached else ():
+            self.memory[held.name] = self.input(f"recurrent.{held.layer}", [held.heads, held.key_dim, held.value_dim], Type.FLOAT32)
 
     # types
 
@@ -176,9 +189,6 @@ class TfliteOps(Graph):
 
     # the traversal's operations
 
-    def enter(self, name: str) -> None:
-        self.scope = name
-
     def embed(self, embedding: Named) -> int:
         weight = self.weights.matrices[embedding.name]
         if weight.precision == "int8":
@@ -258,6 +268,8 @@ class TfliteOps(Graph):
     def activate(self, kind: str, x: int) -> int:
         if kind == "tanh":
             return self.unary(Op.TANH, x)
+        if kind == "sigmoid":
+            return self.unary(Op.LOGISTIC, x)
         if kind == "relu2":
             positive = self.unary(Op.RELU, x)
             return self.multiply(positive, positive)
@@ -286,27 +298,6 @@ class TfliteOps(Graph):
 
     def into_core(self, attention: Named, which: str, x: int) -> int:
         return self.convert(x, self.core_compute(attention.core.name))
-
-    def convolve(self, kernel: Named[Convolution], gate: int, value: int, narrowed: bool) -> int:
-        part, outer = kernel.part, self.scope
-        gated = self.multiply(self.convert(gate, Type.FLOAT32), value)
-        self.enter(kernel.name)
-        rows = part.length - 1
-        before = self.remembered[kernel.name] if self.cached else self.constant(np.zeros((rows, part.channels)))
-        known = self.concatenate([before, gated], 0)
-        self.output(f"convolution.{layer_number(kernel.name)}", self._newest(known, rows))
-        weight = self.constant(self.weights.vectors[kernel.name].T.reshape(1, part.length, 1, part.channels))
-        mixed = self.depthwise(known, weight, self.constant(self.weights.vectors[f"{kernel.name}.bias"]))
-        self.enter(outer)
-        return self.gather_rows(mixed, self.last_index) if narrowed and self.S != 1 else mixed
-
-    def _newest(self, known: int, rows: int) -> int:
-        """The last ``rows`` rows up to the last token's, of what was remembered (as many rows) and the call's own."""
-        if self.S == 1:
-            return self.slice(known, [1, 0], [rows, self.shapes[known][1]])
-        if rows not in self._newest_rows:
-            self._newest_rows[rows] = self.add(self.last_index, self.constant(np.arange(1, rows + 1), np.int32))
-        return self.gather_rows(known, self._newest_rows[rows])
 
     def attend(self, core: Named[Core], query: int, key: int, value: int) -> int:
         part, layer = core.part, self._layers[core.name]

@@ -82,8 +82,8 @@ class TfliteRunner(Runner):
         self.states = {f"{which}.{state.layer}": state for state in caches for which in ("key", "value")}
         self.step = caches[0].step
         self.rings = {state.window: state.length for state in caches}  # rows by window; None: those of layers that see all
-        replaced = [state for state in self.facts.states if state.kind == "convolution"]
-        self.replaced = {f"convolution.{state.layer}": aligned_zeros(shape_of(state, 0), state.dtype) for state in replaced}
+        replaced = [state for state in self.facts.states if state.advances == "replace"]
+        self.replaced = {f"{state.kind}.{state.layer}": aligned_zeros(shape_of(state, 0), state.dtype) for state in replaced}
         """What each call takes and returns anew."""
         self.all_can_be_taken_back = not replaced
         self.cache: dict[str, np.ndarray] = {}

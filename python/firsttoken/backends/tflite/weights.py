@@ -11,7 +11,7 @@ from firsttoken.backends.tflite.graph import Graph, Type
 from firsttoken.backends.tflite.model_file import ModelFile
 from firsttoken.backends.tflite.quantize import quantize_int4, quantize_int8
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.walk import Layer, convolutions, factors, norms, plan_layers
+from firsttoken.decoder.walk import Layer, convolutions, delta_rules, factors, norms, plan_layers
 from firsttoken.precisions import PRECISIONS
 
 CHUNK_BYTES = 8 << 20  # float32 rows held at once while streaming
@@ -110,6 +110,7 @@ def read_weights(
     for name, kernel in convolutions(job.decoder):
         vectors[name] = checkpoint.matrix(kernel.weight)
         vectors[f"{name}.bias"] = checkpoint.vector(kernel.bias) if kernel.bias else np.zeros(kernel.channels, np.float32)
+    vectors |= {name: checkpoint.vector(rule.decay) for name, rule in delta_rules(job.decoder)}
     for layer in plan_layers(job.decoder):
         if layer.weight is None or (layer.kind == "embedding" and not embedding):
             continue

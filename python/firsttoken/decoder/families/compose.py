@@ -1,7 +1,7 @@
 """What families are composed of: the usual parts, with the names that transformers gives their tensors."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from firsttoken.checkpoint import Source
 from firsttoken.decoder.config_json import Config
@@ -80,6 +80,7 @@ def attention(
     *,
     turned: Turning | None = None,
     qkv_bias: bool = False,
+    gated: bool = False,
     output_bias: bool = False,
     output_scale: float = 1.0,
     scale: float | None = None,
@@ -92,7 +93,7 @@ def attention(
 ) -> Attention:
     """Grouped-query attention, stored under ``at`` + ``self_attn``.
 
-    ``fused`` names one matrix that holds queries, keys and values, ``output`` the output projection; ``norms`` makes the norm of "q" or
+    ``gated``: the queries' matrix holds a gate too, behind each head's rows. ``fused`` names one matrix that holds queries, keys and values, ``output`` the output projection; ``norms`` makes the norm of "q" or
     "k", given the order of a head's values.
     """
     hidden, (heads, kv_heads, dim) = config.size("hidden_size"), head_counts(config)
@@ -103,12 +104,15 @@ def attention(
         begin = sum(rows[:number])
         part = (begin, begin + rows[number]) if fused else None
         own_order = None if which == "v" else order
+        if gated and which == "q":
+            return every_second(linear(f"{name}.q_proj", rows[0], hidden, qkv_bias), own_order or tuple(range(dim)), 2 * dim)
         return linear(f"{name}.{fused or f'{which}_proj'}", rows[number], hidden, qkv_bias, part=part, order=own_order)
 
     return Attention(
         q=projection("q", 0),
         k=projection("k", 1),
         v=projection("v", 2),
+        gate=every_second(linear(f"{name}.q_proj", rows[0], hidden, qkv_bias), tuple(range(dim, 2 * dim)), 2 * dim) if gated else None,
         core=Core(heads, kv_heads, dim, dim**-0.5 if scale is None else scale, window, softcap),
         output=linear(f"{name}.{output}", hidden, heads * dim, output_bias, scale=output_scale),
         rotation=turned.rope,
@@ -116,6 +120,12 @@ def attention(
         k_norm=norms("k", order) if norms else None,
         norms_follow_rotation=norms_follow_rotation,
     )
+
+
+def every_second(part: Linear, order: tuple[int, ...], period: int) -> Linear:
+    """The layer out of a matrix of several, whose rows alternate: of every ``period`` rows those that ``order`` names."""
+    bias = None if part.bias is None else replace(part.bias, order=order, period=period)
+    return replace(part, weight=replace(part.weight, order=order, period=period), bias=bias)
 
 
 def head_norms(config: Config, at: str, names: str = "{}_norm", **how: float) -> Callable[[str, tuple[int, ...] | None], Norm]:
