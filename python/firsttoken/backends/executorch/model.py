@@ -13,6 +13,7 @@ from firsttoken.backends.executorch.convolution import Convolution
 from firsttoken.backends.executorch.core import Core, SharedCore, rotation_matrix
 from firsttoken.backends.executorch.norm import FactorModule, norm_module
 from firsttoken.backends.executorch.ops import ExecutorchOps
+from firsttoken.backends.executorch.streams import CoefficientsModule, CutoffModule, stream_constants
 from firsttoken.decoder import forward, parts
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.rope import Rope
@@ -55,6 +56,8 @@ class DecoderModule(nn.Module):
                 attach(self, name, SharedCore(part))
                 continue
             attach(self, name, self._module(name, part))
+        for name, constant in stream_constants(decoder).items():
+            self.register_buffer(name, constant, persistent=False)
         self.tables: dict[tuple[Rope, float, torch.dtype], tuple[str, str]] = {}
         for number, block in enumerate(decoder.layers):
             attention, at = block.attention, f"layers.{number}.attention"
@@ -65,7 +68,9 @@ class DecoderModule(nn.Module):
                     self._add_tables(attention.rotation, by, self.rotation_dtype(attention, at, which))
 
     def _module(
-        self, name: str, part: parts.Embedding | parts.Linear | parts.Norm | parts.Factor | parts.Core | parts.Convolution
+        self,
+        name: str,
+        part: parts.Embedding | parts.Linear | parts.Norm | parts.Factor | parts.Core | parts.Convolution | parts.Coefficients | parts.Cutoff,
     ) -> nn.Module:
         if isinstance(part, parts.Embedding):
             return nn.Embedding(part.rows, part.columns, dtype=self.dtypes[name]).requires_grad_(False)
@@ -77,6 +82,10 @@ class DecoderModule(nn.Module):
             return FactorModule()
         if isinstance(part, parts.Convolution):
             return Convolution(part)
+        if isinstance(part, parts.Coefficients):
+            return CoefficientsModule(part)
+        if isinstance(part, parts.Cutoff):
+            return CutoffModule(part)
         return Core(part, self.cache_length, self.dtypes[name])
 
     def rotation_dtype(self, attention: parts.Attention, at: str, which: str) -> torch.dtype:
