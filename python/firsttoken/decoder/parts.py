@@ -248,10 +248,10 @@ class Block:
 
     updates: Updates | None = None
     attention_norm: Norm | None = None
-    low_rank: LowRank | None = None
     attention: Attention | None = None
     convolution: ShortConvolution | None = None
     attention_output_norm: Norm | None = None
+    low_rank: LowRank | None = None
     mlp_norm: Norm | None = None
     mlp: Mlp
     mlp_output_norm: Norm | None = None

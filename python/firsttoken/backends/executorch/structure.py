@@ -38,7 +38,7 @@ def check_structure(program: ExportedProgram, decoder: Decoder, precisions: Mapp
         raise FirstTokenError(
             f"lowering left operators outside XNNPACK: {listed}; expected none of these; is executorch another version than 1.5.1?"
         )
-    found = delegated_layers(program, list(owners(decoder)))
+    found = delegated_layers(program, decoder)
     for layer in plan_layers(decoder):
         if layer.kind == "embedding":
             continue
@@ -51,11 +51,12 @@ def check_structure(program: ExportedProgram, decoder: Decoder, precisions: Mapp
         raise FirstTokenError(f"lowering: XNNPACK holds {next(iter(found))!r}, which the plan does not know")
 
 
-def delegated_layers(program: ExportedProgram, cores: list[str]) -> dict[str, tuple[str, tuple[int, int] | None]]:
+def delegated_layers(program: ExportedProgram, decoder: Decoder) -> dict[str, tuple[str, tuple[int, int] | None]]:
     """Returns ``{layer: (precision, weight's shape)}`` of every linear layer and attention core in the delegates.
 
-    Cores have no weights to go by: two products each, in the order of ``cores``.
+    Cores have no weights to go by: two products each, in the order of the tree.
     """
+    cores = list(owners(decoder))
     found: dict[str, tuple[str, tuple[int, int] | None]] = {}
     products = []
     for node in program.graph.nodes:
@@ -72,11 +73,19 @@ def delegated_layers(program: ExportedProgram, cores: list[str]) -> dict[str, tu
                 if kind in ("weight", "rows"):  # the others are constants: a norm's mean, the rotation
                     rows, columns = weight.meta["val"].shape
                     found[name] = precision, (rows, columns)
-            elif operator_name(step) == "aten.bmm.default":
+            elif operator_name(step) == "aten.bmm.default" and not mixes_streams(step, decoder):
                 products.append(NAMES[step.meta["val"].dtype])
     for core, scores, mixed in zip(cores, products[0::2], products[1::2], strict=True):
         found[core] = scores if scores == mixed else f"{scores} and {mixed}", None
     return found
+
+
+def mixes_streams(product: Node, decoder: Decoder) -> bool:
+    """Whether a batched product is over the streams of a hidden state; in a core's, one of these sizes is known at run time alone."""
+    if decoder.streams is None:
+        return False
+    sizes = product.all_input_nodes[1].meta["val"].shape[1:]
+    return all(isinstance(size, int) for size in sizes) and tuple(sizes) == (decoder.streams.count, decoder.hidden_size)
 
 
 def stored_precision(linear: Node) -> tuple[str, Node]:

@@ -79,8 +79,8 @@ class Gemma3n:
         fact = LayerFacts(kind, *self.heads, self.window if kind != FULL else None, self.shared[number], False)
         return Block(
             updates=self.updates(f"{at}.altup"),
-            attention_norm=before, low_rank=self.low_rank(f"{at}.laurel"),
-            attention=layer_attention(config, fact, f"{at}.self_attn", self.ropes[kind], self.bias), attention_output_norm=after,
+            attention_norm=before, attention=layer_attention(config, fact, f"{at}.self_attn", self.ropes[kind], self.bias),
+            attention_output_norm=after, low_rank=self.low_rank(f"{at}.laurel"),
             mlp_norm=before_mlp, mlp=self.mlp(number, f"{at}.mlp"), mlp_output_norm=after_mlp,
             per_layer=layer_input(config, at, self.size, self.activation),
         )  # fmt: skip
