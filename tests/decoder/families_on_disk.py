@@ -96,8 +96,16 @@ CASES = {
     "gemma3n": ("Gemma3nText", GEMMA3N),
     "gemma3n-own": (
         "Gemma3nText",
-        {**GEMMA3N, "num_hidden_layers": 4, "num_kv_shared_layers": 0, "layer_types": ["full_attention", "sliding_attention"] * 2, "altup_num_inputs": 3,
-         "intermediate_size": 96, "activation_sparsity_pattern": None, "vocab_size_per_layer_input": 140},
+        {
+            **GEMMA3N,
+            "num_hidden_layers": 4,
+            "num_kv_shared_layers": 0,
+            "layer_types": ["full_attention", "sliding_attention"] * 2,
+            "altup_num_inputs": 3,
+            "intermediate_size": 96,
+            "activation_sparsity_pattern": None,
+            "vocab_size_per_layer_input": 140,
+        },
     ),
     "gemma4": ("Gemma4Text", GEMMA4),
     "gemma4-31b": (
@@ -227,9 +235,13 @@ def random_model(case: str, seed: int = 0, **changes):
     config = getattr(transformers, f"{prefix}Config")(**{**SIZES, **more, **changes})
     config._attn_implementation = "eager"
     torch.manual_seed(seed)
-    named = {"Gemma3Text": "Gemma3", "Gemma3nText": "Gemma3n", "Gemma4Text": "Gemma4", "Gemma4UnifiedText": "Gemma4Unified", "Llama4Text": "Llama4"}.get(
-        prefix, prefix
-    )
+    named = {
+        "Gemma3Text": "Gemma3",
+        "Gemma3nText": "Gemma3n",
+        "Gemma4Text": "Gemma4",
+        "Gemma4UnifiedText": "Gemma4Unified",
+        "Llama4Text": "Llama4",
+    }.get(prefix, prefix)
     model = getattr(transformers, f"{named}ForCausalLM")(config).eval().requires_grad_(False)
     for name, weight in model.named_parameters():
         if "norm" in name and name.endswith("bias"):

@@ -77,13 +77,21 @@ def test_defaults_are_those_of_transformers():
 def test_plans_address_what_is_large():
     decoder = describe(values())
     names = [layer.name for layer in plan_layers(decoder)]
-    for name in ("streams.projections.2", "streams_output.projections.0", "layers.3.low_rank.left", "layers.3.low_rank.right", "per_layer.embedding"):
+    for name in (
+        "streams.projections.2",
+        "streams_output.projections.0",
+        "layers.3.low_rank.left",
+        "layers.3.low_rank.right",
+        "per_layer.embedding",
+    ):
         assert name in names
     assert not [name for name in names if ".updates." in name] and len(coefficients(decoder)) == 3 * 16
     assert [block.mlp.up.rows for block in decoder.layers[:4]] == [96, 96, 128, 128]
 
 
-@pytest.mark.parametrize("missing", ["altup.modality_router", "altup.correct_output_scale", "laurel.linear_left", "laurel.post_laurel_norm"])
+@pytest.mark.parametrize(
+    "missing", ["altup.modality_router", "altup.correct_output_scale", "laurel.linear_left", "laurel.post_laurel_norm"]
+)
 def test_a_missing_tensor_is_named(missing, tmp_path):
     save(random_model("gemma3n"), tmp_path)
     stored = load_file(tmp_path / "model.safetensors")
@@ -124,7 +132,9 @@ def without(which):
         if which == "the correction's one":
             return replace(block, updates=replace(updates, correction=replace(updates.correction, offset=(0.0,) * 4)))
         if which == "the output's scale":
-            return replace(block, updates=replace(updates, factor=replace(updates.factor, weight=replace(updates.factor.weight, scale=1.1))))
+            return replace(
+                block, updates=replace(updates, factor=replace(updates.factor, weight=replace(updates.factor.weight, scale=1.1)))
+            )
         if which == "the low-rank way":
             return replace(block, low_rank=None)
         if which == "the cutoff":

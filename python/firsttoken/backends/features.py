@@ -1,7 +1,15 @@
 """The parts of decoders that a backend may have or lack, by the names of `decoder.walk.features`."""
 
 from firsttoken.decoder.walk import (
-    CUTOFF, KEYS_AS_VALUES, LOW_RANK, PER_LAYER, SHARED_CACHE, SHORT_CONVOLUTION, SLIDING_WINDOW, STORED_FACTOR, STREAMS,
+    CUTOFF,
+    KEYS_AS_VALUES,
+    LOW_RANK,
+    PER_LAYER,
+    SHARED_CACHE,
+    SHORT_CONVOLUTION,
+    SLIDING_WINDOW,
+    STORED_FACTOR,
+    STREAMS,
 )  # fmt: skip
 
 ALL = frozenset(

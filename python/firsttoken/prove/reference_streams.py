@@ -41,7 +41,7 @@ def close_streams(weights: "Weights", part: Streams | None, streams: np.ndarray,
         of_size(project(weights, p, states, arithmetic), streams[0], part.floor)
         for p, states in zip(part.projections, streams[1:], strict=True)
     ]
-    return np.mean([streams[0], *others], axis=0, dtype=np.float32)
+    return np.stack([streams[0], *others]).mean(0)
 
 
 class Alternating:

@@ -46,6 +46,9 @@ class DecoderModule(nn.Module):
     takes no memory for weights; only constants, cache and tables are real.
     """
 
+    later_streams: Tensor
+    stream_mean: Tensor
+
     def __init__(self, decoder: Decoder, cache_length: int, precisions: Mapping[str, str]) -> None:
         super().__init__()
         self.decoder, self.cache_length = decoder, cache_length
@@ -70,7 +73,14 @@ class DecoderModule(nn.Module):
     def _module(
         self,
         name: str,
-        part: parts.Embedding | parts.Linear | parts.Norm | parts.Factor | parts.Core | parts.Convolution | parts.Coefficients | parts.Cutoff,
+        part: parts.Embedding
+        | parts.Linear
+        | parts.Norm
+        | parts.Factor
+        | parts.Core
+        | parts.Convolution
+        | parts.Coefficients
+        | parts.Cutoff,
     ) -> nn.Module:
         if isinstance(part, parts.Embedding):
             return nn.Embedding(part.rows, part.columns, dtype=self.dtypes[name]).requires_grad_(False)
