@@ -51,6 +51,12 @@ GEMMA4 = {
         "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1000000.0},
     },
 }  # fmt: skip
+GEMMA3N = {
+    **WINDOWS, "num_hidden_layers": 16, "head_dim": 16, "layer_types": LOCAL * 2, "num_kv_shared_layers": 8, "laurel_rank": 8,
+    "intermediate_size": [96, 96, 128, 128] * 4, "activation_sparsity_pattern": [0.9, 0.0, 0.0, 0.6] * 4, "hidden_size_per_layer_input": 32,
+    "vocab_size_per_layer_input": 120, "final_logit_softcapping": 3.0,
+    "rope_parameters": {**BY_KIND, "full_attention": {"rope_type": "default", "rope_theta": 1000000.0}},
+}  # fmt: skip
 KEYS_AS_VALUES = {"attention_k_eq_v": True, "num_global_key_value_heads": 1, "use_bidirectional_attention": "vision"}
 
 QWEN3_5 = {
@@ -95,6 +101,20 @@ CASES = {
     "gemma": ("Gemma", {**DEEP, "head_dim": 24}),
     "gemma2": ("Gemma2", {**GEMMA, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0}),
     "gemma3": ("Gemma3Text", {**GEMMA, "rope_parameters": BY_KIND}),
+    "gemma3n": ("Gemma3nText", GEMMA3N),
+    "gemma3n-own": (
+        "Gemma3nText",
+        {
+            **GEMMA3N,
+            "num_hidden_layers": 4,
+            "num_kv_shared_layers": 0,
+            "layer_types": ["full_attention", "sliding_attention"] * 2,
+            "altup_num_inputs": 3,
+            "intermediate_size": 96,
+            "activation_sparsity_pattern": None,
+            "vocab_size_per_layer_input": 140,
+        },
+    ),
     "gemma4": ("Gemma4Text", GEMMA4),
     "gemma4-31b": (
         "Gemma4Text",
@@ -215,7 +235,7 @@ ON_HEXAGON = {
     "phi4-mini": {}, "nemotron": {},
 }  # fmt: skip
 # Through LiteRT-LM's signatures.
-ON_LITERTLM = ("llama3", "gemma2", "gemma3", "mistral-window", "cohere2", "gemma4", "gemma4-unified")
+ON_LITERTLM = ("llama3", "gemma2", "gemma3", "mistral-window", "cohere2", "gemma4", "gemma4-unified", "gemma3n")
 LESS_ONE = ("Gemma", "Gemma2", "Gemma3Text", "Nemotron", "Qwen3_5Text")  # store their norms' weights less 1
 
 
@@ -239,6 +259,7 @@ def random_model(case: str, seed: int = 0, **changes):
     torch.manual_seed(seed)
     named = {
         "Gemma3Text": "Gemma3",
+        "Gemma3nText": "Gemma3n",
         "Gemma4Text": "Gemma4",
         "Gemma4UnifiedText": "Gemma4Unified",
         "Llama4Text": "Llama4",
@@ -248,7 +269,7 @@ def random_model(case: str, seed: int = 0, **changes):
     for name, weight in model.named_parameters():
         if "norm" in name and name.endswith("bias"):
             weight.copy_(0.3 * torch.randn_like(weight))
-        elif prefix.startswith("Gemma4") and name.endswith("q_norm.weight"):  # which holds the scale of the scores there
+        elif prefix.startswith(("Gemma3n", "Gemma4")) and name.endswith("q_norm.weight"):  # which holds the scale of the scores there
             weight.copy_((1 + 0.3 * torch.randn_like(weight)) * len(weight) ** -0.5)
         elif name.endswith("linear_attn.norm.weight"):  # of this one Qwen3.5 stores the whole weight
             weight.copy_(1 + 0.3 * torch.randn_like(weight))
@@ -256,7 +277,11 @@ def random_model(case: str, seed: int = 0, **changes):
             weight.copy_(torch.rand_like(weight).mul(4).add(0.02).log())
         elif name.endswith("dt_bias"):
             weight.copy_(torch.randn_like(weight) - 2)
-        elif "norm" in name:
+        elif name.endswith("modality_router.weight"):  # what it takes is divided by its size
+            weight.copy_(torch.randn_like(weight) * weight.shape[-1] ** 0.5)
+        elif name.endswith("prediction_coefs.weight"):  # streams that grow in every layer would leave nothing of what layers compute
+            weight.copy_(0.1 * torch.randn_like(weight))
+        elif "norm" in name or name.endswith("correct_output_scale"):
             weight.copy_((0 if prefix in LESS_ONE else 1) + 0.3 * torch.randn_like(weight))
         else:
             weight.copy_(torch.randn_like(weight) * (0.5 if name.endswith("bias") else weight.shape[-1] ** -0.5))

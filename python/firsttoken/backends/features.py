@@ -1,14 +1,17 @@
 """The parts of decoders that a backend may have or lack, by the names of `decoder.walk.features`."""
 
 from firsttoken.decoder.walk import (
+    CUTOFF,
     GATED_ATTENTION,
     GATED_DELTA_NET,
     KEYS_AS_VALUES,
+    LOW_RANK,
     PER_LAYER,
     SHARED_CACHE,
     SHORT_CONVOLUTION,
     SLIDING_WINDOW,
     STORED_FACTOR,
+    STREAMS,
 )
 
 ALL = frozenset(
@@ -19,5 +22,6 @@ ALL = frozenset(
 )  # fmt: skip
 LAYERED = frozenset({SHARED_CACHE, KEYS_AS_VALUES, PER_LAYER, STORED_FACTOR})  # `decoder.forward.LayeredOps`
 RECURRENT = frozenset({GATED_DELTA_NET, GATED_ATTENTION})  # `decoder.forward.RecurrentOps`
+STREAMED = LAYERED | {STREAMS, LOW_RANK, CUTOFF}  # `decoder.forward.StreamedOps`
 WITHOUT_CONVOLUTIONS = ALL - {SHORT_CONVOLUTION}
 """Of backends whose calls have no place for what a convolution remembers."""

@@ -17,6 +17,7 @@ LIMITS = {
     "vocab_size_per_layer_input": 1 << 22, "block_ff_dim": 1 << 19, "block_multiple_of": 1 << 16, "conv_L_cache": 64,
     "linear_conv_kernel_dim": 64, "linear_key_head_dim": 1024, "linear_value_head_dim": 1024, "linear_num_key_heads": 1024,
     "linear_num_value_heads": 1024, "full_attention_interval": 1024,
+    "altup_num_inputs": 16, "laurel_rank": 1 << 14,
 }  # fmt: skip
 # Keys that say nothing about what the model computes from given weights and tokens.
 INERT = frozenset(

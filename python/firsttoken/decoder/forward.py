@@ -6,7 +6,8 @@ tree. The proof's reference is the only other forward pass, on purpose.
 
 from typing import Protocol, TypeVar, cast
 
-from firsttoken.decoder.parts import Convolution, Core, DeltaRule
+from firsttoken.decoder import streams
+from firsttoken.decoder.parts import Coefficients, Convolution, Core, Cutoff, DeltaRule
 from firsttoken.decoder.walk import Named, final_layer, shares
 
 T = TypeVar("T")  # a backend's value: a tensor, or the number of one in a graph
@@ -75,13 +76,41 @@ class LayeredOps(Ops[T], Protocol[T]):
         """``[S, layers * size]`` to ``[S, layers, size]``, over whose last axis `norm` goes."""
 
     def narrow_layers(self, x: T) -> T:
-        """The last position's row of what `split_layers` gave, where `narrow` leaves no other; or ``x`` itself."""
+        """The last position's row of what `split_layers` or `StreamedOps.stack` gave, or of a state, where `narrow` leaves no other; or ``x`` itself."""
 
     def layer_input(self, x: T, number: int) -> T:
         """What layer ``number`` takes of it, ``[S, size]``."""
 
     def multiply_by(self, factor: Named, x: T) -> T:
-        """Every value times a stored number, in FP32."""
+        """Every value times a stored number, or each times its own, in FP32."""
+
+
+class StreamedOps(LayeredOps[T], Protocol[T]):
+    """What several streams of the hidden state and sparse MLPs need besides; all in FP32. Streams are ``[S, streams, hidden_size]``."""
+
+    def stack(self, streams: list[T]) -> T:
+        """Streams out of states ``[S, hidden_size]``."""
+
+    def unstack(self, x: T, count: int) -> list[T]:
+        """The states of the last position, all that ``x`` has."""
+
+    def match(self, part: Named, x: T, like: T) -> T:
+        """``x`` times what makes its root mean square that of ``like``; its own mean square counts as ``part.floor`` at least."""
+
+    def coefficients(self, part: Named[Coefficients], x: T, first: bool = False) -> T:
+        """``[S, rows]``, or ``[S, part.first]`` of the ``first`` stream's rows, which come first."""
+
+    def mix(self, factors: T, x: T) -> T:
+        """Sums of the streams: ``factors [S, n * streams]`` to n streams, or to a state ``[S, hidden_size]`` where n is 1."""
+
+    def spread(self, x: T, factors: T | None, streams: int) -> T:
+        """A state times each of ``factors [S, streams]``; without them, itself for every stream but the first, which gets zeros."""
+
+    def subtract(self, a: T, b: T) -> T:
+        """The difference."""
+
+    def cut_off(self, part: Named[Cutoff], x: T) -> T:
+        """What is left of ``x``."""
 
 
 class RecurrentOps(Ops[T], Protocol[T]):
@@ -102,17 +131,36 @@ class RecurrentOps(Ops[T], Protocol[T]):
 def logits(ops: Ops[T], model: Named) -> T:
     """Logits of the last position, over the call's tokens."""
     x = ops.embed(model.embedding)
-    more = cast("LayeredOps[T]", ops)
+    more = cast("StreamedOps[T]", ops)
     given = None if model.per_layer is None else layer_inputs(more, model.per_layer, x, len(model.layers))
+    state = None if model.streams is None else streams.opened(more, model.streams, x)
     final = final_layer(model.part)
     for number, layer in enumerate(model.layers):
         if number == final and given is not None:
             given = more.narrow_layers(given)
         owner = model.layers[layer.attention.shares].attention.core if shares(layer.part) else None
-        x = finish(more, layer, block(ops, layer, x, number == final, owner), given, number)
+        x, state = step(more, layer, x, state, given, number, number == final, owner)
+    x = ops.last(x) if state is None else streams.merged(more, model.streams_output, state)
     ops.enter(model.head.name)
-    scores = ops.linear(model.head, ops.norm(model.norm, ops.last(x)))
+    scores = ops.linear(model.head, ops.norm(model.norm, x))
     return scores if model.softcap is None else cap(ops, scores, model.softcap)
+
+
+def step(
+    ops: StreamedOps[T], layer: Named, x: T, state: T | None, given: T | None, number: int, final: bool = False, owner: Named | None = None
+) -> tuple[T, T | None]:
+    """Layer ``number`` over the residual ``x`` and, where there are several, all streams ``state``; arguments as in `block` and `finish`."""
+    if state is None:
+        return finish(ops, layer, block(ops, layer, x, final, owner), given, number), None
+    x, state = streams.predicted(ops, layer.updates, x, state)
+    computed = block(ops, layer, x, final, owner)
+    if final:
+        x, state = ops.narrow_layers(x), ops.narrow_layers(state)
+    x, state = streams.corrected(ops, layer.updates, x, state, computed)
+    if layer.per_layer is None or given is None:
+        return x, state
+    taken = layer_input(ops, layer.per_layer, ops.multiply_by(layer.updates.factor, x), given, number)
+    return x, ops.add(state, ops.spread(taken, None, layer.updates.router.rows))
 
 
 def layer_inputs(ops: LayeredOps[T], part: Named, x: T, layers: int) -> T:
@@ -124,12 +172,16 @@ def layer_inputs(ops: LayeredOps[T], part: Named, x: T, layers: int) -> T:
 
 def finish(ops: LayeredOps[T], layer: Named, x: T, given: T | None, number: int) -> T:
     """What comes after the MLP of layer ``number``, in the families that have it; ``given`` is what `layer_inputs` gave."""
-    part = layer.per_layer
-    if part is not None and given is not None:
-        ops.enter(part.name)
-        gated = ops.multiply(ops.activate(part.activation, ops.linear(part.gate, x)), ops.layer_input(given, number))
-        x = ops.add(x, ops.norm(part.norm, ops.linear(part.projection, gated)))
+    if layer.per_layer is not None and given is not None:
+        x = ops.add(x, layer_input(ops, layer.per_layer, x, given, number))
     return x if layer.factor is None else ops.multiply_by(layer.factor, x)
+
+
+def layer_input(ops: LayeredOps[T], part: Named, x: T, given: T, number: int) -> T:
+    """What layer ``number`` makes of its part of ``given``."""
+    ops.enter(part.name)
+    gated = ops.multiply(ops.activate(part.activation, ops.linear(part.gate, x)), ops.layer_input(given, number))
+    return ops.norm(part.norm, ops.linear(part.projection, gated))
 
 
 def block(ops: Ops[T], layer: Named, x: T, final: bool, owner: Named | None = None) -> T:
@@ -145,6 +197,8 @@ def block(ops: Ops[T], layer: Named, x: T, final: bool, owner: Named | None = No
     else:
         mixed = (convolution if layer.convolution else delta_net)(ops, mixer, asked, normed)
     x = ops.add(x, norm(ops, layer.attention_output_norm, mixed))
+    if layer.low_rank is not None:
+        x = ops.scale(ops.add(x, low_rank(ops, layer.low_rank, asked)), 0.5**0.5)
     ops.enter(layer.mlp.name)
     given = asked if layer.parallel else norm(ops, layer.mlp_norm, x)
     return ops.add(x, norm(ops, layer.mlp_output_norm, mlp(ops, layer.mlp, given)))
@@ -152,6 +206,11 @@ def block(ops: Ops[T], layer: Named, x: T, final: bool, owner: Named | None = No
 
 def norm(ops: Ops[T], part: Named | None, x: T) -> T:
     return x if part is None else ops.norm(part, x)
+
+
+def low_rank(ops: Ops[T], part: Named, x: T) -> T:
+    ops.enter(part.name)
+    return ops.add(x, ops.norm(part.norm, ops.linear(part.right, ops.linear(part.left, x))))
 
 
 def attention(ops: Ops[T], part: Named, asked: T, x: T, owner: Named | None = None) -> T:
@@ -213,7 +272,10 @@ def heads(ops: Ops[T], part: Named, which: str, x: T, projected: T | None = None
 def mlp(ops: Ops[T], part: Named, x: T) -> T:
     if part.gate is None:
         return ops.linear(part.down, ops.activate(part.activation, ops.linear(part.up, x)))
-    activated = ops.activate(part.activation, ops.linear(part.gate, x))
+    gate = ops.linear(part.gate, x)
+    if part.cutoff is not None:
+        gate = cast("StreamedOps[T]", ops).cut_off(part.cutoff, gate)
+    activated = ops.activate(part.activation, gate)
     return ops.linear(part.down, ops.multiply(activated, ops.linear(part.up, x)))
 
 

@@ -47,9 +47,10 @@ class Norm:
 
 @dataclass(frozen=True)
 class Factor:
-    """One stored number, by which a whole state is multiplied."""
+    """Stored numbers that a state is multiplied by: one, or one for each of its ``size`` values."""
 
     weight: Source
+    size: int = 1
 
 
 @dataclass(frozen=True)
@@ -175,13 +176,25 @@ class DeltaNet:
 
 
 @dataclass(frozen=True)
+class Cutoff:
+    """What is left of ``size`` values: ``max(x - mean(x) - deviations * deviation(x), 0)``, the standard deviation being that of all values.
+
+    Of values that are spread normally, a known share is left (statistical top-k; Spark Transformer, arXiv 2506.06644).
+    """
+
+    size: int
+    deviations: float
+
+
+@dataclass(frozen=True)
 class Mlp:
     """``down(activation(gate(x)) * up(x))``; with ``silu`` that is SwiGLU (Shazeer 2020, arXiv 2002.05202).
 
-    Without ``gate`` it is ``down(activation(up(x)))``.
+    Without ``gate`` it is ``down(activation(up(x)))``. A ``cutoff`` stands between the gate and its activation.
     """
 
     gate: Linear | None
+    cutoff: Cutoff | None = field(default=None, kw_only=True)
     up: Linear
     down: Linear
     activation: str = "silu"
@@ -211,20 +224,78 @@ class LayerInput:
     activation: str
 
 
+@dataclass(frozen=True)
+class LowRank:
+    """``x + norm(right(left(x)))`` of what attention takes, beside it; both ways are added and divided by the root of 2 (LAuReL, arXiv 2411.07501)."""
+
+    left: Linear
+    right: Linear
+    norm: Norm
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """``x @ weight^T + offset``, ``rows`` numbers that say how streams are mixed. They are computed in FP32, and no plan addresses them."""
+
+    weight: Source
+    rows: int
+    columns: int
+    offset: tuple[float, ...]
+
+    @property
+    def first(self) -> int:
+        """How many rows are the first stream's."""
+        return self.columns if self.rows == self.columns**2 else 1
+
+
+@dataclass(frozen=True)
+class Streams:
+    """The hidden states beside the first, one for each of ``projections``: what it gives, times what makes its root mean square that of the first.
+
+    Its own mean square counts as ``floor`` at least.
+    """
+
+    projections: tuple[Linear, ...]
+    floor: float
+
+    @property
+    def count(self) -> int:
+        """How many there are, the first included."""
+        return len(self.projections) + 1
+
+
+@dataclass(frozen=True)
+class Updates:
+    """How a layer that computes on the first of n streams updates all of them (AltUp, arXiv 2301.13310).
+
+    With ``m(x) = tanh(router(norm(x)))``: stream i is predicted as the sum over k of ``prediction(m(first))[i * n + k]`` times stream k; the layer
+    computes y of the first prediction, and every prediction i gets ``correction(m(y))[i] * (y - first prediction)`` added. What the layer's
+    ``per_layer`` part then makes of the first stream times ``factor`` is added to all others.
+    """
+
+    norm: Norm
+    router: Coefficients
+    prediction: Coefficients
+    correction: Coefficients
+    factor: Factor
+
+
 @dataclass(frozen=True, kw_only=True)
 class Block:
     """Attention and MLP, each added to the residual; norms where they stand: before each, after each, or both.
 
     With ``parallel`` the MLP takes what attention takes, and both are added to the same residual. A layer has attention, or a
     ``convolution`` or a ``delta`` net in its place, behind the same norms. Then comes what the layer takes of the model's ``per_layer`` table, and last
-    a ``factor`` on the residual itself.
+    a ``factor`` on the residual itself. With ``updates`` the residual is the first of several streams.
     """
 
+    updates: Updates | None = None
     attention_norm: Norm | None = None
     attention: Attention | None = None
     convolution: ShortConvolution | None = None
     delta: DeltaNet | None = None
     attention_output_norm: Norm | None = None
+    low_rank: LowRank | None = None
     mlp_norm: Norm | None = None
     mlp: Mlp
     mlp_output_norm: Norm | None = None
@@ -242,13 +313,16 @@ class Decoder:
     """A whole model of ``family``, trained for ``max_positions`` positions.
 
     With ``softcap`` a logit l becomes ``softcap * tanh(l / softcap)``. Factors on embedding, residual and logits are in the
-    sources of the weights that they can be multiplied into.
+    sources of the weights that they can be multiplied into. With ``streams`` the layers have several hidden states, made of the
+    embedding; behind them those of ``streams_output`` are averaged.
     """
 
     family: str
     embedding: Embedding
     per_layer: LayerTable | None = field(default=None, kw_only=True)
+    streams: Streams | None = field(default=None, kw_only=True)
     layers: tuple[Block, ...]
+    streams_output: Streams | None = field(default=None, kw_only=True)
     norm: Norm
     head: Linear
     max_positions: int
@@ -269,19 +343,6 @@ class Decoder:
 
 
 Part = (
-    Embedding
-    | Linear
-    | Norm
-    | Factor
-    | Core
-    | Attention
-    | Convolution
-    | ShortConvolution
-    | DeltaRule
-    | DeltaNet
-    | Mlp
-    | LayerTable
-    | LayerInput
-    | Block
-    | Decoder
-)
+    Embedding | Linear | Norm | Factor | Core | Attention | Convolution | ShortConvolution | DeltaRule | DeltaNet | Cutoff | Mlp | LayerTable
+    | LayerInput | LowRank | Coefficients | Streams | Updates | Block | Decoder
+)  # fmt: skip

@@ -15,7 +15,7 @@ from firsttoken.safe_text import visible
 
 # ``model_type`` of a model with several parts, whose text part is a decoder of the family that its ``text_config`` names.
 WITH_TEXT = (
-    "fast_vlm", "gemma3", "gemma4", "gemma4_unified", "idefics3", "internvl", "lfm2_vl", "llava", "mistral3", "qwen3_5",
+    "fast_vlm", "gemma3", "gemma3n", "gemma4", "gemma4_unified", "idefics3", "internvl", "lfm2_vl", "llava", "mistral3", "qwen3_5",
     "qwen3_vl", "smolvlm",
 )  # fmt: skip
 SAME = {"qwen3_vl_text": "qwen3"}  # families that differ in what pictures alone need

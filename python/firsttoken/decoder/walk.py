@@ -9,7 +9,7 @@ import numpy as np
 
 from firsttoken.checkpoint import Checkpoint, Source
 from firsttoken.decoder.families import describe
-from firsttoken.decoder.parts import Block, Convolution, Core, Decoder, DeltaRule, Embedding, Factor, Linear, Norm, Part
+from firsttoken.decoder.parts import Block, Coefficients, Convolution, Core, Decoder, DeltaRule, Embedding, Factor, Linear, Norm, Part
 from firsttoken.decoder.rope import Rope
 from firsttoken.decoder.text_part import find_places, has_other_parts, text_configuration
 from firsttoken.errors import FirstTokenError
@@ -39,6 +39,7 @@ SHARED_CACHE, KEYS_AS_VALUES = "layers that share an earlier one's keys and valu
 PER_LAYER, STORED_FACTOR = "embeddings of every layer", "a stored factor on a layer's output"
 SHORT_CONVOLUTION = "short convolutions"
 GATED_DELTA_NET, GATED_ATTENTION = "gated delta nets", "a gate on what attention gives"
+STREAMS, LOW_RANK, CUTOFF = "several streams of the hidden state", "a low-rank way beside attention", "a cutoff of an MLP's gate"
 RING_SLACK = 64
 """Rows of a ring beyond its window: so many tokens can be taken back, as a chat template does with the end of an answer."""
 
@@ -155,6 +156,11 @@ def delta_rules(decoder: Decoder) -> list[tuple[str, DeltaRule]]:
     return [(name, part) for name, part in leaves(decoder) if isinstance(part, DeltaRule)]
 
 
+def coefficients(decoder: Decoder) -> list[tuple[str, Coefficients]]:
+    """``(name, part)`` of every small matrix that makes the streams' coefficients; they always stay FP32."""
+    return [(name, part) for name, part in leaves(decoder) if isinstance(part, Coefficients)]
+
+
 def tensors(decoder: Decoder) -> Iterator[tuple[Source, tuple[int, ...]]]:
     """Yields every source with the shape that the tree expects of what it takes."""
     for _, norm in norms(decoder):
@@ -162,7 +168,9 @@ def tensors(decoder: Decoder) -> Iterator[tuple[Source, tuple[int, ...]]]:
             if source is not None:
                 yield source, (norm.size,)
     for _, factor in factors(decoder):
-        yield factor.weight, (1,)
+        yield factor.weight, (factor.size,)
+    for _, small in coefficients(decoder):
+        yield small.weight, (small.rows, small.columns)
     for _, kernel in convolutions(decoder):
         yield kernel.weight, (kernel.channels, 1, kernel.length)
         if kernel.bias is not None:
@@ -180,6 +188,7 @@ def parameter_count(decoder: Decoder) -> int:
     """Weights of the model, the tied head counted once. Biases are not counted, as in the families' own figures."""
     counted: dict[Source, int] = {layer.weight: math.prod(layer.shape) for layer in plan_layers(decoder) if layer.weight and layer.shape}
     kernels = sum(kernel.channels * kernel.length for _, kernel in convolutions(decoder))
+    kernels += sum(small.rows * small.columns for _, small in coefficients(decoder))
     return sum(counted.values()) + kernels + sum(norm.size for _, norm in norms(decoder) if norm.weight is not None)
 
 
@@ -241,12 +250,18 @@ def features(decoder: Decoder) -> dict[str, str]:
     needed: dict[str, str] = {}
     if decoder.per_layer is not None:
         needed[PER_LAYER] = "per_layer"
+    if decoder.streams is not None:
+        needed[STREAMS] = "streams"
     for name, norm in norms(decoder):
         if norm.centred or norm.bias is not None:
             needed.setdefault("LayerNorm", name)
     for number, block in enumerate(decoder.layers):
         attention, at = block.attention, f"layers.{number}.attention"
         needed.setdefault(f"{block.mlp.activation} in {'a gated' if block.mlp.gate else 'an ungated'} MLP", f"layers.{number}.mlp")
+        if block.mlp.cutoff is not None:
+            needed.setdefault(CUTOFF, f"layers.{number}.mlp.cutoff")
+        if block.low_rank is not None:
+            needed.setdefault(LOW_RANK, f"layers.{number}.low_rank")
         if attention is None:
             mixer = (SHORT_CONVOLUTION, "convolution") if block.convolution else (GATED_DELTA_NET, "delta")
             needed.setdefault(mixer[0], f"layers.{number}.{mixer[1]}")

@@ -23,6 +23,8 @@ def proof_memory(decoder: Decoder, precisions: Mapping[str, str], cache_length: 
     logits = LOGIT_COPIES * proof_limits(decoder)[1] * decoder.vocab_size * 4
     widest = max(max(layer.shape) for layer in layers if layer.shape and layer.kind == "linear" and layer.name != "head")
     activations = STATE_COPIES * cache_length * widest * 4
+    if decoder.streams is not None:
+        activations += STATE_COPIES * cache_length * decoder.streams.count * decoder.hidden_size * 4
     cache = sum(4 * 2 * cache_length * state.kv_heads * state.head_dim for state in states(decoder))
     cache += sum(4 * state.rows * state.channels for state in convolution_states(decoder))
     cache += sum(4 * state.heads * state.key_dim * state.value_dim for state in recurrent_states(decoder))

@@ -10,11 +10,12 @@ import math
 import numpy as np
 
 from firsttoken.checkpoint import Checkpoint, Source
-from firsttoken.decoder.parts import Attention, Block, Convolution, Decoder, DeltaNet, Linear, Mlp, Norm, ShortConvolution
+from firsttoken.decoder.parts import Attention, Block, Convolution, Decoder, DeltaNet, LayerInput, Linear, Mlp, Norm, ShortConvolution
 from firsttoken.decoder.rope import Rope
 from firsttoken.progress import Report, silent
 from firsttoken.prove.arithmetic import Fp32, Planned, round_weight
 from firsttoken.prove.recurrence import delta_rule, sigmoid, unit
+from firsttoken.prove.reference_streams import Alternating, close_streams, cut_off, open_streams
 
 HEAD_ROWS = 8192  # rows of the vocabulary head in memory at once
 QUERIES = 256  # tokens whose attention scores are in memory at once
@@ -56,6 +57,10 @@ def logits_in(
         [Beside(checkpoint, decoder, windows[n], states, arithmetic) for n, states in zip(chosen, streams, strict=True)]
         for (arithmetic, chosen), streams in zip(arithmetics, hidden, strict=True)
     ]
+    ends = Weights(checkpoint)
+    for (arithmetic, _), streams in zip(arithmetics, hidden, strict=True):
+        streams[:] = [open_streams(ends, decoder.streams, states, arithmetic) for states in streams]
+    ends = Weights(checkpoint)
     for number, block in enumerate(decoder.layers):
         report("reference", number, len(decoder.layers), "layers")
         weights = Weights(checkpoint)
@@ -64,8 +69,13 @@ def logits_in(
             streams[:] = [layer.run(states, more) for states, more in zip(streams, beside, strict=True)]
     report("reference", len(decoder.layers), len(decoder.layers), "layers")
     wanted = [
-        np.concatenate([states[np.asarray(positions[n], np.int64)] for states, n in zip(streams, chosen, strict=True)])
-        for streams, (_, chosen) in zip(hidden, arithmetics, strict=True)
+        np.concatenate(
+            [
+                close_streams(ends, decoder.streams_output, states[..., np.asarray(positions[n], np.int64), :], arithmetic)
+                for states, n in zip(streams, chosen, strict=True)
+            ]
+        )
+        for streams, (arithmetic, chosen) in zip(hidden, arithmetics, strict=True)
     ]
     del hidden, besides
     found = head(checkpoint, decoder, [arithmetic for arithmetic, _ in arithmetics], wanted, vocab_size or decoder.vocab_size)
@@ -79,6 +89,7 @@ def embed(checkpoint: Checkpoint, decoder: Decoder, window: np.ndarray, arithmet
     """Embeddings of a window ``[tokens, hidden]``, read one row at a time; ``name`` is the table's."""
     table = decoder.per_layer.embedding if decoder.per_layer is not None and name != "embedding" else decoder.embedding
     source = table.weight
+    window = np.where(window < table.rows, window, 0)  # a table of layers may have fewer rows than the vocabulary
     rows = np.concatenate([checkpoint.rows(source, int(t), int(t) + 1) for t in window])
     return (
         round_weight(rows, arithmetic.precisions[name], arithmetic.grid, arithmetic.group_size) if isinstance(arithmetic, Planned) else rows
@@ -184,16 +195,41 @@ class Layer:
         self.weights, self.block, self.arithmetic, self.name = weights, block, arithmetic, name
 
     def run(self, states: np.ndarray, beside: Beside) -> np.ndarray:
-        """The layer over a whole window: ``[tokens, hidden]`` to the same."""
+        """The layer over a whole window: ``[tokens, hidden]`` to the same, or ``[streams, tokens, hidden]``."""
+        if (part := self.block.updates) is None:
+            return self.run_one(states, beside)
+        number = int(self.name.removeprefix("layers."))
+        updates = Alternating(part, self.norm, self.weights.matrix_as_stored)
+        predicted = updates.predict(states)
+        states = updates.correct(predicted, self.mix_and_compute(predicted[0], beside, number))
+        if (taken := self.block.per_layer) is not None:
+            states[1:] += self.layer_input(taken, states[0] * self.weights.vector(part.factor.weight), beside, number)
+        return states
+
+    def run_one(self, states: np.ndarray, beside: Beside) -> np.ndarray:
+        """The layer over the one stream that there is."""
         block, number = self.block, int(self.name.removeprefix("layers."))
+        states = self.mix_and_compute(states, beside, number)
+        if block.per_layer is not None:
+            states = states + self.layer_input(block.per_layer, states, beside, number)
+        return states if block.factor is None else states * self.weights.vector(block.factor.weight)
+
+    def mix_and_compute(self, states: np.ndarray, beside: Beside, number: int) -> np.ndarray:
+        """What other positions give and what the MLP makes of it, each added to the states."""
+        block = self.block
         asked = self.norm(block.attention_norm, states)
         states = states + self.norm(block.attention_output_norm, self.mixed(asked, beside, number))
+        if (way := block.low_rank) is not None:  # beside attention, each of the two counting half of their squares (arXiv 2411.07501)
+            along = asked + self.norm(way.norm, self.linear(way.right, self.linear(way.left, asked)))
+            states = (states + along) / np.float32(math.sqrt(2))
         given = asked if block.parallel else self.norm(block.mlp_norm, states)
-        states = states + self.norm(block.mlp_output_norm, self.mlp(block.mlp, given))
-        if (part := block.per_layer) is not None and beside.inputs is not None:
-            gated = ACTIVATIONS[part.activation](self.linear(part.gate, states)) * beside.inputs[number]
-            states = states + self.norm(part.norm, self.linear(part.projection, gated))
-        return states if block.factor is None else states * self.weights.vector(block.factor.weight)
+        return states + self.norm(block.mlp_output_norm, self.mlp(block.mlp, given))
+
+    def layer_input(self, part: LayerInput, states: np.ndarray, beside: Beside, number: int) -> np.ndarray:
+        """What the layer makes of its part of the embeddings of every layer."""
+        assert beside.inputs is not None, "a decoder whose layers take inputs has a table of them"
+        gated = ACTIVATIONS[part.activation](self.linear(part.gate, states)) * beside.inputs[number]
+        return self.norm(part.norm, self.linear(part.projection, gated))
 
     def mixed(self, states: np.ndarray, beside: Beside, number: int) -> np.ndarray:
         """What the layer takes from other positions: by attention, a convolution or a gated delta net."""
@@ -219,7 +255,7 @@ class Layer:
         activation = ACTIVATIONS[part.activation]
         if part.gate is None:
             return self.linear(part.down, activation(self.linear(part.up, states)))
-        return self.linear(part.down, activation(self.linear(part.gate, states)) * self.linear(part.up, states))
+        return self.linear(part.down, activation(cut_off(self.linear(part.gate, states), part.cutoff)) * self.linear(part.up, states))
 
     def convolution(self, part: ShortConvolution, states: np.ndarray) -> np.ndarray:
         """The double-gated short convolution of LFM2 (arXiv 2511.23404): ``out(C * conv(B * x))`` over the window."""

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from firsttoken.bundle.manifest import AuditRow
-from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import Layer, norms, owners, plan_layers, states
+from firsttoken.decoder.parts import Cutoff, Decoder
+from firsttoken.decoder.walk import Layer, coefficients, leaves, norms, owners, plan_layers, states
 from firsttoken.errors import FirstTokenError
 
 if TYPE_CHECKING:
@@ -41,8 +41,9 @@ def audit(artifact: Path, decoder: Decoder, precisions: Mapping[str, str]) -> li
     steps = read_steps(Path(artifact))
     constants = constant_keys(decoder)
     products = [found for found in computed_products(steps, trace(Path(artifact)), artifact) if found[0].key not in constants]
-    linears = Sequence([found for found in products if found[0].kind == "XNNFullyConnected"])
-    cores = iter(around_softmaxes([found for found in products if found[0].kind != "XNNFullyConnected"]))
+    small = {(rows, part.columns) for _, part in coefficients(decoder) for rows in (part.rows, part.first)}
+    linears = Sequence([found for found in products if found[0].kind == "XNNFullyConnected" and found[0].shape not in small])
+    cores = around_softmax([found for found in products if found[0].kind != "XNNFullyConnected"])
     caches = grouped([step.first_stored for step in steps if step.operator == "aten::index_put_"], 2)
     lookups = iter([step for step in steps if step.operator and "::embedding" in step.operator])
     owner, kept = owners(decoder), dict[str, str]()
@@ -95,15 +96,17 @@ class Sequence:
         return [fits[0]]
 
 
+def around_softmax(found: "list[tuple[Product, str]]") -> "Iterator[list[tuple[Product, str]]]":
+    """Yields every softmax between the two products that are its core's; other batched products are those of streams or a delta rule."""
+    for number, (product, _) in enumerate(found):
+        if product.kind == "XNNSoftmax":
+            yield found[max(0, number - 1) : number + 2]
+
+
 def grouped(found: list[T], size: int) -> Iterator[list[T]]:
     """Yields the list in parts of ``size``; the last may be shorter."""
     for start in range(0, len(found), size):
         yield found[start : start + size]
-
-
-def around_softmaxes(found: "list[tuple[Product, str]]") -> "list[list[tuple[Product, str]]]":
-    """Every softmax with the product before and the one behind it: an attention core. The other products are a delta rule's."""
-    return [found[max(0, n - 1) : n + 2] for n, (product, _) in enumerate(found) if product.kind == "XNNSoftmax"]
 
 
 def embedding_row(lookup: "Step | None", name: str, artifact: Path, asked: str) -> AuditRow:
@@ -151,14 +154,15 @@ def computed_in(name: str) -> str:
 
 
 def constant_keys(decoder: Decoder) -> set[str]:
-    """SHA-256 of the constants that the decoder multiplies by as if by a weight: the rotation, and the norms' means."""
+    """SHA-256 of the constants that the decoder multiplies by as if by a weight: the rotation, and the means of norms and cutoffs."""
     import torch
 
     from firsttoken.backends.executorch.core import rotation_matrix
     from firsttoken.backends.executorch.norm import RmsNorm
 
     rotations = [rotation_matrix(dim) for dim in {state.head_dim for state in states(decoder)}]
-    means = [RmsNorm(size, 0.0).mean_row for size in {norm.size for _, norm in norms(decoder)}]
+    sizes = {norm.size for _, norm in norms(decoder)} | {part.size for _, part in leaves(decoder) if isinstance(part, Cutoff)}
+    means = [RmsNorm(size, 0.0).mean_row for size in sizes]
     constants = [*rotations, *(rotation.half() for rotation in rotations), *means]
     return {sha256(constant.contiguous().view(torch.uint8).numpy().tobytes()).hexdigest() for constant in constants}
 

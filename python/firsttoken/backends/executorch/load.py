@@ -4,9 +4,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from firsttoken.backends.executorch.streams import CoefficientsModule
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import convolutions, delta_rules, factors, norms
+from firsttoken.decoder.walk import coefficients, convolutions, delta_rules, factors, norms
 
 
 def tensor(values: np.ndarray) -> Tensor:
@@ -20,7 +21,11 @@ def fill(module: nn.Module, parameter: str, values: Tensor) -> None:
 
 
 def load_norms(checkpoint: Checkpoint, decoder: Decoder, module: nn.Module) -> None:
-    """Fills every norm and factor, float32."""
+    """Fills every norm, factor and small matrix of coefficients, float32."""
+    for name, small in coefficients(decoder):
+        own = module.get_submodule(name)
+        assert isinstance(own, CoefficientsModule), f"{name} is made by model.DecoderModule"
+        own.fill(tensor(checkpoint.matrix(small.weight)))
     for name, factor in factors(decoder):
         fill(module.get_submodule(name), "weight", tensor(checkpoint.vector(factor.weight)))
     for name, norm in norms(decoder):

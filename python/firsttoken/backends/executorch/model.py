@@ -14,6 +14,7 @@ from firsttoken.backends.executorch.core import Core, SharedCore, rotation_matri
 from firsttoken.backends.executorch.delta_rule import DeltaRule
 from firsttoken.backends.executorch.norm import FactorModule, norm_module
 from firsttoken.backends.executorch.ops import ExecutorchOps
+from firsttoken.backends.executorch.streams import CoefficientsModule, CutoffModule, stream_constants
 from firsttoken.decoder import forward, parts
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.rope import Rope
@@ -46,6 +47,9 @@ class DecoderModule(nn.Module):
     takes no memory for weights; only constants, cache and tables are real.
     """
 
+    later_streams: Tensor
+    stream_mean: Tensor
+
     def __init__(self, decoder: Decoder, cache_length: int, precisions: Mapping[str, str]) -> None:
         super().__init__()
         self.decoder, self.cache_length = decoder, cache_length
@@ -56,6 +60,8 @@ class DecoderModule(nn.Module):
                 attach(self, name, SharedCore(part))
                 continue
             attach(self, name, self._module(name, part))
+        for name, constant in stream_constants(decoder).items():
+            self.register_buffer(name, constant, persistent=False)
         self.tables: dict[tuple[Rope, float, torch.dtype], tuple[str, str]] = {}
         for number, block in enumerate(decoder.layers):
             attention, at = block.attention, f"layers.{number}.attention"
@@ -68,7 +74,15 @@ class DecoderModule(nn.Module):
     def _module(
         self,
         name: str,
-        part: parts.Embedding | parts.Linear | parts.Norm | parts.Factor | parts.Core | parts.Convolution | parts.DeltaRule,
+        part: parts.Embedding
+        | parts.Linear
+        | parts.Norm
+        | parts.Factor
+        | parts.Core
+        | parts.Convolution
+        | parts.DeltaRule
+        | parts.Coefficients
+        | parts.Cutoff,
     ) -> nn.Module:
         if isinstance(part, parts.Embedding):
             return nn.Embedding(part.rows, part.columns, dtype=self.dtypes[name]).requires_grad_(False)
@@ -82,6 +96,10 @@ class DecoderModule(nn.Module):
             return Convolution(part)
         if isinstance(part, parts.DeltaRule):
             return DeltaRule(part)
+        if isinstance(part, parts.Coefficients):
+            return CoefficientsModule(part)
+        if isinstance(part, parts.Cutoff):
+            return CutoffModule(part)
         return Core(part, self.cache_length, self.dtypes[name])
 
     def rotation_dtype(self, attention: parts.Attention, at: str, which: str) -> torch.dtype:

@@ -10,6 +10,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from firsttoken.backends.executorch.delta_rule import Triangles
+from firsttoken.backends.executorch.streams import StreamsOps
 from firsttoken.backends.runner import MASKED
 from firsttoken.decoder.parts import Convolution, Core, DeltaRule
 from firsttoken.decoder.walk import Named, shares, windows
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from firsttoken.backends.executorch.model import DecoderModule
 
 
-class ExecutorchOps:
+class ExecutorchOps(StreamsOps):
     """Values are ``[1, S, hidden_size]``. What depends on the position alone is worked out once for all layers."""
 
     def __init__(self, model: "DecoderModule", tokens: Tensor, rows: Tensor) -> None:
@@ -52,7 +53,10 @@ class ExecutorchOps:
         return self._casts[id(x), dtype][1]
 
     def embed(self, embedding: Named) -> Tensor:
-        return self.model.get_submodule(embedding.name)(self.tokens).to(torch.float32)
+        tokens = self.tokens
+        if embedding.rows < self.model.decoder.vocab_size:  # a table of layers may have fewer rows; tokens beyond them take the first
+            tokens = torch.where(tokens < embedding.rows, tokens, 0)
+        return self.model.get_submodule(embedding.name)(tokens).to(torch.float32)
 
     def norm(self, norm: Named, x: Tensor) -> Tensor:
         return self.model.get_submodule(norm.name)(self.cast(x, torch.float32))

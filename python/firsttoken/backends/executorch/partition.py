@@ -31,6 +31,7 @@ from torch.fx.passes.infra import partitioner as capability_partitioner
 # channels-last layout and the aten attention operator; the decoder has none of these.
 PASSES = [XNNPACKRemoveCloneOpsTransform, ConvertToLinearPass]
 LARGE = 1 << 16  # bytes from which a serialized constant is worth freeing
+READ_TWICE = (".updates.", ".cutoff.")  # parts of a layer that are computed with more than once, perhaps in two partitions
 
 
 class DecoderPartitioner(XnnpackPartitioner):
@@ -92,10 +93,10 @@ class Dependencies:
 
 def is_one_layers(program: ExportedProgram, constant: Node) -> bool:
     """Whether a constant is a layer's own ("layers.3.mlp.up.rows"); the model's ("rotation_256_float32") are read by every layer, each
-    through a placeholder of its own over the same memory."""
+    through a placeholder of its own over the same memory, and those of `READ_TWICE` more than once in a layer."""
     signature = program.graph_signature
     name = (signature.inputs_to_buffers | signature.inputs_to_parameters).get(constant.name, "")
-    return "." in name
+    return "." in name and not any(part in name for part in READ_TWICE)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from firsttoken.backends.features import LAYERED, WITHOUT_CONVOLUTIONS
+from firsttoken.backends.features import STREAMED, WITHOUT_CONVOLUTIONS
 from firsttoken.backends.interface import Estimate, LoweringJob
 from firsttoken.backends.lowering_result import Lowered
 from firsttoken.backends.runner import Runner
@@ -23,7 +23,7 @@ class LitertlmCpu(TfliteXnnpack):
     runtime = "litertlm"
     artifact_file = "model.litertlm"
     extra = "litertlm"
-    features = WITHOUT_CONVOLUTIONS | LAYERED  # LiteRT-LM binds the KV cache and nothing else
+    features = WITHOUT_CONVOLUTIONS | STREAMED  # LiteRT-LM binds the KV cache and nothing else
     fixed_lengths = True
     arm_runtimes: ClassVar[tuple[str, ...]] = ()
     app_runtimes: ClassVar[tuple[str, ...]] = ()

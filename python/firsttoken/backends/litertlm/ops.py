@@ -14,7 +14,7 @@ from firsttoken.backends.tflite.graph import Dynamic, Op, Type
 from firsttoken.backends.tflite.model_file import ModelFile
 from firsttoken.backends.tflite.ops import TfliteOps
 from firsttoken.backends.tflite.weights import DecoderWeights
-from firsttoken.decoder import forward
+from firsttoken.decoder import forward, streams
 from firsttoken.decoder.parts import Core, Decoder
 from firsttoken.decoder.walk import Named, states
 
@@ -31,7 +31,7 @@ def left_out(decoder: Decoder) -> Callable[[str, str], bool]:
         first, _, rest = layer.partition(".")
         if first == "layers":
             return int(rest.partition(".")[0]) >= last and layer not in needed
-        return first == "head" or (first == "per_layer" and not last)
+        return first in ("head", "streams_output") or (first == "per_layer" and not last)
 
     return lambda graph, layer: graph != DECODE and beyond(layer)
 
@@ -62,9 +62,12 @@ class LmOps(TfliteOps):
         """All that the cache needs: every layer before the last that keeps anything, and that one's keys and values."""
         x, end = self.embed(model.embedding), states(self.decoder)[-1].layer
         given = None if model.per_layer is None or not end else forward.layer_inputs(self, model.per_layer, x, len(model.layers))
+        state = None if model.streams is None else streams.opened(self, model.streams, x)
         for number, layer in enumerate(model.layers[:end]):
-            x = forward.finish(self, layer, forward.block(self, layer, x, final=False), given, number)
+            x, state = forward.step(self, layer, x, state, given, number)
         last = model.layers[end]
+        if state is not None:
+            x, _ = streams.predicted(self, last.updates, x, state)
         assert last.attention, "the backend refuses layers with a convolution"
         self.enter(last.attention.name)
         normed = forward.norm(self, last.attention_norm, x)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from firsttoken.backends.pytorch.weights import TorchWeights
 from firsttoken.decoder import forward
-from firsttoken.decoder.parts import Convolution, Core, DeltaRule
+from firsttoken.decoder.parts import Coefficients, Convolution, Core, Cutoff, DeltaRule
 from firsttoken.decoder.walk import Named
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -35,7 +35,8 @@ class TorchOps:
         pass  # nothing here goes by the place in the tree
 
     def embed(self, embedding: Named) -> Tensor:
-        return self.weights[embedding.name][self.tokens]
+        tokens = torch.where(self.tokens < embedding.rows, self.tokens, 0)  # a table of layers may have fewer rows than the vocabulary
+        return self.weights[embedding.name][tokens]
 
     def norm(self, norm: Named, x: Tensor) -> Tensor:
         if norm.centred:
@@ -141,3 +142,32 @@ class TorchOps:
 
     def multiply_by(self, factor: Named, x: Tensor) -> Tensor:
         return x * self.weights[factor.name]
+
+    def stack(self, streams: list[Tensor]) -> Tensor:
+        return torch.stack(streams, 1)
+
+    def unstack(self, x: Tensor, count: int) -> list[Tensor]:
+        return list(x.unbind(1))
+
+    def match(self, part: Named, x: Tensor, like: Tensor) -> Tensor:
+        own, wanted = (t.square().mean(-1, keepdim=True) for t in (x, like))
+        return x * (wanted.sqrt() / own.clamp(min=part.floor).sqrt())
+
+    def coefficients(self, part: Named[Coefficients], x: Tensor, first: bool = False) -> Tensor:
+        rows = part.part.first if first else part.rows
+        return functional.linear(x, self.weights[part.name][:rows], torch.tensor(part.offset[:rows]))
+
+    def mix(self, factors: Tensor, x: Tensor) -> Tensor:
+        mixed = factors.view(len(x), -1, x.shape[1]) @ x
+        return mixed.squeeze(1) if mixed.shape[1] == 1 else mixed
+
+    def spread(self, x: Tensor, factors: Tensor | None, streams: int) -> Tensor:
+        factors = (torch.arange(streams) > 0).float()[None] if factors is None else factors
+        return factors[:, :, None] * x[:, None]
+
+    def subtract(self, a: Tensor, b: Tensor) -> Tensor:
+        return a - b
+
+    def cut_off(self, part: Named[Cutoff], x: Tensor) -> Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        return functional.relu(centred - centred.square().mean(-1, keepdim=True).sqrt() * part.deviations)

@@ -6,6 +6,7 @@ from torch import Tensor
 from firsttoken.checkpoint import Checkpoint, Source
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import (
+    coefficients,
     convolution_states,
     convolutions,
     delta_rules,
@@ -32,6 +33,8 @@ class TorchWeights:
                 self.biases[name] = torch.from_numpy(checkpoint.vector(norm.bias).copy())
         for name, factor in factors(decoder):
             self._weights[name] = torch.from_numpy(checkpoint.vector(factor.weight).copy())
+        for name, small in coefficients(decoder):
+            self._weights[name] = torch.from_numpy(checkpoint.matrix(small.weight).copy())
         for name, kernel in convolutions(decoder):
             self._weights[name] = torch.from_numpy(checkpoint.matrix(kernel.weight).copy())
             if kernel.bias is not None:

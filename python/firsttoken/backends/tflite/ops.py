@@ -18,6 +18,7 @@ from firsttoken.backends.runner import MASKED
 from firsttoken.backends.tflite.delta_rule import DeltaGraph
 from firsttoken.backends.tflite.graph import NUMPY_TYPES, Dynamic, Op, Type
 from firsttoken.backends.tflite.model_file import ModelFile
+from firsttoken.backends.tflite.streams import StreamsGraph
 from firsttoken.backends.tflite.weights import DecoderWeights, to_float16
 from firsttoken.decoder import forward
 from firsttoken.decoder.parts import Core, Decoder
@@ -35,7 +36,7 @@ from firsttoken.decoder.walk import (
 )
 
 
-class TfliteOps(DeltaGraph):
+class TfliteOps(DeltaGraph, StreamsGraph):
     """One of the three graphs. `build` makes it; its inputs and outputs are then in ``inputs`` and ``outputs``."""
 
     def __init__(self, file: ModelFile, name: str, decoder: Decoder, weights: DecoderWeights, tokens: int, cached: int) -> None:
@@ -190,16 +191,23 @@ class TfliteOps(DeltaGraph):
     # the traversal's operations
 
     def embed(self, embedding: Named) -> int:
-        weight = self.weights.matrices[embedding.name]
+        weight, tokens = self.weights.matrices[embedding.name], self._tokens_of(embedding)
         if weight.precision == "int8":
             # Not EMBEDDING_LOOKUP: TFLite 2.16 gives wrong numbers for an int8 table with per-row scales.
-            values = self.gather_rows(weight.raw_tensor(self), self.tokens, version=2)
-            return self.multiply(self.cast(values, Type.FLOAT32), self.gather_rows(weight.scales_tensor(self), self.tokens))
+            values = self.gather_rows(weight.raw_tensor(self), tokens, version=2)
+            return self.multiply(self.cast(values, Type.FLOAT32), self.gather_rows(weight.scales_tensor(self), tokens))
         if weight.precision == "fp16" and not self.weights.native_fp16:
             # TFLite 2.16 cannot GATHER float16; the same bytes gathered as int16 and reinterpreted are exact.
-            values = self.gather_rows(weight.raw_tensor(self, Type.INT16), self.tokens)
+            values = self.gather_rows(weight.raw_tensor(self, Type.INT16), tokens)
             return self.convert(self.operator(Op.BITCAST, [values], self.shapes[values], Type.FLOAT16), Type.FLOAT32)
-        return self.convert(self.gather_rows(weight.raw_tensor(self), self.tokens), Type.FLOAT32)
+        return self.convert(self.gather_rows(weight.raw_tensor(self), tokens), Type.FLOAT32)
+
+    def _tokens_of(self, embedding: Named) -> int:
+        """The call's tokens; 0 for those beyond a table of layers that has fewer rows than the vocabulary."""
+        if embedding.rows >= self.decoder.vocab_size:
+            return self.tokens
+        known = self.operator(Op.LESS, [self.tokens, self.constant([embedding.rows], np.int32)], self.shapes[self.tokens], Type.BOOL)
+        return self.multiply(self.tokens, self.cast(known, Type.INT32))
 
     def linear(self, linear: Named, x: int) -> int:
         """Casts the input to what the layer's kernel computes in, and returns that type."""
@@ -282,10 +290,6 @@ class TfliteOps(DeltaGraph):
 
     def split_heads(self, x: int, heads: int, head_dim: int) -> int:
         return self.reshape(x, [self._rows(x), heads, head_dim])
-
-    def _rows(self, x: int) -> int:
-        rows = self.shapes[x][0]
-        return 1 if rows == 1 else rows  # a run-time length of at most 1 is 1
 
     def rotate(self, attention: Named, which: str, x: int) -> int:
         x = self.convert(x, self.core_compute(attention.core.name))
@@ -378,16 +382,3 @@ class TfliteOps(DeltaGraph):
 
     def from_cache(self, x: int, core: str) -> int:
         return self.convert(x, self.core_compute(core))
-
-    def split_layers(self, x: int, layers: int, size: int) -> int:
-        return self.reshape(x, [self._rows(x), layers, size])
-
-    def narrow_layers(self, x: int) -> int:
-        return x if self.S == 1 else self.gather_rows(x, self.last_index)
-
-    def layer_input(self, x: int, number: int) -> int:
-        rows, _, size = self.shapes[x]
-        return self.reshape(self.slice(x, [0, number, 0], [rows, 1, size]), [rows, size])
-
-    def multiply_by(self, factor: Named, x: int) -> int:
-        return self.multiply(x, self.constant(self.weights.vectors[factor.name].reshape(1, 1)))

@@ -11,7 +11,7 @@ from firsttoken.backends.tflite.graph import Graph, Type
 from firsttoken.backends.tflite.model_file import ModelFile
 from firsttoken.backends.tflite.quantize import quantize_int4, quantize_int8
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.walk import Layer, convolutions, delta_rules, factors, norms, plan_layers
+from firsttoken.decoder.walk import Layer, coefficients, convolutions, delta_rules, factors, norms, plan_layers
 from firsttoken.precisions import PRECISIONS
 
 CHUNK_BYTES = 8 << 20  # float32 rows held at once while streaming
@@ -77,7 +77,7 @@ class Weight:
 
 @dataclass
 class DecoderWeights:
-    """Everything the graphs share: streamed matrices by layer name, and what is small (norms, biases, kernels of convolutions) read into memory."""
+    """Everything the graphs share: streamed matrices by layer name, and what is small (norms, biases, kernels of convolutions, coefficients of streams) read into memory."""
 
     precisions: Mapping[str, str]
     native_fp16: bool  # True: FP16 layers compute in FP16; False: FP16 is storage, dequantized to FP32
@@ -107,6 +107,7 @@ def read_weights(
     for name, norm in norms(job.decoder):
         vectors |= {key: checkpoint.vector(source) for key, source in ((name, norm.weight), (f"{name}.bias", norm.bias)) if source}
     vectors |= {name: checkpoint.vector(factor.weight) for name, factor in factors(job.decoder)}
+    vectors |= {name: checkpoint.matrix(small.weight) for name, small in coefficients(job.decoder)}
     for name, kernel in convolutions(job.decoder):
         vectors[name] = checkpoint.matrix(kernel.weight)
         vectors[f"{name}.bias"] = checkpoint.vector(kernel.bias) if kernel.bias else np.zeros(kernel.channels, np.float32)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from firsttoken.backends.features import LAYERED, WITHOUT_CONVOLUTIONS
+from firsttoken.backends.features import STREAMED, WITHOUT_CONVOLUTIONS
 from firsttoken.backends.interface import LoweringJob
 from firsttoken.backends.lowering_result import Lowered
 from firsttoken.backends.runner import Runner
@@ -23,7 +23,7 @@ class TfliteInterpreter(TfliteCompatible):
     name = "tflite-interpreter"
     fixed_lengths = True
     cache_precision = "fp32"
-    features = WITHOUT_CONVOLUTIONS | LAYERED  # a padded call of LiteRT-LM's form does not say which token is the last
+    features = WITHOUT_CONVOLUTIONS | STREAMED  # a padded call of LiteRT-LM's form does not say which token is the last
     arm_runtimes: ClassVar[tuple[str, ...]] = ()
     app_runtimes: ClassVar[tuple[str, ...]] = ()  # its calls write the cache themselves, which the app does not follow
 

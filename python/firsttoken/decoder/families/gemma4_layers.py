@@ -7,7 +7,7 @@ from firsttoken.errors import FirstTokenError
 from firsttoken.safe_text import visible
 
 SLIDING, FULL = "sliding_attention", "full_attention"
-EVERY = 6  # without layer_types, every so manieth layer sees all
+EVERY = 6  # without layer_types, every so manieth layer sees all; the last one does so whatever is written, as transformers has it
 OVERRIDES = ("head_dim", "num_key_value_heads")
 
 
@@ -26,17 +26,12 @@ class LayerFacts:
 
 def layer_facts(config: Config) -> list[LayerFacts]:
     """Every layer of the configuration. Raises `FirstTokenError` for layers that cannot be made of it."""
-    kinds, heads = layer_kinds(config), config.size("num_attention_heads")
+    kinds, heads = [*layer_kinds(config, EVERY)[:-1], FULL], config.size("num_attention_heads")
     window, sizes = config.size("sliding_window", 512), head_sizes(config, kinds)
     shared, same = owners(config, kinds), config.flag("attention_k_eq_v")
     found = []
     for number, (kind, (kv_heads, dim)) in enumerate(zip(kinds, sizes, strict=True)):
-        if heads % kv_heads:
-            raise FirstTokenError(
-                f"config.json: num_attention_heads {heads} is not a multiple of the {kv_heads} key/value heads of layer {number}"
-            )
-        if dim % 2:
-            raise FirstTokenError(f"config.json: head_dim {dim} of layer {number} is odd; rotary position embedding needs pairs")
+        check_heads(heads, kv_heads, dim, number)
         owner = shared[number]
         if owner is not None and sizes[owner] != sizes[number]:
             raise FirstTokenError(
@@ -47,16 +42,25 @@ def layer_facts(config: Config) -> list[LayerFacts]:
     return found
 
 
-def layer_kinds(config: Config) -> list[str]:
-    """The last layer sees all whatever is written, as transformers has it."""
+def check_heads(heads: int, kv_heads: int, dim: int, number: int) -> None:
+    if heads % kv_heads:
+        raise FirstTokenError(
+            f"config.json: num_attention_heads {heads} is not a multiple of the {kv_heads} key/value heads of layer {number}"
+        )
+    if dim % 2:
+        raise FirstTokenError(f"config.json: head_dim {dim} of layer {number} is odd; rotary position embedding needs pairs")
+
+
+def layer_kinds(config: Config, every: int) -> list[str]:
+    """``layer_types``, or without them one layer that sees all in ``every``."""
     count, kinds = config.size("num_hidden_layers"), config.get("layer_types")
     if kinds is None:
-        kinds = [FULL if (number + 1) % EVERY == 0 else SLIDING for number in range(count)]
+        kinds = [FULL if (number + 1) % every == 0 else SLIDING for number in range(count)]
     if not isinstance(kinds, list) or len(kinds) != count or any(kind not in (SLIDING, FULL) for kind in kinds):
         raise FirstTokenError(
             f"config.json: layer_types is {visible(repr(kinds), 80)}; expected {count} of {SLIDING!r} and {FULL!r}, as num_hidden_layers says"
         )
-    return [*kinds[:-1], FULL]
+    return kinds
 
 
 def head_sizes(config: Config, kinds: list[str]) -> list[tuple[int, int]]:
@@ -82,9 +86,9 @@ def head_sizes(config: Config, kinds: list[str]) -> list[tuple[int, int]]:
     return sizes
 
 
-def owners(config: Config, kinds: list[str]) -> list[int | None]:
+def owners(config: Config, kinds: list[str], default: int = 0) -> list[int | None]:
     """For the last ``num_kv_shared_layers`` the last layer of their kind before them, None for the others."""
-    shared = config.get("num_kv_shared_layers", 0)
+    shared = config.get("num_kv_shared_layers", default)
     if isinstance(shared, bool) or not isinstance(shared, int) or not 0 <= shared < len(kinds):
         raise FirstTokenError(f"config.json: num_kv_shared_layers is {shared!r}; expected a whole number from 0 to {len(kinds) - 1}")
     first = len(kinds) - shared

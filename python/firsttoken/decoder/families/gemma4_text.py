@@ -62,7 +62,7 @@ class Gemma4:
             config, self.block, tied=True, embedding_scale=float(config.size("hidden_size") ** 0.5),
             softcap=softcap(config, "final_logit_softcapping", None),
         )  # fmt: skip
-        return whole if size is None else Decoder(**{**vars(whole), "per_layer": self.table(size)})
+        return whole if size is None else Decoder(**{**vars(whole), "per_layer": layer_table(config, len(self.layers), size)})
 
     def rotation(self, fact: LayerFacts) -> Rope:
         own = parameters(self.config, fact.kind)
@@ -77,46 +77,16 @@ class Gemma4:
             )
         return rope_from_config(self.config, fact.head_dim, max_positions(self.config), kind_of_layer=fact.kind, theta=THETA[fact.kind])
 
-    def table(self, size: int) -> LayerTable:
-        """The two halves are added and divided by the root of 2; the projection is divided by that of its input's size before its norm."""
-        config, hidden, count = self.config, self.config.size("hidden_size"), len(self.layers)
-        half = 0.5**0.5
-        return LayerTable(
-            Embedding(
-                Source("model.embed_tokens_per_layer.weight", scale=float(size**0.5 * half)),
-                config.size("vocab_size_per_layer_input", 262_144),
-                count * size,
-            ),
-            linear("model.per_layer_model_projection", count * size, hidden, scale=float(hidden**-0.5)),
-            rms_norm(config, "model.per_layer_projection_norm", size, scale=half),
-            size,
-        )
-
     def block(self, number: int, at: str) -> Block:
         config, hidden, fact = self.config, self.config.size("hidden_size"), self.layers[number]
+        attention = layer_attention(config, fact, f"{at}.self_attn", self.ropes[fact.kind, fact.head_dim], self.bias)
         before, after, before_mlp, after_mlp = (rms_norm(config, f"{at}.{name}", hidden) for name in NORMS)
         return Block(
-            attention_norm=before, attention=self.attention(fact, f"{at}.self_attn"), attention_output_norm=after,
+            attention_norm=before, attention=attention, attention_output_norm=after,
             mlp_norm=before_mlp, mlp=self.mlp(fact, f"{at}.mlp"), mlp_output_norm=after_mlp,
-            per_layer=self.layer_input(at), factor=Factor(Source(f"{at}.layer_scalar")),
+            per_layer=None if self.size is None else layer_input(config, at, self.size, self.activation),
+            factor=Factor(Source(f"{at}.layer_scalar")),
         )  # fmt: skip
-
-    def attention(self, fact: LayerFacts, at: str) -> Attention:
-        config, hidden, dim = self.config, self.config.size("hidden_size"), fact.head_dim
-        own = fact.shares is None
-
-        return Attention(
-            q=linear(f"{at}.q_proj", fact.heads * dim, hidden, self.bias),
-            k=linear(f"{at}.k_proj", fact.kv_heads * dim, hidden, self.bias) if own else None,
-            v=linear(f"{at}.v_proj", fact.kv_heads * dim, hidden, self.bias) if own and not fact.keys_as_values else None,
-            core=Core(fact.heads, fact.kv_heads, dim, 1.0, fact.window),
-            output=linear(f"{at}.o_proj", hidden, fact.heads * dim, self.bias),
-            rotation=self.ropes[fact.kind, dim],
-            q_norm=rms_norm(config, f"{at}.q_norm", dim),
-            k_norm=rms_norm(config, f"{at}.k_norm", dim) if own else None,
-            v_norm=Norm(None, dim, config.fraction("rms_norm_eps", 1e-6)) if own else None,
-            shares=fact.shares,
-        )
 
     def mlp(self, fact: LayerFacts, at: str) -> Mlp:
         hidden, size = self.config.size("hidden_size"), self.config.size("intermediate_size")
@@ -124,13 +94,45 @@ class Gemma4:
         gate, up = (linear(f"{at}.{name}_proj", size, hidden) for name in ("gate", "up"))
         return Mlp(gate, up, linear(f"{at}.down_proj", hidden, size), self.activation)
 
-    def layer_input(self, at: str) -> LayerInput | None:
-        if self.size is None:
-            return None
-        hidden = self.config.size("hidden_size")
-        return LayerInput(
-            linear(f"{at}.per_layer_input_gate", self.size, hidden),
-            linear(f"{at}.per_layer_projection", hidden, self.size),
-            rms_norm(self.config, f"{at}.post_per_layer_input_norm", hidden),
-            self.activation,
-        )
+
+def layer_attention(config: Config, fact: LayerFacts, at: str, rope: Rope, bias: bool) -> Attention:
+    """Attention without a scale on its scores, with norms of every head."""
+    hidden, dim, own = config.size("hidden_size"), fact.head_dim, fact.shares is None
+    return Attention(
+        q=linear(f"{at}.q_proj", fact.heads * dim, hidden, bias),
+        k=linear(f"{at}.k_proj", fact.kv_heads * dim, hidden, bias) if own else None,
+        v=linear(f"{at}.v_proj", fact.kv_heads * dim, hidden, bias) if own and not fact.keys_as_values else None,
+        core=Core(fact.heads, fact.kv_heads, dim, 1.0, fact.window),
+        output=linear(f"{at}.o_proj", hidden, fact.heads * dim, bias),
+        rotation=rope,
+        q_norm=rms_norm(config, f"{at}.q_norm", dim),
+        k_norm=rms_norm(config, f"{at}.k_norm", dim) if own else None,
+        v_norm=Norm(None, dim, config.fraction("rms_norm_eps", 1e-6)) if own else None,
+        shares=fact.shares,
+    )
+
+
+def layer_table(config: Config, count: int, size: int) -> LayerTable:
+    """The embeddings of ``count`` layers. The two halves are added and divided by the root of 2; the projection is divided by that of its
+    input's size before its norm."""
+    hidden, half = config.size("hidden_size"), 0.5**0.5
+    return LayerTable(
+        Embedding(
+            Source("model.embed_tokens_per_layer.weight", scale=float(size**0.5 * half)),
+            config.size("vocab_size_per_layer_input", 262_144),
+            count * size,
+        ),
+        linear("model.per_layer_model_projection", count * size, hidden, scale=float(hidden**-0.5)),
+        rms_norm(config, "model.per_layer_projection_norm", size, scale=half),
+        size,
+    )
+
+
+def layer_input(config: Config, at: str, size: int, activation: str) -> LayerInput:
+    hidden = config.size("hidden_size")
+    return LayerInput(
+        linear(f"{at}.per_layer_input_gate", size, hidden),
+        linear(f"{at}.per_layer_projection", hidden, size),
+        rms_norm(config, f"{at}.post_per_layer_input_norm", hidden),
+        activation,
+    )
