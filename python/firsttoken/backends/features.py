@@ -1,6 +1,6 @@
 """The parts of decoders that a backend may have or lack, by the names of `decoder.walk.features`."""
 
-from firsttoken.decoder.walk import KEYS_AS_VALUES, PER_LAYER, SHARED_CACHE, SHORT_CONVOLUTION, SLIDING_WINDOW, STORED_FACTOR
+from firsttoken.decoder.walk import CHOSEN_EXPERTS, KEYS_AS_VALUES, PER_LAYER, SHARED_CACHE, SHORT_CONVOLUTION, SLIDING_WINDOW, STORED_FACTOR
 
 ALL = frozenset(
     {
@@ -11,3 +11,4 @@ ALL = frozenset(
 LAYERED = frozenset({SHARED_CACHE, KEYS_AS_VALUES, PER_LAYER, STORED_FACTOR})  # `decoder.forward.LayeredOps`
 WITHOUT_CONVOLUTIONS = ALL - {SHORT_CONVOLUTION}
 """Of backends whose calls have no place for what a convolution remembers."""
+CHOOSING = frozenset({CHOSEN_EXPERTS})  # `decoder.forward.ChoosingOps`

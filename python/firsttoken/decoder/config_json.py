@@ -15,6 +15,8 @@ LIMITS = {
     "head_dim": 1024, "max_window_layers": 1024, "no_rope_layer_interval": 1024, "intermediate_size_mlp": 1 << 19, "shared_intermediate_size": 1 << 19, "intermediate_size": 1 << 19, "vocab_size": 1 << 22, "max_position_embeddings": 1 << 27,
     "sliding_window": 1 << 27, "global_head_dim": 1024, "num_global_key_value_heads": 1024, "hidden_size_per_layer_input": 1 << 12,
     "vocab_size_per_layer_input": 1 << 22, "block_ff_dim": 1 << 19, "block_multiple_of": 1 << 16, "conv_L_cache": 64,
+    "moe_intermediate_size": 1 << 16, "num_experts": 1024, "num_local_experts": 1024, "num_experts_per_tok": 1024,
+    "decoder_sparse_step": 1024,
 }  # fmt: skip
 # Keys that say nothing about what the model computes from given weights and tokens.
 INERT = frozenset(

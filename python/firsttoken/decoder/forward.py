@@ -6,7 +6,7 @@ tree. The proof's reference is the only other forward pass, on purpose.
 
 from typing import Protocol, TypeVar, cast
 
-from firsttoken.decoder.parts import Convolution, Core
+from firsttoken.decoder.parts import Convolution, Core, Router
 from firsttoken.decoder.walk import Named, final_layer, shares
 
 T = TypeVar("T")  # a backend's value: a tensor, or the number of one in a graph
@@ -82,6 +82,13 @@ class LayeredOps(Ops[T], Protocol[T]):
 
     def multiply_by(self, factor: Named, x: T) -> T:
         """Every value times a stored number, in FP32."""
+
+
+class ChoosingOps(Ops[T], Protocol[T]):
+    """What layers with experts need besides; a backend without it refuses them by `walk.features`."""
+
+    def weigh_experts(self, router: Named[Router], x: T, inner: T) -> T:
+        """``inner [S, experts * size]`` times the weight of its expert for ``x [S, hidden_size]``, 0 of those not chosen; all in FP32."""
 
 
 def logits(ops: Ops[T], model: Named) -> T:
@@ -179,7 +186,10 @@ def mlp(ops: Ops[T], part: Named, x: T) -> T:
     if part.gate is None:
         return ops.linear(part.down, ops.activate(part.activation, ops.linear(part.up, x)))
     activated = ops.activate(part.activation, ops.linear(part.gate, x))
-    return ops.linear(part.down, ops.multiply(activated, ops.linear(part.up, x)))
+    inner = ops.multiply(activated, ops.linear(part.up, x))
+    if part.router is not None:
+        inner = cast("ChoosingOps[T]", ops).weigh_experts(part.router, x, inner)
+    return ops.linear(part.down, inner)
 
 
 def cap(ops: Ops[T], x: T, most: float) -> T:

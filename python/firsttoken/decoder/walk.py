@@ -9,7 +9,7 @@ import numpy as np
 
 from firsttoken.checkpoint import Checkpoint, Source
 from firsttoken.decoder.families import describe
-from firsttoken.decoder.parts import Block, Convolution, Core, Decoder, Embedding, Factor, Linear, Norm, Part
+from firsttoken.decoder.parts import Block, Convolution, Core, Decoder, Embedding, Factor, Linear, Norm, Part, Router
 from firsttoken.decoder.rope import Rope
 from firsttoken.decoder.text_part import find_places, has_other_parts, text_configuration
 from firsttoken.errors import FirstTokenError
@@ -38,6 +38,7 @@ SLIDING_WINDOW = "a sliding window of attention"
 SHARED_CACHE, KEYS_AS_VALUES = "layers that share an earlier one's keys and values", "keys that are the values too"
 PER_LAYER, STORED_FACTOR = "embeddings of every layer", "a stored factor on a layer's output"
 SHORT_CONVOLUTION = "short convolutions"
+CHOSEN_EXPERTS = "experts chosen per token"
 RING_SLACK = 64
 """Rows of a ring beyond its window: so many tokens can be taken back, as a chat template does with the end of an answer."""
 
@@ -138,8 +139,19 @@ def convolutions(decoder: Decoder) -> list[tuple[str, Convolution]]:
     return [(name, part) for name, part in leaves(decoder) if isinstance(part, Convolution)]
 
 
+def routers(decoder: Decoder) -> list[tuple[str, Router]]:
+    """``(name, part)`` of every choice of experts; they always stay FP32."""
+    return [(name, part) for name, part in leaves(decoder) if isinstance(part, Router)]
+
+
 def tensors(decoder: Decoder) -> Iterator[tuple[Source, tuple[int, ...]]]:
-    """Yields every source with the shape that the tree expects of what it takes."""
+    """Yields what is taken from every tensor, with the shape that the tree expects of it."""
+    for source, shape in weights(decoder):
+        yield from source.pieces(shape)
+
+
+def weights(decoder: Decoder) -> Iterator[tuple[Source, tuple[int, ...]]]:
+    """Yields every source with the shape that the tree expects of what it takes, perhaps of several tensors."""
     for _, norm in norms(decoder):
         for source in (norm.weight, norm.bias):
             if source is not None:
@@ -150,6 +162,10 @@ def tensors(decoder: Decoder) -> Iterator[tuple[Source, tuple[int, ...]]]:
         yield kernel.weight, (kernel.channels, 1, kernel.length)
         if kernel.bias is not None:
             yield kernel.bias, (kernel.channels,)
+    for _, router in routers(decoder):
+        yield router.weight, (router.experts, router.columns)
+        if router.bias is not None:
+            yield router.bias, (router.experts,)
     for layer in plan_layers(decoder):
         if layer.weight is not None and layer.shape is not None:
             yield layer.weight, layer.shape
@@ -161,6 +177,7 @@ def parameter_count(decoder: Decoder) -> int:
     """Weights of the model, the tied head counted once. Biases are not counted, as in the families' own figures."""
     counted: dict[Source, int] = {layer.weight: math.prod(layer.shape) for layer in plan_layers(decoder) if layer.weight and layer.shape}
     kernels = sum(kernel.channels * kernel.length for _, kernel in convolutions(decoder))
+    kernels += sum(router.experts * router.columns for _, router in routers(decoder))
     return sum(counted.values()) + kernels + sum(norm.size for _, norm in norms(decoder) if norm.weight is not None)
 
 
@@ -223,6 +240,8 @@ def features(decoder: Decoder) -> dict[str, str]:
     for number, block in enumerate(decoder.layers):
         attention, at = block.attention, f"layers.{number}.attention"
         needed.setdefault(f"{block.mlp.activation} in {'a gated' if block.mlp.gate else 'an ungated'} MLP", f"layers.{number}.mlp")
+        if block.mlp.router is not None:
+            needed.setdefault(CHOSEN_EXPERTS, f"layers.{number}.mlp.router")
         if attention is None:
             needed.setdefault(SHORT_CONVOLUTION, f"layers.{number}.convolution")
             continue

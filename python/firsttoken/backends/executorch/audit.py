@@ -13,12 +13,13 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from firsttoken.bundle.manifest import AuditRow
-from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import Layer, norms, owners, plan_layers, states
+from firsttoken.decoder.parts import Decoder, Router
+from firsttoken.decoder.walk import Layer, norms, owners, plan_layers, routers, states
 from firsttoken.errors import FirstTokenError
 
 if TYPE_CHECKING:
@@ -42,10 +43,11 @@ def audit(artifact: Path, decoder: Decoder, precisions: Mapping[str, str]) -> li
     constants = constant_keys(decoder)
     products = [found for found in computed_products(steps, trace(Path(artifact)), artifact) if found[0].key not in constants]
     linears = Sequence([found for found in products if found[0].kind == "XNNFullyConnected"])
-    cores = grouped([found for found in products if found[0].kind != "XNNFullyConnected"], 3)
+    others = iter([found for found in products if found[0].kind != "XNNFullyConnected"])
     caches = grouped([step.first_stored for step in steps if step.operator == "aten::index_put_"], 2)
     lookups = iter([step for step in steps if step.operator and "::embedding" in step.operator])
     owner, kept = owners(decoder), dict[str, str]()
+    chosen = {f"{name.removesuffix('router')}down": router for name, router in routers(decoder)}  # it is computed before that layer
     rows = []
     for layer in plan_layers(decoder):
         if layer.kind == "embedding":
@@ -54,8 +56,10 @@ def audit(artifact: Path, decoder: Decoder, precisions: Mapping[str, str]) -> li
         if layer.kind == "core":
             if owner[layer.name] == layer.name:
                 kept[layer.name] = "/".join(sorted(set(next(caches, []))))
-            found, stored = next(cores, []), kept[owner[layer.name]]
+            found, stored = list(islice(others, 3)), kept[owner[layer.name]]
         else:
+            if layer.name in chosen:
+                take_router(chosen[layer.name], layer.name, linears, others, artifact)
             found = linears.take(layer)
             stored = found[0][0].stored or "unknown" if found else ""
         kinds = [product.kind for product, _ in found]
@@ -67,6 +71,17 @@ def audit(artifact: Path, decoder: Decoder, precisions: Mapping[str, str]) -> li
     if linears.left:
         raise FirstTokenError(f"{artifact}: has {linears.left} linear layers more than the model; it is not this model's program")
     return rows
+
+
+def take_router(router: Router, before: str, linears: "Sequence", others: "Iterator[tuple[Product, str]]", artifact: Path) -> None:
+    """Takes what chooses the experts before the layer ``before``. Raises `FirstTokenError` where it is absent, or not in FP32."""
+    found = linears.take(Layer("router", "linear", (router.experts, router.columns)))
+    found += list(islice(others, 1)) if router.scores == "softmax" else []
+    kinds, computed = [product.kind for product, _ in found], {how for _, how in found}
+    if kinds != ["XNNFullyConnected", "XNNSoftmax"][: len(kinds)] or not found or computed != {"fp32"}:
+        raise FirstTokenError(
+            f"{artifact}: before {before!r} its event trace has {kinds} in {sorted(computed)}, expected the choice of experts in fp32; it is not this model's program"
+        )
 
 
 class Sequence:
@@ -146,15 +161,17 @@ def computed_in(name: str) -> str:
 
 
 def constant_keys(decoder: Decoder) -> set[str]:
-    """SHA-256 of the constants that the decoder multiplies by as if by a weight: the rotation, and the norms' means."""
+    """SHA-256 of the constants that the decoder multiplies by as if by a weight: the rotation, the norms' means, sums over experts."""
     import torch
 
     from firsttoken.backends.executorch.core import rotation_matrix
+    from firsttoken.backends.executorch.experts import summing_row
     from firsttoken.backends.executorch.norm import RmsNorm
 
     rotations = [rotation_matrix(dim) for dim in {state.head_dim for state in states(decoder)}]
     means = [RmsNorm(size, 0.0).mean_row for size in {norm.size for _, norm in norms(decoder)}]
-    constants = [*rotations, *(rotation.half() for rotation in rotations), *means]
+    sums = [summing_row(count) for count in {router.experts for _, router in routers(decoder)}]
+    constants = [*rotations, *(rotation.half() for rotation in rotations), *means, *sums]
     return {sha256(constant.contiguous().view(torch.uint8).numpy().tobytes()).hexdigest() for constant in constants}
 
 

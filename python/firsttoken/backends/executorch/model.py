@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from firsttoken.backends.executorch.convolution import Convolution
 from firsttoken.backends.executorch.core import Core, SharedCore, rotation_matrix
+from firsttoken.backends.executorch.experts import ExpertWeights
 from firsttoken.backends.executorch.norm import FactorModule, norm_module
 from firsttoken.backends.executorch.ops import ExecutorchOps
 from firsttoken.decoder import forward, parts
@@ -65,7 +66,7 @@ class DecoderModule(nn.Module):
                     self._add_tables(attention.rotation, by, self.rotation_dtype(attention, at, which))
 
     def _module(
-        self, name: str, part: parts.Embedding | parts.Linear | parts.Norm | parts.Factor | parts.Core | parts.Convolution
+        self, name: str, part: parts.Embedding | parts.Linear | parts.Norm | parts.Factor | parts.Core | parts.Convolution | parts.Router
     ) -> nn.Module:
         if isinstance(part, parts.Embedding):
             return nn.Embedding(part.rows, part.columns, dtype=self.dtypes[name]).requires_grad_(False)
@@ -77,6 +78,8 @@ class DecoderModule(nn.Module):
             return FactorModule()
         if isinstance(part, parts.Convolution):
             return Convolution(part)
+        if isinstance(part, parts.Router):
+            return ExpertWeights(part)
         return Core(part, self.cache_length, self.dtypes[name])
 
     def rotation_dtype(self, attention: parts.Attention, at: str, which: str) -> torch.dtype:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from firsttoken.checkpoint import Checkpoint, Source
 from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import convolution_states, convolutions, factors, norms, plan_layers, states
+from firsttoken.decoder.walk import convolution_states, convolutions, factors, norms, plan_layers, routers, states
 
 
 class TorchWeights:
@@ -27,6 +27,10 @@ class TorchWeights:
             self._weights[name] = torch.from_numpy(checkpoint.matrix(kernel.weight).copy())
             if kernel.bias is not None:
                 self.biases[name] = torch.from_numpy(checkpoint.vector(kernel.bias).copy())
+        for name, router in routers(decoder):
+            self._weights[name] = torch.from_numpy(checkpoint.matrix(router.weight).copy())
+            if router.bias is not None:
+                self.biases[name] = torch.from_numpy(checkpoint.vector(router.bias).copy())
         for layer in plan_layers(decoder):
             if layer.weight is None:
                 continue

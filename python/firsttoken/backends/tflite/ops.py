@@ -15,11 +15,12 @@ import numpy as np
 
 from firsttoken.backends.host_inputs import of_window
 from firsttoken.backends.runner import MASKED
+from firsttoken.backends.tflite.experts import expert_weights
 from firsttoken.backends.tflite.graph import NUMPY_TYPES, Dynamic, Graph, Op, Type
 from firsttoken.backends.tflite.model_file import ModelFile
 from firsttoken.backends.tflite.weights import DecoderWeights, to_float16
 from firsttoken.decoder import forward
-from firsttoken.decoder.parts import Convolution, Core, Decoder
+from firsttoken.decoder.parts import Convolution, Core, Decoder, Router
 from firsttoken.decoder.rope import Rope
 from firsttoken.decoder.walk import RING_SLACK, Named, convolution_states, final_layer, layer_number, owners, rotations, states, windows
 
@@ -400,3 +401,13 @@ class TfliteOps(Graph):
 
     def multiply_by(self, factor: Named, x: int) -> int:
         return self.multiply(x, self.constant(self.weights.vectors[factor.name].reshape(1, 1)))
+
+    def weigh_experts(self, router: Named[Router], x: int, inner: int) -> int:
+        part, rows, outer = router.part, self._rows(x), self.scope
+        self.enter(router.name)
+        scored = self.fully_connected(self.convert(x, Type.FLOAT32), self._matrix(router.name), -1)
+        weights = expert_weights(self, part, scored, self.weights.vectors.get(f"{router.name}.bias"), rows)
+        split = self.reshape(self.convert(inner, Type.FLOAT32), [rows, part.experts, self.shapes[inner][1] // part.experts])
+        weighed = self.multiply(split, self.reshape(weights, [rows, part.experts, 1]))
+        self.enter(outer)
+        return self.reshape(weighed, [rows, self.shapes[inner][1]])
