@@ -40,9 +40,10 @@ class ExpertWeights(nn.Module):
         scored = functional.linear(x, self.matrix)
         scores = torch.softmax(scored, -1) if self.part.scores == "softmax" else torch.sigmoid(scored)
         ranked = scores if self.bias is None else scores + self.bias
-        difference = (ranked.unsqueeze(-1) - ranked.unsqueeze(-2)) * FAR
+        count = self.part.experts
+        difference = (ranked.view(1, -1, count, 1) - ranked.view(1, -1, 1, count)) * FAR
         ahead = torch.clamp(difference + self.later, 0.0, 1.0)  # [1, S, own, other]; of equal ones the lower number is
-        chosen = torch.clamp(functional.linear(ahead, self.ones, self.passing), 0.0, 1.0).squeeze(-1)
+        chosen = torch.clamp(functional.linear(ahead, self.ones, self.passing), 0.0, 1.0).view(1, -1, count)
         weights = scores * chosen
         if self.part.divided:
             weights = weights / functional.linear(weights, self.ones, self.epsilon)

@@ -119,7 +119,7 @@ class ExecutorchOps:
     def weigh_experts(self, router: Named[Router], x: Tensor, inner: Tensor) -> Tensor:
         weights = self.model.get_submodule(router.name)(self.cast(x, torch.float32))
         split = inner.to(torch.float32).view(1, -1, router.experts, inner.shape[-1] // router.experts)
-        return (split * weights.unsqueeze(-1)).view(1, -1, inner.shape[-1])
+        return (split * weights.view(1, -1, router.experts, 1)).view(1, -1, inner.shape[-1])
 
     def _single(self, x: Tensor) -> bool:
         """Whether ``x`` is the last position's alone, by a length that is no longer a run-time one."""
