@@ -55,7 +55,12 @@ def test_configurations_as_they_are_published():
 
 
 def test_layers_with_experts_are_those_of_transformers():
-    for changes in ({"decoder_sparse_step": 2}, {"mlp_only_layers": [0, 5]}, {"num_experts": 0}, {"decoder_sparse_step": 3, "mlp_only_layers": [2]}):
+    for changes in (
+        {"decoder_sparse_step": 2},
+        {"mlp_only_layers": [0, 5]},
+        {"num_experts": 0},
+        {"decoder_sparse_step": 3, "mlp_only_layers": [2]},
+    ):
         values = {**configuration("qwen3_moe"), "num_hidden_layers": 8, "decoder_sparse_step": 1, **changes}
         if "num_experts" in changes:
             values["num_local_experts"] = 0
@@ -163,7 +168,7 @@ def test_experts_that_are_missing_left_over_or_of_another_shape(stored):
 
 
 def test_an_adapter_of_one_expert_is_merged(stored, tmp_path):
-    folder, kept = stored
+    folder, _ = stored
     place = tmp_path / "adapter"
     place.mkdir()
     (place / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["down_proj"]}))

@@ -1,6 +1,14 @@
 """The parts of decoders that a backend may have or lack, by the names of `decoder.walk.features`."""
 
-from firsttoken.decoder.walk import CHOSEN_EXPERTS, KEYS_AS_VALUES, PER_LAYER, SHARED_CACHE, SHORT_CONVOLUTION, SLIDING_WINDOW, STORED_FACTOR
+from firsttoken.decoder.walk import (
+    CHOSEN_EXPERTS,
+    KEYS_AS_VALUES,
+    PER_LAYER,
+    SHARED_CACHE,
+    SHORT_CONVOLUTION,
+    SLIDING_WINDOW,
+    STORED_FACTOR,
+)
 
 ALL = frozenset(
     {

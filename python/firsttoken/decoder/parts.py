@@ -249,5 +249,18 @@ class Decoder:
 
 
 Part = (
-    Embedding | Linear | Norm | Factor | Core | Attention | Convolution | ShortConvolution | Router | Mlp | LayerTable | LayerInput | Block | Decoder
+    Embedding
+    | Linear
+    | Norm
+    | Factor
+    | Core
+    | Attention
+    | Convolution
+    | ShortConvolution
+    | Router
+    | Mlp
+    | LayerTable
+    | LayerInput
+    | Block
+    | Decoder
 )

@@ -29,7 +29,9 @@ def expert_mlp(config: Config, group: str, router: Router, *, names: tuple[str, 
     """The experts under ``group`` + ``.experts.N``, each ``size`` wide, with ``names`` of gate, up and down. Raises `FirstTokenError`."""
     hidden, count = config.size("hidden_size"), router.experts
     if count * size > MOST_COLUMNS:
-        raise FirstTokenError(f"config.json: {count} experts of {size} are {count * size} columns together; expected at most {MOST_COLUMNS}")
+        raise FirstTokenError(
+            f"config.json: {count} experts of {size} are {count * size} columns together; expected at most {MOST_COLUMNS}"
+        )
     gate, up, down = (Stack(f"{group}.experts.{{}}.{name}.weight", count=count, beside=name == names[2]) for name in names)
     wide = count * size
     return Mlp(Linear(gate, wide, hidden), Linear(up, wide, hidden), Linear(down, hidden, wide), act, router)

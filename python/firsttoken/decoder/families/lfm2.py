@@ -20,9 +20,7 @@ def describe(config: Config) -> Decoder:
     inner = mlp_size(config)
     for key in IGNORED:
         config.get(key)
-    return lfm2_decoder(
-        config, lambda _, at: gated_mlp(config, at, names=("w1", "w3", "w2"), group="feed_forward", size=inner, act="silu")
-    )
+    return lfm2_decoder(config, lambda _, at: gated_mlp(config, at, names=("w1", "w3", "w2"), group="feed_forward", size=inner, act="silu"))
 
 
 def lfm2_decoder(config: Config, mlp: Callable[[int, str], Mlp]) -> Decoder:

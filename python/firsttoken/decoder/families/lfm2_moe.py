@@ -19,7 +19,9 @@ def describe(config: Config) -> Decoder:
     dense = config.size("intermediate_size", 7168)  # as it is: LFM2's adjustment is not done here
     config.get("output_router_logits")
     if config.get("layer_types") is None:
-        raise FirstTokenError("config.json: layer_types is missing; expected \"full_attention\" or \"conv\" for each layer of a lfm2_moe decoder")
+        raise FirstTokenError(
+            'config.json: layer_types is missing; expected "full_attention" or "conv" for each layer of a lfm2_moe decoder'
+        )
     if not experts and first < config.size("num_hidden_layers"):
         raise FirstTokenError("config.json: num_experts is 0, but num_dense_layers leaves layers for experts; expected at least 1")
 
