@@ -184,7 +184,15 @@ CASES = {
     "qwen3_moe": ("Qwen3Moe", {**EXPERTS, "head_dim": 16, "num_hidden_layers": 8, "decoder_sparse_step": 2, "norm_topk_prob": True}),
     "qwen3_moe-softmax": (
         "Qwen3Moe",
-        {**EXPERTS, **WINDOWS, "mlp_only_layers": [0, 2, 3, 7], "use_sliding_window": True, "num_experts": 5, "tie_word_embeddings": True},
+        {
+            **EXPERTS,
+            **WINDOWS,
+            "mlp_only_layers": [0, 2, 3, 7],
+            "use_sliding_window": True,
+            "num_experts": 5,
+            "moe_intermediate_size": 32,
+            "tie_word_embeddings": True,
+        },
     ),
     "lfm2_moe": (
         "Lfm2Moe",

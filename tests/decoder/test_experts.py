@@ -184,6 +184,18 @@ def test_an_adapter_of_one_expert_is_merged(stored, tmp_path):
     assert np.allclose(change[:, 32:48], (b @ a).numpy(), atol=1e-5) and not change[:, :32].any() and not change[:, 48:].any()
 
 
+def test_an_adapter_of_all_experts_together_is_refused(stored, tmp_path):
+    """As PEFT saves one of the parameters that transformers makes of the checkpoint's tensors."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(stored[0], dtype=torch.float32)
+    config = LoraConfig(r=2, lora_alpha=2, task_type="CAUSAL_LM", target_modules=[], target_parameters=["mlp.experts.down_proj"])
+    get_peft_model(model, config).save_pretrained(tmp_path / "adapter")
+    with pytest.raises(FirstTokenError, match="target_parameters"):
+        open_checkpoint(stored[0], tmp_path / "adapter")
+
+
 def test_training_for_quantization_refuses_them(stored):
     from firsttoken.backends.registry import find_backend, resolve
     from firsttoken.distill import qat
