@@ -11,7 +11,7 @@ import math
 import os
 import re
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -76,6 +76,26 @@ class Source:
         assert max(self.order) - min(self.order) + 1 == len(self.order), "what is taken of a period lies together"
         begins = range(first, first + count // len(self.order) * self.period, self.period)
         return [(begin + min(self.order), begin + max(self.order) + 1) for begin in begins]
+
+    def pieces(self, shape: tuple[int, ...]) -> Iterator[tuple["Source", tuple[int, ...]]]:
+        """What is taken from every single tensor, for a weight of ``shape``, with that part's shape."""
+        yield self, shape
+
+
+@dataclass(frozen=True)
+class Stack(Source):
+    """One matrix of ``count`` tensors of one shape, one below the other or, ``beside``, one next to the other; their names are ``name`` with
+    their numbers, from 0, in place of ``{}``. What else a `Source` says is done with each. Only the rows asked for are in memory."""
+
+    count: int = 1
+    beside: bool = False
+
+    def piece(self, number: int) -> Source:
+        return Source(self.name.replace("{}", str(number)), self.rows, self.order, self.add, self.scale)
+
+    def pieces(self, shape: tuple[int, ...]) -> Iterator[tuple[Source, tuple[int, ...]]]:
+        own = tuple(size // self.count if axis == int(self.beside) else size for axis, size in enumerate(shape))
+        yield from ((self.piece(number), own) for number in range(self.count))
 
 
 class Checkpoint:
@@ -250,6 +270,8 @@ class Checkpoint:
         """
         if isinstance(source, str):
             return self._stored_rows(source, start, stop)
+        if isinstance(source, Stack):
+            return self._stacked_rows(source, start, stop)
         first, last = source.rows or (0, self.stored(source.name).row_count)
         taken = 1.0 if source.order is None or source.period is None else len(source.order) / source.period
         stop = round((last - first) * taken) if stop is None else stop
@@ -264,6 +286,21 @@ class Checkpoint:
         if source.scale != 1.0:
             values = values * np.float32(source.scale)
         return values + np.float32(source.add) if source.add else values
+
+    def _stacked_rows(self, stack: Stack, start: int, stop: int | None) -> np.ndarray:
+        if stack.beside:
+            return np.concatenate([self.rows(stack.piece(number), start, stop) for number in range(stack.count)], axis=1)
+        first, last = stack.rows or (0, self.stored(stack.piece(0).name).row_count)
+        size = last - first  # rows of each
+        stop = stack.count * size if stop is None else stop
+        if not 0 <= start <= stop <= stack.count * size:
+            raise FirstTokenError(
+                f"checkpoint {self.folder}: tensors {stack.name!r} have {stack.count * size} rows together; rows {start} to {stop} were asked for"
+            )
+        if start == stop:
+            return self.rows(stack.piece(0), 0, 0)
+        touched = range(start // size, -(-stop // size))
+        return np.concatenate([self.rows(stack.piece(n), max(start - n * size, 0), min(stop - n * size, size)) for n in touched])
 
     def _stored_rows(self, name: str, start: int, stop: int | None) -> np.ndarray:
         tensor = self.stored(name)

@@ -46,7 +46,8 @@ def checkpoint_of(case: str, seed: int, folder: Path) -> Path:
         return Path(shutil.copytree(checkpoint_path(), folder))
     # logits of a spread like a trained model's, with dtypes as they are published
     model = random_model(case, seed, vocab_size=4096, max_position_embeddings=2048)
-    (model.lm_head.weight if model.config.tie_word_embeddings is False else model.model.norm.weight).mul_(3)
+    final = model.model.norm if hasattr(model.model, "norm") else model.model.embedding_norm  # LFM2's name
+    (model.lm_head.weight if model.config.tie_word_embeddings is False else final.weight).mul_(3)
     save(model, folder, (torch.float32, torch.bfloat16, torch.float16)[seed % 3])
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(checkpoint_path() / name, folder / name)

@@ -23,6 +23,7 @@ WINDOWS = {
 }  # four layers of each kind, shorter than the tests' prompts
 LOCAL = ["sliding_attention", "full_attention"] * 4
 DEEP = {"num_key_value_heads": 2, "num_hidden_layers": 4}
+EXPERTS = {"num_key_value_heads": 2, "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 SHORT = {"num_key_value_heads": 2, "num_hidden_layers": 9}
 GEMMA = {**WINDOWS, "head_dim": 24, "query_pre_attn_scalar": 20, "layer_types": LOCAL}
 LONGROPE = {
@@ -222,6 +223,42 @@ CASES = {
             "tie_word_embeddings": True,
         },
     ),
+    "qwen3_moe": ("Qwen3Moe", {**EXPERTS, "head_dim": 16, "num_hidden_layers": 8, "decoder_sparse_step": 2, "norm_topk_prob": True}),
+    "qwen3_moe-softmax": (
+        "Qwen3Moe",
+        {
+            **EXPERTS,
+            **WINDOWS,
+            "mlp_only_layers": [0, 2, 3, 7],
+            "use_sliding_window": True,
+            "num_experts": 5,
+            "moe_intermediate_size": 32,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "lfm2_moe": (
+        "Lfm2Moe",
+        {
+            **EXPERTS,
+            "num_hidden_layers": 12,
+            "num_dense_layers": 4,
+            "layer_types": ["conv", "full_attention"] * 6,
+            "routed_scaling_factor": 1.5,
+        },
+    ),
+    "lfm2_moe-unbiased": (
+        "Lfm2Moe",
+        {
+            **EXPERTS,
+            "num_hidden_layers": 8,
+            "num_dense_layers": 0,
+            "layer_types": ["full_attention", "conv"] * 4,
+            "use_expert_bias": False,
+            "norm_topk_prob": False,
+            "conv_bias": True,
+            "tie_word_embeddings": False,
+        },
+    ),
     "qwen3-bias": ("Qwen3", {"num_key_value_heads": 2, "head_dim": 16, "attention_bias": True, "tie_word_embeddings": False}),
 }
 
@@ -288,6 +325,8 @@ def random_model(case: str, seed: int = 0, **changes):
     for name, number in model.named_buffers():
         if name.endswith("layer_scalar"):  # Gemma 4: a weight that no optimizer changes
             number.fill_(0.6 + 0.8 * torch.rand(()).item())
+        elif name.endswith("expert_bias"):  # LFM2-MoE: what balances the choice of experts, likewise
+            number.copy_(0.2 * torch.randn_like(number))
     return model
 
 

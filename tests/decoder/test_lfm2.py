@@ -79,7 +79,7 @@ def test_names_states_and_plan_layers():
         ({"conv_L_cache": 1}, "conv_L_cache is 1; expected at least 2"),
         ({"conv_L_cache": 0}, "conv_L_cache is 0"),
         ({"conv_stride": 2}, "'conv_stride' is 2"),
-        ({"model_type": "lfm2_moe"}, "model_type 'lfm2_moe' is not supported"),
+        ({"model_type": "lfm2_moe"}, "architectures says 'Lfm2ForCausalLM', which is another model"),
     ],
 )
 def test_refusals(changes, said):

@@ -1,6 +1,7 @@
 """The parts of decoders that a backend may have or lack, by the names of `decoder.walk.features`."""
 
 from firsttoken.decoder.walk import (
+    CHOSEN_EXPERTS,
     CUTOFF,
     GATED_ATTENTION,
     GATED_DELTA_NET,
@@ -25,3 +26,4 @@ RECURRENT = frozenset({GATED_DELTA_NET, GATED_ATTENTION})  # `decoder.forward.Re
 STREAMED = LAYERED | {STREAMS, LOW_RANK, CUTOFF}  # `decoder.forward.StreamedOps`
 WITHOUT_CONVOLUTIONS = ALL - {SHORT_CONVOLUTION}
 """Of backends whose calls have no place for what a convolution remembers."""
+CHOOSING = frozenset({CHOSEN_EXPERTS})  # `decoder.forward.ChoosingOps`

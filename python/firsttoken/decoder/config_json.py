@@ -18,6 +18,8 @@ LIMITS = {
     "linear_conv_kernel_dim": 64, "linear_key_head_dim": 1024, "linear_value_head_dim": 1024, "linear_num_key_heads": 1024,
     "linear_num_value_heads": 1024, "full_attention_interval": 1024,
     "altup_num_inputs": 16, "laurel_rank": 1 << 14,
+    "moe_intermediate_size": 1 << 16, "num_experts": 1024, "num_local_experts": 1024, "num_experts_per_tok": 1024,
+    "decoder_sparse_step": 1024,
 }  # fmt: skip
 # Keys that say nothing about what the model computes from given weights and tokens.
 INERT = frozenset(

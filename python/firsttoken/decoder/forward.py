@@ -7,7 +7,7 @@ tree. The proof's reference is the only other forward pass, on purpose.
 from typing import Protocol, TypeVar, cast
 
 from firsttoken.decoder import streams
-from firsttoken.decoder.parts import Coefficients, Convolution, Core, Cutoff, DeltaRule
+from firsttoken.decoder.parts import Coefficients, Convolution, Core, Cutoff, DeltaRule, Router
 from firsttoken.decoder.walk import Named, final_layer, shares
 
 T = TypeVar("T")  # a backend's value: a tensor, or the number of one in a graph
@@ -126,6 +126,13 @@ class RecurrentOps(Ops[T], Protocol[T]):
 
     def join_heads(self, x: T) -> T:
         """``[S, heads, dim]`` to ``[S, heads * dim]``."""
+
+
+class ChoosingOps(Ops[T], Protocol[T]):
+    """What layers with experts need besides; a backend without it refuses them by `walk.features`."""
+
+    def weigh_experts(self, router: Named[Router], x: T, inner: T) -> T:
+        """``inner [S, experts * size]`` times the weight of its expert for ``x [S, hidden_size]``, 0 of those not chosen; all in FP32."""
 
 
 def logits(ops: Ops[T], model: Named) -> T:
@@ -275,8 +282,10 @@ def mlp(ops: Ops[T], part: Named, x: T) -> T:
     gate = ops.linear(part.gate, x)
     if part.cutoff is not None:
         gate = cast("StreamedOps[T]", ops).cut_off(part.cutoff, gate)
-    activated = ops.activate(part.activation, gate)
-    return ops.linear(part.down, ops.multiply(activated, ops.linear(part.up, x)))
+    inner = ops.multiply(ops.activate(part.activation, gate), ops.linear(part.up, x))
+    if part.router is not None:
+        inner = cast("ChoosingOps[T]", ops).weigh_experts(part.router, x, inner)
+    return ops.linear(part.down, inner)
 
 
 def cap(ops: Ops[T], x: T, most: float) -> T:

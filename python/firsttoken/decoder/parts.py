@@ -187,10 +187,34 @@ class Cutoff:
 
 
 @dataclass(frozen=True)
+class Router:
+    """Which ``chosen`` of its ``experts`` a token takes in an MLP, and with what weights (Shazeer et al. 2017, arXiv 1701.06538).
+
+    The ``scores`` are the "softmax" of ``x @ weight^T`` over all experts, or each one's "sigmoid". The experts with the highest scores are
+    chosen, of equal ones those with the lower numbers; with ``bias`` the scores plus it decide, and that is all that it does. An expert's
+    weight is its score, over the sum of those chosen plus ``epsilon`` where ``divided``, times ``factor``; of those not chosen it is 0.
+    Computed in FP32, and no plan addresses it. The weight is stored as ``[experts, columns]``.
+    """
+
+    weight: Source
+    experts: int
+    columns: int
+    chosen: int
+    scores: str
+    bias: Source | None = None
+    divided: bool = True
+    epsilon: float = 0.0
+    factor: float = 1.0
+
+
+@dataclass(frozen=True)
 class Mlp:
     """``down(activation(gate(x)) * up(x))``; with ``silu`` that is SwiGLU (Shazeer 2020, arXiv 2002.05202).
 
-    Without ``gate`` it is ``down(activation(up(x)))``. A ``cutoff`` stands between the gate and its activation.
+    Without ``gate`` it is ``down(activation(up(x)))``. A ``cutoff`` stands between the gate and its activation. With a ``router`` gate and up hold the rows of all experts, one expert's below
+    another's, down their columns, and what comes before ``down`` is multiplied by the router's weight of its expert: every expert is
+    computed, and most are multiplied by 0. Gate and up have scales of every expert's rows; a row of ``down`` has one scale over all
+    experts (or one a group), and so has what is multiplied with it where activations are rounded.
     """
 
     gate: Linear | None
@@ -198,6 +222,7 @@ class Mlp:
     up: Linear
     down: Linear
     activation: str = "silu"
+    router: Router | None = None
 
 
 @dataclass(frozen=True)
@@ -343,6 +368,6 @@ class Decoder:
 
 
 Part = (
-    Embedding | Linear | Norm | Factor | Core | Attention | Convolution | ShortConvolution | DeltaRule | DeltaNet | Cutoff | Mlp | LayerTable
+    Embedding | Linear | Norm | Factor | Core | Attention | Convolution | ShortConvolution | DeltaRule | DeltaNet | Cutoff | Router | Mlp | LayerTable
     | LayerInput | LowRank | Coefficients | Streams | Updates | Block | Decoder
 )  # fmt: skip

@@ -9,7 +9,20 @@ import numpy as np
 
 from firsttoken.checkpoint import Checkpoint, Source
 from firsttoken.decoder.families import describe
-from firsttoken.decoder.parts import Block, Coefficients, Convolution, Core, Decoder, DeltaRule, Embedding, Factor, Linear, Norm, Part
+from firsttoken.decoder.parts import (
+    Block,
+    Coefficients,
+    Convolution,
+    Core,
+    Decoder,
+    DeltaRule,
+    Embedding,
+    Factor,
+    Linear,
+    Norm,
+    Part,
+    Router,
+)
 from firsttoken.decoder.rope import Rope
 from firsttoken.decoder.text_part import find_places, has_other_parts, text_configuration
 from firsttoken.errors import FirstTokenError
@@ -40,6 +53,7 @@ PER_LAYER, STORED_FACTOR = "embeddings of every layer", "a stored factor on a la
 SHORT_CONVOLUTION = "short convolutions"
 GATED_DELTA_NET, GATED_ATTENTION = "gated delta nets", "a gate on what attention gives"
 STREAMS, LOW_RANK, CUTOFF = "several streams of the hidden state", "a low-rank way beside attention", "a cutoff of an MLP's gate"
+CHOSEN_EXPERTS = "experts chosen per token"
 RING_SLACK = 64
 """Rows of a ring beyond its window: so many tokens can be taken back, as a chat template does with the end of an answer."""
 
@@ -161,8 +175,19 @@ def coefficients(decoder: Decoder) -> list[tuple[str, Coefficients]]:
     return [(name, part) for name, part in leaves(decoder) if isinstance(part, Coefficients)]
 
 
+def routers(decoder: Decoder) -> list[tuple[str, Router]]:
+    """``(name, part)`` of every choice of experts; they always stay FP32."""
+    return [(name, part) for name, part in leaves(decoder) if isinstance(part, Router)]
+
+
 def tensors(decoder: Decoder) -> Iterator[tuple[Source, tuple[int, ...]]]:
-    """Yields every source with the shape that the tree expects of what it takes."""
+    """Yields what is taken from every tensor, with the shape that the tree expects of it."""
+    for source, shape in weights(decoder):
+        yield from source.pieces(shape)
+
+
+def weights(decoder: Decoder) -> Iterator[tuple[Source, tuple[int, ...]]]:
+    """Yields every source with the shape that the tree expects of what it takes, perhaps of several tensors."""
     for _, norm in norms(decoder):
         for source in (norm.weight, norm.bias):
             if source is not None:
@@ -177,6 +202,10 @@ def tensors(decoder: Decoder) -> Iterator[tuple[Source, tuple[int, ...]]]:
             yield kernel.bias, (kernel.channels,)
     for _, rule in delta_rules(decoder):
         yield rule.decay, (rule.value_heads,)
+    for _, router in routers(decoder):
+        yield router.weight, (router.experts, router.columns)
+        if router.bias is not None:
+            yield router.bias, (router.experts,)
     for layer in plan_layers(decoder):
         if layer.weight is not None and layer.shape is not None:
             yield layer.weight, layer.shape
@@ -189,6 +218,7 @@ def parameter_count(decoder: Decoder) -> int:
     counted: dict[Source, int] = {layer.weight: math.prod(layer.shape) for layer in plan_layers(decoder) if layer.weight and layer.shape}
     kernels = sum(kernel.channels * kernel.length for _, kernel in convolutions(decoder))
     kernels += sum(small.rows * small.columns for _, small in coefficients(decoder))
+    kernels += sum(router.experts * router.columns for _, router in routers(decoder))
     return sum(counted.values()) + kernels + sum(norm.size for _, norm in norms(decoder) if norm.weight is not None)
 
 
@@ -262,6 +292,8 @@ def features(decoder: Decoder) -> dict[str, str]:
             needed.setdefault(CUTOFF, f"layers.{number}.mlp.cutoff")
         if block.low_rank is not None:
             needed.setdefault(LOW_RANK, f"layers.{number}.low_rank")
+        if block.mlp.router is not None:
+            needed.setdefault(CHOSEN_EXPERTS, f"layers.{number}.mlp.router")
         if attention is None:
             mixer = (SHORT_CONVOLUTION, "convolution") if block.convolution else (GATED_DELTA_NET, "delta")
             needed.setdefault(mixer[0], f"layers.{number}.{mixer[1]}")

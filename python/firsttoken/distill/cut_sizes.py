@@ -81,6 +81,10 @@ def check_cuttable(decoder: Decoder) -> None:
             raise FirstTokenError(
                 f"student.cut: layer {number} of a {decoder.family} decoder has {'a convolution' if block.convolution else 'a gated delta net'} in attention's place, which cutting does not know: give the student a config instead"
             )
+        if block.mlp.router is not None:
+            raise FirstTokenError(
+                f"student.cut: layer {number} of a {decoder.family} decoder has experts, which cutting does not know: give the student a config instead"
+            )
         known = block.attention_norm and block.mlp_norm and block.mlp.gate and not block.parallel
         own = block.attention.k is not None and block.attention.v is not None
         more = block.attention_output_norm or block.mlp_output_norm or block.per_layer or block.factor or not own or block.attention.gate

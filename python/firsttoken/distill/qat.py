@@ -13,7 +13,9 @@ import torch
 from torch import nn
 
 from firsttoken.backends.interface import Backend
+from firsttoken.checkpoint import Stack
 from firsttoken.decoder.walk import Layer
+from firsttoken.errors import FirstTokenError
 from firsttoken.precisions import PRECISIONS
 
 Trained = TypeVar("Trained", bound=nn.Module)
@@ -35,6 +37,11 @@ def prepare(model: nn.Module, layers: Sequence[Layer], precisions: Mapping[str, 
         precision = PRECISIONS[precisions[layer.name]]
         if precision.scales is None or layer.weight is None:
             continue
+        if isinstance(layer.weight, Stack):
+            raise FirstTokenError(
+                f"training for quantization does not know experts, whose weights transformers keeps in one tensor, not in layers ({layer.name}); "
+                "export the checkpoint by a plan instead, or train a model without them"
+            )
         path = "lm_head" if layer.name == "head" else layer.weight.name.removesuffix(".weight")
         granularity = PerGroup(group_size) if precision.scales == "group" else PerAxis(0)
         if layer.kind == "embedding":

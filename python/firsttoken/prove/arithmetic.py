@@ -38,6 +38,10 @@ class Fp32:
         """What a core rounds each of its results by; the number is how many products were added up for one."""
         return lambda values, added: values
 
+    def plain(self, values: np.ndarray, added: int) -> np.ndarray:
+        """What a kernel that no plan addresses, always in FP32, gave of sums of ``added`` products."""
+        return values
+
     def cache(self, name: str, states: np.ndarray) -> np.ndarray:
         """Keys or values as a core's KV cache holds them."""
         return states
@@ -85,6 +89,9 @@ class Planned(Fp32):
         if self.activations[self.precisions[name]] != "fp16":
             return lambda values, added: self._off(values, added, UNIT_FP32)
         return lambda values, added: self._half(name, self._off(values, added, UNIT_FP16))
+
+    def plain(self, values: np.ndarray, added: int) -> np.ndarray:
+        return self._off(values, added, UNIT_FP32)
 
     def cache(self, name: str, states: np.ndarray) -> np.ndarray:
         # Where FP16 is storage alone, a call sees its own tokens unrounded, and those of earlier calls rounded: which are which is not said here.

@@ -10,7 +10,19 @@ import math
 import numpy as np
 
 from firsttoken.checkpoint import Checkpoint, Source
-from firsttoken.decoder.parts import Attention, Block, Convolution, Decoder, DeltaNet, LayerInput, Linear, Mlp, Norm, ShortConvolution
+from firsttoken.decoder.parts import (
+    Attention,
+    Block,
+    Convolution,
+    Decoder,
+    DeltaNet,
+    LayerInput,
+    Linear,
+    Mlp,
+    Norm,
+    Router,
+    ShortConvolution,
+)
 from firsttoken.decoder.rope import Rope
 from firsttoken.progress import Report, silent
 from firsttoken.prove.arithmetic import Fp32, Planned, round_weight
@@ -255,7 +267,37 @@ class Layer:
         activation = ACTIVATIONS[part.activation]
         if part.gate is None:
             return self.linear(part.down, activation(self.linear(part.up, states)))
+        if part.router is not None:
+            return self.linear(part.down, self.experts(part, part.router, states))
         return self.linear(part.down, activation(cut_off(self.linear(part.gate, states), part.cutoff)) * self.linear(part.up, states))
+
+    def experts(self, part: Mlp, router: Router, states: np.ndarray) -> np.ndarray:
+        """What comes before ``down``, ``[tokens, experts * size]``: every expert over the tokens that chose it, times its weight; else zeros."""
+        assert part.gate is not None, "experts have gates"
+        weights, size = self.chosen(router, states), part.up.rows // router.experts
+        gate, up = (self.weights.matrix(linear.weight, self.arithmetic) for linear in (part.gate, part.up))
+        found = np.zeros((len(states), part.up.rows), np.float32)
+        for expert in range(router.experts):
+            asking, own = np.flatnonzero(weights[:, expert]), slice(expert * size, (expert + 1) * size)
+            if len(asking):
+                gated = ACTIVATIONS[part.activation](self.arithmetic.linear(part.gate.weight, states[asking], gate[own], None))
+                inner = gated * self.arithmetic.linear(part.up.weight, states[asking], up[own], None)
+                found[asking, own] = inner * weights[asking, expert, None]
+        return found
+
+    def chosen(self, part: Router, states: np.ndarray) -> np.ndarray:
+        """Every expert's weight for every token ``[tokens, experts]``, of those that it did not choose 0 (Shazeer et al. 2017, arXiv 1701.06538;
+        by sigmoids with a bias for the choice: DeepSeek-V3, arXiv 2412.19437)."""
+        scored = self.arithmetic.plain(states @ self.weights.matrix_as_stored(part.weight).T, part.columns)
+        scores = softmax(scored) if part.scores == "softmax" else 1 / (1 + np.exp(-np.maximum(scored, np.float32(-80))))
+        ranked = scores if part.bias is None else scores + self.weights.vector(part.bias)
+        best = np.argsort(-ranked, axis=-1, kind="stable")[:, : part.chosen]
+        taken = np.take_along_axis(scores, best, -1)
+        if part.divided:
+            taken = taken / (taken.sum(-1, keepdims=True) + np.float32(part.epsilon))
+        found = np.zeros_like(scores)
+        np.put_along_axis(found, best, taken * np.float32(part.factor), -1)
+        return found
 
     def convolution(self, part: ShortConvolution, states: np.ndarray) -> np.ndarray:
         """The double-gated short convolution of LFM2 (arXiv 2511.23404): ``out(C * conv(B * x))`` over the window."""

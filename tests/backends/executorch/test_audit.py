@@ -47,9 +47,11 @@ FEWER_LAYERS = {
     ("qwen3-bias", "fp16-attention"), ("qwen3-bias", "mixed"), ("llama-head-dim", "int8"), ("gemma3", "fp16-attention"), ("nemotron", "int8"),
     ("arcee", "int8"), ("gemma4", "fp16-attention"), ("lfm2-ends-attentive", "int8"), ("lfm2-ends-attentive", "fp16-attention"),
     ("qwen3_5-ends-recurrent", "int8"), ("qwen3_5", "fp16-attention"), ("gemma3n-own", "fp16-attention"),
+    ("qwen3_moe", "int8"), ("lfm2_moe", "fp16-attention"),
 ])  # fmt: skip
 def test_rows_of_other_families(case, plan, tmp_path):
-    """q/k norms multiply by constants too; with head_dim 16 or 24 and 64 hidden these have other shapes. Caps, LayerNorm, an ungated MLP, convolutions."""
+    """q/k norms multiply by constants too; with head_dim 16 or 24 and 64 hidden these have other shapes. Caps, LayerNorm, an ungated MLP, convolutions,
+    what chooses experts."""
     made = Lowerings(tmp_path, tmp_path / "checkpoint", case, FEWER_LAYERS.get(case, {}))
     path, _, precisions = made.lower(plan)
     assert missed_structure(audit(path, made.config, precisions), precisions, BACKEND) == []

@@ -15,6 +15,7 @@ PROMPT, END, CACHE = 150, 176, 256  # a window of 24 and its ring of 88 rows end
 BOUND = 1e-4
 QUANTIZED = {"fp16-attention": 0.12, "int8": 0.12}  # relative error on random weights, where every one matters
 LONG_TAILS = {"lfm2": 0.2}  # a product of three random projections has some very large values, which set the scale of a token's int8
+OTHER_EXPERTS = 0.4  # a random router's scores are near each other: rounded, a token takes another expert; tests/backends/test_experts.py
 
 
 def random_tokens(count=END):
@@ -60,7 +61,8 @@ def test_family_quantized(case, plan, tmp_path, lowered_runner):
     folder, tokens = save(model, tmp_path / "checkpoint"), random_tokens(60)
     runner = lowered_runner(folder, plan, cache_length=CACHE)
     expected = expected_logits(model, tokens)
-    assert relative_error(runner.prefill(tokens[:40]), expected[39]) < LONG_TAILS.get(case, QUANTIZED[plan])
+    allowed = OTHER_EXPERTS if "_moe" in case else LONG_TAILS.get(case, QUANTIZED[plan])
+    assert relative_error(runner.prefill(tokens[:40]), expected[39]) < allowed
     for position in range(40, 60):
         runner.decode(tokens[position])
     with Checkpoint(folder) as checkpoint:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from firsttoken.bundle.manifest import AuditRow
-from firsttoken.decoder.parts import Cutoff, Decoder
-from firsttoken.decoder.walk import Layer, coefficients, leaves, norms, owners, plan_layers, states
+from firsttoken.decoder.parts import Cutoff, Decoder, Router
+from firsttoken.decoder.walk import Layer, coefficients, leaves, norms, owners, plan_layers, routers, states
 from firsttoken.errors import FirstTokenError
 
 if TYPE_CHECKING:
@@ -43,10 +43,11 @@ def audit(artifact: Path, decoder: Decoder, precisions: Mapping[str, str]) -> li
     products = [found for found in computed_products(steps, trace(Path(artifact)), artifact) if found[0].key not in constants]
     small = {(rows, part.columns) for _, part in coefficients(decoder) for rows in (part.rows, part.first)}
     linears = Sequence([found for found in products if found[0].kind == "XNNFullyConnected" and found[0].shape not in small])
-    cores = around_softmax([found for found in products if found[0].kind != "XNNFullyConnected"])
+    others = around_softmax([found for found in products if found[0].kind != "XNNFullyConnected"])
     caches = grouped([step.first_stored for step in steps if step.operator == "aten::index_put_"], 2)
     lookups = iter([step for step in steps if step.operator and "::embedding" in step.operator])
     owner, kept = owners(decoder), dict[str, str]()
+    chosen = {f"{name.removesuffix('router')}down": router for name, router in routers(decoder)}  # it is computed before that layer
     rows = []
     for layer in plan_layers(decoder):
         if layer.kind == "embedding":
@@ -55,8 +56,10 @@ def audit(artifact: Path, decoder: Decoder, precisions: Mapping[str, str]) -> li
         if layer.kind == "core":
             if owner[layer.name] == layer.name:
                 kept[layer.name] = "/".join(sorted(set(next(caches, []))))
-            found, stored = next(cores, []), kept[owner[layer.name]]
+            found, stored = next(others, []), kept[owner[layer.name]]
         else:
+            if layer.name in chosen:
+                take_router(chosen[layer.name], layer.name, linears, others, artifact)
             found = linears.take(layer)
             stored = found[0][0].stored or "unknown" if found else ""
         kinds = [product.kind for product, _ in found]
@@ -68,6 +71,17 @@ def audit(artifact: Path, decoder: Decoder, precisions: Mapping[str, str]) -> li
     if linears.left:
         raise FirstTokenError(f"{artifact}: has {linears.left} linear layers more than the model; it is not this model's program")
     return rows
+
+
+def take_router(router: Router, before: str, linears: "Sequence", others: "Iterator[list[tuple[Product, str]]]", artifact: Path) -> None:
+    """Takes what chooses the experts before the layer ``before``. Raises `FirstTokenError` where it is absent, or not in FP32."""
+    found = linears.take(Layer("router", "linear", (router.experts, router.columns)))
+    found += [pair for pair in next(others, []) if pair[0].kind == "XNNSoftmax"] if router.scores == "softmax" else []
+    kinds, computed = [product.kind for product, _ in found], {how for _, how in found}
+    if kinds != ["XNNFullyConnected", "XNNSoftmax"][: len(kinds)] or not found or computed != {"fp32"}:
+        raise FirstTokenError(
+            f"{artifact}: before {before!r} its event trace has {kinds} in {sorted(computed)}, expected the choice of experts in fp32; it is not this model's program"
+        )
 
 
 class Sequence:
@@ -97,7 +111,8 @@ class Sequence:
 
 
 def around_softmax(found: "list[tuple[Product, str]]") -> "Iterator[list[tuple[Product, str]]]":
-    """Yields every softmax between the two products that are its core's; other batched products are those of streams or a delta rule."""
+    """Yields every softmax between the two products beside it, which are its core's where it is no router's; other batched products are those of
+    streams or a delta rule."""
     for number, (product, _) in enumerate(found):
         if product.kind == "XNNSoftmax":
             yield found[max(0, number - 1) : number + 2]
@@ -154,16 +169,18 @@ def computed_in(name: str) -> str:
 
 
 def constant_keys(decoder: Decoder) -> set[str]:
-    """SHA-256 of the constants that the decoder multiplies by as if by a weight: the rotation, and the means of norms and cutoffs."""
+    """SHA-256 of the constants that the decoder multiplies by as if by a weight: the rotation, the means of norms and cutoffs, sums over experts."""
     import torch
 
     from firsttoken.backends.executorch.core import rotation_matrix
+    from firsttoken.backends.executorch.experts import summing_row
     from firsttoken.backends.executorch.norm import RmsNorm
 
     rotations = [rotation_matrix(dim) for dim in {state.head_dim for state in states(decoder)}]
     sizes = {norm.size for _, norm in norms(decoder)} | {part.size for _, part in leaves(decoder) if isinstance(part, Cutoff)}
     means = [RmsNorm(size, 0.0).mean_row for size in sizes]
-    constants = [*rotations, *(rotation.half() for rotation in rotations), *means]
+    sums = [summing_row(count) for count in {router.experts for _, router in routers(decoder)}]
+    constants = [*rotations, *(rotation.half() for rotation in rotations), *means, *sums]
     return {sha256(constant.contiguous().view(torch.uint8).numpy().tobytes()).hexdigest() for constant in constants}
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from firsttoken.backends.features import ALL, RECURRENT, STREAMED
+from firsttoken.backends.features import ALL, CHOOSING, RECURRENT, STREAMED
 from firsttoken.backends.interface import Backend, Estimate, LoweringJob
 from firsttoken.backends.lowering_result import Lowered
 from firsttoken.backends.runner import Runner
@@ -40,7 +40,7 @@ class ExecutorchXnnpack(Backend):
         "embedding": ("fp32", "fp16", "int8", "int4"),
         "core": ("fp32", "fp16"),
     }
-    features = ALL | STREAMED | RECURRENT
+    features = ALL | STREAMED | RECURRENT | CHOOSING
     weight_grid = WeightGrid(int8=127.5, int4=7.5, lowest=True)  # torchao's, which uses the lowest integer too
     extra = "executorch"
     arm_runtimes = ("executorch",)

@@ -2,7 +2,7 @@
 
 import torch
 
-from firsttoken.backends.executorch.load import load_convolutions, load_delta_rules, load_norms
+from firsttoken.backends.executorch.load import load_convolutions, load_delta_rules, load_norms, load_routers
 from firsttoken.backends.executorch.model import DecoderModule
 from firsttoken.backends.executorch.quantize import read_embedding, read_linear
 from firsttoken.backends.interface import LoweringJob
@@ -21,6 +21,7 @@ def build_module(job: LoweringJob, report: Report = silent) -> DecoderModule:
     load_norms(job.checkpoint, job.decoder, module)
     load_convolutions(job.checkpoint, job.decoder, module)
     load_delta_rules(job.checkpoint, job.decoder, module)
+    load_routers(job.checkpoint, job.decoder, module)
     layers = [layer for layer in plan_layers(job.decoder) if layer.weight]
     for done, layer in enumerate(layers):
         report("quantize", done, len(layers), "layers")

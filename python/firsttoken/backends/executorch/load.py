@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from firsttoken.backends.executorch.streams import CoefficientsModule
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import coefficients, convolutions, delta_rules, factors, norms
+from firsttoken.decoder.walk import coefficients, convolutions, delta_rules, factors, norms, routers
 
 
 def tensor(values: np.ndarray) -> Tensor:
@@ -48,3 +48,12 @@ def load_convolutions(checkpoint: Checkpoint, decoder: Decoder, module: nn.Modul
             fill(own.get_submodule("weights"), str(place), weight[:, place].contiguous())
         if kernel.bias is not None:
             fill(own, "bias", tensor(checkpoint.vector(kernel.bias)))
+
+
+def load_routers(checkpoint: Checkpoint, decoder: Decoder, module: nn.Module) -> None:
+    """Fills every choice of experts, float32."""
+    for name, router in routers(decoder):
+        own = module.get_submodule(name)
+        fill(own, "matrix", tensor(checkpoint.matrix(router.weight)))
+        if router.bias is not None:
+            fill(own, "bias", tensor(checkpoint.vector(router.bias)))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from firsttoken.backends.executorch.convolution import Convolution
 from firsttoken.backends.executorch.core import Core, SharedCore, rotation_matrix
 from firsttoken.backends.executorch.delta_rule import DeltaRule
+from firsttoken.backends.executorch.experts import ExpertWeights
 from firsttoken.backends.executorch.norm import FactorModule, norm_module
 from firsttoken.backends.executorch.ops import ExecutorchOps
 from firsttoken.backends.executorch.streams import CoefficientsModule, CutoffModule, stream_constants
@@ -82,7 +83,8 @@ class DecoderModule(nn.Module):
         | parts.Convolution
         | parts.DeltaRule
         | parts.Coefficients
-        | parts.Cutoff,
+        | parts.Cutoff
+        | parts.Router,
     ) -> nn.Module:
         if isinstance(part, parts.Embedding):
             return nn.Embedding(part.rows, part.columns, dtype=self.dtypes[name]).requires_grad_(False)
@@ -100,6 +102,8 @@ class DecoderModule(nn.Module):
             return CoefficientsModule(part)
         if isinstance(part, parts.Cutoff):
             return CutoffModule(part)
+        if isinstance(part, parts.Router):
+            return ExpertWeights(part)
         return Core(part, self.cache_length, self.dtypes[name])
 
     def rotation_dtype(self, attention: parts.Attention, at: str, which: str) -> torch.dtype:

@@ -12,7 +12,7 @@ from torch import Tensor
 from firsttoken.backends.executorch.delta_rule import Triangles
 from firsttoken.backends.executorch.streams import StreamsOps
 from firsttoken.backends.runner import MASKED
-from firsttoken.decoder.parts import Convolution, Core, DeltaRule
+from firsttoken.decoder.parts import Convolution, Core, DeltaRule, Router
 from firsttoken.decoder.walk import Named, shares, windows
 
 if TYPE_CHECKING:
@@ -139,6 +139,11 @@ class ExecutorchOps(StreamsOps):
 
     def multiply_by(self, factor: Named, x: Tensor) -> Tensor:
         return self.model.get_submodule(factor.name)(x)
+
+    def weigh_experts(self, router: Named[Router], x: Tensor, inner: Tensor) -> Tensor:
+        weights = self.model.get_submodule(router.name)(self.cast(x, torch.float32))
+        split = inner.to(torch.float32).view(1, -1, router.experts, inner.shape[-1] // router.experts)
+        return (split * weights.view(1, -1, router.experts, 1)).view(1, -1, inner.shape[-1])
 
     def _single(self, x: Tensor) -> bool:
         """Whether ``x`` is the last position's alone, by a length that is no longer a run-time one."""

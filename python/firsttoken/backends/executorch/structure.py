@@ -37,7 +37,7 @@ def check_structure(program: ExportedProgram, decoder: Decoder, precisions: Mapp
         raise FirstTokenError(
             f"lowering left operators outside XNNPACK: {listed}; expected none of these; is executorch another version than 1.5.1?"
         )
-    found = delegated_layers(program, list(owners(decoder)))
+    found = delegated_layers(program, softmaxes_of(decoder))
     for layer in plan_layers(decoder):
         if layer.kind == "embedding":
             continue
@@ -50,11 +50,21 @@ def check_structure(program: ExportedProgram, decoder: Decoder, precisions: Mapp
         raise FirstTokenError(f"lowering: XNNPACK holds {next(iter(found))!r}, which the plan does not know")
 
 
-def delegated_layers(program: ExportedProgram, cores: list[str]) -> dict[str, tuple[str, tuple[int, int] | None]]:
+def softmaxes_of(decoder: Decoder) -> list[str | None]:
+    """The cores in the order of their softmaxes, and None for every softmax that chooses experts."""
+    cores = owners(decoder)
+    found: list[str | None] = []
+    for number, block in enumerate(decoder.layers):
+        found += [name] if (name := f"layers.{number}.attention.core") in cores else []
+        found += [None] if block.mlp.router is not None and block.mlp.router.scores == "softmax" else []
+    return found
+
+
+def delegated_layers(program: ExportedProgram, cores: list[str | None]) -> dict[str, tuple[str, tuple[int, int] | None]]:
     """Returns ``{layer: (precision, weight's shape)}`` of every linear layer and attention core in the delegates.
 
-    Cores have no weights to go by: the two products around each softmax, in the order of ``cores``. Other products are a delta rule's, which no
-    plan addresses.
+    Cores have no weights to go by: the two products around each softmax, in the order of ``cores`` (`softmaxes_of`). Other products are those of
+    streams or a delta rule, which no plan addresses.
     """
     found: dict[str, tuple[str, tuple[int, int] | None]] = {}
     products: list[str | None] = []  # the precision of each, and None for a softmax
@@ -78,6 +88,8 @@ def delegated_layers(program: ExportedProgram, cores: list[str]) -> dict[str, tu
                 products.append(None)
     softmaxes = [n for n, product in enumerate(products) if product is None]
     for core, n in zip(cores, softmaxes, strict=True):
+        if core is None:
+            continue
         scores, mixed = products[n - 1], products[n + 1]
         assert scores is not None and mixed is not None, "between two softmaxes are the products of two cores"
         found[core] = scores if scores == mixed else f"{scores} and {mixed}", None

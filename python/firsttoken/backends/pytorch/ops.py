@@ -12,7 +12,7 @@ from torch import Tensor
 
 from firsttoken.backends.pytorch.weights import TorchWeights
 from firsttoken.decoder import forward
-from firsttoken.decoder.parts import Coefficients, Convolution, Core, Cutoff, DeltaRule
+from firsttoken.decoder.parts import Coefficients, Convolution, Core, Cutoff, DeltaRule, Router
 from firsttoken.decoder.walk import Named
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -171,3 +171,13 @@ class TorchOps:
     def cut_off(self, part: Named[Cutoff], x: Tensor) -> Tensor:
         centred = x - x.mean(-1, keepdim=True)
         return functional.relu(centred - centred.square().mean(-1, keepdim=True).sqrt() * part.deviations)
+
+    def weigh_experts(self, router: Named[Router], x: Tensor, inner: Tensor) -> Tensor:
+        part, scored = router.part, functional.linear(x, self.weights[router.name])
+        scores = scored.softmax(-1) if part.scores == "softmax" else scored.sigmoid()
+        ranked = scores + self.weights.biases[router.name] if part.bias is not None else scores
+        best = torch.sort(ranked, dim=-1, descending=True, stable=True).indices[:, : part.chosen]
+        weights = torch.zeros_like(scores).scatter(1, best, scores.gather(1, best))
+        if part.divided:
+            weights = weights / (weights.sum(-1, keepdim=True) + part.epsilon)
+        return (inner.view(len(x), part.experts, -1) * (weights * part.factor)[:, :, None]).flatten(1)

@@ -14,6 +14,7 @@ from firsttoken.decoder.walk import (
     norms,
     plan_layers,
     recurrent_states,
+    routers,
     states,
 )
 
@@ -41,6 +42,10 @@ class TorchWeights:
                 self.biases[name] = torch.from_numpy(checkpoint.vector(kernel.bias).copy())
         for name, rule in delta_rules(decoder):
             self._weights[name] = torch.from_numpy(checkpoint.vector(rule.decay).copy())
+        for name, router in routers(decoder):
+            self._weights[name] = torch.from_numpy(checkpoint.matrix(router.weight).copy())
+            if router.bias is not None:
+                self.biases[name] = torch.from_numpy(checkpoint.vector(router.bias).copy())
         for layer in plan_layers(decoder):
             if layer.weight is None:
                 continue

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from firsttoken.backends.features import ALL, RECURRENT, STREAMED
+from firsttoken.backends.features import ALL, CHOOSING, RECURRENT, STREAMED
 from firsttoken.backends.interface import Backend, Estimate, LoweringJob
 from firsttoken.backends.lowering_result import Lowered
 from firsttoken.backends.runner import Runner
@@ -75,7 +75,7 @@ class Tflite(Backend):
 
 class TfliteXnnpack(Tflite):
     name = "tflite-xnnpack"
-    features = ALL | STREAMED | RECURRENT
+    features = ALL | STREAMED | RECURRENT | CHOOSING
     delegate = "xnnpack"
     precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "linear": ("fp32", "fp16", "int8", "int4"),
@@ -89,7 +89,7 @@ class TfliteCompatible(Tflite):
     """FP16 is storage, dequantized to FP32; whatever delegate the runtime applies by itself."""
 
     name = "tflite-none"
-    features = ALL | STREAMED | RECURRENT
+    features = ALL | STREAMED | RECURRENT | CHOOSING
     delegate = None
     precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "linear": ("fp32", "fp16", "int8"),

@@ -120,6 +120,9 @@ class Graph:
     def multiply(self, a: int, b: int) -> int:
         return self._binary(Op.MUL, schema.MulOptionsT(), a, b)
 
+    def divide(self, a: int, b: int) -> int:
+        return self._binary(Op.DIV, schema.DivOptionsT(), a, b)
+
     def minimum(self, a: int, b: int) -> int:
         return self._binary(Op.MINIMUM, schema.MaximumMinimumOptionsT(), a, b)
 

@@ -16,9 +16,9 @@ import numpy as np
 from firsttoken.backends.host_inputs import of_window
 from firsttoken.backends.runner import MASKED
 from firsttoken.backends.tflite.delta_rule import DeltaGraph
+from firsttoken.backends.tflite.experts import ExpertsGraph
 from firsttoken.backends.tflite.graph import NUMPY_TYPES, Dynamic, Op, Type
 from firsttoken.backends.tflite.model_file import ModelFile
-from firsttoken.backends.tflite.streams import StreamsGraph
 from firsttoken.backends.tflite.weights import DecoderWeights, to_float16
 from firsttoken.decoder import forward
 from firsttoken.decoder.parts import Core, Decoder
@@ -36,7 +36,7 @@ from firsttoken.decoder.walk import (
 )
 
 
-class TfliteOps(DeltaGraph, StreamsGraph):
+class TfliteOps(DeltaGraph, ExpertsGraph):
     """One of the three graphs. `build` makes it; its inputs and outputs are then in ``inputs`` and ``outputs``."""
 
     def __init__(self, file: ModelFile, name: str, decoder: Decoder, weights: DecoderWeights, tokens: int, cached: int) -> None:

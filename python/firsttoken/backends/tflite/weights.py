@@ -11,7 +11,7 @@ from firsttoken.backends.tflite.graph import Graph, Type
 from firsttoken.backends.tflite.model_file import ModelFile
 from firsttoken.backends.tflite.quantize import quantize_int4, quantize_int8
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.walk import Layer, coefficients, convolutions, delta_rules, factors, norms, plan_layers
+from firsttoken.decoder.walk import Layer, coefficients, convolutions, delta_rules, factors, norms, plan_layers, routers
 from firsttoken.precisions import PRECISIONS
 
 CHUNK_BYTES = 8 << 20  # float32 rows held at once while streaming
@@ -112,6 +112,11 @@ def read_weights(
         vectors[name] = checkpoint.matrix(kernel.weight)
         vectors[f"{name}.bias"] = checkpoint.vector(kernel.bias) if kernel.bias else np.zeros(kernel.channels, np.float32)
     vectors |= {name: checkpoint.vector(rule.decay) for name, rule in delta_rules(job.decoder)}
+    for name, router in routers(job.decoder):
+        layer = Layer(name, "linear", (router.experts, router.columns), router.weight)
+        matrices[name] = Weight(file, checkpoint, layer, "fp32", job.plan.group_size)
+        if router.bias is not None:
+            vectors[f"{name}.bias"] = checkpoint.vector(router.bias)
     for layer in plan_layers(job.decoder):
         if layer.weight is None or (layer.kind == "embedding" and not embedding):
             continue

@@ -14,7 +14,7 @@ from firsttoken.safe_text import visible
 
 # Ends of the names of classes with a language model in them; others, as ForSequenceClassification, predict something else.
 TASKS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "Model")
-SHARED = ("compose", "gemma4_layers")  # modules of this package that are no family
+SHARED = ("compose", "experts", "gemma4_layers")  # modules of this package that are no family
 
 
 def family_names() -> list[str]:

@@ -1,9 +1,11 @@
 """LFM2 (arXiv 2511.23404): most layers mix positions by a short convolution, the others by attention with normed query and key heads."""
 
+from collections.abc import Callable
+
 from firsttoken.checkpoint import Source
 from firsttoken.decoder.config_json import Config
 from firsttoken.decoder.families.compose import attention, decoder, gated_mlp, head_counts, linear, turning
-from firsttoken.decoder.parts import Block, Convolution, Decoder, Norm, ShortConvolution
+from firsttoken.decoder.parts import Block, Convolution, Decoder, Mlp, Norm, ShortConvolution
 from firsttoken.errors import FirstTokenError
 
 MODELS = "LFM2, LFM2.5 (dense)"
@@ -15,19 +17,25 @@ IGNORED = (
 
 
 def describe(config: Config) -> Decoder:
-    kinds, hidden, inner = layer_kinds(config), config.size("hidden_size"), mlp_size(config)
-    turned, dim = turning(config, theta=1_000_000.0), head_counts(config)[2]
+    inner = mlp_size(config)
     for key in IGNORED:
         config.get(key)
+    return lfm2_decoder(config, lambda _, at: gated_mlp(config, at, names=("w1", "w3", "w2"), group="feed_forward", size=inner, act="silu"))
+
+
+def lfm2_decoder(config: Config, mlp: Callable[[int, str], Mlp]) -> Decoder:
+    """The decoder with ``mlp(number, "model.layers.N")`` in every layer."""
+    kinds, hidden = layer_kinds(config), config.size("hidden_size")
+    turned, dim = turning(config, theta=1_000_000.0), head_counts(config)[2]
 
     def norm(name: str, size: int = hidden, scale: float = 1.0, order: tuple[int, ...] | None = None) -> Norm:
         return Norm(Source(f"{name}.weight", order=order, scale=scale), size, config.fraction("norm_eps", 1e-5))
 
     def block(number: int, at: str) -> Block:
         before, between = norm(f"{at}.operator_norm"), norm(f"{at}.ffn_norm")
-        mlp = gated_mlp(config, at, names=("w1", "w3", "w2"), group="feed_forward", size=inner, act="silu")
         if kinds[number] == "conv":
-            return Block(attention_norm=before, convolution=short_convolution(config, f"{at}.conv"), mlp_norm=between, mlp=mlp)
+            convolution = short_convolution(config, f"{at}.conv")
+            return Block(attention_norm=before, convolution=convolution, mlp_norm=between, mlp=mlp(number, at))
         mixed = attention(
             config,
             at,
@@ -35,7 +43,7 @@ def describe(config: Config) -> Decoder:
             output="out_proj",
             norms=lambda which, order: norm(f"{at}.self_attn.{which}_layernorm", dim, order=order),
         )
-        return Block(attention_norm=before, attention=mixed, mlp_norm=between, mlp=mlp)
+        return Block(attention_norm=before, attention=mixed, mlp_norm=between, mlp=mlp(number, at))
 
     # tie_embedding is the older name of tie_word_embeddings
     return decoder(config, block, norm=lambda _, scale: norm("model.embedding_norm", scale=scale), tied=config.flag("tie_embedding", True))
