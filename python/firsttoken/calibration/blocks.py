@@ -19,7 +19,6 @@ from firsttoken.decoder import forward
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import PER_LAYER, SHARED_CACHE, Named, features
 from firsttoken.errors import FirstTokenError
-from firsttoken.precisions import PRECISIONS
 from firsttoken.progress import Report, silent
 
 HEAD_ROWS = 8192  # rows of the head in memory at once
@@ -117,16 +116,13 @@ class Calibration:
                 if not self.files.has(name):
                     self._choose(name, weights[name], moments.of(name))
         for name in own:
-            weights.replace(name, Integers(*map(torch.from_numpy, self._copied(name)), 0.0).weight())
+            integers, scales = (torch.from_numpy(values.copy()) for values in self.files.read(name))
+            weights.replace(name, Integers(integers, scales, 0.0).weight())
         states[:] = [self._through(TorchOps(weights, window, 0), layer, x) for window, x in zip(windows, states, strict=True)]
 
     @staticmethod
     def _through(ops: TorchOps, layer: Named, x: Tensor) -> Tensor:
         return forward.finish(ops, layer, forward.block(ops, layer, x, False), None, 0)
-
-    def _copied(self, name: str):
-        integers, scales = self.files.read(name)
-        return integers.copy(), scales.copy()
 
     def _head(self, states: list[Tensor]) -> None:
         """Of the whole head's rows each is chosen by itself, so they go in blocks."""
@@ -155,9 +151,3 @@ class Calibration:
         if found.damping > 0.01:
             self.damped[name] = found.damping
         return found
-
-
-def bits_and_group(precision: str, columns: int, group_size: int) -> tuple[int, int]:
-    """Bits of an integer precision and how many columns of a row share a scale."""
-    known = PRECISIONS[precision]
-    return known.bits, group_size if known.scales == "group" else columns

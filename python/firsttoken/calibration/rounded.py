@@ -3,6 +3,7 @@
 The integers lie in a folder, one pair of ``.npy`` files a layer, read block by block through a memory map.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,7 +27,7 @@ class IntegerFiles:
         """Writes both files, each whole or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for path, values in zip(self._paths(layer), (integers, scales), strict=True):
-            unfinished = path.with_suffix(".unfinished")
+            unfinished = path.with_suffix(f".unfinished{os.getpid()}")  # of its own: two exports may want the same
             with unfinished.open("wb") as stream:
                 np.save(stream, values, allow_pickle=False)
             unfinished.replace(path)
