@@ -5,7 +5,16 @@ import pytest
 import torch
 
 # Relative root-mean-square error of the logits that each plan may have on a random model, where every weight matters.
-BOUNDS = {"fp32": 1e-5, "fp16": 5e-3, "int8": 0.06, "fp16-attention": 0.06, "fp16-attention-core": 0.06, "int4-mlp": 0.4, "int4": 0.6}
+BOUNDS = {
+    "fp32": 1e-5,
+    "fp16": 5e-3,
+    "int8": 0.06,
+    "fp16-attention": 0.06,
+    "fp16-attention-core": 0.06,
+    "int4-mlp": 0.4,
+    "int4": 0.6,
+    "int4-gptq": 0.6,
+}
 
 
 def relative_error(logits, expected) -> float:

@@ -41,6 +41,7 @@ def export(
     end_token: str | int | Sequence[str | int] = (),
     witness: bool = True,
     adapter: PathLike | None = None,
+    calibration: PathLike | None = None,
     progress: Report = silent,
     say: Callable[[str], None] = mute,
 ) -> list[Path]:
@@ -53,7 +54,8 @@ def export(
     existing bundles. The checkpoint is a Hugging Face folder, a ``.gguf`` file, a hub id "Owner/Name[@revision]" or "smollm2"; a LoRA
     ``adapter`` (PEFT's folder) is merged into it as it is read. ``cache_length`` and ``prefill_chunk`` are tokens and replace the target's.
     ``end_token`` (ids or texts, or "none") replaces the tokens that end an answer, which the checkpoint says otherwise. ``witness`` false leaves out
-    asking transformers, where it is installed, whether it understands the checkpoint in the same way.
+    asking transformers, where it is installed, whether it understands the checkpoint in the same way. ``calibration`` is a text file on which a
+    plan with a method chooses its integers, in the place of one that comes with firsttoken.
 
     Raises `FirstTokenError` for bad input, a missing extra or too little room, before any work; `GateError` for a bundle
     that missed its proof (it is kept as ``<target>.rejected``, and bundles finished before it stay).
@@ -67,7 +69,21 @@ def export(
     targets = targets_to_export(checkpoint, output, plan, given, for_apk, cache_length, say, adapter)
     ends = [end_token] if isinstance(end_token, str | int) else end_token
     return run(
-        checkpoint, output, plan, targets, prove, force, held_out, cache_length, prefill_chunk, progress, say, ends, witness, adapter
+        checkpoint,
+        output,
+        plan,
+        targets,
+        prove,
+        force,
+        held_out,
+        cache_length,
+        prefill_chunk,
+        progress,
+        say,
+        ends,
+        witness,
+        adapter,
+        calibration,
     )
 
 

@@ -287,6 +287,15 @@ class Checkpoint:
             values = values * np.float32(source.scale)
         return values + np.float32(source.add) if source.add else values
 
+    @property
+    def original(self) -> "Checkpoint":
+        """What a proof compares with: the checkpoint itself, or the floats behind the integers that stand in it."""
+        return self
+
+    def scales(self, source: Source, start: int = 0, stop: int | None = None) -> np.ndarray | None:
+        """Scales float32 ``[stop - start, groups]`` of rows that are integers times these, and None where rounding has to choose them."""
+        return None
+
     def _stacked_rows(self, stack: Stack, start: int, stop: int | None) -> np.ndarray:
         if stack.beside:
             return np.concatenate([self.rows(stack.piece(number), start, stop) for number in range(stack.count)], axis=1)

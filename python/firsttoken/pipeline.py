@@ -16,8 +16,10 @@ from firsttoken.bundle.atomic import Staging
 from firsttoken.bundle.chat_facts import Chat
 from firsttoken.bundle.files import check_destination, file_facts, rejected_name
 from firsttoken.bundle.lineage import read_lineage
-from firsttoken.bundle.manifest import CheckpointIdentity, Manifest, Rotation, TokenizerFacts
+from firsttoken.bundle.manifest import CalibrationFacts, CheckpointIdentity, Manifest, Rotation, TokenizerFacts
 from firsttoken.bundle.witness_facts import Witness
+from firsttoken.calibration.integers import facts_of, with_integers
+from firsttoken.calibration.text import CalibrationText, read_text, refuse_overlap
 from firsttoken.chat import chat_affixes
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.checkpoint_sources.open import open_checkpoint
@@ -71,12 +73,14 @@ def export(
     end_tokens: Sequence[int | str] = (),
     witness: bool = True,
     adapter: str | Path | None = None,
+    calibration: str | Path | None = None,
 ) -> list[Path]:
     """Exports a checkpoint (`checkpoint_sources.open`), with the LoRA ``adapter`` merged in, to one bundle per target, ``output/<target name>/``, and returns those folders.
 
     Everything that can be known before is checked before any work. ``held_out`` is a text file for the proof;
     ``cache_length`` and ``prefill_chunk`` (tokens) replace the targets'; ``end_tokens`` (`end_tokens.asked_ends`) the checkpoint's; ``witness`` false
-    leaves out asking transformers (`prove.witness`), which comes before the work; ``say`` is given a line before the work starts
+    leaves out asking transformers (`prove.witness`), which comes before the work; ``calibration`` is a text file for a plan's method that
+    chooses integers by one (`calibration.text`); ``say`` is given a line before the work starts
     and one for each note. Raises `FirstTokenError` for bad input or no room, and `GateError` for a checkpoint that
     transformers understands otherwise, and for a bundle that missed its proof (it is kept as ``<target name>.rejected``; bundles finished before it stay).
     """
@@ -92,12 +96,39 @@ def export(
         tokenizer = words.tokenizer
         if (note := note_of(source)) is not None:
             say(note)
+        calibrated = calibration_text(source, chosen, calibration, held_out, say)
         if prove:
             check_held_out(source, decoder, tokenizer, jobs, held_out)
         needed = {job.target.name: estimate(decoder, job.precisions, job.target, prove) for job in jobs}
         say(check_room(needed, Path(output), source.name, decoder))
         found = ask_witness(source, decoder, held_out, witness, report) if prove else None
-        return [make_bundle(source, decoder, chosen, job, words, found, force, held_out, report, say) for job in jobs]
+        folders = []
+        for job in jobs:
+            facts = facts_of(chosen, decoder, job.precisions, calibrated)
+            rounded = with_integers(source, decoder, chosen, job.precisions, facts, calibrated, report)
+            folders.append(make_bundle(rounded, decoder, chosen, job, words, found, force, held_out, report, say, facts))
+        return folders
+
+
+def calibration_text(
+    source: Checkpoint, plan: Plan, calibration: str | Path | None, held_out: str | Path | None, say: Callable[[str], None]
+) -> CalibrationText | None:
+    """Reads the text for the plan's method; None where it has none. Raises `FirstTokenError` for one that the proof's text overlaps."""
+    from firsttoken.prove.prove import held_out_text
+
+    if not plan.calibrated:
+        if calibration is not None:
+            raise FirstTokenError(
+                f"--calibration {calibration}: plan {plan.name!r} chooses no integers on a text; give a plan with a method, such as int4-gptq"
+            )
+        return None
+    text = read_text(calibration)
+    name, proof_text = held_out_text(source.folder, held_out)
+    refuse_overlap(text, proof_text, name)
+    say(
+        f"integers are chosen on {text.name}; they are kept in the cache folder, and the next export of the same kind takes them from there"
+    )
+    return text
 
 
 def plan_jobs(
@@ -196,6 +227,7 @@ def make_bundle(
     held_out: str | Path | None,
     report: Report,
     say: Callable[[str], None],
+    calibration: CalibrationFacts | None,
 ) -> Path:
     """Writes one bundle under a hidden name, proves it there and renames it into place; returns its folder.
 
@@ -212,7 +244,7 @@ def make_bundle(
                 lowering = LoweringJob(source, decoder, plan, target, job.precisions, begin, ends)
                 lowered = backend.lower(lowering, folder / backend.artifact_file, staged(report, target.name))
             words.tokenizer.copy_files(folder)
-            manifest = describe(source, decoder, plan, target, words, lowered, folder, staged(report, target.name))
+            manifest = describe(source, decoder, plan, target, words, lowered, folder, staged(report, target.name), calibration)
             manifest.write(folder)
             if witness is not None:
                 prove_here(manifest, folder, source, held_out, witness, staged(report, target.name), say)
@@ -232,7 +264,15 @@ def make_bundle(
 
 
 def describe(
-    source: Checkpoint, decoder: Decoder, plan: Plan, target: Target, words: Words, lowered: Lowered, folder: Path, report: Report
+    source: Checkpoint,
+    decoder: Decoder,
+    plan: Plan,
+    target: Target,
+    words: Words,
+    lowered: Lowered,
+    folder: Path,
+    report: Report,
+    calibration: CalibrationFacts | None,
 ) -> Manifest:
     """Returns the manifest of what was written to ``folder``, without its proofs."""
     files = [*(artifact.file for artifact in lowered.artifacts), *words.facts.files]
@@ -248,6 +288,7 @@ def describe(
         ),
         lineage=read_lineage(source),
         plan=plan,
+        calibration=calibration,
         target=target,
         artifacts=lowered.artifacts,
         rotations=[

@@ -10,9 +10,7 @@ import os
 
 import pytest
 from exact_checkpoints import CASES, write_case
-from recorded_artifacts import RECORD, TARGETS, arithmetic, write_artifact
-
-from firsttoken.quant.plan import plan_names
+from recorded_artifacts import RECORD, TARGETS, arithmetic, rounding_plans, write_artifact
 
 RECORDED = json.loads(RECORD.read_text())
 # Of the cases: these with every plan, where lowering takes seconds.
@@ -29,7 +27,7 @@ def combinations():
     for target in TARGETS:
         slow = target.startswith("executorch")
         for case in CASES:
-            plans = [plan for plan in plan_names() if not slow or case in FAMILIES or plan == "fp16-attention"]
+            plans = [plan for plan in rounding_plans() if not slow or case in FAMILIES or plan == "fp16-attention"]
             yield pytest.param(case, target, plans, marks=[pytest.mark.slow] if slow else [], id=f"{case}-{target}")
 
 

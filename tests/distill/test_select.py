@@ -5,8 +5,9 @@ from collections import Counter
 
 import pytest
 
-from firsttoken.distill.select import Sample, contaminated, grams, select, select_file
+from firsttoken.distill.select import Sample, select, select_file
 from firsttoken.errors import FirstTokenError
+from firsttoken.text_overlap import contaminated, grams
 
 
 def pool(sizes: dict[str, int]):

@@ -10,7 +10,16 @@ from firsttoken.quant.plan import plan_names
 from firsttoken.targets.target import load_target, target_names
 
 # Bytes per weight at most, embedding and scales and graph included; the .pte stores a tied head a second time.
-MOST_BYTES = {"fp32": 4.2, "fp16": 2.1, "int8": 1.25, "fp16-attention": 1.45, "fp16-attention-core": 1.25, "int4-mlp": 1.15, "int4": 1.0}
+MOST_BYTES = {
+    "fp32": 4.2,
+    "fp16": 2.1,
+    "int8": 1.25,
+    "fp16-attention": 1.45,
+    "fp16-attention-core": 1.25,
+    "int4-mlp": 1.15,
+    "int4": 0.95,
+    "int4-gptq": 0.95,
+}
 
 
 # Their graphs are litertlm-cpu's: what differs is lengths and the border.

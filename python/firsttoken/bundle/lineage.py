@@ -44,6 +44,7 @@ def proof_reference(checkpoint: Checkpoint) -> Checkpoint:
     Weights that were trained for quantization mean nothing in FP32; what a bundle may lose is measured against the
     student they come from. Raises `FirstTokenError` where that is absent or another one.
     """
+    checkpoint = checkpoint.original
     lineage = read_lineage(checkpoint)
     if lineage is None or lineage.reference is None:
         return checkpoint

@@ -72,6 +72,13 @@ class State(Part):
     step: int = Field(1, ge=1)  # a host grows it in steps of this many rows
 
 
+class CalibrationFacts(Part):
+    """The text on which a plan's method chose integers, by name and by the SHA-256 of its UTF-8 bytes."""
+
+    text: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
 class Rotation(Part):
     """A rotary embedding and the layers that share it: angle = position * inverse frequency (radians), cos and sin times ``factor``.
 
@@ -307,6 +314,7 @@ class Manifest(Part):
     checkpoint: CheckpointIdentity
     lineage: Lineage | None = None
     plan: Plan
+    calibration: CalibrationFacts | None = None
     target: Target
     artifacts: list[Artifact] = Field(min_length=1)
     rotations: list[Rotation]

@@ -58,6 +58,15 @@ def export(
     ] = None,
     held_out: HeldOut = None,
     adapter: Adapter = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibration",
+            metavar="FILE",
+            help="Text on which a plan with a method chooses its integers (default: one that comes with firsttoken; text of your app's kind is better).",
+            show_default=False,
+        ),
+    ] = None,
     audit: Audit = False,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -75,6 +84,7 @@ def export(
       firsttoken export Qwen/Qwen2.5-0.5B-Instruct -o out/qwen
       firsttoken export path/to/base --adapter path/to/lora -o out/lora
       firsttoken export path/to/checkpoint --plan int8 -t tflite-xnnpack -t executorch-xnnpack -o out --force
+      firsttoken export smollm2 --plan int4-gptq -o out
       firsttoken export path/to/checkpoint -t tflite-hexagon-sm8550 -t tflite-hexagon-sm8750 -o out
     """
     from firsttoken.backends.registry import find_backend
@@ -103,6 +113,7 @@ def export(
             end_tokens=end_token or (),
             witness=not no_witness,
             adapter=adapter,
+            calibration=calibration,
         )
     manifests = {folder: read_manifest(folder) for folder in folders}
     out.document({"bundles": [{"folder": folder, "manifest": manifest} for folder, manifest in manifests.items()]})

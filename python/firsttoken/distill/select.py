@@ -6,7 +6,6 @@ length, the longest first.
 """
 
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +18,7 @@ from firsttoken.distill.documents import sample_text
 from firsttoken.errors import FirstTokenError
 from firsttoken.json_lines import json_lines, read_text
 from firsttoken.safe_text import visible
-
-GRAM = 13
-WORD = re.compile(r"\w+")
+from firsttoken.text_overlap import GRAM, contaminated, grams, words
 
 
 @dataclass
@@ -45,28 +42,6 @@ class Selection:
 
     def leave(self, why: str) -> None:
         self.left_out[why] = self.left_out.get(why, 0) + 1
-
-
-def words(text: str) -> list[str]:
-    """Lower-case words and numbers; punctuation and spacing do not hide a copy."""
-    return WORD.findall(text.lower())
-
-
-def grams(text: str, size: int = GRAM) -> set[tuple[str, ...]]:
-    """All runs of ``size`` words; of a shorter text, the whole of it."""
-    found = words(text)
-    if not found:
-        return set()
-    return {tuple(found[n : n + size]) for n in range(max(1, len(found) - size + 1))}
-
-
-def contaminated(text: str, forbidden: set[tuple[str, ...]], size: int = GRAM) -> bool:
-    """Whether ``text`` shares a run of ``size`` words with the evaluation texts, or holds one of their shorter texts whole."""
-    if not grams(text, size).isdisjoint(forbidden):
-        return True
-    found = words(text)
-    lengths = {len(gram) for gram in forbidden if len(gram) < size}
-    return any(tuple(found[n : n + length]) in forbidden for length in lengths for n in range(len(found) - length + 1))
 
 
 def select(

@@ -25,8 +25,8 @@ SMALLEST_INT4_SCALE = np.float32(6e-8)  # the smallest float16 above zero
 class Fp32:
     """The checkpoint's own arithmetic."""
 
-    def weight(self, source: Source, matrix: np.ndarray) -> np.ndarray:
-        """A weight ``[rows, columns]`` as the layer holds it."""
+    def weight(self, source: Source, matrix: np.ndarray, scales: np.ndarray | None = None) -> np.ndarray:
+        """A weight ``[rows, columns]`` as the layer holds it; ``scales`` where it is integers times them already."""
         return matrix
 
     def linear(self, source: Source, states: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
@@ -69,8 +69,8 @@ class Planned(Fp32):
     overflow: list[str] = field(default_factory=list)
     """Layers in which a float16 ran over, in the order of computation."""
 
-    def weight(self, source: Source, matrix: np.ndarray) -> np.ndarray:
-        return round_weight(matrix, self.precisions[self.names[source]], self.grid, self.group_size)
+    def weight(self, source: Source, matrix: np.ndarray, scales: np.ndarray | None = None) -> np.ndarray:
+        return round_weight(matrix, self.precisions[self.names[source]], self.grid, self.group_size, scales)
 
     def linear(self, source: Source, states: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
         name = self.names[source]
@@ -140,8 +140,11 @@ def round_bfloat16(values: np.ndarray) -> np.ndarray:
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
 
 
-def round_weight(matrix: np.ndarray, precision: str, grid: WeightGrid, group_size: int) -> np.ndarray:
-    """A weight ``[rows, columns]`` rounded as the format defines it, float32: symmetric, one scale a row or a group, ties to even."""
+def round_weight(matrix: np.ndarray, precision: str, grid: WeightGrid, group_size: int, scales: np.ndarray | None = None) -> np.ndarray:
+    """A weight ``[rows, columns]`` rounded as the format defines it, float32: symmetric, one scale a row or a group, ties to even.
+
+    With ``scales`` ``[rows, groups]`` those are taken, and the format's own rounding of them shows in what comes out.
+    """
     if precision == "fp32":
         return matrix
     if precision == "fp16":
@@ -150,7 +153,7 @@ def round_weight(matrix: np.ndarray, precision: str, grid: WeightGrid, group_siz
     most = 127 if precision == "int8" else 7
     least = -most if precision == "int8" and not grid.lowest else -most - 1
     grouped = matrix.reshape(len(matrix), -1, matrix.shape[1] if precision == "int8" else group_size)
-    scale = np.maximum(np.abs(grouped).max(2, keepdims=True), SMALLEST) / np.float32(steps)
+    scale = np.maximum(np.abs(grouped).max(2, keepdims=True), SMALLEST) / np.float32(steps) if scales is None else scales[:, :, None]
     stored = scale if precision == "int8" else np.maximum(round_bfloat16(scale), SMALLEST_INT4_SCALE)
     # torchao finds the integers with the scale itself, before it is stored rounded
     integers = grouped * (np.float32(1) / scale) if grid.lowest else grouped / stored

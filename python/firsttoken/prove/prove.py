@@ -8,6 +8,8 @@ from firsttoken import plain_file
 from firsttoken.backends.registry import find_backend, resolve
 from firsttoken.bundle.manifest import AuditRow, Manifest, Proof, read_manifest
 from firsttoken.bundle.witness_facts import Witness
+from firsttoken.calibration.integers import with_integers
+from firsttoken.calibration.text import read_text
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.checkpoint_sources.open import open_checkpoint
 from firsttoken.decoder.parts import Decoder
@@ -45,7 +47,7 @@ def prove(
     """
     folder = Path(bundle)
     manifest = read_manifest(folder)
-    source = own_checkpoint(folder, manifest, checkpoint)
+    source = own_checkpoint(folder, manifest, checkpoint, report)
     decoder = open_decoder(source)
     name, text = held_out_text(source.folder, held_out)
     tokenizer = open_tokenizer(folder, manifest)
@@ -75,14 +77,18 @@ def add_witness(proof: Proof, witness: Witness | None) -> None:
     proof.passed = not proof.misses
 
 
-def own_checkpoint(folder: Path, manifest: Manifest, checkpoint: str | Path | Checkpoint) -> Checkpoint:
-    """Opens the checkpoint. Raises `FirstTokenError` if the bundle was made from another one."""
+def own_checkpoint(folder: Path, manifest: Manifest, checkpoint: str | Path | Checkpoint, report: Report = silent) -> Checkpoint:
+    """Opens the checkpoint, with the integers that the plan's method chose. Raises `FirstTokenError` if the bundle was made from another one."""
     source = open_checkpoint(checkpoint)
     if source.fingerprint() != manifest.checkpoint.fingerprint:
         raise FirstTokenError(
             f"bundle {folder}: was made from another checkpoint than {source.folder} ({manifest.checkpoint.name!r}); give that one with --checkpoint"
         )
-    return source
+    if manifest.calibration is None or source.original is not source:
+        return source
+    decoder = open_decoder(source)
+    precisions = resolve(manifest.plan, decoder, manifest.target)
+    return with_integers(source, decoder, manifest.plan, precisions, manifest.calibration, read_text(None), report)
 
 
 def held_out_text(folder: Path, held_out: str | Path | None) -> tuple[str, str]:

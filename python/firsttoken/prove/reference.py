@@ -167,7 +167,7 @@ class Weights:
         if type(arithmetic) is Fp32:
             return read
         if ("planned", source) not in self._read:  # with and without noise a weight is rounded alike
-            self._read["planned", source] = arithmetic.weight(source, read)
+            self._read["planned", source] = arithmetic.weight(source, read, self.checkpoint.scales(source))
         return self._read["planned", source]
 
     def matrix_as_stored(self, source: Source) -> np.ndarray:
@@ -389,11 +389,9 @@ def head(checkpoint: Checkpoint, decoder: Decoder, arithmetics: list[Fp32], stre
         for arithmetic, states, logits in zip(arithmetics, streams, found, strict=True):
             weight = rows
             if isinstance(arithmetic, Planned):
-                planned = (
-                    round_weight(rows, arithmetic.precisions["head"], arithmetic.grid, arithmetic.group_size)
-                    if planned is None
-                    else planned
-                )
+                if planned is None:
+                    scales = checkpoint.scales(decoder.head.weight, start, stop)
+                    planned = round_weight(rows, arithmetic.precisions["head"], arithmetic.grid, arithmetic.group_size, scales)
                 weight = planned
             part = None if bias is None else bias[start:stop]
             logits[:, start:stop] = cap(arithmetic.linear(HEAD, states, weight, part), decoder.softcap)

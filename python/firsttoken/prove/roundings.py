@@ -21,6 +21,8 @@ def nearest_plan(found: Structure) -> str:
 
 def misfit(found: Structure, decoder: Decoder, plan: Plan, precisions: Mapping[str, str]) -> str:
     """Why the file cannot be held against the plan computed on the host; empty where it can."""
+    if plan.calibrated:
+        return "the plan's integers are chosen on a calibration text, which nothing says of this file"
     stored = Counter((math.prod(matrix.shape), matrix.stored) for matrix in found.matrices)
     least: Counter[tuple[int, str]] = Counter()
     most: Counter[tuple[int, str]] = Counter()

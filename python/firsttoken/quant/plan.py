@@ -7,6 +7,7 @@ before any work is done. Nothing is silently skipped.
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,16 +16,19 @@ from firsttoken.decoder.walk import Layer, is_table
 from firsttoken.errors import FirstTokenError, nearest
 from firsttoken.precisions import PRECISIONS, PrecisionName, closest
 
+Method = Literal["round", "gptq"]
+
 
 class Rule(BaseModel):
-    """One line of a plan: a glob over our dotted layer names, and the precision its layers get.
+    """One line of a plan: a glob over our dotted layer names, the precision its layers get, and how their integers are chosen.
 
-    What matches ``embedding`` takes other embeddings of the model (``per_layer.embedding``) too.
+    ``method`` "round" takes the nearest, "gptq" those that change least of what the layer gives on a calibration text. What matches ``embedding`` takes other embeddings of the model (``per_layer.embedding``) too.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     match: str = Field(min_length=1)
     precision: PrecisionName
+    method: Method = "round"
 
     def takes(self, layer: str) -> bool:
         return fnmatchcase(layer, self.match) or (is_table(layer) and fnmatchcase("embedding", self.match))
@@ -73,6 +77,15 @@ class Plan(BaseModel):
         self._refuse_shadowed(names)
         return resolved
 
+    def method(self, layer: str) -> Method:
+        """How the integers of a layer of this name are chosen."""
+        return next((rule.method for rule in self.rules if rule.takes(layer)), "round")
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether any rule chooses integers on a calibration text."""
+        return any(rule.method != "round" for rule in self.rules)
+
     def _refuse_shadowed(self, names: list[str]) -> None:
         """Raises `FirstTokenError` for a rule all of whose layers earlier rules take: it says something that does not happen."""
         taken: set[str] = set()
@@ -93,6 +106,12 @@ def check_supported(plan: Plan, rule: Rule, layer: Layer, target: str, possible:
         raise FirstTokenError(
             f"plan {plan.name!r}, rule {rule.match!r}: {rule.precision} is not possible for {layer.name!r} on target {target!r}; "
             f"expected one of {', '.join(possible)} (nearest: {closest(rule.precision, possible)}); put a rule for it before this one"
+        )
+    if rule.method != "round" and (layer.kind != "linear" or PRECISIONS[rule.precision].scales is None):
+        what = f"{layer.name!r} is no linear layer" if layer.kind != "linear" else f"{rule.precision} has no integers to choose"
+        raise FirstTokenError(
+            f"plan {plan.name!r}, rule {rule.match!r}: method {rule.method!r} chooses the integers of linear layers, but {what}; "
+            "put a rule without a method for it before this one"
         )
     if PRECISIONS[rule.precision].scales == "group" and layer.shape is not None and layer.shape[1] % plan.group_size:
         raise FirstTokenError(

@@ -21,7 +21,8 @@ BACKEND = find_backend("executorch-xnnpack")
 
 
 @pytest.mark.parametrize(
-    "plan", ["int8", *(pytest.param(name, marks=pytest.mark.slow) for name in (*plan_names(), "mixed") if name != "int8")]
+    "plan",
+    ["int8", *(pytest.param(name, marks=pytest.mark.slow) for name in (*plan_names(), "mixed") if name not in ("int8", "int4-gptq"))],
 )
 def test_rows_equal_the_plan(plan, lowerings):
     path, _, precisions = lowerings.lower(plan)

@@ -16,7 +16,11 @@ from firsttoken.quant.plan import plan_names
 
 
 @pytest.mark.parametrize(
-    "plan", ["fp16-attention", *(pytest.param(n, marks=pytest.mark.slow) for n in (*plan_names(), "mixed") if n != "fp16-attention")]
+    "plan",
+    [
+        "fp16-attention",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in (*plan_names(), "mixed") if n not in ("fp16-attention", "int4-gptq")),
+    ],
 )
 def test_every_plan_computes_what_the_checkpoint_computes(plan, lowerings):
     runner = lowerings.open(plan)

@@ -61,8 +61,8 @@ def test_weights_and_scales_equal_the_quantizers(untied_checkpoint, tmp_path, pl
     theirs = quantized_tensors(bytes(tool.quantize().quantized_model))
     path = lowered(untied_checkpoint, plan, tmp_path / "ours.tflite")
     ours = quantized_tensors(path.read_bytes(), path.read_bytes())
-    compared = [name for name in ours if name in theirs]
-    assert len(compared) == 2 * 7 + 1  # seven matrices a layer and the head
+    compared = [name for name in ours if name in theirs and (plan == "int8" or name != "head")]  # which the plan int4 has in INT8
+    assert len(compared) == 2 * 7 + (plan == "int8")  # seven matrices a layer and the head
     for name in compared:
         assert ours[name][0] == theirs[name][0], f"{name}: other weights"
         assert np.array_equal(ours[name][1].ravel(), theirs[name][1].ravel()), f"{name}: other scales"

@@ -37,7 +37,11 @@ def read_quantized(checkpoint: Checkpoint, layer: Layer, precision: str, group_s
     values = torch.empty(rows, columns, dtype=torch.int8)
     scales = torch.empty(rows, columns // group)
     for start, stop in row_blocks((rows, columns)):
-        block = tensor(checkpoint.rows(weight, start, stop))
+        block, given = tensor(checkpoint.rows(weight, start, stop)), checkpoint.scales(weight, start, stop)
+        if given is not None:  # integers already, and these are their scales
+            scales[start:stop] = tensor(given)
+            values[start:stop] = (block.unflatten(1, (-1, group)) / scales[start:stop, :, None]).round_().flatten(1)
+            continue
         part = IntxUnpackedToInt8Tensor.from_hp(block, (1, group), QUANTIZED[precision])
         values[start:stop], scales[start:stop] = part.qdata, part.scale
     return values, scales

@@ -10,24 +10,26 @@ import numpy as np
 SMALLEST_BOUND = np.float32(1e-9)  # an all-zero row still needs a scale above zero
 
 
-def quantize_int8(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Quantizes float32 ``[rows, columns]`` to int8 of the same shape and float32 scales ``[rows]``."""
-    bound = np.maximum(np.abs(rows.min(1)), np.abs(rows.max(1)))
-    scales = (np.maximum(bound, SMALLEST_BOUND) / np.float32(127)).astype(np.float32)
+def quantize_int8(rows: np.ndarray, scales: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Quantizes float32 ``[rows, columns]`` to int8 of the same shape and float32 scales ``[rows]``: those given, or the largest weight's."""
+    if scales is None:
+        bound = np.maximum(np.abs(rows.min(1)), np.abs(rows.max(1)))
+        scales = (np.maximum(bound, SMALLEST_BOUND) / np.float32(127)).astype(np.float32)
     scaled = rows / scales[:, None]
     np.rint(scaled, out=scaled)
     np.clip(scaled, -127, 127, out=scaled)
     return scaled.astype(np.int8), scales
 
 
-def quantize_int4(rows: np.ndarray, group_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Quantizes float32 ``[rows, columns]`` to packed int4 and float16 scales ``[rows, columns / group_size]``.
+def quantize_int4(rows: np.ndarray, group_size: int, scales: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Quantizes float32 ``[rows, columns]`` to packed int4 and float16 scales ``[rows, columns / group_size]``: those given, or the largest weights'.
 
     Two values share a byte of the uint8 result ``[rows, columns / 2]``, the earlier one in the low half.
     """
     grouped = rows.reshape(rows.shape[0], -1, group_size)
-    bound = np.maximum(np.abs(grouped).max(2), SMALLEST_BOUND)
-    scales = round_to_bfloat16(bound / np.float32(7)).astype(np.float16)
+    if scales is None:
+        scales = np.maximum(np.abs(grouped).max(2), SMALLEST_BOUND) / np.float32(7)
+    scales = round_to_bfloat16(scales).astype(np.float16)
     divisor = np.maximum(scales.astype(np.float32), np.float32(6e-8))  # the smallest float16 above zero
     values = np.clip(np.rint(grouped / divisor[:, :, None]), -8, 7).astype(np.int8).reshape(rows.shape).view(np.uint8)
     return (values[:, 0::2] & 0x0F) | (values[:, 1::2] << 4), divisor.astype(np.float16)

@@ -34,11 +34,11 @@ class Weight:
         step = max(1, CHUNK_BYTES // (4 * self.columns))
         for start in range(0, self.rows, step):
             stop = min(start + step, self.rows)
-            rows = self.checkpoint.rows(self.source, start, stop)
+            rows, given = self.checkpoint.rows(self.source, start, stop), self.checkpoint.scales(self.source, start, stop)
             if self.precision == "int8":
-                values, self.scales[start:stop] = quantize_int8(rows)
+                values, self.scales[start:stop] = quantize_int8(rows, None if given is None else given[:, 0])
             elif self.precision == "int4":
-                values, self.group_scales[start:stop] = quantize_int4(rows, self.group_size)
+                values, self.group_scales[start:stop] = quantize_int4(rows, self.group_size, given)
             else:
                 values = rows if self.precision == "fp32" else to_float16(rows, self.layer.name)
             yield np.ascontiguousarray(values)

@@ -1,0 +1,1 @@
+"""Choosing integers for weights by what a model's layers meet on text, where a plan asks for it (``method = "gptq"``)."""

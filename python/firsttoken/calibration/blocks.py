@@ -1,0 +1,154 @@
+"""Running text through the FP32 model one block at a time, and choosing the integers of each block's layers by what they met there.
+
+In memory are one block's weights, the second moments of its layers' inputs, and the text's states. Every block meets what the blocks before it
+give with their integers, so it makes up for them as far as it can. A run that was interrupted goes on with the first layer that is not written.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from firsttoken.backends.pytorch.ops import TorchOps
+from firsttoken.backends.pytorch.weights import TorchWeights
+from firsttoken.calibration.gptq import Integers, gptq
+from firsttoken.calibration.rounded import IntegerFiles
+from firsttoken.checkpoint import Checkpoint
+from firsttoken.decoder import forward
+from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.walk import CHOSEN_EXPERTS, PER_LAYER, SHARED_CACHE, STREAMS, Named, features
+from firsttoken.errors import FirstTokenError
+from firsttoken.progress import Report, silent
+
+HEAD_ROWS = 8192  # rows of the head in memory at once
+NOT_BY_BLOCKS = (PER_LAYER, SHARED_CACHE, STREAMS)  # what a block takes from elsewhere than the block before it
+TOO_WIDE = (CHOSEN_EXPERTS,)  # the second moments of all experts' inputs together would not fit
+
+
+class Moments:
+    """The sum of ``x x^T [columns, columns]`` over everything that the ``wanted`` layers met; layers with one input share it."""
+
+    def __init__(self, wanted: frozenset[str]) -> None:
+        self.wanted = wanted
+        self._sums: dict[str, Tensor] = {}
+        self._first: dict[str, str] = {}  # of the layers with the same input
+        self._last: tuple[str, Tensor] | None = None
+
+    def __call__(self, name: str, x: Tensor) -> None:
+        if name not in self.wanted:
+            return
+        if not torch.isfinite(x).all():
+            raise FirstTokenError(
+                f"layer {name!r} meets NaN or infinite values on the calibration text: the checkpoint does not compute in FP32 there; "
+                "try another text, or check the weights"
+            )
+        if self._last is not None and self._last[1] is x:
+            self._first[name] = self._last[0]
+            return
+        self._first[name], self._last = name, (name, x)
+        total = self._sums.setdefault(name, torch.zeros(x.shape[1], x.shape[1]))
+        total.addmm_(x.t(), x)
+
+    def of(self, name: str) -> Tensor:
+        return self._sums[self._first[name]]
+
+
+class WatchedOps(TorchOps):
+    """The FP32 arithmetic, which shows ``seen`` what every linear layer is given."""
+
+    def __init__(self, weights: TorchWeights, tokens: Tensor, seen: Callable[[str, Tensor], None]) -> None:
+        super().__init__(weights, tokens, 0)
+        self._seen = seen
+
+    def linear(self, linear: Named, x: Tensor) -> Tensor:
+        self._seen(linear.name, x)
+        return super().linear(linear, x)
+
+
+@dataclass
+class Calibration:
+    """One run: ``wanted`` gives bits and group (columns of a row that share a scale) of the layers to choose integers for.
+
+    ``damped`` are the layers whose moments could be inverted only with more damping than usual, with that damping.
+    """
+
+    checkpoint: Checkpoint
+    decoder: Decoder
+    wanted: Mapping[str, tuple[int, int]]
+    files: IntegerFiles
+    damped: dict[str, float] = field(default_factory=dict)
+
+    def run(self, windows: list[Tensor], report: Report = silent) -> None:
+        """Writes the integers of every wanted layer that are not written yet; ``windows`` are token ids int64 ``[tokens]``.
+
+        Raises `FirstTokenError` for a decoder that it does not take, and for inputs that are no numbers.
+        """
+        if left := [name for name in features(self.decoder) if name in (*NOT_BY_BLOCKS, *TOO_WIDE)]:
+            raise FirstTokenError(
+                f'method "gptq" does not take {left[0]}, which {self.decoder.family} has; leave the method out of the plan'
+            )
+        if all(self.files.has(name) for name in self.wanted):
+            return
+        with torch.no_grad():
+            states = [self._embedded(window) for window in windows]
+            for number in range(len(self.decoder.layers)):
+                report("calibrate", number, len(self.decoder.layers), "layers")
+                self._block(number, windows, states)
+            report("calibrate", len(self.decoder.layers), len(self.decoder.layers), "layers")
+            if "head" in self.wanted and not self.files.has("head"):
+                self._head(states)
+
+    def _embedded(self, window: Tensor) -> Tensor:
+        source = self.decoder.embedding.weight
+        return torch.cat([torch.from_numpy(self.checkpoint.rows(source, int(t), int(t) + 1).copy()) for t in window])
+
+    def _block(self, number: int, windows: list[Tensor], states: list[Tensor]) -> None:
+        """Replaces ``states``, the block's inputs, by what it gives with its integers."""
+        at = f"layers.{number}."
+        weights = TorchWeights(self.checkpoint, self.decoder, max(len(window) for window in windows), at)
+        layer = Named(self.decoder).layers[number]
+        own = frozenset(name for name in self.wanted if name.startswith(at))
+        if not all(self.files.has(name) for name in own):
+            moments = Moments(own)
+            for window, x in zip(windows, states, strict=True):
+                self._through(WatchedOps(weights, window, moments), layer, x)
+            for name in own:
+                if not self.files.has(name):
+                    self._choose(name, weights[name], moments.of(name))
+        for name in own:
+            integers, scales = (torch.from_numpy(values.copy()) for values in self.files.read(name))
+            weights.replace(name, Integers(integers, scales, 0.0).weight())
+        states[:] = [self._through(TorchOps(weights, window, 0), layer, x) for window, x in zip(windows, states, strict=True)]
+
+    @staticmethod
+    def _through(ops: TorchOps, layer: Named, x: Tensor) -> Tensor:
+        return forward.finish(ops, layer, forward.block(ops, layer, x, False), None, 0)
+
+    def _head(self, states: list[Tensor]) -> None:
+        """Of the whole head's rows each is chosen by itself, so they go in blocks."""
+        part, weights = self.decoder.head, TorchWeights(self.checkpoint, self.decoder, 1, "norm")
+        moments, norm = Moments(frozenset(["head"])), Named(self.decoder).norm
+        for x in states:
+            moments("head", TorchOps(weights, torch.zeros(0, dtype=torch.int64), 0).norm(norm, x))
+        found = []
+        for start in range(0, part.rows, HEAD_ROWS):
+            rows = torch.from_numpy(self.checkpoint.rows(part.weight, start, min(start + HEAD_ROWS, part.rows)).copy())
+            found.append(self._integers("head", rows, moments.of("head")))
+        self.files.write("head", *(torch.cat([getattr(one, what) for one in found]).numpy() for what in ("values", "scales")))
+
+    def _choose(self, name: str, weight: Tensor, moments: Tensor) -> None:
+        found = self._integers(name, weight, moments)
+        self.files.write(name, found.values.numpy(), found.scales.numpy())
+
+    def _integers(self, name: str, weight: Tensor, moments: Tensor) -> Integers:
+        bits, group = self.wanted[name]
+        try:
+            found = gptq(weight, moments, bits, group)
+        except ArithmeticError as error:
+            raise FirstTokenError(
+                f"layer {name!r}: the second moments of its inputs {error}; try more or other calibration text, or leave the method out for this layer"
+            ) from None
+        if found.damping > 0.01:
+            self.damped[name] = found.damping
+        return found

@@ -1,0 +1,107 @@
+"""A checkpoint with the integers that a plan's method chooses, made once and kept in the user's cache."""
+
+import errno
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from firsttoken.bundle.manifest import CalibrationFacts
+from firsttoken.cache_folder import cache_folder
+from firsttoken.calibration.rounded import IntegerFiles, RoundedCheckpoint
+from firsttoken.calibration.text import CalibrationText, windows_of
+from firsttoken.checkpoint import Checkpoint
+from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.walk import Layer, plan_layers
+from firsttoken.errors import FirstTokenError
+from firsttoken.extras import need
+from firsttoken.precisions import PRECISIONS
+from firsttoken.progress import Report, silent
+from firsttoken.quant.plan import Plan
+from firsttoken.tokenizer import Tokenizer
+
+VERSION = 1  # of what is computed: another one makes the integers anew
+
+
+def chosen_layers(plan: Plan, decoder: Decoder, precisions: Mapping[str, str]) -> list[Layer]:
+    """The layers whose integers the plan's method chooses. Raises `FirstTokenError` for a head that is the embedding's own tensor."""
+    chosen = [layer for layer in plan_layers(decoder) if plan.method(layer.name) == "gptq" and PRECISIONS[precisions[layer.name]].scales]
+    if decoder.tied_head and any(layer.name == "head" for layer in chosen):
+        raise FirstTokenError(
+            f"plan {plan.name!r}: the head of this model is the embedding's own table, whose rows are looked up too, so method 'gptq' cannot choose "
+            'other integers for it; put a rule match = "head" without a method before'
+        )
+    return chosen
+
+
+def facts_of(plan: Plan, decoder: Decoder, precisions: Mapping[str, str], text: CalibrationText | None) -> CalibrationFacts | None:
+    """What the manifest says of it; None where no layer is chosen by a method."""
+    if text is None or not chosen_layers(plan, decoder, precisions):
+        return None
+    return CalibrationFacts(text=text.name, sha256=text.sha256)
+
+
+def with_integers(
+    source: Checkpoint,
+    decoder: Decoder,
+    plan: Plan,
+    precisions: Mapping[str, str],
+    facts: CalibrationFacts | None,
+    text: CalibrationText | None,
+    report: Report = silent,
+) -> Checkpoint:
+    """Returns ``source`` with the integers of the plan's method, calibrated on ``text`` where they are not kept from an earlier run.
+
+    ``facts`` names the text that they are of; ``text`` may be another or None as long as they are kept. Raises `FirstTokenError`.
+    """
+    layers = chosen_layers(plan, decoder, precisions)
+    if not layers or facts is None:
+        return source
+    wanted = {layer.name: (PRECISIONS[precisions[layer.name]].bits, group_of(layer, precisions[layer.name], plan)) for layer in layers}
+    files = IntegerFiles(folder_of(source, wanted, facts))
+    if not all(files.has(name) for name in wanted):
+        if text is None or text.sha256 != facts.sha256:
+            raise FirstTokenError(
+                f"the integers of this bundle were chosen on {facts.text} (SHA-256 {facts.sha256[:12]}…) and are no longer in the cache folder; give the same export again, with that text as --calibration"
+            )
+        calibrate(source, decoder, wanted, files, text, report)
+    return RoundedCheckpoint(source, files, {layer.matrix[0]: layer.name for layer in layers})
+
+
+def group_of(layer: Layer, precision: str, plan: Plan) -> int:
+    """How many columns of a row share a scale."""
+    return plan.group_size if PRECISIONS[precision].scales == "group" else layer.matrix[1][1]
+
+
+def folder_of(source: Checkpoint, wanted: Mapping[str, tuple[int, int]], facts: CalibrationFacts) -> Path:
+    """Where the integers are kept: by all that decides them."""
+    decides = [VERSION, source.fingerprint(), sorted(wanted.items()), facts.sha256]
+    key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:32]
+    kept = cache_folder()
+    return (Path(tempfile.gettempdir()) / "firsttoken" if kept is None else kept) / "integers" / key
+
+
+def calibrate(
+    source: Checkpoint,
+    decoder: Decoder,
+    wanted: Mapping[str, tuple[int, int]],
+    files: IntegerFiles,
+    text: CalibrationText,
+    report: Report,
+) -> None:
+    """Writes what is missing. Raises `FirstTokenError`."""
+    need("executorch", 'method "gptq"')
+    import torch
+
+    from firsttoken.calibration.blocks import Calibration
+
+    windows = [torch.from_numpy(window) for window in windows_of(text, Tokenizer(source.folder))]
+    try:
+        Calibration(source, decoder, wanted, files).run(windows, report)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise FirstTokenError(
+            f"{files.folder}: the disk is full ({error.strerror}); the integers need a byte a weight there, free some space and give the same command again"
+        ) from None

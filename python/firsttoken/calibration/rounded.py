@@ -1,0 +1,82 @@
+"""A checkpoint some of whose weights are integers already: with their scales, so that every backend rounds them to themselves.
+
+The integers lie in a folder, one pair of ``.npy`` files a layer, read block by block through a memory map.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from firsttoken.checkpoint import Checkpoint, Source
+from firsttoken.progress import Report, silent
+
+
+class IntegerFiles:
+    """The integers int8 ``[rows, columns]`` and scales float32 ``[rows, groups]`` of layers, by name, in ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def has(self, layer: str) -> bool:
+        """Whether both files of the layer are there; they are renamed into place whole."""
+        return all(path.is_file() for path in self._paths(layer))
+
+    def write(self, layer: str, integers: np.ndarray, scales: np.ndarray) -> None:
+        """Writes both files, each whole or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for path, values in zip(self._paths(layer), (integers, scales), strict=True):
+            unfinished = path.with_suffix(f".unfinished{os.getpid()}")  # of its own: two exports may want the same
+            with unfinished.open("wb") as stream:
+                np.save(stream, values, allow_pickle=False)
+            unfinished.replace(path)
+
+    def read(self, layer: str) -> tuple[np.ndarray, np.ndarray]:
+        """Maps both into memory; pages are read as they are used."""
+        integers, scales = (np.load(path, mmap_mode="r", allow_pickle=False) for path in self._paths(layer))
+        return integers, scales
+
+    def _paths(self, layer: str) -> tuple[Path, Path]:
+        return self.folder / f"{layer}.integers.npy", self.folder / f"{layer}.scales.npy"
+
+
+class RoundedCheckpoint(Checkpoint):
+    """``original`` with the integers of ``files`` in the place of some weights; ``layers`` gives their layers' names. Everything else is the original's."""
+
+    def __init__(self, original: Checkpoint, files: IntegerFiles, layers: Mapping[Source, str]) -> None:
+        self._original = original
+        self.folder, self.config, self.files, self.tensors = original.folder, original.config, original.files, original.tensors
+        self.readable, self.note, self.remarks = original.readable, original.note, original.remarks
+        self._descriptors: dict[int, int] = {}
+        self._integers = {source: files.read(layer) for source, layer in layers.items()}
+
+    @property
+    def original(self) -> Checkpoint:
+        return self._original.original
+
+    @property
+    def name(self) -> str:
+        return self._original.name
+
+    def rows(self, source: str | Source, start: int = 0, stop: int | None = None) -> np.ndarray:
+        found = self._integers.get(source) if isinstance(source, Source) else None
+        if found is None:
+            return self._original.rows(source, start, stop)
+        integers, scales = (np.asarray(values[start:stop]) for values in found)
+        grouped = integers.reshape(len(integers), scales.shape[1], -1).astype(np.float32)
+        return (grouped * scales[:, :, None]).reshape(integers.shape)
+
+    def scales(self, source: Source, start: int = 0, stop: int | None = None) -> np.ndarray | None:
+        found = self._integers.get(source)
+        return self._original.scales(source, start, stop) if found is None else np.asarray(found[1][start:stop])
+
+    def fingerprint(self, report: Report = silent) -> str:
+        return self._original.fingerprint(report)
+
+    @property
+    def weight_bytes(self) -> int:
+        return self._original.weight_bytes
+
+    def close(self) -> None:
+        self._original.close()
