@@ -315,8 +315,10 @@ def random_model(case: str, seed: int = 0, **changes):
         elif name.endswith("dt_bias"):
             weight.copy_(torch.randn_like(weight) - 2)
         elif name.endswith("modality_router.weight"):  # what it takes is divided by its size
-            weight.copy_(torch.randn_like(weight) * weight.shape[-1] ** 0.5)
-        elif name.endswith("prediction_coefs.weight"):  # streams that grow in every layer would leave nothing of what layers compute
+            weight.copy_(0.3 * torch.randn_like(weight) * weight.shape[-1] ** 0.5)
+        elif name.endswith(
+            ("prediction_coefs.weight", "correction_coefs.weight")
+        ):  # streams that grow in every layer would leave nothing of what layers compute
             weight.copy_(0.1 * torch.randn_like(weight))
         elif "norm" in name or name.endswith("correct_output_scale"):
             weight.copy_((0 if prefix in LESS_ONE else 1) + 0.3 * torch.randn_like(weight))
