@@ -70,7 +70,7 @@ def test_layers_that_share_have_no_cache_and_no_keys():
 
 def test_a_rule_for_the_embedding_takes_the_layers_table():
     layers = plan_layers(describe(values()))
-    possible = {"linear": ("int4",), "embedding": ("int8",), "core": ("fp32",)}
+    possible = {"linear": ("int4", "int8"), "embedding": ("int8",), "core": ("fp32",)}
     assert load_plan("int4").resolve(layers, "here", possible)["per_layer.embedding"] == "int8"
 
 

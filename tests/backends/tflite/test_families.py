@@ -14,7 +14,9 @@ from firsttoken.prove.gate import missed_structure
 PROMPT, END, CACHE = 150, 176, 256  # a window of 24 and its ring of 88 rows end within
 BOUND = 1e-4
 QUANTIZED = {"fp16-attention": 0.12, "int8": 0.12}  # relative error on random weights, where every one matters
-LONG_TAILS = {"lfm2": 0.2}  # a product of three random projections has some very large values, which set the scale of a token's int8
+# A product of three random projections has some very large values, which set the scale of a token's int8; and what random heads of a delta net
+# give is small, and made large by their norm with its rounding: the same plan computed on the host is 0.13 off, too.
+LONG_TAILS = {"lfm2": 0.2, "qwen3_5": 0.2}
 OTHER_EXPERTS = 0.4  # a random router's scores are near each other: rounded, a token takes another expert; tests/backends/test_experts.py
 
 
