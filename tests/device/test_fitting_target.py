@@ -88,6 +88,14 @@ def test_a_state_that_the_app_does_not_feed_is_refused_by_its_kind():
     assert "have a state (kind 'recurrent') that the app does not feed yet" in refusal(Carried({"LiteRT": "2.3.0"}), manifest)
 
 
+def test_a_tflite_that_the_app_could_compute_wrong_is_refused():
+    manifest = demo_manifest()
+    manifest.checkpoint.family = "gemma4_text"
+    assert "loses track of it as its workspace grows" in refusal(Carried({"LiteRT": "2.3.0"}), manifest)
+    manifest.cpu.file = "model.pte"
+    assert "workspace" not in str(refusal(Carried({"LiteRT": "2.3.0"}), manifest))
+
+
 def test_a_bundle_of_an_unknown_backend_does_not_run(tmp_path):
     manifest = demo_manifest()
     assert refusal(Carried({"LiteRT": "2.3.0"}), manifest) is None

@@ -29,6 +29,9 @@ class Interpreter216:
     def resize(self, signature: str, position: int, shape: Sequence[int]) -> None:
         """Does nothing: the interpreter's signature runner takes the shapes of what it is given."""
 
+    def reserve(self, signature: str, shapes: Sequence[Sequence[int]]) -> None:
+        """Does nothing, for the same reason."""
+
     def bind(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         return arrays
 

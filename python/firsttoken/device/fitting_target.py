@@ -16,6 +16,7 @@ from firsttoken.targets.target import load_target
 APK_NAME = "firsttoken-demo.apk"  # as scripts/build_apk calls it, in the folder where bundles go too
 DEFAULT_TARGET = "tflite-xnnpack"
 # The first of them that an APK runs is exported for: FP16 computed in FP16 before FP16 only stored, and .tflite before .pte.
+OUTSIDE_THE_DELEGATE = ("gemma3n", "gemma4")  # families
 IN_ORDER = (DEFAULT_TARGET, "tflite-compat", "executorch-xnnpack")
 
 
@@ -30,6 +31,11 @@ def refusal(carried: Carried, manifest: Manifest) -> str | None:
     cpu = manifest.cpu
     if any(state.kind == "recurrent" for state in cpu.states):
         return "its layers with a gated delta net have a state (kind 'recurrent') that the app does not feed yet; no target's file of it runs there"
+    if manifest.checkpoint.family.startswith(OUTSIDE_THE_DELEGATE) and cpu.file.endswith(".tflite"):
+        return (
+            "of this family's .tflite so much runs outside the delegate that XNNPACK loses track of it as its workspace grows, which the app cannot "
+            "reserve beforehand (docs/runtimes.md); export with -t executorch-xnnpack"
+        )
     runtimes = find_backend(cpu.backend).app_runtimes if cpu.backend in backend_names() else ()
     return carried.lacks(runtimes, cpu.needs.min_runtime)
 

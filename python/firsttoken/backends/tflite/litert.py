@@ -55,6 +55,7 @@ def library() -> ctypes.CDLL:
     loaded.LiteRtGetSignatureKey.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
     size, pointer = ctypes.c_size_t, ctypes.c_void_p
     loaded.LiteRtCompiledModelResizeInputTensor.argtypes = [pointer, size, size, pointer, size]
+    loaded.LiteRtGetCompiledModelOutputTensorLayouts.argtypes = [pointer, size, size, pointer, ctypes.c_bool]
     loaded.LiteRtRunCompiledModel.argtypes = [pointer, size, size, pointer, size, pointer]
     loaded.LiteRtCreateTensorBufferFromHostMemory.argtypes = [pointer, pointer, size, pointer, pointer]
     loaded.LiteRtCreateModelFromFd.argtypes = [pointer, ctypes.c_int, size, size, pointer]
@@ -185,6 +186,19 @@ class CompiledModel:
         check(
             library().LiteRtCompiledModelResizeInputTensor(self._compiled, index, position, dimensions, len(shape)), f"resizing {signature}"
         )
+
+    def reserve(self, signature: str, shapes: Sequence[Sequence[int]]) -> None:
+        """Makes room for inputs of these ``shapes``, in their order, the largest that will ever come. Memory that is not written to costs nothing.
+
+        Without it XNNPACK's workspace grows between two calls, and whatever shares it is set up again at the addresses of before: a RESHAPE
+        between the delegate and an operator outside it may then be left out for good, as above; of 320 prompts of a Gemma 4 in FP16, 14 were wrong.
+        """
+        for position, shape in enumerate(shapes):
+            self.resize(signature, position, shape)
+        index, _, outputs = self.signatures[signature]
+        layouts = (Layout * len(outputs))()
+        status = library().LiteRtGetCompiledModelOutputTensorLayouts(self._compiled, index, len(outputs), layouts, True)
+        check(status, f"making room for {signature}")
 
     def bind(self, arrays: list[np.ndarray]) -> Buffers:
         """Makes arrays of `aligned_zeros` ready to be the inputs or outputs of a run."""

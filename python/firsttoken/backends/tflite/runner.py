@@ -29,6 +29,7 @@ class SignatureModel(Protocol):
     signatures: dict[str, tuple[int, list[str], list[str]]]  # number, names of inputs and of outputs
 
     def resize(self, signature: str, position: int, shape: Sequence[int]) -> None: ...
+    def reserve(self, signature: str, shapes: Sequence[Sequence[int]]) -> None: ...  # the largest of every input, before the first run
     def bind(self, arrays: list[np.ndarray]) -> Any: ...  # what `run` takes as inputs or outputs
     def run(self, signature: str, inputs: Any, outputs: Any) -> None: ...
     def close(self) -> None: ...
@@ -92,6 +93,11 @@ class TfliteRunner(Runner):
         self.written = 0  # and that they have held since they were all zero
         self._decode_call: Call | None = None
         self.model = self._load(artifact, threads or default_threads(), weight_cache)
+        largest = {"tokens": min(self.prefill_chunk, self.cache_length), **self._row_counts(self.cache_length)}
+        for name, method in self.methods.items():
+            shapes = {tensor.name: [largest[n] if isinstance(n, str) else n for n in tensor.shape] for tensor in method.inputs}
+            with quiet_runtime():
+                self.model.reserve(name, [shapes[given] for given in self.model.signatures[name][1]])
 
     def _load(self, artifact: Path, threads: int, weight_cache: bool | Path) -> SignatureModel:
         if weight_cache is not True:
