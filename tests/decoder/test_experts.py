@@ -14,7 +14,8 @@ from firsttoken.backends.registry import backend_of
 from firsttoken.checkpoint import Checkpoint, Stack
 from firsttoken.checkpoint_sources.open import open_checkpoint
 from firsttoken.decoder.families import describe
-from firsttoken.decoder.walk import features, leaves, open_decoder, parameter_count, plan_layers, tensors
+from firsttoken.decoder.features import features
+from firsttoken.decoder.walk import leaves, open_decoder, parameter_count, plan_layers, tensors
 from firsttoken.distill.cut_sizes import check_cuttable
 from firsttoken.errors import FirstTokenError
 from firsttoken.prove.reference import reference_logits

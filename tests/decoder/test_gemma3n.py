@@ -16,7 +16,8 @@ from firsttoken.backends.registry import backend_of
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder import forward
 from firsttoken.decoder.families import describe
-from firsttoken.decoder.walk import Named, coefficients, features, open_decoder, owners, plan_layers, states
+from firsttoken.decoder.features import features
+from firsttoken.decoder.walk import Named, coefficients, open_decoder, owners, plan_layers, states
 from firsttoken.errors import FirstTokenError
 from firsttoken.prove.reference import reference_logits
 from firsttoken.targets.target import load_target

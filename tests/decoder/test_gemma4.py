@@ -8,7 +8,8 @@ from firsttoken.backends.features import LAYERED
 from firsttoken.backends.registry import backend_of
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.families import describe
-from firsttoken.decoder.walk import features, open_decoder, owners, plan_layers, states
+from firsttoken.decoder.features import features
+from firsttoken.decoder.walk import open_decoder, owners, plan_layers, states
 from firsttoken.errors import FirstTokenError
 from firsttoken.quant.plan import load_plan
 from firsttoken.targets.target import load_target

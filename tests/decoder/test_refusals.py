@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 from firsttoken.backends.registry import backend_of
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.families import check_architecture, describe, family_names
-from firsttoken.decoder.walk import SLIDING_WINDOW, open_decoder, states, within
+from firsttoken.decoder.features import SLIDING_WINDOW
+from firsttoken.decoder.walk import open_decoder, states, within
 from firsttoken.errors import FirstTokenError
 from firsttoken.targets.target import load_target
 

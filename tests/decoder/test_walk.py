@@ -12,8 +12,9 @@ from transformers import AutoModelForCausalLM
 
 from firsttoken.checkpoint import Checkpoint, Source
 from firsttoken.decoder.families import describe
+from firsttoken.decoder.features import features
 from firsttoken.decoder.parts import Core, Linear
-from firsttoken.decoder.walk import Named, features, leaves, open_decoder, parameter_count, plan_layers, rotations, states, tensors
+from firsttoken.decoder.walk import Named, leaves, open_decoder, parameter_count, plan_layers, rotations, states, tensors
 from firsttoken.errors import FirstTokenError
 from firsttoken.prove.reference import reference_logits
 

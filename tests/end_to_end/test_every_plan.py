@@ -17,8 +17,8 @@ MOST_BYTES = {
     "fp16-attention": 1.45,
     "fp16-attention-core": 1.25,
     "int4-mlp": 1.15,
-    "int4": 0.95,
-    "int4-gptq": 0.95,
+    "int4": 1.0,
+    "int4-gptq": 1.0,
 }
 
 

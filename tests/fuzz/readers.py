@@ -86,7 +86,8 @@ def read_configuration(path: Path) -> None:
     from firsttoken.backends.registry import resolve
     from firsttoken.checkpoint import read_json
     from firsttoken.decoder.families import describe
-    from firsttoken.decoder.walk import features, parameter_count, plan_layers, rotations, states, tensors
+    from firsttoken.decoder.features import features
+    from firsttoken.decoder.walk import parameter_count, plan_layers, rotations, states, tensors
     from firsttoken.preflight import estimate
     from firsttoken.quant.plan import load_plan
     from firsttoken.targets.target import load_target

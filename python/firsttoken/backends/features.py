@@ -1,6 +1,6 @@
-"""The parts of decoders that a backend may have or lack, by the names of `decoder.walk.features`."""
+"""The parts of decoders that a backend may have or lack, by the names of `decoder.features`."""
 
-from firsttoken.decoder.walk import (
+from firsttoken.decoder.features import (
     CHOSEN_EXPERTS,
     CUTOFF,
     GATED_ATTENTION,

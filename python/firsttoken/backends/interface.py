@@ -15,8 +15,9 @@ from firsttoken.backends.recurrence import with_short_calls
 from firsttoken.backends.runner import Runner
 from firsttoken.bundle.manifest import Artifact, AuditRow, Manifest
 from firsttoken.checkpoint import Checkpoint
+from firsttoken.decoder.features import SLIDING_WINDOW, features
 from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import SLIDING_WINDOW, features, states, within
+from firsttoken.decoder.walk import states, within
 from firsttoken.errors import FirstTokenError
 from firsttoken.extras import need
 from firsttoken.precisions import PRECISIONS, WeightGrid
@@ -74,7 +75,7 @@ class Backend(ABC):
     precisions: ClassVar[Mapping[str, tuple[str, ...]]]
     """What a part can be stored and computed in, by its kind: ``embedding``, ``linear``, ``core``."""
     features: ClassVar[frozenset[str]]
-    """What of `decoder.walk.features` it computes."""
+    """What of `decoder.features` it computes."""
     cache_precision: ClassVar[str | None] = None
     """What the KV cache is kept in, whatever the plan asks of a core; None where it is what the plan asks."""
     native_fp16: ClassVar[bool] = True

@@ -16,8 +16,9 @@ from firsttoken.calibration.gptq import Integers, gptq
 from firsttoken.calibration.rounded import IntegerFiles
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder import forward
+from firsttoken.decoder.features import CHOSEN_EXPERTS, PER_LAYER, SHARED_CACHE, STREAMS, features
 from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import CHOSEN_EXPERTS, PER_LAYER, SHARED_CACHE, STREAMS, Named, features
+from firsttoken.decoder.walk import Named
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
 

@@ -67,7 +67,7 @@ class Ops(Protocol[T]):
 
 
 class LayeredOps(Ops[T], Protocol[T]):
-    """What layers with inputs and caches of other layers need besides; a backend without it refuses them by `walk.features`."""
+    """What layers with inputs and caches of other layers need besides; a backend without it refuses them by `decoder.features`."""
 
     def attend_shared(self, core: Named[Core], owner: Named[Core], query: T) -> T:
         """The same over the keys and values that ``owner``, an earlier layer's core, attended to in this call."""
@@ -114,7 +114,7 @@ class StreamedOps(LayeredOps[T], Protocol[T]):
 
 
 class RecurrentOps(Ops[T], Protocol[T]):
-    """What a `parts.DeltaNet` needs besides; a backend without it refuses it by `walk.features`."""
+    """What a `parts.DeltaNet` needs besides; a backend without it refuses it by `decoder.features`."""
 
     def split_columns(self, x: T, sizes: tuple[int, ...]) -> tuple[T, ...]:
         """``[S, sum of sizes]`` to one ``[S, size]`` each."""
@@ -129,7 +129,7 @@ class RecurrentOps(Ops[T], Protocol[T]):
 
 
 class ChoosingOps(Ops[T], Protocol[T]):
-    """What layers with experts need besides; a backend without it refuses them by `walk.features`."""
+    """What layers with experts need besides; a backend without it refuses them by `decoder.features`."""
 
     def weigh_experts(self, router: Named[Router], x: T, inner: T) -> T:
         """``inner [S, experts * size]`` times the weight of its expert for ``x [S, hidden_size]``, 0 of those not chosen; all in FP32."""

@@ -20,6 +20,7 @@ OUTSIDE = {
     "quantized_decomposed.embedding_byte.dtype", "quantized_decomposed.embedding_4bit.dtype", "aten.embedding.default",
     "aten._to_copy.default", "aten.arange.start_step", "aten.unsqueeze_copy.default", "aten.add.Tensor", "aten.index.Tensor",
     "aten.eq.Scalar", "scalar_tensor.default", "aten.where.self",  # what a convolution remembers, zeros at position 0
+    "aten.lt.Scalar",  # tokens that a table of layers has no row for
     "aten.expand_copy.default", "aten.view_copy.default", "aten.clone.default", "aten.index_put.default", "aten.slice_copy.Tensor",
     "aten.select_copy.int",  # a layer's part of its own embeddings
 }  # fmt: skip
