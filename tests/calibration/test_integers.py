@@ -188,6 +188,15 @@ def test_rules_that_mean_nothing(rule, message, tiny_checkpoint, tmp_path):
         export(tiny_checkpoint, tmp_path / "out", path)
 
 
+def test_how_much_of_the_text_is_taken_decides_too(tiny_checkpoint, tmp_path, monkeypatch):
+    checkpoint = Checkpoint(tiny_checkpoint)
+    decoder, plan = open_decoder(checkpoint), load_plan(plan_file(tmp_path))
+    facts = facts_of(plan, decoder, lowering_job(checkpoint, plan, "tflite-xnnpack").precisions, read_text(None))
+    before = calibrated.folder_of(checkpoint, {"layers.0.mlp.up": (4, 32)}, facts)
+    monkeypatch.setattr(calibrated, "TOKENS", 2048)
+    assert calibrated.folder_of(checkpoint, {"layers.0.mlp.up": (4, 32)}, facts) != before
+
+
 def test_the_text_decides_where_the_integers_are_kept(tiny_checkpoint, tmp_path):
     checkpoint, texts = Checkpoint(tiny_checkpoint), [read_text(None), CalibrationText("other", "x")]
     decoder, plan = open_decoder(checkpoint), load_plan(plan_file(tmp_path))

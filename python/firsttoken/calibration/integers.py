@@ -10,7 +10,7 @@ from pathlib import Path
 from firsttoken.bundle.manifest import CalibrationFacts
 from firsttoken.cache_folder import cache_folder
 from firsttoken.calibration.rounded import IntegerFiles, RoundedCheckpoint
-from firsttoken.calibration.text import CalibrationText, windows_of
+from firsttoken.calibration.text import TOKENS, WINDOW, CalibrationText, windows_of
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import Layer, plan_layers
@@ -76,7 +76,7 @@ def group_of(layer: Layer, precision: str, plan: Plan) -> int:
 
 def folder_of(source: Checkpoint, wanted: Mapping[str, tuple[int, int]], facts: CalibrationFacts) -> Path:
     """Where the integers are kept: by all that decides them."""
-    decides = [VERSION, source.fingerprint(), sorted(wanted.items()), facts.sha256]
+    decides = [VERSION, TOKENS, WINDOW, source.fingerprint(), sorted(wanted.items()), facts.sha256]
     key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:32]
     kept = cache_folder()
     return (Path(tempfile.gettempdir()) / "firsttoken" if kept is None else kept) / "integers" / key

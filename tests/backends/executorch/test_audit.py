@@ -40,6 +40,10 @@ FEWER_LAYERS = {
     "gemma3": {"num_hidden_layers": 2, "layer_types": ["sliding_attention", "full_attention"]},
     "gemma4": {"num_hidden_layers": 4, "layer_types": ["sliding_attention", "full_attention"] * 2, "num_kv_shared_layers": 2},
     "lfm2-ends-attentive": {"num_hidden_layers": 2, "full_attn_idxs": [1]},
+    "lfm2_moe": {"num_hidden_layers": 4, "num_dense_layers": 2, "layer_types": ["conv", "full_attention"] * 2},
+    "qwen3_moe": {"num_hidden_layers": 2},
+    "qwen3_5": {"num_hidden_layers": 2, "layer_types": ["linear_attention", "full_attention"]},
+    "qwen3_5-ends-recurrent": {"num_hidden_layers": 2, "layer_types": ["full_attention", "linear_attention"]},
 }
 
 
