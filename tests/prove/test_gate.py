@@ -5,7 +5,7 @@ import pytest
 from firsttoken.backends.registry import find_backend
 from firsttoken.bundle.manifest import AuditRow, Figures
 from firsttoken.prove.gate import missed_figures, missed_structure
-from firsttoken.quant.plan import load_plan
+from firsttoken.quant.plan import Gate
 
 GOOD = Figures(
     tokens=1000,
@@ -18,7 +18,7 @@ GOOD = Figures(
     perplexity_change=0,
     magnitude_ratio=1.0,
 )
-GATE = load_plan("fp16-attention").gate
+GATE = Gate(mean_kld=0.02, p99_kld=0.2, same_top=0.92, magnitude=0.05)
 ASKED = {"embedding": "int8", "layers.0.attention.q": "fp16", "layers.0.attention.core": "fp16", "layers.0.mlp.up": "int8", "head": "int8"}
 
 

@@ -93,8 +93,8 @@ def test_its_tflite_alone_is_the_same(stock_litertlm, half_demo, proven, tmp_pat
 
 
 def test_another_plan_is_no_twin_but_its_bounds_count(stock_litertlm, half_demo):
-    found = prove_file(stock_litertlm, half_demo, "fp16")
-    assert found.proof.twin is None and not found.proof.passed, "INT8 misses the bounds of FP16"
+    found = prove_file(stock_litertlm, half_demo, "fp32")
+    assert found.proof.twin is None and not found.proof.passed, "INT8 misses the bounds of FP32"
     assert any("values the plan asks" in line for line in found.compared)
 
 
