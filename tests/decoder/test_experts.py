@@ -11,7 +11,7 @@ from families_on_disk import CASES, configuration, random_model, save
 from safetensors.torch import load_file, save_file
 
 from firsttoken.backends.registry import backend_of
-from firsttoken.checkpoint import Checkpoint, Stack
+from firsttoken.checkpoint import Checkpoint
 from firsttoken.checkpoint_sources.open import open_checkpoint
 from firsttoken.decoder.families import describe
 from firsttoken.decoder.features import features
@@ -20,6 +20,7 @@ from firsttoken.distill.cut_sizes import check_cuttable
 from firsttoken.errors import FirstTokenError
 from firsttoken.prove.reference import reference_logits
 from firsttoken.targets.target import load_target
+from firsttoken.weight_source import Stack
 
 # As on the hub.
 QWEN3_30B_A3B = {

@@ -10,13 +10,14 @@ from families_on_disk import ONE_OF_EACH, configuration, random_model, save
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from firsttoken.checkpoint import Checkpoint, Source
+from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.families import describe
 from firsttoken.decoder.features import features
 from firsttoken.decoder.parts import Core, Linear
 from firsttoken.decoder.walk import Named, leaves, open_decoder, parameter_count, plan_layers, rotations, states, tensors
 from firsttoken.errors import FirstTokenError
 from firsttoken.prove.reference import reference_logits
+from firsttoken.weight_source import Source
 
 
 def described(case: str, **changes):

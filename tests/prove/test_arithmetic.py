@@ -6,9 +6,9 @@ import torch
 
 from firsttoken.backends.executorch.backend import ExecutorchXnnpack
 from firsttoken.backends.tflite.quantize import quantize_int4, quantize_int8
-from firsttoken.checkpoint import Source
 from firsttoken.precisions import WeightGrid
 from firsttoken.prove.arithmetic import Planned, round_half, round_tokens, round_weight
+from firsttoken.weight_source import Source
 
 
 def matrix(seed: int = 0, rows: int = 64, columns: int = 96) -> np.ndarray:

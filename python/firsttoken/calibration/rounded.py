@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from firsttoken.checkpoint import Checkpoint, Source
+from firsttoken.checkpoint import Checkpoint
 from firsttoken.progress import Report, silent
+from firsttoken.weight_source import Source
 
 
 class IntegerFiles:

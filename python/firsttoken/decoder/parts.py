@@ -7,8 +7,8 @@ need it; a family with something of its own gets a part of its own.
 
 from dataclasses import dataclass, field
 
-from firsttoken.checkpoint import Source
 from firsttoken.decoder.rope import Rope
+from firsttoken.weight_source import Source
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
-from firsttoken.checkpoint import Source
 from firsttoken.decoder.parts import Decoder
 from firsttoken.errors import FirstTokenError
 from firsttoken.safe_text import visible
+from firsttoken.weight_source import Source
 
 # ``model_type`` of a model with several parts, whose text part is a decoder of the family that its ``text_config`` names.
 WITH_TEXT = (

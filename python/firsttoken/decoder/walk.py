@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from firsttoken.checkpoint import Checkpoint, Source
+from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.families import describe
 from firsttoken.decoder.parts import (
     Block,
@@ -26,6 +26,7 @@ from firsttoken.decoder.parts import (
 from firsttoken.decoder.rope import Rope
 from firsttoken.decoder.text_part import find_places, has_other_parts, text_configuration
 from firsttoken.errors import FirstTokenError
+from firsttoken.weight_source import Source
 
 KINDS: dict[type, str] = {Embedding: "embedding", Linear: "linear", Core: "core"}  # of the parts that a plan can address
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from firsttoken.checkpoint import Source
 from firsttoken.decoder.parts import Decoder, Embedding, Linear, Norm
 from firsttoken.distill.cut_sizes import attention_of, sizes_of
+from firsttoken.weight_source import Source
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

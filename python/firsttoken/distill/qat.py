@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from firsttoken.backends.interface import Backend
-from firsttoken.checkpoint import Stack
 from firsttoken.decoder.walk import Layer
 from firsttoken.errors import FirstTokenError
 from firsttoken.precisions import PRECISIONS
+from firsttoken.weight_source import Stack
 
 Trained = TypeVar("Trained", bound=nn.Module)
 

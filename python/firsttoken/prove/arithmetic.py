@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from firsttoken.checkpoint import Source
 from firsttoken.precisions import WeightGrid
+from firsttoken.weight_source import Source
 
 UNIT_FP16, UNIT_FP32 = 2.0**-11, 2.0**-24  # unit roundoff: half the distance from 1 to the next number
 # Adding k products one after the other rounds k partial sums, which grow like a random walk to the result: each leaves an error

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from firsttoken.checkpoint import Checkpoint, Source
+from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import (
     Attention,
     Block,
@@ -28,6 +28,7 @@ from firsttoken.progress import Report, silent
 from firsttoken.prove.arithmetic import Fp32, Planned, round_weight
 from firsttoken.prove.recurrence import delta_rule, sigmoid, unit
 from firsttoken.prove.reference_streams import Alternating, close_streams, cut_off, open_streams
+from firsttoken.weight_source import Source
 
 HEAD_ROWS = 8192  # rows of the vocabulary head in memory at once
 QUERIES = 256  # tokens whose attention scores are in memory at once

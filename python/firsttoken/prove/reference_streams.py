@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from firsttoken.checkpoint import Source
 from firsttoken.decoder.parts import Coefficients, Cutoff, Linear, Norm, Streams, Updates
 from firsttoken.prove.arithmetic import Fp32
+from firsttoken.weight_source import Source
 
 if TYPE_CHECKING:
     from firsttoken.prove.reference import Weights

@@ -5,9 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from firsttoken.checkpoint import Checkpoint, Source
+from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder, DeltaRule, Factor, Norm
 from firsttoken.decoder.walk import convolution_states, leaves, recurrent_states, states
+from firsttoken.weight_source import Source
 
 FLAT = (Norm, Factor, DeltaRule)  # their weights have one dimension
 

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from firsttoken.checkpoint import Source
 from firsttoken.decoder.config_json import Config
 from firsttoken.decoder.parts import Attention, Block, Core, Decoder, Embedding, Linear, Mlp, Norm
 from firsttoken.decoder.rope import Rope, fixed_positions, rope_from_config, rotary_size, row_order
 from firsttoken.errors import FirstTokenError
+from firsttoken.weight_source import Source
 
 ACTIVATIONS = {"silu": "silu", "swish": "silu", "gelu_pytorch_tanh": "gelu_tanh", "relu2": "relu2"}
 

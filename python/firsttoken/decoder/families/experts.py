@@ -1,9 +1,9 @@
 """MLPs of experts as checkpoints on the hub store them: a tensor for each expert's gate, up and down, and one for the router."""
 
-from firsttoken.checkpoint import Source, Stack
 from firsttoken.decoder.config_json import Config
 from firsttoken.decoder.parts import Linear, Mlp, Router
 from firsttoken.errors import FirstTokenError
+from firsttoken.weight_source import Source, Stack
 
 MOST_COLUMNS = 1 << 19  # of what all experts of a layer have between up and down
 

@@ -4,7 +4,6 @@ layers that share earlier keys and values."""
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from firsttoken.checkpoint import Source
 from firsttoken.decoder.config_json import Config
 from firsttoken.decoder.families.compose import activation, decoder, linear, max_positions, rms_norm
 from firsttoken.decoder.families.gemma2 import NORMS, softcap
@@ -15,6 +14,7 @@ from firsttoken.decoder.parts import Block, Coefficients, Cutoff, Decoder, Facto
 from firsttoken.decoder.rope import Rope, parameters, rope_from_config
 from firsttoken.errors import FirstTokenError
 from firsttoken.safe_text import visible
+from firsttoken.weight_source import Source
 
 MODELS = "Gemma 3n E2B and E4B (text)"
 EVERY = 5  # without layer_types, every so manieth layer sees all

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from firsttoken.checkpoint import Source
 from firsttoken.decoder.config_json import Config
 from firsttoken.decoder.families.compose import activation, decoder, linear, max_positions, rms_norm
 from firsttoken.decoder.families.gemma2 import NORMS, softcap
@@ -10,6 +9,7 @@ from firsttoken.decoder.families.gemma4_layers import LayerFacts, layer_facts
 from firsttoken.decoder.parts import Attention, Block, Core, Decoder, Embedding, Factor, LayerInput, LayerTable, Mlp, Norm
 from firsttoken.decoder.rope import Rope, parameters, proportional_rope, rope_from_config
 from firsttoken.errors import FirstTokenError
+from firsttoken.weight_source import Source
 
 MODELS = "Gemma 4 E2B, E4B and 31B (text)"
 OF_EXPERTS = ("num_experts", "top_k_experts", "moe_intermediate_size", "expert_intermediate_size")

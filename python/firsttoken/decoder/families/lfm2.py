@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from firsttoken.checkpoint import Source
 from firsttoken.decoder.config_json import Config
 from firsttoken.decoder.families.compose import attention, decoder, gated_mlp, head_counts, linear, turning
 from firsttoken.decoder.parts import Block, Convolution, Decoder, Mlp, Norm, ShortConvolution
 from firsttoken.errors import FirstTokenError
+from firsttoken.weight_source import Source
 
 MODELS = "LFM2, LFM2.5 (dense)"
 # Repeat other keys, or say how weights were drawn before training; transformers reads none of them.

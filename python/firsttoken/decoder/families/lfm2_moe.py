@@ -1,12 +1,12 @@
 """LFM2 with experts (LFM2-8B-A1B): LFM2's layers, past the first few with an MLP of experts chosen by a sigmoid and a stored bias."""
 
-from firsttoken.checkpoint import Source
 from firsttoken.decoder.config_json import Config
 from firsttoken.decoder.families.compose import gated_mlp
 from firsttoken.decoder.families.experts import expert_counts, expert_mlp, router_weight
 from firsttoken.decoder.families.lfm2 import lfm2_decoder
 from firsttoken.decoder.parts import Decoder, Mlp, Router
 from firsttoken.errors import FirstTokenError
+from firsttoken.weight_source import Source
 
 MODELS = "LFM2-8B-A1B (every expert is computed)"
 NAMES = ("w1", "w3", "w2")  # gate, up, down

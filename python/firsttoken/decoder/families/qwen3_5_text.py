@@ -1,6 +1,5 @@
 """Qwen3.5: three layers of four are gated delta nets (arXiv 2412.06464), every fourth has attention with a gate on what it gives."""
 
-from firsttoken.checkpoint import Source
 from firsttoken.decoder.config_json import Config
 from firsttoken.decoder.families.compose import (
     activation,
@@ -15,6 +14,7 @@ from firsttoken.decoder.families.compose import (
 from firsttoken.decoder.parts import Block, Convolution, Decoder, DeltaNet, DeltaRule, Linear, Norm
 from firsttoken.errors import FirstTokenError
 from firsttoken.safe_text import visible
+from firsttoken.weight_source import Source
 
 MODELS = "Qwen3.5 (dense)"
 ATTENTION, DELTA = "full_attention", "linear_attention"
