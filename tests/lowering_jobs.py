@@ -1,9 +1,11 @@
 """What is lowered, for tests that call a lowering itself."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from firsttoken.backends.interface import LoweringJob
-from firsttoken.backends.registry import resolve
+from firsttoken.backends.registry import find_backend, resolve
+from firsttoken.bundle.manifest import Artifact, CheckpointIdentity, Manifest
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.families import describe
 from firsttoken.decoder.walk import open_decoder
@@ -17,6 +19,16 @@ def lowering_job(checkpoint: Checkpoint, plan: str | Plan, target: str | Target,
     target = load_target(target, **lengths) if isinstance(target, str) else target
     decoder = open_decoder(checkpoint)
     return LoweringJob(checkpoint, decoder, plan, target, resolve(plan, decoder, target))
+
+
+def lowered_artifact(folder: Path, path: Path, plan: str, target: str, **lengths) -> tuple[LoweringJob, Manifest, Artifact]:
+    """Lowers a checkpoint folder into ``path``; the manifest holds what a runner asks of it, and no more."""
+    with Checkpoint(folder) as source:
+        job = lowering_job(source, plan, target, **lengths)
+        backend = find_backend(job.target.cpu_backend)
+        [artifact] = backend.lower(job, path / backend.artifact_file).artifacts
+    identity = CheckpointIdentity.model_construct(vocab_size=job.decoder.vocab_size)
+    return job, Manifest.model_construct(plan=job.plan, target=job.target, checkpoint=identity, artifacts=[artifact]), artifact
 
 
 def with_config(checkpoint: Checkpoint, **changes):

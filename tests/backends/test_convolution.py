@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 from families_on_disk import random_model, save
-from lowering_jobs import lowering_job
+from lowering_jobs import lowered_artifact
 
 from firsttoken.backends.registry import find_backend
 from firsttoken.backends.tflite.audit import LoadedGraph, executed_outside_delegate, read_header
-from firsttoken.bundle.manifest import CheckpointIdentity, Manifest
 from firsttoken.checkpoint import Checkpoint
 
 BOUND, CHUNK, PROMPT = 1e-4, 37, 150  # 150 tokens are four chunks of 37 and one of 2, fewer than a kernel of 4 remembers
@@ -24,13 +23,7 @@ def checkpoint(tmp_path_factory):
 
 
 def lowered(folder, path, plan, target):
-    with Checkpoint(folder) as source:
-        job = lowering_job(source, plan, target, cache_length=192, prefill_chunk=CHUNK)
-        backend = find_backend(job.target.cpu_backend)
-        [artifact] = backend.lower(job, path / backend.artifact_file).artifacts
-    identity = CheckpointIdentity.model_construct(vocab_size=job.decoder.vocab_size)
-    manifest = Manifest.model_construct(plan=job.plan, target=job.target, checkpoint=identity, artifacts=[artifact])
-    return job, manifest, artifact
+    return lowered_artifact(folder, path, plan, target, cache_length=192, prefill_chunk=CHUNK)
 
 
 @pytest.mark.parametrize("target", ["tflite-xnnpack", "tflite-compat", pytest.param("executorch-xnnpack", marks=pytest.mark.slow)])

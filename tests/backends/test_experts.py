@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from families_on_disk import random_model, save
-from lowering_jobs import lowering_job
+from lowering_jobs import lowered_artifact, lowering_job
 from safetensors.torch import load_file, save_file
 
 from firsttoken.backends.executorch.build import build_module
@@ -15,7 +15,7 @@ from firsttoken.backends.pytorch.ops import TorchOps
 from firsttoken.backends.pytorch.weights import TorchWeights
 from firsttoken.backends.registry import find_backend
 from firsttoken.backends.tflite.audit import LoadedGraph, executed_outside_delegate, read_header
-from firsttoken.bundle.manifest import CheckpointIdentity, Manifest, read_manifest
+from firsttoken.bundle.manifest import read_manifest
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.forward import logits
 from firsttoken.decoder.walk import Named, open_decoder
@@ -29,13 +29,8 @@ CASES = ["qwen3_moe", "lfm2_moe"]
 
 
 def lowered(folder, path, plan, target):
-    with Checkpoint(folder) as source:
-        job = lowering_job(source, plan, target, cache_length=128)
-        backend = find_backend(job.target.cpu_backend)
-        [artifact] = backend.lower(job, path / backend.artifact_file).artifacts
-    identity = CheckpointIdentity.model_construct(vocab_size=job.decoder.vocab_size)
-    manifest = Manifest.model_construct(plan=job.plan, target=job.target, checkpoint=identity, artifacts=[artifact])
-    return backend.open_runner(path, manifest, artifact, threads=1, kept=False)
+    job, manifest, artifact = lowered_artifact(folder, path, plan, target, cache_length=128)
+    return find_backend(job.target.cpu_backend).open_runner(path, manifest, artifact, threads=1, kept=False)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from families_on_disk import random_model, save
-from lowering_jobs import lowering_job
+from lowering_jobs import lowered_artifact
 
 from firsttoken.backends.executorch import delta_rule as rule
 from firsttoken.backends.recurrence import CHUNK, block_sizes
@@ -15,7 +15,6 @@ from firsttoken.backends.registry import find_backend
 from firsttoken.backends.tflite import delta_rule as tflite_rule
 from firsttoken.backends.tflite.audit import LoadedGraph, executed_outside_delegate, read_header
 from firsttoken.backends.tflite.graph import Graph
-from firsttoken.bundle.manifest import CheckpointIdentity, Manifest
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.errors import FirstTokenError
 from firsttoken.prove.reference import reference_logits
@@ -31,13 +30,7 @@ def checkpoint(tmp_path_factory):
 
 
 def lowered(folder, path, plan, target):
-    with Checkpoint(folder) as source:
-        job = lowering_job(source, plan, target, cache_length=256)
-        backend = find_backend(job.target.cpu_backend)
-        [artifact] = backend.lower(job, path / backend.artifact_file).artifacts
-    identity = CheckpointIdentity.model_construct(vocab_size=job.decoder.vocab_size)
-    manifest = Manifest.model_construct(plan=job.plan, target=job.target, checkpoint=identity, artifacts=[artifact])
-    return job, manifest, artifact
+    return lowered_artifact(folder, path, plan, target, cache_length=256)
 
 
 def opened(folder, path, target):

@@ -56,9 +56,7 @@ class State(Part):
     mutable buffers inside, nothing is passed. ``advances`` "in_place": the tensors are LiteRT-LM's ``kv_cache_k_LAYER`` and ``kv_cache_v_LAYER``,
     and the call writes its rows into them. "ring": as "append", but of a layer that sees only the last ``window`` tokens: the row of
     position p is p modulo ``length``, and a mask says which rows a token sees. "replace": what the call returns under the tensor's name is what the
-    next call takes, zeros at position 0 (a convolution's last inputs, or a delta rule's state ``[heads, key dim, value dim]``, so nothing can be taken back from it but everything). A dimension with a name
-    is the number of rows passed.
-    """
+    next call takes, zeros at position 0 (a convolution's last inputs, or a delta rule's state ``[heads, key dim, value dim]``, so nothing can be taken back from it but everything). A dimension with a name is the number of rows passed."""
 
     layer: int = Field(ge=0)
     kind: Literal["key_value", "convolution", "recurrent"]

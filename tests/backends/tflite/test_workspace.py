@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 import torch
 from families_on_disk import random_model, save
-from lowering_jobs import lowering_job
+from lowering_jobs import lowered_artifact
 
 from firsttoken.backends.registry import find_backend
 from firsttoken.backends.tflite.litert import CompiledModel
-from firsttoken.bundle.manifest import CheckpointIdentity, Manifest
-from firsttoken.checkpoint import Checkpoint
 
 CACHE, WRONG = 1280, 0.15  # of logits; in FP16 they are off by 0.02 at most
 LAYERS = {"num_hidden_layers": 8, "num_kv_shared_layers": 4, "layer_types": ["sliding_attention", "full_attention"] * 4}
@@ -20,12 +18,9 @@ def opened(tmp_path_factory):
     """Opens the bundle of a Gemma 4 in FP16, of whose operators a tenth runs outside the delegate; and what transformers gives for its text."""
     folder = tmp_path_factory.mktemp("gemma4")
     model = random_model("gemma4", max_position_embeddings=2048, **LAYERS)
-    backend = find_backend("tflite-xnnpack")
-    with Checkpoint(save(model, folder / "checkpoint")) as checkpoint:
-        job = lowering_job(checkpoint, "fp16", "tflite-xnnpack", cache_length=CACHE)
-        [artifact] = backend.lower(job, folder / backend.artifact_file).artifacts
-    identity = CheckpointIdentity.model_construct(vocab_size=131)
-    manifest = Manifest.model_construct(plan=job.plan, target=job.target, checkpoint=identity, artifacts=[artifact])
+    folder_of_model = save(model, folder / "checkpoint")
+    job, manifest, artifact = lowered_artifact(folder_of_model, folder, "fp16", "tflite-xnnpack", cache_length=CACHE)
+    backend = find_backend(job.target.cpu_backend)
     tokens = np.random.default_rng(3).integers(0, 131, 1200).tolist()
     with torch.no_grad():
         expected = model(torch.tensor([tokens])).logits[0].numpy()
