@@ -79,10 +79,10 @@ class Tflite(Backend):
 
         return one_layer(checkpoint, layer, precision, group_size, tokens, self.native_fp16, path, threads)
 
-    def weight_rounding(self, precision: str, kind: str, group_size: int) -> "nn.Module":
+    def weight_rounding(self, precision: str, kind: str, group: int) -> "nn.Module":
         from firsttoken.backends.tflite.rounding import TfliteRounding
 
-        return TfliteRounding(precision, group_size)
+        return TfliteRounding(precision, group)
 
 
 class TfliteXnnpack(Tflite):
