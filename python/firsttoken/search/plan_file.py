@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 
+from firsttoken.decoder.walk import is_table
 from firsttoken.quant.plan import Gate, Plan, Rule
 from firsttoken.search.candidates import Candidate
 from firsttoken.search.choice import Costs
@@ -27,10 +28,12 @@ def rules_of(choice: Mapping[str, Candidate]) -> list[tuple[str, Candidate, list
     usual = {kind: Counter(choice[name] for name in names).most_common(1)[0][0] for kind, names in kinds.items()}
     rest = Counter(candidate for kind, candidate in usual.items() if kind != "embedding").most_common(1)[0][0]
     found = [(name, choice[name], [name]) for name in choice if choice[name] != usual[kind_of(name)]]
-    found += [
-        (kind, usual[kind], [name for name in names if choice[name] == usual[kind]]) for kind, names in kinds.items() if usual[kind] != rest
-    ]
-    last = [name for name in choice if usual[kind_of(name)] == rest and choice[name] == rest]
+    # A rule for the embedding takes other tables too, which then need one of their own before it.
+    told = {kind for kind in kinds if usual[kind] != rest}
+    told |= {kind for kind in kinds if is_table(kind) and "embedding" in told}
+    ordered = sorted((kind for kind in kinds if kind in told), key=lambda kind: kind == "embedding")
+    found += [(kind, usual[kind], [name for name in kinds[kind] if choice[name] == usual[kind]]) for kind in ordered]
+    last = [name for name in choice if kind_of(name) not in told and choice[name] == rest]
     return [*found, ("*", rest, last)]
 
 
