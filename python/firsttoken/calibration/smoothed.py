@@ -52,7 +52,7 @@ def sites(decoder: Decoder, integers: frozenset[str]) -> list[Site]:
     shared = {source for source in stored if stored.count(source) > 1}
     found: list[Site] = []
     for number, block in enumerate(decoder.layers):
-        found += [site for site in sites_of(block, f"layers.{number}.", shared) if integers.issuperset(site.layers)]
+        found += [site for site in sites_of(block, f"layers.{number}.", shared) if not integers.isdisjoint(site.layers)]
     if not found:
         raise FirstTokenError(
             f"smooth = true changes nothing for {decoder.family} by this plan and target: no layer that rounds its activations to int8 stands behind a norm "

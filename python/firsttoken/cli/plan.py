@@ -49,6 +49,7 @@ Precisions = Annotated[
         show_default=False,
     ),
 ]
+SMOOTHED = "Measure with outliers of activations moved into weights where that helps (`smooth = true` in a plan)."
 SIZE = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>B|KiB|MiB|GiB|kB|MB|GB)", re.ASCII)
 UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "kB": 10**3, "MB": 10**6, "GB": 10**9}
 
@@ -73,6 +74,7 @@ def sensitivity(
     ] = None,
     tokens: Tokens = 512,
     precision: Precisions = None,
+    smooth: Annotated[bool, typer.Option("--smooth", help=SMOOTHED)] = False,
     calibration: Calibration = None,
     held_out: HeldOut = None,
     adapter: Adapter = None,
@@ -96,13 +98,15 @@ def sensitivity(
     from firsttoken.search.page import by_label, labels_of, sensitivity_page
     from firsttoken.search.search import opened
     from firsttoken.search.sensitivity import measured_damages
+    from firsttoken.search.smooth import smoothed
 
     out = Output(as_json)
     if output is not None:
         need("search", "a page with pictures")
         check_file_destination(output, "--output")
     with progress_bar() as report, opened(checkpoint, target, calibration, held_out, adapter, tokens, report) as subject:
-        damages = measured_damages(subject, tuple(precision or ()), report)
+        measured = smoothed(subject, report, out.say) if smooth else subject
+        damages = measured_damages(measured, tuple(precision or ()), report)
         name, text = f"{subject.source.name} on {subject.target.name}", subject.text.name
     labels = labels_of(damages)
     out.document(
@@ -165,6 +169,7 @@ def search(
     prompt: Annotated[int, typer.Option("--prompt", min=1, metavar="TOKENS", help="Prompt that the first token's time is of.")] = 128,
     tokens: Tokens = 512,
     precision: Precisions = None,
+    no_smooth: Annotated[bool, typer.Option("--no-smooth", help="Do not try to move outliers of activations into weights first.")] = False,
     calibration: Calibration = None,
     held_out: HeldOut = None,
     adapter: Adapter = None,
@@ -193,6 +198,7 @@ def search(
     from firsttoken.search.search import Budget, opened
     from firsttoken.search.search import search as run
     from firsttoken.search.sensitivity import measured_damages
+    from firsttoken.search.smooth import smoothed
     from firsttoken.units import readable
 
     budget = Budget(parse_size(max_size), max_kld, max_first_token, max_decode)
@@ -207,6 +213,7 @@ def search(
             raise FirstTokenError(f"output {file}: exists; give another name, or --force to replace it")
     out, asked = Output(as_json), tuple(precision or ())
     with progress_bar() as report, opened(checkpoint, target, calibration, held_out, adapter, tokens, report) as subject:
+        subject = subject if no_smooth else smoothed(subject, report, out.say)
         found = run(subject, budget, asked, prompt, not no_prove, report, out.say)
         damages, name = measured_damages(subject, asked), f"{subject.source.name} on {subject.target.name}"
     facts = [("INT8 plan", f"{readable(found.base.bytes)}, {found.base_predicted.damage:.2e} nats predicted")]

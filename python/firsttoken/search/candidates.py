@@ -1,6 +1,6 @@
 """What a layer may be: the precisions that a target's backend gives its kind, and how their integers may be chosen."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from firsttoken.backends.interface import Backend
@@ -84,3 +84,8 @@ def divides(one: Candidate, layer: Layer) -> bool:
     """Whether the groups fill the layer's rows; one group that is the whole row is "row"."""
     _, (_, columns) = layer.matrix
     return one.group == "row" or (isinstance(one.group, int) and columns % one.group == 0 and columns > one.group)
+
+
+def integer_choice(offered: Mapping[str, Collection[Candidate]]) -> dict[str, Candidate]:
+    """Every layer in INT8 without a method where it may be, cores in FP32: what others are held against."""
+    return {name: Candidate("int8") if Candidate("int8") in own else next(iter(own)) for name, own in offered.items()}

@@ -17,7 +17,7 @@ from firsttoken.measure.measurement import Result
 from firsttoken.pipeline import export
 from firsttoken.progress import Report, silent
 from firsttoken.quant.plan import Gate
-from firsttoken.search.candidates import Candidate
+from firsttoken.search.candidates import Candidate, integer_choice
 from firsttoken.search.choice import Cost, Costs
 from firsttoken.search.damage import UNASKED
 from firsttoken.search.plan_file import plan_text
@@ -51,11 +51,6 @@ def table_of(subject: Subject, damages: Measured, times: Mapping[Shape, Time], c
     return found
 
 
-def integer_choice(damages: Measured, decoder_layers: list[str]) -> dict[str, Candidate]:
-    """Every layer in INT8 without a method where it may be, cores in FP32: what others are held against."""
-    return {name: next((one for one in damages[name] if one == Candidate("int8")), next(iter(damages[name]))) for name in decoder_layers}
-
-
 def gather(
     subject: Subject, damages: Measured, prompt: int | None, folder: Path, report: Report = silent
 ) -> tuple[Costs, Real, dict[str, Candidate]]:
@@ -69,7 +64,7 @@ def gather(
     table = table_of(subject, damages, times, (prompt or 0) / chunk)
     shared = ("embedding", "head") if backend.shares_tied and subject.decoder.tied_head else None
     bare = Costs(table, Cost(0, 0), shared)
-    base = integer_choice(damages, [layer.name for layer in layers])
+    base = integer_choice(damages)
     bundle = export_choice(subject, base, bare, folder, False, report)
     real = real_costs(bundle, prompt, None, report)[0]
     sums = bare.total(base)
@@ -82,8 +77,8 @@ def export_choice(
     """Writes the bundle of a choice under ``folder``; returns it. Raises `FirstTokenError`, and `GateError` where it misses its proof."""
     folder.mkdir(parents=True, exist_ok=True)
     plan = folder / "searched.toml"
-    plan.write_text(plan_text(choice, costs, "found by a search", gate, []))
-    calibration = subject.calibration if any(one.method != "round" for one in choice.values()) else None
+    plan.write_text(plan_text(choice, costs, "found by a search", gate, [], subject.smoothing is not None))
+    calibrated = subject.smoothing is not None or any(one.method != "round" for one in choice.values())
     [bundle] = export(
         subject.given,
         folder,
@@ -95,7 +90,7 @@ def export_choice(
         report=report,
         witness=False,
         adapter=subject.adapter,
-        calibration=calibration,
+        calibration=subject.calibration if calibrated else None,
     )
     return bundle
 

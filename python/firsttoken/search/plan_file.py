@@ -43,9 +43,14 @@ def plan_of(choice: Mapping[str, Candidate], summary: str, gate: Gate) -> Plan:
     return Plan(summary=summary, rules=rules, gate=gate)
 
 
-def plan_text(choice: Mapping[str, Candidate], costs: Costs, summary: str, gate: Gate, notes: list[str]) -> str:
-    """The plan's .toml, with what each rule costs and what it damages."""
-    lines = [f"summary = {json.dumps(summary, ensure_ascii=False)}", "", *(f"# {note}" for note in notes)]
+def plan_text(choice: Mapping[str, Candidate], costs: Costs, summary: str, gate: Gate, notes: list[str], smooth: bool = False) -> str:
+    """The plan's .toml, with what each rule costs and what it damages; ``smooth``: as damages were measured with."""
+    lines = [
+        f"summary = {json.dumps(summary, ensure_ascii=False)}",
+        *(["smooth = true"] if smooth else []),
+        "",
+        *(f"# {note}" for note in notes),
+    ]
     whole = costs.total(choice)
     for match, one, names in rules_of(choice):
         lines += [

@@ -244,7 +244,7 @@ def found_plan(
         + (f"; the export has {figures.mean_kld:.2e} nats and {readable(size)}." if figures else "; nothing was exported."),
     ]
     fronts = [(one, costs.total(one)) for one in front(costs)]
-    text = plan_text(choice, costs, summary, gate_of(predicted, figures), notes)
+    text = plan_text(choice, costs, summary, gate_of(predicted, figures), notes, subject.smoothing is not None)
     ratios = (ratio_of(real.first_token, again.first_token), ratio_of(real.decode, again.decode)) if real and again else (0.0, 0.0)
     return Found(choice, text, predicted, real, figures, base, costs.total(uniform), fronts, tries, ratios)
 

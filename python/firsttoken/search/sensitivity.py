@@ -10,6 +10,7 @@ import numpy as np
 
 from firsttoken.backends.interface import Backend
 from firsttoken.backends.registry import backend_of
+from firsttoken.bundle.manifest import Smoothing
 from firsttoken.cache_folder import cache_folder
 from firsttoken.calibration.integers import facts_of, with_integers
 from firsttoken.calibration.text import TOKENS, WINDOW, CalibrationText
@@ -46,6 +47,8 @@ class Subject:
     adapter: str | Path | None = None
     calibration: Path | None = None
     held_out: Path | None = None
+    smoothing: Smoothing | None = None
+    """What ``source`` has been smoothed by (`search.smooth`)."""
 
     @property
     def backend(self) -> Backend:
@@ -75,7 +78,7 @@ class Subject:
         folder, grid = cache_folder(), self.backend.weight_grid
         if folder is None:
             return None
-        decides = [
+        decides: list[object] = [
             VERSION,
             STRETCH,
             self.tokens,
@@ -86,6 +89,8 @@ class Subject:
             grid.lowest,
             self.text.sha256,
         ]
+        if self.smoothing is not None:
+            decides.append(sorted(self.smoothing.kept.items()))
         (folder / "damages").mkdir(exist_ok=True)
         return folder / "damages" / f"{hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:32]}.jsonl"
 
@@ -164,6 +169,8 @@ def rounded(subject: Subject, one: Candidate, wanted: Mapping[str, list[Candidat
     plan = Plan(summary="one candidate everywhere", rules=(*rules, Rule(match="*", precision="fp32")), gate=UNASKED)
     precisions = {name: one.precision if name in own else "fp32" for name in wanted}
     facts = facts_of(plan, subject.decoder, precisions, subject.text)
+    if facts is not None and subject.smoothing is not None:
+        facts = facts.model_copy(update={"smoothing": subject.smoothing})
     return with_integers(subject.source, subject.decoder, plan, precisions, facts, subject.text, labelled(report, one.label))
 
 
