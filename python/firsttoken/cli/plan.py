@@ -167,6 +167,15 @@ def search(
         ),
     ] = None,
     prompt: Annotated[int, typer.Option("--prompt", min=1, metavar="TOKENS", help="Prompt that the first token's time is of.")] = 128,
+    times: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--times",
+            metavar="FILE|arm",
+            help="Times of bundles of this checkpoint in different built-in plans, as `firsttoken device profile` or `bench -o` wrote them, may be repeated; or arm: instructions counted on an emulated core (default: every layer is timed on this machine).",
+            show_default=False,
+        ),
+    ] = None,
     tokens: Tokens = 512,
     precision: Precisions = None,
     no_smooth: Annotated[bool, typer.Option("--no-smooth", help="Do not try to move outliers of activations into weights first.")] = False,
@@ -194,8 +203,9 @@ def search(
     from firsttoken.atomic_file import check_file_destination, write_text
     from firsttoken.errors import FirstTokenError
     from firsttoken.report.progress_bar import progress_bar
+    from firsttoken.search.budget import Budget
     from firsttoken.search.page import search_page
-    from firsttoken.search.search import Budget, opened
+    from firsttoken.search.search import opened
     from firsttoken.search.search import search as run
     from firsttoken.search.sensitivity import measured_damages
     from firsttoken.search.smooth import smoothed
@@ -214,7 +224,7 @@ def search(
     out, asked = Output(as_json), tuple(precision or ())
     with progress_bar() as report, opened(checkpoint, target, calibration, held_out, adapter, tokens, report) as subject:
         subject = subject if no_smooth else smoothed(subject, report, out.say)
-        found = run(subject, budget, asked, prompt, not no_prove, report, out.say)
+        found = run(subject, budget, asked, prompt, times or (), not no_prove, report, out.say)
         damages, name = measured_damages(subject, asked), f"{subject.source.name} on {subject.target.name}"
     facts = [("INT8 plan", f"{readable(found.base.bytes)}, {found.base_predicted.damage:.2e} nats predicted")]
     if found.real is not None and found.figures is not None:
@@ -224,7 +234,7 @@ def search(
                 f"{readable(found.real.bytes)}, mean KL divergence {found.figures.mean_kld:.2e} nats, same top {found.figures.same_top:.1%}",
             )
         )
-        if found.timed:
+        if found.ratios[0]:
             facts.append(("its times", f"first token of {prompt} tokens {found.ratios[0]:.2f}, decode {found.ratios[1]:.2f} times INT8's"))
     else:
         facts.append(("found plan", f"{readable(int(found.predicted.bytes))}, {found.predicted.damage:.2e} nats predicted"))

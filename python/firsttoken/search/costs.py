@@ -5,10 +5,9 @@ The artifact is the INT8 one: its size and times, less what its layers should ta
 
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from firsttoken.backends.runner import default_threads
 from firsttoken.bundle.manifest import read_manifest
 from firsttoken.decoder.walk import plan_layers
 from firsttoken.errors import FirstTokenError
@@ -23,7 +22,7 @@ from firsttoken.search.damage import UNASKED
 from firsttoken.search.plan_file import plan_text
 from firsttoken.search.sensitivity import Measured, Subject
 from firsttoken.search.sizes import layer_bytes
-from firsttoken.search.times import Shape, Time, layer_times
+from firsttoken.search.times import Clock, Shape
 
 REPEAT, DECODED = 7, 24  # runs of a bundle, tokens decoded in each
 
@@ -37,38 +36,49 @@ class Real:
     decode: float = 0.0
 
 
-def table_of(subject: Subject, damages: Measured, times: Mapping[Shape, Time], calls: float) -> dict[str, dict[Candidate, Cost]]:
-    """Every layer's cost as each candidate; a prompt takes ``calls`` calls. The head sees one position, a table is looked up, a core's time is
+def table_of(subject: Subject, damages: Measured, clock: Clock | None) -> dict[str, dict[Candidate, Cost]]:
+    """Every layer's cost as each candidate. The head sees one position of a prompt, a table is looked up, a core's time is
     not known and counts among what is fixed."""
     found: dict[str, dict[Candidate, Cost]] = {}
     for layer in plan_layers(subject.decoder):
         own: dict[Candidate, Cost] = {}
         for one, damage in damages[layer.name].items():
-            time = times.get(Shape.of(layer, one)) if layer.kind == "linear" else None
-            prefill, decode = (0.0, 0.0) if time is None else (time.decode if layer.name == "head" else time.prefill * calls, time.decode)
+            prefill = decode = 0.0
+            if clock is not None and layer.kind == "linear":
+                time = clock.time(Shape.of(layer, one))
+                prefill, decode = time.decode if layer.name == "head" else time.prefill * clock.calls, time.decode
             own[one] = Cost(damage, layer_bytes(layer, one, subject.backend), prefill, decode)
         found[layer.name] = own
     return found
 
 
 def gather(
-    subject: Subject, damages: Measured, prompt: int | None, folder: Path, report: Report = silent
+    subject: Subject, damages: Measured, clock: Clock | None, folder: Path, report: Report = silent
 ) -> tuple[Costs, Real, dict[str, Candidate]]:
-    """Returns the costs, what the INT8 artifact really has, and its choice; times only with a ``prompt`` of so many tokens.
+    """Returns the costs, what the INT8 artifact really has, and its choice; its times are real where ``clock`` is this machine's, else its layers' sum.
 
     Writes the artifact to ``folder``, which it leaves there. Raises `FirstTokenError`.
     """
-    layers, backend = plan_layers(subject.decoder), subject.backend
-    chunk = min(subject.target.prefill_chunk, prompt or 1)
-    times = {} if prompt is None else layer_times(subject.source, layers, damages, backend, chunk, default_threads(), report)
-    table = table_of(subject, damages, times, (prompt or 0) / chunk)
-    shared = ("embedding", "head") if backend.shares_tied and subject.decoder.tied_head else None
+    table = table_of(subject, damages, clock)
+    shared = ("embedding", "head") if subject.backend.shares_tied and subject.decoder.tied_head else None
     bare = Costs(table, Cost(0, 0), shared)
     base = integer_choice(damages)
     bundle = export_choice(subject, base, bare, folder, False, report)
-    real = real_costs(bundle, prompt, None, report)[0]
-    sums = bare.total(base)
+    real, sums = real_costs(bundle, clock.prompt if clock and clock.here else None, None, report)[0], bare.total(base)
+    if clock is not None and not clock.here:
+        real = replace(real, first_token=sums.prefill, decode=sums.decode)
+    # A call of a single layer has a beginning and an end of its own, which in a small model's file is most of the time.
+    table = scaled(table, min(1.0, real.first_token / sums.prefill), min(1.0, real.decode / sums.decode)) if clock else table
+    sums = Costs(table, Cost(0, 0), shared).total(base)
     return Costs(table, Cost(0, real.bytes - sums.bytes, real.first_token - sums.prefill, real.decode - sums.decode), shared), real, base
+
+
+def scaled(table: Mapping[str, Mapping[Candidate, Cost]], prefill: float, decode: float) -> dict[str, dict[Candidate, Cost]]:
+    """The costs with all times multiplied."""
+    return {
+        name: {one: replace(cost, prefill=prefill * cost.prefill, decode=decode * cost.decode) for one, cost in own.items()}
+        for name, own in table.items()
+    }
 
 
 def export_choice(

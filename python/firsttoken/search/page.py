@@ -5,9 +5,10 @@ import io
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from firsttoken.search.budget import mostly
 from firsttoken.search.candidates import Candidate
 from firsttoken.search.plan_file import kind_of
-from firsttoken.search.search import Found, mostly
+from firsttoken.search.search import Found
 from firsttoken.search.sensitivity import Measured
 from firsttoken.units import readable
 

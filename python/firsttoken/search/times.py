@@ -42,6 +42,17 @@ class Time:
     decode: float
 
 
+@dataclass(frozen=True)
+class Clock:
+    """How long a layer takes: ``time`` of one shape, of which a prompt takes ``calls``. ``here``: measured on this machine, for prompts of ``prompt``
+    tokens, so that bundles can be timed too."""
+
+    time: Callable[[Shape], Time]
+    calls: float
+    prompt: int
+    here: bool
+
+
 def layer_times(
     checkpoint: Checkpoint,
     layers: Sequence[Layer],
