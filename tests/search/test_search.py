@@ -41,7 +41,9 @@ def test_a_plan_within_a_size(tiny_model, tmp_path, capsys):
     most = (small + large) // 2
     plan = tmp_path / "plan.toml"
     flags = [flag for label in ASKED for flag in ("--precision", label)]
-    assert run(["plan", "search", str(tiny_model), "-o", str(plan), "--tokens", "256", "--max-size", f"{most}B", "--json", *flags]) == 0, capsys.readouterr().err
+    assert run(["plan", "search", str(tiny_model), "-o", str(plan), "--tokens", "256", "--max-size", f"{most}B", "--json", *flags]) == 0, (
+        capsys.readouterr().err
+    )
     told = json.loads(capsys.readouterr().out)
     assert small * 0.9 < told["exported"]["bytes"] <= most
     assert told["predicted"]["bytes"] == pytest.approx(told["exported"]["bytes"], rel=0.01)

@@ -48,17 +48,21 @@ def sites(decoder: Decoder, integers: frozenset[str]) -> list[Site]:
     """
     if left := [name for name in features(decoder) if name in NOT_SMOOTHED]:
         raise FirstTokenError(f"smooth = true does not take {left[0]}, which {decoder.family} has; leave it out of the plan")
-    stored = [norm.weight for _, norm in norms(decoder) if norm.weight is not None]
-    shared = {source for source in stored if stored.count(source) > 1}
-    found: list[Site] = []
-    for number, block in enumerate(decoder.layers):
-        found += [site for site in sites_of(block, f"layers.{number}.", shared) if not integers.isdisjoint(site.layers)]
+    found = places(decoder, integers)
     if not found:
         raise FirstTokenError(
             f"smooth = true changes nothing for {decoder.family} by this plan and target: no layer that rounds its activations to int8 stands behind a norm "
             "with a weight of its own, v or up; leave it out of the plan"
         )
     return found
+
+
+def places(decoder: Decoder, integers: frozenset[str]) -> list[Site]:
+    """The same, of which there may be none."""
+    stored = [norm.weight for _, norm in norms(decoder) if norm.weight is not None]
+    shared = {source for source in stored if stored.count(source) > 1}
+    every = [site for number, block in enumerate(decoder.layers) for site in sites_of(block, f"layers.{number}.", shared)]
+    return [site for site in every if not integers.isdisjoint(site.layers)]
 
 
 def sites_of(block: Block, at: str, shared: set[Source]) -> list[Site]:

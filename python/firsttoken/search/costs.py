@@ -22,6 +22,7 @@ from firsttoken.search.damage import UNASKED
 from firsttoken.search.plan_file import plan_text
 from firsttoken.search.sensitivity import Measured, Subject
 from firsttoken.search.sizes import layer_bytes
+from firsttoken.search.smooth import smooths
 from firsttoken.search.times import Clock, Shape
 
 REPEAT, DECODED = 7, 24  # runs of a bundle, tokens decoded in each
@@ -87,8 +88,8 @@ def export_choice(
     """Writes the bundle of a choice under ``folder``; returns it. Raises `FirstTokenError`, and `GateError` where it misses its proof."""
     folder.mkdir(parents=True, exist_ok=True)
     plan = folder / "searched.toml"
-    plan.write_text(plan_text(choice, costs, "found by a search", gate, [], subject.smoothing is not None))
-    calibrated = subject.smoothing is not None or any(one.method != "round" for one in choice.values())
+    plan.write_text(plan_text(choice, costs, "found by a search", gate, [], smooths(subject, choice)))
+    calibrated = smooths(subject, choice) or any(one.method != "round" for one in choice.values())
     [bundle] = export(
         subject.given,
         folder,

@@ -23,6 +23,7 @@ from firsttoken.search.clock import clock_of
 from firsttoken.search.costs import Real, export_choice, gather, real_costs
 from firsttoken.search.plan_file import plan_text
 from firsttoken.search.sensitivity import Subject, measured_damages
+from firsttoken.search.smooth import smooths
 from firsttoken.units import readable
 
 TRIES = 4  # exports until a choice that was predicted to fit does
@@ -142,7 +143,7 @@ def found_plan(
         + (f"; the export has {figures.mean_kld:.2e} nats and {readable(size)}." if figures else "; nothing was exported."),
     ]
     fronts = [(one, costs.total(one)) for one in front(costs)]
-    text = plan_text(choice, costs, summary, gate_of(predicted, figures), notes, subject.smoothing is not None)
+    text = plan_text(choice, costs, summary, gate_of(predicted, figures), notes, smooths(subject, choice))
     ratios = (ratio_of(real.first_token, again.first_token), ratio_of(real.decode, again.decode)) if real and again else (0.0, 0.0)
     return Found(choice, text, predicted, real, figures, base, costs.total(uniform), fronts, tries, ratios)
 

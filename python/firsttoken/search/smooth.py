@@ -1,14 +1,14 @@
 """Smoothing before anything is measured: damages are then those of the checkpoint that the plan's ``smooth = true`` makes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from firsttoken.bundle.manifest import CalibrationFacts
-from firsttoken.calibration.smoothed import NOT_SMOOTHED
+from firsttoken.calibration.smoothed import NOT_SMOOTHED, places, rounded_activations
 from firsttoken.decoder.features import features
 from firsttoken.progress import Report, silent
 from firsttoken.prove.smoothing import choose, described, with_smoothing
-from firsttoken.search.candidates import candidates, integer_choice
+from firsttoken.search.candidates import Candidate, candidates, integer_choice
 from firsttoken.search.damage import UNASKED
 from firsttoken.search.plan_file import plan_of
 from firsttoken.search.sensitivity import Subject
@@ -31,3 +31,9 @@ def smoothed(subject: Subject, report: Report = silent, say: Callable[[str], Non
     return replace(
         subject, source=with_smoothing(subject.source, decoder, precisions, backend, found, text, report), smoothing=found.smoothing
     )
+
+
+def smooths(subject: Subject, choice: Mapping[str, Candidate]) -> bool:
+    """Whether a choice has layers whose inputs the subject's smoothing makes smaller outliers in; others are not asked for it."""
+    activations = {name: subject.backend.activations(one.precision) for name, one in choice.items()}
+    return subject.smoothing is not None and bool(places(subject.decoder, rounded_activations(subject.decoder, activations)))
