@@ -1,0 +1,203 @@
+"""Whole searches: trials are stopped early, a cut-short search ends as one that was not, and what was found runs."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from firsttoken.distill.distill import distill
+from firsttoken.distill.recipe_search import search as module
+from firsttoken.distill.recipe_search.search import search
+from firsttoken.distill.recipe_search.study import JOURNAL
+from firsttoken.errors import FirstTokenError
+
+SETTINGS = {"trials": 6, "halvings": 1, "keep_one_in": 2, "fixed": ("temperature_end",), "ranges": {"learning_rate": (1e-5, 1e-1)}}
+
+
+def run(recipe, output, **changes):
+    lines = []
+    restart = changes.pop("restart", False)
+    return search(recipe, output, SETTINGS | changes, restart, say=lines.append), lines
+
+
+def results(folder):
+    return {name: (folder / name).read_bytes() for name in ("best.toml", "search.json", "search.html")}
+
+
+@pytest.fixture
+def finished(make_recipe, tmp_path):
+    recipe = make_recipe({"training.steps": 4})
+    return recipe, tmp_path / "straight", *run(recipe, tmp_path / "straight")
+
+
+def test_trials_are_stopped_and_what_was_found_is_a_recipe(finished, tmp_path):
+    recipe, folder, result, lines = finished
+    trials = result.record["trials"]
+    assert len(trials) == 6 and trials[0]["values"]["learning_rate"] == recipe.training.learning_rate
+    stopped = [trial for trial in trials if trial["stopped because"]]
+    kept = [trial for trial in trials if not trial["stopped because"]]
+    assert stopped and len(kept) >= 2 and all(trial["steps"] == 2 and list(trial["scores"]) == ["2"] for trial in stopped)
+    assert all(trial["steps"] == 4 and trial["score"] == trial["scores"]["4"] for trial in kept)
+    assert result.record["steps trained"] == sum(trial["steps"] for trial in trials) == 4 * len(kept) + 2 * len(stopped)
+    # a trial is stopped because its score is not among the better half of those that came to its rung before it
+    for trial in stopped:
+        others = sorted(t["scores"]["2"] for t in trials[: trial["number"] + 1])
+        assert trial["scores"]["2"] > others[max(0, len(others) // 2 - 1)]
+    best = trials[result.record["best"]]
+    assert best["score"] == min(trial["score"] for trial in kept) <= trials[0]["score"]
+    assert result.recipe.training.learning_rate == best["values"]["learning_rate"] and result.recipe.training.steps == 4
+    assert any(line.startswith("trial ") and "stopped: not among the best" in line for line in lines)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["straight"]  # training states are gone
+    page = (folder / "search.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 3 and "not among the best" in page and "<script" not in page and "learning_rate was" in page
+    # the score is that of a training of the written recipe, to the last digit
+    student = distill(folder / "best.toml", tmp_path / "student", say=lambda line: None)
+    assert (student / "model.safetensors").exists()
+
+
+def test_a_trial_is_the_training_of_its_recipe(finished, tmp_path):
+    """`distill` of the first trial's recipe, on the same documents and scored on those set aside, comes to the same score."""
+    recipe, _, result, _ = finished
+    [aside] = {line.split()[-1] for line in map(str, set(scored_sources(recipe)))}
+    values = recipe.model_dump(mode="json", by_alias=True, exclude={"search"})
+    folder = os.path.dirname(values["data"]["train"][0]["files"][0])
+    values["data"]["train"][0]["exclude"] = [aside]
+    values["data"]["held_out"] = [os.path.join(folder, aside)]
+    student = distill(type(recipe).model_validate(values), tmp_path / "alone", say=lambda line: None)
+    figures = json.loads((student / "distillation.json").read_text())["figures"]
+    assert figures["student"]["cross_entropy"] == pytest.approx(result.record["trials"][0]["score"], rel=1e-6)
+
+
+def scored_sources(recipe):
+    from firsttoken.distill.recipe_search.split import SearchData
+    from firsttoken.distill.students import tokenizer_folder
+    from firsttoken.progress import silent
+    from firsttoken.tokenizer import Tokenizer
+
+    return SearchData(()).read(recipe, Tokenizer(tokenizer_folder(recipe)), silent)[1].source
+
+
+class Cut(BaseException):
+    """What ends a search as abruptly as a process can end within a test."""
+
+
+@pytest.mark.parametrize("where", ["state", "finish", "half a line"])
+def test_a_search_that_was_cut_short_ends_as_one_that_was_not(finished, tmp_path, monkeypatch, where):
+    from firsttoken.distill import trainer
+
+    recipe, folder, result, _ = finished
+    calls = []
+    with monkeypatch.context() as patch:
+        if where == "state":  # a state counts, nothing of the trial is in the study
+            mark = trainer.mark_complete
+
+            def stop(at, step):
+                mark(at, step)
+                calls.append(1)
+                if len(calls) == 2:
+                    raise Cut
+
+            patch.setattr(trainer, "mark_complete", stop)
+        else:  # trained, and not yet in the study
+            finish = module.finish
+
+            def stop_finish(study, memory, trial, *rest):
+                calls.append(1)
+                if len(calls) == 3:
+                    raise Cut
+                return finish(study, memory, trial, *rest)
+
+            patch.setattr(module, "finish", stop_finish)
+        with pytest.raises(Cut):
+            run(recipe, tmp_path / "parts")
+    if where == "half a line":
+        with open(tmp_path / "parts" / JOURNAL, "ab") as stream:
+            stream.write(b'{"op_code":4,"worker_id":"x')
+        (tmp_path / "parts" / f"{JOURNAL}.lock").symlink_to(tmp_path / "parts" / JOURNAL)
+    assert not (tmp_path / "parts/best.toml").exists()
+    again, lines = run(recipe, tmp_path / "parts")
+    assert again.record == result.record and results(tmp_path / "parts") == results(folder)
+    assert any("trials are already done" in line for line in lines)
+    assert any("going on from step 2 of 4" in line for line in lines) or where != "state"
+
+
+def test_a_finished_search_goes_on_with_more_trials(finished, make_recipe, tmp_path):
+    recipe, folder, _, _ = finished
+    more, _ = run(recipe, folder, trials=8)
+    straight, lines = run(recipe, tmp_path / "eight", trials=8)
+    assert more.record == straight.record and results(folder) == results(tmp_path / "eight") and len(more.record["trials"]) == 8
+    _, lines = run(recipe, folder, trials=8)
+    assert not any(line.startswith("trial ") for line in lines)
+    with pytest.raises(FirstTokenError, match=r"began with search.seed = 0, now it is 1; put it back to go on, give --restart"):
+        run(recipe, folder, trials=8, seed=1)
+    with pytest.raises(FirstTokenError, match="recipe.training.batch = 4, now it is 2"):
+        run(make_recipe({"training.batch": 2}), folder)
+    assert results(folder) == results(tmp_path / "eight")
+    restarted, _ = run(recipe, folder, trials=2, seed=1, restart=True)
+    assert len(restarted.record["trials"]) == 2
+
+
+def test_a_budget_holds_whole_trials(make_recipe, tmp_path):
+    recipe = make_recipe({"training.steps": 4})
+    result, _ = run(recipe, tmp_path / "out", trials=50, budget=13)
+    assert 10 <= result.record["steps trained"] <= 13
+    with pytest.raises(FirstTokenError, match="a budget of 7 steps; expected at least 8"):
+        run(recipe, tmp_path / "less", budget=7)
+    assert not (tmp_path / "less").exists()
+
+
+def test_a_loss_that_is_not_a_number_ends_its_trial_alone(make_recipe, tmp_path):
+    """A learning rate of 1e30 makes the weights infinite within a step."""
+    recipe = make_recipe({"training.steps": 4, "training.schedule": "constant_with_warmup"})
+    result, _ = run(recipe, tmp_path / "out", trials=4, ranges={"learning_rate": (1e-3, 1e38)})
+    ended = [trial for trial in result.record["trials"] if "the loss is" in str(trial["stopped because"])]
+    assert ended and all(not trial["scores"] for trial in ended if trial["steps"] < 2) and result.record["best"] == 0
+    assert "No trial did better than the recipe's own values" in (tmp_path / "out/best.toml").read_text(encoding="utf-8")
+
+
+def test_folders_of_others_are_left_alone(make_recipe, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/thesis.txt").write_text("mine")
+    with pytest.raises(FirstTokenError, match="holds 'thesis.txt' and no search"):
+        run(make_recipe(), tmp_path / "out")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / JOURNAL).write_text("no journal\n")
+    with pytest.raises(FirstTokenError, match="is not a study's journal.*--restart"):
+        run(make_recipe(), tmp_path / "other")
+
+
+CHILD = """
+import json, os, signal, sys, torch
+torch.set_num_threads(1)
+from firsttoken.distill import trainer
+from firsttoken.distill.recipe import Recipe
+from firsttoken.distill.recipe_search.search import search
+values, output, settings, left = json.loads(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3]), [int(sys.argv[4])]
+step = trainer.DistillationTrainer.training_step
+def training_step(self, *a, **k):
+    left[0] -= 1
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, *a, **k)
+trainer.DistillationTrainer.training_step = training_step
+search(Recipe.model_validate(values), output, settings)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_search_ends_as_one_that_was_not(make_recipe, tmp_path):
+    recipe = make_recipe({"training.steps": 4})
+    arguments = [json.dumps(recipe.model_dump(mode="json", by_alias=True)), json.dumps(SETTINGS)]
+
+    def child(output, steps):
+        command = [sys.executable, "-c", CHILD, arguments[0], str(output), arguments[1], str(steps)]
+        return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+    assert child(tmp_path / "killed", 9).returncode == -signal.SIGKILL
+    last = child(tmp_path / "killed", 0)
+    assert last.returncode == 0 and "trials are already done" in last.stdout, last.stderr
+    straight = child(tmp_path / "straight", 0)
+    assert straight.returncode == 0 and results(tmp_path / "killed") == results(tmp_path / "straight")
