@@ -105,7 +105,7 @@ def main() -> None:
         cells = ["{:.4f} ± {:.4f}".format(*interval(values)) for values in (each["by hand"], each["found"], differences)]
         print(f"| {what} | {' | '.join(cells)} | {verdict(differences)} |")
     for name, figures in rows.items():
-        print(f"{name}: cross-entropy by seed {', '.join(f'{row["cross_entropy"]:.4f}' for row in figures)}")
+        print(f"{name}: cross-entropy by seed", *(f"{row['cross_entropy']:.4f}" for row in figures))
 
 
 if __name__ == "__main__":

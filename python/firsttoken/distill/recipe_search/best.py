@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import tomlkit
-from tomlkit.items import InlineTable, Table
+from tomlkit.items import InlineTable, Item, Table
 
 from firsttoken.distill.recipe import Recipe, load_recipe
 from firsttoken.distill.recipe_search.space import Space
@@ -58,7 +58,8 @@ def put(table: Any, key: str, value: object, comment: str) -> None:
         after.append(body.pop())
     table[key] = value
     body.extend(reversed(after))
-    item: Any = table.item(key)
+    item = table.item(key)
+    assert isinstance(item, Item), "a value, not a table that is written in pieces"
     item.comment(comment)
 
 
@@ -72,7 +73,10 @@ def put_schedule(table: Any, key: str, schedule: Schedule, comment: str) -> None
     if "end" in there:
         there["end"] = schedule.end
     # inside braces there is no room for a comment
-    (there if isinstance(there, InlineTable) else there.item("start")).comment(comment)
+    if isinstance(there, InlineTable):
+        there.comment(comment)
+    else:
+        put(there, "start", schedule.start, comment)
 
 
 def plain_values(recipe: Recipe) -> dict:

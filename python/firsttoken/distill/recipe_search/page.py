@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
-ENOUGH = 4  # trials of which Optuna is asked what mattered
+ENOUGH = 8  # trials; of fewer it cannot be said what mattered
 
 
 def search_page(name: str, space: Space, record: dict, trials: list[FrozenTrial], recipe_text: str) -> str:
@@ -73,7 +73,6 @@ def scores(trials: list[FrozenTrial], name: str) -> str:
             low.append(lowest)
     curves.set_title(f"held-out {name} of every trial")
     curves.set_xlabel("step of the trial")
-    curves.set_yscale("log")
     curves.legend(fontsize="small")
     best.step(at, low, where="post", marker="o", markersize=3)
     best.set_title("best of the whole trials so far")
@@ -114,19 +113,19 @@ def parallel(study: Study, name: str) -> str:
 
 
 def drawn_by_optuna(draw: Callable[[], Any]) -> str:
-    """What Optuna draws with matplotlib, as SVG; its own window state is put away."""
+    """What Optuna draws with matplotlib, as SVG; the style that it sets for everything is taken back."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
     from optuna.exceptions import ExperimentalWarning
 
-    with warnings.catch_warnings():
+    with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         figure = draw().figure
-    try:
-        figure.set_size_inches(10, 4)
-        figure.tight_layout()
-        return as_svg(figure)
-    finally:
-        pyplot.close(figure)
+        try:
+            figure.set_size_inches(10, 4)
+            figure.tight_layout()
+            return as_svg(figure)
+        finally:
+            pyplot.close(figure)

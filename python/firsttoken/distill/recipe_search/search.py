@@ -74,12 +74,19 @@ def search(
         clean(folder.parent)
     except OSError as error:
         raise FirstTokenError(f"{folder}: cannot be written ({error.strerror}); choose another output with -o") from None
-    held = open_work(run.run.work, run.identity, restart)
+    work = run.run.work
+    went_on = work.exists()
+    held = open_work(work, run.identity, restart)
     try:
-        study = open_study(folder, run.identity, restart)
+        try:
+            study = open_study(folder, run.identity, restart)
+        except FirstTokenError:
+            if not went_on:
+                remove(work)  # it says what this call wanted, and the next one may want what the study has
+            raise
         run.all_trials(study)
         result = run.write(study, text)
-        remove_work(run.run.work, say)
+        remove_work(work, say)
     finally:
         os.close(held)
     return result
