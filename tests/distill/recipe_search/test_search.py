@@ -89,6 +89,28 @@ def scored_sources(recipe):
     return SearchData(()).read(recipe, Tokenizer(tokenizer_folder(recipe)), silent)[1].source
 
 
+def test_a_cached_teacher_is_enough(make_recipe, tmp_path, tiny_model):
+    from firsttoken.demo import held_out_text
+    from firsttoken.distill.ask_teacher import cache
+
+    cache(make_recipe({"student": {"checkpoint": str(tiny_model)}}), tmp_path / "answers", top=8)
+    recipe = make_recipe({"teacher": [{"cache": str(tmp_path / "answers")}], "training.steps": 2})
+    with pytest.raises(FirstTokenError, match=r"a cache holds its teacher's answers to all of the training data.*held_out = "):
+        run(recipe, tmp_path / "out")
+    (tmp_path / "mine.txt").write_text(held_out_text()[30_000:33_000], encoding="utf-8")
+    files = {"held_out": (str(tmp_path / "mine.txt"),), "trials": 2}
+    with pytest.raises(
+        FirstTokenError,
+        match=r"temperature_start goes from 1.66667 to 15; .*made for temperatures 1 to 5, asked for 15.*--fix temperature_start",
+    ):
+        run(recipe, tmp_path / "out", **files)
+    ranges = {"temperature_start": (2, 5)}
+    result, lines = run(recipe, tmp_path / "out", ranges=ranges, **files)
+    assert len(result.record["trials"]) == 2 and any("windows of" in line and "mine.txt" in line for line in lines)
+    with pytest.raises(FirstTokenError, match="score is kld, which needs a teacher that is a checkpoint"):
+        run(recipe, tmp_path / "kld", score="kld", **files)
+
+
 class Cut(BaseException):
     """What ends a search as abruptly as a process can end within a test."""
 

@@ -19,8 +19,9 @@ from firsttoken.distill.recipe_search.rungs import AtRungs, first_rung, rungs_of
 from firsttoken.distill.recipe_search.space import Space, rounded, space_of, with_values
 from firsttoken.distill.recipe_search.split import SearchData
 from firsttoken.distill.recipe_search.study import JOURNAL, WHY, Drawing, draw, finish, open_study, steps_of, whole
-from firsttoken.distill.running import DistillRun
+from firsttoken.distill.running import DistillRun, check_temperature
 from firsttoken.distill.students import cut_model, plan_stages
+from firsttoken.distill.teachers import CachedTeacher
 from firsttoken.distill.trainer import NotFinite
 from firsttoken.distill.training_page import read_recipe_text
 from firsttoken.distill.work_folder import alone, identity_of, open_work, remove_work
@@ -123,6 +124,20 @@ def check_folder(folder: Path) -> None:
         raise FirstTokenError(f"output {folder}: holds {sorted(there)[0]!r} and no search; choose another with -o")
 
 
+def check_caches(run: DistillRun, space: Space) -> None:
+    """Raises `FirstTokenError` where a temperature that may be drawn is none of those that a cached teacher's answers are for."""
+    for teacher in run.teachers:
+        if isinstance(teacher, CachedTeacher):
+            for each in (d for d in space.dimensions if d.name.startswith("temperature")):
+                try:
+                    check_temperature(teacher.cache, each.low)
+                    check_temperature(teacher.cache, each.high)
+                except FirstTokenError as error:
+                    raise FirstTokenError(
+                        f"search: {each.name} goes from {each.low:g} to {each.high:g}; {error}, give a smaller --range {each.name}=LOW:HIGH, or --fix {each.name}"
+                    ) from None
+
+
 class RecipeSearch:
     """One call of `search`: the data, the student that every trial starts from, and the trials."""
 
@@ -145,6 +160,7 @@ class RecipeSearch:
         names = {name for name in ("cross_entropy", "kld") if name == "cross_entropy" or any(t.live for t in self.run.teachers)}
         if settings.score not in names:
             raise FirstTokenError("search: score is kld, and no loss of the recipe asks a teacher; expected cross_entropy")
+        check_caches(self.run, space)
         decides = {"rungs": self.rungs, "keep one in": settings.keep_one_in, "score": settings.score, "seed": settings.seed}
         ranges = {d.name: [d.low, d.high] for d in space.dimensions}
         self.identity = identity_of(recipe, self.run.train, self.run.held_out) | {"search": {**decides, "ranges": ranges}}
