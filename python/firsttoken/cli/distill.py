@@ -8,7 +8,7 @@ import typer.core
 
 from firsttoken.cli import completion
 from firsttoken.cli.distill_search import search
-from firsttoken.cli.options import PromptLengths, Verbose
+from firsttoken.cli.options import PromptLengths, RecipeFile, Verbose
 from firsttoken.cli.output import Json, Output
 from firsttoken.extras import need
 
@@ -33,15 +33,6 @@ app = typer.Typer(
     "  torchrun --nproc-per-node 2 $(which firsttoken) distill my-recipe.toml -o out/student",
 )
 app.command()(search)
-RecipeFile = Annotated[
-    str,
-    typer.Argument(
-        metavar="RECIPE",
-        help="Your recipe's .toml, or a name from `firsttoken distill recipes`.",
-        show_default=False,
-        autocompletion=completion.recipes,
-    ),
-]
 
 
 @app.command()

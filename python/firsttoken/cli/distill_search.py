@@ -5,23 +5,14 @@ from typing import Annotated
 
 import typer
 
-from firsttoken.cli import completion
-from firsttoken.cli.options import Verbose
+from firsttoken.cli.options import RecipeFile, Verbose
 from firsttoken.cli.output import Json, Output
 from firsttoken.errors import FirstTokenError
 from firsttoken.extras import need
 
 
 def search(
-    recipe: Annotated[
-        str,
-        typer.Argument(
-            metavar="RECIPE",
-            help="Your recipe's .toml, or a name from `firsttoken distill recipes`.",
-            show_default=False,
-            autocompletion=completion.recipes,
-        ),
-    ],
+    recipe: RecipeFile,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where study, best recipe and page go.", show_default=False)
     ],
