@@ -71,6 +71,13 @@ def verdict(differences: list[float]) -> str:
     return "worse" if mean - half > 0 else "not shown"
 
 
+def compared(what: str, before: list[float], after: list[float]) -> str:
+    """A row: both with their intervals, the difference within a seed, and what it says."""
+    differences = [a - b for a, b in zip(after, before, strict=True)]
+    cells = ["{:.4f} ± {:.4f}".format(*interval(values)) for values in (before, after, differences)]
+    return f"| {what} | {' | '.join(cells)} | {verdict(differences)} |"
+
+
 def main() -> None:
     options = arguments()
     work = options.work / f"{options.recipe}-{options.steps}-{options.batch}-{options.length}-{options.trials}"
@@ -80,10 +87,14 @@ def main() -> None:
     found = search(hand, work / "search", {"trials": options.trials})
     print(f"search: {time.monotonic() - began:.0f} s, {time.process_time() - cpu:.0f} s of processor (of this call)")
     seeds = range(hand.seed + 1, hand.seed + 1 + options.seeds)
-    rows = {name: [] for name in ("by hand", "found")}
-    for seed in seeds:
-        rows["by hand"].append(scored(hand, "by-hand", seed, work))
-        rows["found"].append(scored(found.recipe, f"found-{found.record['best']}", seed, work))
+    best = found.record["best"]
+    rate = hand.training.model_copy(update={"learning_rate": found.recipe.training.learning_rate})
+    recipes = {
+        "by hand": (hand, "by-hand"),
+        "found": (found.recipe, f"found-{best}"),
+        "by hand, with the learning rate found": (hand.model_copy(update={"training": rate}), f"rate-{best}"),
+    }
+    rows = {name: [scored(recipe, folder, seed, work) for seed in seeds] for name, (recipe, folder) in recipes.items()}
     trials = found.record["trials"]
     print(f"\n{options.recipe}, {options.steps} steps of {options.batch} windows of {options.length} tokens; ", end="")
     print(
@@ -100,10 +111,11 @@ def main() -> None:
     print(f"\nOn demo/held_out.txt, mean ± 95 % interval over seeds {', '.join(map(str, seeds))}:\n")
     print("| | by hand | found | found minus by hand, within a seed | |\n|---|---|---|---|---|")
     for score, what in SHOWN.items():
-        each = {name: [row[score] for row in figures] for name, figures in rows.items()}
-        differences = [a - b for a, b in zip(each["found"], each["by hand"], strict=True)]
-        cells = ["{:.4f} ± {:.4f}".format(*interval(values)) for values in (each["by hand"], each["found"], differences)]
-        print(f"| {what} | {' | '.join(cells)} | {verdict(differences)} |")
+        print(compared(what, *([row[score] for row in rows[name]] for name in ("by hand", "found"))))
+    print("\nWhat the learning rate alone does:\n")
+    print("| | by hand, with the learning rate found | found | found minus that, within a seed | |\n|---|---|---|---|---|")
+    for score, what in SHOWN.items():
+        print(compared(what, *([row[score] for row in rows[name]] for name in ("by hand, with the learning rate found", "found"))))
     for name, figures in rows.items():
         print(f"{name}: cross-entropy by seed", *(f"{row['cross_entropy']:.4f}" for row in figures))
 
