@@ -52,6 +52,7 @@ def test_the_extras_are_those_of_the_project():
         (["distill", "demo-cut", "-o", "OUT"], "distill"),
         (["distill", "chain", "demo-cut", "-o", "OUT"], "distill"),
         (["distill", "cache", "demo-cut", "-o", "OUT"], "distill"),
+        (["distill", "search", "demo-cut", "-o", "OUT"], "distill"),
         (["distill", "generate", str(checkpoint_path()), "prompts.jsonl", "-o", "OUT"], "distill"),
         (["distill", "difficulty", "pool.jsonl", "--model", str(checkpoint_path()), "-o", "OUT"], "distill"),
     ],

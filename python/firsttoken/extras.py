@@ -12,7 +12,7 @@ from firsttoken.errors import FirstTokenError
 EXTRAS = MappingProxyType({
     "executorch": ("export, proof and generation of .pte", ("torch", "torchao", "executorch")),
     "litertlm": ("export, proof and generation of .litertlm", ("litert_lm_builder",)),
-    "distill": ("distillation, and evaluating checkpoints", ("torch", "transformers", "accelerate", "safetensors", "matplotlib")),
+    "distill": ("distillation, and evaluating checkpoints", ("torch", "transformers", "accelerate", "safetensors", "matplotlib", "optuna", "tomlkit")),
     "search": ("searching a plan", ("scipy", "matplotlib")),
     "gguf": ("reading quantized GGUF files", ("gguf",)),
     "hexagon": ("compiling for and proving on Hexagon NPUs", ("onnxruntime", "onnx", "onnxruntime_qnn")),

@@ -1,6 +1,7 @@
 """``firsttoken distill``: what it teaches, the form without the word run, a run from a file, and errors on one line."""
 
 import json
+import shutil
 import tomllib
 
 import pytest
@@ -125,3 +126,40 @@ def test_a_chain_is_told_as_one_document(recipe_file, tmp_path, capfd):
     assert told["student"] == str(tmp_path / "chain/student") and told["bundles"] == [str(tmp_path / "chain/bundles/tflite-xnnpack")]
     assert {score["measure"] for score in told["scores"]["student"]} >= {"perplexity"}
     assert told["measurement"] == json.loads((tmp_path / "chain/host.measurement.json").read_text())
+
+
+def test_a_search_is_told_and_its_recipe_runs(recipe_file, tmp_path, capfd):
+    shutil.copy(recipe_file.with_name("part0.txt"), recipe_file.with_name("part1.txt"))
+    recipe_file.write_text(
+        recipe_file.read_text(encoding="utf-8") + "[search]\nhalvings = 1\nfixed = ['temperature_end']\n", encoding="utf-8"
+    )
+    command = ["distill", "search", str(recipe_file), "-o", str(tmp_path / "found")]
+    assert run([*command, "--range", "learning_rate=1e-5:1e-2", "--fix", "temperature_start", "--trials", "2", "--json"]) == 0
+    told = capfd.readouterr()
+    record = json.loads(told.out)["search"]
+    assert record["space"].keys() == {"learning_rate"} and record["space"]["learning_rate"]["high"] == 1e-2 and len(record["trials"]) == 2
+    assert "temperature_end: not searched, fixed" in told.err and "trial 1: cross_entropy" in told.err
+    assert record == json.loads((tmp_path / "found/search.json").read_text())
+    assert run(["distill", str(tmp_path / "found/best.toml"), "-o", str(tmp_path / "student")]) == 0
+    assert (tmp_path / "student/model.safetensors").exists()
+
+
+def test_search_help_teaches(capfd):
+    assert run(["distill", "search", "--help"]) == 0
+    shown = capfd.readouterr().out
+    assert "firsttoken distill search demo-hidden -o out/search" in shown and "[search.ranges]" in shown and "--budget" in shown
+
+
+@pytest.mark.parametrize(
+    "options,message",
+    [
+        (["--range", "learning_rate=fast"], "--range 'learning_rate=fast'; expected NAME=LOW:HIGH with two numbers"),
+        (["--range", "learning_rates=1:2"], "did you mean 'learning_rate'"),
+        (["--budget", "100"], "a budget of 100 steps; expected at least 1200"),
+        (["--score", "accuracy"], "search: score is 'accuracy'; input should be 'cross_entropy' or 'kld'"),
+    ],
+)
+def test_search_errors_are_one_line(options, message, tmp_path, capfd):
+    assert run(["distill", "search", "demo-cut", "-o", str(tmp_path / "out"), *options]) == 2
+    error = capfd.readouterr().err
+    assert message in error and error.count("\n") == 1 and not (tmp_path / "out").exists()

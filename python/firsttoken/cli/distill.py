@@ -7,7 +7,8 @@ import typer
 import typer.core
 
 from firsttoken.cli import completion
-from firsttoken.cli.options import PromptLengths, Verbose
+from firsttoken.cli.distill_search import search
+from firsttoken.cli.options import PromptLengths, RecipeFile, Verbose
 from firsttoken.cli.output import Json, Output
 from firsttoken.extras import need
 
@@ -28,18 +29,10 @@ app = typer.Typer(
     help="Distil a smaller checkpoint from a teacher.\n\n"
     "The recipe says which teacher, student, data and losses; `firsttoken distill recipes` lists the built-in ones. The student is a checkpoint for `firsttoken export`.\n\n"
     "\b\nExamples:\n  firsttoken distill recipes\n  firsttoken distill demo-cut -o out/student\n  firsttoken distill my-recipe.toml -o out/student\n"
-    "  firsttoken distill chain demo-cut -o out/chain\n  firsttoken distill cache my-recipe.toml -o out/teacher-answers --top 64\n  firsttoken distill generate path/to/teacher prompts.jsonl -o answers.jsonl\n"
+    "  firsttoken distill chain demo-cut -o out/chain\n  firsttoken distill search demo-hidden -o out/search --steps 60\n  firsttoken distill cache my-recipe.toml -o out/teacher-answers --top 64\n  firsttoken distill generate path/to/teacher prompts.jsonl -o answers.jsonl\n"
     "  torchrun --nproc-per-node 2 $(which firsttoken) distill my-recipe.toml -o out/student",
 )
-RecipeFile = Annotated[
-    str,
-    typer.Argument(
-        metavar="RECIPE",
-        help="Your recipe's .toml, or a name from `firsttoken distill recipes`.",
-        show_default=False,
-        autocompletion=completion.recipes,
-    ),
-]
+app.command()(search)
 
 
 @app.command()

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from firsttoken.cli import completion
 from firsttoken.quiet import set_verbose
 
 
@@ -55,6 +56,15 @@ BundleOrFile = Annotated[
 CacheLength = Annotated[
     int | None,
     typer.Option("--cache-length", min=2, metavar="TOKENS", help="With a file that does not say it: tokens of prompt and answer together."),
+]
+RecipeFile = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE",
+        help="Your recipe's .toml, or a name from `firsttoken distill recipes`.",
+        show_default=False,
+        autocompletion=completion.recipes,
+    ),
 ]
 PromptLengths = Annotated[str, typer.Option("--prompts", "-p", metavar="N,N,…", help="Prompt lengths in tokens, template included.")]
 

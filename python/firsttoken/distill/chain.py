@@ -97,7 +97,7 @@ def reusable(student: Path, recipe: Recipe, force: bool) -> bool:
     if not student.exists():
         return False
     record = read_json(student / RECORD, "the folder holds something else; choose another with -o")
-    if record.get("recipe") == json.loads(json.dumps(recipe.model_dump(mode="json", exclude={"name", "folder", "summary"}))):
+    if record.get("recipe") == json.loads(json.dumps(recipe.what_decides())):
         return True
     if not force:
         raise FirstTokenError(f"{student}: was made from another recipe; replace it with --force, or choose another folder with -o")

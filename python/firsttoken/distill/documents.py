@@ -56,10 +56,13 @@ def held_back(relative: str, percent: int) -> bool:
     return int.from_bytes(hashlib.sha256(relative.encode()).digest()[:8], "big") % 100 < percent
 
 
-def read_source(recipe: Recipe, source: TextSource, percent: int = 0) -> Iterator[Document]:
-    """Yields the documents of one source in the order of their paths. Raises `FirstTokenError` naming file and line."""
+def read_source(recipe: Recipe, source: TextSource, percent: int = 0, back: bool = False) -> Iterator[Document]:
+    """Yields the documents of one source in the order of their paths, of files that `held_back` keeps out where ``back``, else of all others.
+
+    Raises `FirstTokenError` naming file and line.
+    """
     for path, relative in find_files(recipe, source.files):
-        if held_back(relative, percent) or any(fnmatchcase(relative, pattern) for pattern in source.exclude):
+        if held_back(relative, percent) != back or any(fnmatchcase(relative, pattern) for pattern in source.exclude):
             continue
         if path.suffix == ".jsonl":
             yield from read_jsonl(path, source.domain)
@@ -169,8 +172,11 @@ def training_windows(recipe: Recipe, tokenizer: Tokenizer, report: Report = sile
 def held_out_windows(recipe: Recipe, tokenizer: Tokenizer, report: Report = silent) -> Windows:
     """The same for the held-out files, at most ``held_out_windows`` of them, spread over the whole text."""
     documents = list(read_source(recipe, TextSource(files=recipe.data.held_out, domain="held-out")))
-    windows = encode_all(documents, recipe.data, tokenizer, report, "encoding held-out")
-    count = recipe.data.held_out_windows
+    return spread(encode_all(documents, recipe.data, tokenizer, report, "encoding held-out"), recipe.data.held_out_windows)
+
+
+def spread(windows: Windows, count: int) -> Windows:
+    """At most ``count`` of the windows, spread over all of them."""
     if len(windows) <= count:
         return windows
     import numpy as np
@@ -189,12 +195,17 @@ def held_out_text(recipe: Recipe) -> str | None:
 
 def encode_all(documents: list[Document], data: Data, tokenizer: Tokenizer, report: Report, stage: str) -> Windows:
     """Encodes and packs documents."""
+    return pack(encode_documents(documents, data, tokenizer, report, stage), data.length, separator_token(tokenizer))
+
+
+def encode_documents(documents: list[Document], data: Data, tokenizer: Tokenizer, report: Report, stage: str) -> list[Encoded]:
+    """Encodes documents, in their order."""
     template = read_template(tokenizer.folder, tokenizer.settings)
     encoded = []
     for number, document in enumerate(documents):
         encoded.append(encode_document(document, tokenizer, template, data.answers_only))
         report(stage, number + 1, len(documents), "documents")
-    return pack(encoded, data.length, separator_token(tokenizer))
+    return encoded
 
 
 def sample_text(line: dict) -> str | None:

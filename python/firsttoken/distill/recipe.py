@@ -160,6 +160,21 @@ class Quantize(RecipePart):
     cache_length: int | None = Field(default=None, ge=2)  # of the proof's bundle; none: the target's
 
 
+class Search(RecipePart):
+    """How `firsttoken distill search` varies this recipe. A training reads nothing of it."""
+
+    steps: int | None = Field(default=None, ge=1)  # of a whole trial; none: training.steps
+    trials: int = Field(default=20, ge=2)
+    budget: int | None = Field(default=None, ge=1)  # training steps of all trials together
+    seed: int = Field(default=0, ge=0)  # of what is drawn; trials train with the recipe's seed
+    halvings: int = Field(default=2, ge=1, le=6)  # how often trials are compared before they are whole
+    keep_one_in: int = Field(default=3, ge=2, le=10)  # of those compared, this share goes on
+    ranges: dict[str, tuple[float, float]] = {}  # by the names that the search shows
+    fixed: tuple[str, ...] = ()  # stays as the recipe has it
+    score: Literal["cross_entropy", "kld"] = "cross_entropy"
+    held_out: tuple[str, ...] = ()  # files to score trials on; none: training documents, set aside
+
+
 class Recipe(RecipePart):
     """A recipe as its TOML file says it."""
 
@@ -175,6 +190,11 @@ class Recipe(RecipePart):
     losses: tuple[Loss, ...] = Field(alias="loss", min_length=1)
     training: Training
     quantize: Quantize | None = None
+    search: Search | None = None
+
+    def what_decides(self) -> dict:
+        """The fields that decide what is trained, as JSON has them."""
+        return self.model_dump(mode="json", exclude={"name", "folder", "summary", "search"})
 
     @model_validator(mode="after")
     def _losses_have_what_they_need(self) -> Self:

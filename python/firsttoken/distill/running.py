@@ -33,7 +33,14 @@ if TYPE_CHECKING:
     from firsttoken.distill.cache import TeacherCache
     from firsttoken.distill.objective import Distillation
 
+# (recipe, tokenizer, report) -> training windows, held-out windows
+Read = Callable[[Recipe, Tokenizer, Report], tuple[Windows, Windows]]
 AS_CUT = "student as cut"  # its figures before the training that follows the last cut
+
+
+def read_windows(recipe: Recipe, tokenizer: Tokenizer, report: Report) -> tuple[Windows, Windows]:
+    """The recipe's training and held-out windows. Raises `FirstTokenError`."""
+    return training_windows(recipe, tokenizer, report), held_out_windows(recipe, tokenizer, report)
 
 
 class DistillRun:
@@ -47,14 +54,14 @@ class DistillRun:
         main: bool,
         bar: Callable[[], AbstractContextManager[Report]],
         say: Callable[[str], None],
+        read: Read = read_windows,
     ) -> None:
         self.recipe, self.output, self.text, self.main, self.bar, self.say = recipe, output, text, main, bar, say
         self.work = work_folder(output)
         self.attention = "eager" if any(loss.kind == "attention" for loss in recipe.losses) else "sdpa"
         self.tokenizer = Tokenizer(tokenizer_folder(recipe))
         with bar() as report:  # gone before the training's own bar appears
-            self.train = training_windows(recipe, self.tokenizer, report)
-            self.held_out = held_out_windows(recipe, self.tokenizer, report)
+            self.train, self.held_out = read(recipe, self.tokenizer, report)
         self.teachers, self.vocabulary = open_teachers(recipe, self.tokenizer, self.train, self.attention)
         self.started = time.time()
         self.figures: dict[str, dict] = {}

@@ -3,9 +3,13 @@
 import html
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from firsttoken import plain_file
 from firsttoken.distill.students import Stage
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STYLE = "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}td,th{padding:.1rem 1rem .1rem 0;text-align:left}svg{max-width:100%;height:auto}pre{background:#f5f5f5;padding:1rem;overflow:auto}"
 
@@ -62,6 +66,13 @@ def curves(history: list[dict]) -> str:
         axis.grid(alpha=0.3)
         if axis.lines:
             axis.legend(fontsize="small", loc="lower left" if axis is rates else "best")
+    return as_svg(figure)
+
+
+def as_svg(figure: "Figure") -> str:
+    """A matplotlib figure as the text of one SVG."""
+    import matplotlib
+
     out = io.StringIO()
     # fixed identifiers and no date: the same run gives the same page
     with matplotlib.rc_context({"svg.hashsalt": "firsttoken"}):

@@ -19,7 +19,7 @@ from firsttoken.safe_text import visible
 
 IDENTITY = "identity.json"
 # All that runs put there, with what a kill leaves of it.
-OURS = re.compile(r"identity\.json|held_out\.txt|\.(identity\.json|held_out\.txt)\.[\w-]+\.partial|stage-\d+|seed-\d+|quantize")
+OURS = re.compile(r"identity\.json|held_out\.txt|\.(identity\.json|held_out\.txt)\.[\w-]+\.partial|stage-\d+|seed-\d+|trial-\d+|quantize")
 
 
 def work_folder(output: Path) -> Path:
@@ -48,7 +48,7 @@ def identity_of(recipe: Recipe, train: Windows, held_out: Windows) -> dict:
         plans["quantization target"] = load_target(recipe.declared(quantize.target)).model_dump(mode="json")
     return {
         **plans,
-        "recipe": recipe.model_dump(mode="json", exclude={"name", "folder", "summary"}),
+        "recipe": recipe.what_decides(),
         "checkpoints": prints,
         "training data": train.fingerprint(),
         "held-out data": held_out.fingerprint(),
@@ -77,17 +77,24 @@ def open_work(folder: Path, identity: dict, restart: bool) -> int:
         raise FirstTokenError(f"{folder}: another run is at work on it; wait for it, or choose another output with -o")
     path = folder / IDENTITY
     if path.exists():
-        old = read_json(path, "")
-        changed = first_difference(old, identity)
-        if changed:
+        try:
+            check_same(folder, read_json(path, ""), identity)
+        except FirstTokenError:
             os.close(held)
-            where, before, now = changed
-            raise FirstTokenError(
-                f"{folder}: this run began with {where} = {shorten(before)}, now it is {shorten(now)}; put it back to go on, give --restart to start over, or choose another output with -o"
-            )
+            raise
     else:
         write_text(path, json.dumps(identity, indent=1) + "\n")
     return held
+
+
+def check_same(folder: Path, began: dict, now: dict) -> None:
+    """Raises `FirstTokenError` naming the first thing in which a run that goes on differs from what it began with."""
+    changed = first_difference(began, now)
+    if changed:
+        where, before, after = changed
+        raise FirstTokenError(
+            f"{folder}: this run began with {where} = {shorten(before)}, now it is {shorten(after)}; put it back to go on, give --restart to start over, or choose another output with -o"
+        )
 
 
 def foreign_in(folder: Path) -> list[str]:
