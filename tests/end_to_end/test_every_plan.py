@@ -19,6 +19,7 @@ MOST_BYTES = {
     "int4-mlp": 1.15,
     "int4": 1.0,
     "int4-gptq": 1.0,
+    "int4-npu": 1.0,
 }
 
 
