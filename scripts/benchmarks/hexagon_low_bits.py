@@ -4,7 +4,7 @@
     scripts/benchmarks/hexagon_low_bits.py
 
 INT2 is no precision of firsttoken's. Some of the plan ``int4-npu``'s INT4 layers get two bits a weight instead, of which the integers are
-chosen by the same GPTQ; the rest goes through export and proof as it always does. "INT4" in the first column is the plan itself.
+chosen by the same GPTQ; the rest goes through export and proof as it always does. "none" in the first column is the plan itself.
 """
 
 import os
@@ -29,9 +29,7 @@ from firsttoken.prove.on_npu import prove_on_npu
 PLAN = "int4-npu"
 CHOICES = {
     "none": (),
-    "attention.output": ("layers.*.attention.output",),
     "mlp.gate": ("layers.*.mlp.gate",),
-    "mlp.gate, mlp.up": ("layers.*.mlp.gate", "layers.*.mlp.up"),
     "all that are INT4": ("layers.*",),
 }
 
@@ -84,7 +82,7 @@ def two_bit_calibration(patterns: tuple[str, ...]) -> type[blocks.Calibration]:
     return Calibration
 
 
-def measured(patterns: tuple[str, ...], target: str) -> dict:
+def measured(patterns: tuple[str, ...], target: str, positions: int | None) -> dict:
     """Exports and proves with those layers in two bits; the integers go into a cache folder of their own."""
     with (
         tempfile.TemporaryDirectory(prefix="firsttoken-low-bits-") as folder,
@@ -94,7 +92,7 @@ def measured(patterns: tuple[str, ...], target: str) -> dict:
     ):
         [bundle] = export(checkpoint_path(), Path(folder) / "out", PLAN, (target,), prove=False)
         manifest = read_manifest(bundle)
-        summary = prove_on_npu(bundle, checkpoint_path(), say=print).summary
+        summary = prove_on_npu(bundle, checkpoint_path(), most=(1024, positions) if positions else None, say=print).summary
         artifact = manifest.npu_artifact
         assert artifact is not None and artifact.npu is not None, "made for an NPU"
         graphs = artifact.npu.graphs
@@ -108,10 +106,11 @@ def measured(patterns: tuple[str, ...], target: str) -> dict:
 def main():
     parser = arguments(__doc__)
     parser.add_argument("--target", default="tflite-hexagon-sm8550")
+    parser.add_argument("--positions", type=int, help="most positions to compare (default: what `firsttoken export` takes)")
     options = parser.parse_args()
     rows, data = [], {}
     for name, patterns in CHOICES.items():
-        found = data[name] = measured(patterns, options.target)
+        found = data[name] = measured(patterns, options.target, options.positions)
         npu, twin = found["npu"], found["twin"]
         rows.append([
             name, f"{npu['mean_kld']:.3g}", f"{npu['same_top']:.2%}", npu["tokens"], f"{twin['mean_kld']:.2g}" if twin else "", f"{twin['allowed_kld']:.2g}" if twin else "",
