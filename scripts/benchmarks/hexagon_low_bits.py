@@ -20,6 +20,7 @@ from measure_process import MIB, arguments, publish, table
 
 from firsttoken.backends.tflite import weights
 from firsttoken.backends.tflite.graph import Graph
+from firsttoken.backends.tflite_hexagon import source
 from firsttoken.bundle.manifest import read_manifest
 from firsttoken.calibration import blocks
 from firsttoken.demo import checkpoint_path
@@ -39,6 +40,16 @@ def takes(patterns: tuple[str, ...], layer: str) -> bool:
     return any(fnmatchcase(layer, pattern) for pattern in patterns)
 
 
+class Halved:
+    """A file in which a weight gets half the bytes that four bits would take."""
+
+    def __init__(self, file) -> None:
+        self.file = file
+
+    def stream(self, name: str, size: int, chunks) -> int:
+        return self.file.stream(name, size // 2, chunks)
+
+
 def two_bit_weight(patterns: tuple[str, ...]) -> type[weights.Weight]:
     """The weights of a file, of which some are written as INT2: four values a byte, the earliest one in the lowest bits."""
 
@@ -48,9 +59,9 @@ def two_bit_weight(patterns: tuple[str, ...]) -> type[weights.Weight]:
             return self.precision == "int4" and takes(patterns, self.layer.name)
 
         def __init__(self, file, checkpoint, layer, precision, group=None) -> None:
-            super().__init__(file, checkpoint, layer, precision, group)
-            if self.narrow:
-                self.buffer = file.stream(f"{layer.name}.two_bits", self.rows * self.columns // 4, self._chunks)
+            narrow = precision == "int4" and takes(patterns, layer.name)
+            super().__init__(Halved(file) if narrow else file, checkpoint, layer, precision, group)
+            self.file = file
 
         def _chunks(self) -> Iterator[np.ndarray]:
             if not self.narrow:
@@ -71,6 +82,17 @@ def two_bit_weight(patterns: tuple[str, ...]) -> type[weights.Weight]:
     return Weight
 
 
+def two_bit_reader(patterns: tuple[str, ...]):
+    """Reads the weights for the NPU's graphs; the CPU artifact, whose check takes no INT2, holds the same integers as INT4."""
+    read, narrow = source.read_weights, two_bit_weight(patterns)
+
+    def reader(*arguments, **options):
+        with patch.object(weights, "Weight", narrow):
+            return read(*arguments, **options)
+
+    return reader
+
+
 def two_bit_calibration(patterns: tuple[str, ...]) -> type[blocks.Calibration]:
     """GPTQ that chooses among four values in the layers that get two bits."""
 
@@ -87,7 +109,7 @@ def measured(patterns: tuple[str, ...], target: str, positions: int | None) -> d
     with (
         tempfile.TemporaryDirectory(prefix="firsttoken-low-bits-") as folder,
         patch.dict(os.environ, {"XDG_CACHE_HOME": folder}),
-        patch.object(weights, "Weight", two_bit_weight(patterns)),
+        patch.object(source, "read_weights", two_bit_reader(patterns)),
         patch.object(blocks, "Calibration", two_bit_calibration(patterns)),
     ):
         [bundle] = export(checkpoint_path(), Path(folder) / "out", PLAN, (target,), prove=False)
@@ -106,11 +128,14 @@ def measured(patterns: tuple[str, ...], target: str, positions: int | None) -> d
 def main():
     parser = arguments(__doc__)
     parser.add_argument("--target", default="tflite-hexagon-sm8550")
+    parser.add_argument(
+        "--choices", nargs="+", default=list(CHOICES), choices=list(CHOICES), help="what gets two bits (default: each in turn)"
+    )
     parser.add_argument("--positions", type=int, help="most positions to compare (default: what `firsttoken export` takes)")
     options = parser.parse_args()
     rows, data = [], {}
-    for name, patterns in CHOICES.items():
-        found = data[name] = measured(patterns, options.target, options.positions)
+    for name in options.choices:
+        found = data[name] = measured(CHOICES[name], options.target, options.positions)
         npu, twin = found["npu"], found["twin"]
         rows.append([
             name, f"{npu['mean_kld']:.3g}", f"{npu['same_top']:.2%}", npu["tokens"], f"{twin['mean_kld']:.2g}" if twin else "", f"{twin['allowed_kld']:.2g}" if twin else "",
