@@ -105,9 +105,38 @@ def export(
         folders = []
         for job in jobs:
             facts = facts_of(chosen, decoder, job.precisions, calibrated)
-            rounded = with_integers(source, decoder, chosen, job.precisions, facts, calibrated, report)
+            smoothed, facts = smooth_here(source, decoder, chosen, job, facts, calibrated, report, say)
+            rounded = with_integers(smoothed, decoder, chosen, job.precisions, facts, calibrated, report)
             folders.append(make_bundle(rounded, decoder, chosen, job, words, found, force, held_out, report, say, facts))
         return folders
+
+
+def check_smoothed(decoder: Decoder, precisions: dict[str, str], target: Target) -> None:
+    """Raises `FirstTokenError` where nothing can be smoothed."""
+    from firsttoken.prove.smoothing import sites_for
+
+    sites_for(decoder, precisions, find_backend(target.cpu_backend))
+
+
+def smooth_here(
+    source: Checkpoint,
+    decoder: Decoder,
+    plan: Plan,
+    job: Job,
+    facts: CalibrationFacts | None,
+    text: CalibrationText | None,
+    report: Report,
+    say: Callable[[str], None],
+) -> tuple[Checkpoint, CalibrationFacts | None]:
+    """The checkpoint smoothed as far as that helps, where the plan asks for it, and what the manifest says of it. Raises `FirstTokenError`."""
+    if not plan.smooth or facts is None or text is None:
+        return source, facts
+    from firsttoken.prove.smoothing import choose, described, with_smoothing
+
+    backend = find_backend(job.target.cpu_backend)
+    facts = facts.model_copy(update={"smoothing": choose(source, decoder, plan, job.precisions, backend, facts, text, report)})
+    say(f"{job.target.name}: {described(facts)}")
+    return with_smoothing(source, decoder, job.precisions, backend, facts, text, report), facts
 
 
 def calibration_text(
@@ -152,7 +181,10 @@ def plan_jobs(
         if any(job.target.name == target.name for job in jobs):
             raise FirstTokenError(f"target {target.name!r} is given twice; each bundle folder is named after its target")
         target = with_short_calls(target, decoder)
-        jobs.append(Job(target, resolve(plan, decoder, target), output / target.name))
+        precisions = resolve(plan, decoder, target)
+        if plan.smooth:
+            check_smoothed(decoder, precisions, target)
+        jobs.append(Job(target, precisions, output / target.name))
     if not jobs:
         raise FirstTokenError("no target given; name at least one with --target")
     for job in jobs:

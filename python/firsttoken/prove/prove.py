@@ -19,6 +19,7 @@ from firsttoken.progress import Report, silent
 from firsttoken.prove.compare import compare
 from firsttoken.prove.expected import expectations
 from firsttoken.prove.gate import missed_structure
+from firsttoken.prove.smoothing import with_smoothing
 from firsttoken.prove.verdict import sum_up
 from firsttoken.prove.windows import GROWTH, Window, choose_windows
 from firsttoken.prove.witness_lines import misunderstood
@@ -88,8 +89,10 @@ def own_checkpoint(folder: Path, manifest: Manifest, checkpoint: str | Path | Ch
     if manifest.calibration is None or source.original is not source:
         return source
     decoder = open_decoder(source)
-    precisions = resolve(manifest.plan, decoder, manifest.target)
-    return with_integers(source, decoder, manifest.plan, precisions, manifest.calibration, read_text(None), report)
+    precisions, text = resolve(manifest.plan, decoder, manifest.target), read_text(None)
+    backend = find_backend(manifest.cpu.backend)
+    source = with_smoothing(source, decoder, precisions, backend, manifest.calibration, text, report)
+    return with_integers(source, decoder, manifest.plan, precisions, manifest.calibration, text, report)
 
 
 def held_out_text(folder: Path, held_out: str | Path | None) -> tuple[str, str]:
