@@ -31,7 +31,7 @@ from firsttoken.pipeline import export
 from firsttoken.prove.on_npu import prove_on_npu
 from firsttoken.units import readable
 
-PLANS = ("fp16", "fp16-attention", "fp16-attention-core")
+PLANS = ("fp16", "fp16-attention", "fp16-attention-core", "int4-npu")
 STEPS = ("compile", "proof")
 
 

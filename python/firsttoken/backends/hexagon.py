@@ -7,8 +7,7 @@ from firsttoken.backends.interface import Backend
 from firsttoken.errors import FirstTokenError
 from firsttoken.targets.target import Target
 
-# Hexagon computes every float in FP16, so FP32 cannot be promised; LiteRT's compiler refuses int4 weights. The embedding
-# stays on the host.
+# Hexagon computes every float in FP16, so FP32 cannot be promised. The embedding stays on the host.
 PRECISIONS: Mapping[str, tuple[str, ...]] = {"linear": ("fp16", "int8"), "embedding": ("fp32", "fp16", "int8"), "core": ("fp16",)}
 
 

@@ -124,7 +124,13 @@ def test_options():
 
 
 @pytest.mark.parametrize(
-    ("plan", "said"), [("int8", "nearest: fp16"), ("int4-mlp", "int4 is not possible"), ("fp32", "fp32 is not possible")]
+    ("plan", "said"),
+    [
+        ("int8", "nearest: fp16"),
+        ("int4-mlp", "int4 is not possible"),
+        ("int4-npu", "int4 is not possible.*nearest: int8"),
+        ("fp32", "fp32 is not possible"),
+    ],
 )
 def test_plans_that_the_npu_cannot_do_are_refused(stand_in, plan, said, tiny_model, tmp_path):
     with pytest.raises(FirstTokenError, match=said):

@@ -30,8 +30,8 @@ def half_billion():
     return with_config(Checkpoint(checkpoint_path()), **shape, head_dim=64, vocab_size=151936)
 
 
-def precisions(config):
-    return resolve(load_plan("fp16-attention"), config, TARGET)
+def precisions(config, plan="fp16-attention"):
+    return resolve(load_plan(plan), config, TARGET)
 
 
 def test_compiling_the_measured_shape(half_billion):
@@ -39,6 +39,13 @@ def test_compiling_the_measured_shape(half_billion):
     cost = compile_cost(half_billion, precisions(half_billion), TARGET)
     assert 9.7e9 < cost.memory < 13e9 and 250 < cost.seconds < 400
     assert compile_cost(half_billion, precisions(half_billion), TARGET, graphs=1).memory < cost.memory / 3
+
+
+def test_compiling_int4_rows(demo, half_billion):
+    """An INT4 weight takes the compiler longer than an INT8 one, and less memory (docs/hexagon.md)."""
+    int4, int8 = (compile_cost(half_billion, precisions(half_billion, plan), TARGET) for plan in ("int4-npu", "fp16-attention-core"))
+    assert int4.seconds > int8.seconds and int4.memory < 0.85 * int8.memory
+    assert compile_cost(demo, precisions(demo, "int4-npu"), TARGET).seconds < 10
 
 
 def test_the_demo_takes_seconds(demo):

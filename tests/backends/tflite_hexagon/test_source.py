@@ -43,7 +43,7 @@ def test_the_same_bytes_for_every_soc_and_every_time(hexagon_source):
     ("plan", "said"),
     [
         ("int8", "fp32 is not possible for 'layers.0.attention.core'.*nearest: fp16"),
-        ("int4-mlp", "int4 is not possible.*nearest: int8"),
+        ("int4-mlp", 'one scale a row only.*put group = "row" into the rule'),
         ("fp32", "fp32 is not possible"),
     ],
 )

@@ -212,12 +212,16 @@ class TfliteOps(DeltaGraph, ExpertsGraph):
     def linear(self, linear: Named, x: int) -> int:
         """Casts the input to what the layer's kernel computes in, and returns that type."""
         name, weight = linear.name, self.weights.matrices[linear.name]
-        half = weight.precision == "fp16" and self.weights.native_fp16
+        half = self.computes_in_fp16(weight.precision)
         bias, bias_tensor = self.weights.vectors.get(f"{name}.bias"), -1
         if bias is not None:
             bias_tensor = self.constant(to_float16(bias, f"{name}.bias") if half else bias, np.float16 if half else np.float32)
         x = self.convert(x, Type.FLOAT16 if half else Type.FLOAT32)
         return self.fully_connected(x, self._matrix(name), bias_tensor)
+
+    def computes_in_fp16(self, precision: str) -> bool:
+        """Whether kernels on weights of this precision take and give FP16."""
+        return precision == "fp16" and self.weights.native_fp16
 
     def _matrix(self, name: str) -> int:
         weight = self.weights.matrices[name]

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
-from firsttoken.backends.hexagon import OnHexagon
+from firsttoken.backends.hexagon import PRECISIONS, OnHexagon
 from firsttoken.backends.interface import Estimate, LoweringJob
 from firsttoken.backends.lowering_result import Lowered
 from firsttoken.backends.tflite.backend import Tflite
@@ -17,6 +18,7 @@ class TfliteHexagon(OnHexagon, Tflite):
     name = "tflite-hexagon"
     arm_runtimes = ("litert",)  # of the CPU artifact
     emulated = True
+    precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {**PRECISIONS, "linear": (*PRECISIONS["linear"], "int4")}
 
     def check_tools(self, target: Target, prove: bool) -> None:
         if prove or target.npu_options.compile == "ahead":

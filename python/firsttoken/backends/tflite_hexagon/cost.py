@@ -4,6 +4,7 @@ Measured with LiteRT 2.3 and QNN 2.50 on two x86 cores, plan fp16-attention, fro
 of the Qwen2.5-0.5B shape (docs/hexagon.md has the table). The estimates err upwards.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,9 +14,9 @@ from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import plan_layers
 from firsttoken.targets.target import Target
 
-# Compiling: per graph, and per byte of stored weights in each graph. All graphs are in memory at once.
+# Compiling: per graph, and per byte of stored weights in each graph; an int4 weight takes longer than a byte. All graphs are in memory at once.
 BASE_BYTES, COPIES_PER_GRAPH = 400 << 20, 5.0
-BASE_SECONDS, SECONDS_PER_GRAPH, SECONDS_PER_BYTE = 1.0, 0.5, 0.14e-6
+BASE_SECONDS, SECONDS_PER_GRAPH, SECONDS_PER_BYTE, SECONDS_PER_INT4 = 1.0, 0.5, 0.14e-6, 0.18e-6
 # Emulating: per call, per weight in each call, per weight and row of tokens, and per attention score and head dimension.
 EMULATED_CALL, EMULATED_WEIGHT, EMULATED_ROW, EMULATED_SCORE = 0.05, 1.3e-7, 3.5e-9, 4e-9
 EMULATED_BASE, EMULATED_COPIES = 800 << 20, 7.0
@@ -42,9 +43,10 @@ def compile_cost(decoder: Decoder, precisions: Mapping[str, str], target: Target
     if target.npu_options.compile == "device" and graphs is None:
         return Cost(0.0, 0, weights)
     graphs = graphs or len(graph_names(target.npu_options.prefill_lengths))
+    int4 = sum(math.prod(layer.shape) for layer in plan_layers(decoder) if layer.shape and precisions[layer.name] == "int4")
     written = weights if target.npu_options.share_weights else weights * graphs
     return Cost(
-        seconds=BASE_SECONDS + graphs * (SECONDS_PER_GRAPH + SECONDS_PER_BYTE * weights),
+        seconds=BASE_SECONDS + graphs * (SECONDS_PER_GRAPH + SECONDS_PER_BYTE * weights + SECONDS_PER_INT4 * int4),
         memory=BASE_BYTES + int(COPIES_PER_GRAPH * graphs * weights),
         disk=weights + written,
     )

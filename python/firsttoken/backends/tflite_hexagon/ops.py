@@ -8,6 +8,7 @@ token over the cache. What differs from the CPU graphs, and why (measured, docs/
 - the cache is only read, and new rows are returned: DYNAMIC_UPDATE_SLICE is accepted and writes to the wrong rows
 - every shape is fixed: a run-time dimension is silently compiled at one length
 - the cache comes and goes in float32, cast in the graph: LiteRT's Kotlin interface reads no float16 output whole
+- layers on int4 rows take and give float16: with float32 on either side the compiler refuses them
 """
 
 import numpy as np
@@ -54,6 +55,9 @@ class HexagonOps(TfliteOps):
 
     def cache_type(self, core: str) -> int:
         return Type.FLOAT32
+
+    def computes_in_fp16(self, precision: str) -> bool:
+        return precision == "int4" or super().computes_in_fp16(precision)
 
     def embed(self, embedding: Named) -> int:
         return self.rows
