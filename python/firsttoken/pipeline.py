@@ -2,7 +2,7 @@
 
 import errno
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from firsttoken.bundle.atomic import Staging
 from firsttoken.bundle.chat_facts import Chat
 from firsttoken.bundle.files import check_destination, file_facts, rejected_name
 from firsttoken.bundle.lineage import read_lineage
-from firsttoken.bundle.manifest import CalibrationFacts, CheckpointIdentity, Manifest, Rotation, TokenizerFacts
+from firsttoken.bundle.manifest import CalibrationFacts, CheckpointIdentity, KeptIntegers, Manifest, Rotation, TokenizerFacts
 from firsttoken.bundle.witness_facts import Witness
 from firsttoken.calibration.integers import facts_of, with_integers
 from firsttoken.calibration.text import CalibrationText, read_text, refuse_overlap
@@ -32,6 +32,7 @@ from firsttoken.last_words import doing
 from firsttoken.preflight import check_room, estimate
 from firsttoken.progress import Report, silent
 from firsttoken.quant.plan import Plan, load_plan
+from firsttoken.quantized.kept import with_kept
 from firsttoken.quiet import quiet_runtime
 from firsttoken.special_tokens import check_special_tokens
 from firsttoken.targets.target import Target, load_target
@@ -47,6 +48,14 @@ class Job:
     target: Target
     precisions: dict[str, str]
     destination: Path
+
+
+@dataclass(frozen=True)
+class Integers:
+    """Where a bundle's integers come from, where they are not the nearest: a text, or the checkpoint that had them."""
+
+    calibration: CalibrationFacts | None = None
+    kept: list[KeptIntegers] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -105,8 +114,12 @@ def export(
         folders = []
         for job in jobs:
             facts = facts_of(chosen, decoder, job.precisions, calibrated)
-            rounded = with_integers(source, decoder, chosen, job.precisions, facts, calibrated, report)
-            folders.append(make_bundle(rounded, decoder, chosen, job, words, found, force, held_out, report, say, facts))
+            with_own, kept = with_kept(source, decoder, chosen, job.precisions)
+            for line in kept.lines:
+                say(f"{job.target.name}: {line}")
+            rounded = with_integers(with_own, decoder, chosen, job.precisions, facts, calibrated, report)
+            integers = Integers(facts, kept.facts)
+            folders.append(make_bundle(rounded, decoder, chosen, job, words, found, force, held_out, report, say, integers))
         return folders
 
 
@@ -227,7 +240,7 @@ def make_bundle(
     held_out: str | Path | None,
     report: Report,
     say: Callable[[str], None],
-    calibration: CalibrationFacts | None,
+    integers: Integers,
 ) -> Path:
     """Writes one bundle under a hidden name, proves it there and renames it into place; returns its folder.
 
@@ -244,7 +257,7 @@ def make_bundle(
                 lowering = LoweringJob(source, decoder, plan, target, job.precisions, begin, ends)
                 lowered = backend.lower(lowering, folder / backend.artifact_file, staged(report, target.name))
             words.tokenizer.copy_files(folder)
-            manifest = describe(source, decoder, plan, target, words, lowered, folder, staged(report, target.name), calibration)
+            manifest = describe(source, decoder, plan, target, words, lowered, folder, staged(report, target.name), integers)
             manifest.write(folder)
             if witness is not None:
                 prove_here(manifest, folder, source, held_out, witness, staged(report, target.name), say)
@@ -272,7 +285,7 @@ def describe(
     lowered: Lowered,
     folder: Path,
     report: Report,
-    calibration: CalibrationFacts | None,
+    integers: Integers,
 ) -> Manifest:
     """Returns the manifest of what was written to ``folder``, without its proofs."""
     files = [*(artifact.file for artifact in lowered.artifacts), *words.facts.files]
@@ -288,7 +301,8 @@ def describe(
         ),
         lineage=read_lineage(source),
         plan=plan,
-        calibration=calibration,
+        calibration=integers.calibration,
+        kept=integers.kept,
         target=target,
         artifacts=lowered.artifacts,
         rotations=[

@@ -151,7 +151,9 @@ def round_weight(matrix: np.ndarray, precision: str, grid: WeightGrid, group_siz
         return round_half(matrix)
     steps = {"int8": grid.int8, "int4": grid.int4}[precision]
     most = 127 if precision == "int8" else 7
-    least = -most if precision == "int8" and not grid.lowest else -most - 1
+    least = (
+        -most if precision == "int8" and not grid.lowest and scales is None else -most - 1
+    )  # given scales: integers are there, the lowest too
     grouped = matrix.reshape(len(matrix), -1, matrix.shape[1] if precision == "int8" else group_size)
     scale = np.maximum(np.abs(grouped).max(2, keepdims=True), SMALLEST) / np.float32(steps) if scales is None else scales[:, :, None]
     stored = scale if precision == "int8" else np.maximum(round_bfloat16(scale), SMALLEST_INT4_SCALE)

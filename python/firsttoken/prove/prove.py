@@ -23,6 +23,7 @@ from firsttoken.prove.verdict import sum_up
 from firsttoken.prove.windows import GROWTH, Window, choose_windows
 from firsttoken.prove.witness_lines import misunderstood
 from firsttoken.prove.words import chat_window, missed_words
+from firsttoken.quantized.kept import KeptCheckpoint, with_kept
 from firsttoken.quiet import quiet_runtime
 from firsttoken.run.open import open_runner
 from firsttoken.tokenizer import Tokenizer, open_tokenizer
@@ -62,11 +63,17 @@ def prove(
     finally:
         runner.close()
     with quiet_runtime():
-        rows = backend.audit(folder / manifest.cpu.file, decoder, precisions)
+        rows = with_origin(backend.audit(folder / manifest.cpu.file, decoder, precisions), manifest)
     proof = sum_up(manifest, seen, windows, name, text)
     proof.misses += missed_structure(rows, precisions, backend) + missed_words(folder, manifest, source.folder)
     add_witness(proof, witness)
     return proof, rows
+
+
+def with_origin(rows: list[AuditRow], manifest: Manifest) -> list[AuditRow]:
+    """The audit with the format that each layer's integers are kept from."""
+    forms = {layer: kept.form for kept in manifest.kept for layer in kept.layers}
+    return [row.model_copy(update={"integers": forms.get(row.layer, "")}) for row in rows]
 
 
 def add_witness(proof: Proof, witness: Witness | None) -> None:
@@ -84,11 +91,18 @@ def own_checkpoint(folder: Path, manifest: Manifest, checkpoint: str | Path | Ch
         raise FirstTokenError(
             f"bundle {folder}: was made from another checkpoint than {source.folder} ({manifest.checkpoint.name!r}); give that one with --checkpoint"
         )
-    if manifest.calibration is None or source.original is not source:
+    asked = manifest.kept or manifest.calibration is not None
+    if not asked or isinstance(source, KeptCheckpoint) or source.original is not source:  # the last two as the export gives it
         return source
     decoder = open_decoder(source)
     precisions = resolve(manifest.plan, decoder, manifest.target)
-    return with_integers(source, decoder, manifest.plan, precisions, manifest.calibration, read_text(None), report)
+    if manifest.kept:
+        source, _ = with_kept(source, decoder, manifest.plan, precisions)
+    return (
+        source
+        if manifest.calibration is None
+        else with_integers(source, decoder, manifest.plan, precisions, manifest.calibration, read_text(None), report)
+    )
 
 
 def held_out_text(folder: Path, held_out: str | Path | None) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from firsttoken.decoder.walk import Layer, is_table
 from firsttoken.errors import FirstTokenError, nearest
 from firsttoken.precisions import PRECISIONS, PrecisionName, closest
 
-Method = Literal["round", "gptq"]
+Method = Literal["round", "gptq", "stored"]
 
 
 class Rule(BaseModel):
@@ -84,7 +84,7 @@ class Plan(BaseModel):
     @property
     def calibrated(self) -> bool:
         """Whether any rule chooses integers on a calibration text."""
-        return any(rule.method != "round" for rule in self.rules)
+        return any(rule.method == "gptq" for rule in self.rules)
 
     def _refuse_shadowed(self, names: list[str]) -> None:
         """Raises `FirstTokenError` for a rule all of whose layers earlier rules take: it says something that does not happen."""
@@ -107,7 +107,7 @@ def check_supported(plan: Plan, rule: Rule, layer: Layer, target: str, possible:
             f"plan {plan.name!r}, rule {rule.match!r}: {rule.precision} is not possible for {layer.name!r} on target {target!r}; "
             f"expected one of {', '.join(possible)} (nearest: {closest(rule.precision, possible)}); put a rule for it before this one"
         )
-    if rule.method != "round" and (layer.kind != "linear" or PRECISIONS[rule.precision].scales is None):
+    if rule.method == "gptq" and (layer.kind != "linear" or PRECISIONS[rule.precision].scales is None):
         what = f"{layer.name!r} is no linear layer" if layer.kind != "linear" else f"{rule.precision} has no integers to choose"
         raise FirstTokenError(
             f"plan {plan.name!r}, rule {rule.match!r}: method {rule.method!r} chooses the integers of linear layers, but {what}; "
