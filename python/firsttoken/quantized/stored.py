@@ -66,7 +66,7 @@ def unpack(words: np.ndarray, bits: int, count: int) -> np.ndarray:
     """The first ``count`` unsigned numbers of ``bits`` (4 or 8) in each row of int32 ``[rows, n]``, the lowest bits first, as int16."""
     parts = np.ascontiguousarray(words).astype("<i4", copy=False).view(np.uint8)
     if bits == 4:
-        parts = np.stack((parts & 15, parts >> 4), axis=-1).reshape(len(words), -1)
+        parts = np.stack((parts & 15, parts >> 4), axis=-1).reshape(len(words), 2 * parts.shape[1])
     return parts[:, :count].astype(np.int16)
 
 
