@@ -22,7 +22,8 @@ rule = [
   { match = "embedding", precision = "int4" },
   { match = "layers.0.attention.q", precision = "fp16" }, { match = "layers.0.attention.k", precision = "int8" },
   { match = "layers.0.attention.v", precision = "fp32" }, { match = "layers.0.attention.core", precision = "fp16" },
-  { match = "layers.0.attention.output", precision = "int4" }, { match = "layers.0.mlp.gate", precision = "fp16" },
+  { match = "layers.0.attention.output", precision = "int4", group = "row" }, { match = "layers.1.attention.q", precision = "int4", group = "row" },
+  { match = "layers.0.mlp.gate", precision = "fp16" },
   { match = "layers.0.mlp.up", precision = "int8" }, { match = "layers.0.mlp.down", precision = "fp16" },
   { match = "layers.1.attention.k", precision = "fp16" }, { match = "layers.1.attention.output", precision = "fp16" },
   { match = "layers.1.attention.core", precision = "fp32" }, { match = "layers.1.mlp.gate", precision = "int4" },
@@ -67,7 +68,7 @@ class Lowerings:
         return load_plan(path)
 
     def lower(self, name: str, path: Path | None = None, cache_length: int = CACHE, prefill_chunk: int = CHUNK):
-        """Returns ``(path, manifest, precisions)``; without a path or other lengths, from what was lowered before."""
+        """Returns ``(path, manifest, precisions as an audit writes them)``; without a path or other lengths, from what was lowered before."""
         from lowering_jobs import lowering_job
 
         from firsttoken.backends.executorch.lower import lower_decoder
@@ -83,7 +84,7 @@ class Lowerings:
             plan=job.plan, target=job.target, checkpoint=CheckpointIdentity.model_construct(vocab_size=self.config.vocab_size),
             artifacts=lowered.artifacts,
         )  # fmt: skip
-        result = written, manifest, job.precisions
+        result = written, manifest, job.written
         if path is None:
             self.files[key] = result
         return result

@@ -12,7 +12,7 @@ from firsttoken.errors import nearest
 class Precision:
     """``bits`` a weight is stored in; ``computed``: what a layer may be computed in where its backend says nothing else.
 
-    ``scales``: one scale a "row" of the weight, one a "group" of a row's neighbours, or None for a float.
+    ``scales``: one scale a "row" of the weight, one a "group" of a row's neighbours (as many as the plan says, or all), or None for a float.
     """
 
     name: str
@@ -49,6 +49,18 @@ def known(name: str) -> str:
     if name not in PRECISIONS:
         raise ValueError(f"input should be one of {', '.join(PRECISIONS)}{nearest(name, PRECISIONS)}")
     return name
+
+
+def with_group(precision: str, group: int, columns: int) -> str:
+    """A precision as audits write it: where groups of a row may have scales, with how many columns share one, as in "int4/32" and "int4/row"."""
+    if PRECISIONS[precision].scales != "group":
+        return precision
+    return f"{precision}/{'row' if group == columns else group}"
+
+
+def without_group(written: str) -> str:
+    """The precision of what `with_group` wrote."""
+    return written.partition("/")[0]
 
 
 PrecisionName = Annotated[str, AfterValidator(known), Field(json_schema_extra={"enum": list(PRECISIONS)})]

@@ -24,7 +24,7 @@ def layer():
 def nearest(weight, bits, group):
     low, high = bounds(bits)
     grouped = weight.unflatten(1, (-1, group))
-    scales = storable(grouped.abs().amax(2) / high, bits)[:, :, None]
+    scales = storable(grouped.abs().amax(2) / high)[:, :, None]
     return ((grouped / scales).round().clamp(low, high) * scales).flatten(1)
 
 
@@ -34,7 +34,7 @@ def test_far_nearer_than_rounding(layer, bits, group):
     found = gptq(weight, moments, bits, group)
     low, high = bounds(bits)
     assert found.values.dtype == torch.int8 and low <= found.values.min() and found.values.max() <= high
-    assert found.scales.shape == (96, 256 // group) and torch.equal(storable(found.scales, bits), found.scales)
+    assert found.scales.shape == (96, 256 // group) and torch.equal(storable(found.scales), found.scales)
     assert found.damping == DAMPING[0]
     lost, rounded = (float(((kept - weight) @ inputs.T).square().mean()) for kept in (found.weight(), nearest(weight, bits, group)))
     assert lost < rounded / 10

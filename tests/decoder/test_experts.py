@@ -206,7 +206,7 @@ def test_training_for_quantization_refuses_them(stored):
     decoder, plan = describe(configuration("qwen3_moe")), load_plan("int8")
     precisions = resolve(plan, decoder, load_target("tflite-xnnpack", cache_length=64))
     with pytest.raises(FirstTokenError, match=r"does not know experts.*layers.1.mlp.gate"):
-        qat.prepare(random_model("qwen3_moe"), plan_layers(decoder), precisions, plan.group_size, find_backend("tflite-xnnpack"))
+        qat.prepare(random_model("qwen3_moe"), plan_layers(decoder), precisions, plan, find_backend("tflite-xnnpack"))
 
 
 @pytest.mark.parametrize("case", WITH_EXPERTS)

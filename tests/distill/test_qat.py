@@ -1,5 +1,8 @@
 """What quantization-aware training computes with is what the exported file computes with."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -24,7 +27,7 @@ def prepared(folder, plan_name, target_name):
     with Checkpoint(folder) as checkpoint:
         decoder = open_decoder(checkpoint)
     model = load_decoder(folder)
-    return model, qat.prepare(model, plan_layers(decoder), resolve(plan, decoder, target), plan.group_size, backend_of(target))
+    return model, qat.prepare(model, plan_layers(decoder), resolve(plan, decoder, target), plan, backend_of(target))
 
 
 def logits_of(model):
@@ -35,8 +38,14 @@ def logits_of(model):
 
 
 @pytest.mark.parametrize("target", ["tflite-xnnpack", pytest.param("executorch-xnnpack", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("plan", ["int8", "int4"])
+@pytest.mark.parametrize("plan", ["int8", "int4", "rows"])
 def test_the_rounded_model_computes_what_the_file_computes(tiny_model, tmp_path, plan, target):
+    if plan == "rows":  # beside groups
+        plan = tmp_path / "rows.toml"
+        plan.write_text(
+            re.sub(r'(match = "layers\.\*"\nprecision = "int4")', r'\1\ngroup = "row"', (Path("quant") / "int4.toml").read_text())
+        )
+        assert any(rule.group == "row" for rule in load_plan(plan).rules)
     model, rounded = prepared(tiny_model, plan, target)
     assert "head" in rounded and "embedding" in rounded and "layers.1.mlp.down" in rounded
     ours = logits_of(model)
@@ -48,7 +57,7 @@ def test_the_rounded_model_computes_what_the_file_computes(tiny_model, tmp_path,
     assert np.abs(ours - theirs).mean() < 1e-3 * lost
 
 
-@pytest.mark.parametrize("precision,group", [("int8", 32), ("int4", 32), ("int4", 64)])
+@pytest.mark.parametrize("precision,group", [("int8", 32), ("int4", 32), ("int4", 64), ("int4", 128)])
 def test_tflite_rounding_is_the_exporters(precision, group):
     weight = torch.randn(24, 128, generator=torch.Generator().manual_seed(1)) * torch.logspace(-4, 2, 24)[:, None]
     weight[3] = 0

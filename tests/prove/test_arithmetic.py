@@ -40,23 +40,24 @@ def test_int8_rows_are_the_tflite_files():
     assert np.array_equal(round_weight(values, "int8", WeightGrid(), 32), stored * scales.reshape(-1, 1))
 
 
-def test_int4_groups_are_the_tflite_files():
+@pytest.mark.parametrize("group", [32, 96])
+def test_int4_groups_and_rows_are_the_tflite_files(group):
     values = matrix(1)
-    packed, scales = quantize_int4(values, 32)
+    packed, scales = quantize_int4(values, group)
     nibbles = np.stack([packed & 15, packed >> 4], -1).reshape(values.shape).astype(np.int8)
-    integers = np.where(nibbles > 7, nibbles - 16, nibbles).reshape(len(values), -1, 32)
-    assert np.allclose(round_weight(values, "int4", WeightGrid(), 32), (integers * scales[:, :, None].astype(np.float32)).reshape(values.shape), rtol=1e-3, atol=1e-6)  # fmt: skip
+    integers = np.where(nibbles > 7, nibbles - 16, nibbles).reshape(len(values), -1, group)
+    assert np.allclose(round_weight(values, "int4", WeightGrid(), group), (integers * scales[:, :, None].astype(np.float32)).reshape(values.shape), rtol=1e-3, atol=1e-6)  # fmt: skip
 
 
-@pytest.mark.parametrize(("precision", "group", "dtype"), [("int8", 96, torch.int8), ("int4", 32, torch.int4)])
+@pytest.mark.parametrize(("precision", "group", "dtype"), [("int8", 96, torch.int8), ("int4", 32, torch.int4), ("int4", 96, torch.int4)])
 def test_rows_and_groups_are_torchaos(precision, group, dtype):
     from torchao.quantization import IntxUnpackedToInt8Tensor
 
     values = matrix(2)
     made = IntxUnpackedToInt8Tensor.from_hp(torch.from_numpy(values), (1, group), dtype)
-    scale = made.scale if precision == "int8" else made.scale.bfloat16().float()
+    scale = made.scale if group == 96 else made.scale.bfloat16().float()
     expected = (made.qdata.unflatten(1, (-1, group)) * scale[:, :, None]).flatten(1).numpy()
-    got = round_weight(values, precision, ExecutorchXnnpack.weight_grid, 32)
+    got = round_weight(values, precision, ExecutorchXnnpack.weight_grid, group)
     rest = [row for row in range(len(values)) if row not in (3, 4)]  # of rows that are next to nothing, each has its own smallest scale
     assert np.array_equal(got[rest], expected[rest]) and np.abs(got[[3, 4]] - expected[[3, 4]]).max() < 1e-6
 
@@ -80,7 +81,7 @@ def test_tokens_are_rounded_as_pytorch_does():
 
 def test_an_overflow_is_noted_by_its_layer():
     source = Source("w")
-    planned = Planned({source: "layers.0.mlp.up"}, {"layers.0.mlp.up": "fp16"}, {"fp16": "fp16"}, WeightGrid(), 32)
+    planned = Planned({source: "layers.0.mlp.up"}, {"layers.0.mlp.up": "fp16"}, {"fp16": "fp16"}, WeightGrid(), lambda name, columns: 32)
     small, large = np.ones((2, 4), np.float32), np.full((2, 4), 3e4, np.float32)
     planned.linear(source, small, np.ones((3, 4), np.float32), None)
     assert planned.overflow == []

@@ -19,7 +19,13 @@ GOOD = Figures(
     magnitude_ratio=1.0,
 )
 GATE = Gate(mean_kld=0.02, p99_kld=0.2, same_top=0.92, magnitude=0.05)
-ASKED = {"embedding": "int8", "layers.0.attention.q": "fp16", "layers.0.attention.core": "fp16", "layers.0.mlp.up": "int8", "head": "int8"}
+ASKED = {
+    "embedding": "int8",
+    "layers.0.attention.q": "fp16",
+    "layers.0.attention.core": "fp16",
+    "layers.0.mlp.up": "int8",
+    "head": "int4/row",
+}
 
 
 def rows(**changes):
@@ -27,7 +33,7 @@ def rows(**changes):
     made = []
     for layer, asked in ASKED.items():
         stored, computed, delegated = changes.get(
-            layer.replace(".", "_"), (asked, "fp32" if layer == "embedding" else asked, layer != "embedding")
+            layer.replace(".", "_"), (asked, "fp32" if layer == "embedding" else asked.partition("/")[0], layer != "embedding")
         )
         made.append(AuditRow(layer=layer, asked=asked, stored=stored, computed=computed, delegated=delegated))
     return made
@@ -70,7 +76,8 @@ def test_structure_as_asked():
             ["layers.0.mlp.up: asked int8, stored fp32", "layers.0.mlp.up: asked int8, computed in fp32"],
         ),
         ({"layers_0_attention_core": ("fp16", "fp32", True)}, ["layers.0.attention.core: asked fp16, computed in fp32"]),
-        ({"head": ("int8", "int8", False)}, ["head: not taken by the delegate (xnnpack)"]),
+        ({"head": ("int4/row", "int4", False)}, ["head: not taken by the delegate (xnnpack)"]),
+        ({"head": ("int4/32", "int4", True)}, ["head: asked int4/row, stored int4/32"]),
         ({"embedding": ("fp32", "fp32", False)}, ["embedding: asked int8, stored fp32"]),
     ],
 )

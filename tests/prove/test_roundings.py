@@ -54,7 +54,7 @@ def test_what_is_not_is_told_why(decoder):
     assert "it stores 0" in said(fewer, decoder, "int8"), "the embedding is gone"
     groups = stored_by("int4", decoder, tied=False)
     other = replace(groups, matrices=[replace(m, scales="group of 64") if m.stored == "int4" else m for m in groups.matrices])
-    assert "groups of 64, the plan's in groups of 32" in said(other, decoder, "int4")
+    assert "one scale a group of 64; the plan's with one scale a group of 32" in said(other, decoder, "int4")
 
 
 def test_an_int4_head_is_no_tied_embedding_in_int8(decoder):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from firsttoken.backends.registry import resolve
+from firsttoken.backends.registry import find_backend, resolve
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.walk import open_decoder, plan_layers
 from firsttoken.demo import checkpoint_path
@@ -87,10 +87,58 @@ def test_what_would_be_skipped_is_an_error(decoder, rules, said):
 
 
 def test_int4_needs_rows_that_divide(decoder):
-    with pytest.raises(FirstTokenError, match="groups of 160.*256 columns"):
+    with pytest.raises(
+        FirstTokenError,
+        match='groups of 160.*layers.0.attention.q.*256 columns.*with group = 32 or 64 or 128 or 256 or "row", or with int8',
+    ):
         resolve(
             plan(("layers.*.core", "fp32"), ("embedding", "int8"), ("*", "int4"), group_size=160), decoder, load_target("tflite-xnnpack")
         )
+
+
+def grouped(**groups):
+    rules = [{"match": "layers.*.core", "precision": "fp32"}]
+    rules += [{"match": f"layers.*.{name}", "precision": "int4", "group": group} for name, group in groups.items()]
+    rest = [{"match": "embedding", "precision": "int8"}, {"match": "head", "precision": "int8"}, {"match": "*", "precision": "int4"}]
+    return Plan.model_validate({"name": "mine", "summary": "test", "group_size": 64, "rule": [*rules, *rest], "gate": GATE})
+
+
+def test_groups_of_layers(decoder):
+    chosen = grouped(q="row", down=128)
+    written = chosen.written(plan_layers(decoder), resolve(chosen, decoder, load_target("tflite-xnnpack")))
+    assert [written[f"layers.0.{name}"] for name in ("attention.q", "attention.k", "mlp.down", "attention.core")] == [
+        "int4/row",
+        "int4/64",
+        "int4/128",
+        "fp32",
+    ]
+    assert written["head"] == "int8" and chosen.group("head", 256) == 256 and chosen.group("layers.0.attention.q", 256) == 256
+    assert chosen.group("layers.1.mlp.down", 768) == 128 and chosen.group("layers.1.mlp.up", 256) == 64
+
+
+def test_a_target_of_one_scale_a_row(decoder):
+    backend = find_backend("tflite-xnnpack")
+    with pytest.raises(
+        FirstTokenError, match=r"target 't' takes int4 with one scale a row only.*'layers.0.attention.k'.*64 columns; put group = \"row\""
+    ):
+        grouped(q="row").resolve(plan_layers(decoder), "t", backend.precisions, group_scales=False)
+    rows = Plan.model_validate({"name": "mine", "summary": "t", "rule": [{"match": "layers.*.core", "precision": "fp32"}, {"match": "embedding", "precision": "int8"}, {"match": "*", "precision": "int4", "group": "row"}], "gate": GATE})  # fmt: skip
+    assert rows.resolve(plan_layers(decoder), "t", backend.precisions, group_scales=False)["head"] == "int4"
+    assert not find_backend("tflite-hexagon").group_scales and not find_backend("executorch-hexagon").group_scales
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ({"precision": "int4", "group": 16}, "Input should be 'row', 32, 64, 128 or 256"),
+        ({"precision": "int4", "group": "rows"}, "Input should be 'row', 32, 64, 128 or 256"),
+        ({"precision": "int8", "group": "row"}, "group is for int4, int8 has always one scale a row; leave group out"),
+        ({"precision": "fp16", "group": 32}, "group is for int4, fp16 has no scales; leave group out"),
+    ],
+)
+def test_groups_that_mean_nothing(rule, said):
+    with pytest.raises(ValueError, match=said):
+        Plan.model_validate({"summary": "test", "rule": [{"match": "*", **rule}], "gate": GATE})
 
 
 @pytest.mark.parametrize(

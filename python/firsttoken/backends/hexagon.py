@@ -17,6 +17,7 @@ class OnHexagon(Backend):
 
     delegate = "NPU"
     precisions = PRECISIONS
+    group_scales = False
     features = WITHOUT_CONVOLUTIONS
 
     @property

@@ -17,7 +17,7 @@ from firsttoken.bundle.manifest import Artifact, AuditRow, Manifest
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.features import SLIDING_WINDOW, features
 from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import states, within
+from firsttoken.decoder.walk import Layer, plan_layers, states, within
 from firsttoken.errors import FirstTokenError
 from firsttoken.extras import need
 from firsttoken.precisions import PRECISIONS, WeightGrid
@@ -45,6 +45,15 @@ class LoweringJob:
     begin: int | None = None
     ends: Sequence[int] = ()
     """The tokenizer's token for the beginning of a text, and those that end an answer, for artifacts that can say so themselves."""
+
+    def group(self, layer: Layer) -> int:
+        """How many columns of a row share one scale in a layer that has a weight."""
+        return self.plan.group(layer.name, layer.matrix[1][1])
+
+    @property
+    def written(self) -> dict[str, str]:
+        """Every layer's precision as an audit of the artifact has to have it (`Plan.written`)."""
+        return self.plan.written(plan_layers(self.decoder), self.precisions)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "decoder", within(self.decoder, self.target.cache_length))
@@ -80,6 +89,8 @@ class Backend(ABC):
     """What the KV cache is kept in, whatever the plan asks of a core; None where it is what the plan asks."""
     native_fp16: ClassVar[bool] = True
     """Whether FP16 layers are computed in FP16, and not only stored."""
+    group_scales: ClassVar[bool] = True
+    """Whether int4 may have several scales a row, one a group of columns; one a row it has everywhere."""
     weight_grid: ClassVar[WeightGrid] = WeightGrid()
     """How its format rounds integer weights; the proof computes the plan with it."""
     extra: ClassVar[str | None] = None
@@ -156,7 +167,10 @@ class Backend(ABC):
 
     @abstractmethod
     def audit(self, path: Path, decoder: Decoder, precisions: Mapping[str, str]) -> list[AuditRow]:
-        """What every layer of the written artifact is stored and computed in, and whether the delegate took it."""
+        """What every layer of the written artifact is stored and computed in, and whether the delegate took it.
+
+        ``precisions`` are as `Plan.written` writes them, and so is what is stored: int4 with the group that the file has.
+        """
 
     def verify(self, folder: Path, artifact: Artifact) -> None:  # noqa: B027  some runtimes refuse damage themselves
         """Raises `FirstTokenError` for a file that the runtime would die of, or that is not what the manifest says; before anything loads it."""
@@ -175,6 +189,6 @@ class Backend(ABC):
     def preload(self) -> None:  # noqa: B027  some have nothing to import
         """Imports what running takes, so that a clock that starts afterwards does not measure Python's imports."""
 
-    def weight_rounding(self, precision: str, kind: str, group_size: int) -> "nn.Module | None":
+    def weight_rounding(self, precision: str, kind: str, group: int) -> "nn.Module | None":
         """What rounds a weight ``[rows, columns]`` in quantization-aware training as the artifact will; None where torchao's does."""
         return None

@@ -77,4 +77,5 @@ def resolve(plan: Plan, decoder: Decoder, target: Target) -> dict[str, str]:
     Raises `FirstTokenError` for a rule that matches nothing, an unmatched layer, or a precision that the target's backend
     cannot give for that layer (naming the nearest it can).
     """
-    return plan.resolve(plan_layers(decoder), target.name, backend_of(target).precisions)
+    backend = backend_of(target)
+    return plan.resolve(plan_layers(decoder), target.name, backend.precisions, backend.group_scales)

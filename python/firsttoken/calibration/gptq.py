@@ -35,9 +35,9 @@ def bounds(bits: int) -> tuple[int, int]:
     return (-most if bits == 8 else -most - 1), most
 
 
-def storable(scales: Tensor, bits: int) -> Tensor:
-    """Scales as files and kernels hold them: of int4 groups bfloat16 (XNNPACK) that float16 holds too (.tflite), of int8 rows float32."""
-    return scales if bits == 8 else scales.bfloat16().half().float().clamp_min(SMALLEST_INT4_SCALE)
+def storable(scales: Tensor) -> Tensor:
+    """Scales ``[rows, groups]`` as files and kernels hold them: of groups bfloat16 (XNNPACK) that float16 holds too (.tflite), of whole rows float32."""
+    return scales if scales.shape[1] == 1 else scales.bfloat16().half().float().clamp_min(SMALLEST_INT4_SCALE)
 
 
 def best_scales(weight: Tensor, importance: Tensor, bits: int, group: int) -> Tensor:
@@ -47,7 +47,7 @@ def best_scales(weight: Tensor, importance: Tensor, bits: int, group: int) -> Te
     whole = grouped.abs().amax(2).clamp_min(SMALLEST_BOUND) / high
     best, least = whole, torch.full_like(whole, torch.inf)
     for shrink in SHRINKS:
-        scales = storable(whole * shrink, bits)
+        scales = storable(whole * shrink)
         rounded = (grouped / scales[:, :, None]).round_().clamp_(low, high).mul_(scales[:, :, None])
         error = (rounded.sub_(grouped).square_() * weighed).sum(2)
         best, least = torch.where(error < least, scales, best), torch.minimum(error, least)

@@ -58,7 +58,7 @@ def with_integers(
     layers = chosen_layers(plan, decoder, precisions)
     if not layers or facts is None:
         return source
-    wanted = {layer.name: (PRECISIONS[precisions[layer.name]].bits, group_of(layer, precisions[layer.name], plan)) for layer in layers}
+    wanted = {layer.name: (PRECISIONS[precisions[layer.name]].bits, plan.group(layer.name, layer.matrix[1][1])) for layer in layers}
     files = IntegerFiles(folder_of(source, wanted, facts))
     if not all(files.has(name) for name in wanted):
         if text is None or text.sha256 != facts.sha256:
@@ -67,11 +67,6 @@ def with_integers(
             )
         calibrate(source, decoder, wanted, files, text, report)
     return RoundedCheckpoint(source, files, {layer.matrix[0]: layer.name for layer in layers})
-
-
-def group_of(layer: Layer, precision: str, plan: Plan) -> int:
-    """How many columns of a row share a scale."""
-    return plan.group_size if PRECISIONS[precision].scales == "group" else layer.matrix[1][1]
 
 
 def folder_of(source: Checkpoint, wanted: Mapping[str, tuple[int, int]], facts: CalibrationFacts) -> Path:

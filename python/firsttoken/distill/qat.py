@@ -16,6 +16,7 @@ from firsttoken.backends.interface import Backend
 from firsttoken.decoder.walk import Layer
 from firsttoken.errors import FirstTokenError
 from firsttoken.precisions import PRECISIONS
+from firsttoken.quant.plan import Plan
 from firsttoken.weight_source import Stack
 
 Trained = TypeVar("Trained", bound=nn.Module)
@@ -23,10 +24,10 @@ Trained = TypeVar("Trained", bound=nn.Module)
 BITS = {8: torch.int8, 4: torch.int4}  # type: ignore[attr-defined]  # PyTorch's stubs lack int4
 
 
-def prepare(model: nn.Module, layers: Sequence[Layer], precisions: Mapping[str, str], group_size: int, backend: Backend) -> list[str]:
+def prepare(model: nn.Module, layers: Sequence[Layer], precisions: Mapping[str, str], plan: Plan, backend: Backend) -> list[str]:
     """Makes ``model`` (Hugging Face names) round the layers that ``precisions`` gives integers; returns their names.
 
-    ``layers`` are the plan's, ``backend`` is the one that will export it. Weights stay float32 parameters. Undone by
+    ``precisions`` are what ``plan`` gives ``layers``, ``backend`` is the one that will export it. Weights stay float32 parameters. Undone by
     `finish`.
     """
     from torchao.quantization import Int8DynamicActivationIntxWeightConfig, IntxWeightOnlyConfig, PerAxis, PerGroup, quantize_
@@ -43,13 +44,15 @@ def prepare(model: nn.Module, layers: Sequence[Layer], precisions: Mapping[str, 
                 "export the checkpoint by a plan instead, or train a model without them"
             )
         path = "lm_head" if layer.name == "head" else layer.weight.name.removesuffix(".weight")
-        granularity = PerGroup(group_size) if precision.scales == "group" else PerAxis(0)
+        columns = layer.matrix[1][1]
+        group = plan.group(layer.name, columns)
+        granularity = PerAxis(0) if group == columns else PerGroup(group)
         if layer.kind == "embedding":
             base = IntxWeightOnlyConfig(weight_dtype=BITS[precision.bits], granularity=granularity)
         else:
             base = Int8DynamicActivationIntxWeightConfig(weight_dtype=BITS[precision.bits], weight_granularity=granularity)
         quantize_(model, QATConfig(base, step="prepare"), filter_fn=lambda _, name, path=path: name == path)
-        rounding = backend.weight_rounding(precision.name, layer.kind, group_size)
+        rounding = backend.weight_rounding(precision.name, layer.kind, group)
         if rounding is not None:
             model.get_submodule(path).weight_fake_quantizer = rounding
         rounded.append(layer.name)

@@ -112,7 +112,7 @@ def train(run: DistillRun, before: Path, quantize: Quantize, plan: Plan, outcome
         student = open_decoder(checkpoint)
     layers = plan_layers(student)
     model = load_decoder(before)
-    rounded = qat.prepare(model, layers, resolve(plan, student, target), plan.group_size, find_backend(target.cpu_backend))
+    rounded = qat.prepare(model, layers, resolve(plan, student, target), plan, find_backend(target.cpu_backend))
     run.say(f"{NAME}: {quantize.steps} steps, {len(rounded)} of {len(layers)} layers rounded as {target.name} does")
     model.train()
     teacher = LiveTeacher("float student", load_decoder(before).requires_grad_(False))

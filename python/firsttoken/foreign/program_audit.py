@@ -6,6 +6,7 @@ from pathlib import Path
 
 from firsttoken.backends.executorch.program_file import EVENTS, KERNELS, Step, read_steps
 from firsttoken.foreign.structure import BITS, UNREAD, Graph, Matrix, Structure
+from firsttoken.precisions import without_group
 from firsttoken.quiet import quiet_runtime
 
 EMBEDDINGS = {"aten::embedding": "", "quantized_decomposed::embedding_byte": "row", "quantized_decomposed::embedding_4bit": "row"}
@@ -30,11 +31,9 @@ def matrices_of(steps: list[Step]) -> list[Matrix]:
     for step in steps:
         for product in step.products:
             if product.shape is not None and product.stored is not None:
-                key = product.key or (step.number, product.order)
-                scales = UNREAD if product.stored in ("int8", "int4") else ""
-                found[key] = Matrix(
-                    product.shape, product.stored, size_of(product.shape, product.stored), scales, frozenset({product.kind})
-                )
+                key, stored = product.key or (step.number, product.order), without_group(product.stored)
+                scales = UNREAD if stored in ("int8", "int4") else ""
+                found[key] = Matrix(product.shape, stored, size_of(product.shape, stored), scales, frozenset({product.kind}))
         if step.operator in EMBEDDINGS and step.tensors and step.tensors[0] is not None:
             _, shape = step.tensors[0]
             stored = step.first_stored

@@ -64,13 +64,18 @@ class Planned(Fp32):
     precisions: Mapping[str, str]
     activations: Mapping[str, str]
     grid: WeightGrid
-    group_size: int
+    group: Callable[[str, int], int]
+    """How many columns of a row share one scale in a layer, by its name and its columns (`Plan.group`)."""
     noise: np.random.Generator | None = None
     overflow: list[str] = field(default_factory=list)
     """Layers in which a float16 ran over, in the order of computation."""
 
     def weight(self, source: Source, matrix: np.ndarray, scales: np.ndarray | None = None) -> np.ndarray:
-        return round_weight(matrix, self.precisions[self.names[source]], self.grid, self.group_size, scales)
+        return self.rounded(self.names[source], matrix, scales)
+
+    def rounded(self, name: str, matrix: np.ndarray, scales: np.ndarray | None = None) -> np.ndarray:
+        """Rows ``[rows, columns]`` of the layer of this name as it holds them; ``scales`` as in `weight`."""
+        return round_weight(matrix, self.precisions[name], self.grid, self.group(name, matrix.shape[1]), scales)
 
     def linear(self, source: Source, states: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
         name = self.names[source]
@@ -140,8 +145,8 @@ def round_bfloat16(values: np.ndarray) -> np.ndarray:
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
 
 
-def round_weight(matrix: np.ndarray, precision: str, grid: WeightGrid, group_size: int, scales: np.ndarray | None = None) -> np.ndarray:
-    """A weight ``[rows, columns]`` rounded as the format defines it, float32: symmetric, one scale a row or a group, ties to even.
+def round_weight(matrix: np.ndarray, precision: str, grid: WeightGrid, group: int, scales: np.ndarray | None = None) -> np.ndarray:
+    """A weight ``[rows, columns]`` rounded as the format defines it, float32: symmetric, one scale a row or for ``group`` columns of it, ties to even.
 
     With ``scales`` ``[rows, groups]`` those are taken, and the format's own rounding of them shows in what comes out.
     """
@@ -151,12 +156,12 @@ def round_weight(matrix: np.ndarray, precision: str, grid: WeightGrid, group_siz
         return round_half(matrix)
     steps = {"int8": grid.int8, "int4": grid.int4}[precision]
     most = 127 if precision == "int8" else 7
-    least = (
-        -most if precision == "int8" and not grid.lowest and scales is None else -most - 1
-    )  # given scales: integers are there, the lowest too
-    grouped = matrix.reshape(len(matrix), -1, matrix.shape[1] if precision == "int8" else group_size)
+    given = scales is not None  # integers are there already, which may be the lowest
+    least = -most if precision == "int8" and not (grid.lowest or given) else -most - 1
+    whole = precision == "int8" or group == matrix.shape[1]  # such scales are float32 on both runtimes
+    grouped = matrix.reshape(len(matrix), -1, matrix.shape[1] if whole else group)
     scale = np.maximum(np.abs(grouped).max(2, keepdims=True), SMALLEST) / np.float32(steps) if scales is None else scales[:, :, None]
-    stored = scale if precision == "int8" else np.maximum(round_bfloat16(scale), SMALLEST_INT4_SCALE)
+    stored = scale if whole else np.maximum(round_bfloat16(scale), SMALLEST_INT4_SCALE)
     # torchao finds the integers with the scale itself, before it is stored rounded
     integers = grouped * (np.float32(1) / scale) if grid.lowest else grouped / stored
     return (np.clip(np.rint(integers), least, most) * stored).reshape(matrix.shape)

@@ -7,6 +7,7 @@ import numpy as np
 from firsttoken.backends.interface import Backend
 from firsttoken.bundle.manifest import AuditRow, Figures
 from firsttoken.decoder.walk import is_table
+from firsttoken.precisions import without_group
 from firsttoken.prove.divergence import Divergence
 from firsttoken.quant.plan import Gate
 
@@ -52,7 +53,7 @@ def _where(figures: Figures) -> str:
 def missed_structure(rows: list[AuditRow], precisions: Mapping[str, str], backend: Backend, partial: bool = False) -> list[str]:
     """Returns one line for every way in which layers are not what the plan asked: stored, computed, delegated, or absent.
 
-    ``precisions`` are the plan's, by layer name; ``backend`` says what may be computed in what and who takes it. With
+    ``precisions`` are the plan's, by layer name, as `Plan.written` writes them; ``backend`` says what may be computed in what and who takes it. With
     ``partial`` layers may be left to the CPU.
     """
     wrong: dict[str, list[str]] = {}
@@ -74,7 +75,7 @@ def _problems(row: AuditRow, asked: str, backend: Backend, partial: bool) -> lis
         problems.append(f"asked {kept}, stored {row.stored}")
     if is_table(row.layer):  # a table look-up: nothing is computed, and no delegate takes it
         return problems
-    if row.computed not in backend.computed(asked):
+    if row.computed not in backend.computed(without_group(asked)):
         problems.append(f"asked {asked}, computed in {row.computed}")
     if backend.delegate is not None and not row.delegated and not partial:
         problems.append(f"not taken by the {backend.takes_layers}")

@@ -25,7 +25,7 @@ from firsttoken.bundle.files import check_files
 from firsttoken.bundle.manifest import AuditRow, Manifest, Method, NpuProof, Proof, read_manifest
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import open_decoder, parameter_count
+from firsttoken.decoder.walk import open_decoder, parameter_count, plan_layers
 from firsttoken.errors import FirstTokenError
 from firsttoken.file_hash import hash_file
 from firsttoken.machine import MARGIN, available_memory
@@ -119,7 +119,8 @@ def prove_on_npu(
     with tempfile.TemporaryDirectory(prefix="firsttoken-npu-") as scratch:
         source_file = Path(scratch) / "source.tflite"
         write_same_source(source, decoder, manifest, precisions, source_file, report)
-        rows = audit(source_file, decoder, precisions, artifact.npu)
+        asked = manifest.plan.written(plan_layers(decoder), precisions)
+        rows = audit(source_file, decoder, asked, artifact.npu)
         contexts = proof_contexts(folder, manifest, decoder, precisions, source_file, libraries, report)
         runner = HexagonRunner(folder, manifest, contexts, libraries)
         try:
@@ -127,7 +128,7 @@ def prove_on_npu(
         finally:
             runner.close()
     cpu_proof, npu_proof = (sum_up(manifest, each, stretches, name, text, FEWEST_COMPARED) for each in (cpu, npu))
-    npu_proof.misses += missed_structure(rows, precisions, backend, manifest.target.npu_options.allow_partial) + unpacked(
+    npu_proof.misses += missed_structure(rows, asked, backend, manifest.target.npu_options.allow_partial) + unpacked(
         manifest, decoder, precisions
     )
     npu_proof.passed = not npu_proof.misses

@@ -13,7 +13,7 @@ from firsttoken.calibration.text import read_text
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.checkpoint_sources.open import open_checkpoint
 from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import open_decoder
+from firsttoken.decoder.walk import open_decoder, plan_layers
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
 from firsttoken.prove.compare import compare
@@ -63,9 +63,10 @@ def prove(
     finally:
         runner.close()
     with quiet_runtime():
-        rows = with_origin(backend.audit(folder / manifest.cpu.file, decoder, precisions), manifest)
+        asked = manifest.plan.written(plan_layers(decoder), precisions)
+        rows = with_origin(backend.audit(folder / manifest.cpu.file, decoder, asked), manifest)
     proof = sum_up(manifest, seen, windows, name, text)
-    proof.misses += missed_structure(rows, precisions, backend) + missed_words(folder, manifest, source.folder)
+    proof.misses += missed_structure(rows, asked, backend) + missed_words(folder, manifest, source.folder)
     add_witness(proof, witness)
     return proof, rows
 

@@ -25,7 +25,7 @@ from firsttoken.decoder.parts import (
 )
 from firsttoken.decoder.rope import Rope
 from firsttoken.progress import Report, silent
-from firsttoken.prove.arithmetic import Fp32, Planned, round_weight
+from firsttoken.prove.arithmetic import Fp32, Planned
 from firsttoken.prove.recurrence import delta_rule, sigmoid, unit
 from firsttoken.prove.reference_streams import Alternating, close_streams, cut_off, open_streams
 from firsttoken.weight_source import Source
@@ -104,9 +104,7 @@ def embed(checkpoint: Checkpoint, decoder: Decoder, window: np.ndarray, arithmet
     source = table.weight
     window = np.where(window < table.rows, window, 0)  # a table of layers may have fewer rows than the vocabulary
     rows = np.concatenate([checkpoint.rows(source, int(t), int(t) + 1) for t in window])
-    return (
-        round_weight(rows, arithmetic.precisions[name], arithmetic.grid, arithmetic.group_size) if isinstance(arithmetic, Planned) else rows
-    )
+    return arithmetic.rounded(name, rows) if isinstance(arithmetic, Planned) else rows
 
 
 def normalize(states: np.ndarray, part: Norm, weight: np.ndarray | None, bias: np.ndarray | None) -> np.ndarray:
@@ -392,7 +390,7 @@ def head(checkpoint: Checkpoint, decoder: Decoder, arithmetics: list[Fp32], stre
             if isinstance(arithmetic, Planned):
                 if planned is None:
                     scales = checkpoint.scales(decoder.head.weight, start, stop)
-                    planned = round_weight(rows, arithmetic.precisions["head"], arithmetic.grid, arithmetic.group_size, scales)
+                    planned = arithmetic.rounded("head", rows, scales)
                 weight = planned
             part = None if bias is None else bias[start:stop]
             logits[:, start:stop] = cap(arithmetic.linear(HEAD, states, weight, part), decoder.softcap)

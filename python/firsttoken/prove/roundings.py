@@ -10,7 +10,7 @@ from firsttoken.foreign.structure import UNREAD, Structure
 from firsttoken.quant.plan import Plan
 
 NEAREST = {"fp32": "fp32", "fp16": "fp16", "int8": "int8", "int4": "int4"}
-SCALES = {"int8": ("row",), "int4": ("group",)}
+SCALED = ("int8", "int4")
 
 
 def nearest_plan(found: Structure) -> str:
@@ -38,19 +38,31 @@ def misfit(found: Structure, decoder: Decoder, plan: Plan, precisions: Mapping[s
     for size, kind in sorted({*least, *(key for key in stored if key[0] in sizes)}):
         if not least[size, kind] <= stored[size, kind] <= most[size, kind]:
             return f"of weights with {size} values the plan asks {least[size, kind]} in {kind}, it stores {stored[size, kind]}"
+    scales = scales_of(decoder, plan, precisions)
     for matrix in found.matrices:
-        if matrix.stored not in SCALES:
+        if matrix.stored not in SCALED:
             continue
+        asked = scales.get((math.prod(matrix.shape), matrix.stored), {"row"})
         if matrix.scales == UNREAD:
             return f"the scales of its {matrix.stored} weights cannot be read, and ExecuTorch's exporters choose them in several ways (export_llm by HQQ)"
-        if not matrix.scales.startswith(SCALES[matrix.stored]) or matrix.shifted:
+        if matrix.scales not in asked or matrix.shifted:
             how = "zero points" if matrix.shifted else f"one scale a {matrix.scales or 'file'}"
-            return f"weights in {matrix.stored} are rounded with {how}; the plan's with one scale a {SCALES[matrix.stored][0]} and no zero point"
-        if matrix.scales.startswith("group of") and matrix.scales != f"group of {plan.group_size}":
-            return f"weights in int4 are rounded in {matrix.scales.replace('group', 'groups')}, the plan's in groups of {plan.group_size}"
+            return f"weights in {matrix.stored} are rounded with {how}; the plan's with one scale a {' or a '.join(sorted(asked))} and no zero point"
         if "DEQUANTIZE" in matrix.users:
             return f"weights in {matrix.stored} are computed in floating point; ours round the activations too"
     cores = {precisions[layer.name] for layer in plan_layers(decoder) if layer.kind == "core"}
     if found.cache != "unknown" and cores != {found.cache}:
         return f"the plan keeps keys and values in {' and '.join(sorted(cores))}, it in {found.cache}"
     return ""
+
+
+def scales_of(decoder: Decoder, plan: Plan, precisions: Mapping[str, str]) -> dict[tuple[int, str], set[str]]:
+    """What the plan gives one scale, "row" or "group of 32", in layers of a size and a precision."""
+    found: dict[tuple[int, str], set[str]] = {}
+    for layer in plan_layers(decoder):
+        if layer.shape is not None:
+            columns, group = layer.shape[1], plan.group(layer.name, layer.shape[1])
+            found.setdefault((math.prod(layer.shape), precisions[layer.name]), set()).add(
+                "row" if group == columns else f"group of {group}"
+            )
+    return found

@@ -7,16 +7,17 @@ before any work is done. Nothing is silently skipped.
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from firsttoken.declarations import declaration_names, read_declaration
 from firsttoken.decoder.walk import Layer, is_table
 from firsttoken.errors import FirstTokenError, nearest
-from firsttoken.precisions import PRECISIONS, PrecisionName, closest
+from firsttoken.precisions import PRECISIONS, PrecisionName, closest, with_group
 
 Method = Literal["round", "gptq", "stored"]
+Group = Literal["row", 32, 64, 128, 256]
 
 
 class Rule(BaseModel):
@@ -29,6 +30,17 @@ class Rule(BaseModel):
     match: str = Field(min_length=1)
     precision: PrecisionName
     method: Method = "round"
+    group: Group | None = None
+    """Columns of a row that share one int4 scale; None: the plan's ``group_size``."""
+
+    @model_validator(mode="after")
+    def _group_of_what_has_one(self) -> Self:
+        """Raises `ValueError` for a group of a precision that has none."""
+        if self.group is not None and PRECISIONS[self.precision].scales != "group":
+            has = "always one scale a row" if PRECISIONS[self.precision].scales == "row" else "no scales"
+            grouped = ", ".join(name for name, one in PRECISIONS.items() if one.scales == "group")
+            raise ValueError(f"rule {self.match!r}: group is for {grouped}, {self.precision} has {has}; leave group out")
+        return self
 
     def takes(self, layer: str) -> bool:
         return fnmatchcase(layer, self.match) or (is_table(layer) and fnmatchcase("embedding", self.match))
@@ -50,13 +62,15 @@ class Plan(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
     name: str = ""
     summary: str
-    group_size: int = Field(default=32, ge=32, multiple_of=32)  # weights that share one int4 scale
+    group_size: int = Field(default=32, ge=32, multiple_of=32)  # columns of a row that share one int4 scale, where a rule says nothing else
     rules: tuple[Rule, ...] = Field(alias="rule", min_length=1)
     gate: Gate
 
-    def resolve(self, layers: list[Layer], target: str, possible: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    def resolve(
+        self, layers: list[Layer], target: str, possible: Mapping[str, tuple[str, ...]], group_scales: bool = True
+    ) -> dict[str, str]:
         """Returns the precision of every layer, in the layers' order; ``possible`` are the precisions that ``target``'s backend
-        can give, by kind of part.
+        can give, by kind of part, ``group_scales`` whether it takes more than one scale a row.
 
         Raises `FirstTokenError` for a rule that matches nothing, an unmatched layer, or a precision the target
         cannot give for that layer (naming the nearest it can).
@@ -73,13 +87,34 @@ class Plan(BaseModel):
             if not matching:
                 raise FirstTokenError(f"plan {self.name!r}: no rule matches layer {layer.name!r}; end the plan with a rule for '*'")
             check_supported(self, matching[0], layer, target, possible[layer.kind])
+            check_group(self, layer, target, group_scales)
             resolved[layer.name] = matching[0].precision
         self._refuse_shadowed(names)
         return resolved
 
+    def rule(self, layer: str) -> Rule | None:
+        """The rule that a layer of this name goes by; None where there is none."""
+        return next((rule for rule in self.rules if rule.takes(layer)), None)
+
     def method(self, layer: str) -> Method:
         """How the integers of a layer of this name are chosen."""
-        return next((rule.method for rule in self.rules if rule.takes(layer)), "round")
+        rule = self.rule(layer)
+        return "round" if rule is None else rule.method
+
+    def group(self, layer: str, columns: int) -> int:
+        """How many columns of a row of ``columns`` share one scale, in the layer of this name: of int4 what its rule or the plan says, else all."""
+        rule = self.rule(layer)
+        if rule is None or PRECISIONS[rule.precision].scales != "group" or rule.group == "row":
+            return columns
+        return self.group_size if rule.group is None else rule.group
+
+    def written(self, layers: list[Layer], precisions: Mapping[str, str]) -> dict[str, str]:
+        """Every layer's precision as an audit writes it, with its group ("int4/32"); ``precisions`` are those of `resolve`."""
+        by_name = {layer.name: layer for layer in layers}
+        return {name: self._written(by_name[name], precision) for name, precision in precisions.items()}
+
+    def _written(self, layer: Layer, precision: str) -> str:
+        return precision if layer.shape is None else with_group(precision, self.group(layer.name, layer.shape[1]), layer.shape[1])
 
     @property
     def calibrated(self) -> bool:
@@ -113,9 +148,25 @@ def check_supported(plan: Plan, rule: Rule, layer: Layer, target: str, possible:
             f"plan {plan.name!r}, rule {rule.match!r}: method {rule.method!r} chooses the integers of linear layers, but {what}; "
             "put a rule without a method for it before this one"
         )
-    if PRECISIONS[rule.precision].scales == "group" and layer.shape is not None and layer.shape[1] % plan.group_size:
+
+
+def check_group(plan: Plan, layer: Layer, target: str, group_scales: bool) -> None:
+    """Raises `FirstTokenError` for a group that does not divide the layer's rows, or that ``target``'s kernels do not take."""
+    rule = plan.rule(layer.name)
+    if rule is None or layer.shape is None or PRECISIONS[rule.precision].scales != "group":
+        return
+    columns, group = layer.shape[1], plan.group(layer.name, layer.shape[1])
+    if columns % group:
+        fitting = [str(one) for one in get_args(Group) if one != "row" and columns % one == 0]
+        better = " or ".join([*fitting, '"row"'])
         raise FirstTokenError(
-            f"plan {plan.name!r}: {rule.precision} needs rows that divide into groups of {plan.group_size}, but {layer.name!r} has {layer.shape[1]} columns; give it int8"
+            f"plan {plan.name!r}, rule {rule.match!r}: {rule.precision} needs rows that divide into groups of {group}, but {layer.name!r} has {columns} columns; "
+            f"put a rule for it before this one with group = {better}, or with int8"
+        )
+    if group != columns and not group_scales:
+        raise FirstTokenError(
+            f"plan {plan.name!r}, rule {rule.match!r}: target {target!r} takes {rule.precision} with one scale a row only, and {layer.name!r} would have "
+            f'one for {group} columns; put group = "row" into the rule'
         )
 
 

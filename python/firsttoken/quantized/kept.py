@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from firsttoken.bundle.manifest import KeptIntegers
-from firsttoken.calibration.integers import group_of
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import Layer, plan_layers
@@ -139,7 +138,7 @@ def _of_weight(
 ) -> tuple[Kept | None, str]:
     """How a weight is kept; else why what it is stored as is not, empty where it is stored as no integers."""
     shape = layers[0].matrix[1]
-    wanted = {(precisions[layer.name], group_of(layer, precisions[layer.name], plan)) for layer in layers}
+    wanted = {(precisions[layer.name], plan.group(layer.name, shape[1])) for layer in layers}
     lattice = source.lattice(weight)
     precision, group = next(iter(wanted))
     if len(wanted) > 1 or PRECISIONS[precision].scales is None:

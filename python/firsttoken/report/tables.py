@@ -9,6 +9,7 @@ from rich.table import Table
 from firsttoken.backends.interface import Backend
 from firsttoken.bundle.manifest import AuditRow, Figures, NpuProof, Proof
 from firsttoken.decoder.walk import is_table
+from firsttoken.precisions import without_group
 from firsttoken.prove.witness_lines import witness_line
 from firsttoken.safe_text import harmless
 
@@ -94,7 +95,11 @@ def audit_table(rows: list[AuditRow], backend: Backend) -> Table:
     precision in), the row is marked."""
 
     def mark(row: AuditRow) -> str:
-        return "" if row.stored == row.asked and (is_table(row.layer) or row.computed in backend.computed(row.asked)) else "differs"
+        return (
+            ""
+            if row.stored == row.asked and (is_table(row.layer) or row.computed in backend.computed(without_group(row.asked)))
+            else "differs"
+        )
 
     body = [(row.layer, row.asked, stored_as(row), row.computed, "yes" if row.delegated else "no", mark(row)) for row in rows]
     return table(None, ("layer", "asked", "stored", "computed", "delegated", ""), body, left=6)

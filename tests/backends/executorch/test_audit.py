@@ -11,11 +11,12 @@ from torch import nn
 from firsttoken.backends.executorch import lower as lowering
 from firsttoken.backends.executorch.audit import audit, computed_in
 from firsttoken.backends.executorch.program_file import read_steps
-from firsttoken.backends.registry import find_backend
+from firsttoken.backends.registry import find_backend, resolve
 from firsttoken.decoder.walk import plan_layers
 from firsttoken.errors import FirstTokenError
+from firsttoken.precisions import without_group
 from firsttoken.prove.gate import missed_structure
-from firsttoken.quant.plan import plan_names
+from firsttoken.quant.plan import Plan, plan_names
 
 BACKEND = find_backend("executorch-xnnpack")
 
@@ -31,7 +32,7 @@ def test_rows_equal_the_plan(plan, lowerings):
     for row in rows:
         assert (row.stored, row.asked) == (precisions[row.layer],) * 2
         assert row.delegated == (row.layer != "embedding")
-        assert row.computed == ("fp32" if row.layer == "embedding" else precisions[row.layer])
+        assert row.computed == ("fp32" if row.layer == "embedding" else without_group(precisions[row.layer]))
     assert missed_structure(rows, precisions, BACKEND) == []
 
 
@@ -80,6 +81,20 @@ def built_with(lowerings, tmp_path, monkeypatch, plan, **changed):
 def test_an_unquantized_layer_is_noticed(lowerings, tmp_path, monkeypatch):
     wrong = built_with(lowerings, tmp_path, monkeypatch, "int8", layers__1__mlp__up="fp32", layers__0__attention__v="fp16")
     assert wrong == {"layers.0.attention.v": ("fp16", "fp16", True), "layers.1.mlp.up": ("fp32", "fp32", True)}
+
+
+@pytest.mark.slow
+def test_another_group_is_noticed(lowerings, tmp_path, monkeypatch):
+    plain = Plan.group
+    changed = {"layers.0.attention.q": 64, "layers.1.mlp.up": 64, "layers.1.mlp.down": 96}
+    monkeypatch.setattr(lowering, "check_structure", lambda *_: None)
+    monkeypatch.setattr(Plan, "group", lambda self, layer, columns: changed.get(layer) or plain(self, layer, columns))
+    path, manifest, _ = lowerings.lower("int4", tmp_path / "model.pte")
+    monkeypatch.undo()
+    asked = manifest.plan.written(plan_layers(lowerings.config), resolve(manifest.plan, lowerings.config, manifest.target))
+    assert missed_structure(audit(path, lowerings.config, asked), asked, BACKEND) == [
+        "layers.0.attention.q, layers.1.mlp.up, layers.1.mlp.down: asked int4/32, stored int4/row"
+    ]
 
 
 @pytest.mark.slow

@@ -8,11 +8,16 @@ from lowering_jobs import lowering_job
 from firsttoken.backends.tflite.audit import _pack, _single, read_header
 from firsttoken.backends.tflite.lower import lower_decoder
 from firsttoken.checkpoint import Checkpoint
+from firsttoken.quant.plan import load_plan
 
 
 def lowered(checkpoint, plan_name, path):
+    plan = load_plan(plan_name.removesuffix(" rows"))
+    if plan_name.endswith(" rows"):
+        rules = [rule.model_copy(update={"group": "row"}) if rule.precision == "int4" else rule for rule in plan.rules]
+        plan = plan.model_copy(update={"rules": tuple(rules)})
     with Checkpoint(checkpoint) as opened:
-        lower_decoder(lowering_job(opened, plan_name, "tflite-xnnpack", cache_length=64), path)
+        lower_decoder(lowering_job(opened, plan, "tflite-xnnpack", cache_length=64), path)
     return path
 
 
@@ -50,7 +55,9 @@ def quantized_tensors(raw: bytes, file: bytes | None = None):
     return found
 
 
-@pytest.mark.parametrize("plan, recipe_name", [("int8", "dynamic_wi8_afp32"), ("int4", "dynamic_wi4b32_afp32")])
+@pytest.mark.parametrize(
+    "plan, recipe_name", [("int8", "dynamic_wi8_afp32"), ("int4", "dynamic_wi4b32_afp32"), ("int4 rows", "dynamic_wi4_afp32")]
+)
 def test_weights_and_scales_equal_the_quantizers(untied_checkpoint, tmp_path, plan, recipe_name):
     from ai_edge_quantizer import quantizer, recipe
 

@@ -70,5 +70,5 @@ def test_family_quantized(case, plan, tmp_path, lowered_runner):
     with Checkpoint(folder) as checkpoint:
         job = lowering_job(checkpoint, plan, "tflite-xnnpack", cache_length=CACHE)
     backend = find_backend("tflite-xnnpack")
-    rows = backend.audit(runner.path, job.decoder, job.precisions)
-    assert not missed_structure(rows, job.precisions, backend)
+    rows = backend.audit(runner.path, job.decoder, job.written)
+    assert not missed_structure(rows, job.written, backend)

@@ -32,6 +32,13 @@ def test_int4_groups_have_their_own_scales(group):
     assert np.all(np.abs(restored - rows) <= np.repeat(scales.astype(np.float32), group, axis=1) * 0.54)
 
 
+def test_an_int4_row_of_one_scale_keeps_it_in_float32():
+    rows = np.random.default_rng(3).normal(size=(16, 128)).astype(np.float32)
+    packed, scales = quantize_int4(rows, 128)
+    assert scales.dtype == np.float32 and np.array_equal(scales[:, 0], np.abs(rows).max(1) / np.float32(7))
+    assert np.all(np.abs(unpack(packed) * scales - rows) <= scales * 0.5001)
+
+
 def test_bfloat16_rounds_to_nearest_even():
     import torch
 

@@ -20,6 +20,7 @@ from firsttoken.bundle.manifest import AuditRow
 from firsttoken.decoder.parts import Cutoff, Decoder, Router
 from firsttoken.decoder.walk import Layer, coefficients, leaves, norms, owners, plan_layers, routers, states
 from firsttoken.errors import FirstTokenError
+from firsttoken.precisions import with_group
 
 if TYPE_CHECKING:
     from firsttoken.backends.executorch.program_file import Product, Step
@@ -127,7 +128,16 @@ def grouped(found: list[T], size: int) -> Iterator[list[T]]:
 def embedding_row(lookup: "Step | None", name: str, artifact: Path, asked: str) -> AuditRow:
     if lookup is None:
         raise FirstTokenError(f"{artifact}: no row of {name!r} is looked up; it is not this model's program")
-    return AuditRow(layer=name, asked=asked, stored=lookup.first_stored, computed="fp32", delegated=False)
+    return AuditRow(layer=name, asked=asked, stored=looked_up(lookup), computed="fp32", delegated=False)
+
+
+def looked_up(lookup: "Step") -> str:
+    """A table's precision, and of int4, two values a byte, how many columns share a scale by the shape of its scales."""
+    table, scales = (*lookup.tensors, None, None)[:2]
+    if lookup.first_stored != "int4" or table is None or scales is None:
+        return lookup.first_stored
+    columns = 2 * table[1][1]
+    return with_group("int4", columns // (scales[1][1] if len(scales[1]) == 2 else 1), columns)
 
 
 def computed_products(steps: "list[Step]", events: dict[int, list[str]], artifact: Path) -> "list[tuple[Product, str]]":

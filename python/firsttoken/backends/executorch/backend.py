@@ -80,9 +80,9 @@ class ExecutorchXnnpack(Backend):
 
         import_runtime()
 
-    def weight_rounding(self, precision: str, kind: str, group_size: int) -> "nn.Module | None":
+    def weight_rounding(self, precision: str, kind: str, group: int) -> "nn.Module | None":
         if precision != "int4" or kind != "linear":
             return None
         from firsttoken.backends.executorch.rounding import XnnpackInt4Rounding
 
-        return XnnpackInt4Rounding(group_size)
+        return XnnpackInt4Rounding(group)

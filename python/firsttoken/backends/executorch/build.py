@@ -27,6 +27,6 @@ def build_module(job: LoweringJob, report: Report = silent) -> DecoderModule:
         report("quantize", done, len(layers), "layers")
         precision = job.precisions[layer.name]
         read = read_embedding if layer.kind == "embedding" else read_linear
-        module.set_submodule(layer.name, read(job.checkpoint, layer, precision, job.plan.group_size))
+        module.set_submodule(layer.name, read(job.checkpoint, layer, precision, job.group(layer)))
     report("quantize", len(layers), len(layers), "layers")
     return module.eval()

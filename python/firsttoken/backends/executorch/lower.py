@@ -49,7 +49,7 @@ def lower_decoder(job: LoweringJob, path: Path, report: Report = silent) -> Lowe
         edge = delegate(program, constant_methods(job))
         del program
         free_memory()
-        check_structure(edge.exported_program(), job.decoder, job.precisions)
+        check_structure(edge.exported_program(), job.decoder, job.written)
         report("delegate", 1, 1, "graph")
         write(edge, path, report)
     return describe(job)

@@ -16,7 +16,7 @@ INT8 = torch.int8
 
 
 class QuantizedLinear(nn.Module):
-    """Linear layer on int8 rows (one scale each) or int4 rows (one scale per group), float32 in and out.
+    """Linear layer on int8 rows (one scale each) or int4 rows (one scale each or per group), float32 in and out.
 
     Activations are quantized to int8 as they come, with scale and zero point per token (XNNPACK's QD8 kernels);
     weight-only quantization is not offered, because XNNPACK computes it wrongly. ``rows`` is int8 ``[out, in]`` with
@@ -31,7 +31,7 @@ class QuantizedLinear(nn.Module):
     def __init__(self, rows: Tensor, scales: Tensor, bias: Tensor | None, precision: str) -> None:
         super().__init__()
         self.precision, self.group = precision, rows.shape[1] // scales.shape[1]
-        scales = scales if precision == "int4" else scales.reshape(-1)
+        scales = scales if scales.shape[1] > 1 else scales.reshape(-1)
         self.register_buffer("rows", rows)
         self.register_buffer("scales", scales)
         self.register_buffer("zero_points", torch.zeros(scales.shape, dtype=INT8))
@@ -44,7 +44,7 @@ class QuantizedLinear(nn.Module):
         x = operators.quantize_per_token(x, scales, zero_points, low, high, INT8)
         x = operators.dequantize_per_token(x, scales, zero_points, low, high, INT8, torch.float32)
         low, high = BOUNDS[self.precision]
-        if self.precision == "int4":
+        if self.scales.dim() == 2:
             dequantize, last = operators.dequantize_per_channel_group, (low, high, INT8, self.group, torch.float32)
             weight = dequantize(self.rows, self.scales, self.zero_points, *last)
         else:
@@ -53,7 +53,7 @@ class QuantizedLinear(nn.Module):
 
 
 class QuantizedEmbedding(nn.Module):
-    """Embedding with int8 rows (one scale each) or int4 rows (one scale per group), float32 out."""
+    """Embedding with int8 rows (one scale each) or int4 rows (one scale each or per group), float32 out."""
 
     rows: Tensor
     scales: Tensor

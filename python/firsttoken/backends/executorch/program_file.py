@@ -19,6 +19,7 @@ from executorch.exir.schema import BackendDelegate, DelegateCall, ExecutionPlan,
 from firsttoken.bundle.manifest import HostTable
 from firsttoken.errors import FirstTokenError
 from firsttoken.plain_file import open_plain, why
+from firsttoken.precisions import with_group
 from firsttoken.safe_text import visible
 
 # XNNPACK's node types and what the runtime's trace calls them.
@@ -30,7 +31,7 @@ KERNELS = {
 }  # fmt: skip
 # flatc writes a ReLU's open end as `inf`, which is no JSON, not even Python's.
 NOT_FINITE, spelled = re.compile(r'(?<=": )(-?)(inf|nan)\b'), lambda found: found[1] + {"inf": "Infinity", "nan": "NaN"}[found[2]]
-STORED = {"fp32": "fp32", "fp16": "fp16", "qcint8": "int8", "qcint4": "int4", "qbint4": "int4"}
+STORED = {"fp32": "fp32", "fp16": "fp16", "qcint8": "int8"}
 SCALARS = {ScalarType.FLOAT: "fp32", ScalarType.HALF: "fp16", ScalarType.CHAR: "int8", ScalarType.BYTE: "int4"}  # bytes hold packed int4
 
 # What ExecuTorch's parsers and flatc raise over files that do not hang together.
@@ -157,21 +158,33 @@ def decompile(payloads: list[bytes]) -> list[list[Product]]:
 
 def list_products(graph: dict) -> list[Product]:
     """Returns the products of one decompiled XNNPACK graph."""
-    values = {}
+    values, quantized = {}, {}
     for entry in graph["xvalues"]:
         value = entry["xvalue_union"].get("tensor_value", entry["xvalue_union"])
         values[value["id_out"]] = value
+        quantized[value["id_out"]] = entry["xvalue_union"].get("quant_params")
     products = []
     for node in graph["xnodes"]:
         kind, union = node["xnode_union_type"], node["xnode_union"]
         if kind == "XNNFullyConnected":
             weight = values[union["filter_id"]]
-            stored = weight["datatype"].removeprefix("xnn_datatype_")
             key = graph["constant_data"][weight["constant_buffer_idx"]]["named_key"]
-            products.append(Product(kind, True, node["debug_handle"], tuple(weight["dims"]), STORED.get(stored, stored), key))
+            products.append(
+                Product(kind, True, node["debug_handle"], tuple(weight["dims"]), stored_as(weight, quantized.get(union["filter_id"])), key)
+            )
         elif kind in EVENTS:
             products.append(Product(kind, True, node["debug_handle"]))
     return products
+
+
+def stored_as(weight: dict, parameters: dict | None) -> str:
+    """A weight's precision, and of int4 how many columns share a scale by what the payload says of its scales."""
+    kind, (_, columns) = weight["datatype"].removeprefix("xnn_datatype_"), weight["dims"]
+    if kind == "qcint4":
+        return with_group("int4", columns, columns)
+    if kind == "qbint4" and parameters is not None:
+        return f"int4/{parameters['group_size']}"
+    return STORED.get(kind, kind)
 
 
 def list_steps(program: Program, delegates: list[list[Product]]) -> list[Step]:

@@ -28,13 +28,13 @@ def row_blocks(shape: tuple[int, int]) -> Iterator[tuple[int, int]]:
         yield start, min(start + step, shape[0])
 
 
-def read_quantized(checkpoint: Checkpoint, layer: Layer, precision: str, group_size: int) -> tuple[Tensor, Tensor]:
-    """Reads a weight as int8 values ``[rows, columns]`` and float32 scales ``[rows, groups]``, symmetric.
+def read_quantized(checkpoint: Checkpoint, layer: Layer, precision: str, group: int | None = None) -> tuple[Tensor, Tensor]:
+    """Reads a weight as int8 values ``[rows, columns]`` and float32 scales ``[rows, groups]``, symmetric; ``group`` None: one scale a row.
 
     The arithmetic is torchao's (``Int8DynamicActivationIntxWeightConfig`` uses the same function).
     """
     weight, (rows, columns) = layer.matrix
-    group = group_size if precision == "int4" else columns
+    group = group or columns
     values = torch.empty(rows, columns, dtype=torch.int8)
     scales = torch.empty(rows, columns // group)
     for start, stop in row_blocks((rows, columns)):
@@ -66,13 +66,13 @@ def check_range(values: Tensor, layer: Layer, what: str) -> None:
         raise FirstTokenError(f"layer {layer.name!r}: its {what} has values beyond float16's 65504; give it another precision in the plan")
 
 
-def read_linear(checkpoint: Checkpoint, layer: Layer, precision: str, group_size: int) -> nn.Module:
-    """Reads a linear layer as a module in ``precision``; ``group_size`` weights share one int4 scale."""
+def read_linear(checkpoint: Checkpoint, layer: Layer, precision: str, group: int | None = None) -> nn.Module:
+    """Reads a linear layer as a module in ``precision``; ``group`` columns of a row share one scale, None: all."""
     bias = tensor(checkpoint.vector(layer.bias)).to(DTYPES.get(precision, torch.float32)) if layer.bias else None
     if bias is not None:
         check_range(bias, layer, "bias")
     if precision in QUANTIZED:
-        return QuantizedLinear(*read_quantized(checkpoint, layer, precision, group_size), bias, precision)
+        return QuantizedLinear(*read_quantized(checkpoint, layer, precision, group), bias, precision)
     _, (rows, columns) = layer.matrix
     with torch.device("meta"):
         linear = nn.Linear(columns, rows, bias=bias is not None)
@@ -82,10 +82,10 @@ def read_linear(checkpoint: Checkpoint, layer: Layer, precision: str, group_size
     return linear
 
 
-def read_embedding(checkpoint: Checkpoint, layer: Layer, precision: str, group_size: int) -> nn.Module:
+def read_embedding(checkpoint: Checkpoint, layer: Layer, precision: str, group: int | None = None) -> nn.Module:
     """Reads the embedding as a module in ``precision``."""
     if precision in QUANTIZED:
-        return QuantizedEmbedding(*read_quantized(checkpoint, layer, precision, group_size), precision)
+        return QuantizedEmbedding(*read_quantized(checkpoint, layer, precision, group), precision)
     _, (rows, columns) = layer.matrix
     with torch.device("meta"):
         embedding = nn.Embedding(rows, columns)

@@ -7,15 +7,16 @@ from firsttoken.backends.weight_rounding import Rounding
 
 
 class XnnpackInt4Rounding(Rounding):
-    """torchao's int4 groups as XNNPACK keeps them in a .pte: the scales in bfloat16."""
+    """torchao's int4 as XNNPACK keeps it in a .pte: scales of groups in bfloat16, of whole rows in float32."""
 
-    def __init__(self, group_size: int) -> None:
+    def __init__(self, group: int) -> None:
         super().__init__()
-        self.group_size = group_size
+        self.group = group
 
     def rounded(self, weight: Tensor) -> Tensor:
         """What the file's integers stand for, float32 ``[rows, columns]``."""
         from torchao.quantization import IntxUnpackedToInt8Tensor
 
-        made = IntxUnpackedToInt8Tensor.from_hp(weight, (1, self.group_size), torch.int4)  # type: ignore[attr-defined]  # PyTorch's stubs lack int4
-        return (made.qdata.unflatten(1, (-1, self.group_size)) * made.scale.bfloat16().float()[:, :, None]).flatten(1)
+        made = IntxUnpackedToInt8Tensor.from_hp(weight, (1, self.group), torch.int4)  # type: ignore[attr-defined]  # PyTorch's stubs lack int4
+        scale = made.scale if self.group == weight.shape[1] else made.scale.bfloat16().float()
+        return (made.qdata.unflatten(1, (-1, self.group)) * scale[:, :, None]).flatten(1)

@@ -11,6 +11,7 @@ from torch.fx import Node
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import owners, plan_layers
 from firsttoken.errors import FirstTokenError
+from firsttoken.precisions import with_group
 
 # What runs on ExecuTorch's portable kernels: lookups, cache rows, a convolution's shifted inputs, copies of the mask, casts between two
 # precisions, shapes.
@@ -28,7 +29,10 @@ NAMES = {torch.float32: "fp32", torch.float16: "fp16"}
 
 
 def check_structure(program: ExportedProgram, decoder: Decoder, precisions: Mapping[str, str]) -> None:
-    """Raises `FirstTokenError` naming what stayed outside the delegate or went into it in another precision or shape."""
+    """Raises `FirstTokenError` naming what stayed outside the delegate or went into it in another precision, group or shape.
+
+    ``precisions`` are as `Plan.written` writes them.
+    """
     outside: Counter[str] = Counter()
     for node in program.graph.nodes:
         if node.op == "call_function" and (name := operator_name(node)) not in OUTSIDE:
@@ -102,10 +106,18 @@ def stored_precision(linear: Node) -> tuple[str, Node]:
     activation, weight = linear.all_input_nodes[:2]
     if weight.op == "placeholder":
         return NAMES[weight.meta["val"].dtype], weight
-    precision = "int4" if "per_channel_group" in operator_name(weight) else "int8"
+    precision = integers_of(weight)
     if "dequantize_per_token" not in operator_name(activation):
         precision += " weight-only"  # which XNNPACK computes wrongly
     return precision, weight.all_input_nodes[0]
+
+
+def integers_of(dequantize: Node) -> str:
+    """The precision of a weight by the operator that gives its floats: by the group that it names, or the range of one scale a row."""
+    columns = dequantize.meta["val"].shape[1]
+    if "per_channel_group" in operator_name(dequantize):
+        return f"int4/{dequantize.args[6]}" if dequantize.args[3] == -8 else "unknown"
+    return {-8: with_group("int4", columns, columns), -128: "int8"}.get(int(str(dequantize.args[4])), "unknown")
 
 
 def operator_name(node: Node) -> str:

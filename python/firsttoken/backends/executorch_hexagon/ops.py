@@ -277,9 +277,9 @@ def build_graphs(job: LoweringJob, report: Report = silent) -> dict[str, Hexagon
             module.set_submodule(layer.name, StaticCore(core.part))
         elif precisions[layer.name] == "int8":
             bias = tensor(checkpoint.vector(layer.bias)).to(torch.float32) if layer.bias else None
-            module.set_submodule(layer.name, UnpackedLinear(*read_quantized(checkpoint, layer, "int8", 0), bias))
+            module.set_submodule(layer.name, UnpackedLinear(*read_quantized(checkpoint, layer, "int8"), bias))
         else:
-            module.set_submodule(layer.name, read_linear(checkpoint, layer, precisions[layer.name], 0))
+            module.set_submodule(layer.name, read_linear(checkpoint, layer, precisions[layer.name]))
     report("quantize", len(layers), len(layers), "layers")
     del module.embedding
     module.drop_tables()

@@ -19,6 +19,7 @@ from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import owners, plan_layers
 from firsttoken.errors import FirstTokenError
 from firsttoken.plain_file import why
+from firsttoken.precisions import with_group
 from firsttoken.progress import Report, silent
 from firsttoken.quiet import quiet_runtime
 
@@ -99,6 +100,18 @@ class LoadedGraph:
     def type_of(self, tensor: int) -> str:
         return self.types.get(self.graph.tensors[tensor].type, "other")
 
+    def stored(self, tensor: int) -> str:
+        """A weight's precision, and of int4 how many columns share a scale by what the file says of its scales."""
+        kind, held = self.type_of(tensor), self.graph.tensors[tensor]
+        if kind != "int4":
+            return kind
+        rows, columns = (int(size) for size in held.shape)
+        parameters = held.quantization
+        if parameters is not None and parameters.details is not None:
+            return f"{kind}/{parameters.details.blockSize}"
+        scales = 0 if parameters is None or parameters.scale is None else len(parameters.scale)
+        return with_group(kind, columns, columns) if scales == rows else f"{kind}/{scales} scales"
+
     def weight(self, name: str, layer_kind: str) -> tuple[str, str, bool]:
         tensor = self.tensors.get(name, self.tensors.get(f"{name}.raw"))
         if name == "head" and tensor is None:  # a tied head is the embedding's tensor
@@ -108,7 +121,7 @@ class LoadedGraph:
         if tensor is None:
             raise FirstTokenError(f"graph {self.name!r}: no tensor for layer {name!r}; the file is not what the plan says")
         users = [n for n in self.consumers[tensor] if self.kind(n) in WEIGHT_OPERATORS]
-        stored = self.type_of(tensor)
+        stored = self.stored(tensor)
         if not users:
             raise FirstTokenError(f"graph {self.name!r}: nothing computes layer {name!r}")
         if layer_kind == "embedding":

@@ -67,10 +67,10 @@ class Tflite(Backend):
     def preload(self) -> None:
         import firsttoken.backends.tflite.runner  # noqa: F401
 
-    def weight_rounding(self, precision: str, kind: str, group_size: int) -> "nn.Module":
+    def weight_rounding(self, precision: str, kind: str, group: int) -> "nn.Module":
         from firsttoken.backends.tflite.rounding import TfliteRounding
 
-        return TfliteRounding(precision, group_size)
+        return TfliteRounding(precision, group)
 
 
 class TfliteXnnpack(Tflite):

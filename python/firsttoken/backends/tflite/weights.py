@@ -21,14 +21,21 @@ STORED_TYPES = {"fp32": Type.FLOAT32, "fp16": Type.FLOAT16, "int8": Type.INT8, "
 class Weight:
     """One weight matrix: its buffer in the file, and the scales that become known as it is streamed."""
 
-    def __init__(self, file: ModelFile, checkpoint: Checkpoint, layer: Layer, precision: str, group_size: int) -> None:
-        self.file, self.checkpoint, self.layer, self.precision, self.group_size = file, checkpoint, layer, precision, group_size
+    def __init__(self, file: ModelFile, checkpoint: Checkpoint, layer: Layer, precision: str, group: int | None = None) -> None:
+        """``group``: how many columns of a row share one scale; None for all of them."""
+        self.file, self.checkpoint, self.layer, self.precision = file, checkpoint, layer, precision
         self.source, (self.rows, self.columns) = layer.matrix
+        self.group = group or self.columns
         self.scales = np.ones(self.rows, np.float32)
-        if precision == "int4":
-            self.group_scales = np.ones((self.rows, self.columns // group_size), np.float16)
+        if self.grouped:
+            self.group_scales = np.ones((self.rows, self.columns // self.group), np.float16)
         self.buffer = file.stream(layer.name, self.rows * self.columns * PRECISIONS[precision].bits // 8, self._chunks)
         self._scale_buffer: int | None = None
+
+    @property
+    def grouped(self) -> bool:
+        """Whether a row has several scales."""
+        return self.precision == "int4" and self.group != self.columns
 
     def _chunks(self) -> Iterator[np.ndarray]:
         step = max(1, CHUNK_BYTES // (4 * self.columns))
@@ -38,7 +45,11 @@ class Weight:
             if self.precision == "int8":
                 values, self.scales[start:stop] = quantize_int8(rows, None if given is None else given[:, 0])
             elif self.precision == "int4":
-                values, self.group_scales[start:stop] = quantize_int4(rows, self.group_size, given)
+                values, scales = quantize_int4(rows, self.group, given)
+                if self.grouped:
+                    self.group_scales[start:stop] = scales
+                else:
+                    self.scales[start:stop] = scales[:, 0]
             else:
                 values = rows if self.precision == "fp32" else to_float16(rows, self.layer.name)
             yield np.ascontiguousarray(values)
@@ -46,7 +57,7 @@ class Weight:
     def _scales_buffer(self) -> int:
         # Streamed after the weight itself, when the scales are known.
         if self._scale_buffer is None:
-            scales = self.group_scales if self.precision == "int4" else self.scales
+            scales = self.group_scales if self.grouped else self.scales
             self._scale_buffer = self.file.stream(f"{self.layer.name}.scales", scales.nbytes, lambda: iter([scales]))
         return self._scale_buffer
 
@@ -56,12 +67,12 @@ class Weight:
         if PRECISIONS[self.precision].scales:
             parameters = schema.QuantizationParametersT()
             parameters.quantizedDimension = 0
-            if PRECISIONS[self.precision].scales == "row":
+            if not self.grouped:
                 parameters.scale, parameters.zeroPoint = self.scales, np.zeros(self.rows, np.int64)
             else:
                 details = schema.BlockwiseQuantizationT()
                 details.scales = graph.tensor(self.group_scales.shape, Type.FLOAT16, f"{self.layer.name}.scales", self._scales_buffer())
-                details.zeroPoints, details.blockSize = -1, self.group_size
+                details.zeroPoints, details.blockSize = -1, self.group
                 parameters.detailsType, parameters.details = schema.QuantizationDetails.BlockwiseQuantization, details
             graph.subgraph.tensors[index].quantization = parameters
         return index
@@ -99,7 +110,7 @@ def read_weights(
 ) -> DecoderWeights:
     """Plans every matrix as a streamed buffer and reads biases and norms; ``embedding`` false leaves the embedding to the host.
 
-    A tied head shares the embedding's buffer where both have the same precision.
+    A tied head shares the embedding's buffer where both have the same precision and group.
     """
     checkpoint, precisions = job.checkpoint, job.precisions
     matrices: dict[str, Weight] = {}
@@ -114,14 +125,15 @@ def read_weights(
     vectors |= {name: checkpoint.vector(rule.decay) for name, rule in delta_rules(job.decoder)}
     for name, router in routers(job.decoder):
         layer = Layer(name, "linear", (router.experts, router.columns), router.weight)
-        matrices[name] = Weight(file, checkpoint, layer, "fp32", job.plan.group_size)
+        matrices[name] = Weight(file, checkpoint, layer, "fp32")
         if router.bias is not None:
             vectors[f"{name}.bias"] = checkpoint.vector(router.bias)
     for layer in plan_layers(job.decoder):
         if layer.weight is None or (layer.kind == "embedding" and not embedding):
             continue
-        shared = next((w for w in matrices.values() if w.layer.weight == layer.weight and w.precision == precisions[layer.name]), None)
-        matrices[layer.name] = shared or Weight(file, checkpoint, layer, precisions[layer.name], job.plan.group_size)
+        form = precisions[layer.name], job.group(layer)
+        shared = next((w for w in matrices.values() if w.layer.weight == layer.weight and (w.precision, w.group) == form), None)
+        matrices[layer.name] = shared or Weight(file, checkpoint, layer, *form)
         if layer.bias:
             vectors[f"{layer.name}.bias"] = checkpoint.vector(layer.bias)
     return DecoderWeights(precisions, native_fp16, matrices, vectors, cache_precision)
