@@ -14,6 +14,7 @@ BOUNDS = {
     "int4-mlp": 0.4,
     "int4": 0.6,
     "int4-gptq": 0.6,
+    "as-stored": 0.06,
 }
 
 

@@ -33,6 +33,7 @@ from firsttoken.preflight import check_room, estimate
 from firsttoken.progress import Report, silent
 from firsttoken.quant.plan import Plan, load_plan
 from firsttoken.quantized.kept import with_kept
+from firsttoken.quantized.stored_plan import for_checkpoint
 from firsttoken.quiet import quiet_runtime
 from firsttoken.special_tokens import check_special_tokens
 from firsttoken.targets.target import Target, load_target
@@ -97,7 +98,7 @@ def export(
         decoder = open_decoder(source)
         for remark in source.remarks:
             say(remark)
-        chosen = load_plan(plan)
+        chosen = for_checkpoint(load_plan(plan), source, decoder)
         jobs = plan_jobs(decoder, chosen, targets, Path(output), force, cache_length, prefill_chunk, prove)
         if (note := short_calls_note(decoder)) is not None:
             say(note)

@@ -23,7 +23,8 @@ Group = Literal["row", 32, 64, 128, 256]
 class Rule(BaseModel):
     """One line of a plan: a glob over our dotted layer names, the precision its layers get, and how their integers are chosen.
 
-    ``method`` "round" takes the nearest, "gptq" those that change least of what the layer gives on a calibration text. What matches ``embedding`` takes other embeddings of the model (``per_layer.embedding``) too.
+    ``method`` "round" takes the nearest, "gptq" those that change least of what the layer gives on a calibration text, "stored" the checkpoint's own,
+    with their precision and group, and the nearest of this precision where it has floats (`quantized.stored_plan`). What matches ``embedding`` takes other embeddings of the model (``per_layer.embedding``) too.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -164,6 +165,11 @@ def check_group(plan: Plan, layer: Layer, target: str, group_scales: bool) -> No
             f"put a rule for it before this one with group = {better}, or with int8"
         )
     if group != columns and not group_scales:
+        if rule.method == "stored":
+            raise FirstTokenError(
+                f"plan {plan.name!r}: the checkpoint stores {layer.name!r} as {rule.precision} in groups of {group}, and target {target!r} takes it with one scale a row only; "
+                "give another plan, such as int8, which rounds it again"
+            )
         raise FirstTokenError(
             f"plan {plan.name!r}, rule {rule.match!r}: target {target!r} takes {rule.precision} with one scale a row only, and {layer.name!r} would have "
             f'one for {group} columns; put group = "row" into the rule'

@@ -23,7 +23,14 @@ BACKEND = find_backend("executorch-xnnpack")
 
 @pytest.mark.parametrize(
     "plan",
-    ["int8", *(pytest.param(name, marks=pytest.mark.slow) for name in (*plan_names(), "mixed") if name not in ("int8", "int4-gptq"))],
+    [
+        "int8",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in (*plan_names(), "mixed")
+            if name not in ("int8", "int4-gptq", "as-stored")
+        ),
+    ],
 )
 def test_rows_equal_the_plan(plan, lowerings):
     path, _, precisions = lowerings.lower(plan)

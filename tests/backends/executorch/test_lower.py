@@ -19,7 +19,11 @@ from firsttoken.quant.plan import plan_names
     "plan",
     [
         "fp16-attention",
-        *(pytest.param(n, marks=pytest.mark.slow) for n in (*plan_names(), "mixed") if n not in ("fp16-attention", "int4-gptq")),
+        *(
+            pytest.param(n, marks=pytest.mark.slow)
+            for n in (*plan_names(), "mixed")
+            if n not in ("fp16-attention", "int4-gptq", "as-stored")
+        ),
     ],
 )
 def test_every_plan_computes_what_the_checkpoint_computes(plan, lowerings):
