@@ -76,14 +76,14 @@ def test_both_runtimes_store_the_integers_of_the_checkpoint(tiny_model, tmp_path
     assert (decision.facts[0].scale_change > 0) == (dtype == torch.float16 and group is not None)
 
 
-def test_a_lattice_of_wide_groups_is_one_of_narrow_groups(tiny_model, tmp_path):
-    compress_folder(tiny_model, tmp_path / "model", scheme_of(4, 64), torch.bfloat16)
+def test_a_lattice_of_rows_is_one_of_groups(tiny_model, tmp_path):
+    compress_folder(tiny_model, tmp_path / "model", scheme_of(4, None), torch.bfloat16)
     made, decision, decoder, _, precisions = kept(tmp_path / "model", "int4")
     layer = next(layer for layer in plan_layers(decoder) if layer.name == LAYERS[1])
     for integers, scales in stored_by_both(made, layer, precisions[layer.name], 32):
         assert np.array_equal(integers, own_integers(tmp_path / "model", layer.weight.name, 4))
         assert np.array_equal(scales, made.base.stored_scales(layer.weight).repeat(2, 1))
-    assert "layers keep their integers as they are stored (compressed-tensors: int4 " in decision.lines[0]
+    assert "14 layers keep their integers as they are stored (compressed-tensors: int4 rows)" in decision.lines[0]
 
 
 @pytest.mark.parametrize(
@@ -153,16 +153,21 @@ def test_a_negative_scale_is_turned_where_it_can_be(tmp_path):
 
 
 def test_int8_integers_that_old_kernels_add_up_wrongly(tiny_model, tmp_path):
-    """Two -128 in a row: their products with -128 run over 16 bits. Then the layer is rounded, and it is said."""
+    """Two -128 in a row: their products with -128 run over 16 bits. That row is rounded anew, and it is said; once is kept."""
     compress_folder(tiny_model, tmp_path / "model", scheme_of(8, None), torch.float32)
     tensors = load_file(tmp_path / "model/model.safetensors")
     name = "model.layers.0.self_attn.k_proj.weight"
-    tensors[f"{name}_packed"][0, 0] = 0  # four times the lowest
+    tensors[f"{name}_packed"][:] = 0x01010101  # -127 everywhere
+    tensors[f"{name}_packed"][0, 0], tensors[f"{name}_packed"][1, 0] = 0x01010100, 0x01000001
+    tensors[f"{name}_packed"][2, 0] = 0x01000100
     save_file(tensors, tmp_path / "model/model.safetensors")
-    made, decision, decoder, *_ = kept(tmp_path / "model")
-    assert len(decision.facts[0].layers) == 13 and "-128 twice in a row" in decision.lines[-1]
-    weights = {layer.name: layer.weight for layer in plan_layers(decoder)}
-    assert made.scales(weights["layers.0.attention.k"]) is None and made.scales(weights["layers.0.attention.q"]) is not None
+    made, decision, decoder, _, precisions = kept(tmp_path / "model")
+    assert len(decision.facts[0].layers) == 14 and decision.facts[0].inexact_groups >= 1
+    assert re.search(r"[0-9]+ of their 896 rows have the integer -128 twice", decision.lines[0]) is not None, decision.lines
+    layer = next(layer for layer in plan_layers(decoder) if layer.name == "layers.0.attention.k")
+    for integers, scales in stored_by_both(made, layer, precisions[layer.name], None):
+        assert integers[0, 0] == integers[1, 2] == -128 and (integers[0:2] == -128).sum() == 2 and (integers[3:] == -127).all()
+        assert integers[2].min() == -127 and np.abs(integers[2] * scales[2] - made.rows(layer.weight, 2, 3)).max() <= scales[2] / 2
 
 
 def test_an_adapter_takes_its_weights_off_the_lattice(tiny_model, tmp_path):
@@ -214,7 +219,8 @@ def test_a_target_without_groups_says_what_to_do(tiny_model, tmp_path):
         decoder = open_decoder(source)
         plan = for_checkpoint(load_plan("as-stored"), source, decoder)
         with pytest.raises(
-            FirstTokenError, match="int4 is not possible .* nearest: int8|one scale a row only; give another plan, such as int8"
+            FirstTokenError,
+            match="would keep what the checkpoint stores, int4.*, which target .* does not take; give a plan that it takes, such as int8",
         ):
             lowering_job(source, plan, "tflite-hexagon-sm8550")
 

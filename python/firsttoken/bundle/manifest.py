@@ -80,14 +80,14 @@ class CalibrationFacts(Part):
 class KeptIntegers(Part):
     """Layers that hold the integers that the checkpoint had: ``form`` says in which format, ``stored`` how.
 
-    ``group`` columns of a row share a scale in the file. Of all ``groups``, ``inexact_groups`` have the negative scale that no kernel takes and an
-    integer whose opposite has no place, and got the scale with the least error. ``scale_change``: of the others' scales by rounding them, as a part, at most.
+    ``group`` columns of a row share a scale in the file, None: the whole row. Of all ``groups``, ``inexact_groups`` have an integer that kernels do not take (the opposite of
+    the lowest, where a scale is negative; of int8 the lowest twice in a row), and got another scale, with the least error. ``scale_change``: of the others' scales by rounding them, as a part, at most.
     """
 
     form: str
     stored: str
     precision: str
-    group: int = Field(ge=1)
+    group: int | None = Field(None, ge=1)
     layers: list[str] = Field(min_length=1)
     groups: int = Field(ge=0)
     inexact_groups: int = Field(0, ge=0)

@@ -139,6 +139,7 @@ class Plan(BaseModel):
 def check_supported(plan: Plan, rule: Rule, layer: Layer, target: str, possible: tuple[str, ...]) -> None:
     """Raises `FirstTokenError` if ``target`` cannot give ``layer`` the precision that ``rule`` asks."""
     if rule.precision not in possible:
+        refuse_stored(plan, rule, layer, target, rule.precision)
         raise FirstTokenError(
             f"plan {plan.name!r}, rule {rule.match!r}: {rule.precision} is not possible for {layer.name!r} on target {target!r}; "
             f"expected one of {', '.join(possible)} (nearest: {closest(rule.precision, possible)}); put a rule for it before this one"
@@ -165,14 +166,19 @@ def check_group(plan: Plan, layer: Layer, target: str, group_scales: bool) -> No
             f"put a rule for it before this one with group = {better}, or with int8"
         )
     if group != columns and not group_scales:
-        if rule.method == "stored":
-            raise FirstTokenError(
-                f"plan {plan.name!r}: the checkpoint stores {layer.name!r} as {rule.precision} in groups of {group}, and target {target!r} takes it with one scale a row only; "
-                "give another plan, such as int8, which rounds it again"
-            )
+        refuse_stored(plan, rule, layer, target, f"{rule.precision} in groups of {group}")
         raise FirstTokenError(
             f"plan {plan.name!r}, rule {rule.match!r}: target {target!r} takes {rule.precision} with one scale a row only, and {layer.name!r} would have "
             f'one for {group} columns; put group = "row" into the rule'
+        )
+
+
+def refuse_stored(plan: Plan, rule: Rule, layer: Layer, target: str, form: str) -> None:
+    """Raises `FirstTokenError` for a rule that is the checkpoint's, not the plan's: what can be changed is the plan."""
+    if rule.method == "stored":
+        raise FirstTokenError(
+            f"plan {plan.name!r}: {layer.name!r} would keep what the checkpoint stores, {form}, which target {target!r} does not take; "
+            "give a plan that it takes, such as int8, which rounds these weights again"
         )
 
 

@@ -13,13 +13,18 @@ def fitted(rows: np.ndarray, scales: np.ndarray, precision: str, grouped: bool) 
     groups lose something by it, bool ``[rows, groups]``.
 
     A negative scale is turned by negating its integers, which is exact as long as none is the lowest: that one's opposite has no
-    place. There the scale with the least squared error is taken.
+    place. There the scale with the least squared error is taken. A row with the int8 integer -128 more than once is rounded anew, to -127:
+    kernels for ARM cores without dot products add two products in 16 bits, which two of -128 times -128 run over.
     """
     magnitudes = np.abs(scales)
     found = storable(magnitudes, grouped)
     values = rows.reshape(*scales.shape, -1)
-    _, high = bounds(precision)
+    low, high = bounds(precision)
     inexact = np.rint(values.max(2) / found) > high
+    if precision == "int8":
+        twice = (np.rint(values / found[:, :, None]) == low).sum(2) > 1
+        found[twice] *= np.float32(128 / 127)
+        return found, twice | inexact
     if inexact.any():
         found[inexact] = _least_error(values[inexact], magnitudes[inexact], precision, grouped)
     return found, inexact

@@ -107,7 +107,7 @@ def decide(source: Checkpoint, decoder: Decoder, plan: Plan, precisions: Mapping
     for layer in plan_layers(decoder):
         if layer.weight is not None:
             by_weight.setdefault(layer.weight, []).append(layer)
-    kept: dict[tuple[Lattice, str, int], Counts] = {}
+    kept: dict[tuple[Lattice, str, int | None], Counts] = {}
     lost: dict[tuple[str, str], list[str]] = {}
     for weight, layers in by_weight.items():
         found, why = _of_weight(source, weight, layers, plan, precisions)
@@ -115,14 +115,11 @@ def decide(source: Checkpoint, decoder: Decoder, plan: Plan, precisions: Mapping
             if why:
                 lost.setdefault((str(source.lattice(weight)), why), []).extend(layer.name for layer in layers)
             continue
-        counts = count(source, weight, layers[0].matrix[1], found)
-        if counts.twice_lowest:
-            lost.setdefault((str(found.lattice), "the integer -128 twice in a row, which old ARM kernels add up wrongly"), []).extend(
-                layer.name for layer in layers
-            )
-            continue
+        shape = layers[0].matrix[1]
+        counts = count(source, weight, shape, found)
         decision.kept[weight] = found
-        kept.setdefault((found.lattice, found.precision, found.group), Counts()).add(counts, [layer.name for layer in layers])
+        group = None if found.group == shape[1] else found.group
+        kept.setdefault((found.lattice, found.precision, group), Counts()).add(counts, [layer.name for layer in layers])
     for (lattice, precision, group), counts in kept.items():
         decision.facts.append(counts.facts(lattice, precision, group))
         decision.lines.append(counts.line(lattice))
@@ -166,14 +163,13 @@ class Counts:
     groups: int = 0
     inexact: int = 0
     scale_change: float = 0.0
-    twice_lowest: bool = False
 
     def add(self, other: "Counts", layers: list[str]) -> None:
         self.layers += layers
         self.groups, self.inexact = self.groups + other.groups, self.inexact + other.inexact
         self.scale_change = max(self.scale_change, other.scale_change)
 
-    def facts(self, lattice: Lattice, precision: str, group: int) -> KeptIntegers:
+    def facts(self, lattice: Lattice, precision: str, group: int | None) -> KeptIntegers:
         return KeptIntegers(
             form=lattice.form,
             stored=str(lattice),
@@ -189,7 +185,9 @@ class Counts:
         whole = f"{len(self.layers)} layers keep their integers as they are stored ({lattice})"
         if self.scale_change:
             whole += f", their scales rounded to bfloat16 as kernels hold them (by {self.scale_change:.2%} at most)"
-        if self.inexact:
+        if self.inexact and lattice.precision == "int8":
+            whole += f"; {self.inexact} of their {self.groups} rows have the integer -128 twice, which old ARM kernels add up wrongly, and are rounded anew"
+        elif self.inexact:
             whole += (
                 f"; {self.inexact / self.groups:.0%} of their groups have a negative scale and the integer -8, whose opposite has no place: "
                 "there the scale with the least error is taken"
@@ -210,9 +208,6 @@ def count(source: Checkpoint, weight: Source, shape: tuple[int, int], kept: Kept
             )
             change = np.abs(scales / np.maximum(given, np.float32(1e-30)) - 1)[~inexact & (given > 0)]
             counts.scale_change = max(counts.scale_change, float(change.max(initial=0)))
-        if kept.precision == "int8":
-            lowest = np.rint(source.rows(weight, start, stop) / scales.repeat(kept.group, axis=1)) == -128
-            counts.twice_lowest = counts.twice_lowest or bool((lowest.sum(1) > 1).any())
     return counts
 
 
