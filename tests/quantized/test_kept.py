@@ -158,7 +158,7 @@ def test_int8_integers_that_old_kernels_add_up_wrongly(tiny_model, tmp_path):
     tensors = load_file(tmp_path / "model/model.safetensors")
     name = "model.layers.0.self_attn.k_proj.weight"
     tensors[f"{name}_packed"][:] = 0x01010101  # -127 everywhere
-    tensors[f"{name}_packed"][0, 0], tensors[f"{name}_packed"][1, 0] = 0x01010100, 0x01000001
+    tensors[f"{name}_packed"][0, 0], tensors[f"{name}_packed"][1, 0] = 0x01010100, 0x01000101
     tensors[f"{name}_packed"][2, 0] = 0x01000100
     save_file(tensors, tmp_path / "model/model.safetensors")
     made, decision, decoder, _, precisions = kept(tmp_path / "model")

@@ -9,9 +9,9 @@ import numpy as np
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.weight_source import Source, Stack
 
-# Half a unit of the stored value and of the group's largest, by which the scale is guessed; half as much again for a product rounded before.
-UNITS = {"BF16": 1.5 * 2.0**-8, "F16": 1.5 * 2.0**-11, "F32": 1.5 * 2.0**-20}
-LARGEST_UNIT = {"int4": 1e-2, "int8": 1e-3}  # bfloat16 has no more digits than an 8-bit integer: everything would look like one
+# Relative: unit roundoff of the stored value and of the group's largest, by which the scale is guessed; of float32 also what computed both.
+UNITS = {"BF16": 2.1 * 2.0**-8, "F16": 2.1 * 2.0**-11, "F32": 2.0**-20}
+LARGEST_UNIT = {"int4": 1e-2, "int8": 2e-3}  # bfloat16 has no more digits than an 8-bit integer: everything would look like one
 STEPS = {"int4": 8, "int8": 128}  # the most that a group's largest weight may be of its scale
 EMPTY = np.float32(1e-30)
 SAMPLE_ROWS, BLOCK_VALUES = 8, 1 << 22
