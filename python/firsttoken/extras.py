@@ -13,6 +13,7 @@ EXTRAS = MappingProxyType({
     "executorch": ("export, proof and generation of .pte", ("torch", "torchao", "executorch")),
     "litertlm": ("export, proof and generation of .litertlm", ("litert_lm_builder",)),
     "distill": ("distillation, and evaluating checkpoints", ("torch", "transformers", "accelerate", "safetensors", "matplotlib")),
+    "search": ("searching a plan", ("scipy", "matplotlib")),
     "gguf": ("reading quantized GGUF files", ("gguf",)),
     "hexagon": ("compiling for and proving on Hexagon NPUs", ("onnxruntime", "onnx", "onnxruntime_qnn")),
 })  # fmt: skip

@@ -2,7 +2,7 @@
 
 import errno
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from firsttoken.bundle.atomic import Staging
 from firsttoken.bundle.chat_facts import Chat
 from firsttoken.bundle.files import check_destination, file_facts, rejected_name
 from firsttoken.bundle.lineage import read_lineage
-from firsttoken.bundle.manifest import CalibrationFacts, CheckpointIdentity, KeptIntegers, Manifest, Rotation, TokenizerFacts
+from firsttoken.bundle.manifest import CalibrationFacts, CheckpointIdentity, Manifest, Rotation, TokenizerFacts
 from firsttoken.bundle.witness_facts import Witness
 from firsttoken.calibration.integers import facts_of, with_integers
 from firsttoken.calibration.text import CalibrationText, read_text, refuse_overlap
@@ -32,7 +32,7 @@ from firsttoken.last_words import doing
 from firsttoken.preflight import check_room, estimate
 from firsttoken.progress import Report, silent
 from firsttoken.quant.plan import Plan, load_plan
-from firsttoken.quantized.kept import with_kept
+from firsttoken.quantized.kept import Integers, lost_by_smoothing, with_kept
 from firsttoken.quantized.stored_plan import for_checkpoint
 from firsttoken.quiet import quiet_runtime
 from firsttoken.special_tokens import check_special_tokens
@@ -49,14 +49,6 @@ class Job:
     target: Target
     precisions: dict[str, str]
     destination: Path
-
-
-@dataclass(frozen=True)
-class Integers:
-    """Where a bundle's integers come from, where they are not the nearest: a text, or the checkpoint that had them."""
-
-    calibration: CalibrationFacts | None = None
-    kept: list[KeptIntegers] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -115,13 +107,42 @@ def export(
         folders = []
         for job in jobs:
             facts = facts_of(chosen, decoder, job.precisions, calibrated)
-            with_own, kept = with_kept(source, decoder, chosen, job.precisions)
-            for line in kept.lines:
+            smoothed, facts = smooth_here(source, decoder, chosen, job, facts, calibrated, report, say)
+            with_own, kept = with_kept(smoothed, decoder, chosen, job.precisions)
+            for line in [*lost_by_smoothing(source, smoothed, decoder), *kept.lines]:
                 say(f"{job.target.name}: {line}")
             rounded = with_integers(with_own, decoder, chosen, job.precisions, facts, calibrated, report)
             integers = Integers(facts, kept.facts)
             folders.append(make_bundle(rounded, decoder, chosen, job, words, found, force, held_out, report, say, integers))
         return folders
+
+
+def check_smoothed(decoder: Decoder, precisions: dict[str, str], target: Target) -> None:
+    """Raises `FirstTokenError` where nothing can be smoothed."""
+    from firsttoken.prove.smoothing import sites_for
+
+    sites_for(decoder, precisions, find_backend(target.cpu_backend))
+
+
+def smooth_here(
+    source: Checkpoint,
+    decoder: Decoder,
+    plan: Plan,
+    job: Job,
+    facts: CalibrationFacts | None,
+    text: CalibrationText | None,
+    report: Report,
+    say: Callable[[str], None],
+) -> tuple[Checkpoint, CalibrationFacts | None]:
+    """The checkpoint smoothed as far as that helps, where the plan asks for it, and what the manifest says of it. Raises `FirstTokenError`."""
+    if not plan.smooth or facts is None or text is None:
+        return source, facts
+    from firsttoken.prove.smoothing import choose, described, with_smoothing
+
+    backend = find_backend(job.target.cpu_backend)
+    facts = facts.model_copy(update={"smoothing": choose(source, decoder, plan, job.precisions, backend, facts, text, report)})
+    say(f"{job.target.name}: {described(facts)}")
+    return with_smoothing(source, decoder, job.precisions, backend, facts, text, report), facts
 
 
 def calibration_text(
@@ -166,7 +187,10 @@ def plan_jobs(
         if any(job.target.name == target.name for job in jobs):
             raise FirstTokenError(f"target {target.name!r} is given twice; each bundle folder is named after its target")
         target = with_short_calls(target, decoder)
-        jobs.append(Job(target, resolve(plan, decoder, target), output / target.name))
+        precisions = resolve(plan, decoder, target)
+        if plan.smooth:
+            check_smoothed(decoder, precisions, target)
+        jobs.append(Job(target, precisions, output / target.name))
     if not jobs:
         raise FirstTokenError("no target given; name at least one with --target")
     for job in jobs:

@@ -19,7 +19,7 @@ def proof_of(work: Path, checkpoint: str | Path, plan: str, target: str) -> dict
     out = work / "exports" / "quality"
     shutil.rmtree(out, ignore_errors=True)
     command = [*OURS, checkpoint, "--plan", plan, "--target", target, "-o", out, "--no-witness"]
-    measured = run_measured(command, work / "logs" / f"quality-{plan}-{target}.log", accepted=(0, GATE_MISSED))
+    measured = run_measured(command, work / "logs" / f"quality-{Path(plan).stem}-{target}.log", accepted=(0, GATE_MISSED))
     folder = next(f for f in (out / target, out / f"{target}.rejected") if (f / "manifest.json").is_file())
     [artifact] = json.loads((folder / "manifest.json").read_text())["artifacts"]
     found = {
@@ -51,7 +51,7 @@ def main():
                 found = proof_of(options.work, checkpoint, plan, target)
                 both, twin = found["proof"]["all"], found["proof"]["twin"]
                 rows.append([
-                    Path(name).name, plan, target.removesuffix("-xnnpack"), f"{both['mean_kld']:.2g}", f"{load_plan(plan).gate.mean_kld:g}",
+                    Path(name).name, Path(plan).stem, target.removesuffix("-xnnpack"), f"{both['mean_kld']:.2g}", f"{load_plan(plan).gate.mean_kld:g}",
                     f"{both['p99_kld']:.2g}", f"{both['same_top']:.2%}", f"{both['perplexity']:.3f}", f"{both['perplexity_change']:+.2%}",
                     f"{both['magnitude_ratio']:.4f}", f"{twin['scale']:.4f}" if twin else "", "yes" if found["proof"]["passed"] else "no",
                     f"{found['size'] / MIB:.1f}", f"{found['seconds']:.0f}", f"{found['peak'] / MIB:.0f}",

@@ -5,10 +5,12 @@ by the name that a target gives, built in or from another package's entry point.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
 
 from firsttoken.backends.lowering_result import Lowered
 from firsttoken.backends.recurrence import with_short_calls
@@ -99,6 +101,12 @@ class Backend(ABC):
     """What its artifacts run with on emulated ARM (`arm.emulator.RUNTIMES`)."""
     app_runtimes: ClassVar[tuple[str, ...]] = ()
     """Which runtimes of the Android app run its artifacts (`device.carried`): ``min_runtime`` counts the first one's versions, others do in any."""
+    row_scale_bytes: ClassVar[int] = 12
+    """Bytes of the artifact for a row of integers that share a scale; measured, graph and alignment included."""
+    group_scale_bytes: ClassVar[int] = 2
+    """The same for a group of a row's neighbours, besides the row's."""
+    shares_tied: ClassVar[bool] = False
+    """Whether a head that is the embedding's own tensor is stored once, where both have one precision."""
     fixed_lengths: ClassVar[bool] = False
     """Whether it takes a target's ``prefill_lengths``."""
     emulated: ClassVar[bool] = False
@@ -188,6 +196,15 @@ class Backend(ABC):
 
     def preload(self) -> None:  # noqa: B027  some have nothing to import
         """Imports what running takes, so that a clock that starts afterwards does not measure Python's imports."""
+
+    def one_layer(
+        self, checkpoint: Checkpoint, layer: Layer, precision: str, group_size: int, tokens: int, path: Path, threads: int
+    ) -> Callable[[], np.ndarray]:
+        """Writes a linear layer alone to ``path`` as artifacts have it, and loads it; returns what runs it once on ``tokens`` states and gives its
+        result ``[tokens, rows]``. Raises `FirstTokenError` where this backend cannot."""
+        raise FirstTokenError(
+            f"{self.name}: the time of single layers cannot be measured here; give measurement files of bundles with --times"
+        )
 
     def weight_rounding(self, precision: str, kind: str, group: int) -> "nn.Module | None":
         """What rounds a weight ``[rows, columns]`` in quantization-aware training as the artifact will; None where torchao's does."""

@@ -70,11 +70,24 @@ class State(Part):
     step: int = Field(1, ge=1)  # a host grows it in steps of this many rows
 
 
+class Smoothing(Part):
+    """What of a plan's ``smooth`` was kept: strengths by what the outliers were divided in (`calibration.smoothed.KINDS`), none where nothing helped.
+
+    ``mean_kld`` and ``mean_kld_without`` are nats per token over ``tokens`` tokens of the calibration text that were held back.
+    """
+
+    kept: dict[str, float]
+    mean_kld: float
+    mean_kld_without: float
+    tokens: int
+
+
 class CalibrationFacts(Part):
-    """The text on which a plan's method chose integers, by name and by the SHA-256 of its UTF-8 bytes."""
+    """The text on which a plan's method chose integers, or what is smoothed, by name and by the SHA-256 of its UTF-8 bytes."""
 
     text: str
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    smoothing: Smoothing | None = None
 
 
 class KeptIntegers(Part):

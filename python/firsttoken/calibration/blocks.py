@@ -7,6 +7,7 @@ give with their integers, so it makes up for them as far as it can. A run that w
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,11 +40,7 @@ class Moments:
     def __call__(self, name: str, x: Tensor) -> None:
         if name not in self.wanted:
             return
-        if not torch.isfinite(x).all():
-            raise FirstTokenError(
-                f"layer {name!r} meets NaN or infinite values on the calibration text: the checkpoint does not compute in FP32 there; "
-                "try another text, or check the weights"
-            )
+        check_finite(name, x)
         if self._last is not None and self._last[1] is x:
             self._first[name] = self._last[0]
             return
@@ -53,6 +50,29 @@ class Moments:
 
     def of(self, name: str) -> Tensor:
         return self._sums[self._first[name]]
+
+
+class Largest:
+    """The largest absolute values float32 ``[columns]`` that each of the ``wanted`` layers met, in ``found``."""
+
+    def __init__(self, wanted: frozenset[str]) -> None:
+        self.wanted = wanted
+        self.found: dict[str, np.ndarray] = {}
+
+    def __call__(self, name: str, x: Tensor) -> None:
+        if name in self.wanted:
+            check_finite(name, x)
+            largest = x.abs().amax(0).numpy()
+            self.found[name] = np.maximum(self.found.get(name, largest), largest)
+
+
+def check_finite(name: str, x: Tensor) -> None:
+    """Raises `FirstTokenError` for an input that is no number."""
+    if not torch.isfinite(x).all():
+        raise FirstTokenError(
+            f"layer {name!r} meets NaN or infinite values on the calibration text: the checkpoint does not compute in FP32 there; "
+            "try another text, or check the weights"
+        )
 
 
 class WatchedOps(TorchOps):
@@ -65,6 +85,31 @@ class WatchedOps(TorchOps):
     def linear(self, linear: Named, x: Tensor) -> Tensor:
         self._seen(linear.name, x)
         return super().linear(linear, x)
+
+
+def embedded(checkpoint: Checkpoint, decoder: Decoder, window: Tensor) -> Tensor:
+    """The first layer's input for a window of token ids, float32 ``[tokens, hidden]``."""
+    source = decoder.embedding.weight
+    return torch.cat([torch.from_numpy(checkpoint.rows(source, int(t), int(t) + 1).copy()) for t in window])
+
+
+def through(ops: TorchOps, layer: Named, x: Tensor) -> Tensor:
+    """What a layer gives for ``x [tokens, hidden]``."""
+    return forward.finish(ops, layer, forward.block(ops, layer, x, False), None, 0)
+
+
+def watch(
+    checkpoint: Checkpoint, decoder: Decoder, windows: list[Tensor], seen: Callable[[str, Tensor], None], report: Report = silent
+) -> None:
+    """Runs windows of token ids int64 ``[tokens]`` through the model in FP32, one layer in memory at a time; ``seen`` gets every linear layer's input."""
+    with torch.no_grad():
+        states = [embedded(checkpoint, decoder, window) for window in windows]
+        for number in range(len(decoder.layers)):
+            report("calibrate", number, len(decoder.layers), "layers")
+            weights = TorchWeights(checkpoint, decoder, max(len(window) for window in windows), f"layers.{number}.")
+            layer = Named(decoder).layers[number]
+            states = [through(WatchedOps(weights, window, seen), layer, x) for window, x in zip(windows, states, strict=True)]
+        report("calibrate", len(decoder.layers), len(decoder.layers), "layers")
 
 
 @dataclass
@@ -92,17 +137,13 @@ class Calibration:
         if all(self.files.has(name) for name in self.wanted):
             return
         with torch.no_grad():
-            states = [self._embedded(window) for window in windows]
+            states = [embedded(self.checkpoint, self.decoder, window) for window in windows]
             for number in range(len(self.decoder.layers)):
                 report("calibrate", number, len(self.decoder.layers), "layers")
                 self._block(number, windows, states)
             report("calibrate", len(self.decoder.layers), len(self.decoder.layers), "layers")
             if "head" in self.wanted and not self.files.has("head"):
                 self._head(states)
-
-    def _embedded(self, window: Tensor) -> Tensor:
-        source = self.decoder.embedding.weight
-        return torch.cat([torch.from_numpy(self.checkpoint.rows(source, int(t), int(t) + 1).copy()) for t in window])
 
     def _block(self, number: int, windows: list[Tensor], states: list[Tensor]) -> None:
         """Replaces ``states``, the block's inputs, by what it gives with its integers."""
@@ -113,18 +154,14 @@ class Calibration:
         if not all(self.files.has(name) for name in own):
             moments = Moments(own)
             for window, x in zip(windows, states, strict=True):
-                self._through(WatchedOps(weights, window, moments), layer, x)
+                through(WatchedOps(weights, window, moments), layer, x)
             for name in own:
                 if not self.files.has(name):
                     self._choose(name, weights[name], moments.of(name))
         for name in own:
             integers, scales = (torch.from_numpy(values.copy()) for values in self.files.read(name))
             weights.replace(name, Integers(integers, scales, 0.0).weight())
-        states[:] = [self._through(TorchOps(weights, window, 0), layer, x) for window, x in zip(windows, states, strict=True)]
-
-    @staticmethod
-    def _through(ops: TorchOps, layer: Named, x: Tensor) -> Tensor:
-        return forward.finish(ops, layer, forward.block(ops, layer, x, False), None, 0)
+        states[:] = [through(TorchOps(weights, window, 0), layer, x) for window, x in zip(windows, states, strict=True)]
 
     def _head(self, states: list[Tensor]) -> None:
         """Of the whole head's rows each is chosen by itself, so they go in blocks."""

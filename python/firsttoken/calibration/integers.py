@@ -37,7 +37,7 @@ def chosen_layers(plan: Plan, decoder: Decoder, precisions: Mapping[str, str]) -
 
 def facts_of(plan: Plan, decoder: Decoder, precisions: Mapping[str, str], text: CalibrationText | None) -> CalibrationFacts | None:
     """What the manifest says of it; None where no layer is chosen by a method."""
-    if text is None or not chosen_layers(plan, decoder, precisions):
+    if text is None or not (plan.smooth or chosen_layers(plan, decoder, precisions)):
         return None
     return CalibrationFacts(text=text.name, sha256=text.sha256)
 
@@ -71,10 +71,17 @@ def with_integers(
 
 def folder_of(source: Checkpoint, wanted: Mapping[str, tuple[int, int]], facts: CalibrationFacts) -> Path:
     """Where the integers are kept: by all that decides them."""
-    decides = [VERSION, TOKENS, WINDOW, source.fingerprint(), sorted(wanted.items()), facts.sha256]
+    decides: list[object] = [VERSION, TOKENS, WINDOW, source.fingerprint(), sorted(wanted.items()), facts.sha256]
+    if facts.smoothing is not None and facts.smoothing.kept:
+        decides.append(sorted(facts.smoothing.kept.items()))
     key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:32]
+    return kept_under("integers") / key
+
+
+def kept_under(name: str) -> Path:
+    """The folder of this name in the user's cache, or with the system's temporary files where there is none."""
     kept = cache_folder()
-    return (Path(tempfile.gettempdir()) / "firsttoken" if kept is None else kept) / "integers" / key
+    return (Path(tempfile.gettempdir()) / "firsttoken" if kept is None else kept) / name
 
 
 def calibrate(

@@ -8,7 +8,23 @@ import sys
 
 import typer
 
-from firsttoken.cli import bench, demo, device, distill, doctor, evaluate, export, generate, get, interrupts, lists, prove, report, watch
+from firsttoken.cli import (
+    bench,
+    demo,
+    device,
+    distill,
+    doctor,
+    evaluate,
+    export,
+    generate,
+    get,
+    interrupts,
+    lists,
+    plan,
+    prove,
+    report,
+    watch,
+)
 from firsttoken.cli.options import Verbose
 from firsttoken.errors import FirstTokenError
 from firsttoken.quiet import is_verbose, set_verbose
@@ -37,6 +53,7 @@ app.command()(generate.generate)
 app.command()(bench.bench)
 app.command()(report.report)
 app.command()(lists.plans)
+app.add_typer(plan.app, name="plan")
 app.command()(lists.targets)
 app.command()(doctor.doctor)
 app.add_typer(device.app)

@@ -19,6 +19,7 @@ from firsttoken.progress import Report, silent
 from firsttoken.prove.compare import compare
 from firsttoken.prove.expected import expectations
 from firsttoken.prove.gate import missed_structure
+from firsttoken.prove.smoothing import with_smoothing
 from firsttoken.prove.verdict import sum_up
 from firsttoken.prove.windows import GROWTH, Window, choose_windows
 from firsttoken.prove.witness_lines import misunderstood
@@ -96,14 +97,12 @@ def own_checkpoint(folder: Path, manifest: Manifest, checkpoint: str | Path | Ch
     if not asked or isinstance(source, KeptCheckpoint) or source.original is not source:  # the last two as the export gives it
         return source
     decoder = open_decoder(source)
-    precisions = resolve(manifest.plan, decoder, manifest.target)
+    precisions, text = resolve(manifest.plan, decoder, manifest.target), read_text(None)
+    if manifest.calibration is not None:
+        source = with_smoothing(source, decoder, precisions, find_backend(manifest.cpu.backend), manifest.calibration, text, report)
     if manifest.kept:
         source, _ = with_kept(source, decoder, manifest.plan, precisions)
-    return (
-        source
-        if manifest.calibration is None
-        else with_integers(source, decoder, manifest.plan, precisions, manifest.calibration, read_text(None), report)
-    )
+    return with_integers(source, decoder, manifest.plan, precisions, manifest.calibration, text, report)
 
 
 def held_out_text(folder: Path, held_out: str | Path | None) -> tuple[str, str]:

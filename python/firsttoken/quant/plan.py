@@ -64,6 +64,7 @@ class Plan(BaseModel):
     name: str = ""
     summary: str
     group_size: int = Field(default=32, ge=32, multiple_of=32)  # columns of a row that share one int4 scale, where a rule says nothing else
+    smooth: bool = False  # outliers of activations moved into weights on a calibration text, where that brings the model nearer
     rules: tuple[Rule, ...] = Field(alias="rule", min_length=1)
     gate: Gate
 
@@ -119,8 +120,8 @@ class Plan(BaseModel):
 
     @property
     def calibrated(self) -> bool:
-        """Whether any rule chooses integers on a calibration text."""
-        return any(rule.method == "gptq" for rule in self.rules)
+        """Whether anything is chosen on a calibration text: integers by a rule, or what is smoothed."""
+        return self.smooth or any(rule.method == "gptq" for rule in self.rules)
 
     def _refuse_shadowed(self, names: list[str]) -> None:
         """Raises `FirstTokenError` for a rule all of whose layers earlier rules take: it says something that does not happen."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from firsttoken.bundle.manifest import KeptIntegers
+from firsttoken.bundle.manifest import CalibrationFacts, KeptIntegers
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import Layer, plan_layers
@@ -43,6 +43,14 @@ class Decision:
     lines: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Integers:
+    """Where a bundle's integers come from, where they are not the nearest: a text, or the checkpoint that had them."""
+
+    calibration: CalibrationFacts | None = None
+    kept: list[KeptIntegers] = field(default_factory=list)
+
+
 class KeptCheckpoint(Checkpoint):
     """``original``, whose weights in ``kept`` come with the scales that a file stores for them. All values are the original's."""
 
@@ -51,6 +59,11 @@ class KeptCheckpoint(Checkpoint):
         self.folder, self.config, self.files, self.tensors = base.folder, base.config, base.files, base.tensors
         self.readable, self.note, self.remarks = base.readable, base.note, base.remarks
         self._descriptors: dict[int, int] = {}
+
+    @property
+    def original(self) -> Checkpoint:
+        below = self.base.original
+        return self if below is self.base else below
 
     @property
     def name(self) -> str:
@@ -216,6 +229,22 @@ def blocks(shape: tuple[int, int]) -> Iterator[tuple[int, int]]:
     step = max(1, BLOCK_VALUES // max(1, math.prod(shape[1:])))
     for start in range(0, shape[0], step):
         yield start, min(start + step, shape[0])
+
+
+def lost_by_smoothing(source: Checkpoint, smoothed: Checkpoint, decoder: Decoder) -> list[str]:
+    """A line where smoothing took layers off the lattice that they are stored on."""
+    lost = [
+        layer.name
+        for layer in plan_layers(decoder)
+        if layer.weight is not None and source.lattice(layer.weight) is not None and smoothed.lattice(layer.weight) is None
+    ]
+    return (
+        [
+            f"{len(lost)} layers ({lost[0]} …) are stored as integers, but smoothed weights are none any more: leave smooth out of the plan to keep them"
+        ]
+        if lost
+        else []
+    )
 
 
 def with_kept(source: Checkpoint, decoder: Decoder, plan: Plan, precisions: Mapping[str, str]) -> tuple[Checkpoint, Decision]:

@@ -1,8 +1,10 @@
 """ExecuTorch on the CPU with XNNPACK."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
 
 from firsttoken.backends.features import ALL, CHOOSING, RECURRENT, STREAMED
 from firsttoken.backends.interface import Backend, Estimate, LoweringJob
@@ -10,8 +12,9 @@ from firsttoken.backends.lowering_result import Lowered
 from firsttoken.backends.runner import Runner
 from firsttoken.backends.stored import stored_bytes
 from firsttoken.bundle.manifest import Artifact, AuditRow, Manifest
+from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import plan_layers
+from firsttoken.decoder.walk import Layer, plan_layers
 from firsttoken.errors import FirstTokenError
 from firsttoken.precisions import WeightGrid
 from firsttoken.progress import Report, silent
@@ -43,6 +46,7 @@ class ExecutorchXnnpack(Backend):
     features = ALL | STREAMED | RECURRENT | CHOOSING
     weight_grid = WeightGrid(int8=127.5, int4=7.5, lowest=True)  # torchao's, which uses the lowest integer too
     extra = "executorch"
+    row_scale_bytes = 53  # measured, most of it XNNPACK's serialized graph
     arm_runtimes = ("executorch",)
     app_runtimes = ("ExecuTorch",)
 
@@ -79,6 +83,13 @@ class ExecutorchXnnpack(Backend):
         from firsttoken.backends.executorch.runner import import_runtime
 
         import_runtime()
+
+    def one_layer(
+        self, checkpoint: Checkpoint, layer: Layer, precision: str, group_size: int, tokens: int, path: Path, threads: int
+    ) -> Callable[[], np.ndarray]:
+        from firsttoken.backends.executorch.one_layer import one_layer
+
+        return one_layer(checkpoint, layer, precision, group_size, tokens, path, threads)
 
     def weight_rounding(self, precision: str, kind: str, group: int) -> "nn.Module | None":
         if precision != "int4" or kind != "linear":

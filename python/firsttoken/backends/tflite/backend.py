@@ -1,8 +1,10 @@
 """LiteRT and TensorFlow Lite on the CPU: with XNNPACK, or in the form that every release since 2.16 runs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
 
 from firsttoken.backends.features import ALL, CHOOSING, RECURRENT, STREAMED
 from firsttoken.backends.interface import Backend, Estimate, LoweringJob
@@ -10,8 +12,9 @@ from firsttoken.backends.lowering_result import Lowered
 from firsttoken.backends.runner import Runner
 from firsttoken.backends.stored import stored_bytes
 from firsttoken.bundle.manifest import Artifact, AuditRow, Manifest
+from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import plan_layers
+from firsttoken.decoder.walk import Layer, plan_layers
 from firsttoken.progress import Report, silent
 from firsttoken.targets.target import Target
 
@@ -32,6 +35,8 @@ class Tflite(Backend):
     package = "ai-edge-litert"
     features = ALL
     app_runtimes: ClassVar[tuple[str, ...]] = ("LiteRT",)
+    row_scale_bytes = 36  # a float32 and an int64 zero point in each of three graphs
+    shares_tied = True
 
     def estimate(self, decoder: Decoder, precisions: Mapping[str, str], target: Target, prove: bool) -> Estimate:
         weights, scales = stored_bytes(plan_layers(decoder), precisions, shares_tied=True)
@@ -66,6 +71,13 @@ class Tflite(Backend):
 
     def preload(self) -> None:
         import firsttoken.backends.tflite.runner  # noqa: F401
+
+    def one_layer(
+        self, checkpoint: Checkpoint, layer: Layer, precision: str, group_size: int, tokens: int, path: Path, threads: int
+    ) -> Callable[[], np.ndarray]:
+        from firsttoken.backends.tflite.one_layer import one_layer
+
+        return one_layer(checkpoint, layer, precision, group_size, tokens, self.native_fp16, path, threads)
 
     def weight_rounding(self, precision: str, kind: str, group: int) -> "nn.Module":
         from firsttoken.backends.tflite.rounding import TfliteRounding

@@ -1,0 +1,169 @@
+"""A checkpoint whose layers hand smaller outliers to each other: the inputs of a layer divided by numbers that its weight's columns are multiplied by.
+
+Activations that are rounded to int8 as they come share one scale a token, which the largest of them sets; what a channel loses in size its
+weights gain (SmoothQuant, arXiv 2211.10438). The division costs nothing: it is done on the weights of what comes before, a norm (also
+Gemma's ``1 + w``), the rows of v or those of up. In exact arithmetic the model is the same.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from firsttoken.checkpoint import Checkpoint
+from firsttoken.decoder.features import CHOSEN_EXPERTS, LOW_RANK, PER_LAYER, SHARED_CACHE, STREAMS, features
+from firsttoken.decoder.parts import Block, Decoder, Linear, Norm
+from firsttoken.decoder.walk import norms, plan_layers
+from firsttoken.errors import FirstTokenError
+from firsttoken.lattice import Lattice
+from firsttoken.progress import Report, silent
+from firsttoken.weight_source import Source
+
+NORMS, VALUES, INNER = "norms", "values", "inner"  # what stands before: a norm, v before the output projection, up before down
+KINDS = (NORMS, VALUES, INNER)
+NOT_SMOOTHED = (PER_LAYER, SHARED_CACHE, STREAMS, LOW_RANK, CHOSEN_EXPERTS)  # others take what stands before, too
+SMALLEST = 1e-5  # of a channel's largest input or weight: one that is always 0 needs no number
+MOST = 1e3  # times the middle one, or less than it: float32 weights bear it
+
+
+@dataclass(frozen=True)
+class Site:
+    """Layers of one input, and what stands before them. ``before`` are weights whose rows are divided, ``layers`` (by name) those whose
+    columns are multiplied. ``heads``: of how many key heads and of how many query heads each the input is made, which share v's rows."""
+
+    kind: str
+    before: tuple[Source, ...]
+    layers: Mapping[str, Source]
+    heads: tuple[int, int] | None = None
+
+    @property
+    def seen(self) -> str:
+        """The layer whose input is looked at; the others have the same."""
+        return next(iter(self.layers))
+
+
+def sites(decoder: Decoder, integers: frozenset[str]) -> list[Site]:
+    """Where inputs can be smoothed; ``integers`` are the layers whose activations are rounded to int8. Raises `FirstTokenError`.
+
+    A norm without a weight, or whose weight another norm has too, is left as it is; so is v with a norm behind it, and up without a gate.
+    """
+    if left := [name for name in features(decoder) if name in NOT_SMOOTHED]:
+        raise FirstTokenError(f"smooth = true does not take {left[0]}, which {decoder.family} has; leave it out of the plan")
+    stored = [norm.weight for _, norm in norms(decoder) if norm.weight is not None]
+    shared = {source for source in stored if stored.count(source) > 1}
+    found: list[Site] = []
+    for number, block in enumerate(decoder.layers):
+        found += [site for site in sites_of(block, f"layers.{number}.", shared) if not integers.isdisjoint(site.layers)]
+    if not found:
+        raise FirstTokenError(
+            f"smooth = true changes nothing for {decoder.family} by this plan and target: no layer that rounds its activations to int8 stands behind a norm "
+            "with a weight of its own, v or up; leave it out of the plan"
+        )
+    return found
+
+
+def sites_of(block: Block, at: str, shared: set[Source]) -> list[Site]:
+    """Those of one layer, ``layers.N.``."""
+    attention, mlp = block.attention, block.mlp
+    inner = {"mlp.gate": mlp.gate, "mlp.up": mlp.up}
+    taken: list[tuple[Norm | None, dict[str, Linear | None]]] = []
+    if attention is not None:
+        asked = {f"attention.{name}": getattr(attention, name) for name in ("q", "k", "v", "gate")}
+        taken += [(block.attention_norm, asked | (inner if block.parallel else {}))]
+    if not block.parallel:
+        taken += [(block.mlp_norm, inner)]
+    found = [
+        Site(NORMS, tuple(source for source in (norm.weight, norm.bias) if source), named(at, layers))
+        for norm, layers in taken
+        if norm is not None and norm.weight is not None and norm.weight not in shared
+    ]
+    if attention is not None and attention.v is not None and attention.v_norm is None:
+        heads = attention.core.kv_heads, attention.core.group
+        found.append(Site(VALUES, rows_of(attention.v), named(at, {"attention.output": attention.output}), heads))
+    if mlp.gate is not None:
+        found.append(Site(INNER, rows_of(mlp.up), named(at, {"mlp.down": mlp.down})))
+    return found
+
+
+def named(at: str, layers: Mapping[str, Linear | None]) -> dict[str, Source]:
+    return {at + name: layer.weight for name, layer in layers.items() if layer is not None}
+
+
+def rows_of(layer: Linear) -> tuple[Source, ...]:
+    return tuple(source for source in (layer.weight, layer.bias) if source is not None)
+
+
+def divisors(site: Site, largest: np.ndarray, checkpoint: Checkpoint, strength: float) -> np.ndarray:
+    """What the site's input is divided by, float32 ``[columns]``: ``largest input^strength / largest weight^(1 - strength)``, 1 in the middle."""
+    heaviest = np.max([np.abs(checkpoint.matrix(source)).max(0) for source in site.layers.values()], axis=0)
+    if site.heads is not None:
+        largest, heaviest = (over_query_heads(values, *site.heads) for values in (largest, heaviest))
+    found = np.maximum(largest, SMALLEST) ** strength / np.maximum(heaviest, SMALLEST) ** (1 - strength)
+    found = found / np.exp(np.log(found).mean())
+    return np.clip(found, 1 / MOST, MOST).astype(np.float32)
+
+
+def over_query_heads(values: np.ndarray, kv_heads: int, group: int) -> np.ndarray:
+    """The largest over the query heads of each key head, given to all of them: ``[kv_heads * group * dim]`` to the same."""
+    return np.repeat(values.reshape(kv_heads, group, -1).max(1, keepdims=True), group, 1).reshape(-1)
+
+
+class SmoothedCheckpoint(Checkpoint):
+    """``original`` with the weights that ``strengths`` (by kind of site) give; everything else, and what proofs compare with, is the original's.
+
+    ``largest`` are the largest absolute inputs ``[columns]`` of the sites' layers, by name.
+    """
+
+    def __init__(self, original: Checkpoint, found: list[Site], largest: Mapping[str, np.ndarray], strengths: Mapping[str, float]) -> None:
+        self._original = original
+        self.folder, self.config, self.files, self.tensors = original.folder, original.config, original.files, original.tensors
+        self.readable, self.note, self.remarks = original.readable, original.note, original.remarks
+        self._descriptors: dict[int, int] = {}
+        self._rows: dict[Source, np.ndarray] = {}
+        self._columns: dict[Source, np.ndarray] = {}
+        for site in found:
+            if site.kind not in strengths:
+                continue
+            divisor = divisors(site, largest[site.seen], original, strengths[site.kind])
+            self._columns |= dict.fromkeys(site.layers.values(), divisor)
+            rows = divisor if site.heads is None else divisor.reshape(site.heads[0], site.heads[1], -1)[:, 0].reshape(-1)
+            self._rows |= dict.fromkeys(site.before, rows)
+
+    @property
+    def original(self) -> Checkpoint:
+        return self._original.original
+
+    def lattice(self, source: Source) -> Lattice | None:
+        """The original's; a weight that is changed is on none any more."""
+        return None if source in self._columns or source in self._rows else self._original.lattice(source)
+
+    def stored_scales(self, source: Source, start: int = 0, stop: int | None = None) -> np.ndarray:
+        return self._original.stored_scales(source, start, stop)
+
+    @property
+    def name(self) -> str:
+        return self._original.name
+
+    def rows(self, source: str | Source, start: int = 0, stop: int | None = None) -> np.ndarray:
+        values = self._original.rows(source, start, stop)
+        if isinstance(source, str):
+            return values
+        if (rows := self._rows.get(source)) is not None:
+            values = values / rows[start:stop, None]
+        columns = self._columns.get(source)
+        return values if columns is None else values * columns
+
+    def fingerprint(self, report: Report = silent) -> str:
+        return self._original.fingerprint(report)
+
+    @property
+    def weight_bytes(self) -> int:
+        return self._original.weight_bytes
+
+    def close(self) -> None:
+        self._original.close()
+
+
+def rounded_activations(decoder: Decoder, activations: Mapping[str, str]) -> frozenset[str]:
+    """The linear layers whose inputs are rounded to int8; ``activations`` says what a layer's are rounded to, by its name."""
+    return frozenset(layer.name for layer in plan_layers(decoder) if layer.kind == "linear" and activations[layer.name] == "int8")

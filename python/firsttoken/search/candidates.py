@@ -1,0 +1,91 @@
+"""What a layer may be: the precisions that a target's backend gives its kind, and how their integers may be chosen."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from firsttoken.backends.interface import Backend
+from firsttoken.decoder.features import CHOSEN_EXPERTS, PER_LAYER, SHARED_CACHE, STREAMS, features
+from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.walk import Layer, plan_layers
+from firsttoken.errors import FirstTokenError, nearest
+from firsttoken.precisions import PRECISIONS
+from firsttoken.quant.plan import Group, Method
+
+
+@dataclass(frozen=True, order=True)
+class Candidate:
+    """One way of holding a layer's weight: ``group`` is a number of columns or "row" for integers in groups, else None."""
+
+    precision: str
+    method: Method = "round"
+    group: Group | None = None
+
+    @property
+    def label(self) -> str:
+        """As tables and files name it: "fp16", "int8 gptq", "int4/32 gptq"."""
+        group = "" if self.group is None else f"/{self.group}"
+        return f"{self.precision}{group}{'' if self.method == 'round' else f' {self.method}'}"
+
+
+NOT_CALIBRATED = (PER_LAYER, SHARED_CACHE, STREAMS, CHOSEN_EXPERTS)  # what `calibration.blocks` does not take
+# Wider first. Rounding alone is offered for four bits only where nothing else can be had: it costs two to three times the damage.
+LINEAR = (
+    Candidate("fp32"),
+    Candidate("fp16"),
+    Candidate("int8"),
+    Candidate("int8", "gptq"),
+    Candidate("int4", "gptq", 32),
+    Candidate("int4", "gptq", 128),
+    Candidate("int4", "gptq", "row"),
+    Candidate("int4", "round", 32),
+)
+OTHER = (Candidate("fp32"), Candidate("fp16"), Candidate("int8"), Candidate("int4", "round", 32))
+
+
+def candidates(decoder: Decoder, backend: Backend, asked: Sequence[str] = ()) -> dict[str, list[Candidate]]:
+    """Returns what every layer may be on ``backend``, by name in the order of computation; ``asked`` are the labels to keep (default: all).
+
+    FP32 is left out where FP16 is no worse: of weights, not of cores, whose scores it decides. Raises `FirstTokenError` for a label that
+    is unknown, and for a layer that none is left for.
+    """
+    labels = {one.label for one in LINEAR}
+    for label in asked:
+        if label not in labels:
+            raise FirstTokenError(
+                f"precision {label!r} is unknown{nearest(label, labels)}; expected one of {', '.join(one.label for one in LINEAR)}"
+            )
+    calibrated = not any(name in NOT_CALIBRATED for name in features(decoder))
+    found = {}
+    for layer in plan_layers(decoder):
+        possible = [one for one in (LINEAR if layer.kind == "linear" else OTHER) if fits(one, layer, decoder, backend, calibrated)]
+        kept = [one for one in possible if one.label in asked] if asked and layer.kind == "linear" else possible
+        if not kept:
+            raise FirstTokenError(
+                f"layer {layer.name!r} can have none of {', '.join(asked)} here; expected one of {', '.join(one.label for one in possible)} among them"
+            )
+        found[layer.name] = kept
+    return found
+
+
+def fits(one: Candidate, layer: Layer, decoder: Decoder, backend: Backend, calibrated: bool) -> bool:
+    """Whether the backend's kernels, the layer's shape and the method allow it."""
+    possible = backend.precisions[layer.kind]
+    if one.precision not in possible or (one.precision == "fp32" and layer.kind != "core" and "fp16" in possible):
+        return False
+    tied = decoder.tied_head and layer.name == "head"
+    if one.method != "round" and (tied or not calibrated):
+        return False
+    if one.precision == "int4" and one.method == "round" and layer.kind == "linear":
+        return (tied or not calibrated) and divides(one, layer)
+    return PRECISIONS[one.precision].scales != "group" or divides(one, layer)
+
+
+def divides(one: Candidate, layer: Layer) -> bool:
+    """Whether the groups fill the layer's rows; one group that is the whole row is "row"."""
+    _, (_, columns) = layer.matrix
+    return one.group == "row" or (isinstance(one.group, int) and columns % one.group == 0 and columns > one.group)
+
+
+def integer_choice(offered: Mapping[str, Collection[Candidate]]) -> dict[str, Candidate]:
+    """Every layer in INT8 without a method where it may be, cores in FP32: what others are held against."""
+    return {name: Candidate("int8") if Candidate("int8") in own else next(iter(own)) for name, own in offered.items()}

@@ -1,0 +1,261 @@
+"""The plan for a budget: damages and costs measured, the best choice, then an export and its proof, and another choice where the sum misled."""
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from firsttoken.backends.registry import backend_of, open_target
+from firsttoken.bundle.manifest import Figures, read_manifest
+from firsttoken.calibration.text import read_text, refuse_overlap
+from firsttoken.checkpoint_sources.open import open_checkpoint
+from firsttoken.decoder.walk import open_decoder
+from firsttoken.errors import FirstTokenError
+from firsttoken.extras import need
+from firsttoken.progress import Report, silent
+from firsttoken.prove.prove import held_out_text
+from firsttoken.quant.plan import Gate
+from firsttoken.search.candidates import Candidate
+from firsttoken.search.choice import Bounds, Cost, Costs, choose, front
+from firsttoken.search.costs import Real, export_choice, gather, real_costs
+from firsttoken.search.plan_file import plan_text
+from firsttoken.search.sensitivity import Subject, measured_damages
+from firsttoken.units import readable
+
+TRIES = 4  # exports until a choice that was predicted to fit does
+SAFETY = 0.98  # of what is left after a miss, so that the next one does not miss by a hair
+ROOM = 1.5  # times the measured figures: the bounds of the found plan's own proof
+FIRST_GATE = Gate(mean_kld=100, p99_kld=1000, same_top=1e-6, magnitude=0.9)  # of the tries: what they measure decides, not a bound
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a plan may take: ``size`` bytes of the artifact, ``kld`` nats a token in its proof, ``first_token`` and ``decode`` times the INT8 plan's own."""
+
+    size: int | None = None
+    kld: float | None = None
+    first_token: float | None = None
+    decode: float | None = None
+
+    @property
+    def timed(self) -> bool:
+        return self.first_token is not None or self.decode is not None
+
+    def bounds(self, real: Real) -> Bounds:
+        """In the units of costs, of which ``real`` is the INT8 artifact's."""
+        times = [
+            None if ratio is None else ratio * own for ratio, own in ((self.first_token, real.first_token), (self.decode, real.decode))
+        ]
+        return Bounds(self.kld, self.size, *times)
+
+    @property
+    def least(self) -> str:
+        """What is made small: the damage where it has no bound, else bytes, prefill or decode, the first without one."""
+        given = {"damage": self.kld, "bytes": self.size, "prefill": self.first_token, "decode": self.decode}
+        return next((what for what, most in given.items() if most is None), "damage")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A plan for a budget: its text, what was predicted, and what its export has (None where nothing was exported)."""
+
+    choice: dict[str, Candidate]
+    text: str
+    predicted: Cost
+    real: Real | None
+    figures: Figures | None
+    base: Real
+    base_predicted: Cost
+    front: list[tuple[dict[str, Candidate], Cost]]
+    tries: int
+    ratios: tuple[float, float] = (0.0, 0.0)
+    """Of the exported plan's times to the INT8 plan's, run in turns: first token, decode."""
+
+    @property
+    def timed(self) -> bool:
+        return self.base_predicted.prefill > 0
+
+
+@contextmanager
+def opened(
+    checkpoint: str | Path,
+    target: str | Path,
+    calibration: Path | None,
+    held_out: Path | None,
+    adapter: str | Path | None,
+    tokens: int,
+    report: Report,
+) -> Iterator[Subject]:
+    """Opens what is to be measured. Raises `FirstTokenError` for what cannot be read, does not fit together, or overlaps the proof's text."""
+    with open_checkpoint(checkpoint, adapter, report) as source:
+        decoder, aim, text = open_decoder(source), open_target(target), read_text(calibration)
+        backend = backend_of(aim)
+        backend.check_model(decoder, aim)
+        backend.check_installed(f"target {aim.name!r}")
+        if aim.npu is not None:
+            raise FirstTokenError(
+                f"target {aim.name!r}: compiles for an NPU; damages are measured for what runs on the CPU, give a target without [npu]"
+            )
+        name, proof_text = held_out_text(source.folder, held_out)
+        refuse_overlap(text, proof_text, name)
+        yield Subject(source, decoder, aim, text, tokens, checkpoint, target, adapter, calibration, held_out)
+
+
+def search(
+    subject: Subject,
+    budget: Budget,
+    asked: tuple[str, ...] = (),
+    prompt: int = 128,
+    prove: bool = True,
+    report: Report = silent,
+    say: Callable[[str], None] = lambda line: None,
+) -> Found:
+    """Finds the plan with the least damage within ``budget`` (or the least bytes within a damage). ``asked`` are the labels of
+    `candidates` to choose among, ``prompt`` the tokens that times are for; without ``prove`` nothing but the INT8 plan is exported.
+
+    Raises `FirstTokenError` for a budget that nothing is within, saying what can be reached.
+    """
+    need("search", "searching a plan")
+    damages = measured_damages(subject, asked, report)
+    with tempfile.TemporaryDirectory(prefix="firsttoken-search-") as folder:
+        timed = prompt if budget.timed else None
+        costs, base, uniform = gather(subject, damages, timed, Path(folder, "int8"), report)
+        bounds, tightened = budget.bounds(base), budget.bounds(base)
+        for number in range(1, TRIES + 1):
+            choice = choose(costs, tightened, budget.least)
+            if choice is None:
+                raise FirstTokenError(unreachable(costs, bounds, base, number > 1))
+            predicted = costs.total(choice)
+            if not prove:
+                return found_plan(subject, choice, costs, predicted, None, None, None, base, uniform, number)
+            bundle = export_choice(subject, choice, costs, Path(folder, f"try{number}"), True, report, FIRST_GATE)
+            both = real_costs(bundle, timed, Path(folder, "int8") / subject.target.name if timed else None, report)
+            proof = read_manifest(bundle).need_proof()
+            real, again = both[0], both[-1]
+            missed = misses(budget, real, again, proof.all.mean_kld)
+            say(told(number, real, predicted, proof.all, missed))
+            if not missed or number == TRIES:
+                if missed:
+                    raise FirstTokenError(
+                        f"no plan within the budget after {TRIES} exports: the last one {', '.join(missed)}; give a wider budget, or --no-prove for the plan as predicted"
+                    )
+                return found_plan(subject, choice, costs, predicted, real, again, proof.all, base, uniform, number)
+            tightened = tighter(tightened, bounds, budget, predicted, real, again, proof.all.mean_kld)
+    raise AssertionError("the loop returns or raises")
+
+
+def misses(budget: Budget, real: Real, base: Real, kld: float) -> list[str]:
+    """What of the budget an export did not keep, in words."""
+    found = []
+    if budget.size is not None and real.bytes > budget.size:
+        found.append(f"is {readable(real.bytes)} instead of {readable(budget.size)}")
+    if budget.kld is not None and kld > budget.kld:
+        found.append(f"has a mean KL divergence of {kld:.2e} instead of {budget.kld:.2e}")
+    for what, most, ratio in (
+        ("first token", budget.first_token, ratio_of(real.first_token, base.first_token)),
+        ("decode", budget.decode, ratio_of(real.decode, base.decode)),
+    ):
+        if most is not None and ratio > most:
+            found.append(f"takes {ratio:.2f} times INT8's time for {what} instead of {most:g}")
+    return found
+
+
+def ratio_of(one: float, other: float) -> float:
+    return one / other if other else 0.0
+
+
+def tighter(now: Bounds, asked: Bounds, budget: Budget, predicted: Cost, real: Real, base: Real, kld: float) -> Bounds:
+    """Bounds of the next choice: each that was missed, less what the prediction was short of."""
+    size, damage, prefill, decode = now.bytes, now.damage, now.prefill, now.decode
+    if asked.bytes is not None and real.bytes > asked.bytes and size is not None:
+        size -= real.bytes - asked.bytes
+    if asked.damage is not None and kld > asked.damage and damage is not None:
+        damage = min(damage, predicted.damage) * asked.damage / kld * SAFETY
+    if (
+        budget.first_token is not None
+        and prefill is not None
+        and (got := ratio_of(real.first_token, base.first_token)) > budget.first_token
+    ):
+        prefill = min(prefill, predicted.prefill) * budget.first_token / got * SAFETY
+    if budget.decode is not None and decode is not None and (got := ratio_of(real.decode, base.decode)) > budget.decode:
+        decode = min(decode, predicted.decode) * budget.decode / got * SAFETY
+    return Bounds(damage, size, prefill, decode)
+
+
+def told(number: int, real: Real, predicted: Cost, figures: Figures, missed: list[str]) -> str:
+    """A line about one export."""
+    verdict = f"; {'; '.join(missed)}, so the next choice is tighter" if missed else ""
+    return (
+        f"export {number}: {readable(real.bytes)} (predicted {readable(int(predicted.bytes))}), mean KL divergence {figures.mean_kld:.2e} "
+        f"(predicted {predicted.damage:.2e}), same top {figures.same_top:.1%}{verdict}"
+    )
+
+
+def unreachable(costs: Costs, bounds: Bounds, base: Real, exported: bool) -> str:
+    """What can be reached of each bound alone, and by what."""
+    said = []
+    names = {
+        "damage": "a damage of {:.2e} nats",
+        "bytes": "{}",
+        "prefill": "{:.2f} times INT8's first token",
+        "decode": "{:.2f} times INT8's decoding",
+    }
+    scale = {"damage": 1.0, "bytes": 1.0, "prefill": base.first_token or 1.0, "decode": base.decode or 1.0}
+    for what in bounds.given:
+        others = replace(bounds, **{what: None})
+        within = choose(costs, others, what)
+        alone = within or choose(costs, Bounds(), what)
+        if alone is None:
+            continue
+        value = getattr(costs.total(alone), what) / scale[what]
+        shown = names[what].format(readable(value) if what == "bytes" else value)
+        said.append(f"{shown}{' within the others' if within and len(bounds.given) > 1 else ''} ({mostly(alone)})")
+    after = " after what the exports showed" if exported else ""
+    return f"no plan is within this budget{after}; within reach: {'; '.join(said)}. Give a wider budget"
+
+
+def mostly(choice: Mapping[str, Candidate]) -> str:
+    """How many layers a choice has in each candidate."""
+    counts: dict[str, int] = {}
+    for one in choice.values():
+        counts[one.label] = counts.get(one.label, 0) + 1
+    return ", ".join(f"{count} in {label}" for label, count in sorted(counts.items(), key=lambda pair: -pair[1]))
+
+
+def found_plan(
+    subject: Subject,
+    choice: dict[str, Candidate],
+    costs: Costs,
+    predicted: Cost,
+    real: Real | None,
+    again: Real | None,
+    figures: Figures | None,
+    base: Real,
+    uniform: Mapping[str, Candidate],
+    tries: int,
+) -> Found:
+    """The plan's text with what is known of it, and the front of all plans; ``again`` is what the INT8 artifact had beside ``real``."""
+    size, kld = (real.bytes, figures.mean_kld) if real and figures else (int(predicted.bytes), predicted.damage)
+    summary = f"Found for {subject.source.name} on {subject.target.name}: {readable(size)}, mean KL divergence {kld:.2g}, {mostly(choice)}"
+    notes = [
+        f"Damages: mean KL divergence in nats a token of one layer alone, on {subject.tokens} tokens of {subject.text.name}.",
+        f"Together {predicted.damage:.2e} nats and {readable(int(predicted.bytes))} were predicted"
+        + (f"; the export has {figures.mean_kld:.2e} nats and {readable(size)}." if figures else "; nothing was exported."),
+    ]
+    fronts = [(one, costs.total(one)) for one in front(costs)]
+    text = plan_text(choice, costs, summary, gate_of(predicted, figures), notes, subject.smoothing is not None)
+    ratios = (ratio_of(real.first_token, again.first_token), ratio_of(real.decode, again.decode)) if real and again else (0.0, 0.0)
+    return Found(choice, text, predicted, real, figures, base, costs.total(uniform), fronts, tries, ratios)
+
+
+def gate_of(predicted: Cost, figures: Figures | None) -> Gate:
+    """Bounds of the plan's own proof: `ROOM` times what was measured, or twice that of what was only predicted."""
+    if figures is None:
+        return Gate(mean_kld=2 * ROOM * predicted.damage + 1e-4, p99_kld=30 * predicted.damage + 1e-3, same_top=0.8, magnitude=0.05)
+    return Gate(
+        mean_kld=ROOM * figures.mean_kld + 1e-6,
+        p99_kld=ROOM * figures.p99_kld + 1e-5,
+        same_top=max(0.01, 1 - ROOM * (1 - figures.same_top) - 0.002),
+        magnitude=min(0.5, 2 * abs(figures.magnitude_ratio - 1) + 0.005),
+    )
