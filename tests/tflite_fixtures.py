@@ -15,6 +15,7 @@ BOUNDS = {
     "int4": 0.6,
     "int4-gptq": 0.6,
     "int4-npu": 0.6,
+    "as-stored": 0.06,
 }
 
 

@@ -11,7 +11,7 @@ import math
 import os
 import re
 import struct
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +22,7 @@ import numpy as np
 from firsttoken import plain_file
 from firsttoken.errors import FirstTokenError, nearest
 from firsttoken.file_hash import READ_BYTES, remember_hash, remembered_hash
+from firsttoken.lattice import Lattice
 from firsttoken.progress import Report, silent
 from firsttoken.safe_text import visible
 from firsttoken.weight_source import Source, Stack
@@ -32,6 +33,7 @@ MOST_DIMENSIONS = 16
 LARGEST = 1 << 63  # of a dimension or a place
 ADAPTER_FILE = "adapter_config.json"
 PICKLE_PATTERNS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+ReadRows = Callable[[str, int, int | None], np.ndarray]  # rows start:stop of a tensor, by its name
 
 
 @dataclass(frozen=True)
@@ -223,24 +225,50 @@ class Checkpoint:
 
         Raises `FirstTokenError` for NaN or infinite values, naming the tensor, and for rows that the tensor does not have.
         """
+        return self._taken(source, start, stop, self._stored_rows)
+
+    def _taken(self, source: str | Source, start: int, stop: int | None, read: ReadRows) -> np.ndarray:
+        """What ``source`` takes of rows that ``read`` gives by a tensor's name."""
         if isinstance(source, str):
-            return self._stored_rows(source, start, stop)
+            return read(source, start, stop)
         if isinstance(source, Stack):
-            return self._stacked_rows(source, start, stop)
+            return self._stacked_rows(source, start, stop, read)
         first, last = source.rows or (0, self.stored(source.name).row_count)
         taken = 1.0 if source.order is None or source.period is None else len(source.order) / source.period
         stop = round((last - first) * taken) if stop is None else stop
         if source.order is None:
-            values = self._stored_rows(source.name, first + start, first + stop)
+            values = read(source.name, first + start, first + stop)
         else:
             given, period = len(source.order), source.period or len(source.order)
             begin, end = start // given * period, -(-stop // given) * period
             places = np.arange(start, stop)
-            block = self._stored_rows(source.name, first + begin, first + end)
+            block = read(source.name, first + begin, first + end)
             values = block[places // given * period - begin + np.array(source.order)[places % given]]
         if source.scale != 1.0:
             values = values * np.float32(source.scale)
         return values + np.float32(source.add) if source.add else values
+
+    def lattice(self, source: Source) -> Lattice | None:
+        """What integers the rows of ``source`` are stored as; None for floats, and where it joins tensors to what no one lattice is."""
+        if source.add or source.scale <= 0:
+            return None
+        if not isinstance(source, Stack):
+            return self._lattice_of(source.name)
+        found = {self._lattice_of(source.piece(number).name) for number in range(source.count)}
+        one = found.pop() if len(found) == 1 else None
+        return None if one is None or (source.beside and one.group is None) else one
+
+    def stored_scales(self, source: Source, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """The scales float32 ``[stop - start, groups]`` of rows that have a `lattice`; some formats have negative ones."""
+        return self._taken(source, start, stop, self._scale_rows)
+
+    def _lattice_of(self, name: str) -> Lattice | None:
+        """The lattice of a whole tensor."""
+        return None
+
+    def _scale_rows(self, name: str, start: int, stop: int | None) -> np.ndarray:
+        """The scales of a tensor's rows."""
+        raise NotImplementedError(f"{type(self).__name__} stores {name!r} without scales")
 
     @property
     def original(self) -> "Checkpoint":
@@ -251,9 +279,9 @@ class Checkpoint:
         """Scales float32 ``[stop - start, groups]`` of rows that are integers times these, and None where rounding has to choose them."""
         return None
 
-    def _stacked_rows(self, stack: Stack, start: int, stop: int | None) -> np.ndarray:
+    def _stacked_rows(self, stack: Stack, start: int, stop: int | None, read: ReadRows) -> np.ndarray:
         if stack.beside:
-            return np.concatenate([self.rows(stack.piece(number), start, stop) for number in range(stack.count)], axis=1)
+            return np.concatenate([self._taken(stack.piece(number), start, stop, read) for number in range(stack.count)], axis=1)
         first, last = stack.rows or (0, self.stored(stack.piece(0).name).row_count)
         size = last - first  # rows of each
         stop = stack.count * size if stop is None else stop
@@ -262,9 +290,10 @@ class Checkpoint:
                 f"checkpoint {self.folder}: tensors {stack.name!r} have {stack.count * size} rows together; rows {start} to {stop} were asked for"
             )
         if start == stop:
-            return self.rows(stack.piece(0), 0, 0)
+            return self._taken(stack.piece(0), 0, 0, read)
         touched = range(start // size, -(-stop // size))
-        return np.concatenate([self.rows(stack.piece(n), max(start - n * size, 0), min(stop - n * size, size)) for n in touched])
+        parts = [self._taken(stack.piece(n), max(start - n * size, 0), min(stop - n * size, size), read) for n in touched]
+        return np.concatenate(parts)
 
     def _stored_rows(self, name: str, start: int, stop: int | None) -> np.ndarray:
         tensor = self.stored(name)

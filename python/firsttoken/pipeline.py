@@ -32,6 +32,8 @@ from firsttoken.last_words import doing
 from firsttoken.preflight import check_room, estimate
 from firsttoken.progress import Report, silent
 from firsttoken.quant.plan import Plan, load_plan
+from firsttoken.quantized.kept import Integers, lost_by_smoothing, with_kept
+from firsttoken.quantized.stored_plan import for_checkpoint
 from firsttoken.quiet import quiet_runtime
 from firsttoken.special_tokens import check_special_tokens
 from firsttoken.targets.target import Target, load_target
@@ -88,7 +90,7 @@ def export(
         decoder = open_decoder(source)
         for remark in source.remarks:
             say(remark)
-        chosen = load_plan(plan)
+        chosen = for_checkpoint(load_plan(plan), source, decoder)
         jobs = plan_jobs(decoder, chosen, targets, Path(output), force, cache_length, prefill_chunk, prove)
         if (note := short_calls_note(decoder)) is not None:
             say(note)
@@ -106,8 +108,12 @@ def export(
         for job in jobs:
             facts = facts_of(chosen, decoder, job.precisions, calibrated)
             smoothed, facts = smooth_here(source, decoder, chosen, job, facts, calibrated, report, say)
-            rounded = with_integers(smoothed, decoder, chosen, job.precisions, facts, calibrated, report)
-            folders.append(make_bundle(rounded, decoder, chosen, job, words, found, force, held_out, report, say, facts))
+            with_own, kept = with_kept(smoothed, decoder, chosen, job.precisions)
+            for line in [*lost_by_smoothing(source, smoothed, decoder), *kept.lines]:
+                say(f"{job.target.name}: {line}")
+            rounded = with_integers(with_own, decoder, chosen, job.precisions, facts, calibrated, report)
+            integers = Integers(facts, kept.facts)
+            folders.append(make_bundle(rounded, decoder, chosen, job, words, found, force, held_out, report, say, integers))
         return folders
 
 
@@ -259,7 +265,7 @@ def make_bundle(
     held_out: str | Path | None,
     report: Report,
     say: Callable[[str], None],
-    calibration: CalibrationFacts | None,
+    integers: Integers,
 ) -> Path:
     """Writes one bundle under a hidden name, proves it there and renames it into place; returns its folder.
 
@@ -276,7 +282,7 @@ def make_bundle(
                 lowering = LoweringJob(source, decoder, plan, target, job.precisions, begin, ends)
                 lowered = backend.lower(lowering, folder / backend.artifact_file, staged(report, target.name))
             words.tokenizer.copy_files(folder)
-            manifest = describe(source, decoder, plan, target, words, lowered, folder, staged(report, target.name), calibration)
+            manifest = describe(source, decoder, plan, target, words, lowered, folder, staged(report, target.name), integers)
             manifest.write(folder)
             if witness is not None:
                 prove_here(manifest, folder, source, held_out, witness, staged(report, target.name), say)
@@ -304,7 +310,7 @@ def describe(
     lowered: Lowered,
     folder: Path,
     report: Report,
-    calibration: CalibrationFacts | None,
+    integers: Integers,
 ) -> Manifest:
     """Returns the manifest of what was written to ``folder``, without its proofs."""
     files = [*(artifact.file for artifact in lowered.artifacts), *words.facts.files]
@@ -320,7 +326,8 @@ def describe(
         ),
         lineage=read_lineage(source),
         plan=plan,
-        calibration=calibration,
+        calibration=integers.calibration,
+        kept=integers.kept,
         target=target,
         artifacts=lowered.artifacts,
         rotations=[

@@ -15,6 +15,7 @@ from firsttoken.errors import FirstTokenError
 from firsttoken.gguf_file.checkpoint import GgufCheckpoint
 from firsttoken.gguf_file.header import read_header
 from firsttoken.tokenizer import Tokenizer
+from firsttoken.weight_source import Source
 
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}  # fmt: skip
 CASES = {
@@ -182,3 +183,20 @@ def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(FirstTokenError, match="set XDG_CACHE_HOME"):
         GgufCheckpoint(path)
+
+
+@pytest.mark.parametrize(("kind", "precision"), [("Q4_0", "int4"), ("Q8_0", "int8"), ("Q4_1", None), ("F16", None)])
+def test_blocks_of_integers_are_a_lattice_in_transformers_order(tmp_path, kind, precision):
+    """Scales come in the order of the rows, which llama.cpp's converter changes in queries and keys."""
+    model = random_model("llama3", hidden_size=256, head_dim=64)
+    with GgufCheckpoint(write_model(tmp_path / "model.gguf", model, {"q_proj.weight": kind})) as checkpoint:
+        source = Source("model.layers.1.self_attn.q_proj.weight")
+        lattice = checkpoint.lattice(source)
+        assert (lattice and (lattice.precision, lattice.group, lattice.form)) == (precision and (precision, 32, f"GGUF {kind}"))
+        if precision is not None:
+            scales = checkpoint.stored_scales(source)
+            integers = checkpoint.rows(source).reshape(*scales.shape, 32) / scales[:, :, None]
+            most = {"int4": 8, "int8": 127}[precision]
+            assert np.abs(integers - np.rint(integers)).max() < 1e-3 and np.abs(integers).max() == pytest.approx(most)
+            assert (scales < 0).any() == (kind == "Q4_0")  # where the largest weight is positive
+            assert np.array_equal(checkpoint.stored_scales(source, 31, 70), scales[31:70])

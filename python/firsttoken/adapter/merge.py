@@ -13,6 +13,7 @@ import numpy as np
 from firsttoken.adapter.config import read_adapter_config
 from firsttoken.checkpoint import Checkpoint, StoredTensor
 from firsttoken.errors import FirstTokenError, nearest
+from firsttoken.lattice import Lattice
 from firsttoken.progress import Report, silent
 from firsttoken.safe_text import visible
 
@@ -74,7 +75,7 @@ class MergedCheckpoint(Checkpoint):
         self.adapter_config = read_adapter_config(self.adapter_folder)
         self.adapter = AdapterWeights(self.adapter_folder)
         self.folder, self.config, self.files, self.tensors = base.folder, base.config, base.files, base.tensors
-        self.readable, self.note = base.readable, base.note
+        self.readable, self.note, self.remarks = base.readable, base.note, base.remarks
         self._descriptors: dict[int, int] = {}
         self._deltas: dict[str, Delta] = {}
         self._replaced: dict[str, str] = {}  # tensor -> the adapter's name of it
@@ -86,6 +87,11 @@ class MergedCheckpoint(Checkpoint):
         if not self._deltas and not self._replaced:
             raise FirstTokenError(f"adapter {self.adapter_folder}: {WEIGHTS_FILE} holds no tensor; it was never trained, or saved wrongly")
         self._check_tied()
+        lost = [name for name in (*self._deltas, *self._replaced) if base._lattice_of(name) is not None]
+        if lost:
+            self.remark(
+                f"the adapter changes {len(lost)} weights that are stored as integers ({visible(lost[0])} …): with it they are none any more, and plans round them anew"
+            )
 
     @property
     def name(self) -> str:
@@ -169,6 +175,13 @@ class MergedCheckpoint(Checkpoint):
             learnt = self.adapter.rows(delta.magnitude, start, stop)[:, 0]
             merged *= np.divide(learnt, lengths, out=np.zeros_like(lengths), where=lengths > 0).astype(np.float32)[:, None]
         return merged
+
+    def _lattice_of(self, name: str) -> Lattice | None:
+        """The base's; a weight that the adapter changes is on none any more."""
+        return None if name in self._deltas or name in self._replaced else self.base._lattice_of(name)
+
+    def _scale_rows(self, name: str, start: int, stop: int | None) -> np.ndarray:
+        return self.base._scale_rows(name, start, stop)
 
     def _whole(self, name: str) -> np.ndarray:
         if self._kept[0] != name:  # the rows of one tensor are asked for one block after the other

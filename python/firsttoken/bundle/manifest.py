@@ -90,6 +90,23 @@ class CalibrationFacts(Part):
     smoothing: Smoothing | None = None
 
 
+class KeptIntegers(Part):
+    """Layers that hold the integers that the checkpoint had: ``form`` says in which format, ``stored`` how.
+
+    ``group`` columns of a row share a scale in the file, None: the whole row. Of all ``groups``, ``inexact_groups`` have an integer that kernels do not take (the opposite of
+    the lowest, where a scale is negative; of int8 the lowest twice in a row), and got another scale, with the least error. ``scale_change``: of the others' scales by rounding them, as a part, at most.
+    """
+
+    form: str
+    stored: str
+    precision: str
+    group: int | None = Field(None, ge=1)
+    layers: list[str] = Field(min_length=1)
+    groups: int = Field(ge=0)
+    inexact_groups: int = Field(0, ge=0)
+    scale_change: float = Field(0.0, ge=0)
+
+
 class Rotation(Part):
     """A rotary embedding and the layers that share it: angle = position * inverse frequency (radians), cos and sin times ``factor``.
 
@@ -133,6 +150,7 @@ class AuditRow(Part):
     stored: str
     computed: str
     delegated: bool
+    integers: str = ""  # where they are the checkpoint's own, the format that they are from
 
 
 class Figures(Part):
@@ -326,6 +344,7 @@ class Manifest(Part):
     lineage: Lineage | None = None
     plan: Plan
     calibration: CalibrationFacts | None = None
+    kept: list[KeptIntegers] = Field(default_factory=list)
     target: Target
     artifacts: list[Artifact] = Field(min_length=1)
     rotations: list[Rotation]

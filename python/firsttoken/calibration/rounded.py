@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from firsttoken.checkpoint import Checkpoint
+from firsttoken.lattice import Lattice
 from firsttoken.progress import Report, silent
 from firsttoken.weight_source import Source
 
@@ -71,6 +72,12 @@ class RoundedCheckpoint(Checkpoint):
     def scales(self, source: Source, start: int = 0, stop: int | None = None) -> np.ndarray | None:
         found = self._integers.get(source)
         return self._original.scales(source, start, stop) if found is None else np.asarray(found[1][start:stop])
+
+    def lattice(self, source: Source) -> Lattice | None:
+        return None if source in self._integers else self._original.lattice(source)
+
+    def stored_scales(self, source: Source, start: int = 0, stop: int | None = None) -> np.ndarray:
+        return self._original.stored_scales(source, start, stop)
 
     def fingerprint(self, report: Report = silent) -> str:
         return self._original.fingerprint(report)

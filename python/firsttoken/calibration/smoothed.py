@@ -15,6 +15,7 @@ from firsttoken.decoder.features import CHOSEN_EXPERTS, LOW_RANK, PER_LAYER, SHA
 from firsttoken.decoder.parts import Block, Decoder, Linear, Norm
 from firsttoken.decoder.walk import norms, plan_layers
 from firsttoken.errors import FirstTokenError
+from firsttoken.lattice import Lattice
 from firsttoken.progress import Report, silent
 from firsttoken.weight_source import Source
 
@@ -135,6 +136,13 @@ class SmoothedCheckpoint(Checkpoint):
     @property
     def original(self) -> Checkpoint:
         return self._original.original
+
+    def lattice(self, source: Source) -> Lattice | None:
+        """The original's; a weight that is changed is on none any more."""
+        return None if source in self._columns or source in self._rows else self._original.lattice(source)
+
+    def stored_scales(self, source: Source, start: int = 0, stop: int | None = None) -> np.ndarray:
+        return self._original.stored_scales(source, start, stop)
 
     @property
     def name(self) -> str:

@@ -7,6 +7,7 @@ from firsttoken.checkpoint import Checkpoint
 from firsttoken.checkpoint_sources import hub, packaged
 from firsttoken.errors import FirstTokenError, nearest
 from firsttoken.progress import Report, silent
+from firsttoken.quantized.scheme import is_quantized
 
 GGUF_ENDING = ".gguf"
 
@@ -34,7 +35,7 @@ def open_checkpoint(given: str | Path | Checkpoint, adapter: str | Path | None =
 def _open(given: str | Path, report: Report, adapter_named: bool) -> Checkpoint:
     path, text = Path(given), os.fspath(given)
     if path.is_dir():
-        return Checkpoint(path, adapter_named)
+        return open_folder(path, adapter_named)
     if text.lower().endswith(GGUF_ENDING):
         from firsttoken.gguf_file.checkpoint import GgufCheckpoint
 
@@ -46,13 +47,23 @@ def _open(given: str | Path, report: Report, adapter_named: bool) -> Checkpoint:
         )
     folder = named_folder(text, path, report)
     if folder is not None:
-        return Checkpoint(folder)
+        return open_folder(folder)
     meant = hub.parse_id(text)
     here = f" (a folder {path.parent} is here, so the hub is not asked; for its model run: hf download {meant.repository})" if meant else ""
     raise FirstTokenError(
         f"checkpoint {path}: not a folder{nearest(text, packaged.PACKAGED)}{here}; expected a Hugging Face checkpoint folder with config.json and *.safetensors, "
         f"a .gguf file, a hub id like HuggingFaceTB/SmolLM2-135M-Instruct, or one of {', '.join(packaged.PACKAGED)}"
     )
+
+
+def open_folder(folder: Path, adapter_named: bool = False) -> Checkpoint:
+    """Opens a checkpoint folder; one whose weights are stored as integers as what they stand for. Raises `FirstTokenError`."""
+    opened = Checkpoint(folder, adapter_named)
+    if not is_quantized(opened.config):
+        return opened
+    from firsttoken.quantized.checkpoint import QuantizedCheckpoint
+
+    return QuantizedCheckpoint(opened)
 
 
 def named_folder(name: str, path: Path, report: Report = silent) -> Path | None:

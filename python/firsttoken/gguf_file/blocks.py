@@ -16,6 +16,9 @@ BLOCKS = MappingProxyType({
     "Q2_K": (256, 84), "Q3_K": (256, 110), "Q4_K": (256, 144), "Q5_K": (256, 176), "Q6_K": (256, 210),
 })  # fmt: skip
 PLAIN = ("F32", "F16", "BF16")
+LATTICES = MappingProxyType(
+    {"Q4_0": "int4", "Q8_0": "int8"}
+)  # whose blocks are integers times one scale each, which comes first, in float16
 # numbers of ggml.h, also of types that are not read, so that a refusal can name them
 NUMBERS = MappingProxyType({
     0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0", 9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 12: "Q4_K", 13: "Q5_K",
@@ -28,6 +31,12 @@ PORTION_VALUES = 1 << 20  # dequantizing takes several times its result
 def type_name(number: int) -> str:
     """The name of a storage type; of an unknown one its number."""
     return NUMBERS.get(number, f"type {number}")
+
+
+def block_scales(raw: bytes, kind: str) -> np.ndarray:
+    """The scale of each whole block of one of `LATTICES`, float32; of Q4_0 it is negative where the largest weight is positive."""
+    blocks = np.frombuffer(raw, np.uint8).reshape(-1, BLOCKS[kind][1])
+    return np.ascontiguousarray(blocks[:, :2]).view("<f2").reshape(-1).astype(np.float32)
 
 
 def dequantized(raw: bytes, kind: str) -> np.ndarray:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ from firsttoken.cache_folder import cache_folder
 from firsttoken.checkpoint import Checkpoint, StoredTensor
 from firsttoken.errors import FirstTokenError
 from firsttoken.gguf_file.architectures import ROPE_FREQUENCIES, architecture_of, configuration, is_plus_one, row_order, tensor_name
-from firsttoken.gguf_file.blocks import BLOCKS, PLAIN, dequantized
+from firsttoken.gguf_file.blocks import BLOCKS, LATTICES, PLAIN, block_scales, dequantized
 from firsttoken.gguf_file.header import Header, read_header
 from firsttoken.gguf_file.tokenizer_json import tokenizer_files
 from firsttoken.gguf_file.vocabulary import read_vocabulary
+from firsttoken.lattice import Lattice
 
 WORDS_VERSION = 1  # of what `rebuilt_words` writes: another number, another folder
 
@@ -57,14 +59,33 @@ class GgufCheckpoint(Checkpoint):
         return self.files[0].resolve().stem
 
     def _float_rows(self, name: str, tensor: StoredTensor, start: int, stop: int) -> np.ndarray:
+        return self._ordered(name, start, stop, lambda begin, end: self._dequantized(name, tensor, begin, end))
+
+    def _ordered(self, name: str, start: int, stop: int, read: Callable[[int, int], np.ndarray]) -> np.ndarray:
+        """Rows in transformers' order of what ``read`` gives in the file's."""
         order = self._orders.get(name)
         if order is None:
-            return self._dequantized(name, tensor, start, stop)
+            return read(start, stop)
         period = len(order)
         begin, end = start // period * period, -(-stop // period) * period
         places = np.arange(start, stop)
-        block = self._dequantized(name, tensor, begin, end).reshape(end - begin, -1)
+        block = read(begin, end).reshape(end - begin, -1)
         return block[places // period * period - begin + np.array(order)[places % period]]
+
+    def _lattice_of(self, name: str) -> Lattice | None:
+        kind = self.tensors[name].dtype
+        return Lattice(LATTICES[kind], BLOCKS[kind][0], f"GGUF {kind}") if kind in LATTICES else None
+
+    def _scale_rows(self, name: str, start: int, stop: int | None) -> np.ndarray:
+        tensor = self.stored(name)
+        values, size = BLOCKS[tensor.dtype]
+        row_bytes = tensor.row_length // values * size
+
+        def read(begin: int, end: int) -> np.ndarray:
+            raw = self._read_whole(name, tensor, begin * row_bytes, (end - begin) * row_bytes)
+            return block_scales(raw, tensor.dtype).reshape(end - begin, -1)
+
+        return self._ordered(name, start, tensor.row_count if stop is None else stop, read)
 
     def _dequantized(self, name: str, tensor: StoredTensor, start: int, stop: int) -> np.ndarray:
         values, size = BLOCKS[tensor.dtype]

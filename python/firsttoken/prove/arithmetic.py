@@ -156,7 +156,8 @@ def round_weight(matrix: np.ndarray, precision: str, grid: WeightGrid, group: in
         return round_half(matrix)
     steps = {"int8": grid.int8, "int4": grid.int4}[precision]
     most = 127 if precision == "int8" else 7
-    least = -most if precision == "int8" and not grid.lowest else -most - 1
+    given = scales is not None  # integers are there already, which may be the lowest
+    least = -most if precision == "int8" and not (grid.lowest or given) else -most - 1
     whole = precision == "int8" or group == matrix.shape[1]  # such scales are float32 on both runtimes
     grouped = matrix.reshape(len(matrix), -1, matrix.shape[1] if whole else group)
     scale = np.maximum(np.abs(grouped).max(2, keepdims=True), SMALLEST) / np.float32(steps) if scales is None else scales[:, :, None]

@@ -24,6 +24,7 @@ from firsttoken.prove.verdict import sum_up
 from firsttoken.prove.windows import GROWTH, Window, choose_windows
 from firsttoken.prove.witness_lines import misunderstood
 from firsttoken.prove.words import chat_window, missed_words
+from firsttoken.quantized.kept import KeptCheckpoint, with_kept
 from firsttoken.quiet import quiet_runtime
 from firsttoken.run.open import open_runner
 from firsttoken.tokenizer import Tokenizer, open_tokenizer
@@ -64,11 +65,17 @@ def prove(
         runner.close()
     with quiet_runtime():
         asked = manifest.plan.written(plan_layers(decoder), precisions)
-        rows = backend.audit(folder / manifest.cpu.file, decoder, asked)
+        rows = with_origin(backend.audit(folder / manifest.cpu.file, decoder, asked), manifest)
     proof = sum_up(manifest, seen, windows, name, text)
     proof.misses += missed_structure(rows, asked, backend) + missed_words(folder, manifest, source.folder)
     add_witness(proof, witness)
     return proof, rows
+
+
+def with_origin(rows: list[AuditRow], manifest: Manifest) -> list[AuditRow]:
+    """The audit with the format that each layer's integers are kept from."""
+    forms = {layer: kept.form for kept in manifest.kept for layer in kept.layers}
+    return [row.model_copy(update={"integers": forms.get(row.layer, "")}) for row in rows]
 
 
 def add_witness(proof: Proof, witness: Witness | None) -> None:
@@ -86,12 +93,15 @@ def own_checkpoint(folder: Path, manifest: Manifest, checkpoint: str | Path | Ch
         raise FirstTokenError(
             f"bundle {folder}: was made from another checkpoint than {source.folder} ({manifest.checkpoint.name!r}); give that one with --checkpoint"
         )
-    if manifest.calibration is None or source.original is not source:
+    asked = manifest.kept or manifest.calibration is not None
+    if not asked or isinstance(source, KeptCheckpoint) or source.original is not source:  # the last two as the export gives it
         return source
     decoder = open_decoder(source)
     precisions, text = resolve(manifest.plan, decoder, manifest.target), read_text(None)
-    backend = find_backend(manifest.cpu.backend)
-    source = with_smoothing(source, decoder, precisions, backend, manifest.calibration, text, report)
+    if manifest.calibration is not None:
+        source = with_smoothing(source, decoder, precisions, find_backend(manifest.cpu.backend), manifest.calibration, text, report)
+    if manifest.kept:
+        source, _ = with_kept(source, decoder, manifest.plan, precisions)
     return with_integers(source, decoder, manifest.plan, precisions, manifest.calibration, text, report)
 
 

@@ -110,7 +110,7 @@ def choose(
     best = nearest(attempt(dict.fromkeys(kinds, strength)) for strength in STRENGTHS)
     fewer = [attempt({other: strength for other, strength in best.kept.items() if other != kind}) for kind in kinds if len(kinds) > 1]
     best = nearest([plain, best, *fewer])
-    if best.kept and any(rule.method != "round" for rule in plan.rules):
+    if best.kept and any(rule.method == "gptq" for rule in plan.rules):
         plain, smoothed = attempt({}, integers=True), attempt(best.kept, integers=True)
         best = nearest([plain, smoothed])
     return best.model_copy(update={"mean_kld_without": plain.mean_kld})

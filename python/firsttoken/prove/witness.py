@@ -26,6 +26,7 @@ from firsttoken.prove.reference import reference_logits
 from firsttoken.prove.witness_process import ask, first_layers, room
 from firsttoken.prove.witness_words import Said, missed_words
 from firsttoken.prove.words import PROBES, TURNS, special_texts
+from firsttoken.quantized.kept import KeptCheckpoint
 from firsttoken.tokenizer import Tokenizer
 
 OFF = "FIRSTTOKEN_NO_WITNESS"  # for who exports the same checkpoints hundreds of times, as the tests do
@@ -49,6 +50,8 @@ class Questions:
 
 def witness(checkpoint: Checkpoint, decoder: Decoder, held_out: str, wanted: bool = True, report: Report = silent) -> Witness:
     """Returns what transformers says, or why it was not asked. ``held_out`` is the proof's text. Raises `FirstTokenError` for a damaged checkpoint."""
+    if isinstance(checkpoint, KeptCheckpoint):  # the same weights
+        checkpoint = checkpoint.base
     if (why := unasked(checkpoint, wanted)) is not None:
         return Witness(said="not witnessed", why=why)
     asked = questions(checkpoint, held_out)

@@ -16,14 +16,15 @@ from firsttoken.decoder.walk import Layer, is_table
 from firsttoken.errors import FirstTokenError, nearest
 from firsttoken.precisions import PRECISIONS, PrecisionName, closest, with_group
 
-Method = Literal["round", "gptq"]
+Method = Literal["round", "gptq", "stored"]
 Group = Literal["row", 32, 64, 128, 256]
 
 
 class Rule(BaseModel):
     """One line of a plan: a glob over our dotted layer names, the precision its layers get, and how their integers are chosen.
 
-    ``method`` "round" takes the nearest, "gptq" those that change least of what the layer gives on a calibration text. What matches ``embedding`` takes other embeddings of the model (``per_layer.embedding``) too.
+    ``method`` "round" takes the nearest, "gptq" those that change least of what the layer gives on a calibration text, "stored" the checkpoint's own,
+    with their precision and group, and the nearest of this precision where it has floats (`quantized.stored_plan`). What matches ``embedding`` takes other embeddings of the model (``per_layer.embedding``) too.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -120,7 +121,7 @@ class Plan(BaseModel):
     @property
     def calibrated(self) -> bool:
         """Whether anything is chosen on a calibration text: integers by a rule, or what is smoothed."""
-        return self.smooth or any(rule.method != "round" for rule in self.rules)
+        return self.smooth or any(rule.method == "gptq" for rule in self.rules)
 
     def _refuse_shadowed(self, names: list[str]) -> None:
         """Raises `FirstTokenError` for a rule all of whose layers earlier rules take: it says something that does not happen."""
@@ -139,11 +140,12 @@ class Plan(BaseModel):
 def check_supported(plan: Plan, rule: Rule, layer: Layer, target: str, possible: tuple[str, ...]) -> None:
     """Raises `FirstTokenError` if ``target`` cannot give ``layer`` the precision that ``rule`` asks."""
     if rule.precision not in possible:
+        refuse_stored(plan, rule, layer, target, rule.precision)
         raise FirstTokenError(
             f"plan {plan.name!r}, rule {rule.match!r}: {rule.precision} is not possible for {layer.name!r} on target {target!r}; "
             f"expected one of {', '.join(possible)} (nearest: {closest(rule.precision, possible)}); put a rule for it before this one"
         )
-    if rule.method != "round" and (layer.kind != "linear" or PRECISIONS[rule.precision].scales is None):
+    if rule.method == "gptq" and (layer.kind != "linear" or PRECISIONS[rule.precision].scales is None):
         what = f"{layer.name!r} is no linear layer" if layer.kind != "linear" else f"{rule.precision} has no integers to choose"
         raise FirstTokenError(
             f"plan {plan.name!r}, rule {rule.match!r}: method {rule.method!r} chooses the integers of linear layers, but {what}; "
@@ -165,9 +167,19 @@ def check_group(plan: Plan, layer: Layer, target: str, group_scales: bool) -> No
             f"put a rule for it before this one with group = {better}, or with int8"
         )
     if group != columns and not group_scales:
+        refuse_stored(plan, rule, layer, target, f"{rule.precision} in groups of {group}")
         raise FirstTokenError(
             f"plan {plan.name!r}, rule {rule.match!r}: target {target!r} takes {rule.precision} with one scale a row only, and {layer.name!r} would have "
             f'one for {group} columns; put group = "row" into the rule'
+        )
+
+
+def refuse_stored(plan: Plan, rule: Rule, layer: Layer, target: str, form: str) -> None:
+    """Raises `FirstTokenError` for a rule that is the checkpoint's, not the plan's: what can be changed is the plan."""
+    if rule.method == "stored":
+        raise FirstTokenError(
+            f"plan {plan.name!r}: {layer.name!r} would keep what the checkpoint stores, {form}, which target {target!r} does not take; "
+            "give a plan that it takes, such as int8, which rounds these weights again"
         )
 
 

@@ -101,15 +101,20 @@ def audit_table(rows: list[AuditRow], backend: Backend) -> Table:
             else "differs"
         )
 
-    body = [(row.layer, row.asked, row.stored, row.computed, "yes" if row.delegated else "no", mark(row)) for row in rows]
+    body = [(row.layer, row.asked, stored_as(row), row.computed, "yes" if row.delegated else "no", mark(row)) for row in rows]
     return table(None, ("layer", "asked", "stored", "computed", "delegated", ""), body, left=6)
+
+
+def stored_as(row: AuditRow) -> str:
+    """What a layer is stored in, and where its integers are the checkpoint's own, from which format."""
+    return f"{row.stored}, kept from {row.integers}" if row.integers else row.stored
 
 
 def audit_summary(rows: list[AuditRow]) -> list[str]:
     """One line for each combination of precisions: how many layers, and an example."""
     groups: dict[tuple, list[str]] = {}
     for row in rows:
-        groups.setdefault((row.asked, row.stored, row.computed, row.delegated), []).append(row.layer)
+        groups.setdefault((row.asked, stored_as(row), row.computed, row.delegated), []).append(row.layer)
     return [
         f"{len(layers)} layers asked {asked}, stored {stored}, computed in {computed}, {'delegated' if delegated else 'not delegated'} ({layers[0]}{' …' if len(layers) > 1 else ''})"
         for (asked, stored, computed, delegated), layers in groups.items()

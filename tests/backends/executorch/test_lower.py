@@ -22,7 +22,7 @@ from firsttoken.quant.plan import plan_names
         *(
             pytest.param(n, marks=pytest.mark.slow)
             for n in (*plan_names(), "mixed")
-            if n not in ("fp16-attention", "int4-gptq", "int4-npu")
+            if n not in ("fp16-attention", "int4-gptq", "int4-npu", "as-stored")
         ),
     ],
 )

@@ -14,6 +14,7 @@ from firsttoken.backends.executorch.modules import QuantizedEmbedding, Quantized
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.walk import Layer
 from firsttoken.errors import FirstTokenError
+from firsttoken.lattice import bounds
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 QUANTIZED = {"int8": torch.int8, "int4": torch.int4}  # type: ignore[attr-defined]  # PyTorch's stubs lack int4
@@ -40,7 +41,9 @@ def read_quantized(checkpoint: Checkpoint, layer: Layer, precision: str, group: 
         block, given = tensor(checkpoint.rows(weight, start, stop)), checkpoint.scales(weight, start, stop)
         if given is not None:  # integers already, and these are their scales
             scales[start:stop] = tensor(given)
-            values[start:stop] = (block.unflatten(1, (-1, group)) / scales[start:stop, :, None]).round_().flatten(1)
+            values[start:stop] = (
+                (block.unflatten(1, (-1, group)) / scales[start:stop, :, None]).round_().clamp_(*bounds(precision)).flatten(1)
+            )
             continue
         part = IntxUnpackedToInt8Tensor.from_hp(block, (1, group), QUANTIZED[precision])
         values[start:stop], scales[start:stop] = part.qdata, part.scale

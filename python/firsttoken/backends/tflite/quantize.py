@@ -11,13 +11,17 @@ SMALLEST_BOUND = np.float32(1e-9)  # an all-zero row still needs a scale above z
 
 
 def quantize_int8(rows: np.ndarray, scales: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Quantizes float32 ``[rows, columns]`` to int8 of the same shape and float32 scales ``[rows]``: those given, or the largest weight's."""
+    """Quantizes float32 ``[rows, columns]`` to int8 of the same shape and float32 scales ``[rows]``: those given, or the largest weight's.
+
+    Integers that were there before, which is what given scales mean, may be -128.
+    """
+    lowest = -127 if scales is None else -128
     if scales is None:
         bound = np.maximum(np.abs(rows.min(1)), np.abs(rows.max(1)))
         scales = (np.maximum(bound, SMALLEST_BOUND) / np.float32(127)).astype(np.float32)
     scaled = rows / scales[:, None]
     np.rint(scaled, out=scaled)
-    np.clip(scaled, -127, 127, out=scaled)
+    np.clip(scaled, lowest, 127, out=scaled)
     return scaled.astype(np.int8), scales
 
 
