@@ -25,7 +25,11 @@ BACKEND = find_backend("executorch-xnnpack")
     "plan",
     [
         "int8",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in (*plan_names(), "mixed") if name not in ("int8", "int4-gptq", "int4-npu", "as-stored")),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in (*plan_names(), "mixed")
+            if name not in ("int8", "int4-gptq", "int4-npu", "as-stored")
+        ),
     ],
 )
 def test_rows_equal_the_plan(plan, lowerings):
