@@ -82,7 +82,10 @@ def test_what_it_does_not_take(case, what, tmp_path):
 
 def test_only_where_activations_are_rounded(tmp_path):
     decoder = open_decoder(Checkpoint(save(random_model("qwen2"), tmp_path)))
-    only = frozenset(name for name in linears(decoder) if name.endswith((".down", ".q", ".k")))  # v takes the same input in floating point
-    assert {site.kind for site in sites(decoder, only)} == {INNER}
+    only = frozenset(name for name in linears(decoder) if name.endswith((".down", ".q", ".k")))
+    found = sites(decoder, only)
+    assert {site.kind for site in found} == {INNER, NORMS}
+    # v takes the same input in floating point, and is divided and multiplied with the others; gate and up have no need
+    assert {name.split(".", 2)[2] for site in found for name in site.layers} == {"mlp.down", "attention.q", "attention.k", "attention.v"}
     with pytest.raises(FirstTokenError, match="changes nothing for qwen2 by this plan and target: no layer that rounds its activations"):
         sites(decoder, frozenset())
