@@ -9,6 +9,7 @@ from firsttoken.search.choice import Bounds, Cost, Costs, choose
 from firsttoken.search.costs import Real
 from firsttoken.units import readable
 
+STEP = 0.001  # of a size: the least by which a choice gets smaller
 SAFETY = 0.98  # of what is left after a miss, so that the next one does not miss by a hair
 
 
@@ -63,7 +64,7 @@ def tighter(now: Bounds, asked: Bounds, budget: Budget, predicted: Cost, real: R
     """Bounds of the next choice: each that was missed, less what the prediction was short of."""
     size, damage, prefill, decode = now.bytes, now.damage, now.prefill, now.decode
     if asked.bytes is not None and real.bytes > asked.bytes and size is not None:
-        size -= real.bytes - asked.bytes
+        size = min(size, predicted.bytes) - max(real.bytes - asked.bytes, STEP * asked.bytes)
     if asked.damage is not None and kld > asked.damage and damage is not None:
         damage = min(damage, predicted.damage) * asked.damage / kld * SAFETY
     if (
