@@ -106,7 +106,7 @@ def export(
         for job in jobs:
             facts = facts_of(chosen, decoder, job.precisions, calibrated)
             smoothed, facts = smooth_here(source, decoder, chosen, job, facts, calibrated, report, say)
-            rounded = with_integers(smoothed, decoder, chosen, job.precisions, facts, calibrated, report)
+            rounded = with_integers(smoothed, decoder, chosen, job.precisions, facts, calibrated, report, say)
             folders.append(make_bundle(rounded, decoder, chosen, job, words, found, force, held_out, report, say, facts))
         return folders
 
