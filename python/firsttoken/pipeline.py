@@ -111,7 +111,7 @@ def export(
             with_own, kept = with_kept(smoothed, decoder, chosen, job.precisions)
             for line in [*lost_by_smoothing(source, smoothed, decoder), *kept.lines]:
                 say(f"{job.target.name}: {line}")
-            rounded = with_integers(with_own, decoder, chosen, job.precisions, facts, calibrated, report)
+            rounded = with_integers(with_own, decoder, chosen, job.precisions, facts, calibrated, report, say)
             integers = Integers(facts, kept.facts)
             folders.append(make_bundle(rounded, decoder, chosen, job, words, found, force, held_out, report, say, integers))
         return folders

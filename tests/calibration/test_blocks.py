@@ -118,3 +118,13 @@ def test_numbers_that_are_none_name_the_layer(tmp_path):
     checkpoint = Checkpoint(save(model, tmp_path / "damaged"))
     with pytest.raises(FirstTokenError, match="layer 'layers.1.mlp.down' meets NaN or infinite values on the calibration text"):
         run(checkpoint, open_decoder(checkpoint), tmp_path / "integers")
+
+
+def test_moments_that_cannot_be_inverted_name_the_layer(tmp_path):
+    """Inputs that are numbers, whose squares are none."""
+    model, _, _ = opened("llama2", tmp_path / "model")
+    model.model.layers[1].mlp.up_proj.weight.mul_(1e25)
+    checkpoint = Checkpoint(save(model, tmp_path / "damaged"))
+    message = "layer 'layers.1.mlp.down': the second moments of its inputs cannot be inverted, even with 10 times its mean added to the diagonal; try more or other"
+    with pytest.raises(FirstTokenError, match=message):
+        run(checkpoint, open_decoder(checkpoint), tmp_path / "integers")

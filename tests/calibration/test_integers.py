@@ -204,3 +204,28 @@ def test_the_text_decides_where_the_integers_are_kept(tiny_checkpoint, tmp_path)
     wanted = {"layers.0.mlp.up": (4, 32)}
     folders = {calibrated.folder_of(checkpoint, wanted, facts_of(plan, decoder, job.precisions, text)) for text in texts}
     assert len(folders) == 2 and all(re.fullmatch("[0-9a-f]{32}", folder.name) for folder in folders)
+
+
+def test_a_tokenizer_of_another_checkpoint_is_refused_before_any_work(tmp_path):
+    from firsttoken.demo import checkpoint_path
+
+    folder = save(random_model("qwen2", vocab_size=1024), tmp_path / "model")  # the demo's tokenizer knows 4096 tokens
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(checkpoint_path() / file, folder / file)
+    with pytest.raises(
+        FirstTokenError, match="token ids up to 4095, but config.json says vocab_size 1024; the tokenizer belongs to another checkpoint"
+    ):
+        export(folder, tmp_path / "out", plan_file(tmp_path), cache_length=64)
+    assert not (tmp_path / "cache" / "firsttoken" / "integers").exists()
+
+
+def test_layers_for_which_a_text_says_too_little_are_named(tiny_checkpoint, tmp_path, monkeypatch):
+    from firsttoken.calibration import gptq
+
+    monkeypatch.setattr(gptq, "DAMPING", (0.5,))  # as if less had not been enough
+    checkpoint, said = Checkpoint(tiny_checkpoint), []
+    decoder, plan, text = open_decoder(checkpoint), load_plan(plan_file(tmp_path)), read_text(None)
+    precisions = lowering_job(checkpoint, plan, "tflite-xnnpack").precisions
+    with_integers(checkpoint, decoder, plan, precisions, facts_of(plan, decoder, precisions, text), text, say=said.append)
+    [line] = said
+    assert re.match("the inputs of 14 layers on firsttoken's calibration text are too much alike .*damped by up to 0.5 of their mean", line)

@@ -27,9 +27,10 @@ def test_a_text_that_the_proof_runs_is_refused():
         refuse_overlap(CalibrationText("mine", stolen), held_out_text(), "held_out.txt")
 
 
-def test_too_short(tokenizer):
+@pytest.mark.parametrize("text", ["def one(): return 1\n" * 20, "", "\n"])
+def test_too_short(text, tokenizer):
     with pytest.raises(FirstTokenError, match=f"mine: [0-9]+ tokens; expected at least {LEAST}, give a longer one with --calibration"):
-        windows_of(CalibrationText("mine", "def one(): return 1\n" * 20), tokenizer)
+        windows_of(CalibrationText("mine", text), tokenizer)
 
 
 def test_a_short_text_gives_fewer_windows_and_all_of_it(tokenizer):

@@ -54,20 +54,23 @@ def best_scales(weight: Tensor, importance: Tensor, bits: int, group: int) -> Te
     return best
 
 
-def inverse_root(moments: Tensor) -> tuple[Tensor, float]:
-    """The upper Cholesky factor of the inverse of ``moments`` (float64, symmetric, ``[columns, columns]``), and the damping that it took.
+def inverse_root(moments: Tensor, silent: Tensor, order: Tensor) -> tuple[Tensor, float]:
+    """The upper Cholesky factor, float32, of the inverse of ``moments`` (symmetric, ``[columns, columns]``) in ``order``, and the damping that it took.
 
-    Raises `ArithmeticError` where even the strongest damping leaves it singular, as NaN does.
+    ``silent`` columns count as if of moment 1. It is computed in float64, two matrices of it in memory at a time. Raises `ArithmeticError`
+    where even the strongest damping leaves it singular, as NaN does.
     """
-    mean = float(moments.diagonal().mean())
     for damping in DAMPING:
-        damped = moments.clone()
-        damped.diagonal().add_(damping * mean)
-        factor, failed = torch.linalg.cholesky_ex(damped)
+        matrix = moments.index_select(0, order).index_select(1, order).double()
+        matrix.diagonal().add_(silent[order].double())
+        matrix.diagonal().add_(damping * float(matrix.diagonal().mean()))
+        matrix, failed = torch.linalg.cholesky_ex(matrix)
         if not failed:
-            root, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(factor), upper=True)
-            if not failed and torch.isfinite(root).all():
-                return root, damping
+            matrix = torch.cholesky_inverse(matrix)
+            matrix, failed = torch.linalg.cholesky_ex(matrix, upper=True)
+            matrix = matrix.float()
+            if not failed and torch.isfinite(matrix).all():
+                return matrix, damping
     raise ArithmeticError(f"cannot be inverted, even with {DAMPING[-1]:g} times its mean added to the diagonal")
 
 
@@ -78,14 +81,12 @@ def gptq(weight: Tensor, moments: Tensor, bits: int, group: int) -> Integers:
     largest first. Inputs that were always 0 say nothing: their weights are rounded to the nearest. Raises `ArithmeticError`.
     """
     low, high = bounds(bits)
-    moments = moments.double()
-    silent = moments.diagonal() == 0
-    moments = moments + torch.diag(silent.double())
-    importance = moments.diagonal().float() * ~silent
+    diagonal = moments.diagonal()
+    silent = diagonal == 0
+    importance = diagonal.float()
     scales = best_scales(weight, importance if bool(importance.any()) else torch.ones_like(importance), bits, group)
-    order = torch.argsort(moments.diagonal().masked_fill(silent, -1), descending=True, stable=True)
-    root, damping = inverse_root(moments[order][:, order])
-    root = root.float()
+    order = torch.argsort(diagonal.masked_fill(silent, -1), descending=True, stable=True)
+    root, damping = inverse_root(moments, silent, order)
     left, column_scales = weight[:, order].clone(), scales.repeat_interleave(group, 1)[:, order]
     values = torch.empty_like(left)
     for begin in range(0, left.shape[1], BLOCK):

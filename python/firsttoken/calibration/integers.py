@@ -4,7 +4,7 @@ import errno
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from firsttoken.bundle.manifest import CalibrationFacts
@@ -50,10 +50,12 @@ def with_integers(
     facts: CalibrationFacts | None,
     text: CalibrationText | None,
     report: Report = silent,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Checkpoint:
     """Returns ``source`` with the integers of the plan's method, calibrated on ``text`` where they are not kept from an earlier run.
 
-    ``facts`` names the text that they are of; ``text`` may be another or None as long as they are kept. Raises `FirstTokenError`.
+    ``facts`` names the text that they are of; ``text`` may be another or None as long as they are kept; ``say`` is told of layers for which the
+    text said too little. Raises `FirstTokenError`.
     """
     layers = chosen_layers(plan, decoder, precisions)
     if not layers or facts is None:
@@ -65,7 +67,7 @@ def with_integers(
             raise FirstTokenError(
                 f"the integers of this bundle were chosen on {facts.text} (SHA-256 {facts.sha256[:12]}…) and are no longer in the cache folder; give the same export again, with that text as --calibration"
             )
-        calibrate(source, decoder, wanted, files, text, report)
+        calibrate(source, decoder, wanted, files, text, report, say)
     return RoundedCheckpoint(source, files, {layer.matrix[0]: layer.name for layer in layers})
 
 
@@ -91,19 +93,27 @@ def calibrate(
     files: IntegerFiles,
     text: CalibrationText,
     report: Report,
+    say: Callable[[str], None],
 ) -> None:
-    """Writes what is missing. Raises `FirstTokenError`."""
+    """Writes what is missing, and says for which layers more damping was needed than usual. Raises `FirstTokenError`."""
     need("executorch", 'method "gptq"')
     import torch
 
     from firsttoken.calibration.blocks import Calibration
 
     windows = [torch.from_numpy(window) for window in windows_of(text, Tokenizer(source.folder))]
+    calibration = Calibration(source, decoder, wanted, files)
     try:
-        Calibration(source, decoder, wanted, files).run(windows, report)
+        calibration.run(windows, report)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         raise FirstTokenError(
             f"{files.folder}: the disk is full ({error.strerror}); the integers need a byte a weight there, free some space and give the same command again"
         ) from None
+    if damped := calibration.damped:
+        most = max(damped, key=lambda name: damped[name])
+        say(
+            f"the inputs of {len(damped)} layers on {text.name} are too much alike to choose by them alone (damped by up to {damped[most]:g} of their mean, {most}): "
+            "those integers are nearer to rounding; more or other text helps"
+        )
