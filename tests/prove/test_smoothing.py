@@ -74,7 +74,14 @@ def test_what_does_not_help_is_not_kept(tiny_checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr(smoothing, "STRENGTHS", (4.0,))  # so much that the weights have the outliers
     found, facts = chosen(tiny_checkpoint, load_plan(smooth(tmp_path)))
     assert found.kept == {} and found.mean_kld == found.mean_kld_without > 0
-    assert described(facts).startswith("nothing smoothed: every way tried makes it worse")
+    assert described(facts).startswith("nothing smoothed: no way tried helps by more than a tenth")
+
+
+def test_what_helps_by_chance_is_not_kept(with_outliers, tmp_path, monkeypatch):
+    found, _ = chosen(with_outliers, load_plan(smooth(tmp_path)))
+    monkeypatch.setattr(smoothing, "KEPT_BELOW", 0.9 * found.mean_kld / found.mean_kld_without)
+    found, _ = chosen(with_outliers, load_plan(smooth(tmp_path)))
+    assert found.kept == {}
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Which smoothing brings a model nearer: each is tried on calibration text that was not looked at, and kept only if its KL divergence is the lowest."""
+"""Which smoothing brings a model nearer: each is tried on calibration text that was not looked at, and kept only if its KL divergence is clearly the lowest."""
 
 from collections.abc import Iterable, Mapping
 
@@ -23,6 +23,7 @@ from firsttoken.quant.plan import Plan
 from firsttoken.tokenizer import Tokenizer
 
 STRENGTHS = (0.35, 0.5, 0.65)
+KEPT_BELOW = 0.9  # of the KL divergence without: less was gained by chance, and lost again on other text (the demo checkpoint)
 TOKENS = 128  # of each window that was held back
 
 
@@ -109,10 +110,12 @@ def choose(
     plain = attempt({})
     best = nearest(attempt(dict.fromkeys(kinds, strength)) for strength in STRENGTHS)
     fewer = [attempt({other: strength for other, strength in best.kept.items() if other != kind}) for kind in kinds if len(kinds) > 1]
-    best = nearest([plain, best, *fewer])
+    best = nearest([best, *fewer])
+    if best.mean_kld > KEPT_BELOW * plain.mean_kld:
+        best = plain
     if best.kept and any(rule.method == "gptq" for rule in plan.rules):
         plain, smoothed = attempt({}, integers=True), attempt(best.kept, integers=True)
-        best = nearest([plain, smoothed])
+        best = smoothed if smoothed.mean_kld < KEPT_BELOW * plain.mean_kld else plain
     return best.model_copy(update={"mean_kld_without": plain.mean_kld})
 
 
@@ -127,6 +130,6 @@ def described(facts: CalibrationFacts) -> str:
     assert found is not None, "the plan smooths"
     on = f"KL divergence on {found.tokens} tokens held back of {facts.text}"
     if not found.kept:
-        return f"nothing smoothed: every way tried makes it worse ({on} without: {found.mean_kld_without:.3g})"
+        return f"nothing smoothed: no way tried helps by more than a tenth ({on} without: {found.mean_kld_without:.3g})"
     kept = ", ".join(f"{kind} {strength:g}" for kind, strength in found.kept.items())
     return f"smoothed ({kept}): {on} {found.mean_kld_without:.3g} -> {found.mean_kld:.3g}"
