@@ -1,5 +1,6 @@
 """Tiny graphs that hold one construct each which LiteRT's compiler takes for Hexagon without a word, and which comes out wrong."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,12 @@ from ai_edge_litert import schema_py_generated as schema
 
 from firsttoken.backends.tflite.graph import Dynamic, Graph, Op, Type
 from firsttoken.backends.tflite.model_file import ModelFile
+from firsttoken.backends.tflite.ops import TfliteOps
 
 INVERSE_FREQUENCIES = (1.0 / 10000.0 ** (np.arange(0, 64, 2) / 64)).astype(np.float32)
 CACHE = (1, 2, 8, 4)  # batch, heads, rows, head_dim
 SCALE = 1 / 256  # of int16 values
+NORM_ROWS, NORM_WIDTH, NORM_EPSILON = 8, 576, 1e-5
 
 
 def start(name: str = "decode") -> Graph:
@@ -53,6 +56,12 @@ def integer_mean(path: Path) -> Path:
         parameters.scale, parameters.zeroPoint = np.array([SCALE], np.float32), np.array([0], np.int64)
         graph.subgraph.tensors[tensor].quantization = parameters
     return finish(graph, path, mean)
+
+
+def squares_in_graph(path: Path, to_unit_size: Callable[[Graph, int, float], int] = TfliteOps.to_unit_size) -> Path:
+    """Rows divided by their root mean square, as a norm does it; the CPU's way squares the values as they are."""
+    graph = start()
+    return finish(graph, path, to_unit_size(graph, graph.input("values", [NORM_ROWS, NORM_WIDTH], Type.FLOAT32), NORM_EPSILON))  # type: ignore[arg-type]
 
 
 def run_time_length(path: Path) -> Path:

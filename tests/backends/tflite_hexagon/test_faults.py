@@ -5,16 +5,22 @@ import pytest
 from faults import (
     CACHE,
     INVERSE_FREQUENCIES,
+    NORM_EPSILON,
+    NORM_ROWS,
+    NORM_WIDTH,
     angles_in_graph,
     cache_update,
     integer_mean,
     nothing_for_the_npu,
     refused_embedding,
     run_time_length,
+    squares_in_graph,
 )
 
 from firsttoken.backends.tflite.graph import Op
+from firsttoken.backends.tflite.ops import TfliteOps
 from firsttoken.backends.tflite_hexagon.compile import compile_for
+from firsttoken.backends.tflite_hexagon.ops import HexagonOps
 from firsttoken.backends.tflite_hexagon.qnn_context import QnnSession
 from firsttoken.backends.tflite_hexagon.source import check_source, known_wrong
 from firsttoken.errors import FirstTokenError
@@ -40,8 +46,8 @@ def compiled(hexagon_libraries, tmp_path):
 def run(compiled, hexagon_libraries):
     """Returns a function that compiles a fault and runs it on several inputs."""
 
-    def results(fault, inputs):
-        session = QnnSession(compiled(fault), hexagon_libraries)
+    def results(fault, inputs, *arguments):
+        session = QnnSession(compiled(fault, *arguments), hexagon_libraries)
         try:
             return [session.run(values)["result"].copy() for values in inputs]
         finally:
@@ -66,6 +72,20 @@ def test_a_cache_row_written_in_the_graph(run):
         wanted = cache.copy()
         wanted[:, :, place] = -1
         assert np.abs(result - wanted).max() > 0.5, place
+
+
+def test_squares_of_large_values(run):
+    """Values of real models' tokens: SmolLM2's first one has 24,751 in it. Squared they are infinite in FP16."""
+    random = np.random.default_rng(1)
+    sizes = np.array([1e-4, 0.02, 0.3, 4, 60, 400, 20, 0], np.float32)[:, None]
+    values = random.standard_normal((NORM_ROWS, NORM_WIDTH)).astype(np.float32) * sizes
+    values[6, 3] = 24751
+    wanted = values / np.sqrt(np.mean(values.astype(np.float64) ** 2, 1, keepdims=True) + NORM_EPSILON)
+    [plain], [ours] = (run(squares_in_graph, [{"values": values}], way.to_unit_size) for way in (TfliteOps, HexagonOps))
+    size = np.sqrt(np.mean(wanted**2, 1)) + 1e-9
+    plain_error, our_error = (np.sqrt(np.mean((result - wanted) ** 2, 1)) / size for result in (plain, ours))
+    assert (our_error < 0.005).all(), our_error
+    assert (plain_error[5:7] > 0.4).all() and (plain_error[1:4] < 0.005).all(), plain_error
 
 
 def test_a_run_time_length_is_compiled_as_a_fixed_one(compiled):

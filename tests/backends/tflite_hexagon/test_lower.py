@@ -40,7 +40,7 @@ def test_three_generations_take_every_operator(hexagon_bundle, soc, hexagon, fp1
     ]
     compiled = read_compiled(folder / artifact.file)
     assert len({(context.offset, context.size) for graph in compiled for context in graph.contexts}) == 1, "one context for all graphs"
-    assert manifest.facts(artifact).bytes < 1.15 * manifest.facts(manifest.cpu).bytes, "the weights are stored once"
+    assert manifest.facts(artifact).bytes < 1.2 * manifest.facts(manifest.cpu).bytes, "the weights are stored once"
     assert npu.compile_seconds > 0 and npu.compile_memory > 50 << 20
 
 

@@ -178,10 +178,16 @@ class Graph:
         return self.operator(Op.CAST, [x], self.shapes[x], dtype, 1, options)
 
     def mean_last(self, x: int) -> int:
+        return self._reduce_last(Op.MEAN, x)
+
+    def largest_last(self, x: int) -> int:
+        return self._reduce_last(Op.REDUCE_MAX, x)
+
+    def _reduce_last(self, builtin: int, x: int) -> int:
         options = schema.ReducerOptionsT()
         options.keepDims = True
         shape = self.shapes[x]
-        return self.operator(Op.MEAN, [x, self.constant([len(shape) - 1], np.int32)], [*shape[:-1], 1], self.dtype(x), 1, options)
+        return self.operator(builtin, [x, self.constant([len(shape) - 1], np.int32)], [*shape[:-1], 1], self.dtype(x), 1, options)
 
     def softmax(self, x: int) -> int:
         options = schema.SoftmaxOptionsT()

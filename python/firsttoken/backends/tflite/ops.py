@@ -237,12 +237,15 @@ class TfliteOps(DeltaGraph, ExpertsGraph):
         x = self.convert(x, Type.FLOAT32)
         if norm.centred:
             x = self.subtract(x, self.mean_last(x))
-        mean = self.mean_last(self.multiply(x, x))
-        scale = self.unary(Op.RSQRT, self.add(mean, self.constant(np.full((1, 1), norm.epsilon))))
-        x = self.multiply(x, scale)
+        x = self.to_unit_size(x, norm.epsilon)
         if norm.weight is not None:
             x = self.multiply(x, self.constant(self.weights.vectors[norm.name]))
         return x if norm.bias is None else self.add(x, self.constant(self.weights.vectors[f"{norm.name}.bias"]))
+
+    def to_unit_size(self, x: int, epsilon: float) -> int:
+        """``x / sqrt(mean(x^2) + epsilon)`` over the last axis."""
+        mean = self.mean_last(self.multiply(x, x))
+        return self.multiply(x, self.unary(Op.RSQRT, self.add(mean, self.constant(np.full((1, 1), epsilon)))))
 
     def narrow(self, layer: Named, normed: int, residual: int) -> tuple[int, int]:
         if self.S == 1:

@@ -8,20 +8,25 @@ token over the cache. What differs from the CPU graphs, and why (measured, docs/
 - the cache is only read, and new rows are returned: DYNAMIC_UPDATE_SLICE is accepted and writes to the wrong rows
 - every shape is fixed: a run-time dimension is silently compiled at one length
 - the cache comes and goes in float32, cast in the graph: LiteRT's Kotlin interface reads no float16 output whole
+- norms divide by the largest value before they square: in FP16 the square of 256 is infinite, and real models have tokens with thousands
 - layers on int4 rows take and give float16: with float32 on either side the compiler refuses them
 """
+
+import math
 
 import numpy as np
 
 from firsttoken.backends.host_inputs import rotation_inputs
 from firsttoken.backends.runner import MASKED
-from firsttoken.backends.tflite.graph import Type
+from firsttoken.backends.tflite.graph import Op, Type
 from firsttoken.backends.tflite.model_file import ModelFile
 from firsttoken.backends.tflite.ops import TfliteOps
 from firsttoken.backends.tflite.weights import DecoderWeights
 from firsttoken.decoder.parts import Core, Decoder
 from firsttoken.decoder.rope import Rope
 from firsttoken.decoder.walk import RING_SLACK, Named, rotations
+
+SMALLEST_ROW = 1e-3  # a row whose values are all smaller is not made larger: of padding all are zero
 
 
 def graph_names(prefill_lengths: tuple[int, ...]) -> list[tuple[str, str, int]]:
@@ -58,6 +63,19 @@ class HexagonOps(TfliteOps):
 
     def computes_in_fp16(self, precision: str) -> bool:
         return precision == "int4" or super().computes_in_fp16(precision)
+
+    def to_unit_size(self, x: int, epsilon: float) -> int:
+        """The same of every row ``x / m``, m its largest magnitude, with ``epsilon / m^2``; rows of zeros stay zeros.
+
+        By ``1 / sqrt(m)`` twice: ``1 / m`` of a large m is less than the NPU keeps, which makes it 0.
+        """
+        largest = self.maximum(self.largest_last(self.unary(Op.ABS, x)), self.constant(np.full((1, 1), SMALLEST_ROW)))
+        smaller = self.unary(Op.RSQRT, largest)
+        x, root = (
+            self.multiply(self.multiply(value, smaller), smaller) for value in (x, self.constant(np.full((1, 1), math.sqrt(epsilon))))
+        )
+        mean = self.add(self.mean_last(self.multiply(x, x)), self.multiply(root, root))
+        return self.multiply(x, self.unary(Op.RSQRT, mean))
 
     def embed(self, embedding: Named) -> int:
         return self.rows
