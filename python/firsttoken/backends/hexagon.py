@@ -17,6 +17,7 @@ class OnHexagon(Backend):
     delegate = "NPU"
     precisions = PRECISIONS
     group_scales = False
+    outliers_apart = False  # it rounds no input
     features = WITHOUT_CONVOLUTIONS
 
     @property

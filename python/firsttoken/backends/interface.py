@@ -91,6 +91,8 @@ class Backend(ABC):
     """What the KV cache is kept in, whatever the plan asks of a core; None where it is what the plan asks."""
     native_fp16: ClassVar[bool] = True
     """Whether FP16 layers are computed in FP16, and not only stored."""
+    outliers_apart: ClassVar[bool] = False
+    """Whether it can round the outliers of a layer's input by themselves (`quant.plan.Rule.outliers`)."""
     group_scales: ClassVar[bool] = True
     """Whether int4 may have several scales a row, one a group of columns; one a row it has everywhere."""
     weight_grid: ClassVar[WeightGrid] = WeightGrid()

@@ -78,4 +78,4 @@ def resolve(plan: Plan, decoder: Decoder, target: Target) -> dict[str, str]:
     cannot give for that layer (naming the nearest it can).
     """
     backend = backend_of(target)
-    return plan.resolve(plan_layers(decoder), target.name, backend.precisions, backend.group_scales)
+    return plan.resolve(plan_layers(decoder), target.name, backend.precisions, backend.group_scales, backend.outliers_apart)

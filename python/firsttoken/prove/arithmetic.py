@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from firsttoken.precisions import WeightGrid
+from firsttoken.precisions import OUTLIER, WeightGrid
 from firsttoken.weight_source import Source
 
 UNIT_FP16, UNIT_FP32 = 2.0**-11, 2.0**-24  # unit roundoff: half the distance from 1 to the next number
@@ -67,6 +67,8 @@ class Planned(Fp32):
     group: Callable[[str, int], int]
     """How many columns of a row share one scale in a layer, by its name and its columns (`Plan.group`)."""
     noise: np.random.Generator | None = None
+    apart: Callable[[str], bool] = lambda name: False
+    """Whether a layer's outliers are rounded by themselves, by its name (`Plan.apart`)."""
     overflow: list[str] = field(default_factory=list)
     """Layers in which a float16 ran over, in the order of computation."""
 
@@ -82,7 +84,7 @@ class Planned(Fp32):
         kind = self.activations[self.precisions[name]]
         states = self._off(states, 1, UNIT_FP32)
         if kind == "int8":
-            states = round_tokens(states, self.noise)
+            states = round_apart(states, self.noise) if self.apart(name) else round_tokens(states, self.noise)
         elif kind == "fp16":
             states = self._half(name, states)
         product = states @ weight.T
@@ -165,6 +167,13 @@ def round_weight(matrix: np.ndarray, precision: str, grid: WeightGrid, group: in
     # torchao finds the integers with the scale itself, before it is stored rounded
     integers = grouped * (np.float32(1) / scale) if grid.lowest else grouped / stored
     return (np.clip(np.rint(integers), least, most) * stored).reshape(matrix.shape)
+
+
+def round_apart(states: np.ndarray, noise: np.random.Generator | None = None) -> np.ndarray:
+    """What lies within `OUTLIER` times each token's root mean square, rounded to int8, and what is left of outliers, rounded too; their sum."""
+    limit = np.float32(OUTLIER) * np.sqrt(np.square(states).mean(-1, keepdims=True))
+    inner = np.clip(states, -limit, limit)
+    return round_tokens(inner, noise) + round_tokens(states - inner, noise)
 
 
 def round_tokens(states: np.ndarray, noise: np.random.Generator | None = None) -> np.ndarray:

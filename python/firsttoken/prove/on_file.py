@@ -107,7 +107,7 @@ def prove_file(
 def twin_of(made_of: Structure, decoder: Decoder, plan: Plan, backend: Backend) -> tuple[Mapping[str, str] | None, str]:
     """Every layer's precision for a twin of the file, or why there is none."""
     try:
-        precisions = plan.resolve(plan_layers(decoder), backend.name, backend.precisions, backend.group_scales)
+        precisions = plan.resolve(plan_layers(decoder), backend.name, backend.precisions, backend.group_scales, backend.outliers_apart)
     except FirstTokenError as error:
         return None, str(error)
     why_not = misfit(made_of, decoder, plan, precisions)

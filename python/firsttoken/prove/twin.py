@@ -38,7 +38,7 @@ def planned(decoder: Decoder, plan: Plan, precisions: Mapping[str, str], backend
     names = {layer.weight: layer.name for layer in plan_layers(decoder) if layer.kind == "linear" and layer.weight and layer.name != "head"}
     activations = {precision: backend.activations(precision) for precision in set(precisions.values())}
     generator = np.random.default_rng(SEED) if noise else None
-    return Planned(names | {HEAD: "head"}, precisions, activations, backend.weight_grid, plan.group, generator)
+    return Planned(names | {HEAD: "head"}, precisions, activations, backend.weight_grid, plan.group, generator, plan.apart)
 
 
 def twin_windows(windows: list[Window]) -> list[int]:

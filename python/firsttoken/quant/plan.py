@@ -18,6 +18,7 @@ from firsttoken.precisions import PRECISIONS, PrecisionName, closest, with_group
 
 Method = Literal["round", "gptq", "stored"]
 Group = Literal["row", 32, 64, 128, 256]
+Outliers = Literal["apart"]
 
 
 class Rule(BaseModel):
@@ -33,6 +34,8 @@ class Rule(BaseModel):
     method: Method = "round"
     group: Group | None = None
     """Columns of a row that share one int4 scale; None: the plan's ``group_size``."""
+    outliers: Outliers | None = None
+    """"apart": what of a layer's input lies beyond `precisions.OUTLIER` times its root mean square is rounded to int8 by itself, with a scale of its own."""
 
     @model_validator(mode="after")
     def _group_of_what_has_one(self) -> Self:
@@ -41,6 +44,15 @@ class Rule(BaseModel):
             has = "always one scale a row" if PRECISIONS[self.precision].scales == "row" else "no scales"
             grouped = ", ".join(name for name, one in PRECISIONS.items() if one.scales == "group")
             raise ValueError(f"rule {self.match!r}: group is for {grouped}, {self.precision} has {has}; leave group out")
+        return self
+
+    @model_validator(mode="after")
+    def _outliers_of_what_is_rounded(self) -> Self:
+        """Raises `ValueError` for outliers of inputs that are not rounded to int8."""
+        if self.outliers is not None and PRECISIONS[self.precision].scales is None:
+            raise ValueError(
+                f"rule {self.match!r}: outliers are kept apart where a layer's input is rounded to int8, which {self.precision} does not do; leave outliers out"
+            )
         return self
 
     def takes(self, layer: str) -> bool:
@@ -69,10 +81,16 @@ class Plan(BaseModel):
     gate: Gate
 
     def resolve(
-        self, layers: list[Layer], target: str, possible: Mapping[str, tuple[str, ...]], group_scales: bool = True
+        self,
+        layers: list[Layer],
+        target: str,
+        possible: Mapping[str, tuple[str, ...]],
+        group_scales: bool = True,
+        outliers_apart: bool = True,
     ) -> dict[str, str]:
         """Returns the precision of every layer, in the layers' order; ``possible`` are the precisions that ``target``'s backend
-        can give, by kind of part, ``group_scales`` whether it takes more than one scale a row.
+        can give, by kind of part, ``group_scales`` whether it takes more than one scale a row, ``outliers_apart`` whether it
+        can keep a layer's outliers apart.
 
         Raises `FirstTokenError` for a rule that matches nothing, an unmatched layer, or a precision the target
         cannot give for that layer (naming the nearest it can).
@@ -90,6 +108,7 @@ class Plan(BaseModel):
                 raise FirstTokenError(f"plan {self.name!r}: no rule matches layer {layer.name!r}; end the plan with a rule for '*'")
             check_supported(self, matching[0], layer, target, possible[layer.kind])
             check_group(self, layer, target, group_scales)
+            check_outliers(self, matching[0], layer, target, outliers_apart)
             resolved[layer.name] = matching[0].precision
         self._refuse_shadowed(names)
         return resolved
@@ -109,6 +128,11 @@ class Plan(BaseModel):
         if rule is None or PRECISIONS[rule.precision].scales != "group" or rule.group == "row":
             return columns
         return self.group_size if rule.group is None else rule.group
+
+    def apart(self, layer: str) -> bool:
+        """Whether outliers of this layer's input are kept apart."""
+        rule = self.rule(layer)
+        return rule is not None and rule.outliers is not None
 
     def written(self, layers: list[Layer], precisions: Mapping[str, str]) -> dict[str, str]:
         """Every layer's precision as an audit writes it, with its group ("int4/32"); ``precisions`` are those of `resolve`."""
@@ -150,6 +174,20 @@ def check_supported(plan: Plan, rule: Rule, layer: Layer, target: str, possible:
         raise FirstTokenError(
             f"plan {plan.name!r}, rule {rule.match!r}: method {rule.method!r} chooses the integers of linear layers, but {what}; "
             "put a rule without a method for it before this one"
+        )
+
+
+def check_outliers(plan: Plan, rule: Rule, layer: Layer, target: str, outliers_apart: bool) -> None:
+    """Raises `FirstTokenError` for outliers of what is no linear layer's input, or of a target that cannot keep them apart."""
+    if rule.outliers is None:
+        return
+    if layer.kind != "linear":
+        raise FirstTokenError(
+            f"plan {plan.name!r}, rule {rule.match!r}: outliers are kept apart of linear layers' inputs, but {layer.name!r} is none; put a rule without outliers for it before this one"
+        )
+    if not outliers_apart:
+        raise FirstTokenError(
+            f"plan {plan.name!r}, rule {rule.match!r}: target {target!r} cannot keep the outliers of {layer.name!r} apart; leave outliers out of the rule"
         )
 
 

@@ -179,18 +179,20 @@ def computed_in(name: str) -> str:
 
 
 def constant_keys(decoder: Decoder) -> set[str]:
-    """SHA-256 of the constants that the decoder multiplies by as if by a weight: the rotation, the means of norms and cutoffs, sums over experts."""
+    """SHA-256 of the constants that the decoder multiplies by as if by a weight: the rotation, the means of norms, cutoffs and outliers' limits, sums over experts."""
     import torch
 
     from firsttoken.backends.executorch.core import rotation_matrix
     from firsttoken.backends.executorch.experts import summing_row
+    from firsttoken.backends.executorch.modules import outlier_row
     from firsttoken.backends.executorch.norm import RmsNorm
 
     rotations = [rotation_matrix(dim) for dim in {state.head_dim for state in states(decoder)}]
     sizes = {norm.size for _, norm in norms(decoder)} | {part.size for _, part in leaves(decoder) if isinstance(part, Cutoff)}
     means = [RmsNorm(size, 0.0).mean_row for size in sizes]
     sums = [summing_row(count) for count in {router.experts for _, router in routers(decoder)}]
-    constants = [*rotations, *(rotation.half() for rotation in rotations), *means, *sums]
+    limits = [outlier_row(columns) for columns in {layer.shape[1] for layer in plan_layers(decoder) if layer.shape}]
+    constants = [*rotations, *(rotation.half() for rotation in rotations), *means, *sums, *limits]
     return {sha256(constant.contiguous().view(torch.uint8).numpy().tobytes()).hexdigest() for constant in constants}
 
 

@@ -46,6 +46,7 @@ class ExecutorchXnnpack(Backend):
     features = ALL | STREAMED | RECURRENT | CHOOSING
     weight_grid = WeightGrid(int8=127.5, int4=7.5, lowest=True)  # torchao's, which uses the lowest integer too
     extra = "executorch"
+    outliers_apart = True
     row_scale_bytes = 53  # measured, most of it XNNPACK's serialized graph
     arm_runtimes = ("executorch",)
     app_runtimes = ("ExecuTorch",)

@@ -26,7 +26,10 @@ def build_module(job: LoweringJob, report: Report = silent) -> DecoderModule:
     for done, layer in enumerate(layers):
         report("quantize", done, len(layers), "layers")
         precision = job.precisions[layer.name]
-        read = read_embedding if layer.kind == "embedding" else read_linear
-        module.set_submodule(layer.name, read(job.checkpoint, layer, precision, job.group(layer)))
+        if layer.kind == "embedding":
+            made = read_embedding(job.checkpoint, layer, precision, job.group(layer))
+        else:
+            made = read_linear(job.checkpoint, layer, precision, job.group(layer), job.plan.apart(layer.name))
+        module.set_submodule(layer.name, made)
     report("quantize", len(layers), len(layers), "layers")
     return module.eval()

@@ -66,13 +66,13 @@ def check_range(values: Tensor, layer: Layer, what: str) -> None:
         raise FirstTokenError(f"layer {layer.name!r}: its {what} has values beyond float16's 65504; give it another precision in the plan")
 
 
-def read_linear(checkpoint: Checkpoint, layer: Layer, precision: str, group: int | None = None) -> nn.Module:
-    """Reads a linear layer as a module in ``precision``; ``group`` columns of a row share one scale, None: all."""
+def read_linear(checkpoint: Checkpoint, layer: Layer, precision: str, group: int | None = None, apart: bool = False) -> nn.Module:
+    """Reads a linear layer as a module in ``precision``; ``group`` columns of a row share one scale, None: all; ``apart`` as in `QuantizedLinear`."""
     bias = tensor(checkpoint.vector(layer.bias)).to(DTYPES.get(precision, torch.float32)) if layer.bias else None
     if bias is not None:
         check_range(bias, layer, "bias")
     if precision in QUANTIZED:
-        return QuantizedLinear(*read_quantized(checkpoint, layer, precision, group), bias, precision)
+        return QuantizedLinear(*read_quantized(checkpoint, layer, precision, group), bias, precision, apart)
     _, (rows, columns) = layer.matrix
     with torch.device("meta"):
         linear = nn.Linear(columns, rows, bias=bias is not None)

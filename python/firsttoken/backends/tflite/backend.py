@@ -37,6 +37,7 @@ class Tflite(Backend):
     app_runtimes: ClassVar[tuple[str, ...]] = ("LiteRT",)
     row_scale_bytes = 36  # a float32 and an int64 zero point in each of three graphs
     shares_tied = True
+    outliers_apart = True
 
     def estimate(self, decoder: Decoder, precisions: Mapping[str, str], target: Target, prove: bool) -> Estimate:
         weights, scales = stored_bytes(plan_layers(decoder), precisions, shares_tied=True)

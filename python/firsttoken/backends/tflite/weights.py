@@ -95,6 +95,8 @@ class DecoderWeights:
     matrices: dict[str, Weight]
     vectors: dict[str, np.ndarray]
     cache_precision: str | None = None
+    apart: frozenset[str] = frozenset()
+    """Layers whose inputs' outliers are rounded by themselves."""
 
     def cache_type(self, core: str) -> int:
         """What the KV cache of this core comes and goes as."""
@@ -136,7 +138,8 @@ def read_weights(
         matrices[layer.name] = shared or Weight(file, checkpoint, layer, *form)
         if layer.bias:
             vectors[f"{layer.name}.bias"] = checkpoint.vector(layer.bias)
-    return DecoderWeights(precisions, native_fp16, matrices, vectors, cache_precision)
+    apart = frozenset(name for name in matrices if job.plan.apart(name))
+    return DecoderWeights(precisions, native_fp16, matrices, vectors, cache_precision, apart)
 
 
 def to_float16(values: np.ndarray, name: str) -> np.ndarray:
