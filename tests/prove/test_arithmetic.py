@@ -7,7 +7,7 @@ import torch
 from firsttoken.backends.executorch.backend import ExecutorchXnnpack
 from firsttoken.backends.tflite.quantize import quantize_int4, quantize_int8
 from firsttoken.precisions import WeightGrid
-from firsttoken.prove.arithmetic import Planned, round_half, round_tokens, round_weight
+from firsttoken.prove.arithmetic import Planned, round_apart, round_half, round_tokens, round_weight
 from firsttoken.weight_source import Source
 
 
@@ -87,3 +87,15 @@ def test_an_overflow_is_noted_by_its_layer():
     assert planned.overflow == []
     assert np.isinf(planned.linear(source, large, np.ones((3, 4), np.float32), None)).all()
     assert planned.overflow == ["layers.0.mlp.up"]
+
+
+def test_outliers_by_themselves_leave_the_others_their_scale():
+    states = np.random.default_rng(3).standard_normal((6, 64)).astype(np.float32)
+    states[:, 5] = (40, -70, 55, 90, -35, 60)
+    states[2] = 0
+    plain, apart = np.abs(round_tokens(states) - states), np.abs(round_apart(states) - states)
+    others = np.arange(64) != 5
+    assert apart[:, others].max() < 0.3 * plain[:, others].max()
+    assert apart[2].max() == 0
+    limit = 2 * np.sqrt(np.square(states).mean(-1, keepdims=True))
+    assert (apart <= (limit / 255 + np.abs(states).max(-1, keepdims=True) / 500) * 1.01).all()  # half a step of each of the two

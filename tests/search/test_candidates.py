@@ -17,24 +17,24 @@ def offered(case, folder, backend="tflite-xnnpack", asked=()):
 
 def test_groups_are_those_that_divide_the_rows(tmp_path):
     found = offered("llama3", tmp_path)  # rows of 64 and of 96
-    assert found["layers.0.mlp.up"] == ["fp16", "int8", "int8 gptq", "int4/32 gptq", "int4/row gptq"]
-    assert found["layers.0.mlp.down"] == ["fp16", "int8", "int8 gptq", "int4/32 gptq", "int4/row gptq"]
+    assert found["layers.0.mlp.up"] == ["fp16", "int8", "int8 apart", "int8 gptq", "int4/32 gptq", "int4/row gptq"]
+    assert found["layers.0.mlp.down"] == ["fp16", "int8", "int8 apart", "int8 gptq", "int4/32 gptq", "int4/row gptq"]
     assert found["layers.0.attention.core"] == ["fp32", "fp16"]
     assert found["embedding"] == ["fp16", "int8"]
     assert found["head"] == found["layers.0.mlp.up"]
 
 
 def test_a_head_that_is_the_embeddings_table_has_no_integers_of_its_own(tmp_path):
-    assert offered("smollm", tmp_path)["head"] == ["fp16", "int8", "int4/32"]
+    assert offered("smollm", tmp_path)["head"] == ["fp16", "int8", "int8 apart", "int4/32"]
 
 
 def test_families_that_are_not_calibrated_are_rounded(tmp_path):
     found = offered("gemma4", tmp_path)
-    assert found["layers.0.mlp.up"] == ["fp16", "int8", "int4/32"]
+    assert found["layers.0.mlp.up"] == ["fp16", "int8", "int8 apart", "int4/32"]
 
 
 def test_a_backend_without_int4_offers_none(tmp_path):
-    assert offered("llama3", tmp_path, "tflite-none")["layers.0.mlp.up"] == ["fp16", "int8", "int8 gptq"]
+    assert offered("llama3", tmp_path, "tflite-none")["layers.0.mlp.up"] == ["fp16", "int8", "int8 apart", "int8 gptq"]
 
 
 def test_linear_layers_keep_to_what_is_asked(tmp_path):

@@ -87,5 +87,5 @@ def test_no_weight_takes_less_than_nothing():
 def test_one_bundle_for_every_kind_that_has_a_time_of_its_own(tiny_model):
     decoder = open_decoder(Checkpoint(tiny_model))
     labels = [one.label for one in distinct(candidates(decoder, find_backend("tflite-xnnpack")))]
-    assert labels == ["fp16", "int8", "int4/32 gptq", "int4/row gptq"]
+    assert labels == ["fp16", "int8", "int8 apart", "int4/32 gptq", "int4/row gptq"]
     assert Candidate("int8", "gptq").label not in labels

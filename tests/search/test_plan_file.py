@@ -38,6 +38,7 @@ def test_the_plan_gives_every_layer_what_was_chosen(tmp_path, case, seed):
         assert plan.method(name) == one.method
         if one.precision == "int4":
             assert (plan.rule(name).group or plan.group_size) == one.group
+        assert plan.rule(name).outliers == one.outliers
     assert plan.gate == GATE
     assert plan.summary == 'a "quoted" name'
     assert sum(len(names) for _, _, names in rules_of(choice)) == len(choice)

@@ -9,7 +9,7 @@ from firsttoken.backends.registry import find_backend
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.walk import open_decoder, plan_layers
 from firsttoken.errors import FirstTokenError
-from firsttoken.prove.arithmetic import round_tokens
+from firsttoken.prove.arithmetic import round_apart, round_tokens, round_weight
 from firsttoken.search.candidates import Candidate, candidates
 from firsttoken.search.times import Shape, layer_times
 
@@ -39,6 +39,22 @@ def test_one_layer_computes_the_layer(model, tmp_path, backend, precision):
     if precision == "int8":
         assert error > 1e-4  # it is rounded, and so are its inputs
         assert np.abs(exact - round_tokens(states) @ checkpoint.matrix(layer.weight).T).max() > 0
+
+
+@pytest.mark.parametrize("tokens", [1, 5])
+@pytest.mark.parametrize("backend", ["tflite-xnnpack", "executorch-xnnpack"])
+def test_one_layer_with_outliers_by_themselves(model, tmp_path, backend, tokens):
+    checkpoint, layers, _ = model
+    layer = next(layer for layer in layers if layer.name == "layers.1.mlp.down")
+    states = np.random.default_rng(SEED).standard_normal((tokens, 96), np.float32)
+    weight = round_weight(checkpoint.matrix(layer.weight), "int8", find_backend(backend).weight_grid, 96)
+    plain, apart = (
+        find_backend(backend).one_layer(checkpoint, layer, "int8", 96, tokens, tmp_path / f"{how}", 1, how)() for how in (False, True)
+    )
+    wanted = round_apart(states) @ weight.T
+    off = [np.median(np.abs(found - wanted)) / np.abs(wanted).max() for found in (plain, apart)]
+    # One rounding that falls the other way shows in all that a token gives.
+    assert off[1] < (0.3 * off[0] if tokens == 1 else 2e-6) and off[0] > 1e-3
 
 
 def test_times_are_by_shape_and_precision(model):

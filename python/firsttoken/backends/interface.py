@@ -200,10 +200,18 @@ class Backend(ABC):
         """Imports what running takes, so that a clock that starts afterwards does not measure Python's imports."""
 
     def one_layer(
-        self, checkpoint: Checkpoint, layer: Layer, precision: str, group_size: int, tokens: int, path: Path, threads: int
+        self,
+        checkpoint: Checkpoint,
+        layer: Layer,
+        precision: str,
+        group_size: int,
+        tokens: int,
+        path: Path,
+        threads: int,
+        apart: bool = False,
     ) -> Callable[[], np.ndarray]:
         """Writes a linear layer alone to ``path`` as artifacts have it, and loads it; returns what runs it once on ``tokens`` states and gives its
-        result ``[tokens, rows]``. Raises `FirstTokenError` where this backend cannot."""
+        result ``[tokens, rows]``; ``apart``: its outliers by themselves. Raises `FirstTokenError` where this backend cannot."""
         raise FirstTokenError(
             f"{self.name}: the time of single layers cannot be measured here; give measurement files of bundles with --times"
         )

@@ -9,7 +9,7 @@ from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import Layer, plan_layers
 from firsttoken.errors import FirstTokenError, nearest
 from firsttoken.precisions import PRECISIONS
-from firsttoken.quant.plan import Group, Method
+from firsttoken.quant.plan import Group, Method, Outliers
 
 
 @dataclass(frozen=True, order=True)
@@ -19,12 +19,13 @@ class Candidate:
     precision: str
     method: Method = "round"
     group: Group | None = None
+    outliers: Outliers | None = None
 
     @property
     def label(self) -> str:
-        """As tables and files name it: "fp16", "int8 gptq", "int4/32 gptq"."""
+        """As tables and files name it: "fp16", "int8 gptq", "int4/32 gptq", "int8 apart"."""
         group = "" if self.group is None else f"/{self.group}"
-        return f"{self.precision}{group}{'' if self.method == 'round' else f' {self.method}'}"
+        return f"{self.precision}{group}{'' if self.method == 'round' else f' {self.method}'}{'' if self.outliers is None else f' {self.outliers}'}"
 
 
 NOT_CALIBRATED = (PER_LAYER, SHARED_CACHE, STREAMS, CHOSEN_EXPERTS)  # what `calibration.blocks` does not take
@@ -33,6 +34,7 @@ LINEAR = (
     Candidate("fp32"),
     Candidate("fp16"),
     Candidate("int8"),
+    Candidate("int8", outliers="apart"),
     Candidate("int8", "gptq"),
     Candidate("int4", "gptq", 32),
     Candidate("int4", "gptq", 128),
@@ -71,6 +73,8 @@ def fits(one: Candidate, layer: Layer, decoder: Decoder, backend: Backend, calib
     """Whether the backend's kernels, the layer's shape and the method allow it."""
     possible = backend.precisions[layer.kind]
     if one.precision not in possible or (one.precision == "fp32" and layer.kind != "core" and "fp16" in possible):
+        return False
+    if one.outliers is not None and not (backend.outliers_apart and backend.activations(one.precision) == "int8"):
         return False
     tied = decoder.tied_head and layer.name == "head"
     if one.method != "round" and (tied or not calibrated):

@@ -127,7 +127,7 @@ class Damages:
 
     @staticmethod
     def _plan(candidate: Candidate) -> Plan:
-        rule = Rule(match="*", precision=candidate.precision, method=candidate.method, group=candidate.group)
+        rule = Rule(match="*", precision=candidate.precision, method=candidate.method, group=candidate.group, outliers=candidate.outliers)
         return Plan(summary="one layer alone", rules=(rule,), gate=UNASKED)
 
     def _plain(self) -> Weights:

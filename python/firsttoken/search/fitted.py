@@ -59,7 +59,7 @@ class Fitted:
 
 
 def kind_of(shape: Shape) -> Kind:
-    return shape.precision, "row" if shape.group >= shape.columns else str(shape.group)
+    return f"{shape.precision} apart" if shape.apart else shape.precision, "row" if shape.group >= shape.columns else str(shape.group)
 
 
 def fit(observed: Sequence[Observed], prompt: int) -> Fitted:
@@ -158,8 +158,8 @@ def from_arm(
 
 def distinct(offered: Mapping[str, Collection[Candidate]]) -> list[Candidate]:
     """One candidate for each kind of precision that linear layers have; how integers were chosen takes no time."""
-    kinds: dict[tuple[str, object], Candidate] = {}
+    kinds: dict[tuple[str, object, object], Candidate] = {}
     for name, own in offered.items():
         for one in own if name.startswith("layers.") and not name.endswith(".core") else ():
-            kinds.setdefault((one.precision, one.group), one)
+            kinds.setdefault((one.precision, one.group, one.outliers), one)
     return list(kinds.values())

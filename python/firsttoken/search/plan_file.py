@@ -39,7 +39,10 @@ def rules_of(choice: Mapping[str, Candidate]) -> list[tuple[str, Candidate, list
 
 def plan_of(choice: Mapping[str, Candidate], summary: str, gate: Gate) -> Plan:
     """The plan that gives every layer what the choice has for it."""
-    rules = tuple(Rule(match=match, precision=one.precision, method=one.method, group=one.group) for match, one, _ in rules_of(choice))
+    rules = tuple(
+        Rule(match=match, precision=one.precision, method=one.method, group=one.group, outliers=one.outliers)
+        for match, one, _ in rules_of(choice)
+    )
     return Plan(summary=summary, rules=rules, gate=gate)
 
 
@@ -64,6 +67,8 @@ def plan_text(choice: Mapping[str, Candidate], costs: Costs, summary: str, gate:
             lines.append(f'method = "{one.method}"')
         if one.group is not None:
             lines.append(f"group = {json.dumps(one.group)}")
+        if one.outliers is not None:
+            lines.append(f'outliers = "{one.outliers}"')
     lines += ["", "# Bounds of the proof (KL divergence in nats per token, share of equal top tokens, logit magnitude).", "[gate]"]
     lines += [f"{name} = {value:.3g}" for name, value in gate.model_dump().items()]
     return "\n".join(lines) + "\n"

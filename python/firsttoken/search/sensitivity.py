@@ -137,6 +137,7 @@ def measured_damages(subject: Subject, asked: Sequence[str] = (), report: Report
                             "precision": one.precision,
                             "method": one.method,
                             "group": one.group,
+                            "outliers": one.outliers,
                             "damage": value if np.isfinite(value) else None,
                         },
                     )
@@ -155,7 +156,7 @@ def read_kept(path: Path | None) -> Measured:
             stream.truncate(len(whole) + 1 if whole else 0)
     for number, line in json_lines(path):
         try:
-            one = Candidate(line["precision"], line["method"], line["group"])
+            one = Candidate(line["precision"], line["method"], line["group"], line.get("outliers"))
             found.setdefault(line["layer"], {})[one] = float("inf") if line["damage"] is None else float(line["damage"])
         except (KeyError, TypeError, ValueError):
             raise FirstTokenError(f"{path}, line {number}: no damage of a layer; remove the file, it is measured again") from None

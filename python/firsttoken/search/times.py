@@ -27,11 +27,18 @@ class Shape:
     columns: int
     precision: str
     group: int  # columns that share a scale
+    apart: bool = False  # its input's outliers by themselves
 
     @classmethod
     def of(cls, layer: Layer, candidate: Candidate) -> "Shape":
         _, (rows, columns) = layer.matrix
-        return cls(rows, columns, candidate.precision, candidate.group if isinstance(candidate.group, int) else columns)
+        return cls(
+            rows,
+            columns,
+            candidate.precision,
+            candidate.group if isinstance(candidate.group, int) else columns,
+            candidate.outliers is not None,
+        )
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,7 @@ def layer_times(
             report("build layers", done, len(shapes), "shapes")
             for count in (tokens, 1):
                 path = Path(folder, f"{done}-{count}")
-                run = backend.one_layer(checkpoint, layer, shape.precision, shape.group, count, path, threads)
+                run = backend.one_layer(checkpoint, layer, shape.precision, shape.group, count, path, threads, shape.apart)
                 if not np.isfinite(run()).all():
                     raise FirstTokenError(
                         f"layer {layer.name!r} in {shape.precision}: gives NaN or infinite values alone; its time would mean nothing"

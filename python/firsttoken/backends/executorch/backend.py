@@ -86,11 +86,19 @@ class ExecutorchXnnpack(Backend):
         import_runtime()
 
     def one_layer(
-        self, checkpoint: Checkpoint, layer: Layer, precision: str, group_size: int, tokens: int, path: Path, threads: int
+        self,
+        checkpoint: Checkpoint,
+        layer: Layer,
+        precision: str,
+        group_size: int,
+        tokens: int,
+        path: Path,
+        threads: int,
+        apart: bool = False,
     ) -> Callable[[], np.ndarray]:
         from firsttoken.backends.executorch.one_layer import one_layer
 
-        return one_layer(checkpoint, layer, precision, group_size, tokens, path, threads)
+        return one_layer(checkpoint, layer, precision, group_size, tokens, path, threads, apart)
 
     def weight_rounding(self, precision: str, kind: str, group: int) -> "nn.Module | None":
         if precision != "int4" or kind != "linear":

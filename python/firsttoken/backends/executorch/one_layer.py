@@ -31,12 +31,12 @@ class Between(nn.Module):
 
 
 def one_layer(
-    checkpoint: Checkpoint, layer: Layer, precision: str, group_size: int, tokens: int, path: Path, threads: int
+    checkpoint: Checkpoint, layer: Layer, precision: str, group_size: int, tokens: int, path: Path, threads: int, apart: bool = False
 ) -> Callable[[], np.ndarray]:
     """Writes ``layer`` to ``path`` as the decoder has it, FP32 ``[1, tokens, columns]`` in and ``[1, tokens, rows]`` out, and loads it; returns
     what runs it once and gives its result. Raises `FirstTokenError` for damaged weights, and where XNNPACK does not take it."""
     _, (_, columns) = layer.matrix
-    module = Between(read_linear(checkpoint, layer, precision, group_size), precision == "fp16").eval()
+    module = Between(read_linear(checkpoint, layer, precision, group_size, apart), precision == "fp16").eval()
     given = torch.from_numpy(np.random.default_rng(SEED).standard_normal((1, tokens, columns), np.float32))
     with torch.no_grad(), quiet_libraries():
         write(delegate(export(module, (given,), strict=False), {}), path, silent)

@@ -74,11 +74,19 @@ class Tflite(Backend):
         import firsttoken.backends.tflite.runner  # noqa: F401
 
     def one_layer(
-        self, checkpoint: Checkpoint, layer: Layer, precision: str, group_size: int, tokens: int, path: Path, threads: int
+        self,
+        checkpoint: Checkpoint,
+        layer: Layer,
+        precision: str,
+        group_size: int,
+        tokens: int,
+        path: Path,
+        threads: int,
+        apart: bool = False,
     ) -> Callable[[], np.ndarray]:
         from firsttoken.backends.tflite.one_layer import one_layer
 
-        return one_layer(checkpoint, layer, precision, group_size, tokens, self.native_fp16, path, threads)
+        return one_layer(checkpoint, layer, precision, group_size, tokens, self.native_fp16, path, threads, apart)
 
     def weight_rounding(self, precision: str, kind: str, group: int) -> "nn.Module":
         from firsttoken.backends.tflite.rounding import TfliteRounding

@@ -40,6 +40,8 @@ class Graph:
         self.shapes: list[tuple[int, ...]] = []
         self.inputs: list[tuple[str, int]] = []
         self.outputs: list[tuple[str, int]] = []
+        self.split_inputs: dict[int, tuple[int, int]] = {}
+        """Inputs that have been split for their outliers (`outliers.split`): q, k and v take one."""
         self._constants: dict[tuple[str, tuple[int, ...], bytes], int] = {}
 
     # tensors

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from firsttoken.backends.tflite import outliers
 from firsttoken.backends.tflite.graph import Graph, Type
 from firsttoken.backends.tflite.litert import CompiledModel, aligned_zeros
 from firsttoken.backends.tflite.model_file import ModelFile
@@ -16,7 +17,15 @@ SEED = 20261129
 
 
 def one_layer(
-    checkpoint: Checkpoint, layer: Layer, precision: str, group_size: int, tokens: int, native_fp16: bool, path: Path, threads: int
+    checkpoint: Checkpoint,
+    layer: Layer,
+    precision: str,
+    group_size: int,
+    tokens: int,
+    native_fp16: bool,
+    path: Path,
+    threads: int,
+    apart: bool = False,
 ) -> Callable[[], np.ndarray]:
     """Writes ``layer``, without its bias, to ``path`` as the decoder's graphs have it, FP32 ``[tokens, columns]`` in and ``[tokens, rows]`` out,
     and loads it; returns what runs it once and gives its result. Raises `FirstTokenError` for damaged weights."""
@@ -27,7 +36,7 @@ def one_layer(
     tensor, half = weight.tensor(graph), precision == "fp16" and native_fp16
     if precision == "fp16" and not native_fp16:
         tensor = graph.dequantize(tensor, f"{layer.name}.dequantized")
-    y = graph.fully_connected(graph.cast(x, Type.FLOAT16) if half else x, tensor, -1)
+    y = outliers.apart(graph, x, tensor, -1) if apart else graph.fully_connected(graph.cast(x, Type.FLOAT16) if half else x, tensor, -1)
     graph.output("y", graph.cast(y, Type.FLOAT32))
     graph.finish()
     file.write(path)
