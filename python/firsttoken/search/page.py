@@ -92,7 +92,8 @@ def panels_of(damages: Measured) -> list[str]:
 
 def draw_damages(made: Any, damages: Measured, labels: list[str]) -> None:
     kinds = panels_of(damages)
-    axes = made.subplots(-(-len(kinds) // 3), 3, squeeze=False, sharey=True).flat
+    axes = list(made.subplots(-(-len(kinds) // 3), 3, squeeze=False, sharey=True).flat)
+    known: dict[str, Any] = {}
     for axis, kind in zip(axes, kinds, strict=False):
         names = [name for name in damages if kind_of(name) == kind]
         for number, label in enumerate(labels):
@@ -109,10 +110,15 @@ def draw_damages(made: Any, damages: Measured, labels: list[str]) -> None:
         axis.set_yscale("log")
         axis.set_title(kind.replace("layers.*.", ""), fontsize="medium")
         axis.grid(alpha=0.3)
-        axis.set_xlabel("layer" if len(names) > 1 else "")
-    for axis in list(axes):
+        if len(names) > 1:
+            axis.set_xlabel("layer")
+        else:
+            axis.set_xticks([])
+        known |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+    for axis in axes[len(kinds) :]:
         axis.set_visible(False)
-    made.legend(*made.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(labels), fontsize="small")
+    shown = [label for label in labels if label in known]
+    made.legend([known[label] for label in shown], shown, loc="outside upper center", ncols=len(shown), fontsize="small")
     made.supylabel("nats a token", fontsize="medium")
 
 
