@@ -104,9 +104,11 @@ class Backend(ABC):
     app_runtimes: ClassVar[tuple[str, ...]] = ()
     """Which runtimes of the Android app run its artifacts (`device.carried`): ``min_runtime`` counts the first one's versions, others do in any."""
     row_scale_bytes: ClassVar[int] = 12
-    """Bytes of the artifact for a row of integers that share a scale; measured, graph and alignment included."""
+    """Bytes of the artifact for the scale of a row of integers."""
     group_scale_bytes: ClassVar[int] = 2
-    """The same for a group of a row's neighbours, besides the row's."""
+    """The same for each group of a row's neighbours, where they have scales."""
+    outliers_bytes: ClassVar[int] = 0
+    """What a layer's operators for its outliers take of the artifact; measured."""
     shares_tied: ClassVar[bool] = False
     """Whether a head that is the embedding's own tensor is stored once, where both have one precision."""
     fixed_lengths: ClassVar[bool] = False

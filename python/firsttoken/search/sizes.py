@@ -14,8 +14,9 @@ def layer_bytes(layer: Layer, candidate: Candidate, backend: Backend) -> float:
         return 0.0
     rows, columns = layer.shape
     precision = PRECISIONS[candidate.precision]
-    stored = math.prod(layer.shape) * precision.bits / 8
+    stored = math.prod(layer.shape) * precision.bits / 8 + (backend.outliers_bytes if candidate.outliers else 0)
     if precision.scales is None:
         return stored
-    groups = columns // candidate.group if isinstance(candidate.group, int) else 0
-    return stored + rows * backend.row_scale_bytes + rows * groups * backend.group_scale_bytes
+    if isinstance(candidate.group, int):
+        return stored + rows * (columns // candidate.group) * backend.group_scale_bytes
+    return stored + rows * backend.row_scale_bytes

@@ -47,7 +47,8 @@ class ExecutorchXnnpack(Backend):
     weight_grid = WeightGrid(int8=127.5, int4=7.5, lowest=True)  # torchao's, which uses the lowest integer too
     extra = "executorch"
     outliers_apart = True
-    row_scale_bytes = 53  # measured, most of it XNNPACK's serialized graph
+    outliers_bytes = 2092
+    row_scale_bytes = 4
     arm_runtimes = ("executorch",)
     app_runtimes = ("ExecuTorch",)
 

@@ -38,6 +38,7 @@ class Tflite(Backend):
     row_scale_bytes = 36  # a float32 and an int64 zero point in each of three graphs
     shares_tied = True
     outliers_apart = True
+    outliers_bytes = 2933  # a few operators in each of three graphs
 
     def estimate(self, decoder: Decoder, precisions: Mapping[str, str], target: Target, prove: bool) -> Estimate:
         weights, scales = stored_bytes(plan_layers(decoder), precisions, shares_tied=True)
