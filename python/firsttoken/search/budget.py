@@ -78,9 +78,9 @@ def tighter(now: Bounds, asked: Bounds, budget: Budget, predicted: Cost, real: R
     return Bounds(damage, size, prefill, decode)
 
 
-def told(number: int, real: Real, predicted: Cost, figures: Figures, missed: list[str]) -> str:
-    """A line about one export."""
-    verdict = f"; {'; '.join(missed)}, so the next choice is tighter" if missed else ""
+def told(number: int, real: Real, predicted: Cost, figures: Figures, missed: list[str], last: bool) -> str:
+    """A line about one export; ``last``: none comes after it."""
+    verdict = f"; {'; '.join(missed)}{'' if last else ', so the next choice is tighter'}" if missed else ""
     return (
         f"export {number}: {readable(real.bytes)} (predicted {readable(int(predicted.bytes))}), mean KL divergence {figures.mean_kld:.2e} "
         f"(predicted {predicted.damage:.2e}), same top {figures.same_top:.1%}{verdict}"

@@ -111,7 +111,7 @@ def search(
             proof = read_manifest(bundle).need_proof()
             real, again = both[0], both[-1]
             missed = misses(budget, real, again, proof.all.mean_kld)
-            say(told(number, real, predicted, proof.all, missed))
+            say(told(number, real, predicted, proof.all, missed, number == TRIES))
             if not missed or number == TRIES:
                 if missed:
                     raise FirstTokenError(
