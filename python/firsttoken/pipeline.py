@@ -15,8 +15,9 @@ from firsttoken.backends.registry import backend_of, find_backend, resolve
 from firsttoken.bundle.atomic import Staging
 from firsttoken.bundle.chat_facts import Chat
 from firsttoken.bundle.files import check_destination, file_facts, rejected_name
+from firsttoken.bundle.integer_facts import CalibrationFacts
 from firsttoken.bundle.lineage import read_lineage
-from firsttoken.bundle.manifest import CalibrationFacts, CheckpointIdentity, Manifest, Rotation, TokenizerFacts
+from firsttoken.bundle.manifest import CheckpointIdentity, Manifest, Rotation, TokenizerFacts
 from firsttoken.bundle.witness_facts import Witness
 from firsttoken.calibration.integers import facts_of, with_integers
 from firsttoken.calibration.text import CalibrationText, read_text, refuse_overlap

@@ -34,7 +34,7 @@ class WeightGrid:
 
 
 OUTLIER = 2.0
-"""Times the root mean square of a token's input: what lies beyond is an outlier where a plan keeps them apart. Between 1.5 and 3 the damage of SmolLM2's layers is least."""
+"""Times the root mean square of a token's input: what lies beyond is an outlier where a plan keeps them apart. Of 1 to 6, the damage of five layers of SmolLM2 that were tried was least between 1.5 and 3."""
 
 PRECISIONS = {
     precision.name: precision

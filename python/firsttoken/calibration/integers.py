@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from firsttoken.bundle.manifest import CalibrationFacts
+from firsttoken.bundle.integer_facts import CalibrationFacts
 from firsttoken.cache_folder import cache_folder
 from firsttoken.calibration.rounded import IntegerFiles, RoundedCheckpoint
 from firsttoken.calibration.text import TOKENS, WINDOW, CalibrationText, windows_of

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from firsttoken.bundle.manifest import CalibrationFacts
+from firsttoken.bundle.integer_facts import CalibrationFacts
 from firsttoken.calibration.integers import kept_under
 from firsttoken.calibration.text import TOKENS, WINDOW, CalibrationText, windows_of
 from firsttoken.checkpoint import Checkpoint

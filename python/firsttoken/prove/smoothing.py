@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from firsttoken.backends.interface import Backend
+from firsttoken.bundle.integer_facts import CalibrationFacts, Smoothing
 from firsttoken.bundle.lineage import proof_reference
-from firsttoken.bundle.manifest import CalibrationFacts, Smoothing
 from firsttoken.calibration.integers import with_integers
 from firsttoken.calibration.largest import held_back, largest_inputs
 from firsttoken.calibration.smoothed import KINDS, Site, SmoothedCheckpoint, rounded_activations, sites

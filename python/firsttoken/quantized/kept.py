@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from firsttoken.bundle.manifest import CalibrationFacts, KeptIntegers
+from firsttoken.bundle.integer_facts import CalibrationFacts, KeptIntegers
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import Layer, plan_layers

@@ -10,7 +10,7 @@ import numpy as np
 
 from firsttoken.backends.interface import Backend
 from firsttoken.backends.registry import backend_of
-from firsttoken.bundle.manifest import Smoothing
+from firsttoken.bundle.integer_facts import Smoothing
 from firsttoken.cache_folder import cache_folder
 from firsttoken.calibration.integers import facts_of, with_integers
 from firsttoken.calibration.text import TOKENS, WINDOW, CalibrationText

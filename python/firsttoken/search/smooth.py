@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from firsttoken.bundle.manifest import CalibrationFacts
+from firsttoken.bundle.integer_facts import CalibrationFacts
 from firsttoken.calibration.smoothed import NOT_SMOOTHED, places, rounded_activations
 from firsttoken.decoder.features import features
 from firsttoken.progress import Report, silent
