@@ -15,12 +15,24 @@ from firsttoken.prove.gain import TOKENS, Gain, apart, fewer, say_if_much
 from firsttoken.prove.windows import Window
 from firsttoken.quant.plan import load_plan
 
-APART = (
-    'summary = "apart"\n[[rule]]\nmatch = "layers.*.attention.core"\nprecision = "fp32"\n[[rule]]\nmatch = "embedding"\nprecision = "int8"\n'
-    + (
-        '[[rule]]\nmatch = "*"\nprecision = "int8"\noutliers = "apart"\n[gate]\nmean_kld = 0.05\np99_kld = 0.2\nsame_top = 0.8\nmagnitude = 0.05\n'
-    )
-)
+APART = """
+summary = "apart"
+[[rule]]
+match = "layers.*.attention.core"
+precision = "fp32"
+[[rule]]
+match = "embedding"
+precision = "int8"
+[[rule]]
+match = "*"
+precision = "int8"
+outliers = "apart"
+[gate]
+mean_kld = 0.05
+p99_kld = 0.2
+same_top = 0.8
+magnitude = 0.05
+"""
 
 
 def exported(plan, folder, targets=("tflite-xnnpack",)) -> tuple[list[str], float]:
