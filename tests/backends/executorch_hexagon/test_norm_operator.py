@@ -25,8 +25,7 @@ def rms_norm(hexagon_libraries):  # noqa: F811
     devices = [device for device in runtime.get_ep_devices() if device.ep_name == PROVIDER]
     options.add_provider_for_devices(devices, {"backend_path": str(hexagon_libraries.htp_backend), **SM8550})
     session = runtime.InferenceSession(model.SerializeToString(), options)
-    yield lambda x: session.run(None, {"x": x})[0]
-    del session
+    return lambda x: session.run(None, {"x": x})[0]
 
 
 @pytest.mark.parametrize("largest", [10, 300, 3000, 60000])
