@@ -14,6 +14,7 @@ MOST_BYTES = {
     "fp32": 4.2,
     "fp16": 2.1,
     "int8": 1.25,
+    "int8-apart": 1.25,
     "fp16-attention": 1.45,
     "fp16-attention-core": 1.25,
     "int4-mlp": 1.15,
@@ -26,9 +27,9 @@ MOST_BYTES = {
 # Their graphs are litertlm-cpu's: what differs is lengths and the border.
 SAME = ("as-stored",)  # for a checkpoint of floats as int8; what it is for: tests/quantized
 FEW = {"litertlm-cpu-fixed": ("fp16-attention",), "tflite-interpreter": ("fp16-attention", "int8", "int4")}
-BESIDE_AN_NPU = {
-    "int4-npu": ("tflite-xnnpack", "tflite-compat")
-}  # where its artifact for the CPU comes from; rows of INT4 are other tests' too
+ONLY = {
+    "int4-npu": ("tflite-xnnpack", "tflite-compat"),  # where its artifact for the CPU comes from; rows of INT4 are other tests' too
+}
 CASES = [
     (plan, target)
     for plan in plan_names()
@@ -36,7 +37,7 @@ CASES = [
     for target in target_names()
     if load_target(target).npu is None
     and plan in FEW.get(target, plan_names())
-    and target in BESIDE_AN_NPU.get(plan, target_names())  # the NPU's: tests/prove/test_on_npu.py
+    and target in ONLY.get(plan, target_names())  # the NPU's: tests/prove/test_on_npu.py
 ]
 
 

@@ -54,7 +54,7 @@ def test_the_export_says_what_the_other_plan_then_measures(tmp_path):
     assert int(found[2]) >= 50
 
 
-@pytest.mark.parametrize(("plan", "backend"), [("fp32", "tflite-xnnpack"), ("fp16", "tflite-xnnpack"), ("int8", "litertlm-cpu")])
+@pytest.mark.parametrize(("plan", "backend"), [("fp32", "tflite-xnnpack"), ("fp16", "tflite-xnnpack"), ("int8", "tflite-hexagon")])
 def test_nothing_is_asked_where_nothing_would_change(plan, backend):
     with Checkpoint(checkpoint_path()) as source:
         decoder = open_decoder(source)

@@ -19,7 +19,6 @@ from firsttoken.targets.target import Target
 class LitertlmCpu(TfliteXnnpack):
     """Runs here with LiteRT's own library, as LiteRT-LM does; the litert-lm package is not needed."""
 
-    outliers_apart = False  # its graphs carry a leading axis
     name = "litertlm-cpu"
     runtime = "litertlm"
     artifact_file = "model.litertlm"
