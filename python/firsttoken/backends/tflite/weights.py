@@ -8,7 +8,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from firsttoken.backends.interface import LoweringJob
 from firsttoken.backends.tflite.graph import Graph, Type
-from firsttoken.backends.tflite.model_file import ModelFile
+from firsttoken.backends.tflite.model_file import ModelFile, RowScales
 from firsttoken.backends.tflite.quantize import quantize_int4, quantize_int8
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.walk import Layer, coefficients, convolutions, delta_rules, factors, norms, plan_layers, routers
@@ -29,6 +29,7 @@ class Weight:
         self.scales = np.ones(self.rows, np.float32)
         if self.grouped:
             self.group_scales = np.ones((self.rows, self.columns // self.group), np.float16)
+        self._row_scales = RowScales(self.scales, file.zeros)
         self.buffer = file.stream(layer.name, self.rows * self.columns * PRECISIONS[precision].bits // 8, self._chunks)
         self._scale_buffer: int | None = None
 
@@ -64,17 +65,15 @@ class Weight:
     def tensor(self, graph: Graph) -> int:
         """Adds this weight, with its quantization parameters, to ``graph`` and returns its tensor ``[rows, columns]``."""
         index = graph.tensor((self.rows, self.columns), STORED_TYPES[self.precision], self.layer.name, self.buffer)
-        if PRECISIONS[self.precision].scales:
+        if self.grouped:
+            details = schema.BlockwiseQuantizationT()
+            details.scales = graph.tensor(self.group_scales.shape, Type.FLOAT16, f"{self.layer.name}.scales", self._scales_buffer())
+            details.zeroPoints, details.blockSize = -1, self.group
             parameters = schema.QuantizationParametersT()
-            parameters.quantizedDimension = 0
-            if not self.grouped:
-                parameters.scale, parameters.zeroPoint = self.scales, np.zeros(self.rows, np.int64)
-            else:
-                details = schema.BlockwiseQuantizationT()
-                details.scales = graph.tensor(self.group_scales.shape, Type.FLOAT16, f"{self.layer.name}.scales", self._scales_buffer())
-                details.zeroPoints, details.blockSize = -1, self.group
-                parameters.detailsType, parameters.details = schema.QuantizationDetails.BlockwiseQuantization, details
+            parameters.detailsType, parameters.details = schema.QuantizationDetails.BlockwiseQuantization, details
             graph.subgraph.tensors[index].quantization = parameters
+        elif PRECISIONS[self.precision].scales:
+            graph.subgraph.tensors[index].quantization = self._row_scales
         return index
 
     def raw_tensor(self, graph: Graph, dtype: int | None = None) -> int:
