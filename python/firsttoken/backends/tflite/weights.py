@@ -61,9 +61,9 @@ class Weight:
             self._scale_buffer = self.file.stream(f"{self.layer.name}.scales", scales.nbytes, lambda: iter([scales]))
         return self._scale_buffer
 
-    def tensor(self, graph: Graph) -> int:
-        """Adds this weight, with its quantization parameters, to ``graph`` and returns its tensor ``[rows, columns]``."""
-        index = graph.tensor((self.rows, self.columns), STORED_TYPES[self.precision], self.layer.name, self.buffer)
+    def tensor(self, graph: Graph, name: str | None = None) -> int:
+        """Adds this weight, with its quantization parameters, to ``graph`` and returns its tensor ``[rows, columns]``; ``name`` is by default the layer's."""
+        index = graph.tensor((self.rows, self.columns), STORED_TYPES[self.precision], name or self.layer.name, self.buffer)
         if PRECISIONS[self.precision].scales:
             parameters = schema.QuantizationParametersT()
             parameters.quantizedDimension = 0
