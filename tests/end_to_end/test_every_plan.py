@@ -26,9 +26,18 @@ MOST_BYTES = {
 
 # Their graphs are litertlm-cpu's: what differs is lengths and the border.
 SAME = ("as-stored",)  # for a checkpoint of floats as int8; what it is for: tests/quantized
-FEW = {"litertlm-cpu-fixed": ("fp16-attention",), "tflite-interpreter": ("fp16-attention", "int8", "int4")}
+FEW = {
+    "litertlm-cpu-fixed": ("fp16-attention",),
+    "tflite-interpreter": ("fp16-attention", "int8", "int4"),
+    "litertlm-gpu": ("fp16-attention", "int4-npu"),  # on the CPU; on the GPU: tests/prove/test_on_gpu.py
+}
+STORED_FP32 = ("tflite-interpreter", "litertlm-gpu")  # their caches
 ONLY = {
-    "int4-npu": ("tflite-xnnpack", "tflite-compat"),  # where its artifact for the CPU comes from; rows of INT4 are other tests' too
+    "int4-npu": (
+        "tflite-xnnpack",
+        "tflite-compat",
+        "litertlm-gpu",
+    ),  # where its artifact for the CPU comes from; rows of INT4 are other tests' too
 }
 CASES = [
     (plan, target)
@@ -53,7 +62,7 @@ def test_plan_on_target(plan, target, tmp_path):
     manifest = read_manifest(folder)
     assert manifest.cpu.proof.passed and manifest.cpu.proof.all.tokens > 500
     for row in manifest.cpu.audit:
-        assert row.stored == ("fp32" if target == "tflite-interpreter" and row.layer.endswith(".core") else row.asked), row
+        assert row.stored == ("fp32" if target in STORED_FP32 and row.layer.endswith(".core") else row.asked), row
     copies = 1.4 if target == "executorch-xnnpack" else 1.0
     assert manifest.facts(manifest.cpu).bytes < copies * MOST_BYTES[plan] * manifest.checkpoint.parameters
 

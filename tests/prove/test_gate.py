@@ -3,7 +3,8 @@
 import pytest
 
 from firsttoken.backends.registry import find_backend
-from firsttoken.bundle.manifest import AuditRow, Figures
+from firsttoken.bundle.figures import Figures
+from firsttoken.bundle.manifest import AuditRow
 from firsttoken.prove.gate import missed_figures, missed_structure
 from firsttoken.quant.plan import Gate
 

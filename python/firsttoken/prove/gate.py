@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from firsttoken.backends.interface import Backend
-from firsttoken.bundle.manifest import AuditRow, Figures
+from firsttoken.bundle.figures import Figures
+from firsttoken.bundle.manifest import AuditRow
 from firsttoken.decoder.walk import is_table
 from firsttoken.precisions import without_group
 from firsttoken.prove.divergence import Divergence

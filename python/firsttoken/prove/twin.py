@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from firsttoken.backends.interface import Backend
-from firsttoken.bundle.manifest import TwinFigures
+from firsttoken.bundle.figures import TwinFigures
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import plan_layers
 from firsttoken.prove.arithmetic import Planned

@@ -21,7 +21,7 @@ from firsttoken.tokenizer import Tokenizer
 pytestmark = pytest.mark.slow
 LENGTH = 400
 TEXT = held_out_text()
-TARGETS = ["litertlm-cpu", "litertlm-cpu-fixed"]
+TARGETS = ["litertlm-cpu", "litertlm-cpu-fixed", "litertlm-gpu"]  # the last one on the CPU too; its GPU: docs/gpu.md
 GREEDY = litert_lm.SamplerConfig(top_k=1, top_p=1.0, temperature=1.0, seed=1)
 
 

@@ -62,9 +62,9 @@ class Weight:
             self._scale_buffer = self.file.stream(f"{self.layer.name}.scales", scales.nbytes, lambda: iter([scales]))
         return self._scale_buffer
 
-    def tensor(self, graph: Graph) -> int:
-        """Adds this weight, with its quantization parameters, to ``graph`` and returns its tensor ``[rows, columns]``."""
-        index = graph.tensor((self.rows, self.columns), STORED_TYPES[self.precision], self.layer.name, self.buffer)
+    def tensor(self, graph: Graph, name: str | None = None) -> int:
+        """Adds this weight, with its quantization parameters, to ``graph`` and returns its tensor ``[rows, columns]``; ``name`` is by default the layer's."""
+        index = graph.tensor((self.rows, self.columns), STORED_TYPES[self.precision], name or self.layer.name, self.buffer)
         if self.grouped:
             details = schema.BlockwiseQuantizationT()
             details.scales = graph.tensor(self.group_scales.shape, Type.FLOAT16, f"{self.layer.name}.scales", self._scales_buffer())
