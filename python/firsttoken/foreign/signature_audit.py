@@ -6,7 +6,8 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from firsttoken.backends.tflite.audit import _pack, reachable
+from firsttoken.backends.tflite.audit import reachable
+from firsttoken.backends.tflite.row_scales import pack, share
 from firsttoken.backends.tflite.section import Section
 from firsttoken.backends.tflite.verify import refuse, text, type_names
 from firsttoken.foreign.signatures import DAMAGED, Offer, read_offer
@@ -125,7 +126,8 @@ def write_hollow(artifact: Section, model: "schema.ModelT", size: int, entry: "s
         moved = copy.copy(buffer)
         moved.offset += ROOM if buffer.offset > 1 else 0
         alone.buffers.append(moved)
-    header = _pack(alone)
+    share(alone)
+    header = pack(alone)
     if len(header) > size + ROOM:
         refuse(artifact, f"its header grows from {size} to {len(header)} bytes where it is written again")
     with open(path, "wb") as file:

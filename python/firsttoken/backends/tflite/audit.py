@@ -11,8 +11,6 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import flatbuffers
-
 from firsttoken.backends.tflite.section import Section, section_of
 from firsttoken.bundle.manifest import AuditRow
 from firsttoken.decoder.parts import Decoder
@@ -183,7 +181,11 @@ def executed_outside_delegate(
     """Loads one graph and returns the operators (by number) that run outside the delegate."""
     from ai_edge_litert.interpreter import Interpreter
 
-    header = _pack(_single(model, signature))
+    from firsttoken.backends.tflite.row_scales import pack, share
+
+    alone = _single(model, signature)
+    share(alone)
+    header = pack(alone)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.tflite"
         with open(path, "wb") as file:
@@ -220,12 +222,6 @@ def _single(model: "schema.ModelT", signature: "schema.SignatureDefT") -> "schem
     vars(entry).update(vars(signature))
     alone.subgraphs, entry.subgraphIndex, alone.signatureDefs = [model.subgraphs[signature.subgraphIndex]], 0, [entry]
     return alone
-
-
-def _pack(model: "schema.ModelT") -> bytes:
-    builder = flatbuffers.Builder(1 << 20)
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return builder.Output()
 
 
 def reachable(operators: list[dict], outputs: list[int]) -> set[int]:

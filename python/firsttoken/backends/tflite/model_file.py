@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from firsttoken.backends.tflite.row_scales import pack
 from firsttoken.progress import Report, silent
 
 ALIGNMENT = 64  # XNNPACK reads weights in place; a cache line is always enough
@@ -30,32 +30,6 @@ class StreamedBuffer:
     chunks: Chunks
 
 
-class RowScales(schema.QuantizationParametersT):
-    """One scale a row and no zero points: stored once, however many tensors of however many graphs have it.
-
-    Every graph has a tensor of its own for a weight, with parameters of its own; readers ask for as many zero points as there are scales, eight bytes each.
-    """
-
-    def __init__(self, scales: np.ndarray, zeros: dict[int, int]) -> None:
-        """``scales`` float32 ``[rows]``, which may be filled in later; ``zeros`` is the file's (`ModelFile.zeros`)."""
-        super().__init__()
-        self.scale, self._zeros = scales, zeros
-        self._packed: tuple[flatbuffers.Builder | None, int] = (None, 0)
-
-    def Pack(self, builder: flatbuffers.Builder) -> int:
-        """Returns where the parameters lie in what is being built."""
-        if self._packed[0] is not builder:
-            scales = builder.CreateNumpyVector(self.scale)
-            rows = len(self.scale)
-            if rows not in self._zeros:
-                self._zeros[rows] = builder.CreateNumpyVector(np.zeros(rows, np.int64))
-            schema.QuantizationParametersStart(builder)
-            schema.QuantizationParametersAddScale(builder, scales)
-            schema.QuantizationParametersAddZeroPoint(builder, self._zeros[rows])
-            self._packed = builder, schema.QuantizationParametersEnd(builder)
-        return self._packed[1]
-
-
 @dataclass
 class ModelFile:
     """Collects what the subgraphs share: buffers, operator codes and signatures."""
@@ -63,8 +37,6 @@ class ModelFile:
     description: str
     model: schema.ModelT = field(default_factory=schema.ModelT)
     streamed: list[StreamedBuffer] = field(default_factory=list)
-    zeros: dict[int, int] = field(default_factory=dict)
-    """Where so many zero points lie in the header that is being packed."""
 
     def __post_init__(self) -> None:
         self.model.version = 3
@@ -109,10 +81,7 @@ class ModelFile:
         self.model.signatureDefs.append(signature)
 
     def _header(self) -> bytes:
-        builder = flatbuffers.Builder(1 << 20)
-        self.zeros.clear()
-        builder.Finish(self.model.Pack(builder), file_identifier=b"TFL3")
-        return builder.Output()
+        return pack(self.model)
 
     def write(self, path: Path, report: Report = silent) -> None:
         """Writes the file. The order of ``streamed`` is the order in the file, so that reads stay sequential.

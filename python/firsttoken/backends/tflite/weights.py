@@ -8,8 +8,9 @@ from ai_edge_litert import schema_py_generated as schema
 
 from firsttoken.backends.interface import LoweringJob
 from firsttoken.backends.tflite.graph import Graph, Type
-from firsttoken.backends.tflite.model_file import ModelFile, RowScales
+from firsttoken.backends.tflite.model_file import ModelFile
 from firsttoken.backends.tflite.quantize import quantize_int4, quantize_int8
+from firsttoken.backends.tflite.row_scales import RowScales
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.walk import Layer, coefficients, convolutions, delta_rules, factors, norms, plan_layers, routers
 from firsttoken.precisions import PRECISIONS
@@ -29,7 +30,7 @@ class Weight:
         self.scales = np.ones(self.rows, np.float32)
         if self.grouped:
             self.group_scales = np.ones((self.rows, self.columns // self.group), np.float16)
-        self._row_scales = RowScales(self.scales, file.zeros)
+        self._row_scales = RowScales(self.scales)
         self.buffer = file.stream(layer.name, self.rows * self.columns * PRECISIONS[precision].bits // 8, self._chunks)
         self._scale_buffer: int | None = None
 
