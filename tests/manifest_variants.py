@@ -71,6 +71,11 @@ def demo_manifest() -> Manifest:
             "tokenizer": tokenizer.facts().model_dump() | {"end_asked": True},
             "chat": chat_affixes(checkpoint_path(), tokenizer).model_dump() | {"rendered_on": "2026-11-29"},
             "proven_on": [arm],
+            "proven_on_gpu": {
+                "device": "WebGPU on a software device", "driver": "chromium-common 1", "runtime_version": "2.3.0", "text": "t", "text_sha256": SHA,
+                "windows": 2, "last_position": 1279, "compile_seconds": 2.5, "prefill": FIGURES, "decode": FIGURES, "all": FIGURES, "cpu": FIGURES,
+                "gpu_against_cpu": FIGURES,
+            },
             "packages": {"numpy": "2.0"},
             "files": {"model.tflite": {"sha256": SHA, "bytes": 5_000_000_000}}
             | {name: {"sha256": "cd" * 32, "bytes": 7} for name in tokenizer.facts().files},

@@ -31,6 +31,7 @@ FEW = {
     "tflite-interpreter": ("fp16-attention", "int8", "int4"),
     "litertlm-gpu": ("fp16-attention", "int4-npu"),  # on the CPU; on the GPU: tests/prove/test_on_gpu.py
 }
+TABLES = {"litertlm-gpu": 800_000}  # bytes of cos and sin for 1472 rows
 STORED_FP32 = ("tflite-interpreter", "litertlm-gpu")  # their caches
 ONLY = {
     "int4-npu": (
@@ -64,7 +65,8 @@ def test_plan_on_target(plan, target, tmp_path):
     for row in manifest.cpu.audit:
         assert row.stored == ("fp32" if target in STORED_FP32 and row.layer.endswith(".core") else row.asked), row
     copies = 1.4 if target == "executorch-xnnpack" else 1.0
-    assert manifest.facts(manifest.cpu).bytes < copies * MOST_BYTES[plan] * manifest.checkpoint.parameters
+    most = copies * MOST_BYTES[plan] * manifest.checkpoint.parameters + TABLES.get(target, 0)
+    assert manifest.facts(manifest.cpu).bytes < most
 
 
 def test_same_plan_file_gives_the_same_layers_on_both_runtimes():

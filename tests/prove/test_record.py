@@ -8,9 +8,10 @@ import jsonschema
 import pytest
 
 from firsttoken.bundle.figures import Figures
+from firsttoken.bundle.gpu_facts import GpuProof
 from firsttoken.bundle.manifest import MANIFEST_FILE, ArmProof, json_schema, read_manifest
 from firsttoken.errors import FirstTokenError
-from firsttoken.prove.record import record
+from firsttoken.prove.record import record, record_on_gpu
 
 
 def proof(core: str = "cortex-a76", runtime: str = "LiteRT", windows: int = 3) -> ArmProof:
@@ -90,3 +91,22 @@ def test_proofs_that_end_at_the_same_time_are_all_recorded(bundle):
     for thread in threads:
         thread.join()
     assert sorted(entry.core for entry in read_manifest(bundle).proven_on) == cores
+
+
+def on_gpu(windows: int = 3) -> GpuProof:
+    figures = proof().arm
+    return GpuProof(
+        device="WebGPU on a software device", driver="chromium-common 1", runtime_version="2.3.0", text="t", text_sha256="0" * 64, windows=windows,
+        last_position=1279, compile_seconds=1.5, prefill=figures, decode=figures, all=figures, cpu=figures, gpu_against_cpu=figures,
+    )  # fmt: skip
+
+
+def test_a_proof_on_a_gpu_is_put_replaced_and_removed(bundle):
+    text = (bundle / MANIFEST_FILE).read_text()
+    sha256 = read_manifest(bundle).facts(read_manifest(bundle).cpu).sha256
+    for windows in (3, 5):
+        record_on_gpu(bundle, sha256, on_gpu(windows))
+        jsonschema.validate(json.loads((bundle / MANIFEST_FILE).read_text()), json.loads(json_schema()))
+        assert read_manifest(bundle).proven_on_gpu == on_gpu(windows)
+    record_on_gpu(bundle, sha256, None)
+    assert json.loads((bundle / MANIFEST_FILE).read_text()) == json.loads(text), "readers of other bundles need not know the field"

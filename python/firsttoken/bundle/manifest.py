@@ -7,9 +7,9 @@ Written last; a folder without it is not a bundle.
 import json
 import os
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from firsttoken.bundle.chat_facts import Chat
 from firsttoken.bundle.figures import Figures, TwinFigures
@@ -286,6 +286,13 @@ class Manifest(Part):
     proven_on_gpu: GpuProof | None = None
     packages: dict[str, str]
     files: dict[str, FileFacts]
+
+    @model_serializer(mode="wrap")
+    def _without_absent_gpu(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = write(self)
+        if self.proven_on_gpu is None:  # readers of bundles without it need not know the field
+            values.pop("proven_on_gpu", None)
+        return values
 
     @property
     def cpu(self) -> Artifact:

@@ -33,8 +33,9 @@ def record_on_gpu(bundle: str | Path, artifact_sha256: str, proof: GpuProof | No
     """Puts ``proof`` in the place of an older one on a GPU; None only removes that. As `record` otherwise."""
 
     def put(values: dict[str, Any]) -> None:
-        if proof is not None or values.get("proven_on_gpu") is not None:
-            values["proven_on_gpu"] = None if proof is None else json.loads(proof.model_dump_json())
+        values.pop("proven_on_gpu", None)
+        if proof is not None:
+            values["proven_on_gpu"] = json.loads(proof.model_dump_json())
 
     _change(bundle, artifact_sha256, put)
 
