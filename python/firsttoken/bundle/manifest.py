@@ -12,7 +12,7 @@ from typing import Final, Literal
 from pydantic import Field, ValidationError
 
 from firsttoken.bundle.chat_facts import Chat
-from firsttoken.bundle.integer_facts import CalibrationFacts, KeptIntegers
+from firsttoken.bundle.integer_facts import CalibrationFacts, IntegerScale, KeptIntegers
 from firsttoken.bundle.part import Part
 from firsttoken.bundle.witness_facts import Witness
 from firsttoken.checkpoint import read_json
@@ -115,6 +115,7 @@ class AuditRow(Part):
     computed: str
     delegated: bool
     integers: str = ""  # where they are the checkpoint's own, the format that they are from
+    scales: list[IntegerScale] = Field(default_factory=list)  # of the input and of the result, where both are integers
 
 
 class Figures(Part):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from firsttoken.backends.pytorch.ops import TorchOps
 from firsttoken.backends.pytorch.weights import TorchWeights
@@ -76,15 +77,26 @@ def check_finite(name: str, x: Tensor) -> None:
 
 
 class WatchedOps(TorchOps):
-    """The FP32 arithmetic, which shows ``seen`` what every linear layer is given."""
+    """The FP32 arithmetic, which shows ``seen`` what every linear layer is given, and ``gave`` its product without the bias."""
 
-    def __init__(self, weights: TorchWeights, tokens: Tensor, seen: Callable[[str, Tensor], None]) -> None:
+    def __init__(
+        self,
+        weights: TorchWeights,
+        tokens: Tensor,
+        seen: Callable[[str, Tensor], None],
+        gave: Callable[[str, Tensor], None] | None = None,
+    ) -> None:
         super().__init__(weights, tokens, 0)
-        self._seen = seen
+        self._seen, self._gave = seen, gave
 
     def linear(self, linear: Named, x: Tensor) -> Tensor:
         self._seen(linear.name, x)
-        return super().linear(linear, x)
+        if self._gave is None:
+            return super().linear(linear, x)
+        product = functional.linear(x, self.weights[linear.name])
+        self._gave(linear.name, product)
+        bias = self.weights.biases.get(linear.name)
+        return product if bias is None else product + bias
 
 
 def embedded(checkpoint: Checkpoint, decoder: Decoder, window: Tensor) -> Tensor:
@@ -99,17 +111,44 @@ def through(ops: TorchOps, layer: Named, x: Tensor) -> Tensor:
 
 
 def watch(
-    checkpoint: Checkpoint, decoder: Decoder, windows: list[Tensor], seen: Callable[[str, Tensor], None], report: Report = silent
-) -> None:
-    """Runs windows of token ids int64 ``[tokens]`` through the model in FP32, one layer in memory at a time; ``seen`` gets every linear layer's input."""
+    checkpoint: Checkpoint,
+    decoder: Decoder,
+    windows: list[Tensor],
+    seen: Callable[[str, Tensor], None],
+    report: Report = silent,
+    gave: Callable[[str, Tensor], None] | None = None,
+) -> list[Tensor]:
+    """Runs windows of token ids int64 ``[tokens]`` through the model in FP32, one layer in memory at a time; ``seen`` gets every linear layer's input,
+    ``gave`` its product. Returns what the last layer gives, ``[tokens, hidden]``."""
     with torch.no_grad():
         states = [embedded(checkpoint, decoder, window) for window in windows]
         for number in range(len(decoder.layers)):
             report("calibrate", number, len(decoder.layers), "layers")
             weights = TorchWeights(checkpoint, decoder, max(len(window) for window in windows), f"layers.{number}.")
             layer = Named(decoder).layers[number]
-            states = [through(WatchedOps(weights, window, seen), layer, x) for window, x in zip(windows, states, strict=True)]
+            states = [through(WatchedOps(weights, window, seen, gave), layer, x) for window, x in zip(windows, states, strict=True)]
         report("calibrate", len(decoder.layers), len(decoder.layers), "layers")
+    return states
+
+
+def watch_head(
+    checkpoint: Checkpoint,
+    decoder: Decoder,
+    states: list[Tensor],
+    seen: Callable[[str, Tensor], None],
+    gave: Callable[[str, Tensor], None],
+) -> None:
+    """Shows the head's inputs and, some rows at a time, its products, for what the last layer gives."""
+    weights, norm = TorchWeights(checkpoint, decoder, 1, "norm"), Named(decoder).norm
+    with torch.no_grad():
+        states = [TorchOps(weights, torch.zeros(0, dtype=torch.int64), 0).norm(norm, x) for x in states]
+        for x in states:
+            seen("head", x)
+        for start in range(0, decoder.head.rows, HEAD_ROWS):
+            stop = min(start + HEAD_ROWS, decoder.head.rows)
+            rows = torch.from_numpy(checkpoint.rows(decoder.head.weight, start, stop).copy())
+            for x in states:
+                gave("head", functional.linear(x, rows))
 
 
 @dataclass

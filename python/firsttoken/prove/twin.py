@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from firsttoken.backends.interface import Backend
+from firsttoken.bundle.integer_facts import CalibrationFacts
 from firsttoken.bundle.manifest import TwinFigures
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import plan_layers
@@ -33,12 +34,22 @@ SCALE = 0.006  # of the logits' size, in the twin's; a factor of 1.01 on all log
 TWIN_TOKENS = 560  # of the held-out windows that the twin is run on, besides the chat
 
 
-def planned(decoder: Decoder, plan: Plan, precisions: Mapping[str, str], backend: Backend, noise: bool = False) -> Planned:
-    """The arithmetic of a plan on a backend; with ``noise``, the kernels' rounding errors at random."""
+def planned(
+    decoder: Decoder,
+    plan: Plan,
+    precisions: Mapping[str, str],
+    backend: Backend,
+    noise: bool = False,
+    calibration: CalibrationFacts | None = None,
+) -> Planned:
+    """The arithmetic of a plan on a backend, with the ranges of ``calibration``; with ``noise``, the kernels' rounding errors at random."""
     names = {layer.weight: layer.name for layer in plan_layers(decoder) if layer.kind == "linear" and layer.weight and layer.name != "head"}
     activations = {precision: backend.activations(precision) for precision in set(precisions.values())}
     generator = np.random.default_rng(SEED) if noise else None
-    return Planned(names | {HEAD: "head"}, precisions, activations, backend.weight_grid, plan.group, generator, plan.apart)
+    ranges = {} if calibration is None else calibration.ranges
+    return Planned(
+        names | {HEAD: "head"}, precisions, activations, backend.weight_grid, plan.group, generator, plan.apart, ranges, backend.half_floats
+    )
 
 
 def twin_windows(windows: list[Window]) -> list[int]:
