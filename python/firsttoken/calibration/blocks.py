@@ -4,7 +4,7 @@ In memory are one block's weights, the second moments of its layers' inputs, and
 give with their integers, so it makes up for them as far as it can. A run that was interrupted goes on with the first layer that is not written.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -139,16 +139,43 @@ def watch_head(
     gave: Callable[[str, Tensor], None],
 ) -> None:
     """Shows the head's inputs and, some rows at a time, its products, for what the last layer gives."""
-    weights, norm = TorchWeights(checkpoint, decoder, 1, "norm"), Named(decoder).norm
     with torch.no_grad():
-        states = [TorchOps(weights, torch.zeros(0, dtype=torch.int64), 0).norm(norm, x) for x in states]
+        states = [normed(checkpoint, decoder, x) for x in states]
         for x in states:
             seen("head", x)
-        for start in range(0, decoder.head.rows, HEAD_ROWS):
-            stop = min(start + HEAD_ROWS, decoder.head.rows)
-            rows = torch.from_numpy(checkpoint.rows(decoder.head.weight, start, stop).copy())
+        for _, rows in head_rows(checkpoint, decoder):
             for x in states:
                 gave("head", functional.linear(x, rows))
+
+
+def surprise(checkpoint: Checkpoint, decoder: Decoder, window: Tensor, states: Tensor) -> float:
+    """The mean of minus the logarithm of what the model gave each next token of a window ``[tokens]``, in nats; ``states`` are what the last layer gives for it."""
+    with torch.no_grad():
+        x, wanted = normed(checkpoint, decoder, states[:-1]), window[1:]
+        total, own = torch.full((len(wanted),), -torch.inf), torch.zeros(len(wanted))
+        for start, rows in head_rows(checkpoint, decoder):
+            logits = functional.linear(x, rows)
+            if decoder.head.bias is not None:
+                logits += torch.from_numpy(checkpoint.vector(decoder.head.bias).copy())[start : start + len(rows)]
+            if decoder.softcap is not None:
+                logits = torch.tanh(logits / decoder.softcap) * decoder.softcap
+            total = torch.logaddexp(total, logits.logsumexp(1))
+            here = (wanted >= start) & (wanted < start + len(rows))
+            own[here] = logits[here, wanted[here] - start]
+        return float((total - own).mean())
+
+
+def normed(checkpoint: Checkpoint, decoder: Decoder, states: Tensor) -> Tensor:
+    """The head's input for what the last layer gives."""
+    weights = TorchWeights(checkpoint, decoder, 1, "norm")
+    return TorchOps(weights, torch.zeros(0, dtype=torch.int64), 0).norm(Named(decoder).norm, states)
+
+
+def head_rows(checkpoint: Checkpoint, decoder: Decoder) -> Iterator[tuple[int, Tensor]]:
+    """The head's weight, some rows at a time, with the number of the first."""
+    for start in range(0, decoder.head.rows, HEAD_ROWS):
+        stop = min(start + HEAD_ROWS, decoder.head.rows)
+        yield start, torch.from_numpy(checkpoint.rows(decoder.head.weight, start, stop).copy())
 
 
 @dataclass
@@ -204,14 +231,10 @@ class Calibration:
 
     def _head(self, states: list[Tensor]) -> None:
         """Of the whole head's rows each is chosen by itself, so they go in blocks."""
-        part, weights = self.decoder.head, TorchWeights(self.checkpoint, self.decoder, 1, "norm")
-        moments, norm = Moments(frozenset(["head"])), Named(self.decoder).norm
+        moments = Moments(frozenset(["head"]))
         for x in states:
-            moments("head", TorchOps(weights, torch.zeros(0, dtype=torch.int64), 0).norm(norm, x))
-        found = []
-        for start in range(0, part.rows, HEAD_ROWS):
-            rows = torch.from_numpy(self.checkpoint.rows(part.weight, start, min(start + HEAD_ROWS, part.rows)).copy())
-            found.append(self._integers("head", rows, moments.of("head")))
+            moments("head", normed(self.checkpoint, self.decoder, x))
+        found = [self._integers("head", rows, moments.of("head")) for _, rows in head_rows(self.checkpoint, self.decoder)]
         self.files.write("head", *(torch.cat([getattr(one, what) for one in found]).numpy() for what in ("values", "scales")))
 
     def _choose(self, name: str, weight: Tensor, moments: Tensor) -> None:

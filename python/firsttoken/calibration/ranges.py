@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from firsttoken.progress import Report, silent
 from firsttoken.quant.plan import Plan, RangeMethod
 from firsttoken.tokenizer import Tokenizer
 
+WORSE_THAN_CHANCE = 0.5  # nats; random weights are no worse than this
 VERSION = 1  # of what is computed: another one measures anew
 NOT_TAKEN = (PER_LAYER, SHARED_CACHE, STREAMS, CHOSEN_EXPERTS)  # `calibration.blocks` does not watch these layers
 
@@ -106,16 +108,27 @@ def activations(
     need("executorch", "a static precision")
     import torch
 
-    from firsttoken.calibration.blocks import watch, watch_head
+    from firsttoken.calibration.blocks import surprise, watch, watch_head
     from firsttoken.calibration.watched import Watched
 
     windows = [torch.from_numpy(window) for window in windows_of(text, Tokenizer(source.folder))]
     watched = Watched(frozenset(wanted))
     states = watch(source, decoder, windows, watched.met, report, watched.gave)
+    check_words(source, decoder, text, surprise(source, decoder, windows[0], states[0]))
     if "head" in wanted:
         watch_head(source, decoder, states, watched.met, watched.gave)
     write(path, watched.found)
     return watched.found
+
+
+def check_words(source: Checkpoint, decoder: Decoder, text: CalibrationText, surprise: float) -> None:
+    """Raises `FirstTokenError` where the model expects the text's tokens (``surprise``, nats a token) clearly less than by chance: they mean something else to it."""
+    chance = math.log(decoder.vocab_size)
+    if not surprise <= chance + WORSE_THAN_CHANCE:
+        raise FirstTokenError(
+            f"calibration text {text.name}: the model finds its tokens less likely than by chance ({surprise:.1f} nats a token; {chance:.1f} by chance), so ranges on it would be of "
+            f"something else than text; {source.folder / 'tokenizer.json'} is another model's, or the text is none: check the tokenizer, or give another text with --calibration"
+        )
 
 
 def write(path: Path, found: Mapping[str, Seen]) -> None:
