@@ -115,7 +115,7 @@ def test_another_models_tokenizer_is_noticed(demo, monkeypatch):
     monkeypatch.setattr(ranges, "windows_of", lambda *asked: [shuffled[window] for window in windows_of(*asked)])
     with pytest.raises(
         FirstTokenError,
-        match=r"the model finds its tokens less likely than by chance \(\S+ nats a token; 8.3 by chance\).* tokenizer.json is another model's",
+        match=r"the model finds its tokens less likely than by chance \(\S+ nats a token; 8.3 by chance\).*tokenizer.json is another model's",
     ):
         activations(*demo, LAYERS, TEXT)
 

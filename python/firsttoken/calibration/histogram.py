@@ -14,8 +14,8 @@ FRACTION = 6  # bits
 SHIFT = 23 - FRACTION
 BINS = 1 << (32 - SHIFT)
 POINTS = 4  # of a bin's width, at which the rounding error is taken
-PERCENTILE = 99.99
-CLIPS = 2.0 ** (-np.arange(96) / 8)  # of the largest magnitude, tried by "mse": down to 1/4096
+PERCENTILE = 99.999
+CLIPS = 2.0 ** (-np.arange(192) / 16)  # of the largest magnitude, tried by "mse": down to 1/4096
 OUTLIER_CHANNEL = 6.0
 """A channel is an outlier whose largest magnitude is more than this many times the median channel's."""
 STEPS = {"int8": 255, "int16": 65534}

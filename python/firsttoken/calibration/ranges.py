@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from firsttoken.calibration.text import TOKENS, WINDOW, CalibrationText, windows
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.features import CHOSEN_EXPERTS, PER_LAYER, SHARED_CACHE, STREAMS, features
 from firsttoken.decoder.parts import Decoder
+from firsttoken.decoder.walk import plan_layers
 from firsttoken.errors import FirstTokenError
 from firsttoken.extras import need
 from firsttoken.precisions import PRECISIONS, STATIC
@@ -74,6 +76,11 @@ def static_layer(name: str, precision: str, method: RangeMethod, seen: Seen) -> 
     return StaticLayer(layer=name, precision=precision, method=method, input=input, output=output, outlier_channels=seen.outlier_channels)
 
 
+def by_method(name: str, precision: str, seen: Seen) -> dict[RangeMethod, StaticLayer]:
+    """A layer's ranges by every method."""
+    return {method: static_layer(name, precision, method, seen) for method in get_args(RangeMethod)}
+
+
 def saturation_lines(facts: CalibrationFacts) -> list[str]:
     """What was calibrated, in a line: how many layers, and the one whose input its range serves worst."""
     if not facts.static:
@@ -100,11 +107,13 @@ def activations(
     ``integers`` are the layers of ``source`` with chosen integers, and their precisions. Raises `FirstTokenError` for a text too short, and, with
     the layer's name, for values that are no numbers.
     """
-    wanted = sorted(layers)
+    asked = set(layers)
+    # All of them, so that another plan's are kept already; the head, whose products are many, where it is asked.
+    wanted = sorted(layer.name for layer in plan_layers(decoder) if layer.kind == "linear" and (layer.name != "head" or "head" in asked))
     decides = [VERSION, FRACTION, TOKENS, WINDOW, source.fingerprint(), wanted, sorted(integers), text.sha256]
     path = kept_under("ranges") / f"{hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:32]}.npz"
     if path.is_file():
-        return read(path, wanted)
+        return read(path, asked)
     need("executorch", "a static precision")
     import torch
 
@@ -118,7 +127,7 @@ def activations(
     if "head" in wanted:
         watch_head(source, decoder, states, watched.met, watched.gave)
     write(path, watched.found)
-    return watched.found
+    return {name: watched.found[name] for name in asked}
 
 
 def check_words(source: Checkpoint, decoder: Decoder, text: CalibrationText, surprise: float) -> None:
