@@ -12,6 +12,7 @@ from firsttoken.decoder.walk import open_decoder
 from firsttoken.demo import checkpoint_path
 from firsttoken.errors import FirstTokenError, GateError
 from firsttoken.pipeline import export
+from firsttoken.prove.prove import prove
 from firsttoken.quant.plan import load_plan
 
 PLAN = """
@@ -70,6 +71,12 @@ def test_the_demo_between_integers(plan, tmp_path):
     q, k = (manifest.calibration.ranges[f"layers.1.attention.{part}"] for part in "qk")
     assert q.input == k.input and q.output != k.output  # they share their input
     assert rows["head"].scales == [] and rows["head"].computed == "int8"
+    manifest.calibration.static.pop(5)
+    manifest.write(folder)
+    with pytest.raises(
+        FirstTokenError, match=r"layers.0.mlp.up: the manifest has no calibrated ranges of it, which int8-static needs; export again"
+    ):
+        prove(folder, checkpoint_path())
 
 
 def other_zero_point(graph, x, weight, bias, ranges, plain=static.static_linear):
