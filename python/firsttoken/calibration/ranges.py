@@ -58,7 +58,8 @@ def with_ranges(
     layers = static_layers(precisions)
     if not layers or facts is None or text is None:
         return facts
-    integers = [(layer.name, precisions[layer.name]) for layer in chosen_layers(plan, decoder, precisions)]
+    chosen = chosen_layers(plan, decoder, precisions)
+    integers = plan.written(chosen, {layer.name: precisions[layer.name] for layer in chosen}).items()
     seen = activations(source, decoder, layers, text, report, integers)
     static = [static_layer(name, precisions[name], plan.range(name), seen[name]) for name in layers]
     return facts.model_copy(update={"static": static})
@@ -104,7 +105,7 @@ def activations(
 ) -> dict[str, Seen]:
     """What every one of ``layers`` met and gave in FP32 on the text, by name, measured where it is not kept.
 
-    ``integers`` are the layers of ``source`` with chosen integers, and their precisions. Raises `FirstTokenError` for a text too short, and, with
+    ``integers`` are the layers of ``source`` with chosen integers, and how they are written. Raises `FirstTokenError` for a text too short, and, with
     the layer's name, for values that are no numbers.
     """
     asked = set(layers)
