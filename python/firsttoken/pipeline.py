@@ -14,12 +14,9 @@ from firsttoken.backends.recurrence import short_calls_note, with_short_calls
 from firsttoken.backends.registry import backend_of, find_backend, resolve
 from firsttoken.bundle.atomic import Staging
 from firsttoken.bundle.files import check_destination, file_facts, rejected_name
-from firsttoken.bundle.integer_facts import CalibrationFacts
 from firsttoken.bundle.lineage import read_lineage
 from firsttoken.bundle.manifest import CheckpointIdentity, Manifest, Rotation
 from firsttoken.bundle.witness_facts import Witness
-from firsttoken.calibration.integers import facts_of, with_integers
-from firsttoken.calibration.text import CalibrationText, read_text, refuse_overlap
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.checkpoint_sources.open import open_checkpoint
 from firsttoken.checkpoint_sources.write_folder import note_of
@@ -29,9 +26,10 @@ from firsttoken.decoder.walk import open_decoder, parameter_count, rotations
 from firsttoken.errors import FirstTokenError, GateError
 from firsttoken.last_words import doing
 from firsttoken.preflight import check_room, estimate
+from firsttoken.prepared import calibration_text, check_calibrated, prepared
 from firsttoken.progress import Report, silent
 from firsttoken.quant.plan import Plan, load_plan
-from firsttoken.quantized.kept import Integers, lost_by_smoothing, with_kept
+from firsttoken.quantized.kept import Integers
 from firsttoken.quantized.stored_plan import for_checkpoint
 from firsttoken.quiet import quiet_runtime
 from firsttoken.targets.target import Target, load_target
@@ -95,64 +93,9 @@ def export(
         found = ask_witness(source, decoder, held_out, witness, report) if prove else None
         folders = []
         for job in jobs:
-            facts = facts_of(chosen, decoder, job.precisions, calibrated)
-            smoothed, facts = smooth_here(source, decoder, chosen, job, facts, calibrated, report, say)
-            with_own, kept = with_kept(smoothed, decoder, chosen, job.precisions)
-            for line in [*lost_by_smoothing(source, smoothed, decoder), *kept.lines]:
-                say(f"{job.target.name}: {line}")
-            rounded = with_integers(with_own, decoder, chosen, job.precisions, facts, calibrated, report, say)
-            integers = Integers(facts, kept.facts)
+            rounded, integers = prepared(source, decoder, chosen, job.target, job.precisions, calibrated, report, say)
             folders.append(make_bundle(rounded, decoder, chosen, job, words, found, force, held_out, report, say, integers))
         return folders
-
-
-def check_smoothed(decoder: Decoder, precisions: dict[str, str], target: Target) -> None:
-    """Raises `FirstTokenError` where nothing can be smoothed."""
-    from firsttoken.prove.smoothing import sites_for
-
-    sites_for(decoder, precisions, find_backend(target.cpu_backend))
-
-
-def smooth_here(
-    source: Checkpoint,
-    decoder: Decoder,
-    plan: Plan,
-    job: Job,
-    facts: CalibrationFacts | None,
-    text: CalibrationText | None,
-    report: Report,
-    say: Callable[[str], None],
-) -> tuple[Checkpoint, CalibrationFacts | None]:
-    """The checkpoint smoothed as far as that helps, where the plan asks for it, and what the manifest says of it. Raises `FirstTokenError`."""
-    if not plan.smooth or facts is None or text is None:
-        return source, facts
-    from firsttoken.prove.smoothing import choose, described, with_smoothing
-
-    backend = find_backend(job.target.cpu_backend)
-    facts = facts.model_copy(update={"smoothing": choose(source, decoder, plan, job.precisions, backend, facts, text, report)})
-    say(f"{job.target.name}: {described(facts)}")
-    return with_smoothing(source, decoder, job.precisions, backend, facts, text, report), facts
-
-
-def calibration_text(
-    source: Checkpoint, plan: Plan, calibration: str | Path | None, held_out: str | Path | None, say: Callable[[str], None]
-) -> CalibrationText | None:
-    """Reads the text for the plan's method; None where it has none. Raises `FirstTokenError` for one that the proof's text overlaps."""
-    from firsttoken.prove.prove import held_out_text
-
-    if not plan.calibrated:
-        if calibration is not None:
-            raise FirstTokenError(
-                f"--calibration {calibration}: plan {plan.name!r} chooses no integers on a text; give a plan with a method, such as int4-gptq"
-            )
-        return None
-    text = read_text(calibration)
-    name, proof_text = held_out_text(source.folder, held_out)
-    refuse_overlap(text, proof_text, name)
-    say(
-        f"integers are chosen on {text.name}; they are kept in the cache folder, and the next export of the same kind takes them from there"
-    )
-    return text
 
 
 def plan_jobs(
@@ -177,8 +120,7 @@ def plan_jobs(
             raise FirstTokenError(f"target {target.name!r} is given twice; each bundle folder is named after its target")
         target = with_short_calls(target, decoder)
         precisions = resolve(plan, decoder, target)
-        if plan.smooth:
-            check_smoothed(decoder, precisions, target)
+        check_calibrated(decoder, plan, precisions, target)
         jobs.append(Job(target, precisions, output / target.name))
     if not jobs:
         raise FirstTokenError("no target given; name at least one with --target")
@@ -233,7 +175,8 @@ def make_bundle(
             backend = backend_of(target)
             with quiet_runtime():
                 begin, ends = words.tokenizer.begin_token, words.facts.end
-                lowering = LoweringJob(source, decoder, plan, target, job.precisions, begin, ends)
+                ranges = {} if integers.calibration is None else integers.calibration.ranges
+                lowering = LoweringJob(source, decoder, plan, target, job.precisions, begin, ends, ranges)
                 lowered = backend.lower(lowering, folder / backend.artifact_file, staged(report, target.name))
             words.tokenizer.copy_files(folder)
             manifest = describe(source, decoder, plan, target, words, lowered, folder, staged(report, target.name), integers)

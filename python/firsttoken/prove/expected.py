@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from firsttoken.backends.interface import Backend
+from firsttoken.bundle.integer_facts import CalibrationFacts
 from firsttoken.bundle.lineage import proof_reference
 from firsttoken.bundle.manifest import TokenizerFacts
 from firsttoken.checkpoint import Checkpoint
@@ -35,10 +36,12 @@ class Expected:
 
 
 class Planned(Protocol):
-    """What says the plan and the vocabulary: a bundle's manifest, or a file and the plan that it is held to."""
+    """What says the plan, what it was calibrated on, and the vocabulary: a bundle's manifest, or a file and the plan that it is held to."""
 
     @property
     def plan(self) -> Plan: ...
+    @property
+    def calibration(self) -> CalibrationFacts | None: ...
     @property
     def tokenizer(self) -> TokenizerFacts: ...
 
@@ -65,9 +68,9 @@ def expectations(
         [reference] = logits_in(original, decoder, [plain], run, positions, size, report)
         return Expected(np.concatenate(reference))
     chosen = twin_windows(windows)
-    exact, noisy = (planned(decoder, manifest.plan, precisions, backend, noise) for noise in (False, True))
+    exact, noisy = (planned(decoder, manifest.plan, precisions, backend, noise, manifest.calibration) for noise in (False, True))
     planned_runs: list[tuple[Fp32, list[int]]] = [(exact, chosen), (noisy, chosen)]
-    other = apart(decoder, manifest.plan, precisions, backend) if gain else None
+    other = apart(decoder, manifest.plan, precisions, backend, manifest.calibration) if gain else None
     planned_runs += [] if other is None else [(other, fewer(windows, chosen))]
     if original is checkpoint:
         reference, ours, off, *beside = logits_in(checkpoint, decoder, [plain, *planned_runs], run, positions, size, report)

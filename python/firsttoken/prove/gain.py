@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from firsttoken.backends.interface import Backend
+from firsttoken.bundle.integer_facts import CalibrationFacts
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import plan_layers
 from firsttoken.prove.arithmetic import Planned
@@ -24,14 +25,16 @@ class Gain:
     positions: int
 
 
-def apart(decoder: Decoder, plan: Plan, precisions: Mapping[str, str], backend: Backend) -> Planned | None:
+def apart(
+    decoder: Decoder, plan: Plan, precisions: Mapping[str, str], backend: Backend, calibration: CalibrationFacts | None = None
+) -> Planned | None:
     """The plan's arithmetic with the outliers of all linear layers apart; None where the target cannot, or nothing would change."""
     rounded = [
         layer.name for layer in plan_layers(decoder) if layer.kind == "linear" and backend.activations(precisions[layer.name]) == "int8"
     ]
     if not backend.outliers_apart or all(plan.apart(name) for name in rounded):
         return None
-    return replace(planned(decoder, plan, precisions, backend), apart=lambda name: True)
+    return replace(planned(decoder, plan, precisions, backend, calibration=calibration), apart=lambda name: True)
 
 
 def fewer(windows: list[Window], twins: list[int]) -> list[int]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from firsttoken import plain_file
-from firsttoken.backends.registry import find_backend, resolve
+from firsttoken.backends.registry import find_backend, resolve, resolve_for_cpu
 from firsttoken.bundle.manifest import AuditRow, Manifest, Proof, read_manifest
 from firsttoken.bundle.witness_facts import Witness
 from firsttoken.calibration.integers import with_integers
@@ -20,7 +20,7 @@ from firsttoken.progress import Report, silent
 from firsttoken.prove.compare import compare
 from firsttoken.prove.expected import expectations
 from firsttoken.prove.gain import say_if_much
-from firsttoken.prove.gate import missed_structure
+from firsttoken.prove.gate import missed_scales, missed_structure
 from firsttoken.prove.smoothing import with_smoothing
 from firsttoken.prove.verdict import sum_up
 from firsttoken.prove.windows import GROWTH, Window, choose_windows
@@ -60,7 +60,7 @@ def prove(
     windows = proof_windows(text, tokenizer, decoder, manifest)
     chat = chat_window(Tokenizer(source.folder), source.folder, manifest.target.cache_length, manifest.tokenizer.vocab_size)
     windows += [] if chat is None else [chat]
-    backend, precisions = find_backend(manifest.cpu.backend), resolve(manifest.plan, decoder, manifest.target)
+    backend, precisions = find_backend(manifest.cpu.backend), resolve_for_cpu(manifest.plan, decoder, manifest.target)
     expected = expectations(source, decoder, manifest, windows, precisions, backend, report, say_gain is not None)
     if say_gain is not None:
         say_if_much(expected.gain, say_gain)
@@ -73,7 +73,8 @@ def prove(
         asked = manifest.plan.written(plan_layers(decoder), precisions)
         rows = with_origin(backend.audit(folder / manifest.cpu.file, decoder, asked), manifest)
     proof = sum_up(manifest, seen, windows, name, text)
-    proof.misses += missed_structure(rows, asked, backend) + missed_words(folder, manifest, source.folder)
+    proof.misses += missed_structure(rows, asked, backend) + missed_scales(rows, manifest.calibration)
+    proof.misses += missed_words(folder, manifest, source.folder)
     add_witness(proof, witness)
     return proof, rows
 

@@ -123,7 +123,7 @@ def _of_weight(
 ) -> tuple[Kept | None, str]:
     """How a weight is kept; else why what it is stored as is not, empty where it is stored as no integers."""
     shape = layers[0].matrix[1]
-    wanted = {(precisions[layer.name], plan.group(layer.name, shape[1])) for layer in layers}
+    wanted = {(PRECISIONS[precisions[layer.name]].weight, plan.group(layer.name, shape[1])) for layer in layers}
     lattice = source.lattice(weight)
     precision, group = next(iter(wanted))
     if len(wanted) > 1 or PRECISIONS[precision].scales is None:

@@ -100,7 +100,7 @@ class TfliteXnnpack(Tflite):
     features = ALL | STREAMED | RECURRENT | CHOOSING
     delegate = "xnnpack"
     precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "linear": ("fp32", "fp16", "int8", "int4"),
+        "linear": ("fp32", "fp16", "int8", "int4", "int8-static"),
         "embedding": ("fp32", "fp16", "int8"),
         "core": ("fp32", "fp16"),
     }
