@@ -13,30 +13,25 @@ from firsttoken.backends.lowering_result import Lowered
 from firsttoken.backends.recurrence import short_calls_note, with_short_calls
 from firsttoken.backends.registry import backend_of, find_backend, resolve
 from firsttoken.bundle.atomic import Staging
-from firsttoken.bundle.chat_facts import Chat
 from firsttoken.bundle.files import check_destination, file_facts, rejected_name
-from firsttoken.bundle.integer_facts import CalibrationFacts
 from firsttoken.bundle.lineage import read_lineage
-from firsttoken.bundle.manifest import CheckpointIdentity, Manifest, Rotation, TokenizerFacts
+from firsttoken.bundle.manifest import CheckpointIdentity, Manifest, Rotation
 from firsttoken.bundle.witness_facts import Witness
-from firsttoken.calibration.integers import facts_of, with_integers
-from firsttoken.calibration.text import CalibrationText, read_text, refuse_overlap
-from firsttoken.chat import chat_affixes
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.checkpoint_sources.open import open_checkpoint
 from firsttoken.checkpoint_sources.write_folder import note_of
+from firsttoken.checkpoint_words import Words, read_words
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import open_decoder, parameter_count, rotations
-from firsttoken.end_tokens import turn_end_note, with_ends
 from firsttoken.errors import FirstTokenError, GateError
 from firsttoken.last_words import doing
 from firsttoken.preflight import check_room, estimate
+from firsttoken.prepared import calibration_text, check_calibrated, prepared
 from firsttoken.progress import Report, silent
 from firsttoken.quant.plan import Plan, load_plan
-from firsttoken.quantized.kept import Integers, lost_by_smoothing, with_kept
+from firsttoken.quantized.kept import Integers
 from firsttoken.quantized.stored_plan import for_checkpoint
 from firsttoken.quiet import quiet_runtime
-from firsttoken.special_tokens import check_special_tokens
 from firsttoken.targets.target import Target, load_target
 from firsttoken.tokenizer import Tokenizer
 
@@ -50,15 +45,6 @@ class Job:
     target: Target
     precisions: dict[str, str]
     destination: Path
-
-
-@dataclass(frozen=True)
-class Words:
-    """What a checkpoint's bundles all say about text and tokens."""
-
-    tokenizer: Tokenizer
-    facts: TokenizerFacts
-    chat: Chat | None
 
 
 def export(
@@ -107,64 +93,9 @@ def export(
         found = ask_witness(source, decoder, held_out, witness, report) if prove else None
         folders = []
         for job in jobs:
-            facts = facts_of(chosen, decoder, job.precisions, calibrated)
-            smoothed, facts = smooth_here(source, decoder, chosen, job, facts, calibrated, report, say)
-            with_own, kept = with_kept(smoothed, decoder, chosen, job.precisions)
-            for line in [*lost_by_smoothing(source, smoothed, decoder), *kept.lines]:
-                say(f"{job.target.name}: {line}")
-            rounded = with_integers(with_own, decoder, chosen, job.precisions, facts, calibrated, report, say)
-            integers = Integers(facts, kept.facts)
+            rounded, integers = prepared(source, decoder, chosen, job.target, job.precisions, calibrated, report, say)
             folders.append(make_bundle(rounded, decoder, chosen, job, words, found, force, held_out, report, say, integers))
         return folders
-
-
-def check_smoothed(decoder: Decoder, precisions: dict[str, str], target: Target) -> None:
-    """Raises `FirstTokenError` where nothing can be smoothed."""
-    from firsttoken.prove.smoothing import sites_for
-
-    sites_for(decoder, precisions, find_backend(target.cpu_backend))
-
-
-def smooth_here(
-    source: Checkpoint,
-    decoder: Decoder,
-    plan: Plan,
-    job: Job,
-    facts: CalibrationFacts | None,
-    text: CalibrationText | None,
-    report: Report,
-    say: Callable[[str], None],
-) -> tuple[Checkpoint, CalibrationFacts | None]:
-    """The checkpoint smoothed as far as that helps, where the plan asks for it, and what the manifest says of it. Raises `FirstTokenError`."""
-    if not plan.smooth or facts is None or text is None:
-        return source, facts
-    from firsttoken.prove.smoothing import choose, described, with_smoothing
-
-    backend = find_backend(job.target.cpu_backend)
-    facts = facts.model_copy(update={"smoothing": choose(source, decoder, plan, job.precisions, backend, facts, text, report)})
-    say(f"{job.target.name}: {described(facts)}")
-    return with_smoothing(source, decoder, job.precisions, backend, facts, text, report), facts
-
-
-def calibration_text(
-    source: Checkpoint, plan: Plan, calibration: str | Path | None, held_out: str | Path | None, say: Callable[[str], None]
-) -> CalibrationText | None:
-    """Reads the text for the plan's method; None where it has none. Raises `FirstTokenError` for one that the proof's text overlaps."""
-    from firsttoken.prove.prove import held_out_text
-
-    if not plan.calibrated:
-        if calibration is not None:
-            raise FirstTokenError(
-                f"--calibration {calibration}: plan {plan.name!r} chooses no integers on a text; give a plan with a method, such as int4-gptq"
-            )
-        return None
-    text = read_text(calibration)
-    name, proof_text = held_out_text(source.folder, held_out)
-    refuse_overlap(text, proof_text, name)
-    say(
-        f"integers are chosen on {text.name}; they are kept in the cache folder, and the next export of the same kind takes them from there"
-    )
-    return text
 
 
 def plan_jobs(
@@ -189,49 +120,13 @@ def plan_jobs(
             raise FirstTokenError(f"target {target.name!r} is given twice; each bundle folder is named after its target")
         target = with_short_calls(target, decoder)
         precisions = resolve(plan, decoder, target)
-        if plan.smooth:
-            check_smoothed(decoder, precisions, target)
+        check_calibrated(decoder, plan, precisions, target)
         jobs.append(Job(target, precisions, output / target.name))
     if not jobs:
         raise FirstTokenError("no target given; name at least one with --target")
     for job in jobs:
         check_destination(job.destination, force)
     return jobs
-
-
-def read_words(source: Checkpoint, decoder: Decoder, end_tokens: Sequence[int | str], say: Callable[[str], None]) -> Words:
-    """Reads tokenizer and chat template. Raises `FirstTokenError` for what a bundle cannot say, and where nothing ends an answer."""
-    tokenizer = Tokenizer(source.folder)
-    check_tokenizer(tokenizer, decoder)
-    check_special_tokens(source.folder, tokenizer.engine)
-    facts, chat = with_ends(tokenizer, tokenizer.facts(), end_tokens), chat_affixes(source.folder, tokenizer)
-    notes = [tokenizer.begin_note()]
-    if chat is not None:
-        notes += [chat_note(chat), turn_end_note(tokenizer, facts, chat)]
-        if chat.rendered_on is not None:
-            notes.append(
-                f"the chat template prints the date; the bundle will say {chat.rendered_on} on every day, export again for another"
-            )
-    for note in notes:
-        if note is not None:
-            say(note)
-    return Words(tokenizer, facts, chat)
-
-
-def chat_note(chat: Chat) -> str | None:
-    """What it means that a conversation cannot be written; None where it can."""
-    if chat.conversation_refused is None:
-        return None
-    return f"the app will answer every question by itself: the chat template cannot be written without Jinja, {chat.conversation_refused}"
-
-
-def check_tokenizer(tokenizer: Tokenizer, decoder: Decoder) -> None:
-    """Raises `FirstTokenError` if the tokenizer knows tokens for which the model has no row."""
-    if tokenizer.vocab_size > decoder.vocab_size:
-        raise FirstTokenError(
-            f"{tokenizer.folder / 'tokenizer.json'}: has token ids up to {tokenizer.vocab_size - 1}, but config.json says vocab_size {decoder.vocab_size}; "
-            "the tokenizer belongs to another checkpoint"
-        )
 
 
 def check_held_out(source: Checkpoint, decoder: Decoder, tokenizer: Tokenizer, jobs: list[Job], held_out: str | Path | None) -> None:
@@ -280,7 +175,8 @@ def make_bundle(
             backend = backend_of(target)
             with quiet_runtime():
                 begin, ends = words.tokenizer.begin_token, words.facts.end
-                lowering = LoweringJob(source, decoder, plan, target, job.precisions, begin, ends)
+                ranges = {} if integers.calibration is None else integers.calibration.ranges
+                lowering = LoweringJob(source, decoder, plan, target, job.precisions, begin, ends, ranges)
                 lowered = backend.lower(lowering, folder / backend.artifact_file, staged(report, target.name))
             words.tokenizer.copy_files(folder)
             manifest = describe(source, decoder, plan, target, words, lowered, folder, staged(report, target.name), integers)
@@ -354,13 +250,16 @@ def prove_here(
     """Proves the bundle in ``folder``, both artifacts where there is one for an NPU, and writes proof and audit into its manifest."""
     from firsttoken.prove.prove import prove
 
-    manifest.cpu.proof, manifest.cpu.audit = prove(folder, source, held_out, report=report, witness=witness)
+    def named(line: str) -> None:
+        say(f"{manifest.target.name}: {line}")
+
+    manifest.cpu.proof, manifest.cpu.audit = prove(folder, source, held_out, report=report, witness=witness, say_gain=named)
     manifest.write(folder)
     npu = manifest.npu_artifact
     if npu is not None and find_backend(npu.backend).emulated:  # the lowering's notes say where it is not
         from firsttoken.prove.on_npu import prove_on_npu
 
-        result = prove_on_npu(folder, source, held_out, report=report, say=lambda line: say(f"{manifest.target.name}: {line}"))
+        result = prove_on_npu(folder, source, held_out, report=report, say=named)
         npu.proof, npu.audit = result.summary, result.audit
         manifest.write(folder)
 

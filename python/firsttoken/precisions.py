@@ -13,12 +13,19 @@ class Precision:
     """``bits`` a weight is stored in; ``computed``: what a layer may be computed in where its backend says nothing else.
 
     ``scales``: one scale a "row" of the weight, one a "group" of a row's neighbours (as many as the plan says, or all), or None for a float.
+    ``static``: what a layer's input and output are rounded to with one scale each that a calibration text decided, before anything runs; None: nothing is.
     """
 
     name: str
     bits: int
     computed: frozenset[str]
     scales: str | None = None
+    static: str | None = None
+
+    @property
+    def weight(self) -> str:
+        """The precision whose weights these are."""
+        return self.name if self.static is None else "int8"
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,8 @@ PRECISIONS = {
         Precision("fp16", 16, frozenset({"fp16"})),
         Precision("int8", 8, frozenset({"int8"}), "row"),
         Precision("int4", 4, frozenset({"int4", "int8"}), "group"),  # meets activations in int8
+        Precision("int8-static", 8, frozenset({"int8"}), "row", static="int8"),
+        Precision("int16x8", 8, frozenset({"int16"}), "row", static="int16"),
     )
 }
 
@@ -65,6 +74,9 @@ def without_group(written: str) -> str:
     """The precision of what `with_group` wrote."""
     return written.partition("/")[0]
 
+
+STATIC = tuple(name for name, one in PRECISIONS.items() if one.static is not None)
+"""Those whose activations' ranges are calibrated."""
 
 PrecisionName = Annotated[str, AfterValidator(known), Field(json_schema_extra={"enum": list(PRECISIONS)})]
 

@@ -38,7 +38,7 @@ def measured(demo_bundle, tmp_path_factory):
 def test_lists(told):
     plans, noise = told("plans")
     attention = next(plan for plan in plans["plans"] if plan["name"] == "fp16-attention")
-    said = {"match": "layers.*.attention.*", "precision": "fp16", "method": "round", "group": None, "outliers": None}
+    said = {"match": "layers.*.attention.*", "precision": "fp16", "method": "round", "group": None, "outliers": None, "range": None}
     assert attention["rule"][0] == said and noise == []
     targets, _ = told("targets")
     assert {"tflite-xnnpack", "executorch-xnnpack"} <= {target["name"] for target in targets["targets"]}

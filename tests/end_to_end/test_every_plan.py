@@ -14,6 +14,7 @@ MOST_BYTES = {
     "fp32": 4.2,
     "fp16": 2.1,
     "int8": 1.25,
+    "int8-apart": 1.25,
     "fp16-attention": 1.45,
     "fp16-attention-core": 1.25,
     "int4-mlp": 1.15,
@@ -32,9 +33,13 @@ FEW = {
 }
 TABLES = {"litertlm-gpu": 800_000}  # bytes of cos and sin for 1472 rows
 STORED_FP32 = ("tflite-interpreter", "litertlm-gpu")  # their caches
-BESIDE_AN_NPU = {
-    "int4-npu": ("tflite-xnnpack", "tflite-compat", "litertlm-gpu")
-}  # where its artifact for the CPU comes from; rows of INT4 are other tests' too
+ONLY = {
+    "int4-npu": (
+        "tflite-xnnpack",
+        "tflite-compat",
+        "litertlm-gpu",
+    ),  # where its artifact for the CPU comes from; rows of INT4 are other tests' too
+}
 CASES = [
     (plan, target)
     for plan in plan_names()
@@ -42,7 +47,7 @@ CASES = [
     for target in target_names()
     if load_target(target).npu is None
     and plan in FEW.get(target, plan_names())
-    and target in BESIDE_AN_NPU.get(plan, target_names())  # the NPU's: tests/prove/test_on_npu.py
+    and target in ONLY.get(plan, target_names())  # the NPU's: tests/prove/test_on_npu.py
 ]
 
 

@@ -1,11 +1,13 @@
 """The gate on figures and audits made up for it."""
 
+import numpy as np
 import pytest
 
 from firsttoken.backends.registry import find_backend
 from firsttoken.bundle.figures import Figures
+from firsttoken.bundle.integer_facts import CalibrationFacts, IntegerScale, Range, StaticLayer
 from firsttoken.bundle.manifest import AuditRow
-from firsttoken.prove.gate import missed_figures, missed_structure
+from firsttoken.prove.gate import missed_figures, missed_scales, missed_structure
 from firsttoken.quant.plan import Gate
 
 GOOD = Figures(
@@ -100,3 +102,30 @@ def test_without_a_delegate_fp16_is_storage():
     assert missed_structure(rows(layers_0_attention_q=("fp32", "fp32", False)), ASKED, compat) == [
         "layers.0.attention.q: asked fp16, stored fp32"
     ]
+
+
+def calibrated(**ranges):
+    covered = {name: Range(low=low, high=high, saturated=0, error=0) for name, (low, high) in ranges.items()}
+    layer = StaticLayer(layer="layers.0.mlp.up", precision="int8-static", method="min-max", **covered)
+    return CalibrationFacts(text="x", sha256="0" * 64, static=[layer])
+
+
+def between(*scales):
+    row = AuditRow(layer="layers.0.mlp.up", asked="int8-static", stored="int8-static", computed="int8", delegated=True)
+    return [row.model_copy(update={"scales": [IntegerScale(scale=scale, zero_point=zero) for scale, zero in scales]})]
+
+
+def test_scales_of_integers_are_those_of_the_calibrated_ranges():
+    facts = calibrated(input=(-1.0, 1.55), output=(0.5, 2.55))
+    right = float(np.float32(0.01))
+    assert missed_scales(between((right, -28), (right, -128)), facts) == []
+    [late] = missed_scales(between((right, -27), (right, -128)), facts)
+    assert (
+        late
+        == "layers.0.mlp.up: the integers of its input have scale 0.01 and zero point -27; 0.01 and -28 by the calibrated range -1 to 1.55"
+    )
+    [wide] = missed_scales(between((right, -28), (0.02, -128)), facts)
+    assert "of its output have scale 0.02" in wide
+    [unknown] = missed_scales(between((right, -28), (right, -128)), None)
+    assert "has no calibrated ranges of it" in unknown
+    assert missed_scales(rows(), None) == []

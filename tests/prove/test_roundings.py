@@ -48,6 +48,7 @@ def test_what_is_not_is_told_why(decoder):
     assert "rounded with one scale a tensor" in said(changed(found, scales="tensor"), decoder, "int8")
     assert "rounded with zero points" in said(changed(found, shifted=True), decoder, "int8")
     assert "computed in floating point" in said(changed(found, users=frozenset({"DEQUANTIZE"})), decoder, "int8")
+    assert "scales that were calibrated" in said(changed(found, users=frozenset({"FULLY_CONNECTED on integers"})), decoder, "int8")
     assert "scales of its int8 weights cannot be read" in said(changed(found, scales=UNREAD), decoder, "int8")
     assert "keeps keys and values in fp32, it in fp16" in said(replace(found, cache="fp16"), decoder, "int8")
     fewer = replace(found, matrices=found.matrices[1:])

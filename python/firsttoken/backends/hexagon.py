@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from firsttoken.backends.features import WITHOUT_CONVOLUTIONS
 from firsttoken.backends.interface import Backend
 from firsttoken.errors import FirstTokenError
+from firsttoken.precisions import STATIC
 from firsttoken.targets.target import Target
 
 # Hexagon computes every float in FP16, so FP32 cannot be promised. The embedding stays on the host.
@@ -17,7 +18,8 @@ class OnHexagon(Backend):
     delegate = "NPU"
     precisions = PRECISIONS
     group_scales = False
-    outliers_apart = False  # it rounds no input
+    outliers_apart = False  # it rounds no input as it comes
+    half_floats = True
     features = WITHOUT_CONVOLUTIONS
 
     @property
@@ -25,10 +27,12 @@ class OnHexagon(Backend):
         return "NPU"
 
     def computed(self, precision: str) -> frozenset[str]:
+        if precision in STATIC:
+            return super().computed(precision)
         return frozenset({"fp16"})  # int8 weights are unpacked as they are used
 
     def activations(self, precision: str) -> str:
-        return "fp16"
+        return "static" if precision in STATIC else "fp16"
 
     def check_target(self, target: Target) -> None:
         """Raises `FirstTokenError` for an [npu] that does not fit the rest of the target."""

@@ -6,7 +6,7 @@ by the name that a target gives, built in or from another package's entry point.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -15,6 +15,7 @@ import numpy as np
 from firsttoken.backends.lowering_result import Lowered
 from firsttoken.backends.recurrence import with_short_calls
 from firsttoken.backends.runner import Runner
+from firsttoken.bundle.integer_facts import StaticLayer
 from firsttoken.bundle.manifest import Artifact, AuditRow, Manifest
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.features import SLIDING_WINDOW, features
@@ -22,7 +23,7 @@ from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import Layer, plan_layers, states, within
 from firsttoken.errors import FirstTokenError
 from firsttoken.extras import need
-from firsttoken.precisions import PRECISIONS, WeightGrid
+from firsttoken.precisions import PRECISIONS, STATIC, WeightGrid
 from firsttoken.progress import Report, silent
 from firsttoken.quant.plan import Plan
 from firsttoken.targets.target import Target
@@ -47,6 +48,13 @@ class LoweringJob:
     begin: int | None = None
     ends: Sequence[int] = ()
     """The tokenizer's token for the beginning of a text, and those that end an answer, for artifacts that can say so themselves."""
+    ranges: Mapping[str, StaticLayer] = field(default_factory=dict)
+    """What the activations of layers with calibrated scales cover, by the layer's name."""
+
+    @property
+    def static(self) -> dict[str, StaticLayer]:
+        """The layers that this artifact computes with calibrated scales, by name: their precisions say which."""
+        return {name: self.ranges[name] for name, precision in self.precisions.items() if precision in STATIC}
 
     def group(self, layer: Layer) -> int:
         """How many columns of a row share one scale in a layer that has a weight."""
@@ -91,6 +99,8 @@ class Backend(ABC):
     """What the KV cache is kept in, whatever the plan asks of a core; None where it is what the plan asks."""
     native_fp16: ClassVar[bool] = True
     """Whether FP16 layers are computed in FP16, and not only stored."""
+    half_floats: ClassVar[bool] = False
+    """Whether floats between layers are float16, whatever the graph says."""
     outliers_apart: ClassVar[bool] = False
     """Whether it can round the outliers of a layer's input by themselves (`quant.plan.Rule.outliers`)."""
     group_scales: ClassVar[bool] = True
@@ -126,10 +136,17 @@ class Backend(ABC):
         return PRECISIONS[precision].computed if self.native_fp16 else PRECISIONS[precision].computed | {"fp32"}
 
     def activations(self, precision: str) -> str:
-        """What a layer in ``precision`` rounds its input to as it runs: "fp32", "fp16" (its result too), or "int8" for each token."""
+        """What a layer in ``precision`` rounds its input to as it runs: "fp32", "fp16" (its result too), or "int8" for each token. A layer with
+        calibrated scales: "static", its result too."""
+        if precision in STATIC:
+            return "static"
         if precision == "fp16":
             return "fp16" if self.native_fp16 else "fp32"
         return "fp32" if precision == "fp32" else "int8"
+
+    def on_cpu(self, precisions: Mapping[str, str]) -> dict[str, str]:
+        """The precisions of the CPU artifact, by layer, where this backend's NPU has ``precisions``."""
+        return dict(precisions)
 
     def check_target(self, target: Target) -> None:
         """Raises `FirstTokenError` for something in a target that this backend cannot do."""

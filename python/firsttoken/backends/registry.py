@@ -80,3 +80,8 @@ def resolve(plan: Plan, decoder: Decoder, target: Target) -> dict[str, str]:
     """
     backend = backend_of(target)
     return plan.resolve(plan_layers(decoder), target.name, backend.precisions, backend.group_scales, backend.outliers_apart)
+
+
+def resolve_for_cpu(plan: Plan, decoder: Decoder, target: Target) -> dict[str, str]:
+    """The same of the CPU artifact, which an NPU's may stand beside (`Backend.on_cpu`)."""
+    return backend_of(target).on_cpu(resolve(plan, decoder, target))

@@ -17,12 +17,48 @@ class Smoothing(Part):
     tokens: int
 
 
+class IntegerScale(Part):
+    """What integers stand for: ``(integer - zero_point) * scale``."""
+
+    scale: float
+    zero_point: int
+
+
+class Range(Part):
+    """The values that a rounding with one scale covers. On the calibration text the share ``saturated`` lay beyond, and rounding changed the values by ``error``, root mean squares as a part."""
+
+    low: float
+    high: float
+    saturated: float = Field(ge=0, le=1)
+    error: float = Field(ge=0)
+
+
+class StaticLayer(Part):
+    """A layer whose input and output (its product, without the bias) are rounded with one scale each, and how these follow from the text: ``method`` is a plan's ``range``.
+
+    ``outlier_channels`` are the input's, whose largest magnitude was beyond 6 times the median channel's; the largest first.
+    """
+
+    layer: str
+    precision: str
+    method: str
+    input: Range
+    output: Range
+    outlier_channels: list[int] = Field(default_factory=list)
+
+
 class CalibrationFacts(Part):
-    """The text on which a plan's method chose integers, or what is smoothed, by name and by the SHA-256 of its UTF-8 bytes."""
+    """The text on which a plan's method chose integers or ranges, or what is smoothed, by name and by the SHA-256 of its UTF-8 bytes."""
 
     text: str
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     smoothing: Smoothing | None = None
+    static: list[StaticLayer] = Field(default_factory=list)
+
+    @property
+    def ranges(self) -> dict[str, StaticLayer]:
+        """The static layers by name."""
+        return {one.layer: one for one in self.static}
 
 
 class KeptIntegers(Part):

@@ -14,7 +14,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, mode
 from firsttoken.bundle.chat_facts import Chat
 from firsttoken.bundle.figures import Figures, TwinFigures
 from firsttoken.bundle.gpu_facts import GpuProof
-from firsttoken.bundle.integer_facts import CalibrationFacts, KeptIntegers
+from firsttoken.bundle.integer_facts import CalibrationFacts, IntegerScale, KeptIntegers
 from firsttoken.bundle.part import Part
 from firsttoken.bundle.witness_facts import Witness
 from firsttoken.checkpoint import read_json
@@ -117,6 +117,7 @@ class AuditRow(Part):
     computed: str
     delegated: bool
     integers: str = ""  # where they are the checkpoint's own, the format that they are from
+    scales: list[IntegerScale] = Field(default_factory=list)  # of the input and of the result, where both are integers
 
 
 class Proof(Part):

@@ -4,12 +4,13 @@ In memory are one block's weights, the second moments of its layers' inputs, and
 give with their integers, so it makes up for them as far as it can. A run that was interrupted goes on with the first layer that is not written.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from firsttoken.backends.pytorch.ops import TorchOps
 from firsttoken.backends.pytorch.weights import TorchWeights
@@ -76,15 +77,26 @@ def check_finite(name: str, x: Tensor) -> None:
 
 
 class WatchedOps(TorchOps):
-    """The FP32 arithmetic, which shows ``seen`` what every linear layer is given."""
+    """The FP32 arithmetic, which shows ``seen`` what every linear layer is given, and ``gave`` its product without the bias."""
 
-    def __init__(self, weights: TorchWeights, tokens: Tensor, seen: Callable[[str, Tensor], None]) -> None:
+    def __init__(
+        self,
+        weights: TorchWeights,
+        tokens: Tensor,
+        seen: Callable[[str, Tensor], None],
+        gave: Callable[[str, Tensor], None] | None = None,
+    ) -> None:
         super().__init__(weights, tokens, 0)
-        self._seen = seen
+        self._seen, self._gave = seen, gave
 
     def linear(self, linear: Named, x: Tensor) -> Tensor:
         self._seen(linear.name, x)
-        return super().linear(linear, x)
+        if self._gave is None:
+            return super().linear(linear, x)
+        product = functional.linear(x, self.weights[linear.name])
+        self._gave(linear.name, product)
+        bias = self.weights.biases.get(linear.name)
+        return product if bias is None else product + bias
 
 
 def embedded(checkpoint: Checkpoint, decoder: Decoder, window: Tensor) -> Tensor:
@@ -99,17 +111,71 @@ def through(ops: TorchOps, layer: Named, x: Tensor) -> Tensor:
 
 
 def watch(
-    checkpoint: Checkpoint, decoder: Decoder, windows: list[Tensor], seen: Callable[[str, Tensor], None], report: Report = silent
-) -> None:
-    """Runs windows of token ids int64 ``[tokens]`` through the model in FP32, one layer in memory at a time; ``seen`` gets every linear layer's input."""
+    checkpoint: Checkpoint,
+    decoder: Decoder,
+    windows: list[Tensor],
+    seen: Callable[[str, Tensor], None],
+    report: Report = silent,
+    gave: Callable[[str, Tensor], None] | None = None,
+) -> list[Tensor]:
+    """Runs windows of token ids int64 ``[tokens]`` through the model in FP32, one layer in memory at a time; ``seen`` gets every linear layer's input,
+    ``gave`` its product. Returns what the last layer gives, ``[tokens, hidden]``."""
     with torch.no_grad():
         states = [embedded(checkpoint, decoder, window) for window in windows]
         for number in range(len(decoder.layers)):
             report("calibrate", number, len(decoder.layers), "layers")
             weights = TorchWeights(checkpoint, decoder, max(len(window) for window in windows), f"layers.{number}.")
             layer = Named(decoder).layers[number]
-            states = [through(WatchedOps(weights, window, seen), layer, x) for window, x in zip(windows, states, strict=True)]
+            states = [through(WatchedOps(weights, window, seen, gave), layer, x) for window, x in zip(windows, states, strict=True)]
         report("calibrate", len(decoder.layers), len(decoder.layers), "layers")
+    return states
+
+
+def watch_head(
+    checkpoint: Checkpoint,
+    decoder: Decoder,
+    states: list[Tensor],
+    seen: Callable[[str, Tensor], None],
+    gave: Callable[[str, Tensor], None],
+) -> None:
+    """Shows the head's inputs and, some rows at a time, its products, for what the last layer gives."""
+    with torch.no_grad():
+        states = [normed(checkpoint, decoder, x) for x in states]
+        for x in states:
+            seen("head", x)
+        for _, rows in head_rows(checkpoint, decoder):
+            for x in states:
+                gave("head", functional.linear(x, rows))
+
+
+def surprise(checkpoint: Checkpoint, decoder: Decoder, window: Tensor, states: Tensor) -> float:
+    """The mean of minus the logarithm of what the model gave each next token of a window ``[tokens]``, in nats; ``states`` are what the last layer gives for it."""
+    with torch.no_grad():
+        x, wanted = normed(checkpoint, decoder, states[:-1]), window[1:]
+        total, own = torch.full((len(wanted),), -torch.inf), torch.zeros(len(wanted))
+        for start, rows in head_rows(checkpoint, decoder):
+            logits = functional.linear(x, rows)
+            if decoder.head.bias is not None:
+                logits += torch.from_numpy(checkpoint.vector(decoder.head.bias).copy())[start : start + len(rows)]
+            if decoder.softcap is not None:
+                logits = torch.tanh(logits / decoder.softcap) * decoder.softcap
+            total = torch.logaddexp(total, logits.logsumexp(1))
+            here = (wanted >= start) & (wanted < start + len(rows))
+            own[here] = logits[here, wanted[here] - start]
+        return float((total - own).mean())
+
+
+def normed(checkpoint: Checkpoint, decoder: Decoder, states: Tensor) -> Tensor:
+    """The head's input for what the last layer gives."""
+    weights = TorchWeights(checkpoint, decoder, 1, "norm")
+    return TorchOps(weights, torch.zeros(0, dtype=torch.int64), 0).norm(Named(decoder).norm, states)
+
+
+def head_rows(checkpoint: Checkpoint, decoder: Decoder) -> Iterator[tuple[int, Tensor]]:
+    """The head's weight, some rows at a time, with the number of the first."""
+    for start in range(0, decoder.head.rows, HEAD_ROWS):
+        stop = min(start + HEAD_ROWS, decoder.head.rows)
+        yield start, torch.from_numpy(checkpoint.rows(decoder.head.weight, start, stop).copy())
 
 
 @dataclass
@@ -165,14 +231,10 @@ class Calibration:
 
     def _head(self, states: list[Tensor]) -> None:
         """Of the whole head's rows each is chosen by itself, so they go in blocks."""
-        part, weights = self.decoder.head, TorchWeights(self.checkpoint, self.decoder, 1, "norm")
-        moments, norm = Moments(frozenset(["head"])), Named(self.decoder).norm
+        moments = Moments(frozenset(["head"]))
         for x in states:
-            moments("head", TorchOps(weights, torch.zeros(0, dtype=torch.int64), 0).norm(norm, x))
-        found = []
-        for start in range(0, part.rows, HEAD_ROWS):
-            rows = torch.from_numpy(self.checkpoint.rows(part.weight, start, min(start + HEAD_ROWS, part.rows)).copy())
-            found.append(self._integers("head", rows, moments.of("head")))
+            moments("head", normed(self.checkpoint, self.decoder, x))
+        found = [self._integers("head", rows, moments.of("head")) for _, rows in head_rows(self.checkpoint, self.decoder)]
         self.files.write("head", *(torch.cat([getattr(one, what) for one in found]).numpy() for what in ("values", "scales")))
 
     def _choose(self, name: str, weight: Tensor, moments: Tensor) -> None:

@@ -16,7 +16,7 @@ from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import Layer, plan_layers
 from firsttoken.errors import FirstTokenError
 from firsttoken.extras import need
-from firsttoken.precisions import PRECISIONS
+from firsttoken.precisions import PRECISIONS, STATIC
 from firsttoken.progress import Report, silent
 from firsttoken.quant.plan import Plan
 from firsttoken.tokenizer import Tokenizer
@@ -36,8 +36,9 @@ def chosen_layers(plan: Plan, decoder: Decoder, precisions: Mapping[str, str]) -
 
 
 def facts_of(plan: Plan, decoder: Decoder, precisions: Mapping[str, str], text: CalibrationText | None) -> CalibrationFacts | None:
-    """What the manifest says of it; None where no layer is chosen by a method."""
-    if text is None or not (plan.smooth or chosen_layers(plan, decoder, precisions)):
+    """What the manifest says of it; None where nothing is chosen on a text."""
+    static = any(precision in STATIC for precision in precisions.values())
+    if text is None or not (plan.smooth or static or chosen_layers(plan, decoder, precisions)):
         return None
     return CalibrationFacts(text=text.name, sha256=text.sha256)
 

@@ -63,7 +63,7 @@ def export(
         typer.Option(
             "--calibration",
             metavar="FILE",
-            help="Text on which a plan with a method chooses its integers (default: one that comes with firsttoken; text of your app's kind is better).",
+            help="Text on which a plan with a method chooses its integers, or one with a static precision its ranges (default: one that comes with firsttoken; text of your app's kind is better).",
             show_default=False,
         ),
     ] = None,

@@ -1,4 +1,4 @@
-"""``firsttoken plan sensitivity`` and ``firsttoken plan search``"""
+"""``firsttoken plan sensitivity``, ``firsttoken plan ranges`` and ``firsttoken plan search``"""
 
 import re
 from pathlib import Path
@@ -45,7 +45,7 @@ Precisions = Annotated[
     typer.Option(
         "--precision",
         metavar="LABEL",
-        help="Choose linear layers among these alone, may be repeated: fp16, int8, int8 gptq, int4/32 gptq, int4/128 gptq, int4/row gptq … (default: all that the target has).",
+        help="Choose linear layers among these alone, may be repeated: fp16, int8, int8 apart, int8 gptq, int4/32 gptq, int4/128 gptq, int4/row gptq … (default: all that the target has).",
         show_default=False,
     ),
 ]
@@ -123,6 +123,74 @@ def sensitivity(
         write_text(
             output, sensitivity_page(f"{name}: what each layer's precision costs", damages, [("text", text), ("tokens", str(tokens))])
         )
+        out.show(f"{output}: the same with pictures")
+
+
+@app.command()
+def ranges(
+    checkpoint: CheckpointArgument,
+    plan: Annotated[
+        str | None,
+        typer.Option(
+            "--plan",
+            "-p",
+            metavar="NAME|FILE",
+            help="Look at the layers that this plan gives a static precision (default: at all linear layers).",
+            autocompletion=completion.plans,
+            show_default=False,
+        ),
+    ] = None,
+    target: TargetName = "tflite-xnnpack",
+    precision: Annotated[
+        str,
+        typer.Option("--precision", metavar="NAME", help="Without --plan: what all linear layers are rounded to, int8-static or int16x8."),
+    ] = "int8-static",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write the page, with pictures, to this .html.", show_default=False),
+    ] = None,
+    calibration: Calibration = None,
+    adapter: Adapter = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show the ranges of layers' inputs and products on a text, and what rounding to them costs.
+
+    For static precisions: low and high as they occurred, and for each way of choosing a range (a rule's `range`) the share of values beyond it and the
+    rounding error, as a part of the values' own size. Outlier channels are inputs whose largest magnitude is more than 6 times the median channel's.
+    What was counted is kept in the cache folder, and exports use it.
+
+    \b
+    Examples:
+      firsttoken plan ranges path/to/checkpoint -o ranges.html
+      firsttoken plan ranges smollm2 --plan static.toml -t tflite-hexagon-sm8550 --json
+    """
+    from firsttoken.atomic_file import check_file_destination, write_text
+    from firsttoken.calibration.text import read_text
+    from firsttoken.checkpoint_sources.open import open_checkpoint
+    from firsttoken.decoder.walk import open_decoder
+    from firsttoken.errors import FirstTokenError, nearest
+    from firsttoken.extras import need
+    from firsttoken.precisions import STATIC
+    from firsttoken.report.progress_bar import progress_bar
+    from firsttoken.report.tables import table
+    from firsttoken.search import ranges as looked
+
+    if precision not in STATIC:
+        raise FirstTokenError(f"--precision {precision!r} has no ranges{nearest(precision, STATIC)}; expected one of {', '.join(STATIC)}")
+    out = Output(as_json)
+    if output is not None:
+        need("search", "a page with pictures")
+        check_file_destination(output, "--output")
+    text = read_text(calibration)
+    with progress_bar() as report, open_checkpoint(checkpoint, adapter, report) as source:
+        decoder = open_decoder(source)
+        found = looked.measured(source, decoder, looked.asked_layers(decoder, plan, target, precision), text, report)
+        name = source.name
+    out.document({"checkpoint": name, "text": text.name, "layers": looked.document(found)})
+    out.show(table(f"{name}: ranges on {text.name}", looked.COLUMNS, list(looked.lines(found))))
+    if output is not None:
+        write_text(output, looked.ranges_page(f"{name}: ranges of activations", found, text.name))
         out.show(f"{output}: the same with pictures")
 
 

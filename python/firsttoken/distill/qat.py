@@ -38,6 +38,10 @@ def prepare(model: nn.Module, layers: Sequence[Layer], precisions: Mapping[str, 
         precision = PRECISIONS[precisions[layer.name]]
         if precision.scales is None or layer.weight is None:
             continue
+        if precision.static is not None:
+            raise FirstTokenError(
+                f"training for quantization rounds activations as they come, which {precision.name} of {layer.name} does not; train with a plan that has int8 for it, and export by this one"
+            )
         if isinstance(layer.weight, Stack):
             raise FirstTokenError(
                 f"training for quantization does not know experts, whose weights transformers keeps in one tensor, not in layers ({layer.name}); "

@@ -6,11 +6,12 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from firsttoken.backends.tflite.audit import _pack, reachable
+from firsttoken.backends.tflite.audit import reachable
+from firsttoken.backends.tflite.row_scales import pack, share
 from firsttoken.backends.tflite.section import Section
 from firsttoken.backends.tflite.verify import refuse, text, type_names
 from firsttoken.foreign.signatures import DAMAGED, Offer, read_offer
-from firsttoken.foreign.structure import Graph, Matrix, Structure
+from firsttoken.foreign.structure import ON_INTEGERS, Graph, Matrix, Structure
 from firsttoken.quiet import quiet_runtime
 from firsttoken.safe_text import visible
 
@@ -56,7 +57,7 @@ def constants(model: "schema.ModelT", codes: list[str]) -> tuple[list[Matrix], d
                 tensor = graph.tensors[index]
                 buffer = model.buffers[tensor.buffer]
                 if buffer.offset > 1 or buffer.data is not None:
-                    users[tensor.buffer].add(codes[operator.opcodeIndex])
+                    users[tensor.buffer].add(on_integers(codes[operator.opcodeIndex], graph.tensors[int(operator.inputs[0])]))
                     if tensor.buffer not in tensors or (scales_of(tensor) and not scales_of(tensors[tensor.buffer])):
                         tensors[tensor.buffer] = tensor  # of several over one buffer the one that says how to read it
     matrices: list[Matrix] = []
@@ -74,6 +75,11 @@ def constants(model: "schema.ModelT", codes: list[str]) -> tuple[list[Matrix], d
             count, size = others.get(STORED[kind], (0, 0))
             others[STORED[kind]] = count + 1, size + stored
     return matrices, others
+
+
+def on_integers(kind: str, given: "schema.TensorT") -> str:
+    """An operator's kind, marked where it is a product whose input comes as integers, with scales that the file says."""
+    return f"{kind}{ON_INTEGERS}" if kind == "FULLY_CONNECTED" and type_names()[given.type] in ("INT8", "INT16") else kind
 
 
 def scales_of(tensor: "schema.TensorT") -> str:
@@ -125,7 +131,8 @@ def write_hollow(artifact: Section, model: "schema.ModelT", size: int, entry: "s
         moved = copy.copy(buffer)
         moved.offset += ROOM if buffer.offset > 1 else 0
         alone.buffers.append(moved)
-    header = _pack(alone)
+    share(alone)
+    header = pack(alone)
     if len(header) > size + ROOM:
         refuse(artifact, f"its header grows from {size} to {len(header)} bytes where it is written again")
     with open(path, "wb") as file:

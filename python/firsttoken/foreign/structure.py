@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 BITS = {"fp32": 32, "fp16": 16, "int8": 8, "int4": 4}
 UNREAD = "unread"  # scales that are there, and that no one here can read
+ON_INTEGERS = " on integers"  # after the kind of a product whose input comes as integers
 COARSEST = ("int2", "int4", "int8", "fp16", "fp32")
 
 

@@ -75,7 +75,7 @@ def count_plans(
                 say(f"left out: {reason}")
                 continue
             say(f"exporting {plan} for {target}")
-            [bundle] = export(checkpoint, scratch / plan, plan, (target,), prove=False)
+            [bundle] = export(checkpoint, scratch / Path(plan).stem, plan, (target,), prove=False)
             bundles.append((target, plan, bundle, figures_of(bundle, checkpoint) if prove else None))
 
     def count(job: tuple[str, str, Path, Figures | None, Core]) -> GuardRow:

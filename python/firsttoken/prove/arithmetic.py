@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from firsttoken.precisions import OUTLIER, WeightGrid
+from firsttoken.bundle.integer_facts import Range, StaticLayer
+from firsttoken.precisions import OUTLIER, PRECISIONS, WeightGrid
 from firsttoken.weight_source import Source
 
 UNIT_FP16, UNIT_FP32 = 2.0**-11, 2.0**-24  # unit roundoff: half the distance from 1 to the next number
@@ -18,8 +19,11 @@ UNIT_FP16, UNIT_FP32 = 2.0**-11, 2.0**-24  # unit roundoff: half the distance fr
 # of about 0.4 units of its own size, up to sqrt(k) * 0.4 together where they cancel (Higham and Mary 2019, SIAM J. Sci. Comput. 41(5), on probabilistic bounds).
 GROWTH = 0.4
 SCALE_ERROR = 1.5 * UNIT_FP32  # three roundings, each evenly spread over a unit
+RESCALED = 2.0**-17  # as a part: a sum is multiplied by scales' quotient, of which kernels for int16 keep 15 bits
 SMALLEST = np.float32(1e-9)  # of a row's or group's largest weight; all zeros would have no scale
 SMALLEST_INT4_SCALE = np.float32(6e-8)  # the smallest float16 above zero
+
+STEPS = {"int8-static": 255, "int16x8": 65534}  # between the integers at the ends of a calibrated range
 
 
 class Fp32:
@@ -69,6 +73,10 @@ class Planned(Fp32):
     noise: np.random.Generator | None = None
     apart: Callable[[str], bool] = lambda name: False
     """Whether a layer's outliers are rounded by themselves, by its name (`Plan.apart`)."""
+    static: Mapping[str, StaticLayer] = field(default_factory=dict)
+    """What the activations of layers with calibrated scales cover, by the layer's name; those are of the kind "static"."""
+    half_floats: bool = False
+    """Whether what is no integer is float16."""
     overflow: list[str] = field(default_factory=list)
     """Layers in which a float16 ran over, in the order of computation."""
 
@@ -83,6 +91,8 @@ class Planned(Fp32):
         name = self.names[source]
         kind = self.activations[self.precisions[name]]
         states = self._off(states, 1, UNIT_FP32)
+        if kind == "static":
+            return self._static(name, states, weight, bias)
         if kind == "int8":
             states = round_apart(states, self.noise) if self.apart(name) else round_tokens(states, self.noise)
         elif kind == "fp16":
@@ -91,6 +101,17 @@ class Planned(Fp32):
         if bias is not None:
             product += self._half(name, bias) if kind == "fp16" else bias
         return self._half(name, self._off(product, weight.shape[1], UNIT_FP16)) if kind == "fp16" else product
+
+    def _static(self, name: str, states: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+        """Input and product rounded with one scale each; the bias is added to floats."""
+        ranges, steps = self.static[name], STEPS[self.precisions[name]]
+        if self.half_floats:
+            states = self._half(name, states)
+        product = round_static(states, ranges.input, steps) @ weight.T
+        product = round_static(self._off(product, 1, RESCALED), ranges.output, steps)
+        if self.half_floats:
+            product = self._half(name, product)
+        return product if bias is None else product + bias
 
     def core(self, name: str) -> Callable[[np.ndarray, int], np.ndarray]:
         if self.activations[self.precisions[name]] != "fp16":
@@ -156,6 +177,7 @@ def round_weight(matrix: np.ndarray, precision: str, grid: WeightGrid, group: in
         return matrix
     if precision == "fp16":
         return round_half(matrix)
+    precision = PRECISIONS[precision].weight
     steps = {"int8": grid.int8, "int4": grid.int4}[precision]
     most = 127 if precision == "int8" else 7
     given = scales is not None  # integers are there already, which may be the lowest
@@ -190,3 +212,19 @@ def round_tokens(states: np.ndarray, noise: np.random.Generator | None = None) -
     nearer_low = (-128 + low * inverse) + (127 + high * inverse) > 0
     zero = np.clip(np.rint(np.where(nearer_low, -128 - low * inverse, 127 - high * inverse)), -128, 127)
     return ((np.clip(np.rint(states * inverse) + zero, -128, 127) - zero) / inverse).astype(np.float32)
+
+
+def scale_and_zero(covered: Range, steps: int) -> tuple[np.float32, int]:
+    """The scale of integers that cover a range, and which of them is 0: of 255 steps from -128 to 127 any, of more the middle one."""
+    reach = max(covered.high, 0.0), min(covered.low, 0.0)
+    if steps > 255:
+        return np.float32(2 * max(reach[0], -reach[1]) / steps or 1.0), 0
+    scale = np.float32((reach[0] - reach[1]) / steps or 1.0)
+    return scale, round(-128 - reach[1] / float(scale))
+
+
+def round_static(values: np.ndarray, covered: Range, steps: int) -> np.ndarray:
+    """Activations rounded, ties to even, to the integers of a range that was calibrated beforehand; what lies beyond becomes the last one."""
+    scale, zero = scale_and_zero(covered, steps)
+    least, most = (-128, 127) if steps == 255 else (-32768, 32767)
+    return (np.clip(np.rint(values * (np.float32(1) / scale)) + zero, least, most) - zero).astype(np.float32) * scale

@@ -6,9 +6,11 @@ import numpy as np
 
 from firsttoken.backends.interface import Backend
 from firsttoken.bundle.figures import Figures
+from firsttoken.bundle.integer_facts import CalibrationFacts
 from firsttoken.bundle.manifest import AuditRow
 from firsttoken.decoder.walk import is_table
 from firsttoken.precisions import without_group
+from firsttoken.prove.arithmetic import STEPS, scale_and_zero
 from firsttoken.prove.divergence import Divergence
 from firsttoken.quant.plan import Gate
 
@@ -67,6 +69,27 @@ def missed_structure(rows: list[AuditRow], precisions: Mapping[str, str], backen
         for problem in _problems(row, asked, backend, partial) if asked else ["in the artifact, but not in the plan"]:
             wrong.setdefault(problem, []).append(layer)
     return [f"{_named(layers)}: {problem}" for problem, layers in wrong.items()]
+
+
+def missed_scales(rows: list[AuditRow], calibration: CalibrationFacts | None) -> list[str]:
+    """Returns one line for every layer whose integers do not have the scales and zero points of the ranges that it was calibrated to."""
+    misses = []
+    for row in rows:
+        if not row.scales:
+            continue
+        ranges = None if calibration is None else calibration.ranges.get(row.layer)
+        if ranges is None:
+            misses.append(f"{row.layer}: computes between integers, but the bundle has no calibrated ranges of it")
+            continue
+        steps = STEPS[ranges.precision]
+        for which, covered, found in zip(("input", "output"), (ranges.input, ranges.output), row.scales, strict=True):
+            scale, zero = scale_and_zero(covered, steps)
+            if (float(scale), zero) != (found.scale, found.zero_point):
+                misses.append(
+                    f"{row.layer}: the integers of its {which} have scale {found.scale:.6g} and zero point {found.zero_point}; "
+                    f"{float(scale):.6g} and {zero} by the calibrated range {covered.low:.4g} to {covered.high:.4g}"
+                )
+    return misses
 
 
 def _problems(row: AuditRow, asked: str, backend: Backend, partial: bool) -> list[str]:

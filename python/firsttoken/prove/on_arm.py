@@ -10,7 +10,7 @@ from firsttoken.arm.cores import DEFAULT_CORE, Core, find_core
 from firsttoken.arm.emulator import Runtime, check_parts, runtime_version, runtimes_of
 from firsttoken.arm.kernels import TRANSLATED, kinds_that_ran, missed_kinds
 from firsttoken.arm.runner import ArmRunner
-from firsttoken.backends.registry import find_backend, resolve
+from firsttoken.backends.registry import find_backend, resolve_for_cpu
 from firsttoken.bundle.manifest import ArmProof, Proof, read_manifest
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
@@ -76,7 +76,7 @@ def prove_on_arm(
     decoder = open_decoder(source)
     name, text = held_out_text(source.folder, held_out)
     stretches = proof_windows(text, open_tokenizer(folder, manifest), decoder, manifest, most or emulation_limits(decoder), windows)
-    backend, precisions = find_backend(manifest.cpu.backend), resolve(manifest.plan, decoder, manifest.target)
+    backend, precisions = find_backend(manifest.cpu.backend), resolve_for_cpu(manifest.plan, decoder, manifest.target)
     expected = expectations(source, decoder, manifest, stretches, precisions, backend, report)
     host = open_runner(folder, threads, kept=False)
     try:

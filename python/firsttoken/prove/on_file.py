@@ -8,6 +8,7 @@ import numpy as np
 
 from firsttoken.backends.interface import Backend
 from firsttoken.backends.registry import find_backend
+from firsttoken.bundle.integer_facts import CalibrationFacts
 from firsttoken.bundle.manifest import Proof, TokenizerFacts
 from firsttoken.bundle.witness_facts import Witness
 from firsttoken.checkpoint import Checkpoint
@@ -53,6 +54,7 @@ class Held:
     plan: Plan
     target: Target
     tokenizer: TokenizerFacts
+    calibration: CalibrationFacts | None = None
 
 
 def prove_file(

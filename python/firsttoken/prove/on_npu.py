@@ -33,7 +33,7 @@ from firsttoken.progress import Report, silent
 from firsttoken.prove.compare import compare
 from firsttoken.prove.divergence import figures
 from firsttoken.prove.expected import expectations
-from firsttoken.prove.gate import missed_structure
+from firsttoken.prove.gate import missed_scales, missed_structure
 from firsttoken.prove.prove import held_out_text, own_checkpoint, proof_windows
 from firsttoken.prove.verdict import sum_up
 from firsttoken.prove.windows import Window
@@ -109,7 +109,7 @@ def prove_on_npu(
     precisions = resolve(manifest.plan, decoder, manifest.target)
     say(check_cost(decoder, precisions, manifest, stretches))
     cpu_backend = find_backend(manifest.cpu.backend)
-    expected = expectations(source, decoder, manifest, stretches, precisions, cpu_backend, report)
+    expected = expectations(source, decoder, manifest, stretches, backend.on_cpu(precisions), cpu_backend, report)
     npu_expected = expectations(source, decoder, manifest, stretches, precisions, backend, report)
     cpu_runner = open_runner(folder, threads, kept=False)
     try:
@@ -128,9 +128,8 @@ def prove_on_npu(
         finally:
             runner.close()
     cpu_proof, npu_proof = (sum_up(manifest, each, stretches, name, text, FEWEST_COMPARED) for each in (cpu, npu))
-    npu_proof.misses += missed_structure(rows, asked, backend, manifest.target.npu_options.allow_partial) + unpacked(
-        manifest, decoder, precisions
-    )
+    npu_proof.misses += missed_structure(rows, asked, backend, manifest.target.npu_options.allow_partial)
+    npu_proof.misses += missed_scales(rows, manifest.calibration) + unpacked(manifest, decoder, precisions)
     npu_proof.passed = not npu_proof.misses
     assert npu.from_host is not None, "it was given the CPU's logits"
     summary = NpuProof(
@@ -200,7 +199,8 @@ def write_same_source(
     source: Checkpoint, decoder: Decoder, manifest: Manifest, precisions: Mapping[str, str], path: Path, report: Report
 ) -> None:
     """Writes the graphs that the bundle was compiled from. Raises `FirstTokenError` if they come out different."""
-    write_source(LoweringJob(source, decoder, manifest.plan, manifest.target, precisions), path, report)
+    ranges = {} if manifest.calibration is None else manifest.calibration.ranges
+    write_source(LoweringJob(source, decoder, manifest.plan, manifest.target, precisions, ranges=ranges), path, report)
     if hash_file(path) != manifest.need_npu()[1].source_sha256:
         raise FirstTokenError(
             f"the graphs made from {source.folder} now are not those that the bundle was compiled from ({manifest.packages.get('firsttoken')}, "

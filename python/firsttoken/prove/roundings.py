@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import plan_layers
-from firsttoken.foreign.structure import UNREAD, Structure
+from firsttoken.foreign.structure import ON_INTEGERS, UNREAD, Structure
 from firsttoken.quant.plan import Plan
 
 NEAREST = {"fp32": "fp32", "fp16": "fp16", "int8": "int8", "int4": "int4"}
@@ -48,6 +48,8 @@ def misfit(found: Structure, decoder: Decoder, plan: Plan, precisions: Mapping[s
         if matrix.scales not in asked or matrix.shifted:
             how = "zero points" if matrix.shifted else f"one scale a {matrix.scales or 'file'}"
             return f"weights in {matrix.stored} are rounded with {how}; the plan's with one scale a {' or a '.join(sorted(asked))} and no zero point"
+        if any(user.endswith(ON_INTEGERS) for user in matrix.users):
+            return f"weights in {matrix.stored} meet activations with scales that were calibrated; ours round each token by its own"
         if "DEQUANTIZE" in matrix.users:
             return f"weights in {matrix.stored} are computed in floating point; ours round the activations too"
     cores = {precisions[layer.name] for layer in plan_layers(decoder) if layer.kind == "core"}

@@ -14,8 +14,11 @@ import numpy as np
 
 from firsttoken.backends.interface import Backend
 from firsttoken.bundle.figures import TwinFigures
+from firsttoken.bundle.integer_facts import CalibrationFacts
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import plan_layers
+from firsttoken.errors import FirstTokenError
+from firsttoken.precisions import STATIC
 from firsttoken.prove.arithmetic import Planned
 from firsttoken.prove.divergence import diverge_at
 from firsttoken.prove.reference import HEAD
@@ -33,12 +36,26 @@ SCALE = 0.006  # of the logits' size, in the twin's; a factor of 1.01 on all log
 TWIN_TOKENS = 560  # of the held-out windows that the twin is run on, besides the chat
 
 
-def planned(decoder: Decoder, plan: Plan, precisions: Mapping[str, str], backend: Backend, noise: bool = False) -> Planned:
-    """The arithmetic of a plan on a backend; with ``noise``, the kernels' rounding errors at random."""
+def planned(
+    decoder: Decoder,
+    plan: Plan,
+    precisions: Mapping[str, str],
+    backend: Backend,
+    noise: bool = False,
+    calibration: CalibrationFacts | None = None,
+) -> Planned:
+    """The arithmetic of a plan on a backend, with the ranges of ``calibration``; with ``noise``, the kernels' rounding errors at random. Raises `FirstTokenError` for a missing range."""
     names = {layer.weight: layer.name for layer in plan_layers(decoder) if layer.kind == "linear" and layer.weight and layer.name != "head"}
     activations = {precision: backend.activations(precision) for precision in set(precisions.values())}
     generator = np.random.default_rng(SEED) if noise else None
-    return Planned(names | {HEAD: "head"}, precisions, activations, backend.weight_grid, plan.group, generator, plan.apart)
+    ranges = {} if calibration is None else calibration.ranges
+    if without := [name for name, kind in precisions.items() if kind in STATIC and name not in ranges]:
+        raise FirstTokenError(
+            f"{without[0]}: the manifest has no calibrated ranges of it, which {precisions[without[0]]} needs; export again"
+        )
+    return Planned(
+        names | {HEAD: "head"}, precisions, activations, backend.weight_grid, plan.group, generator, plan.apart, ranges, backend.half_floats
+    )
 
 
 def twin_windows(windows: list[Window]) -> list[int]:

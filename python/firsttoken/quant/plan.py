@@ -14,11 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from firsttoken.declarations import declaration_names, read_declaration
 from firsttoken.decoder.walk import Layer, is_table
 from firsttoken.errors import FirstTokenError, nearest
-from firsttoken.precisions import PRECISIONS, PrecisionName, closest, with_group
+from firsttoken.precisions import PRECISIONS, STATIC, PrecisionName, closest, with_group
 
 Method = Literal["round", "gptq", "stored"]
 Group = Literal["row", 32, 64, 128, 256]
 Outliers = Literal["apart"]
+RangeMethod = Literal["min-max", "percentile", "mse"]
+DEFAULT_RANGE: RangeMethod = "mse"
 
 
 class Rule(BaseModel):
@@ -36,6 +38,8 @@ class Rule(BaseModel):
     """Columns of a row that share one int4 scale; None: the plan's ``group_size``."""
     outliers: Outliers | None = None
     """"apart": what of a layer's input lies beyond `precisions.OUTLIER` times its root mean square is rounded to int8 by itself, with a scale of its own."""
+    range: RangeMethod | None = None
+    """How the ranges of a static precision's input and output follow from what they were on the calibration text (`calibration.histogram`); None: `DEFAULT_RANGE`."""
 
     @model_validator(mode="after")
     def _group_of_what_has_one(self) -> Self:
@@ -52,6 +56,19 @@ class Rule(BaseModel):
         if self.outliers is not None and PRECISIONS[self.precision].scales is None:
             raise ValueError(
                 f"rule {self.match!r}: outliers are kept apart where a layer's input is rounded to int8, which {self.precision} does not do; leave outliers out"
+            )
+        if self.outliers is not None and self.precision in STATIC:
+            raise ValueError(
+                f"rule {self.match!r}: outliers are told apart token by token, and {self.precision} has one scale for all tokens; leave outliers out, or give int8"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _range_of_what_is_calibrated(self) -> Self:
+        """Raises `ValueError` for a range of a precision whose activations have none."""
+        if self.range is not None and self.precision not in STATIC:
+            raise ValueError(
+                f"rule {self.match!r}: range is for {' and '.join(STATIC)}, {self.precision} has no calibrated ranges; leave range out"
             )
         return self
 
@@ -79,6 +96,13 @@ class Plan(BaseModel):
     smooth: bool = False  # outliers of activations moved into weights on a calibration text, where that brings the model nearer
     rules: tuple[Rule, ...] = Field(alias="rule", min_length=1)
     gate: Gate
+
+    @model_validator(mode="after")
+    def _smoothed_before_it_is_calibrated(self) -> Self:
+        """Raises `ValueError` for a plan that asks for both: which smoothing helps is not measured with calibrated ranges."""
+        if self.smooth and (rule := next((rule for rule in self.rules if rule.precision in STATIC), None)):
+            raise ValueError(f"rule {rule.match!r}: {rule.precision} does not go together with smooth = true; leave one of the two out")
+        return self
 
     def resolve(
         self,
@@ -134,6 +158,11 @@ class Plan(BaseModel):
         rule = self.rule(layer)
         return rule is not None and rule.outliers is not None
 
+    def range(self, layer: str) -> RangeMethod:
+        """How the ranges of this layer's input and output are chosen, where its precision is static."""
+        rule = self.rule(layer)
+        return DEFAULT_RANGE if rule is None or rule.range is None else rule.range
+
     def written(self, layers: list[Layer], precisions: Mapping[str, str]) -> dict[str, str]:
         """Every layer's precision as an audit writes it, with its group ("int4/32"); ``precisions`` are those of `resolve`."""
         by_name = {layer.name: layer for layer in layers}
@@ -143,9 +172,14 @@ class Plan(BaseModel):
         return precision if layer.shape is None else with_group(precision, self.group(layer.name, layer.shape[1]), layer.shape[1])
 
     @property
+    def statics(self) -> bool:
+        """Whether a rule asks for calibrated ranges."""
+        return any(rule.precision in STATIC for rule in self.rules)
+
+    @property
     def calibrated(self) -> bool:
-        """Whether anything is chosen on a calibration text: integers by a rule, or what is smoothed."""
-        return self.smooth or any(rule.method == "gptq" for rule in self.rules)
+        """Whether anything is chosen on a calibration text: integers or ranges by a rule, or what is smoothed."""
+        return self.smooth or self.statics or any(rule.method == "gptq" for rule in self.rules)
 
     def _refuse_shadowed(self, names: list[str]) -> None:
         """Raises `FirstTokenError` for a rule all of whose layers earlier rules take: it says something that does not happen."""

@@ -8,7 +8,7 @@ from firsttoken.decoder.features import CHOSEN_EXPERTS, PER_LAYER, SHARED_CACHE,
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import Layer, plan_layers
 from firsttoken.errors import FirstTokenError, nearest
-from firsttoken.precisions import PRECISIONS
+from firsttoken.precisions import PRECISIONS, STATIC
 from firsttoken.quant.plan import Group, Method, Outliers
 
 
@@ -52,6 +52,11 @@ def candidates(decoder: Decoder, backend: Backend, asked: Sequence[str] = ()) ->
     """
     labels = {one.label for one in LINEAR}
     for label in asked:
+        if label in STATIC:
+            raise FirstTokenError(
+                f"precision {label!r} is none that damages are measured of: its error is that of calibrated ranges, which `firsttoken plan ranges` lists; "
+                "write a plan with it and export that"
+            )
         if label not in labels:
             raise FirstTokenError(
                 f"precision {label!r} is unknown{nearest(label, labels)}; expected one of {', '.join(one.label for one in LINEAR)}"

@@ -5,8 +5,9 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from lowering_jobs import lowering_job
 
-from firsttoken.backends.tflite.audit import _pack, _single, read_header
+from firsttoken.backends.tflite.audit import _single, read_header
 from firsttoken.backends.tflite.lower import lower_decoder
+from firsttoken.backends.tflite.row_scales import pack
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.quant.plan import load_plan
 
@@ -29,7 +30,7 @@ def first_graph_alone(path):
         if buffer.offset and buffer.offset > 1:
             buffer.data = np.frombuffer(raw[buffer.offset : buffer.offset + buffer.size], np.uint8)
             buffer.offset = buffer.size = 0
-    return bytes(_pack(_single(model, model.signatureDefs[0])))
+    return bytes(pack(_single(model, model.signatureDefs[0])))
 
 
 def quantized_tensors(raw: bytes, file: bytes | None = None):

@@ -26,6 +26,7 @@ class LitertlmGpu(LitertlmCpu):
     delegate = "gpu"
     native_fp16 = False
     cache_precision = "fp32"
+    outliers_apart = False  # it rounds no input
     group_scales = False  # int4 in groups ends the accelerator's process
     features = WITHOUT_CONVOLUTIONS
     precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {

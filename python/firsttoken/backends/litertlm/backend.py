@@ -12,6 +12,7 @@ from firsttoken.backends.runner import Runner
 from firsttoken.backends.tflite.backend import TfliteXnnpack
 from firsttoken.bundle.manifest import Artifact, AuditRow, Manifest
 from firsttoken.decoder.parts import Decoder
+from firsttoken.precisions import STATIC
 from firsttoken.progress import Report, silent
 from firsttoken.targets.target import Target
 
@@ -19,7 +20,9 @@ from firsttoken.targets.target import Target
 class LitertlmCpu(TfliteXnnpack):
     """Runs here with LiteRT's own library, as LiteRT-LM does; the litert-lm package is not needed."""
 
-    outliers_apart = False  # its graphs carry a leading axis
+    precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        kind: tuple(one for one in possible if one not in STATIC) for kind, possible in TfliteXnnpack.precisions.items()
+    }
     name = "litertlm-cpu"
     runtime = "litertlm"
     artifact_file = "model.litertlm"

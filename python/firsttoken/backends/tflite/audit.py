@@ -11,12 +11,11 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import flatbuffers
-
 from firsttoken.backends.tflite.section import Section, section_of
+from firsttoken.bundle.integer_facts import IntegerScale
 from firsttoken.bundle.manifest import AuditRow
 from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import owners, plan_layers
+from firsttoken.decoder.walk import Layer, owners, plan_layers
 from firsttoken.errors import FirstTokenError
 from firsttoken.plain_file import why
 from firsttoken.precisions import with_group
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from ai_edge_litert import schema_py_generated as schema
 
 WEIGHT_OPERATORS = ("FULLY_CONNECTED", "GATHER", "EMBEDDING_LOOKUP", "DEQUANTIZE")
+STATIC_TYPES = {9: ("int8-static", "int8"), 7: ("int16x8", "int16")}  # by `TensorType` of activations: what is stored, and computed in
 CORE_OPERATORS = ("BATCH_MATMUL", "SOFTMAX")
 
 
@@ -71,9 +71,20 @@ def audit(
                 stored=stored.pop(),
                 computed=computed.pop(),
                 delegated=all(taken for _, _, taken in seen),
+                scales=one_pair(artifact, layer, [graph for graph in graphs if not absent(graph.name, layer.name)]),
             )
         )
     return rows
+
+
+def one_pair(artifact: object, layer: Layer, graphs: "list[LoadedGraph]") -> list[IntegerScale]:
+    """The scales of a layer's input and result, none where it has none. Raises `FirstTokenError` where graphs differ."""
+    if layer.kind != "linear":
+        return []
+    found = [graph.scales(layer.name) for graph in graphs]
+    if any(pair != found[0] for pair in found):
+        raise FirstTokenError(f"{artifact}: the scales of {layer.name} differ between graphs; the file is not what the plan says")
+    return list(found[0])
 
 
 class LoadedGraph:
@@ -132,10 +143,33 @@ class LoadedGraph:
             raise FirstTokenError(f"graph {self.name!r}: nothing computes layer {name!r}")
         if layer_kind == "embedding":
             return stored, "fp32", all(n not in self.undelegated for n in users)
+        if self.between_integers(users[0]):
+            held, between = STATIC_TYPES[self.graph.tensors[self.graph.operators[users[0]].inputs[0]].type]
+            return held, between, all(n not in self.undelegated for n in (*users, *self._around(users)))
         if self.kind(users[0]) == "DEQUANTIZE":
             users = [m for n in users for m in self.consumers[int(self.graph.operators[n].outputs[0])]]
         computed = {self._computed(n) for n in users}
         return stored, "/".join(sorted(computed)), all(n not in self.undelegated for n in users)
+
+    def between_integers(self, operator: int) -> bool:
+        """Whether an operator takes and gives integers with scales that the file says."""
+        ends = (self.graph.operators[operator].inputs[0], self.graph.operators[operator].outputs[0])
+        return self.kind(operator) == "FULLY_CONNECTED" and {self.graph.tensors[end].type for end in ends} <= set(STATIC_TYPES)
+
+    def _around(self, operators: list[int]) -> list[int]:
+        """What rounds the operators' inputs and makes floats of their results."""
+        given = {int(self.graph.operators[n].inputs[0]) for n in operators}
+        makers = [n for n, operator in enumerate(self.graph.operators) if given & set(map(int, operator.outputs))]
+        return makers + [user for n in operators for user in self.consumers[int(self.graph.operators[n].outputs[0])]]
+
+    def scales(self, name: str) -> tuple[IntegerScale, ...]:
+        """Those of a linear layer's input and result, where it computes between integers."""
+        tensor = self.tensors.get(name, self.tensors.get("embedding") if name == "head" else None)
+        users = [n for n in self.consumers[tensor] if self.between_integers(n)] if tensor is not None else []
+        if not users:
+            return ()
+        ends = self.graph.operators[users[0]].inputs[0], self.graph.operators[users[0]].outputs[0]
+        return tuple(scale_of(self.graph.tensors[end].quantization) for end in ends)
 
     def _computed(self, operator: int) -> str:
         inputs = self.graph.operators[operator].inputs
@@ -156,6 +190,13 @@ class LoadedGraph:
     def _is_cache_output(self, tensor: int, layer: str) -> bool:
         scope = self.graph.tensors[tensor].name.decode().rsplit("/", 1)[0]
         return scope.startswith(f"layers.{layer}.attention")
+
+
+def scale_of(parameters: "schema.QuantizationParametersT | None") -> IntegerScale:
+    """The one scale of a tensor's integers. Raises `FirstTokenError` where there is none, or one for each of several parts."""
+    if parameters is None or parameters.scale is None or len(parameters.scale) != 1 or len(parameters.zeroPoint) != 1:
+        raise FirstTokenError("a layer's integers have not one scale and zero point; the file is not what the plan says")
+    return IntegerScale(scale=float(parameters.scale[0]), zero_point=int(parameters.zeroPoint[0]))
 
 
 def read_header(artifact: Path | Section) -> "tuple[schema.ModelT, int]":
@@ -183,7 +224,11 @@ def executed_outside_delegate(
     """Loads one graph and returns the operators (by number) that run outside the delegate."""
     from ai_edge_litert.interpreter import Interpreter
 
-    header = _pack(_single(model, signature))
+    from firsttoken.backends.tflite.row_scales import pack, share
+
+    alone = _single(model, signature)
+    share(alone)
+    header = pack(alone)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.tflite"
         with open(path, "wb") as file:
@@ -220,12 +265,6 @@ def _single(model: "schema.ModelT", signature: "schema.SignatureDefT") -> "schem
     vars(entry).update(vars(signature))
     alone.subgraphs, entry.subgraphIndex, alone.signatureDefs = [model.subgraphs[signature.subgraphIndex]], 0, [entry]
     return alone
-
-
-def _pack(model: "schema.ModelT") -> bytes:
-    builder = flatbuffers.Builder(1 << 20)
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return builder.Output()
 
 
 def reachable(operators: list[dict], outputs: list[int]) -> set[int]:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from firsttoken.backends.tflite.model_file import ModelFile
 
 Op, Kind, Type = schema.BuiltinOperator, schema.BuiltinOptions, schema.TensorType
-NUMPY_TYPES = {Type.FLOAT32: np.float32, Type.FLOAT16: np.float16, Type.INT32: np.int32, Type.INT8: np.int8}
+NUMPY_TYPES = {Type.FLOAT32: np.float32, Type.FLOAT16: np.float16, Type.INT32: np.int32, Type.INT16: np.int16, Type.INT8: np.int8}
 TENSOR_TYPES = {np.dtype(t): code for code, t in NUMPY_TYPES.items()}
 
 
@@ -42,6 +42,8 @@ class Graph:
         self.outputs: list[tuple[str, int]] = []
         self.split_inputs: dict[int, tuple[int, int]] = {}
         """Inputs that have been split for their outliers (`outliers.split`): q, k and v take one."""
+        self.quantized_inputs: dict[tuple[int, object], int] = {}
+        """Inputs that have been rounded to calibrated integers (`static.quantize`), by those."""
         self._constants: dict[tuple[str, tuple[int, ...], bytes], int] = {}
 
     # tensors

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from firsttoken.backends.tflite.row_scales import pack
 from firsttoken.progress import Report, silent
 
 ALIGNMENT = 64  # XNNPACK reads weights in place; a cache line is always enough
@@ -81,9 +81,7 @@ class ModelFile:
         self.model.signatureDefs.append(signature)
 
     def _header(self) -> bytes:
-        builder = flatbuffers.Builder(1 << 20)
-        builder.Finish(self.model.Pack(builder), file_identifier=b"TFL3")
-        return builder.Output()
+        return pack(self.model)
 
     def write(self, path: Path, report: Report = silent) -> None:
         """Writes the file. The order of ``streamed`` is the order in the file, so that reads stay sequential.

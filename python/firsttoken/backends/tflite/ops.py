@@ -20,6 +20,7 @@ from firsttoken.backends.tflite.experts import ExpertsGraph
 from firsttoken.backends.tflite.graph import NUMPY_TYPES, Dynamic, Op, Type
 from firsttoken.backends.tflite.model_file import ModelFile
 from firsttoken.backends.tflite.outliers import apart
+from firsttoken.backends.tflite.static import static_linear
 from firsttoken.backends.tflite.weights import DecoderWeights, to_float16
 from firsttoken.decoder import forward
 from firsttoken.decoder.parts import Core, Decoder
@@ -218,6 +219,8 @@ class TfliteOps(DeltaGraph, ExpertsGraph):
         if bias is not None:
             bias_tensor = self.constant(to_float16(bias, f"{name}.bias") if half else bias, np.float16 if half else np.float32)
         x = self.convert(x, Type.FLOAT16 if half else Type.FLOAT32)
+        if name in self.weights.static:
+            return static_linear(self, x, self._matrix(name), bias_tensor, self.weights.static[name])
         if name in self.weights.apart:
             return apart(self, x, self._matrix(name), bias_tensor)
         return self.fully_connected(x, self._matrix(name), bias_tensor)

@@ -1,7 +1,7 @@
 """The decoder's weights as streamed buffers: stored once, used by every subgraph."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -10,6 +10,8 @@ from firsttoken.backends.interface import LoweringJob
 from firsttoken.backends.tflite.graph import Graph, Type
 from firsttoken.backends.tflite.model_file import ModelFile
 from firsttoken.backends.tflite.quantize import quantize_int4, quantize_int8
+from firsttoken.backends.tflite.row_scales import RowScales
+from firsttoken.bundle.integer_facts import StaticLayer
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.walk import Layer, coefficients, convolutions, delta_rules, factors, norms, plan_layers, routers
 from firsttoken.precisions import PRECISIONS
@@ -29,6 +31,7 @@ class Weight:
         self.scales = np.ones(self.rows, np.float32)
         if self.grouped:
             self.group_scales = np.ones((self.rows, self.columns // self.group), np.float16)
+        self._row_scales = RowScales(self.scales)
         self.buffer = file.stream(layer.name, self.rows * self.columns * PRECISIONS[precision].bits // 8, self._chunks)
         self._scale_buffer: int | None = None
 
@@ -64,17 +67,15 @@ class Weight:
     def tensor(self, graph: Graph, name: str | None = None) -> int:
         """Adds this weight, with its quantization parameters, to ``graph`` and returns its tensor ``[rows, columns]``; ``name`` is by default the layer's."""
         index = graph.tensor((self.rows, self.columns), STORED_TYPES[self.precision], name or self.layer.name, self.buffer)
-        if PRECISIONS[self.precision].scales:
+        if self.grouped:
+            details = schema.BlockwiseQuantizationT()
+            details.scales = graph.tensor(self.group_scales.shape, Type.FLOAT16, f"{self.layer.name}.scales", self._scales_buffer())
+            details.zeroPoints, details.blockSize = -1, self.group
             parameters = schema.QuantizationParametersT()
-            parameters.quantizedDimension = 0
-            if not self.grouped:
-                parameters.scale, parameters.zeroPoint = self.scales, np.zeros(self.rows, np.int64)
-            else:
-                details = schema.BlockwiseQuantizationT()
-                details.scales = graph.tensor(self.group_scales.shape, Type.FLOAT16, f"{self.layer.name}.scales", self._scales_buffer())
-                details.zeroPoints, details.blockSize = -1, self.group
-                parameters.detailsType, parameters.details = schema.QuantizationDetails.BlockwiseQuantization, details
+            parameters.detailsType, parameters.details = schema.QuantizationDetails.BlockwiseQuantization, details
             graph.subgraph.tensors[index].quantization = parameters
+        elif PRECISIONS[self.precision].scales:
+            graph.subgraph.tensors[index].quantization = self._row_scales
         return index
 
     def raw_tensor(self, graph: Graph, dtype: int | None = None) -> int:
@@ -97,6 +98,8 @@ class DecoderWeights:
     cache_precision: str | None = None
     apart: frozenset[str] = frozenset()
     """Layers whose inputs' outliers are rounded by themselves."""
+    static: Mapping[str, StaticLayer] = field(default_factory=dict)
+    """Layers with calibrated scales, by name."""
 
     def cache_type(self, core: str) -> int:
         """What the KV cache of this core comes and goes as."""
@@ -133,13 +136,13 @@ def read_weights(
     for layer in plan_layers(job.decoder):
         if layer.weight is None or (layer.kind == "embedding" and not embedding):
             continue
-        form = precisions[layer.name], job.group(layer)
+        form = PRECISIONS[precisions[layer.name]].weight, job.group(layer)
         shared = next((w for w in matrices.values() if w.layer.weight == layer.weight and (w.precision, w.group) == form), None)
         matrices[layer.name] = shared or Weight(file, checkpoint, layer, *form)
         if layer.bias:
             vectors[f"{layer.name}.bias"] = checkpoint.vector(layer.bias)
     apart = frozenset(name for name in matrices if job.plan.apart(name))
-    return DecoderWeights(precisions, native_fp16, matrices, vectors, cache_precision, apart)
+    return DecoderWeights(precisions, native_fp16, matrices, vectors, cache_precision, apart, job.static)
 
 
 def to_float16(values: np.ndarray, name: str) -> np.ndarray:

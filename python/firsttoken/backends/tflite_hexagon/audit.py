@@ -6,7 +6,7 @@ of the proof are what shows that the compiled file holds these graphs.
 
 from pathlib import Path
 
-from firsttoken.backends.tflite.audit import LoadedGraph, read_header
+from firsttoken.backends.tflite.audit import LoadedGraph, one_pair, read_header
 from firsttoken.bundle.manifest import AuditRow, NpuFacts
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import plan_layers
@@ -21,13 +21,19 @@ def audit(source: Path, decoder: Decoder, precisions: dict[str, str], npu: NpuFa
     outside = [line.split(":")[0].split(" ", 1)[1] for graph in npu.graphs for line in graph.left]
     rows = []
     for layer in plan_layers(decoder):
+        scales = one_pair(source, layer, graphs)
         if layer.kind == "embedding":
             stored, computed, taken = TABLE_TYPES[npu.embedding.dtype], "fp32", False
         else:
-            seen = [new_rows(graph, layer.name) if layer.kind == "core" else graph.weight(layer.name, layer.kind)[0] for graph in graphs]
-            stored, computed = "/".join(sorted(set(seen))), "fp16"
+            seen = [
+                (new_rows(graph, layer.name), "") if layer.kind == "core" else graph.weight(layer.name, layer.kind)[:2] for graph in graphs
+            ]
+            stored = "/".join(sorted({held for held, _ in seen}))
+            computed = "/".join(sorted({between for _, between in seen})) if scales else "fp16"
             taken = not any(layer.name == scope or layer.name.startswith(f"{scope}.") for scope in outside)
-        rows.append(AuditRow(layer=layer.name, asked=precisions[layer.name], stored=stored, computed=computed, delegated=taken))
+        rows.append(
+            AuditRow(layer=layer.name, asked=precisions[layer.name], stored=stored, computed=computed, delegated=taken, scales=scales)
+        )
     return rows
 
 

@@ -10,6 +10,8 @@ from firsttoken.backends.interface import Estimate, LoweringJob
 from firsttoken.backends.lowering_result import Lowered
 from firsttoken.backends.tflite.backend import Tflite
 from firsttoken.decoder.parts import Decoder
+from firsttoken.precisions import PRECISIONS as ALL_PRECISIONS
+from firsttoken.precisions import STATIC
 from firsttoken.progress import Report, silent
 from firsttoken.targets.target import Target
 
@@ -18,7 +20,11 @@ class TfliteHexagon(OnHexagon, Tflite):
     name = "tflite-hexagon"
     arm_runtimes = ("litert",)  # of the CPU artifact
     emulated = True
-    precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {**PRECISIONS, "linear": (*PRECISIONS["linear"], "int4")}
+    precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {**PRECISIONS, "linear": (*PRECISIONS["linear"], "int4", *STATIC)}
+
+    def on_cpu(self, precisions: Mapping[str, str]) -> dict[str, str]:
+        """The same weights, with activations rounded as they come: nearer to the checkpoint, and XNNPACK has no kernels for int16."""
+        return {layer: ALL_PRECISIONS[precision].weight for layer, precision in precisions.items()}
 
     def check_tools(self, target: Target, prove: bool) -> None:
         if prove or target.npu_options.compile == "ahead":

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from firsttoken.backends.interface import LoweringJob
 from firsttoken.backends.lowering_result import Lowered
+from firsttoken.backends.registry import find_backend
 from firsttoken.backends.runner import MASKED
 from firsttoken.backends.tflite.lower import lower_decoder as lower_for_cpu
 from firsttoken.backends.tflite_hexagon.compile import Compilation, compile_for, compiler_folder
@@ -38,7 +39,8 @@ def lower_decoder(job: LoweringJob, path: Path, report: Report = silent) -> Lowe
     libraries = find_libraries() if options.compile == "ahead" else None
     # As the CPU target names it, so that the file is the same in every Snapdragon's bundle and in tflite-xnnpack's.
     cpu = target.model_copy(update={"name": target.cpu_backend, "npu": None})
-    lowered = lower_for_cpu(replace(job, target=cpu), path, report)
+    on_cpu = find_backend(target.backend).on_cpu(job.precisions)
+    lowered = lower_for_cpu(replace(job, target=cpu, precisions=on_cpu), path, report)
     source, compiled = path.with_name(SOURCE_FILE), path.with_name(NPU_FILE)
     methods, states = write_source(job, source, report)
     done = None
@@ -57,6 +59,10 @@ def lower_decoder(job: LoweringJob, path: Path, report: Report = silent) -> Lowe
         source.unlink(missing_ok=True)
     lowered.artifacts.append(made)
     lowered.notes += _notes(made)
+    if job.static:
+        lowered.notes.append(
+            f"calibrated ranges are the NPU's: the CPU artifact has the same weights of those {len(job.static)} layers and rounds activations as they come (int8)"
+        )
     return lowered
 
 
