@@ -29,7 +29,7 @@ def told(doing: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise FirstTokenError(f"{doing}: {' '.join(str(error).split())}") from None
+        raise FirstTokenError(f"{doing} ({' '.join(str(error).split())}); export it again with a target litertlm-gpu") from None
 
 
 class GpuModel:
@@ -44,12 +44,10 @@ class GpuModel:
 
         # the CPU too, so that an operator which the GPU leaves is told and not the end
         both = HardwareAccelerator.GPU | HardwareAccelerator.CPU
-        with told(f"loading {path}"):
+        with told("loading it, LiteRT's GPU accelerator refused it"):
             self._model = CompiledModel.from_file(str(path), hardware_accel=both)
         if not self._model.is_fully_accelerated():
-            raise FirstTokenError(
-                f"{path}: LiteRT's GPU accelerator did not take every operator; export it again with a target litertlm-gpu"
-            )
+            raise FirstTokenError("LiteRT's GPU accelerator did not take every operator; export it again with a target litertlm-gpu")
         listed = self._model.get_signature_list()
         self.signatures = {name: (n, list(of["inputs"]), list(of["outputs"])) for n, (name, of) in enumerate(listed.items())}
         self._buffers: dict[tuple[str, str, str], object] = {}
@@ -72,7 +70,7 @@ class GpuModel:
                 given[name].write(np.ascontiguousarray(array))
         for name, array in zip(results, outputs.arrays, strict=True):
             got[name] = self._cache(signature, name, array) if id(array) in both else self._buffer(signature, name, "output")
-        with told(f"running graph {signature!r}"):
+        with told(f"running graph {signature!r}, LiteRT's GPU accelerator failed"):
             self._model.run_by_name(signature, given, got)
             for name, array in zip(results, outputs.arrays, strict=True):
                 if id(array) not in both:

@@ -29,7 +29,7 @@ class GpuRunner(RemoteRunner):
                 shutil.copyfileobj(stream, file)
                 file.truncate(section.size)
             command = [sys.executable, "-m", "firsttoken.backends.gpu.worker", str(folder.resolve()), str(graphs)]
-            super().__init__(manifest, command, environment, "on the software GPU")
+            super().__init__(manifest, command, environment, f"{self._artifact} on the software GPU")
 
     def _ended(self, code: int | None, said: str) -> str:
-        return ending(code or 0, f"{self._artifact} on the software GPU", said)
+        return ending(code or 0, self._place, said)
