@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "python"), str(ROOT / "tests"), str(ROOT / "tests" / "decoder")]
 
-from families_on_disk import CASES, ON_HEXAGON, ON_LITERTLM, ONE_OF_EACH, SIZES  # noqa: E402
+from families_on_disk import CASES, ON_GPU, ON_HEXAGON, ON_LITERTLM, ONE_OF_EACH, SIZES  # noqa: E402
 
 from firsttoken.backends.registry import find_backend  # noqa: E402
 from firsttoken.decoder import families  # noqa: E402
@@ -26,6 +26,7 @@ COLUMNS = (
     ("`.tflite`", ("tflite-xnnpack", "tflite-none"), tuple(CASES)),
     ("`.pte`", ("executorch-xnnpack",), tuple(ONE_OF_EACH)),
     ("`.litertlm`", ("litertlm-cpu",), tuple(ON_LITERTLM)),
+    ("GPU", ("litertlm-gpu",), tuple(ON_GPU)),
     ("Hexagon", ("tflite-hexagon",), tuple(ON_HEXAGON)),
 )
 OWN = {"minicpm": ("smollm", {"scale_emb": 12.0, "scale_depth": 1.4, "dim_model_base": 256})}  # transformers has no class of it

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from firsttoken.arm.folder import FOLDER_VARIABLE, arm_folder
+from firsttoken.backends.gpu import device as gpu
 from firsttoken.errors import FirstTokenError
 
-# The emulated ARM machine of scripts/setup_arm is used where it lies.
+# The emulated ARM machine of scripts/setup_arm is used where it lies, and so is the software GPU of scripts/setup_gpu.
 with suppress(FirstTokenError):  # no place for it
     os.environ.setdefault(FOLDER_VARIABLE, str(arm_folder()))
+    os.environ.setdefault(gpu.FOLDER_VARIABLE, str(gpu.gpu_folder()))
 # Before anything is imported that reads it: tests leave nothing in the user's cache.
 _CACHE = tempfile.TemporaryDirectory(prefix="firsttoken-test-cache-")
 os.environ["XDG_CACHE_HOME"] = _CACHE.name
@@ -24,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent / "decoder"))
 
 from arm_fixtures import emulated_arm  # noqa: E402, F401
 from executorch_fixtures import lowerings  # noqa: E402, F401  after the path it needs
+from gpu_fixtures import software_gpu  # noqa: E402, F401
 from hexagon_fixtures import hexagon_bundle, hexagon_libraries  # noqa: E402, F401
 from real_model import real_model, real_model_file  # noqa: E402, F401
 from stock_fixtures import half_demo, own_litertlm, stock_litertlm, stock_pte  # noqa: E402, F401

@@ -11,7 +11,7 @@ from families_on_disk import random_model, save
 CACHE, CHUNK = 48, 32
 # Relative root-mean-square error of the logits that each plan may have on a random model, where every weight matters.
 BOUNDS = {
-    "fp32": 1e-5, "fp16": 5e-3, "int8": 0.08, "fp16-attention": 0.08, "fp16-attention-core": 0.08,
+    "fp32": 1e-5, "fp16": 5e-3, "int8": 0.08, "int8-apart": 0.08, "fp16-attention": 0.08, "fp16-attention-core": 0.08,
     "int4-mlp": 0.5, "int4": 0.8, "mixed": 0.9,
 }  # fmt: skip
 # Every precision beside every other one, in one layer each way.

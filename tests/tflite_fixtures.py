@@ -9,6 +9,7 @@ BOUNDS = {
     "fp32": 1e-5,
     "fp16": 5e-3,
     "int8": 0.06,
+    "int8-apart": 0.06,
     "fp16-attention": 0.06,
     "fp16-attention-core": 0.06,
     "int4-mlp": 0.4,

@@ -52,6 +52,7 @@ def examine() -> list[Check]:
         _disk(),
         _weight_cache(),
         _emulated_arm(),
+        _software_gpu(),
         _hexagon(),
         _hexagon_executorch(),
         _adb(),
@@ -159,6 +160,21 @@ def _emulated_arm() -> Check:
     return Check(
         "note", "emulated ARM", found, f"only for `firsttoken prove --on arm`: run {setup_command()} (no root rights, about 360 MB)"
     )
+
+
+def _software_gpu() -> Check:
+    from firsttoken.arm import debian
+    from firsttoken.backends.gpu.device import device_version, gpu_folder, is_set_up, setup_command
+
+    purpose = "only for `firsttoken prove --on gpu`"
+    try:
+        if is_set_up():
+            return Check("ok", "software GPU", f"SwiftShader of {device_version()}; {gpu_folder()}", "used by `firsttoken prove --on gpu`")
+    except FirstTokenError as error:
+        return Check("note", "software GPU", "no folder for it", str(error))
+    if obstacles := debian.obstacles():
+        return Check("note", "software GPU", "not set up", f"{purpose}: {'; '.join(obstacles)}; it needs {debian.NEEDS}")
+    return Check("note", "software GPU", "not set up", f"{purpose}: run {setup_command()} (no root rights, about 6 MB)")
 
 
 def _hexagon() -> Check:

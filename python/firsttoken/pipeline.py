@@ -13,18 +13,16 @@ from firsttoken.backends.lowering_result import Lowered
 from firsttoken.backends.recurrence import short_calls_note, with_short_calls
 from firsttoken.backends.registry import backend_of, find_backend, resolve
 from firsttoken.bundle.atomic import Staging
-from firsttoken.bundle.chat_facts import Chat
 from firsttoken.bundle.files import check_destination, file_facts, rejected_name
 from firsttoken.bundle.lineage import read_lineage
-from firsttoken.bundle.manifest import CheckpointIdentity, Manifest, Rotation, TokenizerFacts
+from firsttoken.bundle.manifest import CheckpointIdentity, Manifest, Rotation
 from firsttoken.bundle.witness_facts import Witness
-from firsttoken.chat import chat_affixes
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.checkpoint_sources.open import open_checkpoint
 from firsttoken.checkpoint_sources.write_folder import note_of
+from firsttoken.checkpoint_words import Words, read_words
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import open_decoder, parameter_count, rotations
-from firsttoken.end_tokens import turn_end_note, with_ends
 from firsttoken.errors import FirstTokenError, GateError
 from firsttoken.last_words import doing
 from firsttoken.preflight import check_room, estimate
@@ -34,7 +32,6 @@ from firsttoken.quant.plan import Plan, load_plan
 from firsttoken.quantized.kept import Integers
 from firsttoken.quantized.stored_plan import for_checkpoint
 from firsttoken.quiet import quiet_runtime
-from firsttoken.special_tokens import check_special_tokens
 from firsttoken.targets.target import Target, load_target
 from firsttoken.tokenizer import Tokenizer
 
@@ -48,15 +45,6 @@ class Job:
     target: Target
     precisions: dict[str, str]
     destination: Path
-
-
-@dataclass(frozen=True)
-class Words:
-    """What a checkpoint's bundles all say about text and tokens."""
-
-    tokenizer: Tokenizer
-    facts: TokenizerFacts
-    chat: Chat | None
 
 
 def export(
@@ -139,41 +127,6 @@ def plan_jobs(
     for job in jobs:
         check_destination(job.destination, force)
     return jobs
-
-
-def read_words(source: Checkpoint, decoder: Decoder, end_tokens: Sequence[int | str], say: Callable[[str], None]) -> Words:
-    """Reads tokenizer and chat template. Raises `FirstTokenError` for what a bundle cannot say, and where nothing ends an answer."""
-    tokenizer = Tokenizer(source.folder)
-    check_tokenizer(tokenizer, decoder)
-    check_special_tokens(source.folder, tokenizer.engine)
-    facts, chat = with_ends(tokenizer, tokenizer.facts(), end_tokens), chat_affixes(source.folder, tokenizer)
-    notes = [tokenizer.begin_note()]
-    if chat is not None:
-        notes += [chat_note(chat), turn_end_note(tokenizer, facts, chat)]
-        if chat.rendered_on is not None:
-            notes.append(
-                f"the chat template prints the date; the bundle will say {chat.rendered_on} on every day, export again for another"
-            )
-    for note in notes:
-        if note is not None:
-            say(note)
-    return Words(tokenizer, facts, chat)
-
-
-def chat_note(chat: Chat) -> str | None:
-    """What it means that a conversation cannot be written; None where it can."""
-    if chat.conversation_refused is None:
-        return None
-    return f"the app will answer every question by itself: the chat template cannot be written without Jinja, {chat.conversation_refused}"
-
-
-def check_tokenizer(tokenizer: Tokenizer, decoder: Decoder) -> None:
-    """Raises `FirstTokenError` if the tokenizer knows tokens for which the model has no row."""
-    if tokenizer.vocab_size > decoder.vocab_size:
-        raise FirstTokenError(
-            f"{tokenizer.folder / 'tokenizer.json'}: has token ids up to {tokenizer.vocab_size - 1}, but config.json says vocab_size {decoder.vocab_size}; "
-            "the tokenizer belongs to another checkpoint"
-        )
 
 
 def check_held_out(source: Checkpoint, decoder: Decoder, tokenizer: Tokenizer, jobs: list[Job], held_out: str | Path | None) -> None:
@@ -297,13 +250,16 @@ def prove_here(
     """Proves the bundle in ``folder``, both artifacts where there is one for an NPU, and writes proof and audit into its manifest."""
     from firsttoken.prove.prove import prove
 
-    manifest.cpu.proof, manifest.cpu.audit = prove(folder, source, held_out, report=report, witness=witness)
+    def named(line: str) -> None:
+        say(f"{manifest.target.name}: {line}")
+
+    manifest.cpu.proof, manifest.cpu.audit = prove(folder, source, held_out, report=report, witness=witness, say_gain=named)
     manifest.write(folder)
     npu = manifest.npu_artifact
     if npu is not None and find_backend(npu.backend).emulated:  # the lowering's notes say where it is not
         from firsttoken.prove.on_npu import prove_on_npu
 
-        result = prove_on_npu(folder, source, held_out, report=report, say=lambda line: say(f"{manifest.target.name}: {line}"))
+        result = prove_on_npu(folder, source, held_out, report=report, say=named)
         npu.proof, npu.audit = result.summary, result.audit
         manifest.write(folder)
 

@@ -271,6 +271,8 @@ ON_HEXAGON = {
     "llama3": {}, "qwen2": {}, "qwen3": {}, "gemma2": MIXED, "gemma3": MIXED, "smollm3": {"no_rope_layers": [1, 0]}, "granite-tied": {},
     "phi4-mini": {}, "nemotron": {},
 }  # fmt: skip
+# On LiteRT's GPU accelerator, with two layers.
+ON_GPU = {"llama3": {}, "qwen2": {}, "qwen3": {}, "gemma2": MIXED, "gemma3": MIXED, "smollm3": {"no_rope_layers": [1, 0]}, "nemotron": {}}
 # Through LiteRT-LM's signatures.
 ON_LITERTLM = ("llama3", "gemma2", "gemma3", "mistral-window", "cohere2", "gemma4", "gemma4-unified", "gemma3n")
 LESS_ONE = ("Gemma", "Gemma2", "Gemma3Text", "Nemotron", "Qwen3_5Text")  # store their norms' weights less 1

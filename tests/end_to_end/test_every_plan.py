@@ -14,6 +14,7 @@ MOST_BYTES = {
     "fp32": 4.2,
     "fp16": 2.1,
     "int8": 1.25,
+    "int8-apart": 1.25,
     "fp16-attention": 1.45,
     "fp16-attention-core": 1.25,
     "int4-mlp": 1.15,
@@ -25,10 +26,19 @@ MOST_BYTES = {
 
 # Their graphs are litertlm-cpu's: what differs is lengths and the border.
 SAME = ("as-stored",)  # for a checkpoint of floats as int8; what it is for: tests/quantized
-FEW = {"litertlm-cpu-fixed": ("fp16-attention",), "tflite-interpreter": ("fp16-attention", "int8", "int4")}
-BESIDE_AN_NPU = {
-    "int4-npu": ("tflite-xnnpack", "tflite-compat")
-}  # where its artifact for the CPU comes from; rows of INT4 are other tests' too
+FEW = {
+    "litertlm-cpu-fixed": ("fp16-attention",),
+    "tflite-interpreter": ("fp16-attention", "int8", "int4"),
+    "litertlm-gpu": ("fp16-attention", "int4-npu"),  # on the CPU; on the GPU: tests/prove/test_on_gpu.py
+}
+STORED_FP32 = ("tflite-interpreter", "litertlm-gpu")  # their caches
+ONLY = {
+    "int4-npu": (
+        "tflite-xnnpack",
+        "tflite-compat",
+        "litertlm-gpu",
+    ),  # where its artifact for the CPU comes from; rows of INT4 are other tests' too
+}
 CASES = [
     (plan, target)
     for plan in plan_names()
@@ -36,7 +46,7 @@ CASES = [
     for target in target_names()
     if load_target(target).npu is None
     and plan in FEW.get(target, plan_names())
-    and target in BESIDE_AN_NPU.get(plan, target_names())  # the NPU's: tests/prove/test_on_npu.py
+    and target in ONLY.get(plan, target_names())  # the NPU's: tests/prove/test_on_npu.py
 ]
 
 
@@ -52,7 +62,7 @@ def test_plan_on_target(plan, target, tmp_path):
     manifest = read_manifest(folder)
     assert manifest.cpu.proof.passed and manifest.cpu.proof.all.tokens > 500
     for row in manifest.cpu.audit:
-        assert row.stored == ("fp32" if target == "tflite-interpreter" and row.layer.endswith(".core") else row.asked), row
+        assert row.stored == ("fp32" if target in STORED_FP32 and row.layer.endswith(".core") else row.asked), row
     copies = 1.4 if target == "executorch-xnnpack" else 1.0
     assert manifest.facts(manifest.cpu).bytes < copies * MOST_BYTES[plan] * manifest.checkpoint.parameters
 

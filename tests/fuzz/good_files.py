@@ -5,15 +5,18 @@ import shutil
 import zipfile
 from pathlib import Path
 
+from compressed_folders import compress_folder, scheme_of
 from exact_checkpoints import CASES, SIZES, write_case
 from generated_measurements import host_measurement, phone_measurement
 from manifest_variants import demo_manifest, npu_manifest
+from safetensors.numpy import load_file, save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.declarations import declaration_folder
 
 WORDS = ["Hello world and a tab two spaces café family def read(self): return 1234 fi n s t"] * 9
+AUTO_GPTQ = Path(__file__).parents[1] / "quantized" / "auto_gptq.safetensors"
 SPECIAL = ["<unk>", "<s>", "</s>"]
 TEMPLATES = (
     (
@@ -64,6 +67,26 @@ def checkpoint(folder: Path) -> Path:
     folder = write_case("llama-biases", folder)
     tokenizers(folder)
     return folder
+
+
+def packed(folder: Path) -> None:
+    """Weights that compressed-tensors' own compressor packed in INT4."""
+    source = checkpoint(folder / "floats")
+    compress_folder(source, folder / "packed", scheme_of(4, 32))
+    shutil.rmtree(source)
+    for path in list((folder / "packed").iterdir()):
+        path.rename(folder / path.name)
+
+
+def auto_gptq(folder: Path) -> None:
+    """One weight that AutoGPTQ packed, under a layer's name."""
+    tensors = load_file(AUTO_GPTQ)
+    kept = {
+        f"model.layers.0.mlp.up_proj.{name.partition('.')[2]}": value for name, value in tensors.items() if name.startswith("int4-g32.")
+    }
+    save_file(kept, folder / "model.safetensors")
+    scheme = {"quant_method": "gptq", "bits": 4, "group_size": 32}
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "quantization_config": scheme}))
 
 
 def sharded(folder: Path) -> None:

@@ -61,6 +61,20 @@ def read_checkpoint(path: Path) -> None:
         checkpoint.fingerprint()
 
 
+def read_quantized(path: Path) -> None:
+    """Reads integers and scales as a plan that keeps them does."""
+    from firsttoken.checkpoint_sources.open import open_checkpoint
+    from firsttoken.weight_source import Source
+
+    with open_checkpoint(path.parent) as checkpoint:
+        for name, tensor in checkpoint.tensors.items():
+            source, rows = Source(name), min(2, tensor.row_count)
+            checkpoint.rows(source, 0, rows)
+            if len(tensor.shape) == 2 and checkpoint.lattice(source) is not None:
+                checkpoint.stored_scales(source, 0, rows)
+        checkpoint.fingerprint()
+
+
 def read_gguf(path: Path) -> None:
     from firsttoken.decoder.walk import open_decoder
     from firsttoken.gguf_file.checkpoint import GgufCheckpoint
@@ -319,6 +333,9 @@ FOREIGN = (
 READERS = (
     Reader("safetensors", good_files.checkpoint, "model.safetensors", mutate.mutate_safetensors, read_checkpoint),
     Reader("index", good_files.sharded, "*.index.json", mutate.mutate_json, read_checkpoint),
+    Reader("compressed-tensors", good_files.packed, "model.safetensors", mutate.mutate_safetensors, read_quantized),
+    Reader("quantization-config", good_files.packed, "config.json", mutate.mutate_json, read_quantized),
+    Reader("auto-gptq", good_files.auto_gptq, "model.safetensors", mutate.mutate_safetensors, read_quantized),
     Reader("gguf", good_files.ggufs, "*.gguf", mutate.mutate_bytes, read_gguf, imports=("gguf.quants",)),
     Reader("adapter", good_files.adapter, "adapter_model.safetensors", mutate.mutate_safetensors, read_adapter),
     Reader("adapter-config", good_files.adapter, "adapter_config.json", mutate.mutate_json, read_adapter),

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from firsttoken.backends.registry import find_backend
+from firsttoken.bundle.figures import Figures
 from firsttoken.bundle.integer_facts import CalibrationFacts, IntegerScale, Range, StaticLayer
-from firsttoken.bundle.manifest import AuditRow, Figures
+from firsttoken.bundle.manifest import AuditRow
 from firsttoken.prove.gate import missed_figures, missed_scales, missed_structure
 from firsttoken.quant.plan import Gate
 

@@ -7,7 +7,8 @@ import threading
 import jsonschema
 import pytest
 
-from firsttoken.bundle.manifest import MANIFEST_FILE, ArmProof, Figures, json_schema, read_manifest
+from firsttoken.bundle.figures import Figures
+from firsttoken.bundle.manifest import MANIFEST_FILE, ArmProof, json_schema, read_manifest
 from firsttoken.errors import FirstTokenError
 from firsttoken.prove.record import record
 

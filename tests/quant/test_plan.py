@@ -37,10 +37,15 @@ def test_every_plan_resolves_on_every_target_or_says_what_is_not_possible(name, 
         resolved = resolve(chosen, decoder, load_target(target))
     except FirstTokenError as error:
         if target.startswith("tflite-hexagon"):  # FP16, INT8, and INT4 with one scale a row are all there is
-            assert name in ("fp32", "int8", "int4", "int4-mlp", "int4-gptq", "as-stored")
+            assert name in ("fp32", "int8", "int8-apart", "int4", "int4-mlp", "int4-gptq", "as-stored")
             assert "fp32 is not possible" in str(error) or 'put group = "row"' in str(error)
+        elif target == "litertlm-gpu":  # no int4 in groups, no table in FP16, no outliers apart
+            refused = {"fp16": "embedding", "int8-apart": "outliers"} | dict.fromkeys(
+                ("int4", "int4-mlp", "int4-gptq"), 'put group = "row"'
+            )
+            assert refused[name] in str(error)
         elif load_target(target).npu is not None:  # FP16 and INT8
-            assert name in ("fp32", "int8", "int4", "int4-mlp", "int4-gptq", "int4-npu", "as-stored")
+            assert name in ("fp32", "int8", "int8-apart", "int4", "int4-mlp", "int4-gptq", "int4-npu", "as-stored")
             assert "fp32 is not possible" in str(error) or ("int4 is not possible" in str(error) and "nearest: int8" in str(error))
         else:
             assert (

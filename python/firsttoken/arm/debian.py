@@ -43,9 +43,9 @@ def find_mirror() -> str:
 
 
 class Packages:
-    """Debian packages of two architectures: this machine's and arm64. ``folder`` holds apt's private state."""
+    """Debian packages of this machine's architecture and of ``others``. ``folder`` holds apt's private state."""
 
-    def __init__(self, folder: Path, mirror: str) -> None:
+    def __init__(self, folder: Path, mirror: str, others: tuple[str, ...] = ("arm64",)) -> None:
         self.folder = folder
         self.archives = folder / "archives"
         for place in ("lists/partial", "cache/archives/partial", "archives", "nothing"):
@@ -55,13 +55,15 @@ class Packages:
                 f"mirror {mirror!r}: not an address; expected one like those in this machine's apt sources, ending in /debian"
             )
         self.own = _run(["dpkg", "--print-architecture"]).strip()
+        architectures = (self.own, *others)
+        known = " ".join(f'"{name}";' for name in architectures)
         (folder / "sources.list").write_text(
-            "".join(f"deb [arch={self.own},arm64 signed-by={KEYRING}] {mirror} {suite} main\n" for suite in SUITES)
+            "".join(f"deb [arch={','.join(architectures)} signed-by={KEYRING}] {mirror} {suite} main\n" for suite in SUITES)
         )
         (folder / "status").write_text("")
         self.configuration = folder / "apt.conf"
         self.configuration.write_text(
-            f'APT::Architecture "{self.own}";\nAPT::Architectures {{ "{self.own}"; "arm64"; }};\n'
+            f'APT::Architecture "{self.own}";\nAPT::Architectures {{ {known} }};\n'
             'APT::Get::List-Cleanup "0";\nAPT::Sandbox::User "";\nAcquire::Languages "none";\nAcquire::PDiffs "0";\n'
             f'Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled "0";\nAcquire::IndexTargets::deb::DEP-11::DefaultEnabled "0";\n'
             f'Dir::State::status "{folder}/status";\nDir::State::lists "{folder}/lists";\nDir::Cache "{folder}/cache";\n'

@@ -2,7 +2,7 @@
 //
 //   runner model.pte
 //
-// The protocol is that of guest.py: requests of three int32 (operation, position, count) and tokens, answers of two
+// The protocol is that of backends/remote.py: requests of three int32 (operation, position, count) and tokens, answers of two
 // int32 (status, count) and float32 logits, or text. Built by build.py against the ARM libraries of the executorch wheel.
 // The calls are those of firsttoken/backends/executorch/runner.py: tokens int64 [1, S], cache_position int64 [S].
 

@@ -211,6 +211,10 @@ class Backend(ABC):
         With ``kept`` false nothing is used that an earlier load left in a cache: a proof is of the file alone.
         """
 
+    def on_gpu(self) -> "Backend":
+        """The same backend as its artifacts run on a GPU, here a software one (`prove.on_gpu`). Raises `FirstTokenError` where they are for none."""
+        raise FirstTokenError(f"{self.name} has nothing for a GPU; export with a target like litertlm-gpu")
+
     def kept_files(self, manifest: Manifest, artifact: Artifact) -> list[Path]:
         """What loads of the artifact left in a cache, which the next load reads."""
         return []

@@ -24,6 +24,7 @@ BUILT_IN = {
     "tflite-interpreter": "firsttoken.backends.tflite_interpreter.backend:TfliteInterpreter",
     "tflite-hexagon": "firsttoken.backends.tflite_hexagon.backend:TfliteHexagon",
     "litertlm-cpu": "firsttoken.backends.litertlm.backend:LitertlmCpu",
+    "litertlm-gpu": "firsttoken.backends.gpu.backend:LitertlmGpu",
     "executorch-xnnpack": "firsttoken.backends.executorch.backend:ExecutorchXnnpack",
     "executorch-hexagon": "firsttoken.backends.executorch_hexagon.backend:ExecutorchHexagon",
 }

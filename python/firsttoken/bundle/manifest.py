@@ -12,6 +12,8 @@ from typing import Final, Literal
 from pydantic import Field, ValidationError
 
 from firsttoken.bundle.chat_facts import Chat
+from firsttoken.bundle.figures import Figures, TwinFigures
+from firsttoken.bundle.gpu_facts import GpuProof
 from firsttoken.bundle.integer_facts import CalibrationFacts, IntegerScale, KeptIntegers
 from firsttoken.bundle.part import Part
 from firsttoken.bundle.witness_facts import Witness
@@ -116,40 +118,6 @@ class AuditRow(Part):
     delegated: bool
     integers: str = ""  # where they are the checkpoint's own, the format that they are from
     scales: list[IntegerScale] = Field(default_factory=list)  # of the input and of the result, where both are integers
-
-
-class Figures(Part):
-    """Divergence from the FP32 checkpoint over ``tokens`` positions. KL divergence in nats per token."""
-
-    tokens: int
-    mean_kld: float
-    p99_kld: float
-    p999_kld: float
-    same_top: float
-    perplexity: float
-    reference_perplexity: float
-    perplexity_change: float
-    magnitude_ratio: float
-    first_diverging: str | None = None
-
-
-class TwinFigures(Part):
-    """Divergence from the plan computed on the host, in nats per token, and how far its kernels' rounding alone may carry it.
-
-    ``allowed_kld`` is the bound on the mean.
-
-    ``scale`` is the size of the logits in that of the host's, 1 where both agree.
-    """
-
-    positions: int
-    mean_kld: float
-    p5_kld: float
-    worst_kld: float
-    scale: float
-    noise_mean_kld: float
-    noise_p20_kld: float
-    noise_worst_kld: float
-    allowed_kld: float
 
 
 class Proof(Part):
@@ -316,6 +284,7 @@ class Manifest(Part):
     tokenizer: TokenizerFacts
     chat: Chat | None = None
     proven_on: list[ArmProof] = Field(default_factory=list)
+    proven_on_gpu: GpuProof | None = None
     packages: dict[str, str]
     files: dict[str, FileFacts]
 

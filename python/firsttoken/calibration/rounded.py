@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from firsttoken.checkpoint import Checkpoint
+from firsttoken.checkpoint_over import CheckpointOver
 from firsttoken.lattice import Lattice
-from firsttoken.progress import Report, silent
 from firsttoken.weight_source import Source
 
 
@@ -43,48 +43,24 @@ class IntegerFiles:
         return self.folder / f"{layer}.integers.npy", self.folder / f"{layer}.scales.npy"
 
 
-class RoundedCheckpoint(Checkpoint):
-    """``original`` with the integers of ``files`` in the place of some weights; ``layers`` gives their layers' names. Everything else is the original's."""
+class RoundedCheckpoint(CheckpointOver):
+    """``base`` with the integers of ``files`` in the place of some weights; ``layers`` gives their layers' names."""
 
-    def __init__(self, original: Checkpoint, files: IntegerFiles, layers: Mapping[Source, str]) -> None:
-        self._original = original
-        self.folder, self.config, self.files, self.tensors = original.folder, original.config, original.files, original.tensors
-        self.readable, self.note, self.remarks = original.readable, original.note, original.remarks
-        self._descriptors: dict[int, int] = {}
+    def __init__(self, base: Checkpoint, files: IntegerFiles, layers: Mapping[Source, str]) -> None:
+        super().__init__(base)
         self._integers = {source: files.read(layer) for source, layer in layers.items()}
-
-    @property
-    def original(self) -> Checkpoint:
-        return self._original.original
-
-    @property
-    def name(self) -> str:
-        return self._original.name
 
     def rows(self, source: str | Source, start: int = 0, stop: int | None = None) -> np.ndarray:
         found = self._integers.get(source) if isinstance(source, Source) else None
         if found is None:
-            return self._original.rows(source, start, stop)
+            return self.base.rows(source, start, stop)
         integers, scales = (np.asarray(values[start:stop]) for values in found)
         grouped = integers.reshape(len(integers), scales.shape[1], -1).astype(np.float32)
         return (grouped * scales[:, :, None]).reshape(integers.shape)
 
     def scales(self, source: Source, start: int = 0, stop: int | None = None) -> np.ndarray | None:
         found = self._integers.get(source)
-        return self._original.scales(source, start, stop) if found is None else np.asarray(found[1][start:stop])
+        return self.base.scales(source, start, stop) if found is None else np.asarray(found[1][start:stop])
 
     def lattice(self, source: Source) -> Lattice | None:
-        return None if source in self._integers else self._original.lattice(source)
-
-    def stored_scales(self, source: Source, start: int = 0, stop: int | None = None) -> np.ndarray:
-        return self._original.stored_scales(source, start, stop)
-
-    def fingerprint(self, report: Report = silent) -> str:
-        return self._original.fingerprint(report)
-
-    @property
-    def weight_bytes(self) -> int:
-        return self._original.weight_bytes
-
-    def close(self) -> None:
-        self._original.close()
+        return None if source in self._integers else self.base.lattice(source)

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from firsttoken.checkpoint import Checkpoint
+from firsttoken.checkpoint_over import CheckpointOver
 from firsttoken.decoder.features import CHOSEN_EXPERTS, LOW_RANK, PER_LAYER, SHARED_CACHE, STREAMS, features
 from firsttoken.decoder.parts import Block, Decoder, Linear, Norm
 from firsttoken.decoder.walk import norms, plan_layers
 from firsttoken.errors import FirstTokenError
 from firsttoken.lattice import Lattice
-from firsttoken.progress import Report, silent
 from firsttoken.weight_source import Source
 
 NORMS, VALUES, INNER = "norms", "values", "inner"  # what stands before: a norm, v before the output projection, up before down
@@ -112,60 +112,42 @@ def over_query_heads(values: np.ndarray, kv_heads: int, group: int) -> np.ndarra
     return np.repeat(values.reshape(kv_heads, group, -1).max(1, keepdims=True), group, 1).reshape(-1)
 
 
-class SmoothedCheckpoint(Checkpoint):
-    """``original`` with the weights that ``strengths`` (by kind of site) give; everything else, and what proofs compare with, is the original's.
+class SmoothedCheckpoint(CheckpointOver):
+    """``base`` with the weights that ``strengths`` (by kind of site) give.
 
     ``largest`` are the largest absolute inputs ``[columns]`` of the sites' layers, by name.
     """
 
-    def __init__(self, original: Checkpoint, found: list[Site], largest: Mapping[str, np.ndarray], strengths: Mapping[str, float]) -> None:
-        self._original = original
-        self.folder, self.config, self.files, self.tensors = original.folder, original.config, original.files, original.tensors
-        self.readable, self.note, self.remarks = original.readable, original.note, original.remarks
-        self._descriptors: dict[int, int] = {}
+    def __init__(self, base: Checkpoint, found: list[Site], largest: Mapping[str, np.ndarray], strengths: Mapping[str, float]) -> None:
+        super().__init__(base)
         self._rows: dict[Source, np.ndarray] = {}
         self._columns: dict[Source, np.ndarray] = {}
         for site in found:
             if site.kind not in strengths:
                 continue
-            divisor = divisors(site, largest[site.seen], original, strengths[site.kind])
+            divisor = divisors(site, largest[site.seen], base, strengths[site.kind])
             self._columns |= dict.fromkeys(site.layers.values(), divisor)
             rows = divisor if site.heads is None else divisor.reshape(site.heads[0], site.heads[1], -1)[:, 0].reshape(-1)
             self._rows |= dict.fromkeys(site.before, rows)
 
-    @property
-    def original(self) -> Checkpoint:
-        return self._original.original
-
     def lattice(self, source: Source) -> Lattice | None:
-        """The original's; a weight that is changed is on none any more."""
-        return None if source in self._columns or source in self._rows else self._original.lattice(source)
+        """The base's; a weight that is changed is on none any more."""
+        return None if self._changed(source) else self.base.lattice(source)
 
-    def stored_scales(self, source: Source, start: int = 0, stop: int | None = None) -> np.ndarray:
-        return self._original.stored_scales(source, start, stop)
+    def scales(self, source: Source, start: int = 0, stop: int | None = None) -> np.ndarray | None:
+        return None if self._changed(source) else self.base.scales(source, start, stop)
 
-    @property
-    def name(self) -> str:
-        return self._original.name
+    def _changed(self, source: Source) -> bool:
+        return source in self._columns or source in self._rows
 
     def rows(self, source: str | Source, start: int = 0, stop: int | None = None) -> np.ndarray:
-        values = self._original.rows(source, start, stop)
+        values = self.base.rows(source, start, stop)
         if isinstance(source, str):
             return values
         if (rows := self._rows.get(source)) is not None:
             values = values / rows[start:stop, None]
         columns = self._columns.get(source)
         return values if columns is None else values * columns
-
-    def fingerprint(self, report: Report = silent) -> str:
-        return self._original.fingerprint(report)
-
-    @property
-    def weight_bytes(self) -> int:
-        return self._original.weight_bytes
-
-    def close(self) -> None:
-        self._original.close()
 
 
 def rounded_activations(decoder: Decoder, activations: Mapping[str, str]) -> frozenset[str]:

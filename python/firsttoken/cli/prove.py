@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from firsttoken.bundle.manifest import AuditRow, Proof
     from firsttoken.prove.on_arm import ArmResult
     from firsttoken.prove.on_file import FileProof
+    from firsttoken.prove.on_gpu import GpuResult
     from firsttoken.prove.on_npu import NpuResult
     from firsttoken.prove.places import Proven
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 class Place(StrEnum):
     host = "host"
     arm = "arm"
+    gpu = "gpu"
     npu = "npu"
 
 
@@ -32,7 +34,7 @@ def prove(
         Place,
         typer.Option(
             "--on",
-            help="Where to run it: here (with the NPU artifact, if any), also on an emulated ARM core (scripts/setup_arm), or the NPU artifact alone.",
+            help="Where to run it: here (with the NPU artifact, if any), also on an emulated ARM core (scripts/setup_arm) or a software GPU (scripts/setup_gpu), or the NPU artifact alone.",
         ),
     ] = Place.host,
     cpu: Annotated[
@@ -42,7 +44,9 @@ def prove(
     windows: Annotated[
         int | None,
         typer.Option(
-            "--windows", min=1, help="With --on arm or npu: how many stretches of the text to run (default: one or two minutes' worth)."
+            "--windows",
+            min=1,
+            help="With --on arm, gpu or npu: how many stretches of the text to run (default: one or two minutes' worth).",
         ),
     ] = None,
     held_out: HeldOut = None,
@@ -84,6 +88,9 @@ def prove(
     With --on arm it also runs it on an emulated ARM core, whose kernels are a phone's and not this machine's. A core
     that it passes on is recorded in the bundle's manifest. What is printed there is about numbers, never about time.
 
+    With --on gpu a bundle for a GPU (-t litertlm-gpu) also runs through LiteRT's GPU accelerator, on a software device: every operator has to be on
+    the GPU, and the figures are as everywhere. What a phone's GPU rounds and how fast it is cannot be seen there.
+
     A bundle for a Hexagon NPU has its compiled graphs run on Qualcomm's HTP backend for x86, beside its CPU artifact: of a
     model up to 10 M weights every position that the CPU's proof runs, which takes minutes and is said first; export runs
     two minutes' worth. --windows asks for less, or for more of a larger model.
@@ -92,6 +99,7 @@ def prove(
     Examples:
       firsttoken prove out/tflite-xnnpack --checkpoint path/to/checkpoint --audit
       firsttoken prove out/tflite-xnnpack --checkpoint path/to/checkpoint --on arm --cpu cortex-a53
+      firsttoken prove out/litertlm-gpu --checkpoint path/to/checkpoint --on gpu
       firsttoken prove out/tflite-hexagon-sm8550 --checkpoint path/to/checkpoint --on npu --windows 3
       firsttoken prove their/model.litertlm --checkpoint path/to/checkpoint --plan int8
     """
@@ -99,8 +107,8 @@ def prove(
     from firsttoken.prove.places import prove_places
     from firsttoken.report.progress_bar import progress_bar
 
-    if audit and on is Place.arm:
-        raise FirstTokenError("--audit looks at the file on the host; leave out --on arm to see every layer")
+    if audit and on in (Place.arm, Place.gpu):
+        raise FirstTokenError(f"--audit looks at the file on the host; leave out --on {on.value} to see every layer")
     out = Output(as_json)
     for proven in prove_places(
         bundle,
@@ -120,6 +128,8 @@ def prove(
     ):
         if proven.file:
             show_file(proven.file, out, audit)
+        elif proven.gpu:
+            show_gpu(bundle, proven.gpu, out)
         elif proven.npu:
             show_npu(bundle, proven.npu, out, audit)
         elif proven.proof:
@@ -128,8 +138,9 @@ def prove(
             show_arm(bundle, proven.arm, out)
     out.document(document(proven))
     if proven.misses:
-        what = "the proof of the NPU artifact" if proven.npu else "the proof on ARM" if proven.arm else "the proof"
-        raise GateError(f"{bundle}: {what} failed: {'; '.join(proven.misses)}")
+        parts = ((proven.npu, "of the NPU artifact"), (proven.arm, "on ARM"), (proven.gpu, "on the software GPU"))
+        what = next((f" {words}" for found, words in parts if found), "")
+        raise GateError(f"{bundle}: the proof{what} failed: {'; '.join(proven.misses)}")
 
 
 def document(proven: "Proven") -> dict:
@@ -145,6 +156,13 @@ def document(proven: "Proven") -> dict:
             {**result.summary.model_dump(), "proof": result.arm, "host_proof": result.host, "misses": result.misses}
             for result in proven.arm
         ]
+    if proven.gpu:
+        found["proven_on_gpu"] = {
+            **proven.gpu.summary.model_dump(),
+            "proof": proven.gpu.gpu,
+            "cpu_proof": proven.gpu.cpu,
+            "misses": proven.gpu.misses,
+        }
     if proven.npu:
         found["npu"] = {"proof": proven.npu.summary, "audit": proven.npu.audit}
     return found
@@ -190,6 +208,20 @@ def show_arm(bundle: Path, results: "list[ArmResult]", out: Output) -> None:
     if not any(result.misses for result in results):
         runtimes = " and ".join(result.runtime for result in results)
         out.show(f"proven on emulated {results[0].core} with {runtimes}: every bound of the plan is kept; recorded in the manifest")
+
+
+def show_gpu(bundle: Path, result: "GpuResult", out: Output) -> None:
+    from firsttoken.report.tables import beside_table, proof_lines
+
+    summary = result.summary
+    out.show(
+        f"{bundle}: {summary.device} ({summary.driver}), {summary.windows} windows of {summary.text}, positions up to {summary.last_position}",
+        beside_table("CPU", result.cpu, "GPU", result.gpu, summary.gpu_against_cpu),
+        *(f"  {line}" for line in proof_lines(result.gpu)),
+        f"  loaded, with its kernels compiled, in {summary.compile_seconds:.1f} s on this machine",
+    )
+    if not result.misses:
+        out.show(f"proven on {summary.device}: every bound of the plan is kept, every operator is on the GPU; recorded in the manifest")
 
 
 def show_npu(bundle: Path, result: "NpuResult", out: Output, audit: bool) -> None:

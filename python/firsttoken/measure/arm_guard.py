@@ -16,7 +16,8 @@ from firsttoken.arm.instruction_kinds import KINDS, PATTERNS
 from firsttoken.arm.instructions import Counts, InstructionCounter
 from firsttoken.atomic_file import write_text
 from firsttoken.backends.registry import resolve
-from firsttoken.bundle.manifest import Figures, read_manifest
+from firsttoken.bundle.figures import Figures
+from firsttoken.bundle.manifest import read_manifest
 from firsttoken.checkpoint import Checkpoint, read_json
 from firsttoken.decoder.walk import open_decoder
 from firsttoken.errors import FirstTokenError
@@ -74,7 +75,7 @@ def count_plans(
                 say(f"left out: {reason}")
                 continue
             say(f"exporting {plan} for {target}")
-            [bundle] = export(checkpoint, scratch / plan, plan, (target,), prove=False)
+            [bundle] = export(checkpoint, scratch / Path(plan).stem, plan, (target,), prove=False)
             bundles.append((target, plan, bundle, figures_of(bundle, checkpoint) if prove else None))
 
     def count(job: tuple[str, str, Path, Figures | None, Core]) -> GuardRow:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from firsttoken.bundle.manifest import Figures
+from firsttoken.bundle.figures import Figures
 
 # What a position counts as whose logits hold NaN or infinity: far past every bound, and still a number in JSON.
 BROKEN_KLD = 1e6

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from firsttoken.backends.interface import Backend
+from firsttoken.bundle.figures import Figures
 from firsttoken.bundle.integer_facts import CalibrationFacts
-from firsttoken.bundle.manifest import AuditRow, Figures
+from firsttoken.bundle.manifest import AuditRow
 from firsttoken.decoder.walk import is_table
 from firsttoken.precisions import without_group
 from firsttoken.prove.arithmetic import STEPS, scale_and_zero

@@ -1,4 +1,4 @@
-"""Where a bundle is proven: on this machine, on an emulated ARM core, on the backend of its NPU. One result for all of them."""
+"""Where a bundle is proven: on this machine, on an emulated ARM core, on a software GPU, on the backend of its NPU. One result for all of them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -19,11 +19,12 @@ from firsttoken.foreign.open import is_file
 from firsttoken.progress import Report, silent
 from firsttoken.prove.on_arm import ArmResult, prove_on_arm
 from firsttoken.prove.on_file import FileProof, prove_file
+from firsttoken.prove.on_gpu import GpuResult, prove_on_gpu
 from firsttoken.prove.on_npu import NpuResult, prove_on_npu
 from firsttoken.prove.prove import held_out_text, own_checkpoint, prove
 from firsttoken.prove.witness import witness as ask_transformers
 
-Place = Literal["host", "arm", "npu"]
+Place = Literal["host", "arm", "gpu", "npu"]
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,14 @@ class Proven:
     """What was found; what was not asked for is empty.
 
     ``proof`` and ``audit`` are of the CPU artifact on this machine, ``arm`` has one result for each runtime on the
-    emulated core, ``npu`` is of the artifact for a Snapdragon's NPU. Of a file that is no bundle, ``file`` says besides ``proof`` what it is made of.
+    emulated core, ``gpu`` is of the software GPU, ``npu`` of the artifact for a Snapdragon's NPU. Of a file that is no bundle, ``file`` says besides ``proof`` what it is made of.
     """
 
     bundle: Path
     proof: Proof | None = None
     audit: list[AuditRow] = field(default_factory=list)
     arm: list[ArmResult] = field(default_factory=list)
+    gpu: GpuResult | None = None
     npu: NpuResult | None = None
     file: FileProof | None = None
 
@@ -51,6 +53,7 @@ class Proven:
         """Every bound that was missed, in words; empty: the bundle passed."""
         found = list(self.proof.misses) if self.proof else []
         found += [f"{result.runtime} on {result.core}: {miss}" for result in self.arm for miss in result.misses]
+        found += [f"on the software GPU: {miss}" for miss in self.gpu.misses] if self.gpu else []
         return found + ([f"NPU: {miss}" for miss in self.npu.summary.misses] if self.npu else [])
 
     @property
@@ -78,7 +81,7 @@ def prove_places(
     """Proves a bundle where ``on`` says; yields what is known so far after each part, the last one whole.
 
     "host" is this machine, and then the NPU artifact where the bundle has one and the CPU's passed; "arm" is an emulated
-    core (``cpu``), and "npu" that artifact alone, both on ``windows`` stretches of text. ``bundle`` may be a file that another exporter wrote,
+    core (``cpu``), "gpu" a software GPU, and "npu" that artifact alone, these on ``windows`` stretches of text. ``bundle`` may be a file that another exporter wrote,
     here alone; ``plan``, ``cache_length`` and ``begin_token`` are for such a file (`prove.on_file`). ``witness`` false leaves out asking
     transformers (`prove.witness`), which is done on this machine alone. ``bar`` opens a report for each part. With a LoRA ``adapter``
     the checkpoint is the base that it is merged into. Raises `FirstTokenError`.
@@ -87,7 +90,7 @@ def prove_places(
     if cpu is not None and on != "arm":
         raise FirstTokenError("--cpu goes with --on arm; add that, or leave it out")
     if windows is not None and on == "host":
-        raise FirstTokenError("--windows goes with --on arm or --on npu; add that, or leave it out")
+        raise FirstTokenError("--windows goes with --on arm, gpu or npu; add that, or leave it out")
     if adapter is not None:
         checkpoint = open_checkpoint(checkpoint, adapter)
     if is_file(folder):
@@ -106,6 +109,11 @@ def prove_places(
         with bar() as report:
             arm = prove_on_arm(folder, checkpoint, cpu or DEFAULT_CORE, held_out, windows, threads, report)
         yield Proven(folder, arm=arm)
+        return
+    if on == "gpu":
+        with bar() as report:
+            gpu = prove_on_gpu(folder, checkpoint, held_out, windows, threads, report)
+        yield Proven(folder, gpu=gpu)
         return
     if on == "npu":
         with bar() as report:

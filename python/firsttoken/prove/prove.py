@@ -1,5 +1,6 @@
 """Proving a bundle: the written file, in its own runtime, against the FP32 checkpoint."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
 from firsttoken.prove.compare import compare
 from firsttoken.prove.expected import expectations
+from firsttoken.prove.gain import say_if_much
 from firsttoken.prove.gate import missed_scales, missed_structure
 from firsttoken.prove.smoothing import with_smoothing
 from firsttoken.prove.verdict import sum_up
@@ -39,12 +41,14 @@ def prove(
     threads: int | None = None,
     report: Report = silent,
     witness: Witness | None = None,
+    say_gain: Callable[[str], None] | None = None,
 ) -> tuple[Proof, list[AuditRow]]:
     """Compares a bundle with its checkpoint and returns the figures and the audit; ``proof.passed`` is the gate's word.
 
     ``held_out`` is a text file (default: ``held_out.txt`` of the checkpoint folder, else the demo's). Logits are compared
     over the tokenizer's vocabulary: padded rows are never sampled, and many checkpoints leave noise in them. ``witness`` is what
-    transformers said of the checkpoint (`prove.witness`), to be recorded; None: it was not thought of. Raises
+    transformers said of the checkpoint (`prove.witness`), to be recorded; None: it was not thought of. ``say_gain`` is given a line where another plan would
+    be much nearer (`prove.gain`), for a little more time. Raises
     `FirstTokenError` if the bundle is damaged or was made from another checkpoint; a missed bound is not an error here.
     """
     folder = Path(bundle)
@@ -57,7 +61,9 @@ def prove(
     chat = chat_window(Tokenizer(source.folder), source.folder, manifest.target.cache_length, manifest.tokenizer.vocab_size)
     windows += [] if chat is None else [chat]
     backend, precisions = find_backend(manifest.cpu.backend), resolve_for_cpu(manifest.plan, decoder, manifest.target)
-    expected = expectations(source, decoder, manifest, windows, precisions, backend, report)
+    expected = expectations(source, decoder, manifest, windows, precisions, backend, report, say_gain is not None)
+    if say_gain is not None:
+        say_if_much(expected.gain, say_gain)
     runner = open_runner(folder, threads, kept=False)
     try:
         seen = compare(runner, windows, expected, report)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from firsttoken.backends.interface import Backend
+from firsttoken.bundle.figures import TwinFigures
 from firsttoken.bundle.integer_facts import CalibrationFacts
-from firsttoken.bundle.manifest import TwinFigures
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import plan_layers
 from firsttoken.errors import FirstTokenError

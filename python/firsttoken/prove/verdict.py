@@ -5,7 +5,8 @@ from typing import Protocol
 
 import numpy as np
 
-from firsttoken.bundle.manifest import Figures, Proof
+from firsttoken.bundle.figures import Figures
+from firsttoken.bundle.manifest import Proof
 from firsttoken.prove import twin
 from firsttoken.prove.compare import Compared
 from firsttoken.prove.divergence import figures

@@ -8,11 +8,11 @@ import numpy as np
 
 from firsttoken.bundle.integer_facts import CalibrationFacts, KeptIntegers
 from firsttoken.checkpoint import Checkpoint
+from firsttoken.checkpoint_over import CheckpointOver
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import Layer, plan_layers
 from firsttoken.lattice import Lattice
 from firsttoken.precisions import PRECISIONS
-from firsttoken.progress import Report, silent
 from firsttoken.quant.plan import Plan
 from firsttoken.quantized.fit import fitted
 from firsttoken.quantized.recognise import BLOCK_VALUES, is_lattice, recognised, unit_of
@@ -51,48 +51,23 @@ class Integers:
     kept: list[KeptIntegers] = field(default_factory=list)
 
 
-class KeptCheckpoint(Checkpoint):
-    """``original``, whose weights in ``kept`` come with the scales that a file stores for them. All values are the original's."""
+class KeptCheckpoint(CheckpointOver):
+    """``base``, whose weights in ``decision.kept`` come with the scales that a file stores for them. All values are the base's."""
 
     def __init__(self, base: Checkpoint, decision: Decision) -> None:
-        self.base, self.decision = base, decision
-        self.folder, self.config, self.files, self.tensors = base.folder, base.config, base.files, base.tensors
-        self.readable, self.note, self.remarks = base.readable, base.note, base.remarks
-        self._descriptors: dict[int, int] = {}
+        super().__init__(base)
+        self.decision = decision
 
     @property
     def original(self) -> Checkpoint:
         below = self.base.original
         return self if below is self.base else below
 
-    @property
-    def name(self) -> str:
-        return self.base.name
-
-    def rows(self, source: str | Source, start: int = 0, stop: int | None = None) -> np.ndarray:
-        return self.base.rows(source, start, stop)
-
     def scales(self, source: Source, start: int = 0, stop: int | None = None) -> np.ndarray | None:
         kept = self.decision.kept.get(source) if isinstance(source, Source) else None
         if kept is None:
             return self.base.scales(source, start, stop)
         return fitted_rows(self.base, source, kept, start, stop)[0]
-
-    def lattice(self, source: Source) -> Lattice | None:
-        return self.base.lattice(source)
-
-    def stored_scales(self, source: Source, start: int = 0, stop: int | None = None) -> np.ndarray:
-        return self.base.stored_scales(source, start, stop)
-
-    def fingerprint(self, report: Report = silent) -> str:
-        return self.base.fingerprint(report)
-
-    @property
-    def weight_bytes(self) -> int:
-        return self.base.weight_bytes
-
-    def close(self) -> None:
-        self.base.close()
 
 
 def fitted_rows(checkpoint: Checkpoint, source: Source, kept: Kept, start: int, stop: int | None) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,8 @@ from rich.console import Console
 from rich.table import Table
 
 from firsttoken.backends.interface import Backend
-from firsttoken.bundle.manifest import AuditRow, Figures, NpuProof, Proof
+from firsttoken.bundle.figures import Figures
+from firsttoken.bundle.manifest import AuditRow, NpuProof, Proof
 from firsttoken.decoder.walk import is_table
 from firsttoken.precisions import without_group
 from firsttoken.prove.witness_lines import witness_line

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from firsttoken.bundle.manifest import Figures
+from firsttoken.bundle.figures import Figures
 from firsttoken.search.candidates import Candidate
 from firsttoken.search.choice import Bounds, Cost, Costs, choose
 from firsttoken.search.costs import Real

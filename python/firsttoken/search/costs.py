@@ -25,7 +25,7 @@ from firsttoken.search.sizes import layer_bytes
 from firsttoken.search.smooth import smooths
 from firsttoken.search.times import Clock, Shape
 
-REPEAT, DECODED = 7, 24  # runs of a bundle, tokens decoded in each
+REPEAT, DECODED = 9, 24  # runs of a bundle, tokens decoded in each
 
 
 @dataclass(frozen=True)
@@ -113,16 +113,31 @@ def real_costs(bundle: Path, prompt: int | None, beside: Path | None, report: Re
     if prompt is None:
         return [Real(size) for size in sizes]
     measured = Bench(bundles, BenchSettings((prompt,), REPEAT, decode_tokens=DECODED), report).run()
-    return [Real(size, *middle_times(result)) for size, result in zip(sizes, measured.results, strict=True)]
+    times = [warm_times(result) for result in measured.results]
+    middles = [middle(rounds) for rounds in times] if beside is None or len(times[0]) != len(times[1]) else side_by_side(*times)
+    return [Real(size, *one) for size, one in zip(sizes, middles, strict=True)]
 
 
-def middle_times(result: Result) -> tuple[float, float]:
-    """Medians of a bundle's warm runs, nanoseconds: up to the first token, and of a token after it. Raises `FirstTokenError` where none ended."""
+Round = tuple[float, float]  # nanoseconds up to the first token, and of a token after it
+
+
+def middle(rounds: list[Round]) -> Round:
+    """The medians of all rounds."""
+    first_token, decode = zip(*rounds, strict=True)
+    return statistics.median(first_token), statistics.median(decode)
+
+
+def side_by_side(one: list[Round], other: list[Round]) -> tuple[Round, Round]:
+    """Times of two that took turns: the other's medians, and those times the medians of the rounds' ratios, so that what slows the machine for a round slows both."""
+    ratios = middle([(a[0] / b[0], a[1] / b[1]) for a, b in zip(one, other, strict=True)])
+    base = middle(other)
+    return (ratios[0] * base[0], ratios[1] * base[1]), base
+
+
+def warm_times(result: Result) -> list[Round]:
+    """Every round of a bundle's warm runs, nanoseconds: up to the first token, and of a token after it. Raises `FirstTokenError` where none ended."""
     runs = [run for run in result.runs if run.state == "warm" and run.decode is not None]
     if not runs:
         why = result.failures[0].message if result.failures else "no run ended"
         raise FirstTokenError(f"{result.bundle.name}: cannot be timed on this machine: {why}")
-    return (
-        statistics.median(run.stages.first_token for run in runs),
-        statistics.median(run.decode.nanoseconds / run.decode.tokens for run in runs if run.decode),
-    )
+    return [(run.stages.first_token, run.decode.nanoseconds / run.decode.tokens) for run in runs if run.decode]

@@ -11,6 +11,7 @@ import numpy as np
 
 from firsttoken.backends.interface import Backend
 from firsttoken.checkpoint import Checkpoint
+from firsttoken.checkpoint_over import CheckpointOver
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import Layer, plan_layers
 from firsttoken.prove.arithmetic import Fp32
@@ -27,23 +28,17 @@ UNASKED = Gate(mean_kld=1, p99_kld=1, same_top=1, magnitude=0.5)
 FIRST = ("embedding", "per_layer.")  # layers that come before the first block
 
 
-class InMemory(Checkpoint):
+class InMemory(CheckpointOver):
     """A checkpoint whose matrices stay in memory in float32 once they were read."""
 
-    def __init__(self, original: Checkpoint) -> None:
-        self._original = original
-        self.folder, self.config, self.files, self.tensors = original.folder, original.config, original.files, original.tensors
-        self.readable, self.note, self.remarks = original.readable, original.note, original.remarks
-        self._descriptors: dict[int, int] = {}
+    def __init__(self, base: Checkpoint) -> None:
+        super().__init__(base)
         self._kept: dict[str | Source, np.ndarray] = {}
 
     def rows(self, source: str | Source, start: int = 0, stop: int | None = None) -> np.ndarray:
         if source not in self._kept:
-            self._kept[source] = self._original.rows(source)
+            self._kept[source] = self.base.rows(source)
         return self._kept[source][start:stop]
-
-    def close(self) -> None:
-        self._original.close()
 
 
 class OneChanged(Weights):

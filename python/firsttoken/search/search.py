@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from firsttoken.backends.registry import backend_of, open_target
-from firsttoken.bundle.manifest import Figures, read_manifest
+from firsttoken.bundle.figures import Figures
+from firsttoken.bundle.manifest import read_manifest
 from firsttoken.calibration.text import read_text, refuse_overlap
 from firsttoken.checkpoint_sources.open import open_checkpoint
 from firsttoken.decoder.walk import open_decoder

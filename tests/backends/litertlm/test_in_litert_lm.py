@@ -21,7 +21,7 @@ from firsttoken.tokenizer import Tokenizer
 pytestmark = pytest.mark.slow
 LENGTH = 400
 TEXT = held_out_text()
-TARGETS = ["litertlm-cpu", "litertlm-cpu-fixed"]
+TARGETS = ["litertlm-cpu", "litertlm-cpu-fixed", "litertlm-gpu"]  # the last one on the CPU too; its GPU: docs/gpu.md
 GREEDY = litert_lm.SamplerConfig(top_k=1, top_p=1.0, temperature=1.0, seed=1)
 
 
@@ -153,7 +153,7 @@ def test_its_template_engine_takes_other_templates(bundles, demo, engine, templa
     assert shown[0] == shown[1] and "one two" in shown[0]
 
 
-@pytest.mark.parametrize("plan", ["fp32", "int8"])
+@pytest.mark.parametrize("plan", ["fp32", "int8", "int8-apart"])
 def test_its_own_scoring_gives_the_checkpoints_perplexity(bundles, demo, engine, plan):
     """LiteRT-LM 0.18.1 scores as if the prompt's last token but one were not there, in stock files too."""
     before, scored = TEXT[:300], TEXT[300:800]

@@ -20,7 +20,6 @@ from firsttoken.targets.target import Target
 class LitertlmCpu(TfliteXnnpack):
     """Runs here with LiteRT's own library, as LiteRT-LM does; the litert-lm package is not needed."""
 
-    outliers_apart = False  # its graphs carry a leading axis
     precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {
         kind: tuple(one for one in possible if one not in STATIC) for kind, possible in TfliteXnnpack.precisions.items()
     }

@@ -6,7 +6,7 @@ Format: https://github.com/google-ai-edge/LiteRT-LM, schema/core/litertlm_header
 import os
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from firsttoken.backends.tflite.section import Section
 from firsttoken.errors import FirstTokenError
@@ -84,10 +84,12 @@ def graphs_of(path: Path) -> Section:
     return sections[GRAPHS]
 
 
-def pack(path: Path, graphs: Path, metadata: bytes, tokenizer: Path, facts: dict[str, str]) -> None:
+def pack(
+    path: Path, graphs: Path, metadata: bytes, tokenizer: Path, facts: dict[str, str], only: Literal["cpu", "gpu"] | None = "cpu"
+) -> None:
     """Writes ``path`` from the .tflite, the serialized ``LlmMetadata`` and a ``tokenizer.json``; ``facts`` go into the header, readable by all.
 
-    The graphs are marked as the CPU's: without it apps offer the GPU, which cannot run run-time lengths. Raises `OSError`.
+    The graphs are marked as for ``only`` one kind of processor: without it apps offer the GPU, which cannot run run-time lengths. Raises `OSError`.
     """
     import litert_lm_builder as builder
 
@@ -99,7 +101,7 @@ def pack(path: Path, graphs: Path, metadata: bytes, tokenizer: Path, facts: dict
             made.add_system_metadata(builder.Metadata(key=key, value=value, dtype=builder.DType.STRING))
         made.add_llm_metadata(str(metadata_file))
         made.add_hf_tokenizer(str(tokenizer))
-        made.add_tflite_model(str(graphs), builder.TfLiteModelType.PREFILL_DECODE, backend_constraint=builder.Backend.CPU.value)
+        made.add_tflite_model(str(graphs), builder.TfLiteModelType.PREFILL_DECODE, backend_constraint=only)
         with open(path, "wb") as stream:
             made.build(stream)
             stream.flush()

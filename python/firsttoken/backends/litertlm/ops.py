@@ -6,6 +6,7 @@ rollback leaves old ones there. The last layer's attention and MLP and the head 
 """
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 
@@ -38,6 +39,9 @@ def left_out(decoder: Decoder) -> Callable[[str, str], bool]:
 
 class LmOps(TfliteOps):
     """One signature. ``tokens`` and ``cached`` are lengths, or `Dynamic` where the host chooses them at run time."""
+
+    row_step: ClassVar[int] = 1
+    """Of how many rows a cache of fixed length is a multiple."""
 
     def __init__(self, file: ModelFile, name: str, decoder: Decoder, weights: DecoderWeights, tokens: int, cached: int) -> None:
         super().__init__(file, name, decoder, weights, int(tokens), int(cached))
@@ -75,7 +79,7 @@ class LmOps(TfliteOps):
 
     def _inputs(self) -> None:
         tokens = self.input("tokens", [1, self.S], Type.INT32)
-        positions = self.input("input_pos", [self.S], Type.INT32)
+        self.places = positions = self.input("input_pos", [self.S], Type.INT32)
         self.mask = self.input("mask", [1, 1, self.S, self.C], Type.FLOAT32)
         self.enter("inputs")
         self.tokens = self.reshape(tokens, [self.S])
@@ -152,8 +156,12 @@ class LmOps(TfliteOps):
         self.enter(core.name)
         k, v = self.from_cache(k, core.name), self.from_cache(v, core.name)
         scores = self._capped(core, self.matmul(q, k, transpose_b=True))
-        mixed = self.matmul(self.softmax(self.add(scores, self.call_masks[part.window])), v)
+        mixed = self._weighted(core, scores, v)
         self.enter(outer)
         if not self.single:
             mixed = self.transpose(mixed, [2, 0, 1, 3])
         return self.reshape(mixed, [self.S, part.query_size])
+
+    def _weighted(self, core: Named[Core], scores: int, values: int) -> int:
+        """Values weighted by the softmax of masked scores, ``[kv heads, group, S, head_dim]``."""
+        return self.matmul(self.softmax(self.add(scores, self.call_masks[core.part.window])), values)

@@ -7,7 +7,7 @@ operators that are still executed outside XNNPACK are those it did not take.
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -27,7 +27,7 @@ from firsttoken.quiet import quiet_runtime
 if TYPE_CHECKING:
     from ai_edge_litert import schema_py_generated as schema
 
-WEIGHT_OPERATORS = ("FULLY_CONNECTED", "GATHER", "DEQUANTIZE")
+WEIGHT_OPERATORS = ("FULLY_CONNECTED", "GATHER", "EMBEDDING_LOOKUP", "DEQUANTIZE")
 STATIC_TYPES = {9: ("int8-static", "int8"), 7: ("int16x8", "int16")}  # by `TensorType` of activations: what is stored, and computed in
 CORE_OPERATORS = ("BATCH_MATMUL", "SOFTMAX")
 
@@ -38,15 +38,21 @@ def audit(
     precisions: Mapping[str, str],
     report: Report = silent,
     absent: Callable[[str, str], bool] = lambda graph, layer: False,
+    left: Callable[["schema.ModelT"], Mapping[int, Collection[int]]] | None = None,
 ) -> list[AuditRow]:
     """Returns a row for every layer of the plan, in order. ``absent`` says which layer a graph does without, by their names.
+    ``left`` gives, by subgraph, the operators that another delegate than XNNPACK does not take; then XNNPACK is not asked.
 
     ``delegated`` is true only if XNNPACK took the layer in every graph. An embedding is a table lookup: it is computed
     in FP32 whatever it is stored in. Raises `FirstTokenError` for a file that is not such a model or lacks a layer.
     """
     model, header_bytes = read_header(artifact)
-    undelegated = {}
+    undelegated: dict[int, Collection[int]] = {}
+    others = left and left(model)
     for index, signature in enumerate(model.signatureDefs):
+        if others is not None:
+            undelegated[signature.subgraphIndex] = others.get(signature.subgraphIndex, ())
+            continue
         undelegated[signature.subgraphIndex] = executed_outside_delegate(artifact, header_bytes, model, signature)
         report("asking the delegate", index + 1, len(model.signatureDefs), "graphs")
     graphs = [LoadedGraph(model, index, undelegated[index]) for index in sorted(undelegated)]
@@ -86,7 +92,7 @@ def one_pair(artifact: object, layer: Layer, graphs: "list[LoadedGraph]") -> lis
 class LoadedGraph:
     """One subgraph, indexed by what the audit asks for."""
 
-    def __init__(self, model: "schema.ModelT", index: int, undelegated: set[int]) -> None:
+    def __init__(self, model: "schema.ModelT", index: int, undelegated: Collection[int]) -> None:
         from ai_edge_litert import schema_py_generated as schema
 
         self.kinds = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}

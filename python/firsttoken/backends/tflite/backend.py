@@ -35,7 +35,7 @@ class Tflite(Backend):
     package = "ai-edge-litert"
     features = ALL
     app_runtimes: ClassVar[tuple[str, ...]] = ("LiteRT",)
-    row_scale_bytes = 36  # a float32 and an int64 zero point in each of three graphs
+    row_scale_bytes = 4  # a float32; zero points and all graphs share one place
     shares_tied = True
     outliers_apart = True
     outliers_bytes = 2933  # a few operators in each of three graphs

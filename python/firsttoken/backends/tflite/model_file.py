@@ -30,6 +30,32 @@ class StreamedBuffer:
     chunks: Chunks
 
 
+class RowScales(schema.QuantizationParametersT):
+    """One scale a row and no zero points: stored once, however many tensors of however many graphs have it.
+
+    Every graph has a tensor of its own for a weight, with parameters of its own; readers ask for as many zero points as there are scales, eight bytes each.
+    """
+
+    def __init__(self, scales: np.ndarray, zeros: dict[int, int]) -> None:
+        """``scales`` float32 ``[rows]``, which may be filled in later; ``zeros`` is the file's (`ModelFile.zeros`)."""
+        super().__init__()
+        self.scale, self._zeros = scales, zeros
+        self._packed: tuple[flatbuffers.Builder | None, int] = (None, 0)
+
+    def Pack(self, builder: flatbuffers.Builder) -> int:
+        """Returns where the parameters lie in what is being built."""
+        if self._packed[0] is not builder:
+            scales = builder.CreateNumpyVector(self.scale)
+            rows = len(self.scale)
+            if rows not in self._zeros:
+                self._zeros[rows] = builder.CreateNumpyVector(np.zeros(rows, np.int64))
+            schema.QuantizationParametersStart(builder)
+            schema.QuantizationParametersAddScale(builder, scales)
+            schema.QuantizationParametersAddZeroPoint(builder, self._zeros[rows])
+            self._packed = builder, schema.QuantizationParametersEnd(builder)
+        return self._packed[1]
+
+
 @dataclass
 class ModelFile:
     """Collects what the subgraphs share: buffers, operator codes and signatures."""
@@ -37,6 +63,8 @@ class ModelFile:
     description: str
     model: schema.ModelT = field(default_factory=schema.ModelT)
     streamed: list[StreamedBuffer] = field(default_factory=list)
+    zeros: dict[int, int] = field(default_factory=dict)
+    """Where so many zero points lie in the header that is being packed."""
 
     def __post_init__(self) -> None:
         self.model.version = 3
@@ -82,6 +110,7 @@ class ModelFile:
 
     def _header(self) -> bytes:
         builder = flatbuffers.Builder(1 << 20)
+        self.zeros.clear()
         builder.Finish(self.model.Pack(builder), file_identifier=b"TFL3")
         return builder.Output()
 

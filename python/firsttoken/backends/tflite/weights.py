@@ -8,7 +8,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from firsttoken.backends.interface import LoweringJob
 from firsttoken.backends.tflite.graph import Graph, Type
-from firsttoken.backends.tflite.model_file import ModelFile
+from firsttoken.backends.tflite.model_file import ModelFile, RowScales
 from firsttoken.backends.tflite.quantize import quantize_int4, quantize_int8
 from firsttoken.bundle.integer_facts import StaticLayer
 from firsttoken.checkpoint import Checkpoint
@@ -30,6 +30,7 @@ class Weight:
         self.scales = np.ones(self.rows, np.float32)
         if self.grouped:
             self.group_scales = np.ones((self.rows, self.columns // self.group), np.float16)
+        self._row_scales = RowScales(self.scales, file.zeros)
         self.buffer = file.stream(layer.name, self.rows * self.columns * PRECISIONS[precision].bits // 8, self._chunks)
         self._scale_buffer: int | None = None
 
@@ -62,20 +63,18 @@ class Weight:
             self._scale_buffer = self.file.stream(f"{self.layer.name}.scales", scales.nbytes, lambda: iter([scales]))
         return self._scale_buffer
 
-    def tensor(self, graph: Graph) -> int:
-        """Adds this weight, with its quantization parameters, to ``graph`` and returns its tensor ``[rows, columns]``."""
-        index = graph.tensor((self.rows, self.columns), STORED_TYPES[self.precision], self.layer.name, self.buffer)
-        if PRECISIONS[self.precision].scales:
+    def tensor(self, graph: Graph, name: str | None = None) -> int:
+        """Adds this weight, with its quantization parameters, to ``graph`` and returns its tensor ``[rows, columns]``; ``name`` is by default the layer's."""
+        index = graph.tensor((self.rows, self.columns), STORED_TYPES[self.precision], name or self.layer.name, self.buffer)
+        if self.grouped:
+            details = schema.BlockwiseQuantizationT()
+            details.scales = graph.tensor(self.group_scales.shape, Type.FLOAT16, f"{self.layer.name}.scales", self._scales_buffer())
+            details.zeroPoints, details.blockSize = -1, self.group
             parameters = schema.QuantizationParametersT()
-            parameters.quantizedDimension = 0
-            if not self.grouped:
-                parameters.scale, parameters.zeroPoint = self.scales, np.zeros(self.rows, np.int64)
-            else:
-                details = schema.BlockwiseQuantizationT()
-                details.scales = graph.tensor(self.group_scales.shape, Type.FLOAT16, f"{self.layer.name}.scales", self._scales_buffer())
-                details.zeroPoints, details.blockSize = -1, self.group
-                parameters.detailsType, parameters.details = schema.QuantizationDetails.BlockwiseQuantization, details
+            parameters.detailsType, parameters.details = schema.QuantizationDetails.BlockwiseQuantization, details
             graph.subgraph.tensors[index].quantization = parameters
+        elif PRECISIONS[self.precision].scales:
+            graph.subgraph.tensors[index].quantization = self._row_scales
         return index
 
     def raw_tensor(self, graph: Graph, dtype: int | None = None) -> int:
