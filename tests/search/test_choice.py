@@ -91,3 +91,15 @@ def test_along_the_front_damage_falls_as_size_grows():
     assert len(points) > 5
     assert all(a.bytes < b.bytes and a.damage > b.damage for a, b in itertools.pairwise(points))
     assert points[0].bytes == pytest.approx(min(cost.bytes for _, cost in every(costs)))
+
+
+def test_a_head_with_its_outliers_apart_still_shares_the_table():
+    apart = Candidate("int8", outliers="apart")
+    table = {
+        "embedding": {FP16: Cost(0, 200), INT8: Cost(1e-5, 100)},
+        "head": {FP16: Cost(0, 200), INT8: Cost(7e-3, 100), apart: Cost(2e-3, 101)},
+    }
+    costs = Costs(table, Cost(0, 10), ("embedding", "head"))
+    found = choose(costs, Bounds(bytes=112))
+    assert found == {"embedding": INT8, "head": apart}
+    assert costs.total(found).bytes == 111

@@ -22,6 +22,11 @@ class Candidate:
     outliers: Outliers | None = None
 
     @property
+    def stored(self) -> tuple[str, Method, Group | None]:
+        """What decides the bytes in the file: not what is done with a layer's input."""
+        return self.precision, self.method, self.group
+
+    @property
     def label(self) -> str:
         """As tables and files name it: "fp16", "int8 gptq", "int4/32 gptq", "int8 apart"."""
         group = "" if self.group is None else f"/{self.group}"

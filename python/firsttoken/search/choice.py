@@ -29,7 +29,7 @@ class Cost:
 @dataclass(frozen=True)
 class Costs:
     """All costs of a model: by layer and candidate, and what is there whatever is chosen. ``shared``: two layers over one table, which is stored once
-    where both have one candidate."""
+    where both hold it alike."""
 
     layers: Mapping[str, Mapping[Candidate, Cost]]
     fixed: Cost
@@ -41,8 +41,8 @@ class Costs:
         sums = [getattr(self.fixed, what) + sum(getattr(cost, what) for cost in chosen) for what in QUANTITIES]
         if self.shared is not None:
             one, other = (choice[name] for name in self.shared)
-            if one == other:
-                sums[1] -= min(self.layers[name][one].bytes for name in self.shared)
+            if one.stored == other.stored:
+                sums[1] -= min(self.layers[name][choice[name]].bytes for name in self.shared)
         return Cost(*sums)
 
 
@@ -107,15 +107,12 @@ def choose(costs: Costs, bounds: Bounds, least: str = "damage") -> dict[str, Can
 
 
 def saving(costs: Costs, index: Mapping[tuple[str, Candidate], int]) -> list[tuple[int, int, float]]:
-    """The two places of a shared table in one candidate, and the bytes that they need once."""
+    """The two places of a shared table that is held alike, and the bytes that they need once."""
     if costs.shared is None:
         return []
     one, other = costs.shared
-    both = [candidate for candidate in costs.layers[one] if candidate in costs.layers[other]]
-    return [
-        (index[one, candidate], index[other, candidate], min(costs.layers[name][candidate].bytes for name in costs.shared))
-        for candidate in both
-    ]
+    alike = [(a, b) for a in costs.layers[one] for b in costs.layers[other] if a.stored == b.stored]
+    return [(index[one, a], index[other, b], min(costs.layers[one][a].bytes, costs.layers[other][b].bytes)) for a, b in alike]
 
 
 def front(costs: Costs, points: int = 24) -> list[dict[str, Candidate]]:
