@@ -1,12 +1,13 @@
 """Libraries that write to descriptor 2 are silenced, and heard again in an error or with -v."""
 
+import ctypes
 import os
 
 import pytest
 
 from firsttoken import quiet
 from firsttoken.errors import FirstTokenError
-from firsttoken.quiet import quiet_runtime
+from firsttoken.quiet import quiet_output, quiet_runtime
 
 
 def chatter(text: str):
@@ -41,3 +42,12 @@ def test_verbose_hears_everything(capfd):
     finally:
         quiet._verbose = False
     assert capfd.readouterr().err == "INFO: hello\n"
+
+
+def test_what_c_prints_to_standard_output_is_silenced_and_python_is_heard_after(capfd):
+    print("before")
+    with quiet_output():
+        ctypes.CDLL(None).puts(b"a solver's own line")
+        os.write(1, b"and another\n")
+    print("after", flush=True)
+    assert capfd.readouterr().out == "before\nafter\n"

@@ -4,6 +4,7 @@ Their C++ parts write to file descriptor 2 directly, so Python's own redirection
 is kept and its last complaint added to the error, if there is one.
 """
 
+import ctypes
 import logging
 import os
 import re
@@ -73,6 +74,27 @@ def quiet_runtime() -> Iterator[None]:
         finally:
             sys.stderr.flush()
             os.dup2(saved, 2)
+            os.close(saved)
+
+
+@contextmanager
+def quiet_output() -> Iterator[None]:
+    """The same for a library that prints to standard output from C, where a user's pipe would get it; it goes to standard error's silence."""
+    with quiet_runtime():
+        try:
+            sys.stdout.flush()
+            saved = None if _verbose else os.dup(1)
+        except (OSError, AttributeError, ValueError):  # no such descriptor
+            saved = None
+        if saved is None:
+            yield
+            return
+        os.dup2(2, 1)
+        try:
+            yield
+        finally:
+            ctypes.CDLL(None).fflush(None)  # what C still holds back belongs to the silence too
+            os.dup2(saved, 1)
             os.close(saved)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from firsttoken.quiet import quiet_output
 from firsttoken.search.candidates import Candidate
 
 QUANTITIES = ("damage", "bytes", "prefill", "decode")
@@ -94,13 +95,14 @@ def choose(costs: Costs, bounds: Bounds, least: str = "damage") -> dict[str, Can
         high[row] = (getattr(bounds, what) - getattr(costs.fixed, what)) / scale
         row += 1
     goal = sum(wide[what] / max(np.abs(wide[what]).sum(), 1e-30) * (1.0 if what == least else 1e-6) for what in QUANTITIES)
-    found = milp(
-        goal,
-        constraints=LinearConstraint(rows.tocsr(), low, high),
-        integrality=np.ones(size),
-        bounds=Interval(0, np.concatenate([possible[: len(places)].astype(float), np.ones(len(saved))])),
-        options={"mip_rel_gap": GAP, "time_limit": SECONDS},
-    )
+    with quiet_output():  # HiGHS prints lines of its own now and then
+        found = milp(
+            goal,
+            constraints=LinearConstraint(rows.tocsr(), low, high),
+            integrality=np.ones(size),
+            bounds=Interval(0, np.concatenate([possible[: len(places)].astype(float), np.ones(len(saved))])),
+            options={"mip_rel_gap": GAP, "time_limit": SECONDS},
+        )
     if found.x is None:
         return None
     return {name: candidate for (name, candidate), taken in zip(places, found.x, strict=False) if taken > 0.5}

@@ -3,13 +3,8 @@
 The backend computes what the NPU computes, kernel by kernel and in its precisions; it says nothing about speed.
 """
 
-import ctypes
 import gc
-import os
-import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -18,7 +13,7 @@ import numpy as np
 from firsttoken.backends.tflite_hexagon.compiled import Context
 from firsttoken.backends.tflite_hexagon.libraries import INSTALL, HostLibraries
 from firsttoken.errors import FirstTokenError
-from firsttoken.quiet import is_verbose, quiet_runtime
+from firsttoken.quiet import is_verbose, quiet_output
 
 PROVIDER = "QNNExecutionProvider"
 QUIET, LOUD = 4, 1  # ONNX Runtime's severities: fatal, info
@@ -62,7 +57,7 @@ class QnnSession:
             # Otherwise a context that does not load is silently left to a provider that cannot run it either.
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
             try:
-                with _quiet():
+                with quiet_output():
                     self._session = runtime.InferenceSession(str(path), options)
             except Exception as error:  # the binding's own exception classes have no public base
                 raise FirstTokenError(f"graph {context.graph!r}: the HTP backend for x86 does not load it ({_line(error)})") from None
@@ -75,7 +70,7 @@ class QnnSession:
             inner: np.ascontiguousarray(inputs[outer]).reshape(shape) for outer, inner, shape, _ in self.context.inputs if outer is not None
         }
         try:
-            with _quiet():
+            with quiet_output():
                 found = self._session.run([inner for _, inner, _, _ in self.context.outputs], arrays)
         except Exception as error:
             raise FirstTokenError(f"graph {self.context.graph!r}: the HTP backend for x86 failed ({_line(error)})") from None
@@ -87,24 +82,6 @@ class QnnSession:
         if QnnSession._open is self:
             QnnSession._open = None
         gc.collect()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The backend prints to standard output from C, where a user's pipe would get it; it goes to standard error's silence."""
-    with quiet_runtime():
-        if is_verbose():
-            yield
-            return
-        sys.stdout.flush()
-        saved = os.dup(1)
-        os.dup2(2, 1)
-        try:
-            yield
-        finally:
-            ctypes.CDLL(None).fflush(None)  # what C still holds back belongs to the silence too
-            os.dup2(saved, 1)
-            os.close(saved)
 
 
 def _line(error: Exception) -> str:
