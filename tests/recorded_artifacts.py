@@ -4,6 +4,7 @@
 them into backends/artifact_hashes.json, which test_artifact_hashes.py holds today's code against.
 """
 
+import argparse
 import hashlib
 import json
 import sys
@@ -100,8 +101,12 @@ def write_all(folder: Path, cases=tuple(CASES), targets=TARGETS) -> dict[str, st
 
 
 if __name__ == "__main__":
-    made = {"arithmetic": arithmetic(), "artifacts": write_all(Path(sys.argv[1]))}
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="where the artifacts go; 34 MB")
+    parser.add_argument("--record", action="store_true", help="put the hashes into backends/artifact_hashes.json")
+    options = parser.parse_args()
+    made = {"arithmetic": arithmetic(), "artifacts": write_all(options.folder)}
     text = json.dumps(made, indent=1) + "\n"
-    if "--record" in sys.argv:
+    if options.record:
         RECORD.write_text(text)
     print(text)
