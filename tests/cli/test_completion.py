@@ -24,7 +24,7 @@ def complete(*words: str, **more) -> list[str]:
     [
         (("export", "x", "--plan", "fp16"), [name for name in declaration_names("quant") if name.startswith("fp16")]),
         (("export", "x", "-t", "tflite-x"), ["tflite-xnnpack"]),
-        (("demo", "-p", "int8"), ["int8"]),
+        (("demo", "-p", "int8"), ["int8", "int8-apart"]),
         (("distill", "run", "demo-c"), ["demo-cut"]),
         (("distill", "chain", "x", "-t", "executorch-x"), ["executorch-xnnpack"]),
         (("ev",), ["evaluate"]),

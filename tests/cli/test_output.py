@@ -52,7 +52,7 @@ def test_lists(told):
 def test_export_and_prove(told, tmp_path):
     exported, noise = told("export", checkpoint_path(), "-o", tmp_path / "out")
     [bundle] = exported["bundles"]
-    assert "will take about" in noise[0] and len(noise) == 1
+    assert "will take about" in noise[0] and 'with outliers = "apart"' in noise[1] and len(noise) == 2
     manifest = parse_manifest(json.dumps(bundle["manifest"]))
     assert manifest.need_proof().passed
     assert json.loads((tmp_path / "out/tflite-xnnpack/manifest.json").read_text()) == bundle["manifest"]

@@ -40,7 +40,8 @@ def test_three_generations_take_every_operator(hexagon_bundle, soc, hexagon, fp1
     ]
     compiled = read_compiled(folder / artifact.file)
     assert len({(context.offset, context.size) for graph in compiled for context in graph.contexts}) == 1, "one context for all graphs"
-    assert manifest.facts(artifact).bytes < 1.2 * manifest.facts(manifest.cpu).bytes, "the weights are stored once"
+    # of the compiled file about 1 MiB is the graphs' own; with weights in each of four graphs it would be more than three times the CPU's
+    assert manifest.facts(artifact).bytes < manifest.facts(manifest.cpu).bytes + (9 << 17), "the weights are stored once"
     assert npu.compile_seconds > 0 and npu.compile_memory > 50 << 20
 
 
