@@ -24,7 +24,7 @@ def test_no_space_is_told_before_anything_is_pushed(phones, bundle, capsys):
     phone = phones(data_bytes=32 << 20)
     assert profile(bundle, *SHORT) == 2
     line = complaint(capsys)
-    assert "not enough space; needs 69.0 MiB, 32.0 MiB are free" in line and "device clean" in line
+    assert "not enough space; needs 68.7 MiB, 32.0 MiB are free" in line and "device clean" in line
     assert phone.files() == {} and not OUT.exists() and sessions() == []
 
 

@@ -40,10 +40,10 @@ def expected_once(monkeypatch, request):
     cache = request.config.__dict__.setdefault("_expected_of_the_demo", {})
     plain = proving.expectations
 
-    def expectations(checkpoint, decoder, manifest, windows, precisions, backend, report):
-        key = (checkpoint.fingerprint(), backend.name, str(precisions), str([window.tokens.tobytes() for window in windows]))
+    def expectations(checkpoint, decoder, manifest, windows, precisions, backend, report, gain=False):
+        key = (checkpoint.fingerprint(), gain, backend.name, str(precisions), str([window.tokens.tobytes() for window in windows]))
         if key not in cache:
-            cache[key] = plain(checkpoint, decoder, manifest, windows, precisions, backend, report)
+            cache[key] = plain(checkpoint, decoder, manifest, windows, precisions, backend, report, gain)
         return cache[key]
 
     monkeypatch.setattr(proving, "expectations", expectations)

@@ -136,7 +136,7 @@ def test_a_miss_makes_the_next_choice_tighter(tiny_model, monkeypatch):
     monkeypatch.setattr(searching, "real_costs", heavier)
     said = []
     with opened(tiny_model, "tflite-xnnpack", None, None, None, 256, lambda *_: None) as subject:
-        most = int(1.3 * search(subject, Budget(size=1 << 30), ("int8",)).base.bytes)
+        most = int(1.2 * search(subject, Budget(size=1 << 30), ("int8",)).base.bytes)
         exports.clear()
         found = search(subject, Budget(size=most), ASKED, say=said.append)
     assert found.tries == 2 and len(exports) == 2

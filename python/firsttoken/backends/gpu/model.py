@@ -91,7 +91,9 @@ class GpuModel:
             except RuntimeError as error:
                 if "lock" not in str(error):
                     raise
-        raise FirstTokenError("the GPU does not end what it was given; run it again on an idle machine, or prove fewer windows with --windows")
+        raise FirstTokenError(
+            "the GPU does not end what it was given; run it again on an idle machine, or prove fewer windows with --windows"
+        )
 
     def _buffer(self, signature: str, name: str, way: str) -> Any:
         key = signature, name, way
