@@ -74,12 +74,12 @@ def main():
     parser.add_argument("--reuse", action="store_true", help="keep bundles of an earlier run")
     parser.add_argument("--no-times", action="store_true", help="export, prove and count alone")
     options = parser.parse_args()
-    work = options.work
+    work, plans = options.work, [str(Path(plan).absolute()) if Path(plan).suffix else plan for plan in options.plans]
     tables, data, loads = [], {}, []
     for given in options.checkpoints:
         name = Path(given).name
         checkpoint = checkpoint_path() if given == "demo" else given
-        bundles = {Path(plan).stem: proven(work, checkpoint, name, plan, options.target, options.reuse) for plan in options.plans}
+        bundles = {Path(plan).stem: proven(work, checkpoint, name, plan, options.target, options.reuse) for plan in plans}
         counts = counted(bundles) if given in options.arm else {}
         samples = {} if options.no_times else timed(options, work, bundles)
         loads += [samples] if samples else []
