@@ -194,11 +194,6 @@ def round_weight(matrix: np.ndarray, precision: str, grid: WeightGrid, group: in
 def round_apart(states: np.ndarray, noise: np.random.Generator | None = None) -> np.ndarray:
     """What lies within `OUTLIER` times each token's root mean square, rounded to int8, and what is left of outliers, rounded too; their sum."""
     limit = np.float32(OUTLIER) * np.sqrt(np.square(states).mean(-1, keepdims=True))
-    if (
-        noise is not None
-    ):  # where outliers begin is the largest inner value, so it sets the scale: a sum of squares, of which half the error is left by the root
-        off = np.float32(GROWTH * UNIT_FP32 * np.sqrt(states.shape[-1]) / 2 + SCALE_ERROR)
-        limit = limit * (1 + off * noise.standard_normal(limit.shape, np.float32))
     inner = np.clip(states, -limit, limit)
     return round_tokens(inner, noise) + round_tokens(states - inner, noise)
 
