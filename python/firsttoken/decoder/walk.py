@@ -329,6 +329,12 @@ def open_decoder(checkpoint: Checkpoint) -> Decoder:
     return decoder
 
 
+def described_by(checkpoint: Checkpoint, decoder: Decoder) -> Decoder:
+    """The decoder with the factor on its embedding that the checkpoint's weights want, which its files do not say."""
+    source = checkpoint.embedding_factor
+    return decoder if source is None else replace(decoder, embedding_factor=Factor(source, decoder.hidden_size))
+
+
 def _has_own_head(checkpoint: Checkpoint, decoder: Decoder, head: str) -> bool:
     """Whether a ``head`` is saved that differs from the embedding it would be tied to. Reads both until they differ."""
     embedding, saved = decoder.embedding.weight.name, checkpoint.tensors.get(head)

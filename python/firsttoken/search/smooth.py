@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from firsttoken.bundle.integer_facts import CalibrationFacts
-from firsttoken.calibration.smoothed import NOT_SMOOTHED, places, rounded_activations
+from firsttoken.calibration.smoothed import NOT_SMOOTHED, places, smoothed_for
 from firsttoken.decoder.features import features
 from firsttoken.progress import Report, silent
 from firsttoken.prove.smoothing import choose, described, with_smoothing
@@ -35,5 +35,5 @@ def smoothed(subject: Subject, report: Report = silent, say: Callable[[str], Non
 
 def smooths(subject: Subject, choice: Mapping[str, Candidate]) -> bool:
     """Whether a choice has layers whose inputs the subject's smoothing makes smaller outliers in; others are not asked for it."""
-    activations = {name: subject.backend.activations(one.precision) for name, one in choice.items()}
-    return subject.smoothing is not None and bool(places(subject.decoder, rounded_activations(subject.decoder, activations)))
+    precisions = {name: one.precision for name, one in choice.items()}
+    return subject.smoothing is not None and bool(places(subject.decoder, smoothed_for(subject.decoder, precisions, subject.backend)))
