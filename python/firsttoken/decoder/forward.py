@@ -137,9 +137,7 @@ class ChoosingOps(Ops[T], Protocol[T]):
 
 def logits(ops: Ops[T], model: Named) -> T:
     """Logits of the last position, over the call's tokens."""
-    x = ops.embed(model.embedding)
-    if model.embedding_factor is not None:
-        x = ops.multiply_by(model.embedding_factor, x)
+    x = embedded(ops, model)
     more = cast("StreamedOps[T]", ops)
     given = None if model.per_layer is None else layer_inputs(more, model.per_layer, x, len(model.layers))
     state = None if model.streams is None else streams.opened(more, model.streams, x)
@@ -153,6 +151,12 @@ def logits(ops: Ops[T], model: Named) -> T:
     ops.enter(model.head.name)
     scores = ops.linear(model.head, ops.norm(model.norm, x))
     return scores if model.softcap is None else cap(ops, scores, model.softcap)
+
+
+def embedded(ops: Ops[T], model: Named) -> T:
+    """The embedding's rows of the call's tokens, times its factor where it has one."""
+    x = ops.embed(model.embedding)
+    return x if model.embedding_factor is None else ops.multiply_by(model.embedding_factor, x)
 
 
 def step(
