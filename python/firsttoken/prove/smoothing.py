@@ -92,7 +92,7 @@ def choose(
     text: CalibrationText,
     report: Report = silent,
 ) -> Smoothing:
-    """Tries `STRENGTHS` for all kinds of sites together, then the best of them without each kind, weights rounded to the nearest.
+    """Tries `STRENGTHS` for all kinds of sites together but the embedding's table, then the best of them without each kind, then that with the table; weights rounded to the nearest.
 
     Where the plan chooses integers, they are then chosen for the best of these and for the checkpoint as it is, and the nearer of the two is kept.
     Raises `FirstTokenError`.
@@ -100,11 +100,12 @@ def choose(
     found = sites_for(decoder, precisions, backend)
     largest = sizes_at(found, source, decoder, facts, text, report)
     trial = Trial(source, decoder, plan, precisions, backend, text)
-    kinds = [kind for kind in KINDS if any(site.kind == kind for site in found)]
+    kinds = [kind for kind in KINDS if kind != EMBEDDING and any(site.kind == kind for site in found)]
+    table = any(site.kind == EMBEDDING for site in found)
     tried: list[Smoothing] = []
 
     def attempt(kept: dict[str, float], integers: bool = False) -> Smoothing:
-        report("try smoothing", len(tried), 1 + len(STRENGTHS) + len(kinds), "ways")
+        report("try smoothing", len(tried), 1 + len(STRENGTHS) * (bool(kinds) + table) + len(kinds), "ways")
         checkpoint = SmoothedCheckpoint(source, found, largest, kept) if kept else source
         made = Smoothing(kept=kept, mean_kld=0, mean_kld_without=0, tokens=trial.tokens)
         if integers:
@@ -114,9 +115,14 @@ def choose(
         return tried[-1]
 
     plain = attempt({})
-    best = nearest(attempt(dict.fromkeys(kinds, strength)) for strength in STRENGTHS)
-    fewer = [attempt({other: strength for other, strength in best.kept.items() if other != kind}) for kind in kinds if len(kinds) > 1]
+    best = nearest([plain, *(attempt(dict.fromkeys(kinds, strength)) for strength in STRENGTHS if kinds)])
+    fewer = [
+        attempt({other: strength for other, strength in best.kept.items() if other != kind}) for kind in best.kept if len(best.kept) > 1
+    ]
     best = nearest([best, *fewer])
+    with_table = nearest([best, *(attempt(best.kept | {EMBEDDING: strength}) for strength in STRENGTHS if table)])
+    if with_table.mean_kld < KEPT_BELOW * best.mean_kld:  # it costs a product in the graph, so what is gained by chance does not count
+        best = with_table
     if best.mean_kld > KEPT_BELOW * plain.mean_kld:
         best = plain
     if best.kept and any(rule.method == "gptq" for rule in plan.rules):
