@@ -112,6 +112,26 @@ def npu_manifest() -> Manifest:
     return Manifest.model_validate(values)
 
 
+def gpu_manifest() -> Manifest:
+    """The same of a bundle that also has an artifact for a GPU, with every field that there is of it."""
+    values = values_of(demo_manifest())
+    tensor = {"name": "mask", "shape": [1, 1, 16, 320], "dtype": "float32"}
+    gpu = {
+        "file": "model.gpu.tflite",
+        "backend": "tflite-gpu",
+        "needs": {"runtime": "tflite", "min_runtime": "2.3", "accelerator": "gpu"},
+        "methods": [{"name": name, "inputs": [tensor], "outputs": [tensor]} for name in ("prefill_16", "decode")],
+        "states": [state(n, [2, 1, 320, 64], "float32", 1) | {"advances": "in_place"} for n in range(2)],
+        "gpu": {"prefill_lengths": [16], "masked": -30000.0, "precision": "fp32"},
+        "proof": values["proven_on_gpu"] | {"passed": True, "misses": ["m"]},
+        "audit": [{"layer": "head", "asked": "int8", "stored": "int8", "computed": "fp32", "delegated": True}],
+    }  # fmt: skip
+    values["target"] = load_target("tflite-gpu").model_dump()
+    values["artifacts"].append(gpu)
+    values["files"]["model.gpu.tflite"] = {"sha256": "cd" * 32, "bytes": 6_000_000_000}
+    return Manifest.model_validate(values)
+
+
 def state(layer: int, shape: list, dtype: str, step: int) -> dict:
     return {
         "layer": layer, "kind": "key_value", "held_by": "host", "shape": shape, "dtype": dtype, "advances": "append", "axis": 2,
@@ -125,15 +145,17 @@ def values_of(manifest: Manifest) -> dict:
 
 
 def variants() -> Iterator[tuple[str, dict]]:
-    """Yields both manifests whole, then each with every value of it replaced, removed, and joined by an unknown one.
+    """Yields the manifests whole, then each with every value of it replaced, removed, and joined by an unknown one.
 
     A name is the value's place and what became of it: ``artifacts.0.states.1.length = -1``.
     """
-    plain, with_npu = values_of(demo_manifest()), values_of(npu_manifest())
+    plain, with_npu, with_gpu = (values_of(make()) for make in (demo_manifest, npu_manifest, gpu_manifest))
     yield "whole", plain
     yield "whole, with an NPU's artifact", with_npu
+    yield "whole, with a GPU's artifact", with_gpu
     yield from damaged(plain, _places(plain))
-    yield from damaged(with_npu, [place for place in _places(with_npu) if "npu" in place or place[:2] == ("artifacts", 1)])
+    for kind, values in (("npu", with_npu), ("gpu", with_gpu)):
+        yield from damaged(values, [place for place in _places(values) if kind in place or place[:2] == ("artifacts", 1)])
 
 
 def not_finite() -> Iterator[tuple[str, dict]]:

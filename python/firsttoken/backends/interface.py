@@ -154,6 +154,8 @@ class Backend(ABC):
             raise FirstTokenError(f"target {target.name!r}: {self.name} takes prompts of any length; leave out prefill_lengths")
         if target.npu is not None:
             raise FirstTokenError(f"target {target.name!r}: {self.name} compiles for no NPU; leave out [npu]")
+        if target.gpu is not None:
+            raise FirstTokenError(f"target {target.name!r}: {self.name} has no artifact for a GPU beside it; leave out [gpu]")
 
     def check_model(self, decoder: Decoder, target: Target) -> None:
         """Raises `FirstTokenError` for a part that this backend lacks, by its name, or lengths that the model does not have."""

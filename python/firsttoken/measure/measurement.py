@@ -11,6 +11,7 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from firsttoken.atomic_file import write_text
+from firsttoken.bundle.gpu_facts import GpuProof
 from firsttoken.bundle.manifest import Manifest, NpuProof, Proof
 from firsttoken.checkpoint import read_json
 from firsttoken.declarations import first_problem
@@ -273,7 +274,7 @@ def ran_artifact(manifest: Manifest, kind: Literal["cpu", "npu"], fallback: str 
     )
 
 
-def proof_figures(proof: Proof | NpuProof | None) -> ProofFigures | None:
+def proof_figures(proof: Proof | NpuProof | GpuProof | None) -> ProofFigures | None:
     """Returns what a measurement keeps of a proof."""
     if proof is None:
         return None

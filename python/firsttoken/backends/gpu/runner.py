@@ -7,7 +7,7 @@ from pathlib import Path
 
 from firsttoken.backends.gpu.child import ending
 from firsttoken.backends.gpu.device import device_environment
-from firsttoken.backends.litertlm.container import graphs_of
+from firsttoken.backends.litertlm.container import graphs_in
 from firsttoken.backends.remote_runner import RemoteRunner
 from firsttoken.bundle.manifest import Artifact, Manifest
 
@@ -22,7 +22,7 @@ class GpuRunner(RemoteRunner):
     def __init__(self, folder: Path, manifest: Manifest, artifact: Artifact) -> None:
         environment = device_environment()
         self._artifact = folder / artifact.file
-        section = graphs_of(self._artifact)
+        section = graphs_in(self._artifact)
         with tempfile.TemporaryDirectory(prefix="firsttoken-gpu-") as scratch:
             graphs = Path(scratch) / "graphs.tflite"
             with section.open() as stream, open(graphs, "wb") as file:  # LiteRT's class reads a file of its own, not a part of one

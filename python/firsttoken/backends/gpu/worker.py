@@ -12,7 +12,7 @@ from firsttoken.bundle.manifest import read_manifest
 
 def opened(bundle: Path, graphs: Path) -> Runner:
     manifest = read_manifest(bundle)
-    return GpuLitertlmRunner(manifest, section_of(graphs), manifest.cpu.methods, 1)
+    return GpuLitertlmRunner(manifest, section_of(graphs), (manifest.gpu_artifact or manifest.cpu).methods, 1)
 
 
 if __name__ == "__main__":
