@@ -69,7 +69,7 @@ class App:
         if len(data) > 1 << 20:
             raise Refused("the request is too large")
         self.request = request = json.loads(data)
-        if request.setdefault("artifact", "auto") not in ("auto", "cpu", "npu"):
+        if request.setdefault("artifact", "auto") not in ("auto", "cpu", "gpu", "npu"):
             raise Refused("malformed request")
         if (
             set(request) - {"artifact"} != {"protocol", "id", "bundle", "state", "threads", "repeat", "decode_tokens", "chat", "prompts"}

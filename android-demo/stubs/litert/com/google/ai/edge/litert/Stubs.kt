@@ -1,10 +1,10 @@
 package com.google.ai.edge.litert
 
-// Compile-only: what the app calls of LiteRT 2.x, as its release 2.2 declares it (litert/kotlin/src/main/kotlin). Never packaged.
+// Compile-only: what the app calls of LiteRT 2.x, as its sources of August 2026 declare it (litert/kotlin/src/main/kotlin). Never packaged.
 
 private fun stub(): Nothing = throw UnsupportedOperationException("a stub")
 
-enum class Accelerator { NPU }
+enum class Accelerator { GPU, NPU }
 
 class Environment private constructor() : AutoCloseable {
     enum class Option { DispatchLibraryDir }
@@ -32,7 +32,12 @@ class CompiledModel private constructor() : AutoCloseable {
         enum class HtpPerformanceMode { BURST }
     }
 
+    class GpuOptions(val precision: Precision? = null) {
+        enum class Precision { FP32 }
+    }
+
     class Options(vararg accelerators: Accelerator) {
+        var gpuOptions: GpuOptions? = null
         var qualcommOptions: QualcommOptions? = null
     }
 
