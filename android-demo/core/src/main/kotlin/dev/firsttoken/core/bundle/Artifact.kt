@@ -71,8 +71,8 @@ class Proof(val meanKld: Double, val p99Kld: Double, val sameTop: Double, val pa
  */
 class NpuFacts(val compiled: String, val prefillLengths: IntArray, val embedding: HostTable, val masked: Float)
 
-/** How the host drives an artifact for a GPU, as python/firsttoken/bundle/gpu_facts.py tells and `core/gpu` does; its arithmetic is FP32. */
-class GpuFacts(val prefillLengths: IntArray, val masked: Float)
+/** How the host drives an artifact for a GPU, as python/firsttoken/bundle/gpu_facts.py tells and `core/gpu` does; its arithmetic is FP32. [weights] is the file that it takes its weights from, or null. */
+class GpuFacts(val prefillLengths: IntArray, val masked: Float, val weights: String? = null)
 
 /** The embedding in [file]: row t starts t * [columns] values after byte [offset]; an int8 row is multiplied by float32 number t after [scalesOffset]. */
 class HostTable(val file: String, val dtype: String, val rows: Int, val columns: Int, val offset: Long, val scalesOffset: Long?)
