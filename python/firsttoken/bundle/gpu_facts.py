@@ -15,11 +15,13 @@ class GpuFacts(Part):
     shapes are fixed. The host feeds ``tokens`` (padded with 0 behind), ``input_pos`` (the positions, counted on over the padding) and ``mask``, which is
     0 where a token may look, at its own row and those before it, and ``masked`` everywhere else. The caches are in and out of a call under one name, one
     buffer each, zeros at first: the call writes its rows at ``input_pos`` by itself. ``precision`` is the arithmetic to ask the accelerator for, in which the proof ran.
+    ``weights`` is the file that it takes its weights from, which has to lie in its folder under that name; None where it holds them itself.
     """
 
     prefill_lengths: list[int] = Field(min_length=1)
     masked: float
     precision: Literal["fp32"]
+    weights: str | None = None
 
 
 class GpuProof(Part):

@@ -19,7 +19,7 @@ RUNNING = (Type.FLOAT32, Type.INT32, Type.BOOL)  # types of what is computed; ot
 
 
 def _constant(tensor: Any) -> bool:
-    return bool(tensor.buffer)
+    return bool(tensor.buffer or tensor.externalBuffer)
 
 
 def _plain(inputs: Sequence[Any], output: Any) -> str | None:
