@@ -28,7 +28,7 @@ class GpuProof(Part):
     """A proof through LiteRT's GPU accelerator: figures there, on the CPU over the same positions, and between the two.
 
     ``device`` is what it ran on, "WebGPU on a software device" with ``driver``; no phone's GPU was. ``last_position`` is the largest position that was
-    run; ``compile_seconds`` is what loading took, in which the accelerator makes its kernels; ``text`` is named by its SHA-256.
+    run, ``methods`` those that were loaded (empty in older proofs: all of them); ``compile_seconds`` is what loading took, in which the accelerator makes its kernels; ``text`` is named by its SHA-256.
     """
 
     device: str
@@ -38,6 +38,7 @@ class GpuProof(Part):
     text_sha256: str
     windows: int
     last_position: int
+    methods: list[str] = Field(default_factory=list)
     compile_seconds: float
     twin: TwinFigures | None = None
     prefill: Figures

@@ -119,5 +119,5 @@ def check_model(model: Any, named: str) -> None:
         name = (graph.name or b"").decode("utf-8", "replace")
         raise FirstTokenError(
             f"{named}: graph {name!r}, operator {number} ({tensor.decode('utf-8', 'replace')}) is not for the GPU: {reason}; "
-            f"export with a target litertlm-gpu, whose graphs have none (docs/gpu.md)"
+            f"export with a target litertlm-gpu or tflite-gpu, whose graphs have none (docs/gpu.md)"
         )

@@ -92,7 +92,12 @@ def check_elsewhere(artifact: Path | Section, model: "schema.ModelT") -> None:
 
 def check_texts(artifact: Path | Section, model: "schema.ModelT") -> None:
     """No text goes on behind its end: Python's reader cuts one at the end of the file, LiteRT reads on and dies."""
-    texts = [model.description, *(group.name for group in model.externalBufferGroups or []), *(code.customCode for code in model.operatorCodes or []), *(entry.name for entry in model.metadata or [])]
+    texts = [
+        model.description,
+        *(group.name for group in model.externalBufferGroups or []),
+        *(code.customCode for code in model.operatorCodes or []),
+        *(entry.name for entry in model.metadata or []),
+    ]
     for graph in model.subgraphs or []:
         texts += [graph.name, *(tensor.name for tensor in graph.tensors or [])]
     for entry in model.signatureDefs or []:
