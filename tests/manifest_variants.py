@@ -73,7 +73,7 @@ def demo_manifest() -> Manifest:
             "proven_on": [arm],
             "proven_on_gpu": {
                 "device": "WebGPU on a software device", "driver": "chromium-common 1", "runtime_version": "2.3.0", "text": "t", "text_sha256": SHA,
-                "windows": 2, "last_position": 1279, "compile_seconds": 2.5, "prefill": FIGURES, "decode": FIGURES, "all": FIGURES, "cpu": FIGURES,
+                "windows": 2, "last_position": 1279, "methods": ["decode"], "compile_seconds": 2.5, "prefill": FIGURES, "decode": FIGURES, "all": FIGURES, "cpu": FIGURES,
                 "gpu_against_cpu": FIGURES,
             },
             "packages": {"numpy": "2.0"},
@@ -122,7 +122,7 @@ def gpu_manifest() -> Manifest:
         "needs": {"runtime": "tflite", "min_runtime": "2.3", "accelerator": "gpu"},
         "methods": [{"name": name, "inputs": [tensor], "outputs": [tensor]} for name in ("prefill_16", "decode")],
         "states": [state(n, [2, 1, 320, 64], "float32", 1) | {"advances": "in_place"} for n in range(2)],
-        "gpu": {"prefill_lengths": [16], "masked": -30000.0, "precision": "fp32"},
+        "gpu": {"prefill_lengths": [16], "masked": -30000.0, "precision": "fp32", "weights": "model.tflite"},
         "proof": values["proven_on_gpu"] | {"passed": True, "misses": ["m"]},
         "audit": [{"layer": "head", "asked": "int8", "stored": "int8", "computed": "fp32", "delegated": True}],
     }  # fmt: skip
@@ -154,8 +154,8 @@ def variants() -> Iterator[tuple[str, dict]]:
     yield "whole, with an NPU's artifact", with_npu
     yield "whole, with a GPU's artifact", with_gpu
     yield from damaged(plain, _places(plain))
-    for kind, values in (("npu", with_npu), ("gpu", with_gpu)):
-        yield from damaged(values, [place for place in _places(values) if kind in place or place[:2] == ("artifacts", 1)])
+    yield from damaged(with_npu, [place for place in _places(with_npu) if "npu" in place or place[:2] == ("artifacts", 1)])
+    yield from damaged(with_gpu, [place for place in _places(with_gpu) if "gpu" in place or place[:3] == ("artifacts", 1, "needs")])
 
 
 def not_finite() -> Iterator[tuple[str, dict]]:

@@ -215,7 +215,7 @@ class Backend(ABC):
 
     def on_gpu(self) -> "Backend":
         """The same backend as its artifacts run on a GPU, here a software one (`prove.on_gpu`). Raises `FirstTokenError` where they are for none."""
-        raise FirstTokenError(f"{self.name} has nothing for a GPU; export with a target like litertlm-gpu")
+        raise FirstTokenError(f"{self.name} has nothing for a GPU; export with a target like tflite-gpu")
 
     def kept_files(self, manifest: Manifest, artifact: Artifact) -> list[Path]:
         """What loads of the artifact left in a cache, which the next load reads."""

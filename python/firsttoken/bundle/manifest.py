@@ -378,8 +378,9 @@ def check_names(folder: Path, manifest: Manifest) -> None:
     for name in manifest.files:
         if Path(name).name != name or not name.isprintable() or name in ("", ".", "..", MANIFEST_FILE):
             raise FirstTokenError(f"bundle {folder}: file name {name!r} is not a plain, printable name; export again")
-    tables = [artifact.npu.embedding.file for artifact in manifest.artifacts if artifact.npu is not None]
-    for name in (*(artifact.file for artifact in manifest.artifacts), *tables, *manifest.tokenizer.files):
+    others = [artifact.npu.embedding.file for artifact in manifest.artifacts if artifact.npu is not None]
+    others += [artifact.gpu.weights for artifact in manifest.artifacts if artifact.gpu is not None and artifact.gpu.weights is not None]
+    for name in (*(artifact.file for artifact in manifest.artifacts), *others, *manifest.tokenizer.files):
         if name not in manifest.files:
             raise FirstTokenError(f"bundle {folder}: the manifest names {name!r}, but not its hash under files; export again")
 

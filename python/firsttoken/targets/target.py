@@ -81,10 +81,12 @@ class NpuOptions(BaseModel):
 
 class GpuOptions(BaseModel):
     """What a target holds for a phone's GPU, beside the CPU artifact: a graph for each of ``prefill_lengths`` (tokens), and decode. A prompt goes through the
-    largest that it fills, and the rest through the smallest that holds it."""
+    largest that it fills, and the rest through the smallest that holds it. With ``share_weights`` it takes them from the CPU artifact's file, which has
+    to lie beside it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     prefill_lengths: tuple[int, ...] = Field(min_length=1)
+    share_weights: bool = True
 
     @field_validator("prefill_lengths")
     @classmethod
@@ -177,7 +179,7 @@ def load_target(name_or_path: str | Path, cache_length: int | None = None, prefi
         changes["npu"] = {**target.npu.model_dump(), "prefill_lengths": fitting or target.npu.prefill_lengths}
     if target.gpu is not None and cache_length is not None:
         fitting = [n for n in target.gpu.prefill_lengths if n < cache_length]
-        changes["gpu"] = {"prefill_lengths": fitting or target.gpu.prefill_lengths}
+        changes["gpu"] = {**target.gpu.model_dump(), "prefill_lengths": fitting or target.gpu.prefill_lengths}
     try:
         return Target.model_validate({**target.model_dump(), **changes})
     except ValidationError as error:

@@ -76,5 +76,5 @@ def test_without_the_device_the_error_has_the_command(monkeypatch, tmp_path, gpu
 
 
 def test_other_backends_have_nothing_for_a_gpu():
-    with pytest.raises(FirstTokenError, match="litertlm-cpu has nothing for a GPU; export with a target like litertlm-gpu"):
+    with pytest.raises(FirstTokenError, match="litertlm-cpu has nothing for a GPU; export with a target like tflite-gpu"):
         find_backend("litertlm-cpu").on_gpu()

@@ -58,6 +58,12 @@ class OnGpu(ForGpu):
     def activations(self, precision: str) -> str:
         return "fp32"
 
+    def computed(self, precision: str) -> frozenset[str]:
+        return frozenset({"fp32"})
+
+    def audit(self, path: Path, decoder: Decoder, precisions: Mapping[str, str]) -> list[AuditRow]:
+        return [row.model_copy(update={"computed": "fp32"}) for row in super().audit(path, decoder, precisions)]
+
     def open_runner(self, folder: Path, manifest: Manifest, artifact: Artifact, threads: int | None = None, kept: bool = True) -> Runner:
         from firsttoken.backends.gpu.runner import GpuRunner
 
