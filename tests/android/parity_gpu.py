@@ -11,7 +11,6 @@ import numpy as np
 from parity_engines import Recording, steps_of
 
 from firsttoken.backends.litertlm import runner
-from firsttoken.backends.tflite.section import section_of
 from firsttoken.bundle.manifest import read_manifest
 from firsttoken.demo import checkpoint_path
 from firsttoken.pipeline import export
@@ -45,7 +44,7 @@ def write(folder: Path):
 
     # what hides a position is the manifest's to say; the runner's own is LiteRT-LM's
     with patch.dict(runner.NEVER, float32=artifact.gpu.masked), patch.object(runner.Call, "run", recorded):
-        engine = runner.LitertlmRunner(manifest, section_of(bundle / artifact.file), artifact.methods, threads=1)
+        engine = runner.LitertlmRunner(manifest, bundle / artifact.file, artifact.methods, threads=1)
         engine.prefill_chunk = CACHE  # the target's is for the CPU artifact; a whole prompt at once ends with one call of decode
         try:
             steps = steps_of(engine, STEPS, manifest.tokenizer.vocab_size)

@@ -9,7 +9,6 @@ import pytest
 
 from firsttoken.backends.gpu.device import device_environment
 from firsttoken.backends.litertlm.runner import LitertlmRunner
-from firsttoken.backends.tflite.section import section_of
 from firsttoken.bundle.manifest import read_manifest
 from firsttoken.declarations import declaration_folder
 from firsttoken.pipeline import export
@@ -39,7 +38,7 @@ def test_two_sets_of_buffers_that_are_swapped_hold_the_cache(software_gpu, tiny_
     assert done.returncode == 0, done.stderr[-2000:]
     got = np.load(tmp_path / "got.npy")
     artifact = manifest.gpu_artifact
-    host = LitertlmRunner(manifest, section_of(bundle / artifact.file), artifact.methods, threads=1)
+    host = LitertlmRunner(manifest, bundle / artifact.file, artifact.methods, threads=1)
     try:
         wanted = np.stack([host.prefill(part).copy() for part in calls.values()])
     finally:

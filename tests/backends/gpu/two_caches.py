@@ -12,6 +12,7 @@ from ai_edge_litert.hardware_accelerator import HardwareAccelerator
 
 from firsttoken.bundle.manifest import read_manifest
 
+HOST = 1  # kLiteRtTensorBufferTypeHostMemory
 FED = ("tokens", "input_pos", "mask")
 
 
@@ -21,7 +22,8 @@ class TwoCaches:
     def __init__(self, bundle: Path):
         artifact = read_manifest(bundle).gpu_artifact
         self.facts, methods = artifact.gpu, {method.name: method for method in artifact.methods}
-        self.model = CompiledModel.from_file(str(bundle / artifact.file), hardware_accel=HardwareAccelerator.GPU)
+        self.model = CompiledModel.from_file(str(bundle / artifact.file), hardware_accel=HardwareAccelerator.GPU | HardwareAccelerator.CPU)
+        assert self.memory() and HOST not in self.memory(), "the app takes it for the CPU"
         decode = methods["decode"]
         cached = [tensor for tensor in decode.inputs if tensor.name not in FED]
         self.rows = next(tensor.shape[3] for tensor in decode.inputs if tensor.name == "mask")
@@ -33,6 +35,14 @@ class TwoCaches:
         self.logits = self.model.create_output_buffer_by_name("decode", "logits")
         self.vocabulary = next(tensor.shape[-1] for tensor in decode.outputs if tensor.name == "logits")
         self.own: dict[str, dict] = {}
+
+    def memory(self) -> set[int]:
+        """Kinds of memory that the graphs' inputs are to be in, by which the app tells where a graph runs."""
+        found = set()
+        for number, signature in enumerate(self.model.get_signature_list().values()):
+            for place in range(len(signature["inputs"])):
+                found |= set(self.model.get_input_buffer_requirements(place, number)["supported_types"])
+        return found
 
     def call(self, name: str, tokens: list[int], at: int, length: int) -> None:
         own = self.own.setdefault(name, {fed: self.model.create_input_buffer_by_name(name, fed) for fed in FED})

@@ -4,7 +4,7 @@ package com.google.ai.edge.litert
 
 private fun stub(): Nothing = throw UnsupportedOperationException("a stub")
 
-enum class Accelerator { GPU, NPU }
+enum class Accelerator { CPU, GPU, NPU }
 
 class Environment private constructor() : AutoCloseable {
     enum class Option { DispatchLibraryDir }
@@ -16,6 +16,10 @@ class Environment private constructor() : AutoCloseable {
         fun create(options: Map<Option, String> = mapOf()): Environment = stub()
     }
 }
+
+enum class TensorBufferType { HostMemory }
+
+class TensorBufferRequirements(val supportedTypes: List<TensorBufferType>)
 
 class TensorBuffer internal constructor() : AutoCloseable {
     fun writeFloat(data: FloatArray): Unit = stub()
@@ -42,6 +46,8 @@ class CompiledModel private constructor() : AutoCloseable {
     }
 
     fun createInputBuffer(inputName: String, signature: String = ""): TensorBuffer = stub()
+
+    fun getInputBufferRequirements(inputName: String, signature: String = ""): TensorBufferRequirements = stub()
 
     fun createOutputBuffer(outputName: String, signature: String = ""): TensorBuffer = stub()
 

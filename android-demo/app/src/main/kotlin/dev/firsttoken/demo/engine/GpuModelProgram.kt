@@ -12,7 +12,9 @@ import dev.firsttoken.core.npu.NpuCall
 import java.io.File
 
 /**
- * Runs graphs with LiteRT's `CompiledModel` on the GPU alone: with the CPU beside it, what the GPU does not take would run there unseen.
+ * Runs graphs with LiteRT's `CompiledModel` on the GPU. Raises [IllegalStateException] for a graph that LiteRT has left to the CPU, which it does without a word.
+ *
+ * The CPU is among the accelerators, for without it LiteRT 2.3 does not read weights that lie in another file: the first call fails, or ends the process.
  *
  * The cache stays in the runtime's buffers, two sets of them: a call reads one and writes all of the other, and the next call takes them the other
  * way round. So no buffer is read and written in one call, which a GPU may do in any order.
@@ -29,6 +31,15 @@ class GpuModelProgram(artifact: File, private val methods: List<Method>) : GpuPr
     } catch (error: Throwable) {
         environment.close()
         throw error
+    }
+
+    init {
+        try {
+            for (method in methods) for (input in method.inputs) checkOnGpu(method.name, input.name)
+        } catch (error: Throwable) {
+            close()
+            throw error
+        }
     }
 
     override fun run(call: NpuCall): FloatArray? {
@@ -48,6 +59,12 @@ class GpuModelProgram(artifact: File, private val methods: List<Method>) : GpuPr
         spare = emptyMap()
         model.close()
         environment.close()
+    }
+
+    /** What a graph takes lies in the GPU's memory where the GPU runs it, and in the host's where the CPU does. */
+    private fun checkOnGpu(method: String, input: String) {
+        val types = model.getInputBufferRequirements(input, method).supportedTypes.map { it.name }
+        check(types.any { type -> ON_GPU.any(type::startsWith) }) { "LiteRT runs '$method' on the CPU: '$input' is to be in $types" }
     }
 
     /** Zeros, since a row that no token has filled is hidden by the mask only where it holds a finite number. */
@@ -70,7 +87,11 @@ class GpuModelProgram(artifact: File, private val methods: List<Method>) : GpuPr
     private fun size(tensor: Tensor) = tensor.shape.fold(1) { size, dimension -> size * dimension.toInt() }
 
     /** FP32, in which the proof ran (GpuFacts); left to itself, the accelerator computes in FP16 where the GPU has it. */
-    private fun options() = CompiledModel.Options(Accelerator.GPU).apply {
+    private fun options() = CompiledModel.Options(Accelerator.GPU, Accelerator.CPU).apply {
         gpuOptions = CompiledModel.GpuOptions(precision = CompiledModel.GpuOptions.Precision.FP32)
+    }
+
+    private companion object {
+        val ON_GPU = listOf("OpenCl", "WebGpu", "Vulkan", "Gl") // how LiteRT's names of such memory begin
     }
 }
