@@ -147,3 +147,11 @@ def test_a_file_without_its_hash_is_refused(bundle):
     change(bundle, lambda values: values["files"].pop("model.tflite"))
     with pytest.raises(FirstTokenError, match="names 'model.tflite', but not its hash"):
         read_manifest(bundle)
+
+
+def test_a_file_of_weights_without_its_hash_is_refused(tmp_path):
+    manifest = gpu_manifest()
+    manifest.artifacts[1].gpu.weights = "other.tflite"
+    manifest.write(tmp_path)
+    with pytest.raises(FirstTokenError, match="the manifest names 'other.tflite', but not its hash under files"):
+        read_manifest(tmp_path)

@@ -209,3 +209,8 @@ def test_an_export_without_the_memory_says_so(software_gpu, beside, monkeypatch)
     with Checkpoint(checkpoint_path()) as checkpoint:
         why = on_gpu.why_not("out/tflite-gpu", read_manifest(beside[0]), open_decoder(checkpoint))
     assert "needs about" in why and "of memory, 256.0 MiB are available" in why and "--on gpu" in why
+
+
+def test_the_host_says_what_it_did_not_run(beside, tiny_model, capsys):
+    assert cli.run(["prove", str(beside[0]), "--checkpoint", str(tiny_model), "--no-witness"]) == 0
+    assert "its GPU artifact, model.gpu.tflite, was not run: --on gpu does" in " ".join("".join(capsys.readouterr()).split())

@@ -25,6 +25,7 @@ PRECISIONS: Mapping[str, tuple[str, ...]] = {
     "embedding": ("fp32", "int8"),  # a table in FP16 stays on the CPU
     "core": ("fp32", "fp16"),
 }
+TABLES = 8 << 20  # bytes on disk at most: graphs, and cos and sin of every row
 
 
 class ForGpu(Backend):
@@ -109,7 +110,7 @@ class TfliteGpu(ForGpu, Tflite):
         check_lengths(target)
 
     def estimate(self, decoder: Decoder, precisions: Mapping[str, str], target: Target, prove: bool) -> Estimate:
-        return with_gpu(super().estimate(decoder, precisions, target, prove))
+        return with_gpu(super().estimate(decoder, precisions, target, prove), target)
 
     def lower(self, job: LoweringJob, path: Path, report: Report = silent) -> Lowered:
         from firsttoken.backends.gpu.lower import lower_beside
@@ -136,6 +137,7 @@ def check_lengths(target: Target) -> None:
         )
 
 
-def with_gpu(other: Estimate) -> Estimate:
-    """What it takes to write a GPU's artifact after the others: as much of the disk as the CPU's at most. Its proof says itself what it takes."""
-    return replace(other, disk=2 * other.disk)
+def with_gpu(other: Estimate, target: Target) -> Estimate:
+    """What it takes to write a GPU's artifact after the others: graphs, scales and tables, or as much of the disk as the CPU's where it holds its own
+    weights. Its proof says itself what it takes."""
+    return replace(other, disk=other.disk + (other.disk // 10 + TABLES if target.gpu_options.share_weights else other.disk))

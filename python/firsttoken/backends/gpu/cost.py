@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 MIB = 1 << 20
 BASE_BYTES = 170 * MIB  # LiteRT, Vulkan and numpy
-GRAPH_BYTES, WEIGHT_BYTES = 50 * MIB, 9.5  # of each graph, and of each of its weights, whatever it is stored in
+GRAPH_BYTES, WEIGHT_BYTES = 50 * MIB, 10  # of each graph, and of each of its weights, whatever it is stored in
 LOAD_SECONDS, LOADED_WEIGHT = 0.6, 1.5e-8  # the same; its kernels are compiled
 CALL, DECODED_WEIGHT, ROW_WEIGHT = 0.15, 1.6e-8, 4e-9  # seconds of a call, of a weight in decode, of a weight for a row of prefill
 

@@ -26,7 +26,7 @@ class TfliteHexagonGpu(TfliteHexagon):
         check_lengths(target)
 
     def estimate(self, decoder: Decoder, precisions: Mapping[str, str], target: Target, prove: bool) -> Estimate:
-        return with_gpu(super().estimate(decoder, precisions, target, prove))
+        return with_gpu(super().estimate(decoder, precisions, target, prove), target)
 
     def lower(self, job: LoweringJob, path: Path, report: Report = silent) -> Lowered:
         from firsttoken.backends.gpu.lower import lower_beside
