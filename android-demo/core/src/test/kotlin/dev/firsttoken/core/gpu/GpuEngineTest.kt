@@ -3,6 +3,7 @@ package dev.firsttoken.core.gpu
 import com.google.gson.JsonObject
 import com.google.gson.JsonPrimitive
 import dev.firsttoken.core.Parity
+import dev.firsttoken.core.RecordedCalls
 import dev.firsttoken.core.assertRefused
 import dev.firsttoken.core.bundle.Bundle
 import dev.firsttoken.core.bundle.ManifestReader
@@ -10,10 +11,6 @@ import dev.firsttoken.core.bundle.Processor
 import dev.firsttoken.core.json.JsonText
 import dev.firsttoken.core.npu.NpuCall
 import java.io.File
-import java.io.RandomAccessFile
-import java.nio.ByteBuffer
-import java.nio.ByteOrder
-import java.security.MessageDigest
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertNull
 import org.junit.Assert.assertTrue
@@ -23,34 +20,14 @@ import org.junit.Test
 class GpuEngineTest {
     private val folder get() = File(Parity.folder(), "engines/gpu")
 
-    /** Answers with what a graph gave when Python fed the same bytes. */
-    private class Recorded(private val folder: File) : GpuProgram {
-        private val calls = Parity.cases(File(folder, "calls.jsonl"))
-        val methods = ArrayList<String>()
+    private class Recorded(folder: File) : GpuProgram {
+        val calls = RecordedCalls(folder)
         var closed = false
 
-        override fun run(call: NpuCall): FloatArray? {
-            val wanted = calls[methods.size].also { methods += call.method }
-            val number = "call ${methods.size}"
-            assertEquals(number, wanted["method"].asString, call.method)
-            val bytes = call.floats.mapValues { bytes(it.value) } + call.ints.mapValues { bytes(it.value) }
-            val inputs = wanted["inputs"].asJsonObject
-            assertEquals(number, inputs.keySet(), bytes.keys)
-            for ((name, given) in bytes) assertEquals("$number, $name", inputs[name].asJsonObject["sha256"].asString, sha256(given))
-            return wanted["outputs"].asJsonObject["logits"]?.let { floats(it.asJsonObject) }
-        }
+        override fun run(call: NpuCall): FloatArray? = calls.answer(call)["logits"]
 
         override fun close() {
             closed = true
-        }
-
-        fun checkAllMade() = assertEquals(calls.size, methods.size)
-
-        private fun floats(output: JsonObject): FloatArray = RandomAccessFile(File(folder, "outputs.bin"), "r").use { file ->
-            val bytes = ByteArray(4 * output["shape"].asJsonArray.fold(1) { size, dimension -> size * dimension.asInt })
-            file.seek(output["offset"].asLong)
-            file.readFully(bytes)
-            FloatArray(bytes.size / 4).also { ByteBuffer.wrap(bytes).order(ByteOrder.LITTLE_ENDIAN).asFloatBuffer().get(it) }
         }
     }
 
@@ -68,10 +45,10 @@ class GpuEngineTest {
                 continue
             }
             val logits = if (step["kind"].asString == "prefill") engine.prefill(tokens) else engine.decode(tokens.single())
-            assertEquals(step["logits"].asString, sha256(bytes(logits)))
+            assertEquals(step["logits"].asString, RecordedCalls.sha256(RecordedCalls.bytes(logits)))
         }
-        program.checkAllMade()
-        assertEquals(setOf("prefill_16", "prefill_64", "prefill_256", "decode"), program.methods.toSet())
+        program.calls.checkAllMade()
+        assertEquals(setOf("prefill_16", "prefill_64", "prefill_256", "decode"), program.calls.methods.toSet())
         assertRefused("do not fit the cache of 320") { engine.decode(1) }
         assertEquals(Processor.GPU, engine.artifact.processor)
         engine.close()
@@ -105,12 +82,4 @@ class GpuEngineTest {
     private fun JsonObject.method(name: String) = artifact().getAsJsonArray("methods").map { it.asJsonObject }.single { it["name"].asString == name }
 
     private fun JsonObject.tensor(name: String) = getAsJsonArray("inputs").map { it.asJsonObject }.single { it["name"].asString == name }
-
-    private companion object {
-        fun bytes(values: FloatArray): ByteArray = ByteBuffer.allocate(4 * values.size).order(ByteOrder.LITTLE_ENDIAN).also { it.asFloatBuffer().put(values) }.array()
-
-        fun bytes(values: IntArray): ByteArray = ByteBuffer.allocate(4 * values.size).order(ByteOrder.LITTLE_ENDIAN).also { it.asIntBuffer().put(values) }.array()
-
-        fun sha256(bytes: ByteArray) = MessageDigest.getInstance("SHA-256").digest(bytes).joinToString("") { "%02x".format(it) }
-    }
 }
