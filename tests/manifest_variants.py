@@ -73,7 +73,7 @@ def demo_manifest() -> Manifest:
             "proven_on": [arm],
             "proven_on_gpu": {
                 "device": "WebGPU on a software device", "driver": "chromium-common 1", "runtime_version": "2.3.0", "text": "t", "text_sha256": SHA,
-                "windows": 2, "last_position": 1279, "compile_seconds": 2.5, "prefill": FIGURES, "decode": FIGURES, "all": FIGURES, "cpu": FIGURES,
+                "windows": 2, "last_position": 1279, "methods": ["decode"], "compile_seconds": 2.5, "prefill": FIGURES, "decode": FIGURES, "all": FIGURES, "cpu": FIGURES,
                 "gpu_against_cpu": FIGURES,
             },
             "packages": {"numpy": "2.0"},
@@ -112,6 +112,26 @@ def npu_manifest() -> Manifest:
     return Manifest.model_validate(values)
 
 
+def gpu_manifest() -> Manifest:
+    """The same of a bundle that also has an artifact for a GPU, with every field that there is of it."""
+    values = values_of(demo_manifest())
+    tensor = {"name": "mask", "shape": [1, 1, 16, 320], "dtype": "float32"}
+    gpu = {
+        "file": "model.gpu.tflite",
+        "backend": "tflite-gpu",
+        "needs": {"runtime": "tflite", "min_runtime": "2.3", "accelerator": "gpu"},
+        "methods": [{"name": name, "inputs": [tensor], "outputs": [tensor]} for name in ("prefill_16", "decode")],
+        "states": [state(n, [2, 1, 320, 64], "float32", 1) | {"advances": "in_place"} for n in range(2)],
+        "gpu": {"prefill_lengths": [16], "masked": -30000.0, "precision": "fp32", "weights": "model.tflite"},
+        "proof": values["proven_on_gpu"] | {"passed": True, "misses": ["m"]},
+        "audit": [{"layer": "head", "asked": "int8", "stored": "int8", "computed": "fp32", "delegated": True}],
+    }  # fmt: skip
+    values["target"] = load_target("tflite-gpu").model_dump()
+    values["artifacts"].append(gpu)
+    values["files"]["model.gpu.tflite"] = {"sha256": "cd" * 32, "bytes": 6_000_000_000}
+    return Manifest.model_validate(values)
+
+
 def state(layer: int, shape: list, dtype: str, step: int) -> dict:
     return {
         "layer": layer, "kind": "key_value", "held_by": "host", "shape": shape, "dtype": dtype, "advances": "append", "axis": 2,
@@ -125,15 +145,17 @@ def values_of(manifest: Manifest) -> dict:
 
 
 def variants() -> Iterator[tuple[str, dict]]:
-    """Yields both manifests whole, then each with every value of it replaced, removed, and joined by an unknown one.
+    """Yields the manifests whole, then each with every value of it replaced, removed, and joined by an unknown one.
 
     A name is the value's place and what became of it: ``artifacts.0.states.1.length = -1``.
     """
-    plain, with_npu = values_of(demo_manifest()), values_of(npu_manifest())
+    plain, with_npu, with_gpu = (values_of(make()) for make in (demo_manifest, npu_manifest, gpu_manifest))
     yield "whole", plain
     yield "whole, with an NPU's artifact", with_npu
+    yield "whole, with a GPU's artifact", with_gpu
     yield from damaged(plain, _places(plain))
     yield from damaged(with_npu, [place for place in _places(with_npu) if "npu" in place or place[:2] == ("artifacts", 1)])
+    yield from damaged(with_gpu, [place for place in _places(with_gpu) if "gpu" in place or place[:3] == ("artifacts", 1, "needs")])
 
 
 def not_finite() -> Iterator[tuple[str, dict]]:

@@ -61,6 +61,7 @@ dependencies {
     implementation(project(":core"))
     implementation(libs.gson)
     implementation(libs.litert)
+    implementation(libs.litert.gpu)
     implementation(libs.executorch)
     if (npu) {
         implementation(libs.litert.npu.qualcomm)

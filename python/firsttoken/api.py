@@ -108,7 +108,7 @@ def prove(
 
     Returns figures (KL divergence in nats a token, `bundle.manifest.Figures`), the audit of every layer, ``passed`` and
     ``misses``. ``on`` is "host" (this machine, and the NPU artifact where there is one), "arm" (an emulated core,
-    ``cpu``), "gpu" (a software one) or "npu"; ``windows`` asks these three for so many stretches of the text ``held_out``. ``bundle`` may be a .tflite, .litertlm or
+    ``cpu``), "gpu" (a software one, and the artifact for a GPU where there is one) or "npu"; ``windows`` asks these three for so many stretches of the text ``held_out``. ``bundle`` may be a .tflite, .litertlm or
     .pte that another exporter wrote: then ``file`` says what it is made of and what was compared, ``plan`` names the plan that it is held to, and
     ``cache_length`` (tokens) and ``begin_token`` are for one that does not say them. ``witness``, ``checkpoint`` and ``adapter`` are as in `export`.
 

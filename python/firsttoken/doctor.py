@@ -166,10 +166,15 @@ def _software_gpu() -> Check:
     from firsttoken.arm import debian
     from firsttoken.backends.gpu.device import device_version, gpu_folder, is_set_up, setup_command
 
-    purpose = "only for `firsttoken prove --on gpu`"
+    purpose = "only for `firsttoken prove --on gpu`, and the proof of exports for a GPU (tflite-gpu)"
     try:
         if is_set_up():
-            return Check("ok", "software GPU", f"SwiftShader of {device_version()}; {gpu_folder()}", "used by `firsttoken prove --on gpu`")
+            return Check(
+                "ok",
+                "software GPU",
+                f"SwiftShader of {device_version()}; {gpu_folder()}",
+                "used by `firsttoken prove --on gpu` and exports for a GPU (tflite-gpu)",
+            )
     except FirstTokenError as error:
         return Check("note", "software GPU", "no folder for it", str(error))
     if obstacles := debian.obstacles():

@@ -184,7 +184,7 @@ def make_bundle(
             manifest = describe(source, decoder, plan, target, words, lowered, folder, staged(report, target.name), integers)
             manifest.write(folder)
             if witness is not None:
-                prove_here(manifest, folder, source, held_out, witness, staged(report, target.name), say)
+                prove_here(manifest, folder, job.destination, source, held_out, witness, staged(report, target.name), say)
             misses = proof_misses(manifest)
             if not misses:
                 check_destination(job.destination, force)  # something may have been put there in the meantime
@@ -243,13 +243,14 @@ def describe(
 def prove_here(
     manifest: Manifest,
     folder: Path,
+    destination: Path,
     source: Checkpoint,
     held_out: str | Path | None,
     witness: Witness,
     report: Report,
     say: Callable[[str], None],
 ) -> None:
-    """Proves the bundle in ``folder``, both artifacts where there is one for an NPU, and writes proof and audit into its manifest."""
+    """Proves the bundle in ``folder``, which will be ``destination``, with its artifacts for an NPU and a GPU, and writes proofs and audits into its manifest."""
     from firsttoken.prove.prove import prove
 
     def named(line: str) -> None:
@@ -264,12 +265,22 @@ def prove_here(
         result = prove_on_npu(folder, source, held_out, report=report, say=named)
         npu.proof, npu.audit = result.summary, result.audit
         manifest.write(folder)
+    gpu = manifest.gpu_artifact
+    if gpu is not None:
+        from firsttoken.prove.on_gpu import prove_on_gpu, why_not
+
+        if (why := why_not(destination, manifest, open_decoder(source))) is not None:
+            named(f"its GPU artifact, {gpu.file}, was not proven: {why}")
+            return
+        on_gpu = prove_on_gpu(folder, source, held_out, report=report, say=named, briefly=True, recorded=False)
+        gpu.proof, gpu.audit = on_gpu.summary, on_gpu.audit
+        manifest.write(folder)
 
 
 def proof_misses(manifest: Manifest) -> list[str]:
     """Returns every bound that the bundle's proofs missed; empty where they passed or none was made."""
     return [
-        f"{'' if artifact.npu is None else 'on the NPU: '}{miss}"
+        f"{'on the NPU: ' if artifact.npu else 'on the software GPU: ' if artifact.gpu else ''}{miss}"
         for artifact in manifest.artifacts
         if artifact.proof is not None
         for miss in artifact.proof.misses

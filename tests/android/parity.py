@@ -10,6 +10,7 @@ TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(Path(__file__).parent), str(TESTS), str(TESTS / "decoder")]
 
 import parity_engines  # noqa: E402  after the paths it needs
+import parity_gpu  # noqa: E402
 import parity_npu  # noqa: E402
 import parity_refusals  # noqa: E402
 import parity_runs  # noqa: E402
@@ -67,6 +68,7 @@ def make(folder: Path):
     parity_engines.write(folder)
     parity_refusals.write(folder)
     parity_npu.write(folder)
+    parity_gpu.write(folder)
 
 
 if __name__ == "__main__":

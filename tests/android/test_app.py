@@ -105,6 +105,12 @@ def test_measurements_of_an_npu_bundle_say_which_artifact_ran(said, parity):
     assert (fallen.processor, fallen.artifact.fallback) == ("CPU", "it is compiled for SM8550, and this phone has SM8650")
 
 
+def test_measurements_of_a_gpu_bundle_say_which_artifact_ran(said, parity):
+    [gpu], [fallen] = (read_measurement(parity / "written" / name).results for name in ("gpu.json", "gpu-fallback.json"))
+    assert (gpu.processor, gpu.artifact.place) == ("GPU", "on the GPU") and gpu.ran_bytes != gpu.bundle.artifact_bytes
+    assert fallen.artifact.place == "on the CPU, not on the GPU: no accelerator"
+
+
 def test_nothing_is_used_that_android_8_lacks():
     need("java", "javac", "mvn", "aapt2")
     done = subprocess.run([sys.executable, "-c", GUARD], cwd=REPOSITORY, capture_output=True, text=True, timeout=900)

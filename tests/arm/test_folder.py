@@ -3,8 +3,9 @@
 import pytest
 
 from firsttoken.arm.cores import CORES, find_core
-from firsttoken.arm.folder import FOLDER_VARIABLE, PARTS, STAMP, arm_folder, missing_parts, part, setup_command
+from firsttoken.arm.folder import FOLDER_VARIABLE, PARTS, arm_folder, missing_parts, part, setup_command
 from firsttoken.errors import FirstTokenError
+from firsttoken.setup_folder import STAMP
 
 
 def test_the_variable_names_the_folder_and_the_cache_folder_is_the_default(monkeypatch, tmp_path):

@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from firsttoken.arm import debian, setup, wheels
-from firsttoken.arm.folder import FOLDER_VARIABLE, PARTS, STAMP, missing_parts
+from firsttoken.arm.folder import FOLDER_VARIABLE, PARTS, missing_parts
 from firsttoken.errors import FirstTokenError
+from firsttoken.setup_folder import STAMP
 
 
 @pytest.fixture

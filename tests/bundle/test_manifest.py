@@ -5,10 +5,11 @@ import shutil
 
 import jsonschema
 import pytest
-from manifest_variants import demo_manifest, not_finite, npu_manifest, values_of, variants
+from manifest_variants import demo_manifest, gpu_manifest, not_finite, npu_manifest, values_of, variants
 from pydantic import ValidationError
 
 from firsttoken import cli
+from firsttoken.bundle.gpu_facts import GpuProof
 from firsttoken.bundle.manifest import MANIFEST_FILE, SCHEMA_FILE, NpuProof, Proof, json_schema, parse_manifest, read_manifest
 from firsttoken.errors import FirstTokenError
 from firsttoken.quant.plan import load_plan
@@ -22,6 +23,7 @@ BEYOND_THE_SCHEMA = {
     "target.npu.soc = \"text\"",
     "without target.npu.soc",
     "target.npu.prefill_lengths.0 = -1",
+    "target.gpu.prefill_lengths.0 = -1",
 }  # fmt: skip
 
 
@@ -62,12 +64,13 @@ def test_a_bundle_keeps_the_schema_and_names_every_file(demo_bundle, target):
     )
 
 
-@pytest.mark.parametrize("make", [demo_manifest, npu_manifest])
+@pytest.mark.parametrize("make", [demo_manifest, npu_manifest, gpu_manifest])
 def test_read_back_as_written(make, tmp_path):
     manifest = make()
     manifest.write(tmp_path)
     assert read_manifest(tmp_path) == manifest
-    assert [type(artifact.proof) for artifact in manifest.artifacts] == [Proof, NpuProof][: len(manifest.artifacts)]
+    beside = {npu_manifest: [NpuProof], gpu_manifest: [GpuProof]}.get(make, [])
+    assert [type(artifact.proof) for artifact in manifest.artifacts] == [Proof, *beside]
     SCHEMA.validate(values_of(manifest))
 
 
@@ -144,3 +147,11 @@ def test_a_file_without_its_hash_is_refused(bundle):
     change(bundle, lambda values: values["files"].pop("model.tflite"))
     with pytest.raises(FirstTokenError, match="names 'model.tflite', but not its hash"):
         read_manifest(bundle)
+
+
+def test_a_file_of_weights_without_its_hash_is_refused(tmp_path):
+    manifest = gpu_manifest()
+    manifest.artifacts[1].gpu.weights = "other.tflite"
+    manifest.write(tmp_path)
+    with pytest.raises(FirstTokenError, match="the manifest names 'other.tflite', but not its hash under files"):
+        read_manifest(tmp_path)

@@ -93,5 +93,19 @@ def with_npu(source: Path, folder: Path, soc: str = "SM8650", content: bytes = b
     return folder
 
 
+def with_gpu(source: Path, folder: Path, content: bytes = b"graphs for a GPU") -> Path:
+    """Copies a .tflite bundle and puts a file for a GPU behind its artifacts, with a manifest that fits: nothing here runs it."""
+    shutil.copytree(source, folder)
+    (folder / "model.gpu.tflite").write_bytes(content)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    cpu = manifest["artifacts"][0]
+    facts = {"prefill_lengths": [16], "masked": -30000.0, "precision": "fp32"}
+    needs = cpu["needs"] | {"accelerator": "gpu"}
+    manifest["artifacts"].append(cpu | {"file": "model.gpu.tflite", "backend": "tflite-gpu", "needs": needs, "gpu": facts})
+    manifest["files"]["model.gpu.tflite"] = facts_of(content)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
 def facts_of(content: bytes) -> dict:
     return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}

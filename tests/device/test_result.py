@@ -3,7 +3,7 @@
 import copy
 
 import pytest
-from flow import with_npu
+from flow import with_gpu, with_npu
 
 from firsttoken.device.adb import DeviceError
 from firsttoken.device.request import ProfileSettings, Request, check_settings, prompts_for
@@ -170,7 +170,7 @@ def with_two_artifacts(demo_bundle, tmp_path_factory):
 
 def two(bundle, kind, runs=None, **more):
     manifest = bundle.manifest
-    artifact = manifest.facts(manifest.npu_artifact if kind == "npu" else manifest.cpu)
+    artifact = manifest.facts(manifest.npu_artifact if kind == "npu" and manifest.npu_artifact else manifest.cpu)
     values = document(bundle, [run_of("warm-up"), run_of()] if runs is None else runs)
     values["results"][0]["artifact"] = {"kind": kind, "sha256": artifact.sha256, "bytes": artifact.bytes} | more
     return values
@@ -205,6 +205,20 @@ def test_the_artifact_that_ran(with_two_artifacts):
 def test_another_artifact_than_asked_for_is_refused(with_two_artifacts, kind, asked, change, said):
     with pytest.raises(DeviceError, match=said):
         checked(with_two_artifacts, two(with_two_artifacts, kind, **change), artifact=asked)
+
+
+def test_a_gpus_artifact_that_ran_and_one_that_the_bundle_lacks(with_two_artifacts, demo_bundle, tmp_path):
+    bundle = local_bundle(with_gpu(demo_bundle("tflite-xnnpack"), tmp_path / "gpu"))
+    facts = bundle.manifest.facts(bundle.manifest.gpu_artifact)
+    ran = {"sha256": facts.sha256, "bytes": facts.bytes}
+    result = checked(bundle, two(bundle, "gpu", **ran))
+    assert (result.processor, result.artifact.place, result.ran_bytes) == ("GPU", "on the GPU", len(b"graphs for a GPU"))
+    fallen = checked(bundle, two(bundle, "cpu", fallback="no accelerator", instead_of="gpu"))
+    assert fallen.artifact.place == "on the CPU, not on the GPU: no accelerator"
+    with pytest.raises(DeviceError, match="is of the GPU artifact, which the bundle does not have"):
+        checked(with_two_artifacts, two(with_two_artifacts, "gpu"))
+    with pytest.raises(DeviceError, match="is of the NPU artifact, which the bundle does not have"):
+        checked(bundle, two(bundle, "npu", **ran))
 
 
 def test_an_app_that_does_not_say_which_ran_is_refused(with_two_artifacts, made):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from firsttoken.backends.gpu.device import is_set_up
 from firsttoken.bundle.manifest import read_manifest
 from firsttoken.demo import checkpoint_path
 from firsttoken.errors import FirstTokenError
@@ -30,6 +31,7 @@ FEW = {
     "litertlm-cpu-fixed": ("fp16-attention",),
     "tflite-interpreter": ("fp16-attention", "int8", "int4"),
     "litertlm-gpu": ("fp16-attention", "int4-npu"),  # on the CPU; on the GPU: tests/prove/test_on_gpu.py
+    "tflite-gpu": ("int4-npu",),  # on both, where the software GPU is set up; its CPU artifact is tflite-xnnpack's
 }
 TABLES = {"litertlm-gpu": 800_000}  # bytes of cos and sin for 1472 rows
 STORED_FP32 = ("tflite-interpreter", "litertlm-gpu")  # their caches
@@ -38,6 +40,7 @@ ONLY = {
         "tflite-xnnpack",
         "tflite-compat",
         "litertlm-gpu",
+        "tflite-gpu",
     ),  # where its artifact for the CPU comes from; rows of INT4 are other tests' too
 }
 CASES = [
@@ -62,6 +65,8 @@ def test_plan_on_target(plan, target, tmp_path):
     [folder] = export(checkpoint_path(), tmp_path, plan, (target,))
     manifest = read_manifest(folder)
     assert manifest.cpu.proof.passed and manifest.cpu.proof.all.tokens > 500
+    if target == "tflite-gpu" and is_set_up():
+        assert manifest.gpu_artifact.proof.passed and manifest.gpu_artifact.proof.all.tokens >= 40
     for row in manifest.cpu.audit:
         assert row.stored == ("fp32" if target in STORED_FP32 and row.layer.endswith(".core") else row.asked), row
     copies = 1.4 if target == "executorch-xnnpack" else 1.0

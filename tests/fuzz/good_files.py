@@ -8,7 +8,7 @@ from pathlib import Path
 from compressed_folders import compress_folder, scheme_of
 from exact_checkpoints import CASES, SIZES, write_case
 from generated_measurements import host_measurement, phone_measurement
-from manifest_variants import demo_manifest, npu_manifest
+from manifest_variants import demo_manifest, gpu_manifest, npu_manifest
 from safetensors.numpy import load_file, save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -166,7 +166,7 @@ def templates(folder: Path) -> None:
 
 
 def manifests(folder: Path) -> None:
-    for name, manifest in (("demo", demo_manifest()), ("npu", npu_manifest())):
+    for name, manifest in (("demo", demo_manifest()), ("npu", npu_manifest()), ("gpu", gpu_manifest())):
         (folder / f"{name}.json").write_text(manifest.model_dump_json(by_alias=True))
 
 

@@ -10,14 +10,16 @@ from firsttoken import cli
 from firsttoken.backends.gpu import device, rules
 from firsttoken.backends.gpu.ops import GpuOps
 from firsttoken.backends.litertlm.ops import LmOps
+from firsttoken.bundle.gpu_facts import GpuProof
 from firsttoken.bundle.manifest import MANIFEST_FILE, read_manifest
 from firsttoken.demo import checkpoint_path
-from firsttoken.errors import FirstTokenError
+from firsttoken.errors import FirstTokenError, GateError
 from firsttoken.pipeline import export
 from firsttoken.prove import on_gpu
 from firsttoken.prove.on_gpu import prove_on_gpu, software_limits
 from firsttoken.prove.prove import prove
 
+LENGTH = 120
 FEW, FEWER = (1900, 60), (130, 40)  # tokens and positions: enough for the whole cache, and for the bounds
 
 
@@ -51,7 +53,7 @@ def test_the_demo_keeps_its_plan_on_the_gpu_and_errs_less_than_on_the_cpu(softwa
 
 @pytest.fixture(scope="module")
 def tiny_on_gpu(tmp_path_factory, tiny_model):
-    [bundle] = export(tiny_model, tmp_path_factory.mktemp("tiny"), "int8", ("litertlm-gpu",), prove=False, cache_length=120)
+    [bundle] = export(tiny_model, tmp_path_factory.mktemp("tiny"), "int8", ("litertlm-gpu",), prove=False, cache_length=LENGTH)
     return bundle
 
 
@@ -69,7 +71,7 @@ def planted(tiny_model, tmp_path, monkeypatch, plan, **methods) -> Path:
     monkeypatch.setattr(rules, "check_model", lambda model, named: None)
     for method, other in methods.items():
         monkeypatch.setattr(GpuOps, method, other)
-    [bundle] = export(tiny_model, tmp_path, plan, ("litertlm-gpu",), prove=False, cache_length=120)
+    [bundle] = export(tiny_model, tmp_path, plan, ("litertlm-gpu",), prove=False, cache_length=LENGTH)
     return bundle
 
 
@@ -126,8 +128,8 @@ def test_larger_models_are_run_at_fewer_positions(tiny_model, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--on", "gpu"], "tflite-xnnpack has nothing for a GPU; export with a target like litertlm-gpu"),
-        (["--on", "gpu", "--audit"], "leave out --on gpu"),
+        (["--on", "gpu"], "tflite-xnnpack has nothing for a GPU; export with a target like tflite-gpu"),
+        (["--on", "arm", "--audit"], "leave out --on arm"),
         (["--on", "gpu", "--cpu", "cortex-a76"], "--cpu goes with --on arm"),
     ],
 )
@@ -141,3 +143,74 @@ def test_without_the_device_the_command_to_run_is_named(tiny_on_gpu, tiny_model,
     monkeypatch.setenv(device.FOLDER_VARIABLE, str(tmp_path))
     assert cli.run(["prove", str(tiny_on_gpu), "--checkpoint", str(tiny_model), "--on", "gpu"]) == 2
     assert "the software GPU is not set up" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def beside(tmp_path_factory, tiny_model):
+    """A bundle with an artifact for a GPU beside the CPU's, and what was said as it was exported and proven on both."""
+    said: list[str] = []
+    [bundle] = export(
+        tiny_model, tmp_path_factory.mktemp("beside"), "fp32", ("tflite-gpu",), cache_length=LENGTH, witness=False, say=said.append
+    )
+    return bundle, said
+
+
+def test_an_export_proves_the_artifact_for_the_gpu(software_gpu, beside):
+    bundle, said = beside
+    manifest = read_manifest(bundle)
+    proof = manifest.gpu_artifact.proof
+    assert isinstance(proof, GpuProof) and proof.passed and proof.device == device.DEVICE and manifest.proven_on_gpu is None
+    assert proof.twin.mean_kld < 1e-9 and proof.all.tokens >= 16
+    assert proof.methods == ["prefill_16", "prefill_64", "decode"]
+    assert {row.computed for row in manifest.gpu_artifact.audit} == {"fp32"} and all(row.delegated for row in manifest.gpu_artifact.audit)
+    assert any("proof on the software GPU: " in line and " of memory" in line for line in said)
+    assert manifest.cpu.proof.passed
+
+
+def test_a_proof_of_the_artifact_is_recorded_in_it_and_a_large_models_loads_two_graphs(
+    software_gpu, beside, tiny_model, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(on_gpu, "LARGE", 0)
+    bundle = Path(shutil.copytree(beside[0], tmp_path / "bundle"))
+    assert cli.run(["prove", str(bundle), "--checkpoint", str(tiny_model), "--on", "gpu", "--audit", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)["proven_on_gpu"]
+    proof = read_manifest(bundle).gpu_artifact.proof
+    assert proof.methods == said["methods"] == ["prefill_16", "decode"] and proof.all.tokens == 5 and proof.last_position == 27
+    assert len(said["audit"]) == len(read_manifest(bundle).gpu_artifact.audit) > 10
+    monkeypatch.setattr(rules, "wrong_in", lambda model: {0: {0: "planted"}})
+    with pytest.raises(FirstTokenError, match="is not for the GPU: planted"):
+        prove_on_gpu(bundle, tiny_model)
+
+
+def test_a_fault_in_the_artifact_for_the_gpu_rejects_the_bundle(software_gpu, tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(GpuOps, "operator_many", LmOps.operator_many)
+    monkeypatch.setattr(rules, "check_model", lambda model, named: None)
+    monkeypatch.setattr(GpuOps, "_cos_sin", LmOps._cos_sin)
+    with pytest.raises(GateError, match="rejected by its proof.*on the software GPU: .*not built as the plan says"):
+        export(tiny_model, tmp_path, "int8", ("tflite-gpu",), cache_length=LENGTH, witness=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["tflite-gpu.rejected"]
+    proof = read_manifest(tmp_path / "tflite-gpu.rejected").gpu_artifact.proof
+    assert not proof.passed and read_manifest(tmp_path / "tflite-gpu.rejected").cpu.proof.passed
+
+
+def test_an_export_without_the_device_says_so(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setenv(device.FOLDER_VARIABLE, str(tmp_path / "nothing"))
+    said: list[str] = []
+    [bundle] = export(tiny_model, tmp_path / "out", "int8", ("tflite-gpu",), cache_length=LENGTH, witness=False, say=said.append)
+    assert any("its GPU artifact, model.gpu.tflite, was not proven: the software GPU is not set up (run " in line for line in said)
+    assert read_manifest(bundle).gpu_artifact.proof is None and read_manifest(bundle).cpu.proof.passed
+
+
+def test_an_export_without_the_memory_says_so(software_gpu, beside, monkeypatch):
+    from firsttoken.checkpoint import Checkpoint
+    from firsttoken.decoder.walk import open_decoder
+
+    monkeypatch.setattr(on_gpu, "available_memory", lambda: 1 << 28)
+    with Checkpoint(checkpoint_path()) as checkpoint:
+        why = on_gpu.why_not("out/tflite-gpu", read_manifest(beside[0]), open_decoder(checkpoint))
+    assert "needs about" in why and "of memory, 256.0 MiB are available" in why and "--on gpu" in why
+
+
+def test_the_host_says_what_it_did_not_run(beside, tiny_model, capsys):
+    assert cli.run(["prove", str(beside[0]), "--checkpoint", str(tiny_model), "--no-witness"]) == 0
+    assert "its GPU artifact, model.gpu.tflite, was not run: --on gpu does" in " ".join("".join(capsys.readouterr()).split())

@@ -6,10 +6,11 @@ import threading
 
 import jsonschema
 import pytest
+from manifest_variants import gpu_manifest
 
 from firsttoken.bundle.figures import Figures
 from firsttoken.bundle.gpu_facts import GpuProof
-from firsttoken.bundle.manifest import MANIFEST_FILE, ArmProof, json_schema, read_manifest
+from firsttoken.bundle.manifest import MANIFEST_FILE, ArmProof, AuditRow, json_schema, read_manifest
 from firsttoken.errors import FirstTokenError
 from firsttoken.prove.record import record, record_on_gpu
 
@@ -102,11 +103,26 @@ def on_gpu(windows: int = 3) -> GpuProof:
 
 
 def test_a_proof_on_a_gpu_is_put_replaced_and_removed(bundle):
-    text = (bundle / MANIFEST_FILE).read_text()
-    sha256 = read_manifest(bundle).facts(read_manifest(bundle).cpu).sha256
+    text, manifest = (bundle / MANIFEST_FILE).read_text(), read_manifest(bundle)
     for windows in (3, 5):
-        record_on_gpu(bundle, sha256, on_gpu(windows))
+        record_on_gpu(bundle, manifest, manifest.cpu, on_gpu(windows), [])
         jsonschema.validate(json.loads((bundle / MANIFEST_FILE).read_text()), json.loads(json_schema()))
         assert read_manifest(bundle).proven_on_gpu == on_gpu(windows)
-    record_on_gpu(bundle, sha256, None)
+    record_on_gpu(bundle, manifest, manifest.cpu, None, [])
     assert json.loads((bundle / MANIFEST_FILE).read_text()) == json.loads(text), "readers of other bundles need not know the field"
+
+
+def test_a_proof_of_an_artifact_for_a_gpu_is_that_artifacts(bundle):
+    gpu_manifest().write(bundle)
+    manifest = read_manifest(bundle)
+    rows = [AuditRow(layer="head", asked="int8", stored="int8", computed="fp32", delegated=True)] * 2
+    record_on_gpu(bundle, manifest, manifest.gpu_artifact, on_gpu(5), rows)
+    after = read_manifest(bundle)
+    assert (after.gpu_artifact.proof, after.gpu_artifact.audit) == (on_gpu(5), rows) and after.proven_on_gpu == manifest.proven_on_gpu
+    record_on_gpu(bundle, manifest, manifest.gpu_artifact, None, rows)
+    assert (read_manifest(bundle).gpu_artifact.proof, read_manifest(bundle).gpu_artifact.audit) == (None, [])
+    values = json.loads((bundle / MANIFEST_FILE).read_text())
+    values["files"]["model.gpu.tflite"]["sha256"] = "ef" * 32
+    (bundle / MANIFEST_FILE).write_text(json.dumps(values))
+    with pytest.raises(FirstTokenError, match="was exported again during the proof"):
+        record_on_gpu(bundle, manifest, manifest.gpu_artifact, on_gpu(5), rows)

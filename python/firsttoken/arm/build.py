@@ -10,8 +10,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from firsttoken.arm.folder import STAMP, arm_folder, part
+from firsttoken.arm.folder import arm_folder, part
 from firsttoken.errors import FirstTokenError
+from firsttoken.setup_folder import STAMP
 
 LIBRARIES = (
     "executorch",

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from firsttoken.arm.build import executorch_runner
 from firsttoken.arm.cores import Core
-from firsttoken.arm.folder import STAMP, arm_folder, part
+from firsttoken.arm.folder import arm_folder, part
 from firsttoken.backends.registry import find_backend
 from firsttoken.bundle.manifest import Manifest
 from firsttoken.errors import FirstTokenError
+from firsttoken.setup_folder import STAMP
 
 PACKAGE = Path(__file__).resolve().parents[1]
 

@@ -4,13 +4,12 @@ Everything is in one folder: ``$FIRSTTOKEN_ARM``, else ``arm`` in firsttoken's c
 fills it; deleting it undoes that. Nothing in it is installed in the system.
 """
 
-import os
 from pathlib import Path
 
 from firsttoken.errors import FirstTokenError
+from firsttoken.setup_folder import STAMP, command_of, folder_of
 
 FOLDER_VARIABLE = "FIRSTTOKEN_ARM"
-STAMP = ".complete"  # written last into a part; its text is the list of what the part was made from
 
 # Part -> what it is for. The order is that of setting up.
 PARTS = {
@@ -27,14 +26,7 @@ PARTS = {
 
 def arm_folder() -> Path:
     """Returns the folder of the emulated machine, whether it exists or not. Raises `FirstTokenError` if there can be none."""
-    from firsttoken.cache_folder import cache_folder
-
-    if chosen := os.environ.get(FOLDER_VARIABLE):
-        return Path(chosen).absolute()
-    folder = cache_folder()
-    if folder is None:
-        raise FirstTokenError(f"no cache folder can be written; name a folder for the emulated ARM machine in {FOLDER_VARIABLE}")
-    return folder / "arm"
+    return folder_of(FOLDER_VARIABLE, "arm", "the emulated ARM machine")
 
 
 def part(name: str) -> Path:
@@ -51,8 +43,5 @@ def missing_parts() -> list[str]:
 
 
 def setup_command() -> str:
-    """The command that sets everything up: the repository's script where there is one, else the installed package's."""
-    script = Path(__file__).resolve().parents[3] / "scripts" / "setup_arm"
-    if not script.is_file():
-        return "python -m firsttoken.arm.setup"
-    return "scripts/setup_arm" if Path.cwd() == script.parents[1] else str(script)
+    """The command that sets everything up."""
+    return command_of("setup_arm", "firsttoken.arm.setup")

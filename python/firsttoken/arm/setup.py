@@ -6,19 +6,17 @@ No root rights, nothing installed or changed outside the folder. A part is built
 is complete, so an interrupted run is continued by the next one, and a run with nothing to do ends at once.
 """
 
-import argparse
-import fcntl
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from firsttoken.arm import debian, wheels
-from firsttoken.arm.folder import FOLDER_VARIABLE, PARTS, STAMP, arm_folder
+from firsttoken.arm.folder import FOLDER_VARIABLE, PARTS, arm_folder
 from firsttoken.errors import FirstTokenError
+from firsttoken.setup_folder import STAMP, building_in, need_room, put_in_place, run_script
 
 NEEDED_BYTES = 1 << 30  # what is kept, and the largest download while it is unpacked
 
@@ -93,18 +91,13 @@ class Setup:
         if not self.left():
             return
         self.check()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / ".lock", "w") as held:
-            fcntl.flock(held, fcntl.LOCK_EX)  # two runs at once take turns
-            for abandoned in self.folder.glob(".building-*"):
-                shutil.rmtree(abandoned, ignore_errors=True)
+        with building_in(self.folder) as scratch:
             left = self.left()  # another run may have made some meanwhile
             if left:
                 size = sum(self.recipes[name].megabytes for name in left)
                 self.say(f"Setting up emulated ARM in {self.folder}: {len(left)} of {len(self.recipes)} parts, about {size} MB of disk …")
-            with tempfile.TemporaryDirectory(prefix=".building-", dir=self.folder) as scratch:
-                for name in left:
-                    self.make(name, Path(scratch))
+            for name in left:
+                self.make(name, scratch)
         self.say(f"emulated ARM is set up, {_size(self.folder) / 1e6:.0f} MB; delete {self.folder} to undo it")
 
     def left(self) -> list[str]:
@@ -118,13 +111,7 @@ class Setup:
             problems = ["it works on Linux only"]
         if problems:
             raise FirstTokenError(f"emulated ARM cannot be set up here: {'; '.join(problems)} (it needs {debian.NEEDS})")
-        place = next(folder for folder in (self.folder, *self.folder.parents) if folder.is_dir())
-        free = shutil.disk_usage(place).free
-        if free < NEEDED_BYTES:
-            raise FirstTokenError(
-                f"{place}: {free / 1e6:.0f} MB free, about {NEEDED_BYTES / 1e6:.0f} MB are needed while setting up; "
-                f"free some space, or name another folder in {FOLDER_VARIABLE}"
-            )
+        need_room(self.folder, NEEDED_BYTES, FOLDER_VARIABLE)
 
     def stamp(self, name: str) -> str | None:
         """Returns what the part was made from, or None where it is not complete."""
@@ -136,9 +123,7 @@ class Setup:
         building, downloads = scratch / name, scratch / "downloads"
         building.mkdir()
         self.recipes[name].build(building, downloads)
-        (building / STAMP).write_text(self.recipes[name].stamp, encoding="utf-8")
-        shutil.rmtree(self.folder / name, ignore_errors=True)
-        building.rename(self.folder / name)
+        put_in_place(building, self.folder / name, self.recipes[name].stamp)
         self.say(f"  {name:12} {_size(self.folder / name) / 1e6:4.0f} MB  {PARTS[name]}")
 
     def debian_files(self, names: tuple[str, ...], downloads: Path) -> list[Path]:
@@ -209,21 +194,13 @@ def _size(folder: Path) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Sets up everything; prints a line for each part. Returns 0, or 2 after an error in one line on standard error."""
-    parser = argparse.ArgumentParser(
-        prog="setup_arm",
-        description="Sets up the emulated ARM machine for `firsttoken prove --on arm`: no root rights, one folder, nothing to do the second time.",
-        epilog=f"The folder is ${FOLDER_VARIABLE}, else arm/ in firsttoken's cache folder. Deleting it undoes everything.",
+    return run_script(
+        arguments,
+        "setup_arm",
+        "Sets up the emulated ARM machine for `firsttoken prove --on arm`: no root rights, one folder, nothing to do the second time.",
+        f"The folder is ${FOLDER_VARIABLE}, else arm/ in firsttoken's cache folder. Deleting it undoes everything.",
+        lambda mirror: Setup(mirror, lambda line: print(line, flush=True)).run(),
     )
-    parser.add_argument("--mirror", metavar="ADDRESS", help="Debian archive to fetch from (default: the one in this machine's apt sources)")
-    options = parser.parse_args(arguments)
-    try:
-        Setup(options.mirror, lambda line: print(line, flush=True)).run()
-    except (FirstTokenError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
 
 
 if __name__ == "__main__":

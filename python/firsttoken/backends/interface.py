@@ -154,6 +154,8 @@ class Backend(ABC):
             raise FirstTokenError(f"target {target.name!r}: {self.name} takes prompts of any length; leave out prefill_lengths")
         if target.npu is not None:
             raise FirstTokenError(f"target {target.name!r}: {self.name} compiles for no NPU; leave out [npu]")
+        if target.gpu is not None:
+            raise FirstTokenError(f"target {target.name!r}: {self.name} has no artifact for a GPU beside it; leave out [gpu]")
 
     def check_model(self, decoder: Decoder, target: Target) -> None:
         """Raises `FirstTokenError` for a part that this backend lacks, by its name, or lengths that the model does not have."""
@@ -213,7 +215,7 @@ class Backend(ABC):
 
     def on_gpu(self) -> "Backend":
         """The same backend as its artifacts run on a GPU, here a software one (`prove.on_gpu`). Raises `FirstTokenError` where they are for none."""
-        raise FirstTokenError(f"{self.name} has nothing for a GPU; export with a target like litertlm-gpu")
+        raise FirstTokenError(f"{self.name} has nothing for a GPU; export with a target like tflite-gpu")
 
     def kept_files(self, manifest: Manifest, artifact: Artifact) -> list[Path]:
         """What loads of the artifact left in a cache, which the next load reads."""

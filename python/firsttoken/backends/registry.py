@@ -23,6 +23,8 @@ BUILT_IN = {
     "tflite-none": "firsttoken.backends.tflite.backend:TfliteCompatible",
     "tflite-interpreter": "firsttoken.backends.tflite_interpreter.backend:TfliteInterpreter",
     "tflite-hexagon": "firsttoken.backends.tflite_hexagon.backend:TfliteHexagon",
+    "tflite-gpu": "firsttoken.backends.gpu.backend:TfliteGpu",
+    "tflite-hexagon-gpu": "firsttoken.backends.gpu.with_npu:TfliteHexagonGpu",
     "litertlm-cpu": "firsttoken.backends.litertlm.backend:LitertlmCpu",
     "litertlm-gpu": "firsttoken.backends.gpu.backend:LitertlmGpu",
     "executorch-xnnpack": "firsttoken.backends.executorch.backend:ExecutorchXnnpack",

@@ -13,7 +13,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, mode
 
 from firsttoken.bundle.chat_facts import Chat
 from firsttoken.bundle.figures import Figures, TwinFigures
-from firsttoken.bundle.gpu_facts import GpuProof
+from firsttoken.bundle.gpu_facts import GpuFacts, GpuProof
 from firsttoken.bundle.integer_facts import CalibrationFacts, IntegerScale, KeptIntegers
 from firsttoken.bundle.part import Part
 from firsttoken.bundle.witness_facts import Witness
@@ -26,6 +26,11 @@ from firsttoken.targets.target import Target
 SCHEMA_VERSION: Final = 2
 MANIFEST_FILE = "manifest.json"
 SCHEMA_FILE = Path(__file__).with_name("manifest.schema.json")
+
+
+def without_absent(values: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Leaves out fields that are None: readers of bundles without them need not know them."""
+    return {name: value for name, value in values.items() if value is not None or name not in names}
 
 
 class FileFacts(Part):
@@ -44,7 +49,7 @@ class Tensor(Part):
 
 
 class Method(Part):
-    """A named entry of the artifact: ``first``, ``extend``, ``decode`` (.tflite) or ``forward`` (.pte)."""
+    """A named entry of the artifact: ``first``, ``extend``, ``decode`` (.tflite), ``prefill_N``, ``decode`` (fixed lengths) or ``forward`` (.pte)."""
 
     name: str
     inputs: list[Tensor]
@@ -220,13 +225,18 @@ class NpuProof(Part):
 
 class Needs(Part):
     """What a device must have to run an artifact. ``soc``, ``hexagon`` and ``qnn`` (the version of Qualcomm's libraries it was
-    compiled with) only for one that was compiled ahead of time for an NPU."""
+    compiled with) only for one that was compiled ahead of time for an NPU. ``accelerator`` "gpu": one that LiteRT's GPU accelerator takes whole."""
 
     runtime: str = Field(min_length=1)
     min_runtime: str
     soc: str | None = None
     hexagon: str | None = None
     qnn: str | None = None
+    accelerator: Literal["gpu"] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_absent(write(self), "accelerator")
 
 
 class NpuFacts(Part):
@@ -265,8 +275,13 @@ class Artifact(Part):
     methods: list[Method] = Field(min_length=1)
     states: list[State] = Field(min_length=1)
     npu: NpuFacts | None = None
-    proof: Proof | NpuProof | None = None
+    gpu: GpuFacts | None = None
+    proof: Proof | NpuProof | GpuProof | None = None
     audit: list[AuditRow] = Field(default_factory=list)
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_absent(write(self), "gpu")
 
 
 class Manifest(Part):
@@ -290,10 +305,7 @@ class Manifest(Part):
 
     @model_serializer(mode="wrap")
     def _without_absent_gpu(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        values: dict[str, Any] = write(self)
-        if self.proven_on_gpu is None:  # readers of bundles without it need not know the field
-            values.pop("proven_on_gpu", None)
-        return values
+        return without_absent(write(self), "proven_on_gpu")
 
     @property
     def cpu(self) -> Artifact:
@@ -303,6 +315,11 @@ class Manifest(Part):
     def npu_artifact(self) -> Artifact | None:
         """The artifact for an NPU, where the bundle has one."""
         return next((artifact for artifact in self.artifacts if artifact.npu is not None), None)
+
+    @property
+    def gpu_artifact(self) -> Artifact | None:
+        """The artifact for a GPU beside the CPU's, where the bundle has one."""
+        return next((artifact for artifact in self.artifacts if artifact.gpu is not None), None)
 
     @property
     def cache_length(self) -> int:
@@ -361,8 +378,9 @@ def check_names(folder: Path, manifest: Manifest) -> None:
     for name in manifest.files:
         if Path(name).name != name or not name.isprintable() or name in ("", ".", "..", MANIFEST_FILE):
             raise FirstTokenError(f"bundle {folder}: file name {name!r} is not a plain, printable name; export again")
-    tables = [artifact.npu.embedding.file for artifact in manifest.artifacts if artifact.npu is not None]
-    for name in (*(artifact.file for artifact in manifest.artifacts), *tables, *manifest.tokenizer.files):
+    others = [artifact.npu.embedding.file for artifact in manifest.artifacts if artifact.npu is not None]
+    others += [artifact.gpu.weights for artifact in manifest.artifacts if artifact.gpu is not None and artifact.gpu.weights is not None]
+    for name in (*(artifact.file for artifact in manifest.artifacts), *others, *manifest.tokenizer.files):
         if name not in manifest.files:
             raise FirstTokenError(f"bundle {folder}: the manifest names {name!r}, but not its hash under files; export again")
 

@@ -27,6 +27,7 @@ app = typer.Typer(
 class Artifact(StrEnum):
     auto = "auto"
     cpu = "cpu"
+    gpu = "gpu"
     npu = "npu"
     both = "both"
 
@@ -162,7 +163,8 @@ def profile(
     artifact: Annotated[
         Artifact,
         typer.Option(
-            "--artifact", help="Of bundles for a Snapdragon's NPU: that artifact where it runs (auto), only one, or each by itself."
+            "--artifact",
+            help="Of bundles for a Snapdragon's NPU or a GPU: that artifact where it runs (auto), only one, or each by itself.",
         ),
     ] = Artifact.auto,
     output: Annotated[

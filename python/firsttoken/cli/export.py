@@ -88,6 +88,7 @@ def export(
       firsttoken export path/to/checkpoint -t tflite-hexagon-sm8550 -t tflite-hexagon-sm8750 -o out
     """
     from firsttoken.backends.registry import find_backend
+    from firsttoken.bundle.gpu_facts import GpuProof
     from firsttoken.bundle.manifest import NpuProof, read_manifest
     from firsttoken.device.fitting_target import targets_to_export
     from firsttoken.pipeline import export as run
@@ -118,11 +119,14 @@ def export(
     manifests = {folder: read_manifest(folder) for folder in folders}
     out.document({"bundles": [{"folder": folder, "manifest": manifest} for folder, manifest in manifests.items()]})
     for folder, manifest in manifests.items():
-        cpu, npu = manifest.cpu, manifest.npu_artifact
+        cpu, npu, gpu = manifest.cpu, manifest.npu_artifact, manifest.gpu_artifact
         out.show(f"{folder}: {cpu.file}, {readable(manifest.facts(cpu).bytes)}, plan {manifest.plan.name}")
         if npu is not None:
             made_for = f"for {npu.needs.soc} (Hexagon {npu.needs.hexagon})" if npu.needs.soc else "to be compiled by the phone"
             out.show(f"  {npu.file}, {readable(manifest.facts(npu).bytes)}, {made_for}")
+        if gpu is not None:
+            weights = f", its weights in {gpu.gpu.weights}" if gpu.gpu and gpu.gpu.weights else ""
+            out.show(f"  {gpu.file}, {readable(manifest.facts(gpu).bytes)}{weights}, for a GPU")
         if cpu.proof is None:
             out.show("  not proven (--no-prove)")
             continue
@@ -139,3 +143,11 @@ def export(
             parts = [("NPU, prefill", proof.prefill), ("NPU, decode", proof.decode), ("NPU, all", proof.all), ("CPU, all", proof.cpu)]
             out.show(figures_table([*parts, ("NPU against CPU", proof.npu_against_cpu)]), *(f"  {line}" for line in proof_lines(proof)))
             out.show(*(f"  {line}" for line in audit_summary(npu.audit)))
+        if gpu is not None and isinstance(gpu.proof, GpuProof):
+            on_gpu = gpu.proof
+            out.show(
+                f"  GPU artifact on {on_gpu.device}, positions up to {on_gpu.last_position}; and the CPU artifact at the same positions:"
+            )
+            figures = [("GPU, prefill", on_gpu.prefill), ("GPU, decode", on_gpu.decode), ("GPU, all", on_gpu.all), ("CPU, all", on_gpu.cpu)]
+            lines = (*proof_lines(on_gpu), *audit_summary(gpu.audit))
+            out.show(figures_table([*figures, ("GPU against CPU", on_gpu.gpu_against_cpu)]), *(f"  {line}" for line in lines))

@@ -88,8 +88,9 @@ def prove(
     With --on arm it also runs it on an emulated ARM core, whose kernels are a phone's and not this machine's. A core
     that it passes on is recorded in the bundle's manifest. What is printed there is about numbers, never about time.
 
-    With --on gpu a bundle for a GPU (-t litertlm-gpu) also runs through LiteRT's GPU accelerator, on a software device: every operator has to be on
-    the GPU, and the figures are as everywhere. What a phone's GPU rounds and how fast it is cannot be seen there.
+    With --on gpu a bundle's artifact for a GPU (-t tflite-gpu, litertlm-gpu) runs through LiteRT's GPU accelerator, on a software device, beside the
+    CPU's: every operator has to be on the GPU, and the figures are as everywhere. What it will take is said first. What a phone's GPU rounds and how
+    fast it is cannot be seen there.
 
     A bundle for a Hexagon NPU has its compiled graphs run on Qualcomm's HTP backend for x86, beside its CPU artifact: of a
     model up to 10 M weights every position that the CPU's proof runs, which takes minutes and is said first; export runs
@@ -99,7 +100,7 @@ def prove(
     Examples:
       firsttoken prove out/tflite-xnnpack --checkpoint path/to/checkpoint --audit
       firsttoken prove out/tflite-xnnpack --checkpoint path/to/checkpoint --on arm --cpu cortex-a53
-      firsttoken prove out/litertlm-gpu --checkpoint path/to/checkpoint --on gpu
+      firsttoken prove out/tflite-gpu --checkpoint path/to/checkpoint --on gpu
       firsttoken prove out/tflite-hexagon-sm8550 --checkpoint path/to/checkpoint --on npu --windows 3
       firsttoken prove their/model.litertlm --checkpoint path/to/checkpoint --plan int8
     """
@@ -107,7 +108,7 @@ def prove(
     from firsttoken.prove.places import prove_places
     from firsttoken.report.progress_bar import progress_bar
 
-    if audit and on in (Place.arm, Place.gpu):
+    if audit and on is Place.arm:
         raise FirstTokenError(f"--audit looks at the file on the host; leave out --on {on.value} to see every layer")
     out = Output(as_json)
     for proven in prove_places(
@@ -129,7 +130,7 @@ def prove(
         if proven.file:
             show_file(proven.file, out, audit)
         elif proven.gpu:
-            show_gpu(bundle, proven.gpu, out)
+            show_gpu(bundle, proven.gpu, out, audit)
         elif proven.npu:
             show_npu(bundle, proven.npu, out, audit)
         elif proven.proof:
@@ -162,6 +163,7 @@ def document(proven: "Proven") -> dict:
             "proof": proven.gpu.gpu,
             "cpu_proof": proven.gpu.cpu,
             "misses": proven.gpu.misses,
+            "audit": proven.gpu.audit,
         }
     if proven.npu:
         found["npu"] = {"proof": proven.npu.summary, "audit": proven.npu.audit}
@@ -210,16 +212,17 @@ def show_arm(bundle: Path, results: "list[ArmResult]", out: Output) -> None:
         out.show(f"proven on emulated {results[0].core} with {runtimes}: every bound of the plan is kept; recorded in the manifest")
 
 
-def show_gpu(bundle: Path, result: "GpuResult", out: Output) -> None:
-    from firsttoken.report.tables import beside_table, proof_lines
+def show_gpu(bundle: Path, result: "GpuResult", out: Output, audit: bool) -> None:
+    from firsttoken.report.tables import audit_summary, audit_table, beside_table, proof_lines
 
     summary = result.summary
     out.show(
         f"{bundle}: {summary.device} ({summary.driver}), {summary.windows} windows of {summary.text}, positions up to {summary.last_position}",
         beside_table("CPU", result.cpu, "GPU", result.gpu, summary.gpu_against_cpu),
         *(f"  {line}" for line in proof_lines(result.gpu)),
-        f"  loaded, with its kernels compiled, in {summary.compile_seconds:.1f} s on this machine",
+        f"  loaded ({', '.join(summary.methods)}), with its kernels compiled, in {summary.compile_seconds:.1f} s on this machine",
     )
+    out.show(*([audit_table(result.audit, result.backend)] if audit else (f"  {line}" for line in audit_summary(result.audit))))
     if not result.misses:
         out.show(f"proven on {summary.device}: every bound of the plan is kept, every operator is on the GPU; recorded in the manifest")
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from firsttoken.atomic_file import check_file_destination
 from firsttoken.bundle.files import REJECTED
@@ -21,11 +22,12 @@ from firsttoken.device.session import Session, Step, discard, finished_runs, new
 from firsttoken.device.staging import LocalBundle, local_bundle, stage
 from firsttoken.device.step import StepFailed, StepRunner, failure_of
 from firsttoken.errors import FirstTokenError
-from firsttoken.measure.measurement import Measurement
+from firsttoken.measure.measurement import Measurement, artifacts_by_kind
 from firsttoken.progress import Report, silent
 from firsttoken.units import readable
 
 SUFFIX = ".measurement.json"
+EXPORTS = {"npu": "a Snapdragon (-t tflite-hexagon-sm8650)", "gpu": "a GPU (-t tflite-gpu)"}
 
 
 @dataclass
@@ -57,17 +59,29 @@ def prepare(bundles: Sequence[str | Path], settings: ProfileSettings, report: Re
     for number, key in enumerate(keys):
         if key in keys[:number]:
             raise FirstTokenError(f"bundle {found[number].folder}: the same as {found[keys.index(key)].folder}; give each once")
-    absent = [bundle for bundle in found if bundle.manifest.npu_artifact is None]
-    if absent and (settings.artifact == "npu" or (settings.artifact == "both" and len(absent) == len(found))):
-        raise FirstTokenError(
-            f"bundle {absent[0].folder}: has no NPU artifact; leave out --artifact, or export for a Snapdragon (-t tflite-hexagon-sm8650)"
-        )
+    _check_there(found, settings)
     work = []
     for name, bundle, by_name in zip(_names(found), found, by_names, strict=True):
         chat, prompts = prompts_for(bundle, settings)
-        chosen = settings.artifact if bundle.manifest.npu_artifact else "auto"
-        work += [Work(name, bundle, chat, prompts, artifact, by_name) for artifact in (("npu", "cpu") if chosen == "both" else (chosen,))]
+        kinds = list(artifacts_by_kind(bundle.manifest))
+        asked: Literal["auto", "both", "cpu", "gpu", "npu"] = settings.artifact if len(kinds) > 1 else "auto"
+        chosen: list[ArtifactChoice] = [*kinds] if asked == "both" else [asked]
+        for artifact in chosen:
+            work.append(Work(name, bundle, chat, prompts, artifact, by_name))
     return work
+
+
+def _check_there(bundles: list[LocalBundle], settings: ProfileSettings) -> None:
+    """Raises `FirstTokenError` where a bundle lacks the artifact that is asked for; "both" needs one bundle that has several."""
+    kinds = [artifacts_by_kind(bundle.manifest) for bundle in bundles]
+    if settings.artifact in EXPORTS:
+        absent = [bundle for bundle, there in zip(bundles, kinds, strict=True) if settings.artifact not in there]
+        what, target = settings.artifact.upper(), EXPORTS[settings.artifact]
+    else:
+        absent = bundles if settings.artifact == "both" and all(len(there) == 1 for there in kinds) else []
+        what, target = "NPU", EXPORTS["npu"]
+    if absent:
+        raise FirstTokenError(f"bundle {absent[0].folder}: has no {what} artifact; leave out --artifact, or export for {target}")
 
 
 def bundles_in(folder: Path) -> list[Path]:

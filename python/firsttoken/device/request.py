@@ -15,13 +15,13 @@ LARGEST_REQUEST = 1 << 20  # bytes
 MOST_PROMPTS, MOST_REPEATS, MOST_THREADS, MOST_DECODE_TOKENS = 32, 1000, 16, 4096
 
 
-ArtifactChoice = Literal["auto", "cpu", "npu"]
+ArtifactChoice = Literal["auto", "cpu", "gpu", "npu"]
 
 
 class ProfileSettings(BaseModel):
     """What to measure. ``chat`` None: through the chat template where the bundle has one. ``cold`` adds cold runs to the warm ones.
 
-    ``artifact`` of bundles that have one for an NPU: "auto" is the NPU's where it runs, "both" measures each by itself.
+    ``artifact`` of bundles that have one for an NPU or a GPU: "auto" is the first of these that runs, "both" measures each by itself.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -31,7 +31,7 @@ class ProfileSettings(BaseModel):
     cold: bool = False
     decode_tokens: int = 32
     chat: bool | None = None
-    artifact: Literal["auto", "cpu", "npu", "both"] = "auto"
+    artifact: Literal["auto", "cpu", "gpu", "npu", "both"] = "auto"
 
 
 class Prompt(BaseModel):

@@ -10,7 +10,7 @@ from firsttoken.device.request import Request
 from firsttoken.device.staging import LocalBundle
 from firsttoken.device.untrusted import one_line, parse_json
 from firsttoken.errors import FirstTokenError
-from firsttoken.measure.measurement import Measurement, Result, Run, identify_bundle, parse_measurement, ran_artifact
+from firsttoken.measure.measurement import Measurement, Result, Run, artifacts_by_kind, identify_bundle, parse_measurement, ran_artifact
 
 LARGEST_RESULT = 64 << 20  # bytes; 32 prompts of 1000 runs each take about 20 MB
 LONGEST_RUN = 6 * 3600 * 10**9  # nanoseconds
@@ -73,7 +73,10 @@ def check_result(measurement: Measurement, request: Request, bundle: LocalBundle
         refuse(problem)
     if result.artifact:
         result.artifact = ran_artifact(
-            bundle.manifest, result.artifact.kind, result.artifact.fallback and one_line(result.artifact.fallback, LONGEST_MESSAGE)
+            bundle.manifest,
+            result.artifact.kind,
+            result.artifact.fallback and one_line(result.artifact.fallback, LONGEST_MESSAGE),
+            result.artifact.instead_of,
         )
     if len(result.failures) > MOST_FAILURES:
         refuse(f"holds {len(result.failures)} failures")
@@ -85,12 +88,15 @@ def check_result(measurement: Measurement, request: Request, bundle: LocalBundle
 
 def _artifact_problem(result: Result, request: Request, manifest: Manifest) -> str | None:
     ran = result.artifact
-    if manifest.npu_artifact is None:
+    there = artifacts_by_kind(manifest)
+    if len(there) == 1:
         return "names an artifact of a bundle that has but one" if ran else None
     if ran is None:
         return "does not say which of the bundle's artifacts ran; install the app that comes with this firsttoken" if result.runs else None
     if request.artifact != "auto" and ran.kind != request.artifact:
         return f"is of the {ran.kind.upper()} artifact, expected the {request.artifact.upper()}'s"
+    if ran.kind not in there:
+        return f"is of the {ran.kind.upper()} artifact, which the bundle does not have"
     expected = ran_artifact(manifest, ran.kind)
     if (ran.sha256, ran.bytes) != (expected.sha256, expected.bytes):
         return f"its {ran.kind.upper()} artifact has SHA-256 {ran.sha256[:12]}… and {ran.bytes} bytes, expected {expected.sha256[:12]}… and {expected.bytes}"

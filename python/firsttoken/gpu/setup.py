@@ -6,12 +6,8 @@ No root rights, nothing installed or changed outside the folder. It is built und
 and only then it is put in its place; a run with nothing to do ends at once.
 """
 
-import argparse
-import fcntl
 import platform
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,8 +15,9 @@ import numpy as np
 
 from firsttoken.arm import debian
 from firsttoken.backends.gpu.child import run_on_gpu
-from firsttoken.backends.gpu.device import FOLDER_VARIABLE, LIBRARIES, PART, STAMP, gpu_folder, write_driver
+from firsttoken.backends.gpu.device import FOLDER_VARIABLE, LIBRARIES, PART, gpu_folder, write_driver
 from firsttoken.errors import FirstTokenError
+from firsttoken.setup_folder import STAMP, building_in, need_room, put_in_place, run_script
 
 PACKAGE = "chromium-common"  # holds SwiftShader and Vulkan's loader
 NEEDED_BYTES = 400 << 20  # apt's lists and the package, while they are unpacked
@@ -33,23 +30,16 @@ def set_up(mirror: str | None = None, say: Callable[[str], None] = print) -> Non
     if (folder / PART / STAMP).is_file():
         return
     check(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)  # two runs at once take turns
-        for abandoned in folder.glob(".building-*"):
-            shutil.rmtree(abandoned, ignore_errors=True)
+    with building_in(folder) as scratch:
         if (folder / PART / STAMP).is_file():  # another run has made it meanwhile
             return
         say(f"Setting up the software GPU in {folder}: about 40 MB to download, 6 MB of disk …")
-        with tempfile.TemporaryDirectory(prefix=".building-", dir=folder) as scratch:
-            building = Path(scratch) / PART
-            package = fetch(Path(scratch) / "downloads", mirror)
-            take_device(package, building)
-            check_device(building, Path(scratch))
-            # as in chromium-common_156.0.8078.108-1~deb12u1_amd64.deb
-            (building / STAMP).write_text(" ".join(package.stem.split("_")[:2]) + "\n", encoding="utf-8")
-            shutil.rmtree(folder / PART, ignore_errors=True)
-            building.rename(folder / PART)
+        building = scratch / PART
+        package = fetch(scratch / "downloads", mirror)
+        take_device(package, building)
+        check_device(building, scratch)
+        # as in chromium-common_156.0.8078.108-1~deb12u1_amd64.deb
+        put_in_place(building, folder / PART, " ".join(package.stem.split("_")[:2]) + "\n")
     say(f"the software GPU is set up; delete {folder} to undo it")
 
 
@@ -60,13 +50,7 @@ def check(folder: Path) -> None:
         problems = [f"it works on Linux on x86-64 only, this is {platform.system()} on {platform.machine()}"]
     if problems:
         raise FirstTokenError(f"the software GPU cannot be set up here: {'; '.join(problems)} (it needs {debian.NEEDS})")
-    place = next(above for above in (folder, *folder.parents) if above.is_dir())
-    free = shutil.disk_usage(place).free
-    if free < NEEDED_BYTES:
-        raise FirstTokenError(
-            f"{place}: {free / 1e6:.0f} MB free, about {NEEDED_BYTES / 1e6:.0f} MB are needed while setting up; "
-            f"free some space, or name another folder in {FOLDER_VARIABLE}"
-        )
+    need_room(folder, NEEDED_BYTES, FOLDER_VARIABLE)
 
 
 def fetch(downloads: Path, mirror: str | None) -> Path:
@@ -116,21 +100,13 @@ def check_device(device: Path, scratch: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Sets it up. Returns 0, or 2 after an error in one line on standard error."""
-    parser = argparse.ArgumentParser(
-        prog="setup_gpu",
-        description="Sets up a software GPU for `firsttoken prove --on gpu`: no root rights, one folder, nothing to do the second time.",
-        epilog=f"The folder is ${FOLDER_VARIABLE}, else gpu/ in firsttoken's cache folder. Deleting it undoes everything.",
+    return run_script(
+        arguments,
+        "setup_gpu",
+        "Sets up a software GPU for `firsttoken prove --on gpu`: no root rights, one folder, nothing to do the second time.",
+        f"The folder is ${FOLDER_VARIABLE}, else gpu/ in firsttoken's cache folder. Deleting it undoes everything.",
+        lambda mirror: set_up(mirror, lambda line: print(line, flush=True)),
     )
-    parser.add_argument("--mirror", metavar="ADDRESS", help="Debian archive to fetch from (default: the one in this machine's apt sources)")
-    options = parser.parse_args(arguments)
-    try:
-        set_up(options.mirror, lambda line: print(line, flush=True))
-    except (FirstTokenError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
 
 
 if __name__ == "__main__":

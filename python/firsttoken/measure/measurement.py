@@ -11,7 +11,8 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from firsttoken.atomic_file import write_text
-from firsttoken.bundle.manifest import Manifest, NpuProof, Proof
+from firsttoken.bundle.gpu_facts import GpuProof
+from firsttoken.bundle.manifest import Artifact, Manifest, NpuProof, Proof
 from firsttoken.checkpoint import read_json
 from firsttoken.declarations import first_problem
 from firsttoken.errors import FirstTokenError
@@ -19,6 +20,7 @@ from firsttoken.measure.page_cache import PageState
 from firsttoken.plain_file import LARGE_JSON_BYTES
 
 SCHEMA_VERSION: Final = 1
+ArtifactKind = Literal["cpu", "gpu", "npu"]
 SCHEMA_FILE = Path(__file__).with_name("measurement.schema.json")
 LARGEST_FILE = LARGE_JSON_BYTES  # bytes; a longer one is not a measurement
 Nanoseconds = int
@@ -160,18 +162,25 @@ class BundleIdentity(MeasurementPart):
 
 
 class RanArtifact(MeasurementPart):
-    """Which artifact ran of a bundle that has one for a Snapdragon's NPU beside the CPU's.
+    """Which artifact ran of a bundle that has one for a GPU or a Snapdragon's NPU beside the CPU's.
 
-    ``soc`` is what the NPU's was compiled for, absent where the phone compiles it; ``fallback`` is why the CPU's ran where
-    that was not asked for. ``proof`` is that artifact's own.
+    ``soc`` is what the NPU's was compiled for, absent where the phone compiles it; ``fallback`` is why the one for ``instead_of`` (absent: the NPU)
+    did not run, where that was not asked for. ``proof`` is that artifact's own.
     """
 
-    kind: Literal["cpu", "npu"]
+    kind: ArtifactKind
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     bytes: int = Field(gt=0)
     soc: str | None = None
     fallback: str | None = None
+    instead_of: Literal["gpu", "npu"] | None = None
     proof: ProofFigures | None = None
+
+    @property
+    def place(self) -> str:
+        """In words: "on the NPU", or "on the CPU, not on the GPU: …" where it fell back."""
+        missed = f", not on the {(self.instead_of or 'npu').upper()}: {self.fallback}" if self.fallback else ""
+        return f"on the {self.kind.upper()}{missed}"
 
 
 class Result(MeasurementPart):
@@ -205,7 +214,7 @@ class Result(MeasurementPart):
 
     @property
     def processor(self) -> str:
-        """ "NPU" or "CPU", whichever artifact of two ran; empty for a bundle with one."""
+        """ "NPU", "GPU" or "CPU", whichever artifact of several ran; empty for a bundle with one."""
         return self.artifact.kind.upper() if self.artifact else ""
 
     @property
@@ -259,21 +268,37 @@ def identify_bundle(name: str, manifest: Manifest) -> BundleIdentity:
     )
 
 
-def ran_artifact(manifest: Manifest, kind: Literal["cpu", "npu"], fallback: str | None = None) -> RanArtifact:
-    """Returns what a measurement keeps of the artifact that ran, of a bundle with an NPU artifact beside the CPU's."""
-    artifact = manifest.need_npu()[0] if kind == "npu" else manifest.cpu
+def ran_artifact(
+    manifest: Manifest,
+    kind: ArtifactKind,
+    fallback: str | None = None,
+    instead_of: Literal["gpu", "npu"] | None = None,
+) -> RanArtifact:
+    """Returns what a measurement keeps of the artifact that ran. Raises `FirstTokenError` for a bundle without one of that kind."""
+    artifact = artifacts_by_kind(manifest).get(kind)
+    if artifact is None:
+        raise FirstTokenError(f"the bundle of {manifest.checkpoint.name!r} has no {kind.upper()} artifact")
     facts = manifest.facts(artifact)
     return RanArtifact(
         kind=kind,
         sha256=facts.sha256,
         bytes=facts.bytes,
         soc=artifact.needs.soc,
-        fallback=fallback if kind == "cpu" else None,
+        fallback=fallback,
+        instead_of=instead_of if fallback else None,
         proof=proof_figures(artifact.proof),
     )
 
 
-def proof_figures(proof: Proof | NpuProof | None) -> ProofFigures | None:
+def artifacts_by_kind(manifest: Manifest) -> dict[ArtifactKind, Artifact]:
+    """The artifacts of a bundle by what they are for, "cpu", "gpu" or "npu", the one that a phone prefers first and the CPU's last."""
+    found: dict[ArtifactKind, Artifact] = {}
+    for artifact in manifest.artifacts[1:]:
+        found.setdefault("npu" if artifact.npu else "gpu", artifact)
+    return found | {"cpu": manifest.cpu}
+
+
+def proof_figures(proof: Proof | NpuProof | GpuProof | None) -> ProofFigures | None:
     """Returns what a measurement keeps of a proof."""
     if proof is None:
         return None

@@ -10,10 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from firsttoken.backends.interface import Backend, LoweringJob
-from firsttoken.backends.registry import find_backend, resolve
+from firsttoken.backends.registry import find_backend
 from firsttoken.backends.tflite_hexagon.audit import audit
 from firsttoken.backends.tflite_hexagon.compile import compile_for
 from firsttoken.backends.tflite_hexagon.compiled import Context, read_compiled
@@ -21,35 +19,26 @@ from firsttoken.backends.tflite_hexagon.cost import compile_cost, emulation_cost
 from firsttoken.backends.tflite_hexagon.libraries import HostLibraries, find_libraries
 from firsttoken.backends.tflite_hexagon.runner import HexagonRunner
 from firsttoken.backends.tflite_hexagon.source import write_source
-from firsttoken.bundle.files import check_files
 from firsttoken.bundle.manifest import AuditRow, Manifest, Method, NpuProof, Proof, read_manifest
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import open_decoder, parameter_count, plan_layers
+from firsttoken.decoder.walk import parameter_count
 from firsttoken.errors import FirstTokenError
 from firsttoken.file_hash import hash_file
 from firsttoken.machine import MARGIN, available_memory
 from firsttoken.progress import Report, silent
-from firsttoken.prove.compare import compare
-from firsttoken.prove.divergence import figures
-from firsttoken.prove.expected import expectations
 from firsttoken.prove.gate import missed_scales, missed_structure
-from firsttoken.prove.prove import held_out_text, own_checkpoint, proof_windows
+from firsttoken.prove.ground import FEWEST_COMPARED, apart, open_ground
 from firsttoken.prove.verdict import sum_up
 from firsttoken.prove.windows import Window
 from firsttoken.prove.windows import proof_limits as host_limits
-from firsttoken.run.open import open_runner
-from firsttoken.tokenizer import open_tokenizer
 from firsttoken.units import lasting, readable
 
 # What a proof may cost without being asked for more: the emulator multiplies about a thousandth as fast as the CPU.
 WEIGHT_TOKENS = 1.6e10
 MOST_TOKENS, FEWEST_TOKENS = 2048, 24
 MOST_POSITIONS, FEWEST_POSITIONS = 160, 16
-# Past this many weights a stated sample is run: one prompt in two pieces, so that every kind of graph is, and a few decode steps.
-LARGE = 10**8
-SAMPLE_PROMPT, SAMPLE_DECODES = (20, 5), 3
-FEWEST_COMPARED = len(SAMPLE_PROMPT) + SAMPLE_DECODES  # positions; the figures say how many they are of
+LARGE = 10**8  # weights past which a stated sample is run (`ground.sample`)
 FULLY = 10**7  # weights up to which every position of the CPU's proof can be run in a quarter of an hour
 STAND_IN_SOC = "SM8550"  # graphs that a phone compiles are compiled here for this one
 UNPACKED = 1.25  # a context this much larger than the stored weights no longer holds them as stored
@@ -97,53 +86,37 @@ def prove_on_npu(
             "prove the CPU artifact with --on host, and the NPU's graphs with a target tflite-hexagon-*"
         )
     libraries = find_libraries()
-    check_files(folder, manifest, report)
-    source = own_checkpoint(folder, manifest, checkpoint)
-    decoder = open_decoder(source)
-    name, text = held_out_text(source.folder, held_out)
-    tokenizer = open_tokenizer(folder, manifest)
-    whole = fully and most is None and parameter_count(decoder) <= min(FULLY, LARGE)
-    stretches = proof_windows(text, tokenizer, decoder, manifest, None if whole else most or emulation_limits(decoder), windows)
-    if parameter_count(decoder) > LARGE and most is None and windows is None:
-        stretches = [sample(stretches[0], tokenizer.encode(text, begin=False))]
-    precisions = resolve(manifest.plan, decoder, manifest.target)
+
+    def limits(decoder: Decoder) -> tuple[int, int] | None:
+        return None if fully and parameter_count(decoder) <= min(FULLY, LARGE) else emulation_limits(decoder)
+
+    ground = open_ground(folder, manifest, checkpoint, held_out, limits, LARGE, windows, most, report)
+    source, decoder, precisions, stretches = ground.source, ground.decoder, ground.precisions, ground.windows
     say(check_cost(decoder, precisions, manifest, stretches))
-    cpu_backend = find_backend(manifest.cpu.backend)
-    expected = expectations(source, decoder, manifest, stretches, backend.on_cpu(precisions), cpu_backend, report)
-    npu_expected = expectations(source, decoder, manifest, stretches, precisions, backend, report)
-    cpu_runner = open_runner(folder, threads, kept=False)
-    try:
-        cpu = compare(cpu_runner, stretches, expected, report, "CPU artifact", keep=True)
-    finally:
-        cpu_runner.close()
+    cpu = ground.cpu(threads, report)
     with tempfile.TemporaryDirectory(prefix="firsttoken-npu-") as scratch:
         source_file = Path(scratch) / "source.tflite"
         write_same_source(source, decoder, manifest, precisions, source_file, report)
-        asked = manifest.plan.written(plan_layers(decoder), precisions)
+        asked = ground.asked
         rows = audit(source_file, decoder, asked, artifact.npu)
         contexts = proof_contexts(folder, manifest, decoder, precisions, source_file, libraries, report)
-        runner = HexagonRunner(folder, manifest, contexts, libraries)
-        try:
-            npu = compare(runner, stretches, npu_expected, report, "HTP backend for x86", host=cpu.logits)
-        finally:
-            runner.close()
-    cpu_proof, npu_proof = (sum_up(manifest, each, stretches, name, text, FEWEST_COMPARED) for each in (cpu, npu))
+        npu = ground.other(lambda: HexagonRunner(folder, manifest, contexts, libraries), backend, cpu, report, "HTP backend for x86")
+    cpu_proof, npu_proof = (sum_up(manifest, each, stretches, ground.name, ground.text, FEWEST_COMPARED) for each in (cpu, npu))
     npu_proof.misses += missed_structure(rows, asked, backend, manifest.target.npu_options.allow_partial)
     npu_proof.misses += missed_scales(rows, manifest.calibration) + unpacked(manifest, decoder, precisions)
     npu_proof.passed = not npu_proof.misses
-    assert npu.from_host is not None, "it was given the CPU's logits"
     summary = NpuProof(
         backend=emulator_name(manifest, libraries),
-        text=name,
+        text=ground.name,
         text_sha256=npu_proof.text_sha256,
         windows=len(stretches),
-        last_position=max(int(window.positions.max()) for window in stretches),
+        last_position=ground.last_position,
         twin=npu_proof.twin,
         prefill=npu_proof.prefill,
         decode=npu_proof.decode,
         all=npu_proof.all,
         cpu=cpu_proof.all,
-        npu_against_cpu=figures(npu.from_host, np.ones(len(npu.kinds), bool)),
+        npu_against_cpu=apart(npu),
         passed=npu_proof.passed,
         misses=npu_proof.misses,
     )
@@ -163,15 +136,6 @@ def emulation_limits(decoder: Decoder) -> tuple[int, int]:
     scale = WEIGHT_TOKENS / parameter_count(decoder)
     tokens = int(min(MOST_TOKENS, max(FEWEST_TOKENS, scale)))
     return tokens, min(int(min(MOST_POSITIONS, max(FEWEST_POSITIONS, scale / 10))), host_limits(decoder)[1])
-
-
-def sample(window: Window, text: list[int]) -> Window:
-    """The smallest window that runs every kind of graph, beginning as ``window`` does. Raises `FirstTokenError` for too short a text."""
-    count = sum(SAMPLE_PROMPT) + SAMPLE_DECODES + 1
-    tokens = np.concatenate([window.tokens[:1], np.array(text, np.int32)[1:count]])
-    if len(tokens) < count:
-        raise FirstTokenError(f"the held-out text has {len(text)} tokens; at least {count} are needed, give a longer one with --held-out")
-    return Window(tokens, (SAMPLE_PROMPT,), SAMPLE_DECODES)
 
 
 def check_cost(decoder: Decoder, precisions: Mapping[str, str], manifest: Manifest, windows: list[Window]) -> str:

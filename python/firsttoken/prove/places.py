@@ -112,7 +112,7 @@ def prove_places(
         return
     if on == "gpu":
         with bar() as report:
-            gpu = prove_on_gpu(folder, checkpoint, held_out, windows, threads, report)
+            gpu = prove_on_gpu(folder, checkpoint, held_out, windows, threads, report, say=say)
         yield Proven(folder, gpu=gpu)
         return
     if on == "npu":
@@ -126,6 +126,8 @@ def prove_places(
         proof, audit = prove(folder, source, held_out, threads, report, asked)
     yield Proven(folder, proof, audit)
     manifest = read_manifest(folder)
+    if manifest.gpu_artifact is not None and proof.passed:
+        say(f"its GPU artifact, {manifest.gpu_artifact.file}, was not run: --on gpu does")
     artifact = manifest.npu_artifact
     if artifact is None or not proof.passed:
         return

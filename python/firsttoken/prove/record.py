@@ -9,7 +9,7 @@ from typing import Any
 
 from firsttoken.atomic_file import write_text
 from firsttoken.bundle.gpu_facts import GpuProof
-from firsttoken.bundle.manifest import MANIFEST_FILE, ArmProof, read_manifest
+from firsttoken.bundle.manifest import MANIFEST_FILE, ArmProof, Artifact, AuditRow, Manifest, read_manifest
 from firsttoken.checkpoint import read_json
 from firsttoken.errors import FirstTokenError
 
@@ -29,19 +29,24 @@ def record(bundle: str | Path, artifact_sha256: str, core: str, runtime: str, pr
     _change(bundle, artifact_sha256, put)
 
 
-def record_on_gpu(bundle: str | Path, artifact_sha256: str, proof: GpuProof | None) -> None:
-    """Puts ``proof`` in the place of an older one on a GPU; None only removes that. As `record` otherwise."""
+def record_on_gpu(bundle: str | Path, manifest: Manifest, artifact: Artifact, proof: GpuProof | None, rows: list[AuditRow]) -> None:
+    """Puts ``proof`` in the place of an older one on a GPU; None only removes that. Of an artifact for a GPU alone it is that one's proof, with what the audit
+    found, else the manifest's ``proven_on_gpu``. As `record` otherwise."""
+    written = None if proof is None else json.loads(proof.model_dump_json())
 
     def put(values: dict[str, Any]) -> None:
-        values.pop("proven_on_gpu", None)
-        if proof is not None:
-            values["proven_on_gpu"] = json.loads(proof.model_dump_json())
+        if artifact.gpu is None:
+            values.pop("proven_on_gpu", None)
+            values |= {} if written is None else {"proven_on_gpu": written}
+            return
+        [own] = [one for one in values["artifacts"] if one["file"] == artifact.file]
+        own["proof"], own["audit"] = written, [] if written is None else [json.loads(row.model_dump_json()) for row in rows]
 
-    _change(bundle, artifact_sha256, put)
+    _change(bundle, manifest.facts(artifact).sha256, put, artifact.file)
 
 
-def _change(bundle: str | Path, artifact_sha256: str, put: Callable[[dict[str, Any]], None]) -> None:
-    """Lets ``put`` change the manifest's values, and writes them where it did."""
+def _change(bundle: str | Path, artifact_sha256: str, put: Callable[[dict[str, Any]], None], file: str | None = None) -> None:
+    """Lets ``put`` change the manifest's values, and writes them where it did. ``file`` is the artifact's, by default the CPU's."""
     folder = Path(bundle)
     path = folder / MANIFEST_FILE
     try:
@@ -51,7 +56,8 @@ def _change(bundle: str | Path, artifact_sha256: str, put: Callable[[dict[str, A
     try:
         fcntl.flock(held, fcntl.LOCK_EX)  # proofs on several cores at once write one after the other
         manifest = read_manifest(folder)
-        if manifest.facts(manifest.cpu).sha256 != artifact_sha256:
+        held_file = manifest.files.get(file or manifest.cpu.file)
+        if held_file is None or held_file.sha256 != artifact_sha256:
             raise FirstTokenError(f"bundle {folder}: was exported again during the proof, so the result was not recorded; prove it again")
         values = read_json(path, "a folder without it is not a bundle")
         before = json.dumps(values)

@@ -143,7 +143,7 @@ def reading_notes(measurement: Measurement) -> list[str]:
             f"Turns of a conversation: {len(turns)} of the runs; {cached} of their {asked} prompt tokens were in the KV cache and not run again."
         )
     return lines + [
-        f"{visible(result.bundle.name)}: ran on the CPU, not on the NPU: {visible(result.artifact.fallback)}."
+        f"{visible(result.bundle.name)}: ran {visible(result.artifact.place)}."
         for result in measurement.results
         if result.artifact and result.artifact.fallback
     ]

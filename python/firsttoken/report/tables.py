@@ -8,6 +8,7 @@ from rich.table import Table
 
 from firsttoken.backends.interface import Backend
 from firsttoken.bundle.figures import Figures
+from firsttoken.bundle.gpu_facts import GpuProof
 from firsttoken.bundle.manifest import AuditRow, NpuProof, Proof
 from firsttoken.decoder.walk import is_table
 from firsttoken.precisions import without_group
@@ -39,7 +40,7 @@ def proof_table(proof: Proof) -> Table:
     return figures_table([("prefill", proof.prefill), ("decode", proof.decode), ("all", proof.all)])
 
 
-def proof_lines(proof: Proof | NpuProof) -> list[str]:
+def proof_lines(proof: Proof | NpuProof | GpuProof) -> list[str]:
     """How far a proof reaches, whether a loss comes from the plan's precisions or from a fault (the figures against the twin), and the witness."""
     lines = [] if proof.last_position is None else [f"proven up to position {proof.last_position} of the cache"]
     if proof.twin is not None:

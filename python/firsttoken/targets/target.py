@@ -79,13 +79,28 @@ class NpuOptions(BaseModel):
         return "documented" if self.hexagon and int(self.hexagon[1:]) >= FP16_SINCE else "unverified"
 
 
+class GpuOptions(BaseModel):
+    """What a target holds for a phone's GPU, beside the CPU artifact: a graph for each of ``prefill_lengths`` (tokens), and decode. A prompt goes through the
+    largest that it fills, and the rest through the smallest that holds it. With ``share_weights`` it takes them from the CPU artifact's file, which has
+    to lie beside it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    prefill_lengths: tuple[int, ...] = Field(min_length=1)
+    share_weights: bool = True
+
+    @field_validator("prefill_lengths")
+    @classmethod
+    def _ascending(cls, lengths: tuple[int, ...]) -> tuple[int, ...]:
+        return ascending(lengths)
+
+
 class Target(BaseModel):
     """A target as its TOML file says it. Lengths are in tokens.
 
     ``prefill_chunk`` is the most prompt tokens one call takes; longer prompts go in chunks. ``delegate`` "none" is the
     form that every TFLite since ``min_runtime`` runs, with whatever delegate that runtime applies by itself. With ``prefill_lengths``
     the graphs have fixed lengths: a prompt goes in pieces, the last one padded. With ``npu``
-    the bundle also holds an artifact for that NPU; all else then describes the CPU artifact it falls back to.
+    the bundle also holds an artifact for that NPU, with ``gpu`` one for a GPU; all else then describes the CPU artifact it falls back to.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -98,11 +113,12 @@ class Target(BaseModel):
     prefill_lengths: tuple[int, ...] | None = Field(None, min_length=1)
     min_runtime: str
     npu: NpuOptions | None = None
+    gpu: GpuOptions | None = None
 
     @model_serializer(mode="wrap")
     def _without_absent_npu(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values = write(self)
-        for absent in ("npu", "prefill_lengths"):
+        for absent in ("npu", "gpu", "prefill_lengths"):
             if values.get(absent) is None:  # readers of bundles without one need not know the field
                 values.pop(absent, None)
         return values
@@ -122,8 +138,9 @@ class Target(BaseModel):
 
     @property
     def backend(self) -> str:
-        """The name of the backend that lowers for it (`backends.registry`): runtime and delegate, or the NPU."""
-        return f"{self.runtime}-{self.delegate if self.npu is None else 'hexagon'}"
+        """The name of the backend that lowers for it (`backends.registry`): runtime and delegate, or what stands beside the CPU."""
+        beside = [name for name, options in (("hexagon", self.npu), ("gpu", self.gpu)) if options is not None]
+        return "-".join([self.runtime, *(beside or [self.delegate])])
 
     @property
     def cpu_backend(self) -> str:
@@ -136,6 +153,13 @@ class Target(BaseModel):
         if self.npu is None:
             raise FirstTokenError(f"target {self.name!r}: has no [npu]; name a soc and prefill_lengths in one")
         return self.npu
+
+    @property
+    def gpu_options(self) -> GpuOptions:
+        """``gpu`` of a target that has it. Raises `FirstTokenError` for one that has not."""
+        if self.gpu is None:
+            raise FirstTokenError(f"target {self.name!r}: has no [gpu]; name prefill_lengths in one")
+        return self.gpu
 
 
 def load_target(name_or_path: str | Path, cache_length: int | None = None, prefill_chunk: int | None = None) -> Target:
@@ -153,6 +177,9 @@ def load_target(name_or_path: str | Path, cache_length: int | None = None, prefi
     if target.npu is not None and cache_length is not None:
         fitting = [n for n in target.npu.prefill_lengths if n < cache_length]
         changes["npu"] = {**target.npu.model_dump(), "prefill_lengths": fitting or target.npu.prefill_lengths}
+    if target.gpu is not None and cache_length is not None:
+        fitting = [n for n in target.gpu.prefill_lengths if n < cache_length]
+        changes["gpu"] = {**target.gpu.model_dump(), "prefill_lengths": fitting or target.gpu.prefill_lengths}
     try:
         return Target.model_validate({**target.model_dump(), **changes})
     except ValidationError as error:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from firsttoken.backends.gpu.device import FOLDER_VARIABLE
+from firsttoken.backends.gpu.runner import GpuRunner
 from firsttoken.backends.registry import find_backend
 from firsttoken.bundle.manifest import read_manifest
 from firsttoken.errors import FirstTokenError
@@ -51,6 +52,20 @@ def test_prefill_decode_and_reset_are_the_cpus_to_the_caches_end(software_gpu, g
     assert not os.path.exists(f"/proc/{gpu.process_id}")
 
 
+def test_some_graphs_of_a_container_give_the_same_numbers(software_gpu, gpu_bundle):
+    """Their weights are mapped from the middle of the .litertlm."""
+    bundle = gpu_bundle("int8")
+    manifest = read_manifest(bundle)
+    few = [method for method in manifest.cpu.methods if method.name in ("prefill_16", "decode")]
+    assert 0 < len(few) < len(manifest.cpu.methods)
+    found = []
+    for methods in (manifest.cpu.methods, few):
+        runner = GpuRunner(bundle, manifest, manifest.cpu.model_copy(update={"methods": methods}))
+        found.append([runner.prefill(np.arange(50, 90)), runner.decode(7)])
+        runner.close()
+    assert all(off(ours, theirs) < CLOSE for ours, theirs in zip(*found, strict=True))
+
+
 def test_a_process_that_is_killed_is_one_error(software_gpu, gpu_bundle):
     runner = on_gpu(gpu_bundle())
     os.kill(runner.process_id, signal.SIGKILL)
@@ -76,5 +91,5 @@ def test_without_the_device_the_error_has_the_command(monkeypatch, tmp_path, gpu
 
 
 def test_other_backends_have_nothing_for_a_gpu():
-    with pytest.raises(FirstTokenError, match="litertlm-cpu has nothing for a GPU; export with a target like litertlm-gpu"):
+    with pytest.raises(FirstTokenError, match="litertlm-cpu has nothing for a GPU; export with a target like tflite-gpu"):
         find_backend("litertlm-cpu").on_gpu()

@@ -69,7 +69,7 @@ class App:
         if len(data) > 1 << 20:
             raise Refused("the request is too large")
         self.request = request = json.loads(data)
-        if request.setdefault("artifact", "auto") not in ("auto", "cpu", "npu"):
+        if request.setdefault("artifact", "auto") not in ("auto", "cpu", "gpu", "npu"):
             raise Refused("malformed request")
         if (
             set(request) - {"artifact"} != {"protocol", "id", "bundle", "state", "threads", "repeat", "decode_tokens", "chat", "prompts"}
@@ -208,17 +208,25 @@ class App:
         return found
 
     def artifact(self) -> dict:
-        """Which artifact a phone with an SM8650 runs, in the result of a bundle that has two."""
+        """Which artifact a phone with an SM8650 and a GPU runs, in the result of a bundle that has several."""
         cpu, *others = self.manifest["artifacts"]
-        if not others:
-            return {}
-        [npu] = others
-        soc = npu["needs"]["soc"]
-        reason = self.behaviour.get("npu_fails") or (None if soc == "SM8650" else f"it is compiled for {soc}, and this phone has SM8650-AC")
-        on_npu = self.request["artifact"] != "cpu" and not reason
-        artifact = self.manifest["files"][(npu if on_npu else cpu)["file"]]
-        found = {"kind": "npu" if on_npu else "cpu", "sha256": artifact["sha256"], "bytes": artifact["bytes"]}
-        return {"artifact": found | ({"fallback": reason} if reason and self.request["artifact"] == "auto" else {})}
+        asked, missed = self.request["artifact"], {}
+        for other in others:
+            kind = "npu" if other.get("npu") else "gpu"
+            soc = other["needs"].get("soc")
+            reason = self.behaviour.get(f"{kind}_fails") or (
+                f"it is compiled for {soc}, and this phone has SM8650-AC" if kind == "npu" and soc != "SM8650" else None
+            )
+            if asked not in ("auto", kind):
+                continue
+            if not reason:
+                return {"artifact": self.ran(kind, other) | missed}
+            missed = missed or ({"fallback": reason, "instead_of": kind} if asked == "auto" else {})
+        return {"artifact": self.ran("cpu", cpu) | missed} if others else {}
+
+    def ran(self, kind: str, artifact: dict) -> dict:
+        facts = self.manifest["files"][artifact["file"]]
+        return {"kind": kind, "sha256": facts["sha256"], "bytes": facts["bytes"]}
 
     def misbehave(self, finished: int):
         """Ends the process as the real one may end, once so many runs are finished."""

@@ -9,10 +9,10 @@ import os
 from pathlib import Path
 
 from firsttoken.errors import FirstTokenError
+from firsttoken.setup_folder import STAMP, command_of, folder_of
 
 FOLDER_VARIABLE = "FIRSTTOKEN_GPU"
 PART = "swiftshader"
-STAMP = ".complete"  # written last; its text is what the part was made from
 DRIVER = "vk_swiftshader_icd.json"  # tells Vulkan's loader where the device's library is
 LIBRARIES = ("libvk_swiftshader.so", "libvulkan.so.1")
 DEVICE = "WebGPU on a software device"
@@ -20,14 +20,7 @@ DEVICE = "WebGPU on a software device"
 
 def gpu_folder() -> Path:
     """Returns the folder of the software device, whether it exists or not. Raises `FirstTokenError` if there can be none."""
-    from firsttoken.cache_folder import cache_folder
-
-    if chosen := os.environ.get(FOLDER_VARIABLE):
-        return Path(chosen).absolute()
-    folder = cache_folder()
-    if folder is None:
-        raise FirstTokenError(f"no cache folder can be written; name a folder for the software GPU in {FOLDER_VARIABLE}")
-    return folder / "gpu"
+    return folder_of(FOLDER_VARIABLE, "gpu", "the software GPU")
 
 
 def is_set_up() -> bool:
@@ -68,8 +61,5 @@ def write_driver(folder: Path) -> None:
 
 
 def setup_command() -> str:
-    """The command that sets it up: the repository's script where there is one, else the installed package's."""
-    script = Path(__file__).resolve().parents[4] / "scripts" / "setup_gpu"
-    if not script.is_file():
-        return "python -m firsttoken.gpu.setup"
-    return "scripts/setup_gpu" if Path.cwd() == script.parents[1] else str(script)
+    """The command that sets it up."""
+    return command_of("setup_gpu", "firsttoken.gpu.setup")

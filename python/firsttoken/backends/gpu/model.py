@@ -29,7 +29,9 @@ def told(doing: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise FirstTokenError(f"{doing} ({' '.join(str(error).split())}); export it again with a target litertlm-gpu") from None
+        raise FirstTokenError(
+            f"{doing} ({' '.join(str(error).split())}); export it again with a target litertlm-gpu or tflite-gpu"
+        ) from None
 
 
 class GpuModel:
@@ -47,7 +49,9 @@ class GpuModel:
         with told("loading it, LiteRT's GPU accelerator refused it"):
             self._model = CompiledModel.from_file(str(path), hardware_accel=both)
         if not self._model.is_fully_accelerated():
-            raise FirstTokenError("LiteRT's GPU accelerator did not take every operator; export it again with a target litertlm-gpu")
+            raise FirstTokenError(
+                "LiteRT's GPU accelerator did not take every operator; export it again with a target litertlm-gpu or tflite-gpu"
+            )
         listed = self._model.get_signature_list()
         self.signatures = {name: (n, list(of["inputs"]), list(of["outputs"])) for n, (name, of) in enumerate(listed.items())}
         self._buffers: dict[tuple[str, str, str], object] = {}

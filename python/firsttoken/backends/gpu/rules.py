@@ -19,7 +19,7 @@ RUNNING = (Type.FLOAT32, Type.INT32, Type.BOOL)  # types of what is computed; ot
 
 
 def _constant(tensor: Any) -> bool:
-    return bool(tensor.buffer)
+    return bool(tensor.buffer or tensor.externalBuffer)
 
 
 def _plain(inputs: Sequence[Any], output: Any) -> str | None:
@@ -119,5 +119,5 @@ def check_model(model: Any, named: str) -> None:
         name = (graph.name or b"").decode("utf-8", "replace")
         raise FirstTokenError(
             f"{named}: graph {name!r}, operator {number} ({tensor.decode('utf-8', 'replace')}) is not for the GPU: {reason}; "
-            f"export with a target litertlm-gpu, whose graphs have none (docs/gpu.md)"
+            f"export with a target litertlm-gpu or tflite-gpu, whose graphs have none (docs/gpu.md)"
         )

@@ -1,4 +1,4 @@
-"""The process that holds the GPU, for `firsttoken.backends.gpu.runner`: BUNDLE GRAPHS, then requests as `backends.remote` has them."""
+"""The process that holds the GPU, for `firsttoken.backends.gpu.runner`: BUNDLE GRAPHS METHOD…, then requests as `backends.remote` has them."""
 
 import sys
 from pathlib import Path
@@ -10,10 +10,11 @@ from firsttoken.backends.tflite.section import section_of
 from firsttoken.bundle.manifest import read_manifest
 
 
-def opened(bundle: Path, graphs: Path) -> Runner:
+def opened(bundle: Path, graphs: Path, names: list[str]) -> Runner:
     manifest = read_manifest(bundle)
-    return GpuLitertlmRunner(manifest, section_of(graphs), manifest.cpu.methods, 1)
+    methods = [method for method in (manifest.gpu_artifact or manifest.cpu).methods if method.name in names]
+    return GpuLitertlmRunner(manifest, section_of(graphs), methods, 1)
 
 
 if __name__ == "__main__":
-    serve(lambda: opened(Path(sys.argv[1]), Path(sys.argv[2])))
+    serve(lambda: opened(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]))

@@ -8,7 +8,7 @@ import struct
 from pathlib import Path
 from typing import Any, Literal
 
-from firsttoken.backends.tflite.section import Section
+from firsttoken.backends.tflite.section import Section, section_of
 from firsttoken.errors import FirstTokenError
 from firsttoken.extras import need
 from firsttoken.plain_file import open_plain, why
@@ -82,6 +82,11 @@ def graphs_of(path: Path) -> Section:
     if GRAPHS not in sections:
         raise FirstTokenError(f"{path}: holds no graphs for prefill and decode, only {', '.join(sorted(sections)) or 'nothing'}")
     return sections[GRAPHS]
+
+
+def graphs_in(path: Path) -> Section:
+    """The graphs of a .litertlm, or a .tflite as a whole. Raises `FirstTokenError` for a container without graphs, `OSError` for no file."""
+    return graphs_of(path) if is_container(path) else section_of(path)
 
 
 def pack(

@@ -16,6 +16,7 @@ from firsttoken.backends.tflite.section import Section, section_of
 from firsttoken.bundle.manifest import Method, Tensor
 from firsttoken.errors import FirstTokenError
 from firsttoken.file_hash import remember_hash, remembered_hash
+from firsttoken.safe_text import visible
 
 if TYPE_CHECKING:
     from ai_edge_litert import schema_py_generated as schema
@@ -52,6 +53,7 @@ def refuse(artifact: Path | Section, why: str) -> Never:
 
 def check_model(artifact: Path | Section, model: "schema.ModelT", methods: Sequence[Method]) -> None:
     check_texts(artifact, model)
+    check_elsewhere(artifact, model)
     size = section_of(artifact).size
     for number, buffer in enumerate(model.buffers or []):
         if buffer.offset > 1 and buffer.offset + buffer.size > size:
@@ -71,9 +73,31 @@ def check_model(artifact: Path | Section, model: "schema.ModelT", methods: Seque
         check_signature(artifact, model, found[method.name], method)
 
 
+def check_elsewhere(artifact: Path | Section, model: "schema.ModelT") -> None:
+    """Weights in another file are in one of a plain name in the same folder, and lie inside it."""
+    groups, external = model.externalBufferGroups or [], model.externalBuffers or []
+    folder, sizes = section_of(artifact).path.parent, []
+    for group in groups:
+        name = text(group.name)
+        other = folder / name
+        if not name or Path(name).name != name or not other.is_file():
+            refuse(artifact, f"it takes weights from the file {visible(name)!r}, which is not beside it")
+        sizes.append(other.stat().st_size)
+    if sorted(one.id for one in external) != list(range(1, len(external) + 1)):
+        refuse(artifact, "its external buffers are not numbered from 1 on")
+    for one in external:
+        if not one.group < len(groups) or one.offset + one.length > sizes[one.group]:
+            refuse(artifact, f"external buffer {one.id} ends at byte {one.offset + one.length} of group {one.group}, which is not there")
+
+
 def check_texts(artifact: Path | Section, model: "schema.ModelT") -> None:
     """No text goes on behind its end: Python's reader cuts one at the end of the file, LiteRT reads on and dies."""
-    texts = [model.description, *(code.customCode for code in model.operatorCodes or []), *(entry.name for entry in model.metadata or [])]
+    texts = [
+        model.description,
+        *(group.name for group in model.externalBufferGroups or []),
+        *(code.customCode for code in model.operatorCodes or []),
+        *(entry.name for entry in model.metadata or []),
+    ]
     for graph in model.subgraphs or []:
         texts += [graph.name, *(tensor.name for tensor in graph.tensors or [])]
     for entry in model.signatureDefs or []:
@@ -119,6 +143,8 @@ def type_names() -> dict[int, str]:
 
 
 def has_data(model: "schema.ModelT", tensor: "schema.TensorT") -> bool:
+    if tensor.externalBuffer:
+        return True
     if not 0 <= tensor.buffer < len(model.buffers):
         return False
     buffer = model.buffers[tensor.buffer]
@@ -136,11 +162,20 @@ def check_tensor(artifact: Path | Section, model: "schema.ModelT", graph: "schem
     if kind not in BYTES:
         refuse(artifact, f"{where} is of type {kind}")
     if has_data(model, tensor):
-        buffer = model.buffers[tensor.buffer]
-        stored = buffer.size if buffer.offset > 1 else len(buffer.data)
+        stored = stored_bytes(artifact, model, where, tensor)
         if stored != math.ceil(math.prod(shape) * BYTES[kind]):
             refuse(artifact, f"{where} {shape} {kind} has {stored} bytes")
     check_scales(artifact, graph, where, tensor, shape)
+
+
+def stored_bytes(artifact: Path | Section, model: "schema.ModelT", where: str, tensor: "schema.TensorT") -> int:
+    if tensor.externalBuffer:
+        found = next((one for one in model.externalBuffers or [] if one.id == tensor.externalBuffer), None)
+        if found is None or tensor.buffer:
+            refuse(artifact, f"{where} is in external buffer {tensor.externalBuffer}, which is not there, or in another one too")
+        return int(found.length)
+    buffer = model.buffers[tensor.buffer]
+    return buffer.size if buffer.offset > 1 else len(buffer.data)
 
 
 def check_scales(artifact: Path | Section, graph: "schema.SubGraphT", where: str, tensor: "schema.TensorT", shape: list[int]) -> None:

@@ -20,6 +20,7 @@ from firsttoken.progress import Report, silent
 from firsttoken.targets.target import Target
 from firsttoken.units import lasting, readable
 
+BACKEND = "tflite-hexagon"  # of the artifact, whatever else the target holds
 NPU_FILE = "model.npu.tflite"
 SOURCE_FILE = ".npu-source.tflite"  # only while the bundle is being made
 
@@ -38,7 +39,7 @@ def lower_decoder(job: LoweringJob, path: Path, report: Report = silent) -> Lowe
     target, options = job.target, job.target.npu_options
     libraries = find_libraries() if options.compile == "ahead" else None
     # As the CPU target names it, so that the file is the same in every Snapdragon's bundle and in tflite-xnnpack's.
-    cpu = target.model_copy(update={"name": target.cpu_backend, "npu": None})
+    cpu = target.model_copy(update={"name": target.cpu_backend, "npu": None, "gpu": None})
     on_cpu = find_backend(target.backend).on_cpu(job.precisions)
     lowered = lower_for_cpu(replace(job, target=cpu, precisions=on_cpu), path, report)
     source, compiled = path.with_name(SOURCE_FILE), path.with_name(NPU_FILE)
@@ -96,7 +97,7 @@ def _described(
         hexagon=options.hexagon,
         qnn=libraries.version if libraries else None,
     )
-    return Artifact(file=compiled.name, backend=target.backend, needs=needs, methods=methods, states=states, npu=facts)
+    return Artifact(file=compiled.name, backend=BACKEND, needs=needs, methods=methods, states=states, npu=facts)
 
 
 def embedding_table(artifact: Path) -> HostTable:

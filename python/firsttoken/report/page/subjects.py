@@ -144,11 +144,11 @@ def _detail(result: Result) -> str:
     where = (
         ""
         if ran is None
-        else f"on the NPU ({ran.soc or 'compiled on the phone'})"
+        else f"{ran.place} ({ran.soc or 'compiled on the phone'})"
         if ran.kind == "npu"
-        else f"on the CPU, not on the NPU: {ran.fallback}"
-        if ran.fallback
-        else "on the CPU, as asked"
+        else f"{ran.place}, as asked"
+        if ran.kind == "cpu" and not ran.fallback
+        else ran.place
     )
     return ", ".join(
         [result.bundle.checkpoint, result.runtime_version, result.bundle.delegate, threads_text(result), *([where] if where else [])]

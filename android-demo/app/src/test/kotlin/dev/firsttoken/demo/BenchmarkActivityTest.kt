@@ -124,7 +124,7 @@ class BenchmarkActivityTest : ScreenTest() {
             "state" to { it.replace("\"warm\"", "\"${"w".repeat(10_000)}\"") },
             "prompts" to { it.replace(Regex("\\[.*]"), "[]") },
             "id" to { it.replace(id, "1e".repeat(16)) },
-            "no artifact for an NPU" to { it.replace("\"chat\": true", "\"chat\": true, \"artifact\": \"npu\"") },
+            "no NPU artifact" to { it.replace("\"chat\": true", "\"chat\": true, \"artifact\": \"npu\"") },
             "1048576" to { it.replace("\"hi\"", "\"${"a".repeat(2 shl 20)}\"") },
         )
         for ((named, change) in changes) {

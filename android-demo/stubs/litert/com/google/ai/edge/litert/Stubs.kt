@@ -1,10 +1,10 @@
 package com.google.ai.edge.litert
 
-// Compile-only: what the app calls of LiteRT 2.x, as its release 2.2 declares it (litert/kotlin/src/main/kotlin). Never packaged.
+// Compile-only: what the app calls of LiteRT 2.x, as its sources of August 2026 declare it (litert/kotlin/src/main/kotlin). Never packaged.
 
 private fun stub(): Nothing = throw UnsupportedOperationException("a stub")
 
-enum class Accelerator { NPU }
+enum class Accelerator { CPU, GPU, NPU }
 
 class Environment private constructor() : AutoCloseable {
     enum class Option { DispatchLibraryDir }
@@ -16,6 +16,10 @@ class Environment private constructor() : AutoCloseable {
         fun create(options: Map<Option, String> = mapOf()): Environment = stub()
     }
 }
+
+enum class TensorBufferType { HostMemory }
+
+class TensorBufferRequirements(val supportedTypes: List<TensorBufferType>)
 
 class TensorBuffer internal constructor() : AutoCloseable {
     fun writeFloat(data: FloatArray): Unit = stub()
@@ -32,11 +36,18 @@ class CompiledModel private constructor() : AutoCloseable {
         enum class HtpPerformanceMode { BURST }
     }
 
+    class GpuOptions(val precision: Precision? = null) {
+        enum class Precision { FP32 }
+    }
+
     class Options(vararg accelerators: Accelerator) {
+        var gpuOptions: GpuOptions? = null
         var qualcommOptions: QualcommOptions? = null
     }
 
     fun createInputBuffer(inputName: String, signature: String = ""): TensorBuffer = stub()
+
+    fun getInputBufferRequirements(inputName: String, signature: String = ""): TensorBufferRequirements = stub()
 
     fun createOutputBuffer(outputName: String, signature: String = ""): TensorBuffer = stub()
 

@@ -11,7 +11,7 @@ import java.io.File
 class LoadedBundle(private val engines: Engines) {
     class Ready(val folder: File, val threads: Int, val bundle: Bundle, val tokenizer: Tokenizer, val engine: Engine) {
         /** Which artifact runs, now; null where the bundle has but the CPU's. */
-        val artifact: ArtifactInUse? get() = if (bundle.manifest.npuArtifacts.isEmpty()) null else engine.artifact
+        val artifact: ArtifactInUse? get() = if (bundle.manifest.accelerated.isEmpty()) null else engine.artifact
     }
 
     private var ready: Ready? = null

@@ -2,6 +2,7 @@ package dev.firsttoken.demo.engine
 
 import android.content.Context
 import android.content.res.Resources
+import dalvik.system.BaseDexClassLoader
 import dev.firsttoken.core.bundle.Artifact
 import dev.firsttoken.core.bundle.Bundle
 import dev.firsttoken.core.npu.NpuLayout
@@ -14,7 +15,7 @@ import java.io.File
 object CarriedRuntimes {
     fun all(context: Context): List<Runtime> {
         val tflite = tflite(context.resources)
-        return listOf(TfliteRuntime(tflite, npu = npu(context, tflite)), ExecuTorchRuntime(executorch(context.resources)))
+        return listOf(TfliteRuntime(tflite, npu = npu(context, tflite), gpu = gpu(tflite)), ExecuTorchRuntime(executorch(context.resources)))
     }
 
     private fun tflite(resources: Resources): TfliteBuild? {
@@ -52,6 +53,20 @@ object CarriedRuntimes {
         return NpuBuild(ahead, device)
     }
 
+    private fun gpu(tflite: TfliteBuild?) = GpuSupport(gpuLack(tflite, ::isPackaged)) { bundle, artifact -> GpuModelProgram(bundle.artifact(artifact), artifact.methods) }
+
+    /** What is missing of what the GPU needs, null where nothing is. [isPackaged] says whether the app has a native library, by its name without "lib" and ".so". */
+    internal fun gpuLack(tflite: TfliteBuild?, isPackaged: (String) -> Boolean): String? =
+        when {
+            tflite?.isLiteRt != true -> "this app carries ${tflite?.title ?: "no LiteRT"}, and the GPU needs LiteRT 2; build it with Gradle"
+            !isThere("com.google.ai.edge.litert.CompiledModel") -> "this app's ${tflite.title} has no CompiledModel; build it with a newer one"
+            GPU_LIBRARIES.none(isPackaged) -> "this app was built without LiteRT's GPU accelerator (litert-gpu), or not for this phone's processor; build it with Gradle"
+            else -> null
+        }
+
+    /** Unpacked or in the APK itself. */
+    private fun isPackaged(library: String) = (CarriedRuntimes::class.java.classLoader as? BaseDexClassLoader)?.findLibrary(library) != null
+
     private fun load(bundle: Bundle, artifact: Artifact, libraries: File, cache: File): NpuProgram =
         if (NpuLayout.facts(artifact).compiled == "ahead") CompiledModelProgram(bundle.artifact(artifact), artifact.methods, libraries)
         else qnnProgram(bundle, artifact, libraries, cache)
@@ -75,5 +90,7 @@ object CarriedRuntimes {
             false
         }
 
+    /** What LiteRT looks for on Android, in its order (litert/runtime/accelerators/gpu_registry.cc). */
+    private val GPU_LIBRARIES = listOf("LiteRtGpuAccelerator", "LiteRtClGlAccelerator", "LiteRtOpenClAccelerator", "LiteRtWebGpuAccelerator")
     private const val QNN_PROGRAM = "dev.firsttoken.demo.engine.QnnDelegateProgram"
 }

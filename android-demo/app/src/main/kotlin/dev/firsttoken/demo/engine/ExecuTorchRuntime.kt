@@ -24,11 +24,11 @@ class ExecuTorchRuntime(private val number: String?, private val load: (File, In
             else -> null
         }
 
-    override fun artifact(bundle: Bundle): ArtifactInUse? = if (bundle.manifest.npuArtifacts.isEmpty()) null else ArtifactInUse(0, CPU_ONLY)
+    override fun artifact(bundle: Bundle): ArtifactInUse? = if (bundle.manifest.accelerated.isEmpty()) null else ArtifactInUse(0, CPU_ONLY)
 
     override fun open(bundle: Bundle, threads: Int, choice: ArtifactChoice): Engine {
         if (choice == ArtifactChoice.NPU) throw FirstTokenException("its NPU artifact does not run here: $CPU_ONLY")
-        val fallback = CPU_ONLY.takeIf { bundle.manifest.npuArtifacts.isNotEmpty() && choice == ArtifactChoice.AUTO }
+        val fallback = CPU_ONLY.takeIf { bundle.manifest.accelerated.isNotEmpty() && choice == ArtifactChoice.AUTO }
         return ExecuTorchEngine(bundle.manifest, load(bundle.artifact(), threads), fallback)
     }
 

@@ -1,6 +1,5 @@
 package dev.firsttoken.demo.engine
 
-import dev.firsttoken.core.FirstTokenException
 import dev.firsttoken.core.bundle.Artifact
 import dev.firsttoken.core.bundle.Bundle
 import dev.firsttoken.core.generate.Engine
@@ -14,9 +13,8 @@ import dev.firsttoken.core.npu.NpuProgram
 class NpuBuild(val ahead: String?, val device: String?)
 
 /** Whether and how the NPU artifacts of a bundle run on a phone with [soc] (as it names itself, or null where it does not). */
-class NpuSupport(private val soc: String?, private val build: NpuBuild, private val load: (Bundle, Artifact) -> NpuProgram) {
-    /** Why [artifact] of [bundle], an NPU's, is not run here, in one sentence; null where it is to be tried. */
-    fun refusal(bundle: Bundle, artifact: Artifact): String? {
+class NpuSupport(private val soc: String?, private val build: NpuBuild, private val load: (Bundle, Artifact) -> NpuProgram) : AcceleratorSupport {
+    override fun refusal(bundle: Bundle, artifact: Artifact): String? {
         val (ahead, wanted) = (NpuLayout.facts(artifact).compiled == "ahead") to artifact.needs.soc
         return when {
             ahead && soc == null -> "it is compiled for $wanted, and this phone does not tell apps what it has (Android does since version 12)"
@@ -25,8 +23,7 @@ class NpuSupport(private val soc: String?, private val build: NpuBuild, private 
         }
     }
 
-    /** Loads it. May raise anything that the runtime raises. */
-    fun open(bundle: Bundle, artifact: Artifact): Engine {
+    override fun open(bundle: Bundle, artifact: Artifact): Engine {
         val npu = NpuLayout.facts(artifact)
         val feed = HostFeed(bundle.manifest, npu, EmbeddingTable(bundle.folder, npu.embedding))
         try {
@@ -45,14 +42,6 @@ class NpuSupport(private val soc: String?, private val build: NpuBuild, private 
 
     /** Vendors add letters to the number ("SM8750-AC"), so the first four digits count; as python/firsttoken/targets/socs.py has it. */
     private fun isSame(wanted: String?) = MODEL.find(soc.orEmpty())?.value?.uppercase() == wanted
-
-    private fun fileProblem(bundle: Bundle, artifact: Artifact): String? =
-        try {
-            bundle.artifact(artifact)
-            null
-        } catch (damaged: FirstTokenException) {
-            damaged.message
-        }
 
     private companion object {
         val MODEL = Regex("^SM\\d{4}", RegexOption.IGNORE_CASE)

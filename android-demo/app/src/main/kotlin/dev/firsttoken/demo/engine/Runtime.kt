@@ -7,6 +7,7 @@ import dev.firsttoken.core.bundle.Manifest
 import dev.firsttoken.core.generate.ArtifactChoice
 import dev.firsttoken.core.generate.ArtifactInUse
 import dev.firsttoken.core.generate.Engine
+import dev.firsttoken.core.generate.has
 
 /** One of the runtimes that a bundle may be for. */
 interface Runtime {
@@ -39,7 +40,10 @@ class RuntimeEngines(private val runtimes: List<Runtime>) : Engines {
 
     override fun open(bundle: Bundle, threads: Int, choice: ArtifactChoice): Engine {
         refusal(bundle.manifest)?.let { throw FirstTokenException(it) }
-        if (choice == ArtifactChoice.NPU && bundle.manifest.npuArtifacts.isEmpty()) throw FirstTokenException("the bundle has no NPU artifact; leave out the choice, or export for a Snapdragon")
+        if (!bundle.manifest.has(choice)) {
+            val target = if (choice == ArtifactChoice.GPU) "export for tflite-gpu" else "export for a Snapdragon"
+            throw FirstTokenException("the bundle has no $choice artifact; leave out the choice, or $target")
+        }
         return of(bundle.manifest).open(bundle, threads, choice)
     }
 

@@ -8,8 +8,7 @@ import dev.firsttoken.core.generate.Engine
 import java.nio.ByteBuffer
 
 /** Runs a .tflite bundle: three signatures over one KV cache; the same calls as python/firsttoken/backends/tflite/runner.py makes. */
-class TfliteEngine(manifest: Manifest, private val program: TfliteProgram, fallback: String? = null) : Engine(manifest) {
-    override val artifact = ArtifactInUse(0, fallback)
+class TfliteEngine(manifest: Manifest, private val program: TfliteProgram, override val artifact: ArtifactInUse = ArtifactInUse.CPU) : Engine(manifest) {
     private val cached = manifest.cpu.states.filter { it.advances != REPLACE }
     private val cache = KeyValueCache(cached, manifest.target.cacheLength) { rows -> CacheRows(rows, prepare(DECODE, 1, rows)) }
     private val rings = cached.mapNotNull { state -> state.window?.let { it to state.length } }.toMap() // rows by window

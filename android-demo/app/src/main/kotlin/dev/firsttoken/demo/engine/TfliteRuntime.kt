@@ -6,6 +6,7 @@ import dev.firsttoken.core.bundle.Artifact
 import dev.firsttoken.core.bundle.Bundle
 import dev.firsttoken.core.bundle.Manifest
 import dev.firsttoken.core.bundle.Needs
+import dev.firsttoken.core.bundle.Processor
 import dev.firsttoken.core.generate.ArtifactChoice
 import dev.firsttoken.core.generate.ArtifactInUse
 import dev.firsttoken.core.generate.Engine
@@ -17,12 +18,13 @@ class TfliteBuild(val isLiteRt: Boolean, val number: String) {
     val title: String get() = if (isLiteRt) "LiteRT $number" else "TensorFlow Lite $number"
 }
 
-/** .tflite bundles on the CPU, and on the NPU where [npu] says so. [build] null: the APK carries no runtime for them. */
+/** .tflite bundles on the CPU, and on the NPU and the GPU where [npu] and [gpu] say so. [build] null: the APK carries no runtime for them. */
 class TfliteRuntime(
     private val build: TfliteBuild?,
     private val hasNatives: () -> Boolean = InterpreterNatives::areThere,
-    private val npu: NpuSupport? = null,
+    private val npu: AcceleratorSupport? = null,
     private val load: (File, Int, Boolean) -> TfliteProgram = { file, threads, natives -> if (natives) RunnerProgram(file, threads) else InterpreterProgram(file, threads) },
+    private val gpu: AcceleratorSupport? = null,
 ) : Runtime {
     override val name = "tflite"
     override val version: String get() = build?.title ?: "no LiteRT"
@@ -41,20 +43,17 @@ class TfliteRuntime(
 
     override fun artifact(bundle: Bundle): ArtifactInUse? {
         val manifest = bundle.manifest
-        if (manifest.npuArtifacts.isEmpty()) return null
-        val choice = choose(bundle)
-        return if (choice.artifact == null) ArtifactInUse(0, choice.refusal) else ArtifactInUse(manifest.artifacts.indexOf(choice.artifact))
+        if (manifest.accelerated.isEmpty()) return null
+        val (artifact, refused) = next(bundle, manifest.accelerated, Refusals())
+        return refused.inUse(manifest, artifact ?: manifest.cpu)
     }
 
-    override fun open(bundle: Bundle, threads: Int, choice: ArtifactChoice): Engine {
-        if (bundle.manifest.npuArtifacts.isEmpty() || choice == ArtifactChoice.CPU) return onCpu(bundle, threads, null)
-        val (artifact, refusal) = choose(bundle)
-        return when {
-            choice == ArtifactChoice.NPU -> if (artifact != null) onNpu(bundle, artifact) else throw FirstTokenException("its NPU artifact does not run here: $refusal")
-            artifact == null -> onCpu(bundle, threads, refusal)
-            else -> onNpuIfItWorks(bundle, artifact, threads)
+    override fun open(bundle: Bundle, threads: Int, choice: ArtifactChoice): Engine =
+        when (val processor = choice.processor) {
+            null -> best(bundle, threads, bundle.manifest.accelerated, Refusals())
+            Processor.CPU -> onCpu(bundle, threads, ArtifactInUse.CPU)
+            else -> only(bundle, processor)
         }
-    }
 
     /** What this build lacks of what an artifact needs; null where that is nothing. */
     private fun lacks(manifest: Manifest, needs: Needs): String? {
@@ -69,29 +68,44 @@ class TfliteRuntime(
         }
     }
 
-    /** The first NPU artifact that this phone and build have everything for, or why there is none. */
-    private data class Choice(val artifact: Artifact?, val refusal: String?)
-
-    private fun choose(bundle: Bundle): Choice {
-        if (npu == null) return Choice(null, "this build of the app has no way to an NPU")
-        val refusals = LinkedHashSet<String>()
-        for (artifact in bundle.manifest.npuArtifacts) refusals += lacks(bundle.manifest, artifact.needs) ?: npu.refusal(bundle, artifact) ?: return Choice(artifact, null)
-        return Choice(null, refusals.joinToString("; "))
+    /** The first of [candidates] that this phone and build have everything for, or null, and why those before it are not run besides what [refused] says. */
+    private fun next(bundle: Bundle, candidates: List<Artifact>, refused: Refusals): Pair<Artifact?, Refusals> {
+        var all = refused
+        for (artifact in candidates) all = all.and(artifact.processor, refusal(bundle, artifact) ?: return artifact to all)
+        return null to all
     }
 
-    private fun onNpuIfItWorks(bundle: Bundle, artifact: Artifact, threads: Int): Engine {
+    private fun refusal(bundle: Bundle, artifact: Artifact): String? {
+        val support = support(artifact.processor) ?: return "this build of the app has no way to ${if (artifact.processor == Processor.NPU) "an NPU" else "a GPU"}"
+        return lacks(bundle.manifest, artifact.needs) ?: support.refusal(bundle, artifact)
+    }
+
+    private fun only(bundle: Bundle, processor: Processor): Engine {
+        val (artifact, refused) = next(bundle, bundle.manifest.accelerated.filter { it.processor == processor }, Refusals())
+        if (artifact == null) throw FirstTokenException("its $processor artifact does not run here: ${refused.text}")
+        return opened(bundle, artifact)
+    }
+
+    /** The first of [candidates] that loads and answers its first call, else the CPU's. */
+    private fun best(bundle: Bundle, threads: Int, candidates: List<Artifact>, before: Refusals): Engine {
+        val (artifact, refused) = next(bundle, candidates, before)
+        if (artifact == null) return onCpu(bundle, threads, refused.inUse(bundle.manifest, bundle.manifest.cpu))
+        val rest = candidates.drop(candidates.indexOf(artifact) + 1)
+        fun otherwise(reason: String) = best(bundle, threads, rest, refused.and(artifact.processor, reason))
         val engine = try {
-            onNpu(bundle, artifact)
+            opened(bundle, artifact)
         } catch (error: Throwable) {
-            return onCpu(bundle, threads, failureMessage(error))
+            return otherwise(failureMessage(error))
         }
-        return FallbackEngine(bundle.manifest, engine, ::failureMessage) { reason -> onCpu(bundle, threads, reason) }
+        return FallbackEngine(bundle.manifest, engine, ::failureMessage, refused.inUse(bundle.manifest, artifact), ::otherwise)
     }
 
-    private fun onNpu(bundle: Bundle, artifact: Artifact): Engine = checkNotNull(npu).open(bundle, artifact)
+    private fun opened(bundle: Bundle, artifact: Artifact): Engine = checkNotNull(support(artifact.processor)).open(bundle, artifact)
 
-    private fun onCpu(bundle: Bundle, threads: Int, fallback: String?): Engine =
-        TfliteEngine(bundle.manifest, load(bundle.artifact(), threads, hasNatives()), fallback)
+    private fun support(processor: Processor): AcceleratorSupport? = if (processor == Processor.NPU) npu else gpu
+
+    private fun onCpu(bundle: Bundle, threads: Int, inUse: ArtifactInUse): Engine =
+        TfliteEngine(bundle.manifest, load(bundle.artifact(), threads, hasNatives()), inUse)
 
     private fun hasFloat16(artifact: Artifact) = artifact.methods.any { method -> (method.inputs + method.outputs).any { it.dtype == "float16" } }
 }

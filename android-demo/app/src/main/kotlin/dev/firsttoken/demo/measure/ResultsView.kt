@@ -5,6 +5,7 @@ import android.view.LayoutInflater
 import android.widget.LinearLayout
 import android.widget.TextView
 import dev.firsttoken.core.measure.Measurement
+import dev.firsttoken.core.measure.RanArtifact
 import dev.firsttoken.core.measure.Result
 import dev.firsttoken.core.measure.Run
 import dev.firsttoken.core.measure.RunSummary
@@ -27,8 +28,13 @@ class ResultsView(private val list: LinearLayout) {
             for ((result, runs) in rows) row(result, runs, whole)
         }
         if (found.isNotEmpty()) legend()
-        for (result in measurement?.results.orEmpty()) result.artifact?.fallback?.let { line(context.getString(R.string.result_fallback, name(result), it), R.layout.item_failure) }
+        for (result in measurement?.results.orEmpty()) result.artifact?.let { fallen(result, it) }
         for (result in measurement?.results.orEmpty()) for (failure in result.failures) line(context.getString(R.string.result_failure, name(result), failure.stage, failure.message), R.layout.item_failure)
+    }
+
+    private fun fallen(result: Result, ran: RanArtifact) {
+        val reason = ran.fallback ?: return
+        line(context.getString(R.string.result_fallback, name(result), ran.kind.uppercase(), ran.insteadOf.uppercase(), reason), R.layout.item_failure)
     }
 
     private fun heading(tokens: Int, state: String) {

@@ -6,7 +6,6 @@ import dev.firsttoken.core.generate.DemoFiles
 import dev.firsttoken.core.npu.NpuCall
 import dev.firsttoken.core.npu.NpuProgram
 import java.io.File
-import java.nio.ByteBuffer
 import org.junit.Assume.assumeTrue
 
 /** A phone with an NPU that only plays one: graphs answer [answer], token by token; the CPU's answers something else. */
@@ -16,7 +15,7 @@ class PlayedNpu(private val soc: String?, private val build: NpuBuild = NpuBuild
     private val tokens = DemoFiles.tokenizer().encode(answer, withBegin = false).toList()
     private val end = DemoFiles.manifest().tokenizer.end.first()
 
-    fun engines() = RuntimeEngines(listOf(TfliteRuntime(TfliteBuild(isLiteRt = true, "2.3.0"), { true }, support(), { _, _, _ -> Cpu() })))
+    fun engines() = RuntimeEngines(listOf(TfliteRuntime(TfliteBuild(isLiteRt = true, "2.3.0"), { true }, support(), { _, _, _ -> PlayedCpu() })))
 
     fun support() = NpuSupport(soc, build) { _, artifact -> loadFails?.let { throw it } ?: Program(artifact) }
 
@@ -33,31 +32,6 @@ class PlayedNpu(private val soc: String?, private val build: NpuBuild = NpuBuild
         override fun close() {
             closed++
         }
-    }
-
-    private inner class Cpu : TfliteProgram {
-        private var said = 0
-        private var outputs: Map<String, TensorShape> = emptyMap()
-        private val rows = HostTensor(Element.FLOAT32, intArrayOf(1 shl 20)).data // more than any key or value needs
-
-        override fun prepare(signature: String, inputs: Map<String, TensorShape>, outputs: Map<String, TensorShape>): Map<String, ByteBuffer> {
-            this.outputs = outputs
-            return inputs.mapValues { HostTensor(it.value).data }
-        }
-
-        override fun invoke(signature: String) {
-            if (signature == "first") said = 0
-            said++
-        }
-
-        override fun output(signature: String, name: String): ByteBuffer {
-            if (name != "logits") return rows
-            val tensor = HostTensor(outputs.getValue(name))
-            tensor.putFloats(FloatArray(tensor.data.capacity() / 4).also { it[if (said == 1) 65 else end] = 1f })
-            return tensor.data
-        }
-
-        override fun close() = Unit
     }
 
     private fun next(number: Int) = tokens.getOrElse(number) { end }

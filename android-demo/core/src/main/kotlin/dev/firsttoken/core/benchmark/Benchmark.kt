@@ -2,9 +2,9 @@ package dev.firsttoken.core.benchmark
 
 import dev.firsttoken.core.FirstTokenException
 import dev.firsttoken.core.bundle.Bundle
-import dev.firsttoken.core.generate.ArtifactChoice
 import dev.firsttoken.core.generate.Clock
 import dev.firsttoken.core.generate.SystemClock
+import dev.firsttoken.core.generate.has
 import dev.firsttoken.core.measure.Failure
 import dev.firsttoken.core.measure.Writer
 import java.io.IOException
@@ -51,7 +51,7 @@ class Benchmark(private val host: BenchmarkHost) {
         load.pause()
         host.engines.refusal(bundle.manifest)?.let { throw FirstTokenException(it) }
         if (request.chat && bundle.manifest.chat == null) throw FirstTokenException("bundle of '${bundle.manifest.checkpoint.name}' has no chat template; leave out chat")
-        if (request.artifact == ArtifactChoice.NPU && bundle.manifest.npuArtifacts.isEmpty()) throw FirstTokenException("bundle of '${bundle.manifest.checkpoint.name}' has no artifact for an NPU; ask for auto or cpu")
+        if (!bundle.manifest.has(request.artifact)) throw FirstTokenException("bundle of '${bundle.manifest.checkpoint.name}' has no ${request.artifact} artifact; ask for auto or cpu")
         val version = host.engines.runtimeVersion(bundle.manifest)
         val log = MeasurementLog.open(host.folders.measurement(id), request, bundle.manifest, version, host.writer, host.phone, host.clock)
         val plan = RunPlan(request, log)

@@ -20,8 +20,8 @@ interface Engines {
     fun artifact(bundle: Bundle): ArtifactInUse? = null
 
     /**
-     * Loads the artifact with [threads] threads. Where [choice] leaves it open and the NPU's does not load or run, the CPU's is
-     * taken; the engine says why. May raise anything that a runtime raises.
+     * Loads the artifact with [threads] threads. Where [choice] leaves it open and the NPU's or the GPU's does not load or run, the next
+     * is taken, at last the CPU's; the engine says why. May raise anything that a runtime raises.
      */
     fun open(bundle: Bundle, threads: Int, choice: ArtifactChoice = ArtifactChoice.AUTO): Engine
 }

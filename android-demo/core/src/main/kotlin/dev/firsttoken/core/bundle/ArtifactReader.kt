@@ -11,6 +11,7 @@ internal fun JsonFields.artifact() =
         states = objects("states") { state() },
         npu = objectOrNull("npu") { npuFacts() },
         proof = objectOrNull("proof") { proof() },
+        gpu = objectOrNull("gpu") { GpuFacts(ints("prefill_lengths"), number("masked").toFloat(), textOrNull("weights")) },
     )
 
 private fun JsonFields.tensor() = Tensor(text("name"), dimensions("shape"), text("dtype"))

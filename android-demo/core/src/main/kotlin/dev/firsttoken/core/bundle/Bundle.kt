@@ -6,8 +6,11 @@ import java.io.File
 
 /** A bundle's folder with its manifest. Hashes of its files are checked by whoever brought it here. */
 class Bundle private constructor(val folder: File, val manifest: Manifest) {
-    /** The file of one of the manifest's artifacts. Raises [FirstTokenException] if it is missing or not of the manifest's size. */
-    fun artifact(artifact: Artifact = manifest.cpu): File = whole(artifact.file)
+    /** The file of one of the manifest's artifacts. Raises [FirstTokenException] if it, or what it takes its weights from, is missing or not of the manifest's size. */
+    fun artifact(artifact: Artifact = manifest.cpu): File {
+        artifact.gpu?.weights?.let(::whole)
+        return whole(artifact.file)
+    }
 
     /** Loads the tokenizer, with the begin token and the special tokens that the manifest names. Raises [FirstTokenException]. */
     fun openTokenizer(): Tokenizer {

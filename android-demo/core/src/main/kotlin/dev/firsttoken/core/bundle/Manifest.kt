@@ -21,8 +21,11 @@ class Manifest(
 ) {
     val cpu: Artifact get() = artifacts.first()
 
+    /** Those for an NPU or a GPU, the one to be preferred first. */
+    val accelerated: List<Artifact> = artifacts.drop(1).filter { it.processor != Processor.CPU }
+
     /** Those for an NPU, the one to be preferred first. */
-    val npuArtifacts: List<Artifact> = artifacts.drop(1).filter { it.npu != null }
+    val npuArtifacts: List<Artifact> get() = accelerated.filter { it.processor == Processor.NPU }
 
     fun facts(artifact: Artifact): FileFacts = files.getValue(artifact.file)
 }

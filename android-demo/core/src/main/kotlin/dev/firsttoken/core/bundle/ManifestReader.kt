@@ -64,8 +64,8 @@ object ManifestReader {
         manifest.files.keys.firstOrNull { !isPlain(it) }?.let {
             throw FirstTokenException("$MANIFEST_FILE: file name ${JsonText.describe(JsonPrimitive(it))} is not a plain, printable name; export again")
         }
-        val tables = manifest.artifacts.mapNotNull { it.npu?.embedding?.file }
-        (manifest.artifacts.map { it.file } + tables + manifest.tokenizer.files).firstOrNull { it !in manifest.files }?.let {
+        val others = manifest.artifacts.mapNotNull { it.npu?.embedding?.file } + manifest.artifacts.mapNotNull { it.gpu?.weights }
+        (manifest.artifacts.map { it.file } + others + manifest.tokenizer.files).firstOrNull { it !in manifest.files }?.let {
             throw FirstTokenException("$MANIFEST_FILE: names ${JsonText.describe(JsonPrimitive(it))}, but not its hash under files; export again")
         }
     }

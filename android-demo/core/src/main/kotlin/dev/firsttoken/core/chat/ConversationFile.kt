@@ -2,6 +2,7 @@ package dev.firsttoken.core.chat
 
 import com.google.gson.stream.JsonWriter
 import dev.firsttoken.core.FirstTokenException
+import dev.firsttoken.core.bundle.Processor
 import dev.firsttoken.core.generate.ArtifactInUse
 import dev.firsttoken.core.generate.Stop
 import dev.firsttoken.core.json.AtomicFile
@@ -43,6 +44,7 @@ class ConversationFile(private val file: File) {
     private fun JsonFields.turn(): Turn {
         val place = intOrNull("artifact")
         val fallback = textOrNull("fallback")
+        fun processor(name: String, otherwise: Processor) = if (has(name)) Processor.of(choice(name, *Processor.TEXTS)) else otherwise
         return Turn(
             question = text("question"),
             text = text("text"),
@@ -54,7 +56,7 @@ class ConversationFile(private val file: File) {
             tokensPerSecond = number("tokens_per_second"),
             firstAnswer = longOrNull("first_answer"),
             stop = if (has("stop")) Stop.valueOf(choice("stop", *Stop.entries.map { it.name }.toTypedArray())) else null,
-            artifact = place?.let { ArtifactInUse(it, fallback) },
+            artifact = place?.let { ArtifactInUse(it, fallback, processor("processor", if (it > 0) Processor.NPU else Processor.CPU), processor("instead_of", Processor.NPU)) },
         )
     }
 
@@ -80,6 +82,7 @@ class ConversationFile(private val file: File) {
         name("prompt_tokens").value(turn.promptTokens).name("cached_tokens").value(turn.cachedTokens).name("new_tokens").value(turn.newTokens)
         name("tokens_per_second").value(turn.tokensPerSecond).name("first_answer").value(turn.firstAnswer).name("stop").value(turn.stop?.name)
         name("artifact").value(turn.artifact?.place).name("fallback").value(turn.artifact?.fallback)
+        name("processor").value(turn.artifact?.processor?.text).name("instead_of").value(turn.artifact?.insteadOf?.text)
         endObject()
     }
 

@@ -1,10 +1,14 @@
 package dev.firsttoken.core.generate
 
-/** Which artifact of a bundle is asked for: [AUTO] is the NPU's where it runs here, else the CPU's. */
-enum class ArtifactChoice {
-    AUTO,
-    CPU,
-    NPU;
+import dev.firsttoken.core.bundle.Manifest
+import dev.firsttoken.core.bundle.Processor
+
+/** Which artifact of a bundle is asked for: [AUTO] is the first of its NPU's and GPU's that runs here, else the CPU's. [processor] is null for it. */
+enum class ArtifactChoice(val processor: Processor?) {
+    AUTO(null),
+    CPU(Processor.CPU),
+    GPU(Processor.GPU),
+    NPU(Processor.NPU);
 
     /** As requests name it. */
     val text: String get() = name.lowercase()
@@ -18,14 +22,19 @@ enum class ArtifactChoice {
 }
 
 /**
- * Which of the manifest's artifacts runs, by its [place] there: the CPU's is the first, and of the others only NPUs' are run.
+ * Which of the manifest's artifacts runs, by its [place] there, the CPU's being the first, and what it is for.
  *
- * [fallback] is why it is not an NPU's, where the bundle has one and it was not left out by choice.
+ * [fallback] is why it is not the one for [insteadOf], where the bundle has one that is to be preferred and it was not left out by choice.
  */
-data class ArtifactInUse(val place: Int, val fallback: String? = null) {
-    val isNpu: Boolean get() = place > 0
+data class ArtifactInUse(
+    val place: Int, val fallback: String? = null, val processor: Processor = if (place > 0) Processor.NPU else Processor.CPU, val insteadOf: Processor = Processor.NPU,
+) {
+    val isNpu: Boolean get() = processor == Processor.NPU
 
     companion object {
         val CPU = ArtifactInUse(0)
     }
 }
+
+/** Whether the bundle has what [choice] asks for. */
+fun Manifest.has(choice: ArtifactChoice): Boolean = choice.processor == null || artifacts.any { it.processor == choice.processor }

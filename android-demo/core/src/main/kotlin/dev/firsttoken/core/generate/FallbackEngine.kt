@@ -5,16 +5,18 @@ import dev.firsttoken.core.bundle.Manifest
 /**
  * Runs [first]; where its very first call fails, [second] takes over with the same tokens, and says why.
  *
- * Once a call of [first] has succeeded it is trusted: a later failure is the caller's to hear of. [describe] makes a reason of what was
+ * [inUse] is how [first] is told of. Once a call of [first] has succeeded it is trusted: a later failure is the caller's to hear of. [describe] makes a reason of what was
  * raised, or rethrows what nothing can go on after.
  */
-class FallbackEngine(manifest: Manifest, first: Engine, private val describe: (Throwable) -> String, private val second: (String) -> Engine) : Engine(manifest) {
+class FallbackEngine(
+    manifest: Manifest, private val first: Engine, private val describe: (Throwable) -> String, private val inUse: ArtifactInUse = first.artifact, private val second: (String) -> Engine,
+) : Engine(manifest) {
     private var engine = first
     private var isTrusted = false
 
     override val cacheLength get() = engine.cacheLength
     override val prefillLength get() = engine.prefillLength
-    override val artifact get() = engine.artifact
+    override val artifact get() = if (engine === first) inUse else engine.artifact
 
     override fun prefillChunk(tokens: IntArray): FloatArray = attempt { prefill(tokens) }
 

@@ -1,6 +1,7 @@
 package dev.firsttoken.core.measure
 
 import dev.firsttoken.core.bundle.Manifest
+import dev.firsttoken.core.bundle.Processor
 import dev.firsttoken.core.bundle.Proof
 import dev.firsttoken.core.generate.ArtifactInUse
 
@@ -115,18 +116,20 @@ class BundleIdentity(
 }
 
 /**
- * Which artifact ran of a bundle that has one for a Snapdragon's NPU ([soc], or null where the phone compiles it) beside the CPU's.
+ * Which artifact ran of a bundle that has one for a GPU or a Snapdragon's NPU ([soc], or null where the phone compiles it) beside the CPU's.
  *
- * [kind] is "npu" or "cpu"; [fallback] is why it is the CPU's, where that was not asked for. [proof] is that artifact's own.
+ * [kind] is "npu", "gpu" or "cpu"; [fallback] is why it is not the one for [insteadOf], where that was not asked for. [proof] is that artifact's own.
  */
-class RanArtifact(val kind: String, val sha256: String, val bytes: Long, val soc: String? = null, val fallback: String? = null, val proof: Proof? = null) {
+class RanArtifact(
+    val kind: String, val sha256: String, val bytes: Long, val soc: String? = null, val fallback: String? = null, val proof: Proof? = null, val insteadOf: String = Processor.NPU.text,
+) {
     companion object {
-        /** Null for a bundle without an NPU's. */
+        /** Null for a bundle with the CPU's alone. */
         fun of(manifest: Manifest, inUse: ArtifactInUse): RanArtifact? {
-            if (manifest.npuArtifacts.isEmpty()) return null
+            if (manifest.accelerated.isEmpty()) return null
             val artifact = manifest.artifacts[inUse.place]
             val facts = manifest.facts(artifact)
-            return RanArtifact(if (inUse.isNpu) "npu" else "cpu", facts.sha256, facts.bytes, artifact.needs.soc, inUse.fallback, artifact.proof)
+            return RanArtifact(inUse.processor.text, facts.sha256, facts.bytes, artifact.needs.soc, inUse.fallback, artifact.proof, inUse.insteadOf.text)
         }
     }
 }

@@ -2,6 +2,7 @@ package dev.firsttoken.core.measure
 
 import com.google.gson.JsonObject
 import dev.firsttoken.core.FirstTokenException
+import dev.firsttoken.core.bundle.Processor
 import dev.firsttoken.core.bundle.Proof
 import dev.firsttoken.core.json.JsonFields
 import dev.firsttoken.core.json.JsonText
@@ -86,7 +87,10 @@ object MeasurementReader {
         )
 
     private fun JsonFields.artifact() =
-        RanArtifact(choice("kind", "cpu", "npu"), sha256("sha256"), long("bytes", 1..Long.MAX_VALUE), textOrNull("soc"), textOrNull("fallback"), objectOrNull("proof") { proof() })
+        RanArtifact(
+            choice("kind", *Processor.TEXTS), sha256("sha256"), long("bytes", 1..Long.MAX_VALUE), textOrNull("soc"), textOrNull("fallback"), objectOrNull("proof") { proof() },
+            if (has("instead_of")) choice("instead_of", Processor.GPU.text, Processor.NPU.text) else Processor.NPU.text,
+        )
 
     private fun JsonFields.proof() = Proof(number("mean_kld"), number("p99_kld"), number("same_top"), boolean("passed"))
 

@@ -65,6 +65,7 @@ object MeasurementText {
                 name("bytes").value(it.bytes)
                 name("soc").value(it.soc)
                 name("fallback").value(it.fallback)
+                name("instead_of").value(it.insteadOf.takeIf { _ -> it.fallback != null })
                 proof(it.proof)
             }
         }

@@ -52,7 +52,7 @@ class RequestTest {
     @Test fun theArtifactMayBeChosen() {
         assertEquals(ArtifactChoice.AUTO, parse { }.artifact)
         for (choice in ArtifactChoice.entries) assertEquals(choice, parse { addProperty("artifact", choice.text) }.artifact)
-        assertRefused("request: artifact is 'gpu'", "auto, cpu, npu") { parse { addProperty("artifact", "gpu") } }
+        assertRefused("request: artifact is 'tpu'", "auto, cpu, gpu, npu") { parse { addProperty("artifact", "tpu") } }
     }
 
     @Test fun anythingElseIsRefused() {

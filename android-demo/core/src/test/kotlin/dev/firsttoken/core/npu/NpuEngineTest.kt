@@ -3,15 +3,12 @@ package dev.firsttoken.core.npu
 import com.google.gson.JsonObject
 import com.google.gson.JsonPrimitive
 import dev.firsttoken.core.Parity
+import dev.firsttoken.core.RecordedCalls
 import dev.firsttoken.core.assertRefused
 import dev.firsttoken.core.bundle.Bundle
 import dev.firsttoken.core.bundle.ManifestReader
 import dev.firsttoken.core.json.JsonText
 import java.io.File
-import java.io.RandomAccessFile
-import java.nio.ByteBuffer
-import java.nio.ByteOrder
-import java.security.MessageDigest
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertNull
 import org.junit.Assert.assertTrue
@@ -20,34 +17,14 @@ import org.junit.Test
 
 /** Prefill in pieces and decoding on a compiled bundle, against what Python's runner passed to each graph on the HTP backend for x86. */
 class NpuEngineTest {
-    /** Answers with what a graph gave when Python passed the same bytes. */
-    private class Recorded(private val folder: File) : NpuProgram {
-        private val calls = Parity.cases(File(folder, "calls.jsonl"))
-        val methods = ArrayList<String>()
+    private class Recorded(folder: File) : NpuProgram {
+        val calls = RecordedCalls(folder)
         var closed = false
 
-        override fun run(call: NpuCall): Map<String, FloatArray> {
-            val wanted = calls[methods.size].also { methods += call.method }
-            val number = "call ${methods.size}"
-            assertEquals(number, wanted["method"].asString, call.method)
-            val bytes = call.floats.mapValues { bytes(it.value) } + call.ints.mapValues { bytes(it.value) }
-            val inputs = wanted["inputs"].asJsonObject
-            assertEquals(number, inputs.keySet(), bytes.keys)
-            for ((name, given) in bytes) assertEquals("$number, $name", inputs[name].asJsonObject["sha256"].asString, sha256(given))
-            return wanted["outputs"].asJsonObject.entrySet().associate { (name, output) -> name to floats(output.asJsonObject) }
-        }
+        override fun run(call: NpuCall): Map<String, FloatArray> = calls.answer(call)
 
         override fun close() {
             closed = true
-        }
-
-        fun checkAllMade() = assertEquals(calls.size, methods.size)
-
-        private fun floats(output: JsonObject): FloatArray = RandomAccessFile(File(folder, "outputs.bin"), "r").use { file ->
-            val bytes = ByteArray(4 * output["shape"].asJsonArray.fold(1) { size, dimension -> size * dimension.asInt })
-            file.seek(output["offset"].asLong)
-            file.readFully(bytes)
-            FloatArray(bytes.size / 4).also { ByteBuffer.wrap(bytes).order(ByteOrder.LITTLE_ENDIAN).asFloatBuffer().get(it) }
         }
     }
 
@@ -66,10 +43,10 @@ class NpuEngineTest {
             val tokens = step["tokens"].asJsonArray.map { it.asInt }.toIntArray()
             if (step["reset"].asBoolean) engine.reset()
             val logits = if (step["kind"].asString == "prefill") engine.prefill(tokens) else engine.decode(tokens.single())
-            assertEquals(step["logits"].asString, sha256(bytes(logits)))
+            assertEquals(step["logits"].asString, RecordedCalls.sha256(RecordedCalls.bytes(logits)))
         }
-        program.checkAllMade()
-        assertEquals(setOf("first_32", "first_128", "extend_128", "decode"), program.methods.toSet())
+        program.calls.checkAllMade()
+        assertEquals(setOf("first_32", "first_128", "extend_128", "decode"), program.calls.methods.toSet())
         assertRefused("do not fit the cache of 320") { engine.decode(1) }
         assertTrue(engine.artifact.isNpu)
         engine.close()
@@ -106,12 +83,4 @@ class NpuEngineTest {
     private fun JsonObject.state(place: Int) = artifact().getAsJsonArray("states")[place].asJsonObject
 
     private fun JsonObject.method(name: String) = artifact().getAsJsonArray("methods").map { it.asJsonObject }.single { it["name"].asString == name }
-
-    private companion object {
-        fun bytes(values: FloatArray): ByteArray = ByteBuffer.allocate(4 * values.size).order(ByteOrder.LITTLE_ENDIAN).also { it.asFloatBuffer().put(values) }.array()
-
-        fun bytes(values: IntArray): ByteArray = ByteBuffer.allocate(4 * values.size).order(ByteOrder.LITTLE_ENDIAN).also { it.asIntBuffer().put(values) }.array()
-
-        fun sha256(bytes: ByteArray) = MessageDigest.getInstance("SHA-256").digest(bytes).joinToString("") { "%02x".format(it) }
-    }
 }
