@@ -18,7 +18,7 @@ from firsttoken.demo import checkpoint_path
 from firsttoken.pipeline import export
 
 COMMAND = [sys.executable, "-c", "from firsttoken.cli import main; main()"]
-VERBS = ("demo", "get", "export", "prove", "generate", "bench", "report", "plans", "targets", "doctor")
+VERBS = ("demo", "get", "export", "prove", "generate", "chat", "bench", "report", "plans", "targets", "doctor")
 
 
 def run(*arguments, **more):
@@ -53,6 +53,7 @@ def test_version(capsys):
         (["export", "x", "--paln", "int8"], "--paln"),
         (["generate", "x"], "--prompt"),
         (["generate", "x", "--prompt", "y", "--prompts", "z"], "together"),
+        (["chat", "x", "--when-full", "explode"], "--when-full"),
         (["bench", "x", "--repeat", "0"], "repeat"),
         (["generate", "x", "--prompt", "y", "--max-tokens", "none"], "--max-tokens"),
         (["generate", "x", "--prompt", "y", "--threads", "0"], "threads"),

@@ -233,12 +233,13 @@ def bench(
     budget: PathLike | None = None,
     checkpoint: PathLike | None = None,
     cache_length: int | None = None,
+    turns: int = 1,
     progress: Report = silent,
 ) -> Measurement:
     """Measures time to first token and decoding speed of bundles on this machine; returns every single run.
 
     ``prompts`` are lengths in tokens, ``repeat`` the runs of each on each bundle, ``decode_tokens`` those decoded after the
-    first; ``cold`` adds starts of fresh processes, ``raw`` leaves the chat template out. Times are nanoseconds; medians
+    first, ``turns`` how often a conversation asks each, every turn a run of its own; ``cold`` adds starts of fresh processes, ``raw`` leaves the chat template out. Times are nanoseconds; medians
     come from `measure.summary`. Among the bundles may be .tflite, .litertlm and .pte files that other exporters wrote, with the ``checkpoint`` of their
     words and, where they do not say it, their ``cache_length`` (tokens). ``output`` is a ``*.measurement.json`` to write. A run that failed is listed in its
     result's ``failures``.
@@ -256,7 +257,9 @@ def bench(
     if output is not None:
         check_file_destination(output, "output")
     limits = load_budget(Path(budget)) if budget is not None else None
-    settings = BenchSettings(tuple(prompts), repeat, threads, cold, decode_tokens, False if raw else None, _path(checkpoint), cache_length)
+    settings = BenchSettings(
+        tuple(prompts), repeat, threads, cold, decode_tokens, False if raw else None, _path(checkpoint), cache_length, turns
+    )
     measuring = Bench([bundles] if isinstance(bundles, str | Path) else bundles, settings, progress)
     if limits:
         limits.check_answerable([result.bundle for result in measuring.results], settings)

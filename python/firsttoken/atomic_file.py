@@ -21,15 +21,18 @@ def check_file_destination(path: str | Path, option: str) -> None:
 
 def write_text(path: str | Path, text: str) -> None:
     """Writes ``text`` as UTF-8; an older file stays until the new one is on the disk. Raises `FirstTokenError` where it cannot."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """The same with bytes."""
     path = Path(path)
     temporary = None
     try:
         remove_left(path)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.{os.getpid()}-", suffix=".partial", delete=False
-        ) as stream:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.{os.getpid()}-", suffix=".partial", delete=False) as stream:
             temporary = Path(stream.name)
-            stream.write(text)
+            stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         mode = path.stat().st_mode if path.exists() else 0o666 & ~_umask()

@@ -66,6 +66,7 @@ class Checkpoint:
     remarks: tuple[str, ...] = ()  # what was decided while reading, for whoever exports it
     readable: Collection[str] = ITEM_BYTES  # the types that `rows` gives as float32
     note: str | None = None  # what whoever reads figures against these weights has to know
+    embedding_factor: Source | None = None  # what the rows of the embedding are to be multiplied by, where something has divided them
 
     def __init__(self, folder: str | Path, adapter_named: bool = False) -> None:
         self.folder = Path(folder)

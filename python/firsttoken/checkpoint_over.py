@@ -18,6 +18,7 @@ class CheckpointOver(Checkpoint):
         self.base = base
         self.folder, self.config, self.files, self.tensors = base.folder, base.config, base.files, base.tensors
         self.readable, self.note, self.remarks = base.readable, base.note, base.remarks
+        self.embedding_factor = base.embedding_factor
         self._descriptors: dict[int, int] = {}
 
     @property

@@ -22,7 +22,7 @@ from firsttoken.checkpoint_sources.open import open_checkpoint
 from firsttoken.checkpoint_sources.write_folder import note_of
 from firsttoken.checkpoint_words import Words, read_words
 from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import open_decoder, parameter_count, rotations
+from firsttoken.decoder.walk import described_by, open_decoder, parameter_count, rotations
 from firsttoken.errors import FirstTokenError, GateError
 from firsttoken.last_words import doing
 from firsttoken.preflight import check_room, estimate
@@ -94,7 +94,9 @@ def export(
         folders = []
         for job in jobs:
             rounded, integers = prepared(source, decoder, chosen, job.target, job.precisions, calibrated, report, say)
-            folders.append(make_bundle(rounded, decoder, chosen, job, words, found, force, held_out, report, say, integers))
+            folders.append(
+                make_bundle(rounded, described_by(rounded, decoder), chosen, job, words, found, force, held_out, report, say, integers)
+            )
         return folders
 
 

@@ -12,13 +12,15 @@ from lowering_jobs import lowering_job
 from firsttoken.backends.executorch.quantize import read_quantized
 from firsttoken.backends.tflite import weights as tflite_weights
 from firsttoken.backends.tflite.model_file import ModelFile
+from firsttoken.bundle.integer_facts import CalibrationFacts
 from firsttoken.bundle.manifest import read_manifest
 from firsttoken.calibration import integers as calibrated
 from firsttoken.calibration.integers import chosen_layers, facts_of, with_integers
 from firsttoken.calibration.rounded import RoundedCheckpoint
-from firsttoken.calibration.text import BUILT_IN, CalibrationText, read_text
+from firsttoken.calibration.text import BUILT_IN, CalibrationText, read_text, windows_of
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.walk import open_decoder, plan_layers
+from firsttoken.demo import checkpoint_path
 from firsttoken.errors import FirstTokenError, GateError
 from firsttoken.pipeline import export
 from firsttoken.prove.prove import prove
@@ -217,6 +219,42 @@ def test_a_tokenizer_of_another_checkpoint_is_refused_before_any_work(tmp_path):
     ):
         export(folder, tmp_path / "out", plan_file(tmp_path), cache_length=64)
     assert not (tmp_path / "cache" / "firsttoken" / "integers").exists()
+
+
+@pytest.mark.parametrize("damage", ["scales cut short", "integers empty", "one bit of the integers", "no checksum"])
+def test_damaged_integers_are_chosen_again(damage, tiny_checkpoint, tmp_path):
+    plan = plan_file(tmp_path)
+    rounded(tiny_checkpoint, plan)
+    folder = next((tmp_path / "cache" / "firsttoken" / "integers").iterdir())
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    file = sorted(folder.glob("*.scales.npy" if "scales" in damage else "*.sha256" if "sum" in damage else "*.integers.npy"))[0]
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 1
+    file.write_bytes({"s": content[:-9], "i": b"", "o": content, "n": b""}[damage[0]])
+    rounded(tiny_checkpoint, plan)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_the_tokenizer_decides_where_the_integers_are_kept(tiny_checkpoint, tmp_path):
+    other = shutil.copytree(tiny_checkpoint, tmp_path / "other")
+    (other / "tokenizer.json").write_text((other / "tokenizer.json").read_text() + "\n")
+    facts = CalibrationFacts(text="t", sha256="0" * 64)
+    one, two = (calibrated.folder_of(Checkpoint(folder), {"head": (4, 32)}, facts) for folder in (tiny_checkpoint, other))
+    assert one != two
+
+
+def test_text_that_is_none_is_refused(tiny_checkpoint, tmp_path):
+    (tmp_path / "the.txt").write_text("the " * 4000)
+    with pytest.raises(FirstTokenError, match=r"the.txt: has \d different tokens; expected at least 8"):
+        export(tiny_checkpoint, tmp_path / "out", plan_file(tmp_path), witness=False, calibration=tmp_path / "the.txt")
+
+
+def test_another_models_tokenizer_is_noticed(tmp_path, monkeypatch):
+    shuffled = np.random.default_rng(0).permutation(4096)
+    monkeypatch.setattr(calibrated, "windows_of", lambda *asked: [shuffled[window] for window in windows_of(*asked)])
+    with pytest.raises(FirstTokenError, match="less likely than by chance"):
+        export(checkpoint_path(), tmp_path / "out", "int4-gptq", witness=False, prove=False)
+    assert not list((tmp_path / "cache" / "firsttoken" / "integers").glob("*/*.npy"))
 
 
 def test_layers_for_which_a_text_says_too_little_are_named(tiny_checkpoint, tmp_path, monkeypatch):

@@ -1,14 +1,16 @@
 """A smoothed checkpoint is the same model, whatever its norms are; what cannot be smoothed is refused by name."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from families_on_disk import random_model, save
 
 from firsttoken.calibration.blocks import Largest, watch
-from firsttoken.calibration.smoothed import INNER, KINDS, NORMS, VALUES, SmoothedCheckpoint, sites
+from firsttoken.calibration.smoothed import EMBEDDING, INNER, KINDS, NORMS, VALUES, SmoothedCheckpoint, column_sizes, sites
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.walk import open_decoder, plan_layers
+from firsttoken.decoder.walk import described_by, open_decoder, plan_layers
 from firsttoken.errors import FirstTokenError
 from firsttoken.prove.arithmetic import Fp32
 from firsttoken.prove.reference import logits_in
@@ -26,16 +28,17 @@ def logits(checkpoint, decoder):
 
 
 def smoothed(checkpoint, decoder, strengths):
-    found = sites(decoder, linears(decoder))
-    seen = Largest(frozenset(site.seen for site in found))
+    found = sites(decoder, linears(decoder) | {"embedding"})
+    seen = Largest(frozenset(site.seen for site in found) - {"embedding"})
     watch(checkpoint, decoder, [torch.from_numpy(WINDOW)], seen)
-    return found, seen.found, SmoothedCheckpoint(checkpoint, found, seen.found, strengths)
+    sizes = seen.found | {"embedding": column_sizes(checkpoint, decoder)}
+    return found, seen.found, SmoothedCheckpoint(checkpoint, found, sizes, strengths)
 
 
 # Biases and grouped heads; Gemma's 1 + w with norms of queries and keys and norms behind; LayerNorm with biases and one norm for both; an MLP without a
 # gate; norms behind only; a gate on attention beside delta nets; norms without weights.
 FAMILIES = [
-    ("qwen2", {NORMS, VALUES, INNER}), ("gemma3", {NORMS, VALUES, INNER}), ("cohere2", {NORMS, VALUES, INNER}), ("nemotron", {NORMS, VALUES}),
+    ("qwen2", {NORMS, VALUES, INNER}), ("llama3", {NORMS, VALUES, INNER}), ("gemma3", {NORMS, VALUES, INNER}), ("cohere2", {NORMS, VALUES, INNER}), ("nemotron", {NORMS, VALUES}),
     ("olmo2", {VALUES, INNER}), ("qwen3_5", {NORMS, VALUES, INNER}), ("phi3", {NORMS, VALUES, INNER}),
 ]  # fmt: skip
 
@@ -45,7 +48,7 @@ def test_the_same_model_with_other_weights(case, kinds, tmp_path):
     checkpoint = Checkpoint(save(random_model(case), tmp_path))
     decoder = open_decoder(checkpoint)
     found, _, made = smoothed(checkpoint, decoder, dict.fromkeys(KINDS, 0.6))
-    assert {site.kind for site in found} == kinds and made.original is checkpoint
+    assert {site.kind for site in found} == kinds | {EMBEDDING} and made.original is checkpoint
     before, after = logits(checkpoint, decoder), logits(made, decoder)
     assert np.abs(after - before).max() < 2e-4 * np.abs(before).max()
     for site in found:
@@ -71,6 +74,33 @@ def test_outliers_leave_the_activations(tmp_path):
     peak = lambda values: float(values.max() / np.median(values))  # noqa: E731
     assert peak(largest["layers.0.attention.q"]) > 30 and peak(seen.found["layers.0.attention.q"]) < 6
     assert np.allclose(largest["layers.0.mlp.down"], seen.found["layers.0.mlp.down"], rtol=1e-3)  # that kind was not asked for
+
+
+@pytest.mark.parametrize("case", ["llama3", "gemma3"])  # a head of its own, and the same table
+def test_a_table_without_large_columns_is_rounded_more_finely(case, tmp_path):
+    model = random_model(case)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[:, [3, 11]] *= 30
+    checkpoint = Checkpoint(save(model, tmp_path))
+    decoder = open_decoder(checkpoint)
+    _, _, made = smoothed(checkpoint, decoder, {EMBEDDING: 0.65})
+    assert decoder.tied_head == (case != "llama3") and made.embedding_factor is not None
+    table, factor = checkpoint.matrix(decoder.embedding.weight), made.vector(made.embedding_factor)
+
+    def error(rows, by=1.0):
+        scales = np.abs(rows).max(1, keepdims=True) / 127
+        return np.square(np.round(rows / scales) * scales * by - table).mean()
+
+    assert error(made.matrix(decoder.embedding.weight), factor) < 0.2 * error(table)
+    described = described_by(made, decoder)
+    assert described.embedding_factor.weight == made.embedding_factor and described_by(checkpoint, decoder) is decoder
+    assert np.allclose(made.matrix(decoder.embedding.weight) * factor, table, rtol=1e-5)
+
+
+def test_a_table_that_is_the_head_behind_a_norm_of_others_stays(tmp_path):
+    decoder = open_decoder(Checkpoint(save(random_model("gemma3"), tmp_path)))
+    shared = replace(decoder, norm=replace(decoder.norm, weight=decoder.layers[0].mlp_norm.weight))
+    assert not [site for site in sites(shared, linears(decoder) | {"embedding"}) if site.kind == EMBEDDING]
 
 
 @pytest.mark.parametrize(("case", "what"), [("gemma3n", "embeddings of every layer"), ("lfm2_moe", "experts chosen per token")])

@@ -1,5 +1,6 @@
 """``--json``: one document on standard output and nothing else, with the names of manifest and measurement; the rest on standard error."""
 
+import io
 import json
 import shutil
 
@@ -85,6 +86,21 @@ def test_generate(told, demo_bundle, tmp_path):
     assert [json.loads(line) for line in (tmp_path / "use.jsonl").read_text().splitlines()]
 
 
+def test_chat(told, capfd, demo_bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("What does close do?\n\nAnd open?\n"))
+    options = ("-n", 6, "--session", tmp_path / "chat.npz")
+    document, noise = told("chat", demo_bundle("tflite-xnnpack"), "--system", "Be brief.", *options)
+    assert [turn["question"] for turn in document["turns"]] == ["What does close do?", "And open?"] and document["dropped"] == 0
+    assert document["turns"][0]["kept_tokens"] == 0 < document["turns"][1]["kept_tokens"]
+    assert len(noise) == 2 and "prompt tokens computed" in noise[1]
+    monkeypatch.setattr("sys.stdin", io.StringIO("Which first?\n"))
+    more, noise = told("chat", demo_bundle("tflite-xnnpack"), *options)
+    assert noise[0].startswith("[going on after 2 turns in ") and more["turns"][0]["kept_tokens"] > document["turns"][1]["prompt_tokens"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("Too late\n"))
+    assert cli.run(["chat", str(demo_bundle("tflite-xnnpack")), "--system", "Be verbose.", *map(str, options)]) == 2
+    assert "has begun already" in capfd.readouterr().err
+
+
 def test_filters_that_leave_one_token_are_greedy(told, demo_bundle):
     bundle = demo_bundle("tflite-xnnpack")
     greedy, *filtered = (
@@ -135,6 +151,7 @@ def test_evaluate(told, demo_bundle, tmp_path):
         ["export", "absent"],
         ["prove", "absent", "-c", "absent"],
         ["generate", "absent", "--prompt", "x"],
+        ["chat", "absent"],
         ["bench", "absent"],
         ["bench", "out/a", "--json", "host.measurement.json"],
         ["evaluate", "absent", "-t", "text=absent"],

@@ -48,6 +48,17 @@ def test_the_bundles_take_turns(measured):
     assert [number for _, number in order] == [0, 1, 0, 1, 1, 0, 1, 0], "round by round, each prompt on each bundle, the first one changing"
 
 
+def test_turns_of_a_conversation_are_runs_of_their_own(demo_bundle):
+    settings = BenchSettings(prompts=(24,), repeat=2, threads=1, decode_tokens=6, turns=3)
+    [result] = Bench([demo_bundle("tflite-xnnpack")], settings).run().results
+    warm_up, *warm = result.runs
+    assert warm_up.turn is None and warm_up.cached_tokens is None and not result.failures
+    assert [run.turn for run in warm] == [1, 2, 3] * 2
+    for first, second, third in (warm[:3], warm[3:]):
+        assert first.prompt_tokens == 24 and first.cached_tokens == 0
+        assert 24 <= second.cached_tokens < second.prompt_tokens <= third.cached_tokens < third.prompt_tokens
+
+
 def test_each_one_is_first_equally_often():
     assert [list(_turned([0, 1, 2], n)) for n in range(4)] == [[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 1, 2]]
     assert list(_turned([], 3)) == []
@@ -151,6 +162,8 @@ def test_the_command_writes_table_file_and_verdict(demo_bundle, tmp_path, capsys
         (["--json", "host.measurement.json"], "a file is asked for with -o host.measurement.json"),
         (["--json", "--csv"], "choose one form"),
         (["--budget", "absent.toml"], "does not exist"),
+        (["--turns", "2", "--raw"], "measure it without --turns"),
+        (["--turns", "9", "--prompts", "128"], "128 prompt tokens and 32 decoded ones, 9 times, do not fit its cache of 1280"),
     ],
 )
 def test_bad_options_are_one_line(demo_bundle, capsys, more, said):

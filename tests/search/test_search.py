@@ -16,7 +16,7 @@ from firsttoken.quant.plan import load_plan
 from firsttoken.search import search as searching
 from firsttoken.search.budget import Budget, misses, tighter
 from firsttoken.search.choice import Bounds, Cost
-from firsttoken.search.costs import Real
+from firsttoken.search.costs import Real, unrest
 from firsttoken.search.search import opened, search
 from firsttoken.targets.target import load_target
 
@@ -142,6 +142,29 @@ def test_a_miss_makes_the_next_choice_tighter(tiny_model, monkeypatch):
     assert found.tries == 2 and len(exports) == 2
     assert "so the next choice is tighter" in said[0] and "tighter" not in said[1]
     assert found.real.bytes <= most * 0.95
+
+
+def test_the_plan_it_all_is_held_against_is_within_reach_of_its_own_times(tiny_model, monkeypatch):
+    """Where an unquiet machine shows one choice slower than it can be, and nothing is left within what that tightens."""
+
+    def slow(bundle, prompt, beside, report):
+        manifest = read_manifest(bundle)
+        real = Real(manifest.facts(manifest.cpu).bytes, 3e9, 3e9, 0.5) if beside else Real(10**9, 1e6, 1e6)
+        return [real, Real(real.bytes, 1e6, 1e6)] if beside else [real]
+
+    monkeypatch.setattr(searching, "real_costs", slow)
+    said = []
+    with opened(tiny_model, "tflite-xnnpack", None, None, None, 256, lambda *_: None) as subject:
+        found = search(subject, Budget(first_token=1.02), ("fp16", "int8"), 32, say=said.append)
+    assert {one.label for one in found.choice.values()} <= {"int8", "fp32"} and found.ratios == (1, 1) and found.tries == 2
+    assert "its times vary by 50% from round to round, as on a machine that does something else besides" in said[0] and "tighter" in said[0]
+    assert "instead of" not in said[1]
+
+
+def test_unrest_is_how_far_rounds_are_from_their_median():
+    quiet = [(2.0, 1.0), (4.0, 2.0), (6.0, 3.0)]
+    assert unrest(quiet, [(1.0, 1.0), (2.0, 2.0), (3.0, 3.0)]) == 0
+    assert unrest([(1.0, 1.0), (1.2, 1.0), (0.5, 1.0)], [(1.0, 1.0)] * 3) == pytest.approx(0.2)
 
 
 def test_what_is_missed_and_by_how_much():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -102,6 +102,36 @@ class Runner(ABC):
             self._forget(same)
             self.position = same
         return same
+
+    @property
+    def held_tokens(self) -> np.ndarray:
+        """The tokens in the cache, int32 ``[position]``."""
+        return self._held[: self.position].copy()
+
+    def held_arrays(self) -> dict[str, np.ndarray] | None:
+        """What the cache holds of these tokens, copied, for `hold_again`; None where the runtime keeps it to itself."""
+        return None
+
+    def hold_again(self, tokens: np.ndarray, arrays: Mapping[str, np.ndarray]) -> None:
+        """Puts back what `held_tokens` and `held_arrays` gave, of this runner or another of the same artifact; what was held is forgotten.
+
+        Raises `FirstTokenError` for arrays of other names, shapes or types than these tokens have here, and for values that are no numbers.
+        """
+        raise FirstTokenError(f"the runtime of {self.manifest.checkpoint.name!r} keeps its cache to itself; prefill the tokens")
+
+    def _put_back(self, tokens: np.ndarray, arrays: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray]) -> None:
+        """Copies ``arrays`` into ``wanted``, parts of an empty cache with room for ``tokens``, and takes these as held. Raises `FirstTokenError` before anything is copied."""
+        self._check(tokens)
+        for name in sorted(wanted.keys() | arrays.keys()):
+            own, given = wanted.get(name), arrays.get(name)
+            if own is None or given is None or own.shape != given.shape or own.dtype != given.dtype:
+                shown = ["none" if one is None else f"{one.dtype} {list(one.shape)}" for one in (given, own)]
+                raise FirstTokenError(f"cache of {len(tokens)} tokens: {name!r} is {shown[0]}; expected {shown[1]}")
+            if not np.isfinite(given).all():
+                raise FirstTokenError(f"cache of {len(tokens)} tokens: {name!r} holds NaN or infinite values")
+        for name, own in wanted.items():
+            own[...] = arrays[name]
+        self._hold(tokens)
 
     def _keepable(self, length: int) -> int:
         """How many of the first ``length`` tokens the cache can go on from."""

@@ -102,7 +102,9 @@ class WatchedOps(TorchOps):
 def embedded(checkpoint: Checkpoint, decoder: Decoder, window: Tensor) -> Tensor:
     """The first layer's input for a window of token ids, float32 ``[tokens, hidden]``."""
     source = decoder.embedding.weight
-    return torch.cat([torch.from_numpy(checkpoint.rows(source, int(t), int(t) + 1).copy()) for t in window])
+    rows = torch.cat([torch.from_numpy(checkpoint.rows(source, int(t), int(t) + 1).copy()) for t in window])
+    factor = checkpoint.embedding_factor
+    return rows if factor is None else rows * torch.from_numpy(checkpoint.vector(factor).copy())
 
 
 def through(ops: TorchOps, layer: Named, x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from pathlib import Path
 from firsttoken.bundle.integer_facts import CalibrationFacts
 from firsttoken.cache_folder import cache_folder
 from firsttoken.calibration.rounded import IntegerFiles, RoundedCheckpoint
-from firsttoken.calibration.text import TOKENS, WINDOW, CalibrationText, windows_of
+from firsttoken.calibration.text import TOKENS, WINDOW, CalibrationText, check_words, tokens_key, windows_of
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import Layer, plan_layers
@@ -74,7 +74,7 @@ def with_integers(
 
 def folder_of(source: Checkpoint, wanted: Mapping[str, tuple[int, int]], facts: CalibrationFacts) -> Path:
     """Where the integers are kept: by all that decides them."""
-    decides: list[object] = [VERSION, TOKENS, WINDOW, source.fingerprint(), sorted(wanted.items()), facts.sha256]
+    decides: list[object] = [VERSION, TOKENS, WINDOW, source.fingerprint(), tokens_key(source), sorted(wanted.items()), facts.sha256]
     if facts.smoothing is not None and facts.smoothing.kept:
         decides.append(sorted(facts.smoothing.kept.items()))
     key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:32]
@@ -100,9 +100,12 @@ def calibrate(
     need("executorch", 'method "gptq"')
     import torch
 
-    from firsttoken.calibration.blocks import Calibration
+    from firsttoken.calibration.blocks import Calibration, surprise, watch
 
     windows = [torch.from_numpy(window) for window in windows_of(text, Tokenizer(source.folder))]
+    if not any(files.has(name) for name in wanted):  # at the start, not where a run goes on
+        [states] = watch(source, decoder, windows[:1], lambda name, x: None)
+        check_words(source, decoder.vocab_size, text, surprise(source, decoder, windows[0], states))
     calibration = Calibration(source, decoder, wanted, files)
     try:
         calibration.run(windows, report)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,7 +12,8 @@ import numpy as np
 from firsttoken.bundle.integer_facts import CalibrationFacts, Range, StaticLayer
 from firsttoken.calibration.histogram import BINS, FRACTION, Histogram, Seen
 from firsttoken.calibration.integers import chosen_layers, kept_under
-from firsttoken.calibration.text import TOKENS, WINDOW, CalibrationText, windows_of
+from firsttoken.calibration.largest import read_arrays
+from firsttoken.calibration.text import TOKENS, WINDOW, CalibrationText, check_words, tokens_key, windows_of
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.features import CHOSEN_EXPERTS, PER_LAYER, SHARED_CACHE, STREAMS, features
 from firsttoken.decoder.parts import Decoder
@@ -25,7 +25,6 @@ from firsttoken.progress import Report, silent
 from firsttoken.quant.plan import Plan, RangeMethod
 from firsttoken.tokenizer import Tokenizer
 
-WORSE_THAN_CHANCE = 0.5  # nats; random weights are no worse than this
 VERSION = 1  # of what is computed: another one measures anew
 NOT_TAKEN = (PER_LAYER, SHARED_CACHE, STREAMS, CHOSEN_EXPERTS)  # `calibration.blocks` does not watch these layers
 
@@ -111,10 +110,10 @@ def activations(
     asked = set(layers)
     # All of them, so that another plan's are kept already; the head, whose products are many, where it is asked.
     wanted = sorted(layer.name for layer in plan_layers(decoder) if layer.kind == "linear" and (layer.name != "head" or "head" in asked))
-    decides = [VERSION, FRACTION, TOKENS, WINDOW, source.fingerprint(), wanted, sorted(integers), text.sha256]
+    decides = [VERSION, FRACTION, TOKENS, WINDOW, source.fingerprint(), tokens_key(source), wanted, sorted(integers), text.sha256]
     path = kept_under("ranges") / f"{hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:32]}.npz"
-    if path.is_file():
-        return read(path, asked)
+    if (kept := read(path, asked)) is not None:
+        return kept
     need("executorch", "a static precision")
     import torch
 
@@ -124,21 +123,11 @@ def activations(
     windows = [torch.from_numpy(window) for window in windows_of(text, Tokenizer(source.folder))]
     watched = Watched(frozenset(wanted))
     states = watch(source, decoder, windows, watched.met, report, watched.gave)
-    check_words(source, decoder, text, surprise(source, decoder, windows[0], states[0]))
+    check_words(source, decoder.vocab_size, text, surprise(source, decoder, windows[0], states[0]))
     if "head" in wanted:
         watch_head(source, decoder, states, watched.met, watched.gave)
     write(path, watched.found)
     return {name: watched.found[name] for name in asked}
-
-
-def check_words(source: Checkpoint, decoder: Decoder, text: CalibrationText, surprise: float) -> None:
-    """Raises `FirstTokenError` where the model expects the text's tokens (``surprise``, nats a token) clearly less than by chance: they mean something else to it."""
-    chance = math.log(decoder.vocab_size)
-    if not surprise <= chance + WORSE_THAN_CHANCE:
-        raise FirstTokenError(
-            f"calibration text {text.name}: the model finds its tokens less likely than by chance ({surprise:.1f} nats a token; {chance:.1f} by chance), so ranges on it would be of "
-            f"something else than text; {source.folder / 'tokenizer.json'} is another model's, or the text is none: check the tokenizer, or give another text with --calibration"
-        )
 
 
 def write(path: Path, found: Mapping[str, Seen]) -> None:
@@ -157,13 +146,18 @@ def write(path: Path, found: Mapping[str, Seen]) -> None:
     unfinished.replace(path)
 
 
-def read(path: Path, layers: Iterable[str]) -> dict[str, Seen]:
-    """What `write` wrote."""
-    with np.load(path, allow_pickle=False) as kept:
+def read(path: Path, layers: Iterable[str]) -> dict[str, Seen] | None:
+    """What `write` wrote; None where there is no file, or one that is damaged."""
+    arrays = read_arrays(path)
+    return None if arrays is None else seen_in(arrays, layers)
 
-        def histogram(name: str) -> Histogram:
-            counts = np.zeros(BINS, np.int64)
-            counts[kept[f"{name}.bins"]] = kept[f"{name}.counts"]
-            return Histogram(counts, *map(float, kept[f"{name}.ends"]))
 
-        return {name: Seen(histogram(f"{name}.input"), histogram(f"{name}.output"), kept[f"{name}.largest"]) for name in layers}
+def seen_in(kept: Mapping[str, np.ndarray], layers: Iterable[str]) -> dict[str, Seen]:
+    """The layers' histograms out of the file's arrays."""
+
+    def histogram(name: str) -> Histogram:
+        counts = np.zeros(BINS, np.int64)
+        counts[kept[f"{name}.bins"]] = kept[f"{name}.counts"]
+        return Histogram(counts, *map(float, kept[f"{name}.ends"]))
+
+    return {name: Seen(histogram(f"{name}.input"), histogram(f"{name}.output"), kept[f"{name}.largest"]) for name in layers}

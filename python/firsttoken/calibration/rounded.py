@@ -11,6 +11,7 @@ import numpy as np
 
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.checkpoint_over import CheckpointOver
+from firsttoken.file_hash import hash_file
 from firsttoken.lattice import Lattice
 from firsttoken.weight_source import Source
 
@@ -20,10 +21,16 @@ class IntegerFiles:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._whole: dict[str, bool] = {}  # what was looked at
 
     def has(self, layer: str) -> bool:
-        """Whether both files of the layer are there; they are renamed into place whole."""
-        return all(path.is_file() for path in self._paths(layer))
+        """Whether both files of the layer are there as they were written; damaged ones count as none, and are made anew."""
+        if layer not in self._whole:
+            try:
+                self._whole[layer] = self._check(layer).read_text() == self._sums(layer)
+            except (OSError, UnicodeDecodeError):
+                return False
+        return self._whole[layer]
 
     def write(self, layer: str, integers: np.ndarray, scales: np.ndarray) -> None:
         """Writes both files, each whole or not at all."""
@@ -33,6 +40,15 @@ class IntegerFiles:
             with unfinished.open("wb") as stream:
                 np.save(stream, values, allow_pickle=False)
             unfinished.replace(path)
+        self._check(layer).write_text(self._sums(layer))
+        self._whole[layer] = True
+
+    def _sums(self, layer: str) -> str:
+        """The SHA-256 of both files."""
+        return "".join(f"{hash_file(path)}\n" for path in self._paths(layer))
+
+    def _check(self, layer: str) -> Path:
+        return self.folder / f"{layer}.sha256"
 
     def read(self, layer: str) -> tuple[np.ndarray, np.ndarray]:
         """Maps both into memory; pages are read as they are used."""

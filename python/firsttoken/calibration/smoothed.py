@@ -3,6 +3,9 @@
 Activations that are rounded to int8 as they come share one scale a token, which the largest of them sets; what a channel loses in size its
 weights gain (SmoothQuant, arXiv 2211.10438). The division costs nothing: it is done on the weights of what comes before, a norm (also
 Gemma's ``1 + w``), the rows of v or those of up. In exact arithmetic the model is the same.
+
+An embedding's table has outliers of its own: a few columns are large in most rows, and set the scales of these. Its columns are divided by what
+makes them alike, and what the graph looks up is multiplied by it (`parts.Decoder.embedding_factor`); a head that is the same table gets it from the last norm.
 """
 
 from collections.abc import Mapping
@@ -10,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from firsttoken.backends.interface import Backend
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.checkpoint_over import CheckpointOver
 from firsttoken.decoder.features import CHOSEN_EXPERTS, LOW_RANK, PER_LAYER, SHARED_CACHE, STREAMS, features
@@ -17,10 +21,14 @@ from firsttoken.decoder.parts import Block, Decoder, Linear, Norm
 from firsttoken.decoder.walk import norms, plan_layers
 from firsttoken.errors import FirstTokenError
 from firsttoken.lattice import Lattice
+from firsttoken.precisions import PRECISIONS
 from firsttoken.weight_source import Source
 
 NORMS, VALUES, INNER = "norms", "values", "inner"  # what stands before: a norm, v before the output projection, up before down
-KINDS = (NORMS, VALUES, INNER)
+EMBEDDING = "embedding"  # the table itself
+KINDS = (NORMS, VALUES, INNER, EMBEDDING)
+FACTOR = Source("smoothed embedding factor")  # of no file: `SmoothedCheckpoint` makes it
+TABLE_ROWS = 8192  # of the embedding in memory at once
 NOT_SMOOTHED = (PER_LAYER, SHARED_CACHE, STREAMS, LOW_RANK, CHOSEN_EXPERTS)  # others take what stands before, too
 SMALLEST = 1e-5  # of a channel's largest input or weight: one that is always 0 needs no number
 MOST = 1e3  # times the middle one, or less than it: float32 weights bear it
@@ -29,7 +37,8 @@ MOST = 1e3  # times the middle one, or less than it: float32 weights bear it
 @dataclass(frozen=True)
 class Site:
     """Layers of one input, and what stands before them. ``before`` are weights whose rows are divided, ``layers`` (by name) those whose
-    columns are multiplied. ``heads``: of how many key heads and of how many query heads each the input is made, which share v's rows."""
+    columns are multiplied. ``heads``: of how many key heads and of how many query heads each the input is made, which share v's rows. The table's
+    own layer is "embedding", before it is the last norm where it is the head too."""
 
     kind: str
     before: tuple[Source, ...]
@@ -43,7 +52,7 @@ class Site:
 
 
 def sites(decoder: Decoder, integers: frozenset[str]) -> list[Site]:
-    """Where inputs can be smoothed; ``integers`` are the layers whose activations are rounded to int8. Raises `FirstTokenError`.
+    """Where inputs can be smoothed; ``integers`` are the layers whose activations are rounded to int8, and "embedding" where its rows have scales. Raises `FirstTokenError`.
 
     A norm without a weight, or whose weight another norm has too, is left as it is; so is v with a norm behind it, and up without a gate.
     """
@@ -63,6 +72,7 @@ def places(decoder: Decoder, integers: frozenset[str]) -> list[Site]:
     stored = [norm.weight for _, norm in norms(decoder) if norm.weight is not None]
     shared = {source for source in stored if stored.count(source) > 1}
     every = [site for number, block in enumerate(decoder.layers) for site in sites_of(block, f"layers.{number}.", shared)]
+    every += table_sites(decoder, shared)
     return [site for site in every if not integers.isdisjoint(site.layers)]
 
 
@@ -89,6 +99,24 @@ def sites_of(block: Block, at: str, shared: set[Source]) -> list[Site]:
     return found
 
 
+def table_sites(decoder: Decoder, shared: set[Source]) -> list[Site]:
+    """The embedding's table; none where it is the head too, and no norm of its own stands before that."""
+    if not decoder.tied_head:
+        return [Site(EMBEDDING, (), {"embedding": decoder.embedding.weight})]
+    if decoder.norm.weight is None or decoder.norm.weight in shared:
+        return []
+    before = tuple(source for source in (decoder.norm.weight, decoder.norm.bias) if source)
+    return [Site(EMBEDDING, before, {"embedding": decoder.embedding.weight})]
+
+
+def column_sizes(checkpoint: Checkpoint, decoder: Decoder) -> np.ndarray:
+    """The root mean square of every column of the embedding, float32 ``[columns]``."""
+    table, total = decoder.embedding, np.zeros(decoder.embedding.columns)
+    for start in range(0, table.rows, TABLE_ROWS):
+        total += np.square(checkpoint.rows(table.weight, start, min(start + TABLE_ROWS, table.rows))).sum(0, dtype=np.float64)
+    return np.sqrt(total / table.rows).astype(np.float32)
+
+
 def named(at: str, layers: Mapping[str, Linear | None]) -> dict[str, Source]:
     return {at + name: layer.weight for name, layer in layers.items() if layer is not None}
 
@@ -98,13 +126,21 @@ def rows_of(layer: Linear) -> tuple[Source, ...]:
 
 
 def divisors(site: Site, largest: np.ndarray, checkpoint: Checkpoint, strength: float) -> np.ndarray:
-    """What the site's input is divided by, float32 ``[columns]``: ``largest input^strength / largest weight^(1 - strength)``, 1 in the middle."""
+    """What the site's input is divided by, float32 ``[columns]``: ``largest input^strength / largest weight^(1 - strength)``, 1 in the middle.
+
+    Of the table ``largest`` are `column_sizes`, and it is ``size^-strength``.
+    """
+    if site.kind == EMBEDDING:
+        return centred(np.maximum(largest, SMALLEST) ** -strength)
     heaviest = np.max([np.abs(checkpoint.matrix(source)).max(0) for source in site.layers.values()], axis=0)
     if site.heads is not None:
         largest, heaviest = (over_query_heads(values, *site.heads) for values in (largest, heaviest))
-    found = np.maximum(largest, SMALLEST) ** strength / np.maximum(heaviest, SMALLEST) ** (1 - strength)
-    found = found / np.exp(np.log(found).mean())
-    return np.clip(found, 1 / MOST, MOST).astype(np.float32)
+    return centred(np.maximum(largest, SMALLEST) ** strength / np.maximum(heaviest, SMALLEST) ** (1 - strength))
+
+
+def centred(divisor: np.ndarray) -> np.ndarray:
+    """The same, so that the middle one is 1 and none is beyond `MOST`."""
+    return np.clip(divisor / np.exp(np.log(divisor).mean()), 1 / MOST, MOST).astype(np.float32)
 
 
 def over_query_heads(values: np.ndarray, kv_heads: int, group: int) -> np.ndarray:
@@ -115,18 +151,21 @@ def over_query_heads(values: np.ndarray, kv_heads: int, group: int) -> np.ndarra
 class SmoothedCheckpoint(CheckpointOver):
     """``base`` with the weights that ``strengths`` (by kind of site) give.
 
-    ``largest`` are the largest absolute inputs ``[columns]`` of the sites' layers, by name.
+    ``largest`` are the largest absolute inputs ``[columns]`` of the sites' layers, by name, and the embedding's `column_sizes`.
     """
 
     def __init__(self, base: Checkpoint, found: list[Site], largest: Mapping[str, np.ndarray], strengths: Mapping[str, float]) -> None:
         super().__init__(base)
         self._rows: dict[Source, np.ndarray] = {}
         self._columns: dict[Source, np.ndarray] = {}
+        self._factor: np.ndarray = np.ones(0, np.float32)
         for site in found:
             if site.kind not in strengths:
                 continue
             divisor = divisors(site, largest[site.seen], base, strengths[site.kind])
             self._columns |= dict.fromkeys(site.layers.values(), divisor)
+            if site.kind == EMBEDDING:
+                self.embedding_factor, self._factor = FACTOR, 1 / divisor
             rows = divisor if site.heads is None else divisor.reshape(site.heads[0], site.heads[1], -1)[:, 0].reshape(-1)
             self._rows |= dict.fromkeys(site.before, rows)
 
@@ -141,6 +180,8 @@ class SmoothedCheckpoint(CheckpointOver):
         return source in self._columns or source in self._rows
 
     def rows(self, source: str | Source, start: int = 0, stop: int | None = None) -> np.ndarray:
+        if source == FACTOR:
+            return self._factor[start:stop, None]
         values = self.base.rows(source, start, stop)
         if isinstance(source, str):
             return values
@@ -150,6 +191,9 @@ class SmoothedCheckpoint(CheckpointOver):
         return values if columns is None else values * columns
 
 
-def rounded_activations(decoder: Decoder, activations: Mapping[str, str]) -> frozenset[str]:
-    """The linear layers whose inputs are rounded to int8; ``activations`` says what a layer's are rounded to, by its name."""
-    return frozenset(layer.name for layer in plan_layers(decoder) if layer.kind == "linear" and activations[layer.name] == "int8")
+def smoothed_for(decoder: Decoder, precisions: Mapping[str, str], backend: Backend) -> frozenset[str]:
+    """The linear layers whose inputs ``backend`` rounds to int8, and the embedding where its rows have scales."""
+    layers = {
+        layer.name for layer in plan_layers(decoder) if layer.kind == "linear" and backend.activations(precisions[layer.name]) == "int8"
+    }
+    return frozenset(layers | ({"embedding"} if PRECISIONS[precisions["embedding"]].scales else set()))

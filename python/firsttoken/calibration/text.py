@@ -1,18 +1,23 @@
 """What a model is calibrated on: a text that is none of the proof's, cut into windows of tokens."""
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from firsttoken import plain_file
+from firsttoken.checkpoint import Checkpoint
 from firsttoken.errors import FirstTokenError
+from firsttoken.file_hash import hash_file
 from firsttoken.text_overlap import GRAM, contaminated, grams
-from firsttoken.tokenizer import Tokenizer
+from firsttoken.tokenizer import TOKENIZER_FILE, Tokenizer
 
 BUILT_IN = Path(__file__).with_name("text.txt")
 TOKENS, WINDOW = 9216, 512
+WORSE_THAN_CHANCE = 1.0  # nats; random weights are no worse than this, and with the tokenizer of another model it is two and more
+LEAST_DIFFERENT = 8  # tokens among all: a text of fewer says what a model does with these
 LEAST = 1024  # tokens; of fewer the second moments of a layer's inputs say more about the text than about the model
 
 
@@ -47,6 +52,21 @@ def refuse_overlap(calibration: CalibrationText, held_out: str, name: str) -> No
         )
 
 
+def tokens_key(source: Checkpoint) -> str:
+    """What decides which tokens a text is, for names of what is kept: the SHA-256 of the tokenizer's file."""
+    return hash_file(source.folder / TOKENIZER_FILE)
+
+
+def check_words(source: Checkpoint, vocab_size: int, text: CalibrationText, surprise: float) -> None:
+    """Raises `FirstTokenError` where the model expects the text's tokens (``surprise``, nats a token) clearly less than by chance: they mean something else to it."""
+    chance = math.log(vocab_size)
+    if not surprise <= chance + WORSE_THAN_CHANCE:
+        raise FirstTokenError(
+            f"calibration text {text.name}: the model finds its tokens less likely than by chance ({surprise:.1f} nats a token; {chance:.1f} by chance), so what is chosen on it would be for "
+            f"something else than text; {source.folder / TOKENIZER_FILE} is another model's, or the text is none: check the tokenizer, or give another text with --calibration"
+        )
+
+
 def windows_of(calibration: CalibrationText, tokenizer: Tokenizer) -> list[np.ndarray]:
     """Cuts the text into windows of `WINDOW` token ids int64, spread evenly over it, `TOKENS` together where it is that long.
 
@@ -60,4 +80,8 @@ def windows_of(calibration: CalibrationText, tokenizer: Tokenizer) -> list[np.nd
     count = min(TOKENS, len(tokens)) // WINDOW
     starts = [n * (len(tokens) - WINDOW) // max(1, count - 1) for n in range(count)]
     begin = [] if tokenizer.begin is None else [tokenizer.begin]
+    if (different := len(np.unique(tokens))) < LEAST_DIFFERENT:
+        raise FirstTokenError(
+            f"calibration text {calibration.name}: has {different} different tokens; expected at least {LEAST_DIFFERENT}, give text as your app meets it with --calibration"
+        )
     return [np.concatenate([np.array(begin, np.int64), tokens[start : start + WINDOW - len(begin)]]) for start in starts]

@@ -10,6 +10,7 @@ import typer
 
 from firsttoken.cli import (
     bench,
+    chat,
     demo,
     device,
     distill,
@@ -50,6 +51,7 @@ app.command()(export.export)
 app.command()(evaluate.evaluate)
 app.command()(prove.prove)
 app.command()(generate.generate)
+app.command()(chat.chat)
 app.command()(bench.bench)
 app.command()(report.report)
 app.command()(lists.plans)

@@ -32,6 +32,9 @@ def bench(
         int, typer.Option("--decode-tokens", min=0, help="Tokens decoded after the first one, for the decoding speed.")
     ] = 32,
     raw: Annotated[bool, typer.Option("--raw", help="Prompts without the chat template.")] = False,
+    turns: Annotated[
+        int, typer.Option("--turns", min=1, help="Ask each prompt so many times in one conversation, over the kept KV cache.")
+    ] = 1,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="Write every run as a measurement file, for `firsttoken report`."),
@@ -70,6 +73,7 @@ def bench(
       firsttoken bench out/tflite-xnnpack
       firsttoken bench out/tflite-xnnpack out/executorch-xnnpack --prompts 64,256 --repeat 3
       firsttoken bench out/tflite-xnnpack --prompts 128 --cold -o host.measurement.json
+      firsttoken bench out/tflite-xnnpack --prompts 64 --turns 5
       firsttoken bench out/litertlm-cpu their/model.litertlm --checkpoint path/to/checkpoint
     """
     import sys
@@ -90,7 +94,7 @@ def bench(
         check_file_destination(output, "--output")
     limits = load_budget(budget) if budget else None
     chat = False if raw else None
-    settings = BenchSettings(tuple(parse_lengths(prompts)), repeat, threads, cold, decode_tokens, chat, checkpoint, cache_length)
+    settings = BenchSettings(tuple(parse_lengths(prompts)), repeat, threads, cold, decode_tokens, chat, checkpoint, cache_length, turns)
     with progress_bar() as report:
         measuring = Bench(bundles, settings, report)
         if limits:

@@ -105,7 +105,7 @@ def sensitivity(
         need("search", "a page with pictures")
         check_file_destination(output, "--output")
     with progress_bar() as report, opened(checkpoint, target, calibration, held_out, adapter, tokens, report) as subject:
-        measured = smoothed(subject, report, out.say) if smooth else subject
+        measured = smoothed(subject, tuple(precision or ()), report, out.say) if smooth else subject
         damages = measured_damages(measured, tuple(precision or ()), report)
         name, text = f"{subject.source.name} on {subject.target.name}", subject.text.name
     labels = labels_of(damages)
@@ -291,7 +291,7 @@ def search(
             raise FirstTokenError(f"output {file}: exists; give another name, or --force to replace it")
     out, asked = Output(as_json), tuple(precision or ())
     with progress_bar() as report, opened(checkpoint, target, calibration, held_out, adapter, tokens, report) as subject:
-        subject = subject if no_smooth else smoothed(subject, report, out.say)
+        subject = subject if no_smooth else smoothed(subject, asked, report, out.say)
         found = run(subject, budget, asked, prompt, times or (), not no_prove, report, out.say)
         damages, name = measured_damages(subject, asked), f"{subject.source.name} on {subject.target.name}"
     facts = [("INT8 plan", f"{readable(found.base.bytes)}, {found.base_predicted.damage:.2e} nats predicted")]

@@ -49,6 +49,9 @@ class Ops(Protocol[T]):
     def scale(self, x: T, by: float) -> T:
         """Every value times ``by``."""
 
+    def multiply_by(self, factor: Named, x: T) -> T:
+        """Every value times a stored number, or each times its own, in FP32."""
+
     def split_heads(self, x: T, heads: int, head_dim: int) -> T:
         """``[S, heads * head_dim]`` to ``[S, heads, head_dim]``."""
 
@@ -80,9 +83,6 @@ class LayeredOps(Ops[T], Protocol[T]):
 
     def layer_input(self, x: T, number: int) -> T:
         """What layer ``number`` takes of it, ``[S, size]``."""
-
-    def multiply_by(self, factor: Named, x: T) -> T:
-        """Every value times a stored number, or each times its own, in FP32."""
 
 
 class StreamedOps(LayeredOps[T], Protocol[T]):
@@ -137,7 +137,7 @@ class ChoosingOps(Ops[T], Protocol[T]):
 
 def logits(ops: Ops[T], model: Named) -> T:
     """Logits of the last position, over the call's tokens."""
-    x = ops.embed(model.embedding)
+    x = embedded(ops, model)
     more = cast("StreamedOps[T]", ops)
     given = None if model.per_layer is None else layer_inputs(more, model.per_layer, x, len(model.layers))
     state = None if model.streams is None else streams.opened(more, model.streams, x)
@@ -151,6 +151,12 @@ def logits(ops: Ops[T], model: Named) -> T:
     ops.enter(model.head.name)
     scores = ops.linear(model.head, ops.norm(model.norm, x))
     return scores if model.softcap is None else cap(ops, scores, model.softcap)
+
+
+def embedded(ops: Ops[T], model: Named) -> T:
+    """The embedding's rows of the call's tokens, times its factor where it has one."""
+    x = ops.embed(model.embedding)
+    return x if model.embedding_factor is None else ops.multiply_by(model.embedding_factor, x)
 
 
 def step(

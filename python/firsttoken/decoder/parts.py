@@ -339,11 +339,13 @@ class Decoder:
 
     With ``softcap`` a logit l becomes ``softcap * tanh(l / softcap)``. Factors on embedding, residual and logits are in the
     sources of the weights that they can be multiplied into. With ``streams`` the layers have several hidden states, made of the
-    embedding; behind them those of ``streams_output`` are averaged.
+    embedding; behind them those of ``streams_output`` are averaged. The embedding's rows are multiplied by ``embedding_factor``, a number a
+    column: no family has one, a smoothed table does (`calibration.smoothed`).
     """
 
     family: str
     embedding: Embedding
+    embedding_factor: Factor | None = field(default=None, kw_only=True)
     per_layer: LayerTable | None = field(default=None, kw_only=True)
     streams: Streams | None = field(default=None, kw_only=True)
     layers: tuple[Block, ...]

@@ -284,7 +284,7 @@ def within(decoder: Decoder, cache_length: int) -> Decoder:
 
 
 def open_decoder(checkpoint: Checkpoint) -> Decoder:
-    """Describes the model and checks every tensor's name, shape and dtype against it, before any weight is read.
+    """Describes the model (`described_by` the checkpoint) and checks every tensor's name, shape and dtype against it, before any weight is read.
 
     Raises `FirstTokenError` naming the first tensor that is missing, has another shape than the configuration says, or
     holds rows that no part of the decoder takes.
@@ -326,7 +326,13 @@ def open_decoder(checkpoint: Checkpoint) -> Decoder:
             f"checkpoint {checkpoint.folder}: tensor {unused[0]!r} has no place in a {decoder.family} decoder with this config.json "
             f"({len(unused)} such); it would be dropped silently"
         )
-    return decoder
+    return described_by(checkpoint, decoder)
+
+
+def described_by(checkpoint: Checkpoint, decoder: Decoder) -> Decoder:
+    """The decoder with the factor on its embedding that the checkpoint's weights want, which its files do not say."""
+    source = checkpoint.embedding_factor
+    return decoder if source is None else replace(decoder, embedding_factor=Factor(source, decoder.hidden_size))
 
 
 def _has_own_head(checkpoint: Checkpoint, decoder: Decoder, head: str) -> bool:

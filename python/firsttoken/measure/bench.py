@@ -32,6 +32,7 @@ SHORTEST_LOAD_SECONDS = 0.2  # the kernel counts CPU time in ticks of 10 ms, so 
 class BenchSettings:
     """What to measure. ``chat`` None: through the chat template where the bundle has one. ``cold`` adds cold runs to the warm ones.
 
+    With ``turns`` above 1 a warm run is a conversation that asks a prompt so often, every answer and question over the kept cache, each turn a run of its own.
     ``checkpoint`` is for files of other exporters: whose words they take; ``cache_length`` (tokens) for those that do not say it.
     """
 
@@ -43,6 +44,7 @@ class BenchSettings:
     chat: bool | None = None
     checkpoint: Path | None = None
     cache_length: int | None = None
+    turns: int = 1
 
 
 class Bench:
@@ -92,13 +94,14 @@ class Bench:
             ("repeat", settings.repeat, 1),
             ("decode_tokens", settings.decode_tokens, 0),
             ("prompts", min(settings.prompts), 1),
+            ("turns", settings.turns, 1),
         ):
             if value < least:
                 raise FirstTokenError(f"{what} is {value}; expected at least {least}")
 
     def _candidate(self, path: Path, report: Report) -> Candidate:
         settings = self.settings
-        lengths = Lengths(settings.prompts, settings.decode_tokens, settings.chat)
+        lengths = Lengths(settings.prompts, settings.decode_tokens, settings.chat, settings.turns)
         if is_file(path):
             return file_candidate(path, lengths, settings.checkpoint, settings.cache_length)
         return bundle_candidate(path, lengths, report)
@@ -143,7 +146,10 @@ class Bench:
             if cached is None:
                 cached = page_cache.drop(candidate.files())
             busy, own, begun = host.busy_seconds(), process.cpu_seconds(), time.monotonic()
-            answer = process.run(prompt=candidate.prompts[prompt], chat=candidate.chat, decode_tokens=self.settings.decode_tokens)
+            turns = self.settings.turns if state == "warm" else 1
+            answer = process.run(
+                prompt=candidate.prompts[prompt], chat=candidate.chat, decode_tokens=self.settings.decode_tokens, turns=turns
+            )
             other = other_load(host.busy_seconds() - busy, process.cpu_seconds() - own, time.monotonic() - begun)
             if answer["prompt_tokens"] != prompt:
                 raise ProcessFailed("tokenize", f"the prompt gave {answer['prompt_tokens']} tokens, expected {prompt}")
@@ -153,20 +159,24 @@ class Bench:
         finally:
             self.done += 1
             self.report(f"{state}, {prompt} tokens", self.done, self.total, "runs")
-        result.runs.append(
-            Run(
-                prompt_tokens=prompt,
-                state=state,
-                page_cache=cached,
-                at_seconds=time.monotonic() - self.started,
-                stages=Stages(**answer["stages"]),
-                decode=Decode(**answer["decode"]) if "decode" in answer else None,
-                peak_memory_bytes=answer["peak_memory_bytes"],
-                temperature=host.processor_temperature(host.conditions()),
-                other_load=other,
-            )
-        )
+        result.runs += [self._run(each, state, cached, other) for each in (answer, *answer["later"])]
         return True
+
+    def _run(self, answer: dict, state: RunState, cached: page_cache.PageState, other: float | None) -> Run:
+        turn = answer.get("turn")
+        return Run(
+            prompt_tokens=answer["prompt_tokens"],
+            state=state,
+            page_cache=cached,
+            at_seconds=time.monotonic() - self.started,
+            stages=Stages(**answer["stages"]),
+            decode=Decode(**answer["decode"]) if "decode" in answer else None,
+            peak_memory_bytes=answer["peak_memory_bytes"],
+            temperature=host.processor_temperature(host.conditions()),
+            other_load=other,
+            turn=turn,
+            cached_tokens=None if turn is None else answer["cached_tokens"],
+        )
 
 
 def other_load(busy: float, own: float, seconds: float) -> float | None:

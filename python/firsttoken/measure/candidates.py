@@ -44,21 +44,27 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Lengths:
-    """What was asked: ``prompts`` and ``decode`` in tokens; ``chat`` None: where there is a template."""
+    """What was asked: ``prompts`` and ``decode`` in tokens; ``chat`` None: where there is a template; ``turns`` of a conversation."""
 
     prompts: Sequence[int]
     decode: int
     chat: bool | None
+    turns: int = 1
 
     def texts(self, path: Path, facts: RunnerFacts, tokenizer: Tokenizer) -> tuple[dict[int, str], bool]:
         """The prompts of a candidate, and whether they go through the chat template. Raises `FirstTokenError` for what does not fit its cache."""
         longest, cache = max(self.prompts), facts.target.cache_length
-        if longest + self.decode > cache:
+        what, often = f"{'file' if is_file(path) else 'bundle'} {path}", f", {self.turns} times," if self.turns > 1 else ""
+        if (longest + self.decode + (self.turns > 1)) * self.turns > cache:
             raise FirstTokenError(
-                f"{'file' if is_file(path) else 'bundle'} {path}: {longest} prompt tokens and {self.decode} decoded ones do not fit its cache of {cache}; "
-                "measure shorter prompts or export with a longer --cache-length"
+                f"{what}: {longest} prompt tokens and {self.decode} decoded ones{often} do not fit its cache of {cache}; "
+                f"measure shorter prompts{' or fewer turns' if often else ''}, or export with a longer --cache-length"
             )
         chat = facts.chat is not None if self.chat is None else self.chat
+        if self.turns > 1 and not (chat and facts.chat is not None and facts.chat.conversation is not None):
+            raise FirstTokenError(
+                f"{what}: turns of a conversation go through a chat template that can be written for several, and this has none; measure it without --turns"
+            )
         return {tokens: exact_prompt(tokenizer, facts, tokens, chat) for tokens in self.prompts}, chat
 
 

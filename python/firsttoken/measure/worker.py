@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from firsttoken.parent_death import end_with_parent
 if TYPE_CHECKING:
     from firsttoken.backends.runner import Runner
     from firsttoken.foreign.facts import Subject
+    from firsttoken.run.generate import Statistics
     from firsttoken.tokenizer import Tokenizer
 
 
@@ -61,11 +62,13 @@ class Worker:
 
         import firsttoken.run.generate
         import firsttoken.run.open
+        import firsttoken.run.turns
         import firsttoken.tokenizer  # noqa: F401
 
-    def run(self, prompt: str, chat: bool, decode_tokens: int) -> dict:
-        """Runs one prompt; the first one also loads. Returns stages and decoding in nanoseconds, memory in bytes."""
-        from firsttoken.run.generate import Statistics, generate
+    def run(self, prompt: str, chat: bool, decode_tokens: int, turns: int = 1) -> dict:
+        """Runs one prompt, or a conversation that asks it ``turns`` times; the first one also loads. Returns stages and decoding in nanoseconds, memory in
+        bytes, of the first turn, and of the ``later`` ones."""
+        from firsttoken.run.generate import generate
 
         load = None
         if self.loaded is None:
@@ -73,18 +76,50 @@ class Worker:
             begun = time.perf_counter_ns()
             self.loaded = self._open()
             load = time.perf_counter_ns() - begun
+        if turns > 1:
+            answer, *later = self._conversation(*self.loaded, prompt, decode_tokens, turns)
+        else:
+            runner, tokenizer = self.loaded
+            answer, later = (
+                self._measured(
+                    lambda facts, observe: generate(
+                        runner, tokenizer, prompt, decode_tokens + 1, chat=chat, statistics=facts, stop_at_end=False, observe=observe
+                    )
+                ),
+                [],
+            )
+        if load is not None:
+            answer["stages"]["load"] = load
+        return answer | {"later": later}
+
+    def _conversation(self, runner: Runner, tokenizer: Tokenizer, question: str, decode_tokens: int, turns: int) -> list[dict]:
+        """The turns of a conversation, each answer as long as the model makes it, up to ``decode_tokens`` and one."""
+        from firsttoken.run.sampling import Sampler
+        from firsttoken.run.turns import Chat
+
+        runner.reset()
+        talk, sampler = Chat(runner, tokenizer), Sampler(runner.manifest.tokenizer.vocab_size)
+        return [
+            self._measured(lambda facts, observe: talk.ask(question, sampler, decode_tokens + 1, facts, observe)) | {"turn": turn}
+            for turn in range(1, turns + 1)
+        ]
+
+    def _measured(self, answering: Callable[[Statistics, Callable[..., None]], Iterator[str]]) -> dict:
+        from firsttoken.run.generate import Statistics
+
         self.stage = "prefill"
         facts = Statistics()
 
         def first_token(*_: object) -> None:
             self.stage = "decode"
 
-        for _ in generate(*self.loaded, prompt, decode_tokens + 1, chat=chat, statistics=facts, stop_at_end=False, observe=first_token):
+        for _ in answering(facts, first_token):
             pass
         stages = {"tokenize": facts.tokenize, "prefill": facts.prefill, "sample": facts.sample, "detokenize": facts.detokenize}
         answer = {
             "prompt_tokens": facts.prompt_tokens,
-            "stages": stages | ({} if load is None else {"load": load}),
+            "cached_tokens": facts.kept_tokens,
+            "stages": stages,
             "peak_memory_bytes": peak_memory(),
         }
         if facts.new_tokens > 1:

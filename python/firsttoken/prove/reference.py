@@ -99,12 +99,13 @@ def logits_in(
 
 
 def embed(checkpoint: Checkpoint, decoder: Decoder, window: np.ndarray, arithmetic: Fp32 = Fp32(), name: str = "embedding") -> np.ndarray:
-    """Embeddings of a window ``[tokens, hidden]``, read one row at a time; ``name`` is the table's."""
+    """Embeddings of a window ``[tokens, hidden]``, read one row at a time, times the factor that the checkpoint's want; ``name`` is the table's."""
     table = decoder.per_layer.embedding if decoder.per_layer is not None and name != "embedding" else decoder.embedding
     source = table.weight
     window = np.where(window < table.rows, window, 0)  # a table of layers may have fewer rows than the vocabulary
     rows = np.concatenate([checkpoint.rows(source, int(t), int(t) + 1) for t in window])
-    return arithmetic.rounded(name, rows) if isinstance(arithmetic, Planned) else rows
+    rows = arithmetic.rounded(name, rows) if isinstance(arithmetic, Planned) else rows
+    return rows * checkpoint.vector(checkpoint.embedding_factor) if checkpoint.embedding_factor and name == "embedding" else rows
 
 
 def normalize(states: np.ndarray, part: Norm, weight: np.ndarray | None, bias: np.ndarray | None) -> np.ndarray:

@@ -9,11 +9,10 @@ from firsttoken.bundle.integer_facts import CalibrationFacts, Smoothing
 from firsttoken.bundle.lineage import proof_reference
 from firsttoken.calibration.integers import with_integers
 from firsttoken.calibration.largest import held_back, largest_inputs
-from firsttoken.calibration.smoothed import KINDS, Site, SmoothedCheckpoint, rounded_activations, sites
+from firsttoken.calibration.smoothed import EMBEDDING, KINDS, Site, SmoothedCheckpoint, column_sizes, sites, smoothed_for
 from firsttoken.calibration.text import CalibrationText, windows_of
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import plan_layers
 from firsttoken.progress import Report, silent
 from firsttoken.prove.arithmetic import Fp32
 from firsttoken.prove.divergence import diverge_at
@@ -29,8 +28,15 @@ TOKENS = 128  # of each window that was held back
 
 def sites_for(decoder: Decoder, precisions: Mapping[str, str], backend: Backend) -> list[Site]:
     """Where inputs can be smoothed on this backend. Raises `FirstTokenError` for a decoder without such places."""
-    rounded = {layer.name: backend.activations(precisions[layer.name]) for layer in plan_layers(decoder)}
-    return sites(decoder, rounded_activations(decoder, rounded))
+    return sites(decoder, smoothed_for(decoder, precisions, backend))
+
+
+def sizes_at(
+    found: list[Site], source: Checkpoint, decoder: Decoder, facts: CalibrationFacts, text: CalibrationText | None, report: Report
+) -> dict[str, np.ndarray]:
+    """What decides the sites' divisors (`calibration.smoothed.divisors`): the largest inputs of their layers, and the sizes of the embedding's columns."""
+    largest = largest_inputs(source, decoder, [site.seen for site in found if site.kind != EMBEDDING], facts, text, report)
+    return largest | {site.seen: column_sizes(source, decoder) for site in found if site.kind == EMBEDDING}
 
 
 def with_smoothing(
@@ -46,7 +52,7 @@ def with_smoothing(
     if facts.smoothing is None or not facts.smoothing.kept:
         return source
     found = sites_for(decoder, precisions, backend)
-    largest = largest_inputs(source, decoder, [site.seen for site in found], facts, text, report)
+    largest = sizes_at(found, source, decoder, facts, text, report)
     return SmoothedCheckpoint(source, found, largest, facts.smoothing.kept)
 
 
@@ -86,19 +92,20 @@ def choose(
     text: CalibrationText,
     report: Report = silent,
 ) -> Smoothing:
-    """Tries `STRENGTHS` for all kinds of sites together, then the best of them without each kind, weights rounded to the nearest.
+    """Tries `STRENGTHS` for all kinds of sites together but the embedding's table, then the best of them without each kind, then that with the table; weights rounded to the nearest.
 
     Where the plan chooses integers, they are then chosen for the best of these and for the checkpoint as it is, and the nearer of the two is kept.
     Raises `FirstTokenError`.
     """
     found = sites_for(decoder, precisions, backend)
-    largest = largest_inputs(source, decoder, [site.seen for site in found], facts, text, report)
+    largest = sizes_at(found, source, decoder, facts, text, report)
     trial = Trial(source, decoder, plan, precisions, backend, text)
-    kinds = [kind for kind in KINDS if any(site.kind == kind for site in found)]
+    kinds = [kind for kind in KINDS if kind != EMBEDDING and any(site.kind == kind for site in found)]
+    table = any(site.kind == EMBEDDING for site in found)
     tried: list[Smoothing] = []
 
     def attempt(kept: dict[str, float], integers: bool = False) -> Smoothing:
-        report("try smoothing", len(tried), 1 + len(STRENGTHS) + len(kinds), "ways")
+        report("try smoothing", len(tried), 1 + len(STRENGTHS) * (bool(kinds) + table) + len(kinds), "ways")
         checkpoint = SmoothedCheckpoint(source, found, largest, kept) if kept else source
         made = Smoothing(kept=kept, mean_kld=0, mean_kld_without=0, tokens=trial.tokens)
         if integers:
@@ -108,9 +115,14 @@ def choose(
         return tried[-1]
 
     plain = attempt({})
-    best = nearest(attempt(dict.fromkeys(kinds, strength)) for strength in STRENGTHS)
-    fewer = [attempt({other: strength for other, strength in best.kept.items() if other != kind}) for kind in kinds if len(kinds) > 1]
+    best = nearest([plain, *(attempt(dict.fromkeys(kinds, strength)) for strength in STRENGTHS if kinds)])
+    fewer = [
+        attempt({other: strength for other, strength in best.kept.items() if other != kind}) for kind in best.kept if len(best.kept) > 1
+    ]
     best = nearest([best, *fewer])
+    with_table = nearest([best, *(attempt(best.kept | {EMBEDDING: strength}) for strength in STRENGTHS if table)])
+    if with_table.mean_kld < KEPT_BELOW * best.mean_kld:  # it costs a product in the graph, so what is gained by chance does not count
+        best = with_table
     if best.mean_kld > KEPT_BELOW * plain.mean_kld:
         best = plain
     if best.kept and any(rule.method == "gptq" for rule in plan.rules):

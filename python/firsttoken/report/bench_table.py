@@ -13,12 +13,12 @@ from firsttoken.units import readable
 
 COLUMNS = (
     "bundle", "plan", "size", "mean KLD", "tokens", "state", "TTFT ms", "best", "p90",
-    "load", "tokenize", "prefill", "sample", "detokenize", "render", "tokens/s", "peak MiB",
+    "load", "tokenize", "prefill", "sample", "detokenize", "render", "tokens/s", "peak MiB", "cached tokens",
 )  # fmt: skip
 STAGES = ("load", "tokenize", "prefill", "sample", "detokenize", "render")
 CSV_COLUMNS = (
     "bundle", "plan", "target", "artifact", "artifact_sha256", "mean_kld", "same_top", "runtime", "threads", "prompt_tokens", "state", "page_cache", "at_seconds",
-    "first_token_ns", *(f"{stage}_ns" for stage in STAGES), "decode_tokens", "decode_ns", "tokens_per_second", "peak_memory_bytes", "other_load",
+    "first_token_ns", *(f"{stage}_ns" for stage in STAGES), "decode_tokens", "decode_ns", "tokens_per_second", "peak_memory_bytes", "other_load", "turn", "cached_tokens",
 )  # fmt: skip
 
 
@@ -44,7 +44,14 @@ def _row(result: Result, tokens: int, state: str, runs: list[Run]) -> tuple[str,
         *(_milliseconds(middle[stage]) if stage in middle else "" for stage in STAGES),
         f"{summary.decode_speed.median:.1f}" if summary.decode_speed else "",
         f"{summary.peak_memory.maximum / (1 << 20):.0f}" if summary.peak_memory else "",
+        _cached(runs),
     )
+
+
+def _cached(runs: list[Run]) -> str:
+    """How many of a conversation's tokens were in the cache, in the middle of the runs; empty for prompts by themselves."""
+    known = [run.cached_tokens for run in runs if run.cached_tokens is not None]
+    return str(sorted(known)[len(known) // 2]) if known else ""
 
 
 def _milliseconds(nanoseconds: float) -> str:
@@ -90,7 +97,7 @@ def csv_text(measurement: Measurement) -> str:
                 result.runtime_version, result.threads, run.prompt_tokens, run.state, run.page_cache, f"{run.at_seconds:.3f}",
                 run.stages.first_token, *(getattr(run.stages, stage) for stage in STAGES),
                 run.decode and run.decode.tokens, run.decode and run.decode.nanoseconds, speed and f"{speed:.2f}",
-                run.peak_memory_bytes, None if run.other_load is None else f"{run.other_load:.2f}",
+                run.peak_memory_bytes, None if run.other_load is None else f"{run.other_load:.2f}", run.turn, run.cached_tokens,
             ))  # fmt: skip
     return out.getvalue()
 

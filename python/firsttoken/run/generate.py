@@ -24,6 +24,7 @@ class Statistics:
     """
 
     prompt_tokens: int = 0
+    kept_tokens: int = 0  # of these, that were in the cache already
     new_tokens: int = 0
     tokenize: int = 0
     prefill: int = 0
@@ -93,14 +94,38 @@ def generate(
         raise FirstTokenError(f"bundle of {manifest.checkpoint.name!r} has no chat template; leave out chat")
     facts = Statistics() if statistics is None else statistics
     sampler = Sampler(manifest.tokenizer.vocab_size, temperature, seed, top_k, top_p, min_p)
-    stream, end = TextStream(tokenizer), frozenset(manifest.tokenizer.end if stop_at_end else ())
+    end = frozenset(manifest.tokenizer.end if stop_at_end else ())
     runner.reset()
-    clock = time.perf_counter_ns
+    yield from complete(
+        runner,
+        tokenizer,
+        lambda: encode_prompt(tokenizer, prompt, manifest.chat if chat is not False else None),
+        sampler,
+        max_tokens,
+        end,
+        facts,
+        observe,
+    )
+
+
+def complete(
+    runner: Runner,
+    tokenizer: Tokenizer,
+    encode: Callable[[], list[int]],
+    sampler: Sampler,
+    max_tokens: int,
+    end: frozenset[int],
+    facts: Statistics,
+    observe: Callable[[Statistics, int], None] | None = None,
+) -> Iterator[str]:
+    """Yields the pieces of what follows the tokens that ``encode`` gives; those that the cache begins with are not computed again. The rest as in `generate`."""
+    stream, clock = TextStream(tokenizer), time.perf_counter_ns
     begun = clock()
-    tokens = encode_prompt(tokenizer, prompt, manifest.chat if chat is not False else None)
+    tokens = encode()
     facts.prompt_tokens = len(tokens)
     encoded = clock()
-    logits = runner.prefill(tokens)
+    facts.kept_tokens = runner.keep_prefix(tokens)
+    logits = runner.prefill(tokens[facts.kept_tokens :])
     filled = clock()
     token = sampler.pick(logits)
     begun_token = clock()

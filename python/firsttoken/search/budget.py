@@ -10,6 +10,7 @@ from firsttoken.search.costs import Real
 from firsttoken.units import readable
 
 STEP = 0.001  # of a size: the least by which a choice gets smaller
+RESTLESS = 0.05  # of times: by more a bound of some percent means little
 SAFETY = 0.98  # of what is left after a miss, so that the next one does not miss by a hair
 
 
@@ -80,7 +81,12 @@ def tighter(now: Bounds, asked: Bounds, budget: Budget, predicted: Cost, real: R
 
 def told(number: int, real: Real, predicted: Cost, figures: Figures, missed: list[str], last: bool) -> str:
     """A line about one export; ``last``: none comes after it."""
-    verdict = f"; {'; '.join(missed)}{'' if last else ', so the next choice is tighter'}" if missed else ""
+    restless = (
+        f"; its times vary by {real.unrest:.0%} from round to round, as on a machine that does something else besides"
+        if real.unrest > RESTLESS
+        else ""
+    )
+    verdict = restless + f"; {'; '.join(missed)}{'' if last else ', so the next choice is tighter'}" if missed else ""
     return (
         f"export {number}: {readable(real.bytes)} (predicted {readable(int(predicted.bytes))}), mean KL divergence {figures.mean_kld:.2e} "
         f"(predicted {predicted.damage:.2e}), same top {figures.same_top:.1%}{verdict}"
@@ -106,7 +112,7 @@ def unreachable(costs: Costs, bounds: Bounds, base: Real, exported: bool) -> str
         value = getattr(costs.total(alone), what) / scale[what]
         shown = names[what].format(readable(value) if what == "bytes" else value)
         said.append(f"{shown}{' within the others' if within and len(bounds.given) > 1 else ''} ({mostly(alone)})")
-    after = " after what the exports showed" if exported else ""
+    after = " after what the exports showed, by which its bounds were made tighter than asked" if exported else ""
     return f"no plan is within this budget{after}; within reach: {'; '.join(said)}. Give a wider budget"
 
 

@@ -60,6 +60,10 @@ class Bounds:
     def given(self) -> list[str]:
         return [what for what in QUANTITIES if getattr(self, what) is not None]
 
+    def hold(self, cost: Cost) -> bool:
+        """Whether a choice of this cost is within them."""
+        return all(getattr(cost, what) <= getattr(self, what) for what in self.given)
+
 
 def choose(costs: Costs, bounds: Bounds, least: str = "damage") -> dict[str, Candidate] | None:
     """Returns the candidate of every layer with the least of ``least`` within ``bounds``; None where nothing is within them.

@@ -35,6 +35,8 @@ class Real:
     bytes: int
     first_token: float = 0.0
     decode: float = 0.0
+    unrest: float = 0.0
+    """By what part half of the rounds' ratios to the bundle beside it are off their median, at least."""
 
 
 def table_of(subject: Subject, damages: Measured, clock: Clock | None) -> dict[str, dict[Candidate, Cost]]:
@@ -115,7 +117,8 @@ def real_costs(bundle: Path, prompt: int | None, beside: Path | None, report: Re
     measured = Bench(bundles, BenchSettings((prompt,), REPEAT, decode_tokens=DECODED), report).run()
     times = [warm_times(result) for result in measured.results]
     middles = [middle(rounds) for rounds in times] if beside is None or len(times[0]) != len(times[1]) else side_by_side(*times)
-    return [Real(size, *one) for size, one in zip(sizes, middles, strict=True)]
+    found = [Real(size, *one) for size, one in zip(sizes, middles, strict=True)]
+    return found if len(times) == 1 or len(times[0]) != len(times[1]) else [replace(one, unrest=unrest(*times)) for one in found]
 
 
 Round = tuple[float, float]  # nanoseconds up to the first token, and of a token after it
@@ -132,6 +135,12 @@ def side_by_side(one: list[Round], other: list[Round]) -> tuple[Round, Round]:
     ratios = middle([(a[0] / b[0], a[1] / b[1]) for a, b in zip(one, other, strict=True)])
     base = middle(other)
     return (ratios[0] * base[0], ratios[1] * base[1]), base
+
+
+def unrest(one: list[Round], other: list[Round]) -> float:
+    """The median deviation of the rounds' ratios from their median, as a part; the larger of first token and decode."""
+    ratios = zip(*((a[0] / b[0], a[1] / b[1]) for a, b in zip(one, other, strict=True)), strict=True)
+    return max(statistics.median(abs(ratio / statistics.median(own) - 1) for ratio in own) for own in ratios)
 
 
 def warm_times(result: Result) -> list[Round]:

@@ -13,7 +13,7 @@ from firsttoken.backends.registry import backend_of
 from firsttoken.bundle.integer_facts import Smoothing
 from firsttoken.cache_folder import cache_folder
 from firsttoken.calibration.integers import facts_of, with_integers
-from firsttoken.calibration.text import TOKENS, WINDOW, CalibrationText
+from firsttoken.calibration.text import TOKENS, WINDOW, CalibrationText, tokens_key
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
 from firsttoken.errors import FirstTokenError
@@ -83,6 +83,7 @@ class Subject:
             STRETCH,
             self.tokens,
             self.source.fingerprint(),
+            tokens_key(self.source),
             self.backend.name,
             grid.int8,
             grid.int4,

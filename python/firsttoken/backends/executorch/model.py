@@ -93,7 +93,7 @@ class DecoderModule(nn.Module):
         if isinstance(part, parts.Norm):
             return norm_module(part)
         if isinstance(part, parts.Factor):
-            return FactorModule()
+            return FactorModule(part.size)
         if isinstance(part, parts.Convolution):
             return Convolution(part)
         if isinstance(part, parts.DeltaRule):

@@ -51,11 +51,11 @@ class Norm(RmsNorm):
 
 
 class FactorModule(nn.Module):
-    """A stored number that a state is multiplied by."""
+    """Stored numbers that a state is multiplied by: one, or one for each of its ``size`` values."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(1), requires_grad=False)
+        self.weight = nn.Parameter(torch.ones(size), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.weight

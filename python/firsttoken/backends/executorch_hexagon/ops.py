@@ -140,6 +140,10 @@ class HexagonTorchOps:
     def scale(self, x: Tensor, by: float) -> Tensor:
         return x * by
 
+    def multiply_by(self, factor: Named, x: Tensor) -> Tensor:
+        by: Tensor = self.module.get_submodule(factor.name)(x)
+        return by
+
     def multiply(self, a: Tensor, b: Tensor) -> Tensor:
         return a * b.to(a.dtype)
 

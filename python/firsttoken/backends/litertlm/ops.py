@@ -64,7 +64,7 @@ class LmOps(TfliteOps):
 
     def _fill(self, model: Named) -> None:
         """All that the cache needs: every layer before the last that keeps anything, and that one's keys and values."""
-        x, end = self.embed(model.embedding), states(self.decoder)[-1].layer
+        x, end = forward.embedded(self, model), states(self.decoder)[-1].layer
         given = None if model.per_layer is None or not end else forward.layer_inputs(self, model.per_layer, x, len(model.layers))
         state = None if model.streams is None else streams.opened(self, model.streams, x)
         for number, layer in enumerate(model.layers[:end]):

@@ -5,7 +5,7 @@ As in LiteRT-LM, prefill fills the cache with all tokens but the last, which goe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Protocol
 
@@ -168,6 +168,19 @@ class LitertlmRunner(Runner):
         call = self._call(DECODE, 1)
         call.run([token], position)
         return call.outputs["logits"].reshape(-1)
+
+    def held_arrays(self) -> dict[str, np.ndarray]:
+        return {name: array.copy() for name, array in self._held_parts(self.position).items()}
+
+    def _held_parts(self, count: int) -> dict[str, np.ndarray]:
+        """The parts of the cache that ``count`` tokens fill; all of one of fixed length."""
+        filled = {state.name: tuple(slice(count) if isinstance(n, str) else slice(None) for n in state.shape) for state in self.states}
+        return {name: array[filled[name]] for name, array in self.cache.items()}
+
+    def hold_again(self, tokens: np.ndarray, arrays: Mapping[str, np.ndarray]) -> None:
+        self.reset()
+        self._grow(min(len(tokens) + 1, self.cache_length))
+        self._put_back(tokens, arrays, self._held_parts(len(tokens)))
 
     def close(self) -> None:
         self._calls.clear()

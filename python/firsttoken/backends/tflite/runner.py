@@ -6,7 +6,7 @@ call sees grows in steps: attention never reads far past what is filled. Of a la
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,10 +17,14 @@ from firsttoken.backends.host_inputs import of_window
 from firsttoken.backends.ring import append_rows, ring_mask
 from firsttoken.backends.runner import MASKED, Runner, default_threads
 from firsttoken.backends.tflite.litert import CompiledModel, aligned_zeros
+from firsttoken.errors import FirstTokenError
 from firsttoken.quiet import quiet_runtime
 
 if TYPE_CHECKING:
     from firsttoken.bundle.manifest import Manifest, Method, State
+
+
+WRITTEN = "written"  # positions that rows have held, among `held_arrays`: a ring has lost the oldest of them
 
 
 class SignatureModel(Protocol):
@@ -203,6 +207,25 @@ class TfliteRunner(Runner):
             array[:] = 0  # what is forgotten is all of it
         self.used = length
         self.written = self.written if length else 0
+
+    def held_arrays(self) -> dict[str, np.ndarray]:
+        return {name: array.copy() for name, array in self._held_parts(self.position).items()} | {WRITTEN: np.array([self.written])}
+
+    def _held_parts(self, count: int) -> dict[str, np.ndarray]:
+        """The parts of the cache that ``count`` tokens fill."""
+        return {name: array[:, :, : min(count, self.states[name].length)] for name, array in self.cache.items()} | self.replaced
+
+    def hold_again(self, tokens: np.ndarray, arrays: Mapping[str, np.ndarray]) -> None:
+        self.reset()
+        count, others = len(tokens), dict(arrays)
+        written = others.pop(WRITTEN, np.zeros(0, np.int64))
+        if written.shape != (1,) or written.dtype != np.int64 or not count <= written[0] <= self.cache_length:
+            raise FirstTokenError(
+                f"cache of {count} tokens: {WRITTEN!r} is {written.tolist()}; expected one number from {count} to {self.cache_length}"
+            )
+        self._grow(min(count + 1, self.cache_length))
+        self._put_back(tokens, others, self._held_parts(count))
+        self.used, self.written = count, int(written[0])
 
     def reset(self) -> None:
         """Forgets the cache. Used rows are zeroed: decode relies on the row it fills next being zero."""
