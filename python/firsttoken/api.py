@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
+from firsttoken.bundle.prefix_facts import Stored
 from firsttoken.distill.recipe import Recipe
 from firsttoken.evaluate.evaluate import Score
 from firsttoken.measure.measurement import Measurement
@@ -42,6 +43,8 @@ def export(
     witness: bool = True,
     adapter: PathLike | None = None,
     calibration: PathLike | None = None,
+    system_prompt: str | None = None,
+    prefix_precision: Stored = "fp32",
     progress: Report = silent,
     say: Callable[[str], None] = mute,
 ) -> list[Path]:
@@ -54,7 +57,7 @@ def export(
     existing bundles. The checkpoint is a Hugging Face folder, a ``.gguf`` file, a hub id "Owner/Name[@revision]" or "smollm2"; a LoRA
     ``adapter`` (PEFT's folder) is merged into it as it is read. ``cache_length`` and ``prefill_chunk`` are tokens and replace the target's.
     ``end_token`` (ids or texts, or "none") replaces the tokens that end an answer, which the checkpoint says otherwise. ``witness`` false leaves out
-    asking transformers, where it is installed, whether it understands the checkpoint in the same way. ``calibration`` is a text file on which a
+    asking transformers, where it is installed, whether it understands the checkpoint in the same way. ``system_prompt`` is a message whose keys and values the bundle keeps, in ``prefix_precision``. ``calibration`` is a text file on which a
     plan with a method chooses its integers, in the place of one that comes with firsttoken.
 
     Raises `FirstTokenError` for bad input, a missing extra or too little room, before any work; `GateError` for a bundle
@@ -84,6 +87,8 @@ def export(
         witness,
         adapter,
         calibration,
+        system_prompt,
+        prefix_precision,
     )
 
 
@@ -174,10 +179,12 @@ def generate(
     top_k: int = 0,
     top_p: float = 1.0,
     min_p: float = 0.0,
+    system: str | None = None,
 ) -> Iterator[str]:
     """Loads a bundle and yields the pieces of its answer's text as they become whole; the model is freed at the end.
 
-    Temperature 0 takes the most likely token; above, ``top_k``, ``top_p`` and ``min_p`` leave the most likely ones to draw from, in this order. ``raw`` continues the prompt without the chat template. ``statistics``
+    Temperature 0 takes the most likely token; above, ``top_k``, ``top_p`` and ``min_p`` leave the most likely ones to draw from, in this order. ``raw`` continues the prompt without the chat template. ``system`` is the system
+    message (None: that which the bundle keeps, if any; empty: none). ``statistics``
     (`run.generate.Statistics`) is filled in on the way: tokens, nanoseconds by stage, why it stopped; ``observe`` is
     called after every token with it and the token's nanoseconds (see `measure.monitor.Monitor`). Many prompts on one
     loaded model: `run.open.open_runner` and `run.generate.generate`.
@@ -213,6 +220,7 @@ def generate(
                 top_k=top_k,
                 top_p=top_p,
                 min_p=min_p,
+                system=system,
             )
         finally:
             runner.close()

@@ -16,6 +16,7 @@ from firsttoken.bundle.atomic import Staging
 from firsttoken.bundle.files import check_destination, file_facts, rejected_name
 from firsttoken.bundle.lineage import read_lineage
 from firsttoken.bundle.manifest import CheckpointIdentity, Manifest, Rotation
+from firsttoken.bundle.prefix_facts import Stored
 from firsttoken.bundle.witness_facts import Witness
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.checkpoint_sources.open import open_checkpoint
@@ -63,13 +64,15 @@ def export(
     witness: bool = True,
     adapter: str | Path | None = None,
     calibration: str | Path | None = None,
+    system_prompt: str | None = None,
+    prefix_precision: Stored = "fp32",
 ) -> list[Path]:
     """Exports a checkpoint (`checkpoint_sources.open`), with the LoRA ``adapter`` merged in, to one bundle per target, ``output/<target name>/``, and returns those folders.
 
     Everything that can be known before is checked before any work. ``held_out`` is a text file for the proof;
     ``cache_length`` and ``prefill_chunk`` (tokens) replace the targets'; ``end_tokens`` (`end_tokens.asked_ends`) the checkpoint's; ``witness`` false
     leaves out asking transformers (`prove.witness`), which comes before the work; ``calibration`` is a text file for a plan's method that
-    chooses integers by one (`calibration.text`); ``say`` is given a line before the work starts
+    chooses integers by one (`calibration.text`); of ``system_prompt`` the bundle keeps the CPU artifact's cache in ``prefix_precision`` (`run.prefix`); ``say`` is given a line before the work starts
     and one for each note. Raises `FirstTokenError` for bad input or no room, and `GateError` for a checkpoint that
     transformers understands otherwise, and for a bundle that missed its proof (it is kept as ``<target name>.rejected``; bundles finished before it stay).
     """
@@ -86,6 +89,7 @@ def export(
         if (note := note_of(source)) is not None:
             say(note)
         calibrated = calibration_text(source, chosen, calibration, held_out, say)
+        kept = check_prefix(system_prompt, prefix_precision, words, jobs)
         if prove:
             check_held_out(source, decoder, tokenizer, jobs, held_out)
         needed = {job.target.name: estimate(decoder, job.precisions, job.target, prove) for job in jobs}
@@ -95,7 +99,9 @@ def export(
         for job in jobs:
             rounded, integers = prepared(source, decoder, chosen, job.target, job.precisions, calibrated, report, say)
             folders.append(
-                make_bundle(rounded, described_by(rounded, decoder), chosen, job, words, found, force, held_out, report, say, integers)
+                make_bundle(
+                    rounded, described_by(rounded, decoder), chosen, job, words, found, force, held_out, report, say, integers, kept
+                )
             )
         return folders
 
@@ -164,10 +170,11 @@ def make_bundle(
     report: Report,
     say: Callable[[str], None],
     integers: Integers,
+    kept: tuple[str, Stored] | None = None,
 ) -> Path:
     """Writes one bundle under a hidden name, proves it there and renames it into place; returns its folder.
 
-    ``witness`` goes into the proof; without one there is none.
+    ``witness`` goes into the proof; without one there is none. ``kept`` is a system prompt to keep, and in what.
     """
     target = job.target
     with doing(f"exporting {target.name}"), Staging(job.destination) as staging:
@@ -183,6 +190,8 @@ def make_bundle(
             words.tokenizer.copy_files(folder)
             manifest = describe(source, decoder, plan, target, words, lowered, folder, staged(report, target.name), integers)
             manifest.write(folder)
+            if kept is not None:
+                keep_prefix(manifest, folder, *kept)
             if witness is not None:
                 prove_here(manifest, folder, job.destination, source, held_out, witness, staged(report, target.name), say)
             misses = proof_misses(manifest)
@@ -198,6 +207,39 @@ def make_bundle(
             staging.commit(replace=True, destination=rejected)
             raise GateError(f"{target.name}: rejected by its proof, kept as {rejected}: {'; '.join(misses)}")
     return job.destination
+
+
+def check_prefix(system: str | None, stored: Stored, words: Words, jobs: list[Job]) -> tuple[str, Stored] | None:
+    """Returns what is to be kept, if anything. Raises `FirstTokenError` for a template, a target or a cache that it cannot be kept for."""
+    if system is None:
+        return None
+    from firsttoken.run.prefix import pieces_of, prefix_tokens
+
+    if not system.strip():
+        raise FirstTokenError("--system-prompt: is empty; give a text, or leave it out")
+    pieces = pieces_of(words.chat)
+    for job in jobs:
+        if not find_backend(job.target.cpu_backend).gives_cache:
+            raise FirstTokenError(
+                f"target {job.target.name!r}: its runtime keeps the cache to itself, so no system prompt can be kept; leave out --system-prompt, or give a tflite or litertlm target"
+            )
+        prefix_tokens(pieces, words.tokenizer, system, job.target.cache_length)
+    return system, stored
+
+
+def keep_prefix(manifest: Manifest, folder: Path, system: str, stored: Stored) -> None:
+    """Runs the system prompt through the written artifact and keeps its cache in the bundle."""
+    from firsttoken.run.open import open_runner
+    from firsttoken.run.prefix import make_prefix
+    from firsttoken.tokenizer import open_tokenizer
+
+    runner = open_runner(folder, kept=False)
+    try:
+        manifest.prefix = make_prefix(folder, manifest, runner, open_tokenizer(folder, manifest), system, stored)
+    finally:
+        runner.close()
+    manifest.files[manifest.prefix.file] = file_facts(folder / manifest.prefix.file)
+    manifest.write(folder)
 
 
 def describe(

@@ -123,6 +123,8 @@ class Backend(ABC):
     """Whether a head that is the embedding's own tensor is stored once, where both have one precision."""
     fixed_lengths: ClassVar[bool] = False
     """Whether it takes a target's ``prefill_lengths``."""
+    gives_cache: ClassVar[bool] = False
+    """Whether its runners give what their cache holds (`Runner.held_arrays`)."""
     emulated: ClassVar[bool] = False
     """Whether its NPU artifacts can be run on the host (`prove.on_npu`)."""
 

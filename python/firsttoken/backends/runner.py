@@ -48,6 +48,16 @@ class RunnerFacts(Protocol):
     def chat(self) -> Chat | None: ...
 
 
+class KeptPrefix(Protocol):
+    """Tokens that a bundle keeps the cache's rows of (`run.prefix.Prefix`)."""
+
+    tokens: np.ndarray
+
+    @property
+    def system(self) -> str: ...
+    def give(self, runner: Runner) -> None: ...
+
+
 class Runner(ABC):
     """A loaded artifact with its KV cache.
 
@@ -64,6 +74,8 @@ class Runner(ABC):
         self._held = np.zeros(0, np.int32)  # which tokens are in the cache, as far as the position
         self.all_can_be_taken_back = True
         """Whether the cache holds what it needs of every position; of a convolution's inputs there are the last alone."""
+        self.prefix: KeptPrefix | None = None
+        """A system prompt whose rows need not be computed."""
         self.notes: list[str] = []
         """What a user should hear of how it was loaded."""
 
@@ -95,13 +107,19 @@ class Runner(ABC):
         At least the last token is left, since its logits are wanted.
         """
         wanted = np.asarray(tokens, np.int32).reshape(-1)
-        most = max(0, min(self.position, len(wanted) - 1))
-        differs = np.flatnonzero(self._held[:most] != wanted[:most])
-        same = self._keepable(int(differs[0]) if len(differs) else most)
+        same = self._keepable(common(self._held[: self.position], wanted))
+        if self.prefix is not None and common(self.prefix.tokens, wanted) == len(self.prefix.tokens) > same:
+            self.prefix.give(self)
+            same = self.position
         if same < self.position:
             self._forget(same)
             self.position = same
         return same
+
+    @property
+    def held_types(self) -> dict[str, np.dtype]:
+        """The types of `held_arrays` by name."""
+        return {}
 
     @property
     def held_tokens(self) -> np.ndarray:
@@ -172,6 +190,13 @@ class Runner(ABC):
 
     def close(self) -> None:  # noqa: B027  a runtime that frees itself has nothing to do
         """Frees the runtime's memory."""
+
+
+def common(held: np.ndarray, wanted: np.ndarray) -> int:
+    """How many tokens both begin with, without the last of ``wanted``."""
+    most = max(0, min(len(held), len(wanted) - 1))
+    differs = np.flatnonzero(held[:most] != wanted[:most])
+    return int(differs[0]) if len(differs) else most
 
 
 def default_threads() -> int:

@@ -16,6 +16,7 @@ from firsttoken.bundle.figures import Figures, TwinFigures
 from firsttoken.bundle.gpu_facts import GpuFacts, GpuProof
 from firsttoken.bundle.integer_facts import CalibrationFacts, IntegerScale, KeptIntegers
 from firsttoken.bundle.part import Part
+from firsttoken.bundle.prefix_facts import PrefixFacts, PrefixProof
 from firsttoken.bundle.witness_facts import Witness
 from firsttoken.checkpoint import read_json
 from firsttoken.declarations import first_problem
@@ -129,7 +130,7 @@ class Proof(Part):
     """What was compared. ``twin``: was it built right? The other figures: is it good enough, against the FP32 checkpoint?
 
     ``text`` names the held-out text by its SHA-256; ``last_position`` is the last row of the cache that was run. ``witness``: is the checkpoint, against
-    which all of it is held, understood? Absent in proofs from before there was one.
+    which all of it is held, understood? Absent in proofs from before there was one. ``prefix``: of a bundle that keeps a system prompt.
     """
 
     text: str
@@ -140,8 +141,13 @@ class Proof(Part):
     prefill: Figures
     decode: Figures
     all: Figures
+    prefix: PrefixProof | None = None
     passed: bool
     misses: list[str] = Field(default_factory=list)
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_absent(write(self), "prefix")
 
 
 class ArmProof(Part):
@@ -300,12 +306,13 @@ class Manifest(Part):
     chat: Chat | None = None
     proven_on: list[ArmProof] = Field(default_factory=list)
     proven_on_gpu: GpuProof | None = None
+    prefix: PrefixFacts | None = None
     packages: dict[str, str]
     files: dict[str, FileFacts]
 
     @model_serializer(mode="wrap")
     def _without_absent_gpu(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return without_absent(write(self), "proven_on_gpu")
+        return without_absent(write(self), "proven_on_gpu", "prefix")
 
     @property
     def cpu(self) -> Artifact:
@@ -380,6 +387,7 @@ def check_names(folder: Path, manifest: Manifest) -> None:
             raise FirstTokenError(f"bundle {folder}: file name {name!r} is not a plain, printable name; export again")
     others = [artifact.npu.embedding.file for artifact in manifest.artifacts if artifact.npu is not None]
     others += [artifact.gpu.weights for artifact in manifest.artifacts if artifact.gpu is not None and artifact.gpu.weights is not None]
+    others += [] if manifest.prefix is None else [manifest.prefix.file]
     for name in (*(artifact.file for artifact in manifest.artifacts), *others, *manifest.tokenizer.files):
         if name not in manifest.files:
             raise FirstTokenError(f"bundle {folder}: the manifest names {name!r}, but not its hash under files; export again")

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 def chat(
     bundle: BundleFolder,
-    system: Annotated[str | None, typer.Option("--system", help="The system message the conversation begins with.")] = None,
+    system: Annotated[
+        str | None,
+        typer.Option("--system", help="The system message the conversation begins with (default: that which the bundle keeps, if any)."),
+    ] = None,
     session: Annotated[
         Path | None,
         typer.Option(

@@ -1,7 +1,7 @@
 """``firsttoken export``"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -67,6 +67,21 @@ def export(
             show_default=False,
         ),
     ] = None,
+    system_prompt: Annotated[
+        Path | None,
+        typer.Option(
+            "--system-prompt",
+            metavar="FILE",
+            help="A system message whose keys and values are kept in the bundle, so that a first question costs its own tokens alone (.tflite, .litertlm).",
+            show_default=False,
+        ),
+    ] = None,
+    prefix_precision: Annotated[
+        Literal["fp32", "fp16", "int8"],
+        typer.Option(
+            "--prefix-precision", help="In what they are kept: fp32 is exact, fp16 and int8 take a half and a quarter of the bytes."
+        ),
+    ] = "fp32",
     audit: Audit = False,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -85,6 +100,7 @@ def export(
       firsttoken export path/to/base --adapter path/to/lora -o out/lora
       firsttoken export path/to/checkpoint --plan int8 -t tflite-xnnpack -t executorch-xnnpack -o out --force
       firsttoken export smollm2 --plan int4-gptq -o out
+      firsttoken export smollm2 -o out --system-prompt assistant.txt --prefix-precision fp16
       firsttoken export path/to/checkpoint -t tflite-hexagon-sm8550 -t tflite-hexagon-sm8750 -o out
     """
     from firsttoken.backends.registry import find_backend
@@ -115,6 +131,8 @@ def export(
             witness=not no_witness,
             adapter=adapter,
             calibration=calibration,
+            system_prompt=None if system_prompt is None else read_system_prompt(system_prompt),
+            prefix_precision=prefix_precision,
         )
     manifests = {folder: read_manifest(folder) for folder in folders}
     out.document({"bundles": [{"folder": folder, "manifest": manifest} for folder, manifest in manifests.items()]})
@@ -127,6 +145,11 @@ def export(
         if gpu is not None:
             weights = f", its weights in {gpu.gpu.weights}" if gpu.gpu and gpu.gpu.weights else ""
             out.show(f"  {gpu.file}, {readable(manifest.facts(gpu).bytes)}{weights}, for a GPU")
+        if manifest.prefix is not None:
+            kept = manifest.prefix
+            out.show(
+                f"  {kept.file}, {readable(manifest.files[kept.file].bytes)}: a system prompt of {len(kept.tokens)} tokens, kept in {kept.stored}"
+            )
         if cpu.proof is None:
             out.show("  not proven (--no-prove)")
             continue
@@ -151,3 +174,14 @@ def export(
             figures = [("GPU, prefill", on_gpu.prefill), ("GPU, decode", on_gpu.decode), ("GPU, all", on_gpu.all), ("CPU, all", on_gpu.cpu)]
             lines = (*proof_lines(on_gpu), *audit_summary(gpu.audit))
             out.show(figures_table([*figures, ("GPU against CPU", on_gpu.gpu_against_cpu)]), *(f"  {line}" for line in lines))
+
+
+def read_system_prompt(path: Path) -> str:
+    """Returns the file's text without the newlines at its end. Raises `FirstTokenError`."""
+    from firsttoken import plain_file
+    from firsttoken.errors import FirstTokenError
+
+    try:
+        return plain_file.read_text(path).rstrip("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FirstTokenError(f"--system-prompt {path}: cannot be read as UTF-8 text ({plain_file.why(error)})") from None

@@ -30,6 +30,9 @@ def generate(
         float, typer.Option("--min-p", help="Of these, draw from those at least this many times as likely as the first; 0 is all.")
     ] = 0.0,
     threads: Threads = None,
+    system: Annotated[
+        str | None, typer.Option("--system", help="The system message (default: that which the bundle keeps, if any; '' leaves it out).")
+    ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Continue the prompt as it is, without the chat template.")] = False,
     monitor: Annotated[
         Path | None,
@@ -96,6 +99,7 @@ def generate(
                     top_k=top_k,
                     top_p=top_p,
                     min_p=min_p,
+                    system=system,
                 ):
                     pieces.append(piece)
                     if not as_json:
@@ -104,7 +108,7 @@ def generate(
                 answers.append({"prompt": text, "text": "".join(pieces), **facts.as_run()})
                 speed = f"{facts.tokens_per_second:.1f} tokens/s" if facts.tokens_per_second else "one token at most"
                 print(
-                    f"[load {loaded:.2f} s; first token {facts.first_token:.3f} s after {facts.prompt_tokens} prompt tokens; "
+                    f"[load {loaded:.2f} s; first token {facts.first_token:.3f} s after {facts.prompt_tokens} prompt tokens{f', {facts.kept_tokens} of them kept' if facts.kept_tokens else ''}; "
                     f"{facts.new_tokens} tokens, {speed}; stopped: {STOPPED[facts.stopped]}]",
                     file=sys.stderr,
                 )

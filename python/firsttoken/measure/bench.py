@@ -175,7 +175,7 @@ class Bench:
             temperature=host.processor_temperature(host.conditions()),
             other_load=other,
             turn=turn,
-            cached_tokens=None if turn is None else answer["cached_tokens"],
+            cached_tokens=answer["cached_tokens"] if turn is not None or answer["cached_tokens"] else None,
         )
 
 

@@ -51,7 +51,7 @@ class Lengths:
     chat: bool | None
     turns: int = 1
 
-    def texts(self, path: Path, facts: RunnerFacts, tokenizer: Tokenizer) -> tuple[dict[int, str], bool]:
+    def texts(self, path: Path, facts: RunnerFacts, tokenizer: Tokenizer, system: str | None = None) -> tuple[dict[int, str], bool]:
         """The prompts of a candidate, and whether they go through the chat template. Raises `FirstTokenError` for what does not fit its cache."""
         longest, cache = max(self.prompts), facts.target.cache_length
         what, often = f"{'file' if is_file(path) else 'bundle'} {path}", f", {self.turns} times," if self.turns > 1 else ""
@@ -65,7 +65,7 @@ class Lengths:
             raise FirstTokenError(
                 f"{what}: turns of a conversation go through a chat template that can be written for several, and this has none; measure it without --turns"
             )
-        return {tokens: exact_prompt(tokenizer, facts, tokens, chat) for tokens in self.prompts}, chat
+        return {tokens: exact_prompt(tokenizer, facts, tokens, chat, system) for tokens in self.prompts}, chat
 
 
 def bundle_candidate(folder: Path, lengths: Lengths, report: Report) -> Candidate:
@@ -74,8 +74,10 @@ def bundle_candidate(folder: Path, lengths: Lengths, report: Report) -> Candidat
     backend = find_backend(manifest.cpu.backend)
     backend.check_installed(f"measuring {folder}")
     check_files(folder, manifest, report)
-    prompts, chat = lengths.texts(folder, manifest, open_tokenizer(folder, manifest))
-    read = [folder / name for name in (manifest.cpu.file, *manifest.tokenizer.files)]
+    system = None if manifest.prefix is None else manifest.prefix.system
+    prompts, chat = lengths.texts(folder, manifest, open_tokenizer(folder, manifest), system)
+    kept = [] if manifest.prefix is None else [manifest.prefix.file]
+    read = [folder / name for name in (manifest.cpu.file, *manifest.tokenizer.files, *kept)]
     return Candidate(folder, backend, identify_bundle("", manifest), prompts, chat, read, manifest)
 
 

@@ -12,8 +12,8 @@ STARTS = 50  # places of the text tried before giving up
 NEIGHBOURHOOD = 40  # characters around the length found by halving
 
 
-def exact_prompt(tokenizer: Tokenizer, manifest: RunnerFacts, tokens: int, chat: bool) -> str:
-    """Returns text that gives exactly ``tokens`` tokens, begin token or chat template included.
+def exact_prompt(tokenizer: Tokenizer, manifest: RunnerFacts, tokens: int, chat: bool, system: str | None = None) -> str:
+    """Returns text that gives exactly ``tokens`` tokens, begin token or chat template included, and the ``system`` message before it.
 
     The text is the demo's held-out text from its start (from a later line where no cut there fits); it is repeated
     where it is too short. Raises `FirstTokenError` where the template alone has more tokens, or no cut fits.
@@ -23,7 +23,7 @@ def exact_prompt(tokenizer: Tokenizer, manifest: RunnerFacts, tokens: int, chat:
         raise FirstTokenError(f"bundle of {manifest.checkpoint.name!r} has no chat template; measure it with --raw")
 
     def count(text: str) -> int:
-        return len(encode_prompt(tokenizer, text, template))
+        return len(encode_prompt(tokenizer, text, template, system if chat else None))
 
     least = count("a")
     if tokens < least:

@@ -7,7 +7,9 @@ import numpy as np
 
 from firsttoken import plain_file
 from firsttoken.backends.registry import find_backend, resolve, resolve_for_cpu
+from firsttoken.backends.runner import Runner
 from firsttoken.bundle.manifest import AuditRow, Manifest, Proof, read_manifest
+from firsttoken.bundle.prefix_facts import PrefixProof
 from firsttoken.bundle.witness_facts import Witness
 from firsttoken.calibration.integers import with_integers
 from firsttoken.calibration.text import read_text
@@ -29,6 +31,7 @@ from firsttoken.prove.words import chat_window, missed_words
 from firsttoken.quantized.kept import KeptCheckpoint, with_kept
 from firsttoken.quiet import quiet_runtime
 from firsttoken.run.open import open_runner
+from firsttoken.run.prefix import prove_prefix
 from firsttoken.tokenizer import Tokenizer, open_tokenizer
 
 HELD_OUT_FILE = "held_out.txt"
@@ -67,6 +70,7 @@ def prove(
     runner = open_runner(folder, threads, kept=False)
     try:
         seen = compare(runner, windows, expected, report)
+        kept = prefix_proof(runner, manifest, tokenizer)
     finally:
         runner.close()
     with quiet_runtime():
@@ -75,8 +79,33 @@ def prove(
     proof = sum_up(manifest, seen, windows, name, text)
     proof.misses += missed_structure(rows, asked, backend) + missed_scales(rows, manifest.calibration)
     proof.misses += missed_words(folder, manifest, source.folder)
+    proof.prefix = kept
+    proof.misses += missed_prefix(manifest, kept)
     add_witness(proof, witness)
     return proof, rows
+
+
+def prefix_proof(runner: Runner, manifest: Manifest, tokenizer: Tokenizer) -> PrefixProof | None:
+    """What a bundle's kept system prompt gives; None where there is none."""
+    if runner.prefix is None or manifest.chat is None or manifest.chat.conversation is None:
+        return None
+    return prove_prefix(runner, runner.prefix, manifest.chat.conversation, tokenizer)
+
+
+def missed_prefix(manifest: Manifest, proof: PrefixProof | None) -> list[str]:
+    """A kept system prompt has to be what computing it gives, or, where it is stored in fewer bits, within the plan's bound of it."""
+    if proof is None or manifest.prefix is None:
+        return []
+    if manifest.prefix.stored == "fp32" and not proof.equal_bits:
+        return [
+            f"the kept system prompt gives other logits than computing it, {proof.worst_kld:.3g} nats at most; it is of another artifact, runtime or machine: export again"
+        ]
+    most = manifest.plan.gate.mean_kld
+    if proof.mean_kld > most:
+        return [
+            f"the kept system prompt, stored in {manifest.prefix.stored}, is {proof.mean_kld:.3g} nats from computing it; the plan asks {most:g}: give --prefix-precision fp32"
+        ]
+    return []
 
 
 def with_origin(rows: list[AuditRow], manifest: Manifest) -> list[AuditRow]:

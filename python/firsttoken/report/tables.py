@@ -49,6 +49,10 @@ def proof_lines(proof: Proof | NpuProof | GpuProof) -> list[str]:
             f"built as the plan says? {twin.mean_kld:.2e} nats from the plan computed on the host, where its kernels' rounding explains "
             f"{twin.noise_mean_kld:.2e}; logits {twin.scale:.4f} times its own ({twin.positions} positions)"
         )
+    if isinstance(proof, Proof) and proof.prefix is not None:
+        kept = proof.prefix
+        same = "equal to the bit to" if kept.equal_bits else f"{kept.mean_kld:.2e} nats (at most {kept.worst_kld:.2e}) from"
+        lines.append(f"the kept system prompt is {same} computing it ({kept.positions} questions)")
     if isinstance(proof, Proof) and proof.witness is not None:
         lines.append(witness_line(proof.witness))
     return lines

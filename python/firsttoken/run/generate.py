@@ -7,7 +7,7 @@ from typing import Literal
 
 from firsttoken.backends.runner import Runner
 from firsttoken.bundle.chat_facts import Chat
-from firsttoken.conversation import TRIMS
+from firsttoken.conversation import TRIMS, write_conversation
 from firsttoken.errors import FirstTokenError
 from firsttoken.run.sampling import Sampler
 from firsttoken.tokenizer import TextStream, Tokenizer
@@ -55,14 +55,24 @@ class Statistics:
         return (self.new_tokens - 1) / (self.decode / 1e9) if self.new_tokens > 1 and self.decode > 0 else 0.0
 
 
-def encode_prompt(tokenizer: Tokenizer, prompt: str, chat: Chat | None) -> list[int]:
-    """Returns the tokens of a prompt: one user turn of ``chat``, or the text as it is after the begin token.
+def encode_prompt(tokenizer: Tokenizer, prompt: str, chat: Chat | None, system: str | None = None) -> list[int]:
+    """Returns the tokens of a prompt: one user turn of ``chat``, behind a ``system`` message where there is one, or the text as it is after the begin token.
 
     The turn is tokenized as a whole, as transformers does; a template writes its own begin token.
     """
     if chat is None:
         return tokenizer.encode(prompt)
+    if system:
+        if chat.conversation is None:
+            raise FirstTokenError("the chat template cannot be written with a system message; leave it out")
+        messages = [{"role": "system", "content": system}, {"role": "user", "content": prompt}]
+        return tokenizer.encode(write_conversation(chat.conversation, messages), begin=False)
     return tokenizer.encode(chat.prefix.text + TRIMS[chat.trim](prompt) + chat.suffix.text, begin=False)
+
+
+def kept_system(runner: Runner) -> str | None:
+    """The system message that the bundle keeps, if any."""
+    return None if runner.prefix is None else runner.prefix.system
 
 
 def generate(
@@ -79,13 +89,15 @@ def generate(
     top_k: int = 0,
     top_p: float = 1.0,
     min_p: float = 0.0,
+    system: str | None = None,
 ) -> Iterator[str]:
     """Yields pieces of the completion's text as they become whole; ``statistics`` is filled in on the way.
 
     ``chat`` says whether the prompt is one user turn of the chat template (None: where the bundle has one). Ends at an
     end token (unless ``stop_at_end`` is false, for measuring), after ``max_tokens`` or with a full cache, as
     ``statistics.stopped`` tells. ``observe`` is called after every token with the statistics and the nanoseconds that
-    token took. ``temperature``, ``seed``, ``top_k``, ``top_p`` and ``min_p`` are those of `sampling.Sampler`. Raises `FirstTokenError` for a prompt that is empty or longer than the cache, or chat without a template.
+    token took. ``temperature``, ``seed``, ``top_k``, ``top_p`` and ``min_p`` are those of `sampling.Sampler`; ``system`` is the system message (None: that which
+    the bundle keeps, if any; empty: none). Raises `FirstTokenError` for a prompt that is empty or longer than the cache, or chat without a template.
     """
     manifest = runner.manifest
     if max_tokens < 1:
@@ -95,11 +107,12 @@ def generate(
     facts = Statistics() if statistics is None else statistics
     sampler = Sampler(manifest.tokenizer.vocab_size, temperature, seed, top_k, top_p, min_p)
     end = frozenset(manifest.tokenizer.end if stop_at_end else ())
+    system = kept_system(runner) if system is None else system
     runner.reset()
     yield from complete(
         runner,
         tokenizer,
-        lambda: encode_prompt(tokenizer, prompt, manifest.chat if chat is not False else None),
+        lambda: encode_prompt(tokenizer, prompt, manifest.chat if chat is not False else None, system),
         sampler,
         max_tokens,
         end,

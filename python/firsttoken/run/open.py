@@ -11,15 +11,17 @@ from firsttoken.errors import FirstTokenError
 from firsttoken.last_words import doing, now
 from firsttoken.plain_file import check_plain, why
 from firsttoken.quiet import quiet_runtime
+from firsttoken.run.prefix import Prefix
 from firsttoken.run.trial import try_first
 from firsttoken.safe_text import harmless
 
 
-def open_runner(bundle: str | Path, threads: int | None = None, check: bool = True, kept: bool = True) -> Runner:
+def open_runner(bundle: str | Path, threads: int | None = None, check: bool = True, kept: bool = True, prefix: bool = True) -> Runner:
     """Loads a bundle's CPU artifact in its own runtime with ``threads`` threads (default: the machine's cores, 4 at most).
 
     Raises `FirstTokenError` if the folder is not a bundle or a file does not match the manifest's hash (which is left out
-    where ``check`` is false, by a caller that has just done it). With ``kept`` false nothing is used that earlier loads left in a cache.
+    where ``check`` is false, by a caller that has just done it). With ``kept`` false nothing is used that earlier loads left in a cache, with ``prefix`` false not the
+    bundle's kept system prompt.
     """
     folder = Path(bundle)
     manifest = read_manifest(folder)
@@ -35,6 +37,8 @@ def open_runner(bundle: str | Path, threads: int | None = None, check: bool = Tr
     try_first(folder, manifest, backend)
     with doing(f"loading {artifact}"), quiet_runtime():
         runner = backend.open_runner(folder, manifest, manifest.cpu, threads, kept)
+    if manifest.prefix is not None and prefix:
+        runner.prefix = Prefix(folder, manifest.prefix)
     now(f"running {artifact}")
     for note in runner.notes:
         print(f"note: {harmless(note)}", file=sys.stderr)

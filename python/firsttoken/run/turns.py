@@ -7,7 +7,7 @@ from firsttoken.backends.runner import Runner
 from firsttoken.bundle.chat_facts import Conversation
 from firsttoken.conversation import write_conversation
 from firsttoken.errors import FirstTokenError
-from firsttoken.run.generate import Statistics, complete
+from firsttoken.run.generate import Statistics, complete, kept_system
 from firsttoken.run.sampling import Sampler
 from firsttoken.tokenizer import Tokenizer
 
@@ -19,13 +19,14 @@ class Chat:
     """Messages, and a runner whose cache holds as many of their tokens as they begin with.
 
     ``messages`` are ``{"role": "system" | "user" | "assistant", "content": text}``: one system message first or none, then questions and answers in
-    turn. ``dropped`` counts the turns that were forgotten for room. Raises `FirstTokenError` for a bundle whose template no conversation can be written with, and for a system message
+    turn. Without ``system`` it is the message that the bundle keeps, if any; an empty one is none. ``dropped`` counts the turns that were forgotten for room. Raises `FirstTokenError` for a bundle whose template no conversation can be written with, and for a system message
     that it does not take.
     """
 
     def __init__(self, runner: Runner, tokenizer: Tokenizer, system: str | None = None, when_full: WhenFull = "stop") -> None:
         self.runner, self.tokenizer, self.when_full = runner, tokenizer, when_full
         self.pieces = conversation_of(runner)
+        system = kept_system(runner) if system is None else system or None
         if system is not None and self.pieces.open_system is None:
             raise FirstTokenError("the chat template takes no system message; leave it out")
         self.messages: list[dict] = [] if system is None else [{"role": "system", "content": system}]

@@ -169,6 +169,10 @@ class LitertlmRunner(Runner):
         call.run([token], position)
         return call.outputs["logits"].reshape(-1)
 
+    @property
+    def held_types(self) -> dict[str, np.dtype]:
+        return {state.name: np.dtype(state.dtype) for state in self.states}
+
     def held_arrays(self) -> dict[str, np.ndarray]:
         return {name: array.copy() for name, array in self._held_parts(self.position).items()}
 

@@ -38,6 +38,7 @@ class Tflite(Backend):
     row_scale_bytes = 4  # a float32; zero points and all graphs share one place
     shares_tied = True
     outliers_apart = True
+    gives_cache = True
     outliers_bytes = 2933  # a few operators in each of three graphs
 
     def estimate(self, decoder: Decoder, precisions: Mapping[str, str], target: Target, prove: bool) -> Estimate:

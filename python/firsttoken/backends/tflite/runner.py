@@ -208,6 +208,11 @@ class TfliteRunner(Runner):
         self.used = length
         self.written = self.written if length else 0
 
+    @property
+    def held_types(self) -> dict[str, np.dtype]:
+        states = {name: np.dtype(state.dtype) for name, state in self.states.items()}
+        return states | {name: array.dtype for name, array in self.replaced.items()}
+
     def held_arrays(self) -> dict[str, np.ndarray]:
         return {name: array.copy() for name, array in self._held_parts(self.position).items()} | {WRITTEN: np.array([self.written])}
 
