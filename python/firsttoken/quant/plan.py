@@ -130,8 +130,18 @@ class Plan(BaseModel):
             matching = [rule for rule in self.rules if rule.takes(layer.name)]
             if not matching:
                 raise FirstTokenError(f"plan {self.name!r}: no rule matches layer {layer.name!r}; end the plan with a rule for '*'")
-            check_supported(self, matching[0], layer, target, possible[layer.kind])
-            check_group(self, layer, target, group_scales)
+            try:
+                check_supported(self, matching[0], layer, target, possible[layer.kind])
+                check_group(self, layer, target, group_scales)
+            except StoredFormError as error:
+                taken = [
+                    name
+                    for name in plan_names()
+                    if name != self.name and _takes(name, layers, target, possible, group_scales, outliers_apart)
+                ]
+                raise FirstTokenError(
+                    f"{error}; give a plan that it takes and that rounds these weights again: {', '.join(taken)}"
+                ) from None
             check_outliers(self, matching[0], layer, target, outliers_apart)
             resolved[layer.name] = matching[0].precision
         self._refuse_shadowed(names)
@@ -247,12 +257,25 @@ def check_group(plan: Plan, layer: Layer, target: str, group_scales: bool) -> No
 
 
 def refuse_stored(plan: Plan, rule: Rule, layer: Layer, target: str, form: str) -> None:
-    """Raises `FirstTokenError` for a rule that is the checkpoint's, not the plan's: what can be changed is the plan."""
+    """Raises `StoredFormError` for a rule that is the checkpoint's, not the plan's: what can be changed is the plan."""
     if rule.method == "stored":
-        raise FirstTokenError(
-            f"plan {plan.name!r}: {layer.name!r} would keep what the checkpoint stores, {form}, which target {target!r} does not take; "
-            "give a plan that it takes, such as int8, which rounds these weights again"
+        raise StoredFormError(
+            f"plan {plan.name!r}: {layer.name!r} would keep what the checkpoint stores, {form}, which target {target!r} does not take"
         )
+
+
+class StoredFormError(FirstTokenError):
+    """A target does not take the integers that a checkpoint stores; `Plan.resolve` adds the plans that it takes."""
+
+
+def _takes(name: str, layers: list[Layer], target: str, possible: Mapping[str, tuple[str, ...]], *more: bool) -> bool:
+    """Whether ``target`` takes a built-in plan that keeps nothing; the arguments after the name are those of `Plan.resolve`."""
+    plan = load_plan(name)
+    try:
+        plan.resolve(layers, target, possible, *more)
+    except FirstTokenError:
+        return False
+    return all(rule.method != "stored" for rule in plan.rules)
 
 
 def load_plan(name_or_path: str | Path) -> Plan:
