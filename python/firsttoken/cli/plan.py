@@ -45,7 +45,7 @@ Precisions = Annotated[
     typer.Option(
         "--precision",
         metavar="LABEL",
-        help="Choose linear layers among these alone, may be repeated: fp16, int8, int8 apart, int8 gptq, int4/32 gptq, int4/128 gptq, int4/row gptq … (default: all that the target has).",
+        help="Choose linear layers among these alone, may be repeated: fp16, int8, int8 apart, int8 gptq, int4/32 gptq, int4/128 gptq, int4/row gptq; int4/32 where GPTQ cannot choose: a head that is the embedding's table, some families (default: all that the target has).",
         show_default=False,
     ),
 ]
