@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from firsttoken.declarations import declaration_names, read_declaration
 from firsttoken.decoder.walk import Layer, is_table
@@ -21,6 +21,7 @@ Group = Literal["row", 32, 64, 128, 256]
 Outliers = Literal["apart"]
 RangeMethod = Literal["min-max", "percentile", "mse"]
 DEFAULT_RANGE: RangeMethod = "mse"
+NUMBERS = "32, 64, 128 or 256"  # the numbers of `Group`, in words
 
 
 class Rule(BaseModel):
@@ -93,9 +94,19 @@ class Plan(BaseModel):
     name: str = ""
     summary: str
     group_size: int = Field(default=32, ge=32, multiple_of=32)  # columns of a row that share one int4 scale, where a rule says nothing else
-    smooth: bool = False  # outliers of activations moved into weights on a calibration text, where that brings the model nearer
+    smooth: bool = Field(
+        default=False, strict=True
+    )  # outliers of activations moved into weights on a calibration text, where that brings the model nearer
     rules: tuple[Rule, ...] = Field(alias="rule", min_length=1)
     gate: Gate
+
+    @field_validator("group_size")
+    @classmethod
+    def _group_that_kernels_have(cls, size: int) -> int:
+        """Raises `ValueError` for a group that a rule could not have either."""
+        if size not in get_args(Group):
+            raise ValueError(f'input should be {NUMBERS} (a rule\'s group may be "row" too)')
+        return size
 
     @model_validator(mode="after")
     def _smoothed_before_it_is_calibrated(self) -> Self:
