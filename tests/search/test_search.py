@@ -14,6 +14,7 @@ from firsttoken.errors import FirstTokenError
 from firsttoken.pipeline import export
 from firsttoken.quant.plan import load_plan
 from firsttoken.search import search as searching
+from firsttoken.search import smooth
 from firsttoken.search.budget import Budget, misses, tighter
 from firsttoken.search.choice import Bounds, Cost
 from firsttoken.search.costs import Real
@@ -114,14 +115,38 @@ def test_what_cannot_be_reached_says_what_can(tiny_model, capsys, tmp_path):
         (["--max-kld", "0.1", "-o", "plan.txt"], "output plan.txt: a plan's file ends in .toml"),
         (["--max-kld", "0.1", "--precision", "int7"], "precision 'int7' is unknown (did you mean 'int8'"),
         (["--max-kld", "0.1", "--times", "arm"], "no time is bounded; give --max-first-token or --max-decode too"),
+        (["--max-first-token", "1.1", "--times", "arm", "--times", "x.json"], "--times arm stands alone"),
+        (["--max-first-token", "1.1", "--times", "arm"], "emulated ARM is not set up (emulator is missing"),
+        (["--max-first-token", "1.1", "--times", "nowhere.json"], "nowhere.json"),
+        (["--max-first-token", "1.1", "--times", "text.md"], "text.md: cannot be read as JSON"),
+        (
+            ["--max-decode", "1.1", "--prompt", "100000"],
+            "--prompt 100000: bundles are timed with 24 tokens after it, and target 'tflite-xnnpack' has a cache of 1280; expected 1256 at most",
+        ),
         (["--max-kld", "0.1", "-t", "tflite-hexagon-sm8550"], "compiles for an NPU; damages are measured for what runs on the CPU"),
     ],
 )
 def test_bad_input(tiny_model, tmp_path, monkeypatch, capsys, arguments, said):
+    def too_late(*_):
+        raise AssertionError("it is said before anything is measured")
+
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FIRSTTOKEN_ARM", str(tmp_path / "arm"))
+    monkeypatch.setattr(smooth, "choose", too_late)
+    (tmp_path / "text.md").write_text("# Times")
     assert run(["plan", "search", str(tiny_model), "--tokens", "256", *arguments]) == 2
     assert said in capsys.readouterr().err
     assert not list(tmp_path.glob("plan*"))
+
+
+def test_a_missing_package_is_said_first(tiny_model, tmp_path, monkeypatch, capsys):
+    from firsttoken import extras
+
+    real = extras.missing
+    monkeypatch.setattr(extras, "missing", lambda extra: ["scipy"] if extra == "search" else real(extra))
+    assert run(["plan", "search", str(tiny_model), "-o", str(tmp_path / "p.toml"), "--max-size", "1MiB"]) == 2
+    got = capsys.readouterr()
+    assert "searching a plan needs scipy" in got.err and not got.out
 
 
 def test_a_miss_makes_the_next_choice_tighter(tiny_model, monkeypatch):

@@ -270,8 +270,10 @@ def search(
     """
     from firsttoken.atomic_file import check_file_destination, write_text
     from firsttoken.errors import FirstTokenError
+    from firsttoken.extras import need
     from firsttoken.report.progress_bar import progress_bar
     from firsttoken.search.budget import Budget
+    from firsttoken.search.clock import check_times
     from firsttoken.search.page import search_page
     from firsttoken.search.search import opened
     from firsttoken.search.search import search as run
@@ -284,6 +286,7 @@ def search(
         raise FirstTokenError("no budget given; give --max-size, --max-kld, --max-first-token or --max-decode")
     if output.suffix != ".toml":
         raise FirstTokenError(f"output {output}: a plan's file ends in .toml")
+    need("search", "searching a plan")
     page_file = output.with_suffix(".html")
     for file in (output, page_file):
         check_file_destination(file, "--output")
@@ -291,6 +294,7 @@ def search(
             raise FirstTokenError(f"output {file}: exists; give another name, or --force to replace it")
     out, asked = Output(as_json), tuple(precision or ())
     with progress_bar() as report, opened(checkpoint, target, calibration, held_out, adapter, tokens, report) as subject:
+        check_times(subject, budget, prompt, times or ())
         subject = subject if no_smooth else smoothed(subject, asked, report, out.say)
         found = run(subject, budget, asked, prompt, times or (), not no_prove, report, out.say)
         damages, name = measured_damages(subject, asked), f"{subject.source.name} on {subject.target.name}"
