@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+from compressed_folders import compress_folder, scheme_of
 
 from firsttoken.backends.registry import resolve
 from firsttoken.bundle.manifest import read_manifest
@@ -111,7 +112,7 @@ def test_what_cannot_be_reached_says_what_can(tiny_model, capsys, tmp_path):
     ("arguments", "said"),
     [
         ([], "no budget given; give --max-size, --max-kld, --max-first-token or --max-decode"),
-        (["--max-size", "lots"], "'lots' is no size; expected a number with a unit, as 120MiB"),
+        (["--max-size", "lots"], "'lots' is no size; expected a number with a unit (B, KiB, MiB, GiB, kB, MB, GB), as 120MiB"),
         (["--max-kld", "0.1", "-o", "plan.txt"], "output plan.txt: a plan's file ends in .toml"),
         (["--max-kld", "0.1", "--precision", "int7"], "precision 'int7' is unknown (did you mean 'int8'"),
         (["--max-kld", "0.1", "--times", "arm"], "no time is bounded; give --max-first-token or --max-decode too"),
@@ -167,6 +168,26 @@ def test_a_miss_makes_the_next_choice_tighter(tiny_model, monkeypatch):
     assert found.tries == 2 and len(exports) == 2
     assert "so the next choice is tighter" in said[0] and "tighter" not in said[1]
     assert found.real.bytes <= most * 0.95
+
+
+def test_a_checkpoint_of_integers_is_told_of_as_stored(tiny_model, tmp_path):
+    compress_folder(tiny_model, tmp_path / "model", scheme_of(4, 32))
+    with opened(tmp_path / "model", "tflite-xnnpack", None, None, None, 256, lambda *_: None) as subject:
+        said = searching.stored_note(subject)
+    assert (
+        said is not None
+        and said.startswith("14 layers are stored as integers (compressed-tensors: int4 in groups of 32)")
+        and "--plan as-stored" in said
+    )
+    with opened(tiny_model, "tflite-xnnpack", None, None, None, 256, lambda *_: None) as subject:
+        assert searching.stored_note(subject) is None
+
+
+def test_a_miss_by_a_hair_can_be_read():
+    [line] = misses(Budget(size=3 << 20), Real((3 << 20) + 700), Real(1), 0.0)
+    assert line == "is 3,146,428 B instead of 3,145,728 B"
+    [line] = misses(Budget(size=3 << 20), Real(4 << 20), Real(1), 0.0)
+    assert line == "is 4.0 MiB instead of 3.0 MiB"
 
 
 def test_what_is_missed_and_by_how_much():
