@@ -51,6 +51,7 @@ def demo_manifest() -> Manifest:
         "states": [state(n, [1, 2, "length", 32], dtype, 16) for n, dtype in enumerate(("float16", "float32"))],
         "proof": {
             "text": "held out", "text_sha256": SHA, "witness": WITNESS, "prefill": FIGURES, "decode": FIGURES, "all": FIGURES, "passed": True, "misses": [],
+            "prefix": {"equal_bits": True, "mean_kld": 0.0, "worst_kld": 1e-9, "positions": 4},
         },
         "audit": [{"layer": "head", "asked": "int8", "stored": "int8", "computed": "int8", "delegated": True}],
     }  # fmt: skip
@@ -76,8 +77,9 @@ def demo_manifest() -> Manifest:
                 "windows": 2, "last_position": 1279, "methods": ["decode"], "compile_seconds": 2.5, "prefill": FIGURES, "decode": FIGURES, "all": FIGURES, "cpu": FIGURES,
                 "gpu_against_cpu": FIGURES,
             },
+            "prefix": {"file": "prefix.npz", "system": "Be brief.", "tokens": [1, 2], "stored": "fp32", "computed_with": "r 1"},
             "packages": {"numpy": "2.0"},
-            "files": {"model.tflite": {"sha256": SHA, "bytes": 5_000_000_000}}
+            "files": {"model.tflite": {"sha256": SHA, "bytes": 5_000_000_000}, "prefix.npz": {"sha256": SHA, "bytes": 9}}
             | {name: {"sha256": "cd" * 32, "bytes": 7} for name in tokenizer.facts().files},
         }
     )  # fmt: skip

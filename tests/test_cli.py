@@ -57,6 +57,9 @@ def test_version(capsys):
         (["bench", "x", "--repeat", "0"], "repeat"),
         (["generate", "x", "--prompt", "y", "--max-tokens", "none"], "--max-tokens"),
         (["generate", "x", "--prompt", "y", "--threads", "0"], "threads"),
+        (["plan", "search", "x", "--max-first-token", "1.1x"], "'1.1x' should be a valid number"),
+        (["export", "x", "--cache-length=1x"], "'1x' should be a valid integer"),
+        (["plan", "search", "x", "--max-decode", "0"], "'0' should be greater than or equal to 0.01"),
     ],
 )
 def test_usage_errors_are_one_line(capsys, arguments, said):

@@ -31,8 +31,9 @@ class GateError(FirstTokenError):
 
 
 def nearest(got: str, options: Iterable[str], count: int = 3) -> str:
-    """Returns ``" (did you mean 'a' or 'b'?)"`` for the options closest to ``got``, or an empty string."""
+    """Returns ``" (did you mean 'a' or 'b'?)"`` for the options closest to ``got``, whatever the case of its letters, or an empty string."""
     from difflib import get_close_matches
 
-    close = get_close_matches(got, [str(o) for o in options], n=count, cutoff=0.5)
+    named = {str(option).lower(): str(option) for option in options}
+    close = [named[one] for one in get_close_matches(got.lower(), named, n=count, cutoff=0.5)]
     return f" (did you mean {' or '.join(repr(c) for c in close)}?)" if close else ""

@@ -7,7 +7,7 @@ from firsttoken.backends.registry import find_backend
 from firsttoken.bundle.integer_facts import CalibrationFacts
 from firsttoken.calibration.integers import facts_of, with_integers
 from firsttoken.calibration.ranges import check_static, saturation_lines, with_ranges
-from firsttoken.calibration.text import CalibrationText, read_text, refuse_overlap
+from firsttoken.calibration.text import CalibrationText, read_text, refuse_overlap, windows_of
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
 from firsttoken.errors import FirstTokenError
@@ -15,6 +15,7 @@ from firsttoken.progress import Report
 from firsttoken.quant.plan import Plan
 from firsttoken.quantized.kept import Integers, lost_by_smoothing, with_kept
 from firsttoken.targets.target import Target
+from firsttoken.tokenizer import Tokenizer
 
 
 def check_calibrated(decoder: Decoder, plan: Plan, precisions: Mapping[str, str], target: Target) -> None:
@@ -80,12 +81,22 @@ def calibration_text(
     if not plan.calibrated:
         if calibration is not None:
             raise FirstTokenError(
-                f"--calibration {calibration}: plan {plan.name!r} chooses no integers on a text; give a plan with a method, such as int4-gptq, or with a static precision"
+                f"--calibration {calibration}: plan {plan.name!r} chooses no integers on a text; give a plan with a method, such as int4-gptq, "
+                "with smooth = true, such as int8-apart, or with a static precision"
             )
         return None
     text = read_text(calibration)
     name, proof_text = held_out_text(source.folder, held_out)
     refuse_overlap(text, proof_text, name)
-    what = "ranges are taken" if plan.statics else "integers are chosen"
-    say(f"{what} on {text.name}; they are kept in the cache folder, and the next export of the same kind takes them from there")
+    windows_of(text, Tokenizer(source.folder))  # refuses a text that is too short
+    say(
+        f"{' and '.join(what_for(plan))} on {text.name}; what is found is kept in the cache folder, and the next export of the same kind takes it from there"
+    )
     return text
+
+
+def what_for(plan: Plan) -> list[str]:
+    """What a plan takes a calibration text for, in words."""
+    chosen = any(rule.method == "gptq" for rule in plan.rules)
+    asked = {"smoothing is tried": plan.smooth, "integers are chosen": chosen, "ranges are taken": plan.statics}
+    return [words for words, wanted in asked.items() if wanted]

@@ -1,4 +1,4 @@
-#!/usr/bin/env python
+#!/usr/bin/env python3
 """How often the proof of a rightly built bundle fails: over families, plans, runtimes, seeds and held-out texts. It should be never.
 
 Each run makes a random small checkpoint of one family (or takes the demo's), a held-out text of its own, exports and proves. A line a run; at

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """How often `firsttoken report --diff` calls two equally fast bundles different, by simulation.
 
     .venv/bin/python scripts/benchmarks/comparison_coverage.py [--repeats 4000]

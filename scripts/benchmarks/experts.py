@@ -1,4 +1,4 @@
-#!/usr/bin/env python
+#!/usr/bin/env python3
 """What it costs that every expert is computed: a small random model with experts against dense ones, as .tflite in INT8, on one thread.
 
 The dense MLPs are as wide as the chosen experts together, which is what a runtime that computes those alone would multiply, and as all of

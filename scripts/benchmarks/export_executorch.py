@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Export to .pte: firsttoken against ExecuTorch's stock export_llm, on the same generated checkpoint.
 
 The checkpoint is the Llama-class one without biases, since export_llm's Qwen class wants a package that is not on the

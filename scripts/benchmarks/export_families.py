@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Export of a 1B and a 7B shape of newer families (gemma3-1b, olmo2-7b): seconds and peak memory, on both runtimes.
 
 Random weights, written by make_checkpoint.py (2 and 15 GB); no proof, whose cost is measured by export_tflite.py. Each export is a fresh

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Export to .tflite: firsttoken against the stock `litert-torch export_hf`, on the same generated checkpoint.
 
 Both make what a phone needs for prompts up to 512 and a cache of 1280, INT8 weights with dynamic activations (the

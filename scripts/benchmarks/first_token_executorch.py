@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """First token and decoding on .pte: firsttoken's bundles against the stock export_llm file, both in ExecuTorch's Python runtime.
 
 Same checkpoint, same threads. Fresh processes of all sides are loaded and take turns, so that slow moments of the

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """First token and decoding inside LiteRT-LM: firsttoken's model.litertlm against the stock `litert-torch export_hf` bundle.
 
 Same checkpoint, same precision (INT8), same runtime, same threads: LiteRT-LM's own benchmark mode on both (run_litert_lm.py). Fresh

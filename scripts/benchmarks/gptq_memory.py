@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Peak memory of choosing integers by GPTQ for layers of the shape of a 7B model: 4096 hidden, 11008 inside the MLP.
 
 A checkpoint of two such layers with synthetic weights, in bfloat16, is written into the work folder (0.9 GB); another process calibrates it on 2,048

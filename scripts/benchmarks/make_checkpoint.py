@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Makes checkpoints of real sizes with random weights, so that the benchmarks need no download.
 
 Each has a byte-level BPE tokenizer made here from the Python standard library's sources and padded with unused tokens

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """What a searched plan is worth: beside built-in plans at their own sizes, and beside INT8 at a tenth more bytes and time; and how long the search takes.
 
 For each checkpoint the built-in plans are exported and proven, then `plan search` finds a plan for the size of each, and one for 1.1 times

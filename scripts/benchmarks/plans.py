@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """The plans among themselves, on both runtimes: first token, decode, file size, memory, and what they cost in quality.
 
 Speed, size and memory on the generated 0.5B shape (qwen-0.5b); mean KL divergence on the trained checkpoint that comes

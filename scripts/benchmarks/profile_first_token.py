@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Where the time to the first token goes, on .tflite: both sides of first_token_tflite.py under Linux `perf`.
 
 Only prompts are recorded, no loading. The runtimes' libraries have no symbols, so a sample is told by the instructions

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """What each built-in plan costs in quality, on both runtimes: KL divergence, same top token, perplexity; and what the export takes.
 
 On the demo checkpoint and on SmolLM2-135M-Instruct (`firsttoken get smollm2`, 93 MB): a gate that holds on one model alone says

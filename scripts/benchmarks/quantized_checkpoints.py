@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """KL divergence of kept integers: a checkpoint is quantized by other libraries, exported, and held against its own dequantized weights.
 
 python scripts/benchmarks/quantized_checkpoints.py CHECKPOINT WORK [--targets …] [--cases …] needs the extra "test" (compressed-tensors, gguf).

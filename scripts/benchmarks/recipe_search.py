@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Is a searched recipe better than the one written by hand? Both trained for the same steps over several seeds, held-out scores side by side.
 
   scripts/benchmarks/recipe_search.py                          demo-hidden, 100 steps of 8 windows of 128 tokens, 16 trials, 3 seeds

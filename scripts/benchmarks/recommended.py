@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Which plan is better when: divergence, same top token, bytes, first token and decode, of built-in plans and variants of them, on two checkpoints.
 
 Every plan is exported and proven; then fresh processes of all bundles take turns. Ratios are to the `int8` plan's in the same turns. With ``--arm``
@@ -12,7 +13,7 @@ from export_tflite import GATE_MISSED, OURS
 from measure_process import MIB, Side, arguments, disturbance, per_turn, publish, ratio, run_measured, spread, table, take_turns
 
 HERE = Path(__file__).resolve().parent
-PLANS = ("fp16", "fp16-attention", "int8", "int8-near", "int4-gptq", "int4")
+PLANS = ("fp16", "fp16-attention", "int8", "int8-apart", "int4-gptq", "int4")
 BASE = "int8"
 COUNTED, CORE = 64, "cortex-a76"  # tokens of the prompt, as scripts/arm_instructions has them
 

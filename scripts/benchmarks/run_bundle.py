@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """One side of the benchmarks: a firsttoken bundle in its own runtime (see turns.py).
 
 First token: prefill and picking the best token; decode: one decode call and picking the best token.

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """One side of the benchmarks: a stock export_llm .pte in ExecuTorch's Python runtime (see turns.py).
 
 The same runtime and custom operators as ExecuTorch's own Python Llama runner. The file has one method,

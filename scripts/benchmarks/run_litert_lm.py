@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """One side of the benchmarks: a stock .litertlm bundle run by LiteRT-LM (see turns.py).
 
 The same calls and the same benchmark mode as `litert-lm benchmark` (exact token counts, no early stop), but with one

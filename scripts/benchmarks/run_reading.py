@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """What no decode step can go below: reading a model's bytes from memory once, on the given threads (see turns.py).
 
 ``decode`` is the seconds for one reading of the whole file. A decode step of a model that does not fit the processor's caches reads

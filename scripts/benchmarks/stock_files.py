@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Files as other exporters make them, of any local checkpoint and offline: litert-torch's export_hf, ExecuTorch's export_llm.
 
     python scripts/benchmarks/stock_files.py litertlm CHECKPOINT FILE --prefill 16,128 --cache-length 512

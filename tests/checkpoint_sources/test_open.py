@@ -8,6 +8,7 @@ from gguf_writer import write_model
 
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.checkpoint_sources.open import checkpoint_folder, open_checkpoint
+from firsttoken.demo import checkpoint_path
 from firsttoken.errors import FirstTokenError
 from firsttoken.gguf_file.checkpoint import GgufCheckpoint
 
@@ -34,6 +35,17 @@ def test_what_is_nothing(tmp_path, monkeypatch, given):
     with pytest.raises(FirstTokenError, match="a hub id like|config.json") as raised:
         open_checkpoint(given)
     assert ("did you mean 'smollm2'" in str(raised.value)) == (given == "smolm2")
+
+
+def test_the_embedded_one_has_a_name(tmp_path, monkeypatch, tiny_checkpoint):
+    monkeypatch.chdir(tmp_path)
+    with open_checkpoint("demo") as opened, open_checkpoint(checkpoint_path()) as same:
+        assert opened.folder == checkpoint_path() and opened.fingerprint() == same.fingerprint()
+    with pytest.raises(FirstTokenError, match="did you mean 'demo'.*or one of demo, smollm2"):
+        open_checkpoint("dmeo")
+    shutil.copytree(tiny_checkpoint, tmp_path / "demo")
+    with open_checkpoint("demo") as opened:
+        assert opened.folder.resolve() == tmp_path / "demo", "a folder of that name comes first"
 
 
 def test_a_misspelt_path_is_not_asked_for_on_the_hub(tmp_path, monkeypatch):

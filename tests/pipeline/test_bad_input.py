@@ -224,7 +224,7 @@ PLAN = (
         (PLAN.replace('"int8"', '"in8"'), ("'in8'", "did you mean 'int8'")),
         (PLAN.replace('"*"', '"layers.*.mpl.*"'), ("'layers.*.mpl.*' matches no layer",)),
         (PLAN.replace('"*"', '"layers.*"'), ("no rule matches layer 'embedding'",)),
-        (PLAN.replace("[gate]", "[gaet]"), ("gate is missing",)),
+        (PLAN.replace("[gate]", "[gaet]"), ("gaet is not a known field (did you mean 'gate'",)),
         (PLAN.replace("mean_kld = 1.0", "mean_kld = -1.0"), ("gate.mean_kld",)),
         ("summary = ", ("cannot be read as TOML",)),
         (PLAN, ("int8 is not possible for 'layers.0.attention.core'", "fp16")),

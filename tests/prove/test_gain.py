@@ -33,6 +33,11 @@ p99_kld = 0.2
 same_top = 0.8
 magnitude = 0.05
 """
+REST = """
+[[rule]]
+match = "*"
+precision = "int8"
+"""
 
 
 def exported(plan, folder, targets=("tflite-xnnpack",)) -> tuple[list[str], float]:
@@ -63,15 +68,30 @@ def test_nothing_is_asked_where_nothing_would_change(plan, backend):
     assert apart(decoder, load_plan(plan), precisions, own) is None
 
 
+def test_a_plan_that_has_some_apart_is_left_alone(tmp_path):
+    """As plan search writes them: the head's apart, the others' weighed and left."""
+    (tmp_path / "found.toml").write_text(APART.replace('match = "*"', 'match = "head"') + REST)
+    chosen, own = load_plan(tmp_path / "found.toml"), find_backend("tflite-xnnpack")
+    with Checkpoint(checkpoint_path()) as source:
+        decoder = open_decoder(source)
+    precisions = {layer.name: chosen.rule(layer.name).precision for layer in plan_layers(decoder)}
+    assert chosen.apart("head") and not chosen.apart("layers.0.mlp.up")
+    assert apart(decoder, chosen, precisions, own) is None
+    assert apart(decoder, load_plan("int8"), precisions, own) is not None, "the same without any apart is asked"
+
+
 def test_only_much_is_said():
     said: list[str] = []
-    say_if_much(None, said.append)
-    say_if_much(Gain(1e-3, 6.1e-4, 90), said.append)
-    say_if_much(Gain(0.0, 0.0, 90), said.append)
+    plain = load_plan("int8")
+    say_if_much(None, plain, said.append)
+    say_if_much(Gain(1e-3, 6.1e-4, 90), plain, said.append)
+    say_if_much(Gain(0.0, 0.0, 90), plain, said.append)
     assert not said
-    say_if_much(Gain(1e-3, 3e-4, 90), said.append)
+    say_if_much(Gain(1e-3, 3e-4, 90), plain, said.append)
     assert len(said) == 1
-    assert "0.30 times" in said[0]
+    assert "0.30 times" in said[0] and "firsttoken plan search weighs that" in said[0]
+    say_if_much(Gain(1e-3, 3e-4, 90), load_plan("as-stored"), said.append)
+    assert "plan search" not in said[1] and 'beside method = "stored"' in said[1]
 
 
 def test_the_shortest_windows_are_taken(windows_of_lengths):

@@ -1,6 +1,7 @@
 """Plans: every built-in one loads and resolves, the first match wins, and nothing is skipped silently."""
 
 import pytest
+from families_on_disk import random_model, save
 
 from firsttoken.backends.registry import find_backend, resolve
 from firsttoken.checkpoint import Checkpoint
@@ -98,14 +99,10 @@ def test_what_would_be_skipped_is_an_error(decoder, rules, said):
     assert said in str(caught.value)
 
 
-def test_int4_needs_rows_that_divide(decoder):
-    with pytest.raises(
-        FirstTokenError,
-        match='groups of 160.*layers.0.attention.q.*256 columns.*with group = 32 or 64 or 128 or 256 or "row", or with int8',
-    ):
-        resolve(
-            plan(("layers.*.core", "fp32"), ("embedding", "int8"), ("*", "int4"), group_size=160), decoder, load_target("tflite-xnnpack")
-        )
+def test_int4_needs_rows_that_divide(tmp_path):
+    narrow = open_decoder(Checkpoint(save(random_model("llama3"), tmp_path)))  # rows of 64 and of 96
+    with pytest.raises(FirstTokenError, match='groups of 64.*layers.0.mlp.down.*96 columns.*with group = 32 or "row", or with int8'):
+        resolve(plan(("layers.*.core", "fp32"), ("embedding", "int8"), ("*", "int4"), group_size=64), narrow, load_target("tflite-xnnpack"))
 
 
 def grouped(**groups):
@@ -154,7 +151,17 @@ def test_groups_that_mean_nothing(rule, said):
 
 
 @pytest.mark.parametrize(
-    "change", [{"group_size": 16}, {"group_size": 33}, {"surprise": 1}, {"gate": {**GATE, "mean_kld": 0}}, {"rule": []}]
+    "change",
+    [
+        {"group_size": 16},
+        {"group_size": 33},
+        {"group_size": 96},
+        {"smooth": 1},
+        {"smooth": "yes"},
+        {"surprise": 1},
+        {"gate": {**GATE, "mean_kld": 0}},
+        {"rule": []},
+    ],
 )
 def test_fields_out_of_bounds(change):
     values = {"summary": "test", "rule": [{"match": "*", "precision": "int8"}], "gate": GATE, **change}

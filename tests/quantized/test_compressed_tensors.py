@@ -85,6 +85,26 @@ def test_columns_in_another_order(tiny_model, tmp_path):
         assert any("order of their activations" in line for line in checkpoint.remarks)
 
 
+@pytest.mark.parametrize(
+    ("activations", "said"),
+    [
+        ({"input_activations": {"num_bits": 8, "dynamic": False}}, "inputs of layers rounded to 8 bits by scales decided beforehand"),
+        ({"output_activations": {"num_bits": 8, "dynamic": True}}, "outputs of layers rounded to 8 bits as they come"),
+        ({"input_activations": {"num_bits": 8, "dynamic": True}}, None),
+        ({"input_activations": None}, None),
+    ],
+)
+def test_scales_of_activations_are_left_out_and_that_is_said(tiny_model, tmp_path, activations, said):
+    compress_folder(tiny_model, tmp_path / "model", scheme_of(8, None))
+    config = json.loads((tmp_path / "model/config.json").read_text())
+    [group] = config["quantization_config"]["config_groups"].values()
+    group |= {"input_activations": None, "output_activations": None, **activations}
+    (tmp_path / "model/config.json").write_text(json.dumps(config))
+    with open_checkpoint(tmp_path / "model") as checkpoint:
+        about = [line for line in checkpoint.remarks if "config.json says" in line]
+    assert about == ([] if said is None else [f"config.json says {said}, which is left out: how activations are rounded is the plan's"])
+
+
 DAMAGES = {
     "no scales": (lambda t: t.pop(f"{Q}_scale"), "q_proj.weight_scale' is missing"),
     "no shape": (lambda t: t.pop(f"{Q}_shape"), "q_proj.weight_shape' is missing"),

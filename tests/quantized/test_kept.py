@@ -16,6 +16,7 @@ from firsttoken.backends.tflite import weights as tflite_weights
 from firsttoken.backends.tflite.model_file import ModelFile
 from firsttoken.bundle.manifest import read_manifest
 from firsttoken.checkpoint_sources.open import open_checkpoint
+from firsttoken.declarations import declaration_folder
 from firsttoken.decoder.walk import open_decoder, plan_layers
 from firsttoken.errors import FirstTokenError, GateError
 from firsttoken.pipeline import export
@@ -91,6 +92,7 @@ def test_a_lattice_of_rows_is_one_of_groups(tiny_model, tmp_path):
     [
         (4, 32, "int8", "14 layers .* are stored as compressed-tensors: int4 in groups of 32, but plan 'int8' rounds them to int8 again; --plan as-stored keeps"),
         (8, 32, "as-stored", "int8 in groups of 32, but no kernel has int8 in groups: plan 'as-stored' rounds them to int8 again, fp16 keeps 11 bits"),
+        (4, 16, "as-stored", "int4 in groups of 16, but no kernel has groups of 16: plan 'as-stored' rounds them to int8 again, fp16 keeps 11 bits"),
         (8, None, "int4", "int8 rows, but plan 'int4' rounds them to int4 in groups of 32 again"),
         (4, 32, "int4-gptq", "method \"gptq\" chooses other integers; leave the method out"),
     ],
@@ -220,9 +222,26 @@ def test_a_target_without_groups_says_what_to_do(tiny_model, tmp_path):
         plan = for_checkpoint(load_plan("as-stored"), source, decoder)
         with pytest.raises(
             FirstTokenError,
-            match="would keep what the checkpoint stores, int4.*, which target .* does not take; give a plan that it takes, such as int8",
-        ):
+            match="would keep what the checkpoint stores, int4.*, which target .* does not take; give a plan that it takes and .*: ",
+        ) as caught:
             lowering_job(source, plan, "tflite-hexagon-sm8550")
+        named = str(caught.value).rpartition(": ")[2].split(", ")
+        assert {"fp16-attention", "int4-npu"} <= set(named) and not {"int8", "as-stored"} & set(named)
+        for name in named:
+            lowering_job(source, load_plan(name), "tflite-hexagon-sm8550")  # it does take them
+
+
+def test_a_copy_of_as_stored_for_hexagon(tiny_model, tmp_path):
+    """As docs/quantized-checkpoints.md says: rows are taken, the plan's FP32 cores are not."""
+    compress_folder(tiny_model, tmp_path / "model", scheme_of(4, None))
+    text = (declaration_folder("quant") / "as-stored.toml").read_text()
+    (tmp_path / "copy.toml").write_text(text.replace('precision = "fp32"', 'precision = "fp16"'))
+    with open_checkpoint(tmp_path / "model") as source:
+        decoder = open_decoder(source)
+        own, copy = (for_checkpoint(load_plan(name), source, decoder) for name in ("as-stored", tmp_path / "copy.toml"))
+        with pytest.raises(FirstTokenError, match="fp32 is not possible for 'layers.0.attention.core'"):
+            lowering_job(source, own, "tflite-hexagon-sm8550")
+        assert lowering_job(source, copy, "tflite-hexagon-sm8550").precisions["layers.0.attention.q"] == "int4"
 
 
 def test_only_the_layers_that_have_integers_get_their_rule(tiny_model, tmp_path):

@@ -31,7 +31,7 @@ def test_what_is_read():
         ({"quant_method": "fp8"}, "8-bit floats"),
         ({"quant_method": "torchao"}, "already quantized by 'torchao'"),
         ({"quant_method": "new"}, "already quantized by 'new'; compressed-tensors .* and gptq are read"),
-        ({"bits": 4}, "already quantized by None"),
+        ({"bits": 4}, "already quantized but quant_method, which says by what, is missing; compressed-tensors"),
         ({"quant_method": ["gptq"]}, "already quantized by"),
         ("int4", "is \"'int4'\"|is 'int4'; expected an object"),
         ({**GPTQ, "bits": 3}, "with bits 3; expected 4 or 8"),

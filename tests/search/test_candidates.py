@@ -47,3 +47,15 @@ def test_linear_layers_keep_to_what_is_asked(tmp_path):
         FirstTokenError, match="layer 'layers.0.attention.q' can have none of int4/128 gptq here; expected one of fp16, int8,"
     ):
         offered("llama3", tmp_path / "third", asked=("int4/128 gptq",))
+
+
+def test_what_is_asked_in_vain_is_refused(tmp_path):
+    with pytest.raises(FirstTokenError, match=r"precision 'int4/128 gptq' is none that a layer can have here .did you mean 'int4/32 gptq'"):
+        offered("llama3", tmp_path / "rows of 64 and 96", asked=("int8", "int4/128 gptq"))
+    with pytest.raises(
+        FirstTokenError, match=r"precision 'int4/32' is none that a layer but the head can have .*give --precision 'int4/32 gptq'"
+    ):
+        offered("smollm", tmp_path / "tied", asked=("fp16", "int8", "int4/32"))
+    found = offered("smollm", tmp_path / "both", asked=("int4/32", "int4/32 gptq"))
+    assert found["head"] == ["int4/32"] and found["layers.0.mlp.up"] == ["int4/32 gptq"]
+    assert offered("gemma4", tmp_path / "rounded", asked=("int8", "int4/32"))["layers.0.mlp.up"] == ["int8", "int4/32"]

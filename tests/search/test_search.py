@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+from compressed_folders import compress_folder, scheme_of
 
 from firsttoken.backends.registry import resolve
 from firsttoken.bundle.manifest import read_manifest
@@ -14,6 +15,7 @@ from firsttoken.errors import FirstTokenError
 from firsttoken.pipeline import export
 from firsttoken.quant.plan import load_plan
 from firsttoken.search import search as searching
+from firsttoken.search import smooth
 from firsttoken.search.budget import Budget, misses, tighter
 from firsttoken.search.choice import Bounds, Cost
 from firsttoken.search.costs import Real, unrest
@@ -110,18 +112,42 @@ def test_what_cannot_be_reached_says_what_can(tiny_model, capsys, tmp_path):
     ("arguments", "said"),
     [
         ([], "no budget given; give --max-size, --max-kld, --max-first-token or --max-decode"),
-        (["--max-size", "lots"], "'lots' is no size; expected a number with a unit, as 120MiB"),
+        (["--max-size", "lots"], "'lots' is no size; expected a number with a unit (B, KiB, MiB, GiB, kB, MB, GB), as 120MiB"),
         (["--max-kld", "0.1", "-o", "plan.txt"], "output plan.txt: a plan's file ends in .toml"),
         (["--max-kld", "0.1", "--precision", "int7"], "precision 'int7' is unknown (did you mean 'int8'"),
         (["--max-kld", "0.1", "--times", "arm"], "no time is bounded; give --max-first-token or --max-decode too"),
+        (["--max-first-token", "1.1", "--times", "arm", "--times", "x.json"], "--times arm stands alone"),
+        (["--max-first-token", "1.1", "--times", "arm"], "emulated ARM is not set up (emulator is missing"),
+        (["--max-first-token", "1.1", "--times", "nowhere.json"], "nowhere.json"),
+        (["--max-first-token", "1.1", "--times", "text.md"], "text.md: cannot be read as JSON"),
+        (
+            ["--max-decode", "1.1", "--prompt", "100000"],
+            "--prompt 100000: bundles are timed with 24 tokens after it, and target 'tflite-xnnpack' has a cache of 1280; expected 1256 at most",
+        ),
         (["--max-kld", "0.1", "-t", "tflite-hexagon-sm8550"], "compiles for an NPU; damages are measured for what runs on the CPU"),
     ],
 )
 def test_bad_input(tiny_model, tmp_path, monkeypatch, capsys, arguments, said):
+    def too_late(*_):
+        raise AssertionError("it is said before anything is measured")
+
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FIRSTTOKEN_ARM", str(tmp_path / "arm"))
+    monkeypatch.setattr(smooth, "choose", too_late)
+    (tmp_path / "text.md").write_text("# Times")
     assert run(["plan", "search", str(tiny_model), "--tokens", "256", *arguments]) == 2
     assert said in capsys.readouterr().err
     assert not list(tmp_path.glob("plan*"))
+
+
+def test_a_missing_package_is_said_first(tiny_model, tmp_path, monkeypatch, capsys):
+    from firsttoken import extras
+
+    real = extras.missing
+    monkeypatch.setattr(extras, "missing", lambda extra: ["scipy"] if extra == "search" else real(extra))
+    assert run(["plan", "search", str(tiny_model), "-o", str(tmp_path / "p.toml"), "--max-size", "1MiB"]) == 2
+    got = capsys.readouterr()
+    assert "searching a plan needs scipy" in got.err and not got.out
 
 
 def test_a_miss_makes_the_next_choice_tighter(tiny_model, monkeypatch):
@@ -165,6 +191,26 @@ def test_unrest_is_how_far_rounds_are_from_their_median():
     quiet = [(2.0, 1.0), (4.0, 2.0), (6.0, 3.0)]
     assert unrest(quiet, [(1.0, 1.0), (2.0, 2.0), (3.0, 3.0)]) == 0
     assert unrest([(1.0, 1.0), (1.2, 1.0), (0.5, 1.0)], [(1.0, 1.0)] * 3) == pytest.approx(0.2)
+
+
+def test_a_checkpoint_of_integers_is_told_of_as_stored(tiny_model, tmp_path):
+    compress_folder(tiny_model, tmp_path / "model", scheme_of(4, 32))
+    with opened(tmp_path / "model", "tflite-xnnpack", None, None, None, 256, lambda *_: None) as subject:
+        said = searching.stored_note(subject)
+    assert (
+        said is not None
+        and said.startswith("14 layers are stored as integers (compressed-tensors: int4 in groups of 32)")
+        and "--plan as-stored" in said
+    )
+    with opened(tiny_model, "tflite-xnnpack", None, None, None, 256, lambda *_: None) as subject:
+        assert searching.stored_note(subject) is None
+
+
+def test_a_miss_by_a_hair_can_be_read():
+    [line] = misses(Budget(size=3 << 20), Real((3 << 20) + 700), Real(1), 0.0)
+    assert line == "is 3,146,428 B instead of 3,145,728 B"
+    [line] = misses(Budget(size=3 << 20), Real(4 << 20), Real(1), 0.0)
+    assert line == "is 4.0 MiB instead of 3.0 MiB"
 
 
 def test_what_is_missed_and_by_how_much():

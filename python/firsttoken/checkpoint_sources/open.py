@@ -5,18 +5,20 @@ from pathlib import Path
 
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.checkpoint_sources import hub, packaged
+from firsttoken.demo import checkpoint_path
 from firsttoken.errors import FirstTokenError, nearest
 from firsttoken.progress import Report, silent
 from firsttoken.quantized.scheme import is_quantized
 
 GGUF_ENDING = ".gguf"
+DEMO = "demo"  # the embedded checkpoint's short name
 
 
 def open_checkpoint(given: str | Path | Checkpoint, adapter: str | Path | None = None, report: Report = silent) -> Checkpoint:
-    """Opens a folder, a ``*.gguf`` file, a short name (`packaged.PACKAGED`) or a hub id ``Owner/Name[@revision]``, in this order.
+    """Opens a folder, a ``*.gguf`` file, a short name (`DEMO`, `packaged.PACKAGED`) or a hub id ``Owner/Name[@revision]``, in this order.
 
     ``adapter`` is the folder, or the hub id, of a LoRA adapter to merge in. The network is used only for an id that is the name of no folder, and
-    for a short name that is not there yet. An open checkpoint is returned as it is. Raises `FirstTokenError`.
+    for a packaged model that is not there yet. An open checkpoint is returned as it is. Raises `FirstTokenError`.
     """
     if isinstance(given, Checkpoint):
         if adapter is not None:
@@ -51,8 +53,8 @@ def _open(given: str | Path, report: Report, adapter_named: bool) -> Checkpoint:
     meant = hub.parse_id(text)
     here = f" (a folder {path.parent} is here, so the hub is not asked; for its model run: hf download {meant.repository})" if meant else ""
     raise FirstTokenError(
-        f"checkpoint {path}: not a folder{nearest(text, packaged.PACKAGED)}{here}; expected a Hugging Face checkpoint folder with config.json and *.safetensors, "
-        f"a .gguf file, a hub id like HuggingFaceTB/SmolLM2-135M-Instruct, or one of {', '.join(packaged.PACKAGED)}"
+        f"checkpoint {path}: not a folder{nearest(text, (DEMO, *packaged.PACKAGED))}{here}; expected a Hugging Face checkpoint folder with config.json and *.safetensors, "
+        f"a .gguf file, a hub id like HuggingFaceTB/SmolLM2-135M-Instruct, or one of {', '.join((DEMO, *packaged.PACKAGED))}"
     )
 
 
@@ -72,6 +74,8 @@ def named_folder(name: str, path: Path, report: Report = silent) -> Path | None:
     ``path`` is what ``name`` would be as a path: where its parent is a folder it is a misspelt path, and no reason to ask the hub. Raises
     `FirstTokenError` for what cannot be had.
     """
+    if name == DEMO:
+        return checkpoint_path()
     if name in packaged.PACKAGED:
         return packaged.packaged_checkpoint(name, report)
     if hub.parse_id(name) is not None and not path.parent.is_dir():

@@ -5,6 +5,7 @@ Nothing heavy is imported here or at the top of a verb's module, so that ``--hel
 
 import errno
 import sys
+from itertools import pairwise
 
 import typer
 
@@ -104,8 +105,9 @@ def run(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if hasattr(error, "format_message"):  # a usage error of the option parser
             context = getattr(error, "ctx", None)
+            said = with_given(error.format_message(), getattr(error, "param", None), sys.argv[1:] if arguments is None else arguments)
             print(
-                f"error: {harmless(error.format_message())} (see `{context.command_path if context else 'firsttoken'} --help`)",
+                f"error: {harmless(said)} (see `{context.command_path if context else 'firsttoken'} --help`)",
                 file=sys.stderr,
             )
             return 2
@@ -116,6 +118,15 @@ def run(arguments: list[str] | None = None) -> int:
         if type(error).__name__ != PANIC:  # of a library in Rust, which Python does not count among its exceptions
             raise
         return fail(error, 1, prefix=f"{PANIC}: ", hint=FAULT)
+
+
+def with_given(message: str, option: object, arguments: list[str]) -> str:
+    """A usage error that says what an option's value should be, with the value that was given: the parser leaves that out."""
+    before, found, after = message.partition("Input should be ")
+    names = getattr(option, "opts", ())
+    values = [value for name, value in pairwise(arguments) if name in names]
+    values += [argument.partition("=")[2] for argument in arguments if argument.startswith(tuple(f"{name}=" for name in names))]
+    return f"{before}{values[-1]!r} should be {after}" if found and values else message
 
 
 def fail(error: BaseException, code: int, prefix: str = "", hint: str = "") -> int:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from firsttoken.cli import completion
+from firsttoken.cli.interrupts import goes_on
 from firsttoken.cli.options import Adapter, Audit, CheckpointArgument, HeldOut, NoWitness, Verbose
 from firsttoken.cli.output import Json, Output
 
@@ -63,7 +64,7 @@ def export(
         typer.Option(
             "--calibration",
             metavar="FILE",
-            help="Text on which a plan with a method chooses its integers, or one with a static precision its ranges (default: one that comes with firsttoken; text of your app's kind is better).",
+            help="Text on which a plan with a method chooses its integers, one with a static precision its ranges, or one with smooth = true what is smoothed (default: one that comes with firsttoken; text of your app's kind is better).",
             show_default=False,
         ),
     ] = None,
@@ -114,7 +115,7 @@ def export(
 
     out = Output(as_json)
     targets = targets_to_export(checkpoint, output, plan, target or [], for_apk, cache_length, out.say, adapter)
-    with progress_bar() as report:
+    with goes_on(lambda: kept_of(plan)), progress_bar() as report:
         folders = run(
             checkpoint,
             output,
@@ -185,3 +186,15 @@ def read_system_prompt(path: Path) -> str:
         return plain_file.read_text(path).rstrip("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise FirstTokenError(f"--system-prompt {path}: cannot be read as UTF-8 text ({plain_file.why(error)})") from None
+
+
+def kept_of(plan: str) -> str:
+    """What an interrupted export of a plan leaves for the next one, in words."""
+    from firsttoken.errors import FirstTokenError
+    from firsttoken.quant.plan import load_plan
+
+    try:
+        chosen = any(rule.method == "gptq" for rule in load_plan(plan).rules)
+    except FirstTokenError:  # it was interrupted before the plan was read
+        return ""
+    return "integers chosen so far are kept" if chosen else ""

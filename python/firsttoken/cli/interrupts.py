@@ -3,6 +3,8 @@
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 AT_ONCE = 0.5  # seconds in which a second request is the same one: a whole process group may be told, and the watcher passes it on
@@ -24,3 +26,14 @@ def end_politely() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, ask)
+
+
+@contextmanager
+def goes_on(kept: Callable[[], str]) -> Iterator[None]:
+    """Says in a line, where Ctrl-C ends the block, what is ``kept`` of the work and that the same command goes on from there; nothing where that is empty."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if what := kept():
+            print(f"interrupted; {what}: give the same command again, it goes on from there", file=sys.stderr)
+        raise

@@ -5,7 +5,17 @@ from firsttoken.cli.output import Json, Output
 
 
 def plans(as_json: Json = False, verbose: Verbose = False) -> None:
-    """List the built-in precision plans."""
+    """List the built-in precision plans: which layer is stored and computed in which precision.
+
+    A plan is a short .toml of rules, of which the first that matches a layer counts. README's "Plans" says which one is better when; `firsttoken plan
+    search` finds one for a budget.
+
+    \b
+    Examples:
+      firsttoken plans
+      firsttoken export path/to/checkpoint --plan int8-apart -o out
+      firsttoken plans --json
+    """
     from firsttoken.declarations import declaration_folder
     from firsttoken.quant.plan import load_plan, plan_names
     from firsttoken.report.tables import table
@@ -22,7 +32,17 @@ def plans(as_json: Json = False, verbose: Verbose = False) -> None:
 
 
 def targets(as_json: Json = False, verbose: Verbose = False) -> None:
-    """List the built-in targets."""
+    """List the built-in targets: what a bundle is exported for, a runtime with its lengths.
+
+    "precisions" are those that linear layers can have there; "cache" is how many tokens prompt and answer have together, "prefill chunk" how many of a
+    prompt go into one call. `export --cache-length` and `--prefill-chunk` change both.
+
+    \b
+    Examples:
+      firsttoken targets
+      firsttoken export path/to/checkpoint -t executorch-xnnpack --cache-length 512 -o out
+      firsttoken targets --json
+    """
     from firsttoken.backends.registry import backend_of
     from firsttoken.declarations import declaration_folder
     from firsttoken.report.tables import table

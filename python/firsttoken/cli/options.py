@@ -18,7 +18,9 @@ def _verbose(value: bool) -> bool:
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", callback=_verbose, help="Show what the underlying libraries say, and tracebacks.")
 ]
-CHECKPOINT_KINDS = "a folder with config.json and *.safetensors, a .gguf file, a hub id Owner/Name[@revision], or smollm2"
+CHECKPOINT_KINDS = (
+    "a folder with config.json and *.safetensors, a .gguf file, a hub id Owner/Name[@revision], smollm2, or demo, the embedded one"
+)
 Checkpoint = Annotated[
     Path, typer.Option("--checkpoint", "-c", metavar="CKPT", help=f"The checkpoint the bundle was made from: {CHECKPOINT_KINDS}.")
 ]

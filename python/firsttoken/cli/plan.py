@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from firsttoken.cli import completion
+from firsttoken.cli.interrupts import goes_on
 from firsttoken.cli.options import Adapter, CheckpointArgument, HeldOut, Verbose
 from firsttoken.cli.output import Json, Output
 
@@ -14,7 +15,9 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     help="Measure what every layer's precision costs, and find the plan for a budget.\n\n"
-    "`firsttoken plans` lists the built-in plans.\n\n"
+    "`firsttoken plans` lists the built-in plans; docs/plans.md says what a rule can ask, docs/plan-search.md how a plan is found.\n\n"
+    "\b\nsensitivity  what each layer loses in each precision, by itself\nsearch       the plan that loses least within a size, a time or a loss\n"
+    "ranges       what layers' inputs and products are on a text, for plans with static precisions\n\n"
     "\b\nExamples:\n  firsttoken plan sensitivity path/to/checkpoint\n  firsttoken plan search path/to/checkpoint --max-size 120MiB -o plan.toml\n"
     "  firsttoken export path/to/checkpoint --plan plan.toml -o out",
 )
@@ -45,10 +48,11 @@ Precisions = Annotated[
     typer.Option(
         "--precision",
         metavar="LABEL",
-        help="Choose linear layers among these alone, may be repeated: fp16, int8, int8 apart, int8 gptq, int4/32 gptq, int4/128 gptq, int4/row gptq … (default: all that the target has).",
+        help="Choose linear layers among these alone, may be repeated: fp16, int8, int8 apart, int8 gptq, int4/32 gptq, int4/128 gptq, int4/row gptq; int4/32 where GPTQ cannot choose: a head that is the embedding's table, some families (default: all that the target has).",
         show_default=False,
     ),
 ]
+MEASURED = "damages measured so far are kept"
 SMOOTHED = "Measure with outliers of activations moved into weights where that helps (`smooth = true` in a plan)."
 SIZE = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>B|KiB|MiB|GiB|kB|MB|GB)", re.ASCII)
 UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "kB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -60,8 +64,22 @@ def parse_size(text: str | None) -> int | None:
         return None
     found = SIZE.fullmatch(text.strip())
     if found is None:
-        raise typer.BadParameter(f"{text!r} is no size; expected a number with a unit, as 120MiB or 0.5GB", param_hint="--max-size")
+        raise typer.BadParameter(
+            f"{text!r} is no size; expected a number with a unit ({', '.join(UNITS)}), as 120MiB or 0.5GB", param_hint="--max-size"
+        )
     return int(float(found["number"]) * UNITS[found["unit"]])
+
+
+def check_page(output: Path) -> None:
+    """Raises `FirstTokenError` where no page with pictures can be written to ``output``."""
+    from firsttoken.atomic_file import check_file_destination
+    from firsttoken.errors import FirstTokenError
+    from firsttoken.extras import need
+
+    if output.suffix not in (".html", ".htm"):
+        raise FirstTokenError(f"output {output}: a page's file ends in .html; --json prints the figures")
+    need("search", "a page with pictures")
+    check_file_destination(output, "--output")
 
 
 @app.command()
@@ -91,8 +109,7 @@ def sensitivity(
       firsttoken plan sensitivity path/to/checkpoint
       firsttoken plan sensitivity smollm2 -t executorch-xnnpack --precision int8 --precision fp16 -o sensitivity.html
     """
-    from firsttoken.atomic_file import check_file_destination, write_text
-    from firsttoken.extras import need
+    from firsttoken.atomic_file import write_text
     from firsttoken.report.progress_bar import progress_bar
     from firsttoken.report.tables import table
     from firsttoken.search.page import by_label, labels_of, sensitivity_page
@@ -102,9 +119,12 @@ def sensitivity(
 
     out = Output(as_json)
     if output is not None:
-        need("search", "a page with pictures")
-        check_file_destination(output, "--output")
-    with progress_bar() as report, opened(checkpoint, target, calibration, held_out, adapter, tokens, report) as subject:
+        check_page(output)
+    with (
+        goes_on(lambda: MEASURED),
+        progress_bar() as report,
+        opened(checkpoint, target, calibration, held_out, adapter, tokens, report) as subject,
+    ):
         measured = smoothed(subject, tuple(precision or ()), report, out.say) if smooth else subject
         damages = measured_damages(measured, tuple(precision or ()), report)
         name, text = f"{subject.source.name} on {subject.target.name}", subject.text.name
@@ -165,12 +185,11 @@ def ranges(
       firsttoken plan ranges path/to/checkpoint -o ranges.html
       firsttoken plan ranges smollm2 --plan static.toml -t tflite-hexagon-sm8550 --json
     """
-    from firsttoken.atomic_file import check_file_destination, write_text
+    from firsttoken.atomic_file import write_text
     from firsttoken.calibration.text import read_text
     from firsttoken.checkpoint_sources.open import open_checkpoint
     from firsttoken.decoder.walk import open_decoder
     from firsttoken.errors import FirstTokenError, nearest
-    from firsttoken.extras import need
     from firsttoken.precisions import STATIC
     from firsttoken.report.progress_bar import progress_bar
     from firsttoken.report.tables import table
@@ -180,8 +199,7 @@ def ranges(
         raise FirstTokenError(f"--precision {precision!r} has no ranges{nearest(precision, STATIC)}; expected one of {', '.join(STATIC)}")
     out = Output(as_json)
     if output is not None:
-        need("search", "a page with pictures")
-        check_file_destination(output, "--output")
+        check_page(output)
     text = read_text(calibration)
     with progress_bar() as report, open_checkpoint(checkpoint, adapter, report) as source:
         decoder = open_decoder(source)
@@ -270,10 +288,12 @@ def search(
     """
     from firsttoken.atomic_file import check_file_destination, write_text
     from firsttoken.errors import FirstTokenError
+    from firsttoken.extras import need
     from firsttoken.report.progress_bar import progress_bar
     from firsttoken.search.budget import Budget
+    from firsttoken.search.clock import check_times
     from firsttoken.search.page import search_page
-    from firsttoken.search.search import opened
+    from firsttoken.search.search import opened, stored_note
     from firsttoken.search.search import search as run
     from firsttoken.search.sensitivity import measured_damages
     from firsttoken.search.smooth import smoothed
@@ -284,13 +304,21 @@ def search(
         raise FirstTokenError("no budget given; give --max-size, --max-kld, --max-first-token or --max-decode")
     if output.suffix != ".toml":
         raise FirstTokenError(f"output {output}: a plan's file ends in .toml")
+    need("search", "searching a plan")
     page_file = output.with_suffix(".html")
     for file in (output, page_file):
         check_file_destination(file, "--output")
         if file.exists() and not force:
             raise FirstTokenError(f"output {file}: exists; give another name, or --force to replace it")
     out, asked = Output(as_json), tuple(precision or ())
-    with progress_bar() as report, opened(checkpoint, target, calibration, held_out, adapter, tokens, report) as subject:
+    with (
+        goes_on(lambda: MEASURED),
+        progress_bar() as report,
+        opened(checkpoint, target, calibration, held_out, adapter, tokens, report) as subject,
+    ):
+        check_times(subject, budget, prompt, times or ())
+        if (note := stored_note(subject)) is not None:
+            out.say(note)
         subject = subject if no_smooth else smoothed(subject, asked, report, out.say)
         found = run(subject, budget, asked, prompt, times or (), not no_prove, report, out.say)
         damages, name = measured_damages(subject, asked), f"{subject.source.name} on {subject.target.name}"

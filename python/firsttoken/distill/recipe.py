@@ -276,7 +276,7 @@ def check_recipe(values: dict) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        raise FirstTokenError(f"recipe: {first_problem(error, values)}") from None
+        raise FirstTokenError(f"recipe: {first_problem(error, values, Recipe)}") from None
 
 
 def is_classifier(name_or_path: str | Path) -> bool:

@@ -114,7 +114,7 @@ def load_budget(path: str | Path) -> Budgets:
     except FileNotFoundError:
         raise FirstTokenError(f"budget file {path}: does not exist") from None
     except ValidationError as error:
-        raise FirstTokenError(f"budget file {path}: {first_problem(error, values)}") from None
+        raise FirstTokenError(f"budget file {path}: {first_problem(error, values, Budgets)}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise FirstTokenError(f"budget file {path}: cannot be read as TOML ({visible(plain_file.why(error))})") from None
 

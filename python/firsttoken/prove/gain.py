@@ -28,11 +28,12 @@ class Gain:
 def apart(
     decoder: Decoder, plan: Plan, precisions: Mapping[str, str], backend: Backend, calibration: CalibrationFacts | None = None
 ) -> Planned | None:
-    """The plan's arithmetic with the outliers of all linear layers apart; None where the target cannot, or nothing would change."""
+    """The plan's arithmetic with the outliers of all linear layers apart; None where the target cannot, nothing would change, or the plan has some
+    apart: whoever wrote it has weighed which."""
     rounded = [
         layer.name for layer in plan_layers(decoder) if layer.kind == "linear" and backend.activations(precisions[layer.name]) == "int8"
     ]
-    if not backend.outliers_apart or all(plan.apart(name) for name in rounded):
+    if not backend.outliers_apart or not rounded or any(plan.apart(name) for name in rounded):
         return None
     return replace(planned(decoder, plan, precisions, backend, calibration=calibration), apart=lambda name: True)
 
@@ -47,11 +48,14 @@ def fewer(windows: list[Window], twins: list[int]) -> list[int]:
     return chosen
 
 
-def say_if_much(gain: Gain | None, say: Callable[[str], None]) -> None:
-    """Says in a line what could be gained, where it is much."""
+def say_if_much(gain: Gain | None, plan: Plan, say: Callable[[str], None]) -> None:
+    """Says in a line what could be gained over ``plan``, where it is much, and how."""
     if gain is None or not gain.apart < MUCH * gain.mean_kld:
         return
+    how = "firsttoken plan search weighs that layer by layer"
+    if any(rule.method == "stored" for rule in plan.rules):
+        how = 'put it beside method = "stored" of linear layers in a copy of the plan (firsttoken plans says where it is)'
     say(
         f'with outliers = "apart" in the plan\'s rules its KL divergence would be {gain.apart / gain.mean_kld:.2f} times as large at the same size ({gain.mean_kld:.2g} -> {gain.apart:.2g} '
-        f"over {gain.positions} positions, computed on the host), for more time in a prompt; firsttoken plan search weighs that layer by layer (docs/plans.md)"
+        f"over {gain.positions} positions, computed on the host), for more time in a prompt; {how} (docs/plans.md)"
     )

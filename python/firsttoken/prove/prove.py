@@ -66,7 +66,7 @@ def prove(
     backend, precisions = find_backend(manifest.cpu.backend), resolve_for_cpu(manifest.plan, decoder, manifest.target)
     expected = expectations(source, decoder, manifest, windows, precisions, backend, report, say_gain is not None)
     if say_gain is not None:
-        say_if_much(expected.gain, say_gain)
+        say_if_much(expected.gain, manifest.plan, say_gain)
     runner = open_runner(folder, threads, kept=False)
     try:
         seen = compare(runner, windows, expected, report)

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from firsttoken.declarations import declaration_names, read_declaration
 from firsttoken.decoder.walk import Layer, is_table
@@ -21,6 +21,7 @@ Group = Literal["row", 32, 64, 128, 256]
 Outliers = Literal["apart"]
 RangeMethod = Literal["min-max", "percentile", "mse"]
 DEFAULT_RANGE: RangeMethod = "mse"
+NUMBERS = "32, 64, 128 or 256"  # the numbers of `Group`, in words
 
 
 class Rule(BaseModel):
@@ -93,9 +94,19 @@ class Plan(BaseModel):
     name: str = ""
     summary: str
     group_size: int = Field(default=32, ge=32, multiple_of=32)  # columns of a row that share one int4 scale, where a rule says nothing else
-    smooth: bool = False  # outliers of activations moved into weights on a calibration text, where that brings the model nearer
+    smooth: bool = Field(
+        default=False, strict=True
+    )  # outliers of activations moved into weights on a calibration text, where that brings the model nearer
     rules: tuple[Rule, ...] = Field(alias="rule", min_length=1)
     gate: Gate
+
+    @field_validator("group_size")
+    @classmethod
+    def _group_that_kernels_have(cls, size: int) -> int:
+        """Raises `ValueError` for a group that a rule could not have either."""
+        if size not in get_args(Group):
+            raise ValueError(f'input should be {NUMBERS} (a rule\'s group may be "row" too)')
+        return size
 
     @model_validator(mode="after")
     def _smoothed_before_it_is_calibrated(self) -> Self:
@@ -130,8 +141,18 @@ class Plan(BaseModel):
             matching = [rule for rule in self.rules if rule.takes(layer.name)]
             if not matching:
                 raise FirstTokenError(f"plan {self.name!r}: no rule matches layer {layer.name!r}; end the plan with a rule for '*'")
-            check_supported(self, matching[0], layer, target, possible[layer.kind])
-            check_group(self, layer, target, group_scales)
+            try:
+                check_supported(self, matching[0], layer, target, possible[layer.kind])
+                check_group(self, layer, target, group_scales)
+            except StoredFormError as error:
+                taken = [
+                    name
+                    for name in plan_names()
+                    if name != self.name and _takes(name, layers, target, possible, group_scales, outliers_apart)
+                ]
+                raise FirstTokenError(
+                    f"{error}; give a plan that it takes and that rounds these weights again: {', '.join(taken)}"
+                ) from None
             check_outliers(self, matching[0], layer, target, outliers_apart)
             resolved[layer.name] = matching[0].precision
         self._refuse_shadowed(names)
@@ -247,12 +268,25 @@ def check_group(plan: Plan, layer: Layer, target: str, group_scales: bool) -> No
 
 
 def refuse_stored(plan: Plan, rule: Rule, layer: Layer, target: str, form: str) -> None:
-    """Raises `FirstTokenError` for a rule that is the checkpoint's, not the plan's: what can be changed is the plan."""
+    """Raises `StoredFormError` for a rule that is the checkpoint's, not the plan's: what can be changed is the plan."""
     if rule.method == "stored":
-        raise FirstTokenError(
-            f"plan {plan.name!r}: {layer.name!r} would keep what the checkpoint stores, {form}, which target {target!r} does not take; "
-            "give a plan that it takes, such as int8, which rounds these weights again"
+        raise StoredFormError(
+            f"plan {plan.name!r}: {layer.name!r} would keep what the checkpoint stores, {form}, which target {target!r} does not take"
         )
+
+
+class StoredFormError(FirstTokenError):
+    """A target does not take the integers that a checkpoint stores; `Plan.resolve` adds the plans that it takes."""
+
+
+def _takes(name: str, layers: list[Layer], target: str, possible: Mapping[str, tuple[str, ...]], *more: bool) -> bool:
+    """Whether ``target`` takes a built-in plan that keeps nothing; the arguments after the name are those of `Plan.resolve`."""
+    plan = load_plan(name)
+    try:
+        plan.resolve(layers, target, possible, *more)
+    except FirstTokenError:
+        return False
+    return all(rule.method != "stored" for rule in plan.rules)
 
 
 def load_plan(name_or_path: str | Path) -> Plan:

@@ -38,6 +38,9 @@ class QuantizedCheckpoint(Checkpoint):
                 f"checkpoint {raw.folder}: config.json says that it is quantized ({scheme.quant_method}), but no tensor is; "
                 "take both files from the model's page again, or remove the quantization_config if the weights are plain"
             )
+        if not isinstance(scheme, Gptq):
+            for left in dict.fromkeys(group.left_out for group in scheme.config_groups.values() if group.left_out):
+                self.remark(f"config.json says {left}, which is left out: how activations are rounded is the plan's")
         self._stored = {weight.name: weight for weight in weights}
         self.tensors = {name: tensor for name, tensor in raw.tensors.items() if name not in {n for w in self._stored for n in own(w)}}
         for weight in weights:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import get_args
 
 import numpy as np
 
@@ -13,11 +14,12 @@ from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import Layer, plan_layers
 from firsttoken.lattice import Lattice
 from firsttoken.precisions import PRECISIONS
-from firsttoken.quant.plan import Plan
+from firsttoken.quant.plan import Group, Plan
 from firsttoken.quantized.fit import fitted
 from firsttoken.quantized.recognise import BLOCK_VALUES, is_lattice, recognised, unit_of
 from firsttoken.weight_source import Source
 
+Form = tuple[str, Group | None]  # a rule's precision and group
 FLOATS = "floats on a lattice"  # the form of what is recognised
 
 
@@ -137,10 +139,21 @@ def _of_weight(
         return Kept(found, precision, group, unit_of(source, weight, precision)), ""
     if holds(lattice, precision, group, shape[1]):
         return Kept(lattice, precision, group), ""
-    if lattice.precision == "int8" and lattice.group is not None:
-        return None, f"no kernel has int8 in groups: plan {plan.name!r} rounds them to {precision} again, fp16 keeps 11 bits of each"
     what = precision if PRECISIONS[precision].scales == "row" else f"{precision} in groups of {group}"
+    if form(lattice, shape[1]) is None:
+        groups = "int8 in groups" if lattice.precision == "int8" else f"groups of {lattice.group}"
+        return None, f"no kernel has {groups}: plan {plan.name!r} rounds them to {what} again, fp16 keeps 11 bits of each"
     return None, f"plan {plan.name!r} rounds them to {what} again; --plan as-stored keeps their integers"
+
+
+def form(lattice: Lattice, columns: int) -> Form | None:
+    """The precision and group of a rule under which kernels take a lattice's integers; None where none do."""
+    group = lattice.group_of(columns)
+    if lattice.precision == "int8":
+        return ("int8", None) if group == columns else None
+    if group == columns:
+        return "int4", "row"
+    return ("int4", group) if group in get_args(Group) else None  # type: ignore[return-value]  # one of its numbers
 
 
 @dataclass

@@ -46,7 +46,18 @@ class Group(BaseModel):
 
     model_config = ConfigDict(extra="ignore", strict=True)
     weights: Weights | None = None
+    input_activations: dict[str, Any] | None = None
+    output_activations: dict[str, Any] | None = None
     format: str | None = None
+
+    @property
+    def left_out(self) -> str:
+        """What it says of activations that no artifact has, in words; empty where activations are floats, or rounded token by token as kernels do."""
+        for what, how in (("inputs", self.input_activations), ("outputs", self.output_activations)):
+            if how is not None and (what == "outputs" or how.get("dynamic") is not True):
+                when = "as they come" if how.get("dynamic") else "by scales decided beforehand"
+                return f"{what} of layers rounded to {visible(repr(how.get('num_bits')), 20)} bits {when}"
+        return ""
 
 
 class CompressedTensors(BaseModel):
@@ -105,9 +116,8 @@ def read_scheme(place: Path, config: dict) -> Scheme:
     kinds: dict[str, type[Scheme]] = {"compressed-tensors": CompressedTensors, "gptq": Gptq}
     if not isinstance(method, str) or method not in kinds:
         why = REFUSED.get(method, "") if isinstance(method, str) else ""
-        raise FirstTokenError(
-            f"{where}: the checkpoint is already quantized by {visible(repr(method), 60)}{', and ' + why if why else ''}; {READ}: {ORIGINAL}"
-        )
+        by = "but quant_method, which says by what, is missing" if method is None else f"by {visible(repr(method), 60)}"
+        raise FirstTokenError(f"{where}: the checkpoint is already quantized {by}{', and ' + why if why else ''}; {READ}: {ORIGINAL}")
     try:
         scheme = kinds[method].model_validate(said)
     except ValidationError as error:

@@ -2,15 +2,14 @@
 
 import re
 from collections.abc import Iterator
-from typing import get_args
 
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import Layer, plan_layers
-from firsttoken.quant.plan import Group, Plan, Rule
+from firsttoken.quant.plan import Plan, Rule
+from firsttoken.quantized.kept import Form, form
 from firsttoken.quantized.recognise import is_lattice
 
-Form = tuple[str, Group | None]  # a rule's precision and group
 # what is looked for in floats: the widest groups first, which need the fewest scales
 TRIED: tuple[Form, ...] = (("int4", "row"), ("int4", 256), ("int4", 128), ("int4", 64), ("int4", 32), ("int8", None))
 
@@ -35,12 +34,7 @@ def form_of(source: Checkpoint, layer: Layer) -> Form | None:
     columns = layer.shape[1]
     lattice = source.lattice(layer.weight)
     if lattice is not None:
-        group = lattice.group_of(columns)
-        if lattice.precision == "int8":
-            return ("int8", None) if group == columns else None
-        if group == columns:
-            return "int4", "row"
-        return ("int4", group) if group in get_args(Group) else None  # type: ignore[return-value]  # one of its numbers
+        return form(lattice, columns)
     for precision, size in TRIED:
         group = size if isinstance(size, int) else columns
         if group <= columns and is_lattice(source, layer.weight, layer.shape, group, precision):

@@ -7,7 +7,7 @@ from firsttoken.bundle.figures import Figures
 from firsttoken.search.candidates import Candidate
 from firsttoken.search.choice import Bounds, Cost, Costs, choose
 from firsttoken.search.costs import Real
-from firsttoken.units import readable
+from firsttoken.units import readable, told_apart
 
 STEP = 0.001  # of a size: the least by which a choice gets smaller
 RESTLESS = 0.05  # of times: by more a bound of some percent means little
@@ -45,7 +45,7 @@ def misses(budget: Budget, real: Real, base: Real, kld: float) -> list[str]:
     """What of the budget an export did not keep, in words."""
     found = []
     if budget.size is not None and real.bytes > budget.size:
-        found.append(f"is {readable(real.bytes)} instead of {readable(budget.size)}")
+        found.append(f"is {' instead of '.join(told_apart(real.bytes, budget.size))}")
     if budget.kld is not None and kld > budget.kld:
         found.append(f"has a mean KL divergence of {kld:.2e} instead of {budget.kld:.2e}")
     for what, most, ratio in (

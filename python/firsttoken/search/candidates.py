@@ -67,7 +67,8 @@ def candidates(decoder: Decoder, backend: Backend, asked: Sequence[str] = ()) ->
                 f"precision {label!r} is unknown{nearest(label, labels)}; expected one of {', '.join(one.label for one in LINEAR)}"
             )
     calibrated = not any(name in NOT_CALIBRATED for name in features(decoder))
-    found = {}
+    found: dict[str, list[Candidate]] = {}
+    linear: dict[str, list[Candidate]] = {}
     for layer in plan_layers(decoder):
         possible = [one for one in (LINEAR if layer.kind == "linear" else OTHER) if fits(one, layer, decoder, backend, calibrated)]
         kept = [one for one in possible if one.label in asked] if asked and layer.kind == "linear" else possible
@@ -76,7 +77,28 @@ def candidates(decoder: Decoder, backend: Backend, asked: Sequence[str] = ()) ->
                 f"layer {layer.name!r} can have none of {', '.join(asked)} here; expected one of {', '.join(one.label for one in possible)} among them"
             )
         found[layer.name] = kept
+        if layer.kind == "linear":
+            linear[layer.name] = possible
+    for label in asked:
+        check_taken(label, asked, linear)
     return found
+
+
+def check_taken(label: str, asked: Sequence[str], linear: Mapping[str, Sequence[Candidate]]) -> None:
+    """Raises `FirstTokenError` for a label that no linear layer can have, or the head alone while the others' with chosen integers is not asked;
+    ``linear`` is what linear layers can have."""
+    having = [name for name, possible in linear.items() if label in {one.label for one in possible}]
+    others = list(dict.fromkeys(one.label for name, possible in linear.items() if name not in having for one in possible))
+    chosen = next((other for other in others if other.split()[0] == label and other != label), None)
+    if not having:
+        raise FirstTokenError(
+            f"precision {label!r} is none that a layer can have here{nearest(label, others)}; expected one of {', '.join(others)}"
+        )
+    if having == ["head"] and len(linear) > 1 and label not in others and chosen is not None and chosen not in asked:
+        raise FirstTokenError(
+            f"precision {label!r} is none that a layer but the head can have here: the others' integers are chosen, which is {chosen!r}; "
+            f"give --precision {chosen!r}, and {label!r} besides for the head"
+        )
 
 
 def fits(one: Candidate, layer: Layer, decoder: Decoder, backend: Backend, calibrated: bool) -> bool:

@@ -11,22 +11,41 @@ from firsttoken.progress import Report, silent
 from firsttoken.search.budget import Budget
 from firsttoken.search.candidates import Candidate, integer_choice
 from firsttoken.search.choice import Cost, Costs
-from firsttoken.search.costs import export_choice
-from firsttoken.search.fitted import from_arm, from_files
+from firsttoken.search.costs import DECODED, export_choice
+from firsttoken.search.fitted import check_arm, from_arm, from_files
 from firsttoken.search.sensitivity import Measured, Subject
 from firsttoken.search.times import Clock, layer_times
 
 ARM = "arm"  # in the place of a file of times: instructions counted on an emulated core
 
 
+def check_times(subject: Subject, budget: Budget, prompt: int, times: Sequence[str | Path]) -> None:
+    """Raises `FirstTokenError` for times that cannot be had, before anything is measured."""
+    if not times:
+        longest = subject.target.cache_length - DECODED
+        if budget.timed and prompt > longest:
+            raise FirstTokenError(
+                f"--prompt {prompt}: bundles are timed with {DECODED} tokens after it, and target {subject.target.name!r} has a cache of "
+                f"{subject.target.cache_length}; expected {longest} at most, or a target with a longer cache_length"
+            )
+        return
+    if not budget.timed:
+        raise FirstTokenError("--times says how long layers take, but no time is bounded; give --max-first-token or --max-decode too")
+    if ARM not in map(str, times):
+        from_files(subject, [Path(path) for path in times], prompt)
+        return
+    if len(times) > 1:
+        raise FirstTokenError("--times arm stands alone; give it, or files of measurements")
+    check_arm(subject)
+
+
 def clock_of(
     subject: Subject, damages: Measured, budget: Budget, prompt: int, times: Sequence[str | Path], folder: Path, report: Report
 ) -> Clock | None:
     """Whose times count; None where the budget has none. Raises `FirstTokenError`."""
+    check_times(subject, budget, prompt, times)
     if not times:
         return clock_here(subject, damages, prompt, report) if budget.timed else None
-    if not budget.timed:
-        raise FirstTokenError("--times says how long layers take, but no time is bounded; give --max-first-token or --max-decode too")
 
     def export(one: Candidate) -> Path:
         choice = {
@@ -37,8 +56,6 @@ def clock_of(
         return export_choice(subject, choice, bare, folder / f"counted {len(list(folder.iterdir()))}", False, report)
 
     if ARM in map(str, times):
-        if len(times) > 1:
-            raise FirstTokenError("--times arm stands alone; give it, or files of measurements")
         fitted = from_arm(subject, damages, DEFAULT_CORE, export, report)
     else:
         fitted = from_files(subject, [Path(path) for path in times], prompt)

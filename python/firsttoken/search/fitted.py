@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from firsttoken.arm.cores import find_core
-from firsttoken.arm.emulator import check_parts, runtimes_of
+from firsttoken.arm.emulator import Runtime, check_parts, runtimes_of
 from firsttoken.arm.instructions import InstructionCounter
 from firsttoken.backends.registry import resolve
 from firsttoken.decoder.walk import Layer, parameter_count, plan_layers
@@ -134,18 +134,24 @@ def observed_run(subject: Subject, result: Result, length: int) -> Observed:
     )
 
 
-def from_arm(
-    subject: Subject, offered: Mapping[str, Collection[Candidate]], core: str, export: Callable[[Candidate], Path], report: Report
-) -> Fitted:
-    """From instructions counted on an emulated ARM core, of a bundle for each precision (``export`` writes one that has it in all layers that may
-    have it, the others in INT8). Raises `FirstTokenError` for a model that is too large, and where the machine is not set up.
-    """
+def check_arm(subject: Subject) -> Runtime:
+    """The runtime that instructions are counted in. Raises `FirstTokenError` for a model that is too large, and where the machine is not set up."""
     if parameter_count(subject.decoder) > COUNTED_MOST:
         raise FirstTokenError(
             f"--times arm: {subject.source.name} has {parameter_count(subject.decoder) / 1e6:.0f} M weights; instructions are counted of models up to {COUNTED_MOST / 1e6:.0f} M, measure this one on a phone and give its files"
         )
     [runtime, *_] = runtimes_of(subject.backend.name)
     check_parts([runtime])
+    return runtime
+
+
+def from_arm(
+    subject: Subject, offered: Mapping[str, Collection[Candidate]], core: str, export: Callable[[Candidate], Path], report: Report
+) -> Fitted:
+    """From instructions counted on an emulated ARM core, of a bundle for each precision (``export`` writes one that has it in all layers that may
+    have it, the others in INT8). Raises `FirstTokenError` for a model that is too large, and where the machine is not set up.
+    """
+    runtime = check_arm(subject)
     counter, found, wanted = InstructionCounter(), [], distinct(offered)
     for number, one in enumerate(wanted):
         report("count instructions", number, len(wanted), "bundles")

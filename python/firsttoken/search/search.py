@@ -11,7 +11,7 @@ from firsttoken.bundle.figures import Figures
 from firsttoken.bundle.manifest import read_manifest
 from firsttoken.calibration.text import read_text, refuse_overlap
 from firsttoken.checkpoint_sources.open import open_checkpoint
-from firsttoken.decoder.walk import open_decoder
+from firsttoken.decoder.walk import open_decoder, plan_layers
 from firsttoken.errors import FirstTokenError
 from firsttoken.extras import need
 from firsttoken.progress import Report, silent
@@ -76,6 +76,16 @@ def opened(
         name, proof_text = held_out_text(source.folder, held_out)
         refuse_overlap(text, proof_text, name)
         yield Subject(source, decoder, aim, text, tokens, checkpoint, target, adapter, calibration, held_out)
+
+
+def stored_note(subject: Subject) -> str | None:
+    """A line where the checkpoint's layers are integers already: those are not offered."""
+    lattices = [found for layer in plan_layers(subject.decoder) if layer.weight and (found := subject.source.lattice(layer.weight))]
+    if not lattices:
+        return None
+    return (
+        f"{len(lattices)} layers are stored as integers ({lattices[0]}), which a search rounds anew; --plan as-stored of export keeps them"
+    )
 
 
 def search(

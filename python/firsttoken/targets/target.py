@@ -183,7 +183,7 @@ def load_target(name_or_path: str | Path, cache_length: int | None = None, prefi
     try:
         return Target.model_validate({**target.model_dump(), **changes})
     except ValidationError as error:
-        raise FirstTokenError(f"target {name!r}: {first_problem(error, changes)}") from None
+        raise FirstTokenError(f"target {name!r}: {first_problem(error, changes, Target)}") from None
 
 
 def target_names() -> list[str]:

@@ -105,7 +105,7 @@ def checked_settings(recipe: Recipe, changes: dict) -> Search:
     try:
         settings = Search.model_validate(values)
     except ValidationError as error:
-        raise FirstTokenError(f"search: {first_problem(error, values)}") from None
+        raise FirstTokenError(f"search: {first_problem(error, values, Search)}") from None
     steps = settings.steps or recipe.training.steps
     if settings.budget is not None and settings.budget < 2 * steps:
         raise FirstTokenError(

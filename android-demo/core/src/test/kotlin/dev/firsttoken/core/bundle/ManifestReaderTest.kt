@@ -45,7 +45,8 @@ class ManifestReaderTest {
         assertEquals(listOf(1f, 0.01f), manifest.rotations.single().inverseFrequencies.toList())
         assertEquals("<|im_start|>user\n", manifest.chat!!.prefix.text)
         assertEquals(listOf(1e-4, 0.002, 0.99, true), with(manifest.cpu.proof!!) { listOf(meanKld, p99Kld, sameTop, passed) })
-        assertEquals(setOf("model.tflite", "tokenizer.json", "tokenizer_config.json"), manifest.files.keys)
+        assertEquals(setOf("model.tflite", "prefix.npz", "tokenizer.json", "tokenizer_config.json"), manifest.files.keys)
+        assertEquals("prefix.npz", manifest.prefixFile)
         assertTrue(manifest.npuArtifacts.isEmpty())
     }
 
