@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """What the second turn of a conversation takes: its new tokens over the kept cache, beside the whole conversation from the start.
 
     .venv/bin/python scripts/benchmarks/conversation_turns.py out/tflite-xnnpack out/executorch-xnnpack

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """What a first question takes behind a kept system prompt, beside the whole computed.
 
     firsttoken export smollm2 -p int8 -o out --system-prompt assistant.txt
