@@ -85,6 +85,14 @@ def test_a_mistyped_snapdragon():
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
+        (
+            "SM8550",
+            "MT6989",
+            r"npu.soc is 'MT6989'; a SoC of MediaTek's: .* wants MediaTek's own libraries.*docs/other-npus.md.*targets are for SM8450",
+        ),
+        ("SM8550", "E9965", "Samsung's own libraries"),
+        ("SM8550", "Tensor_G4", "Google's own libraries"),
+        ("SM8550", "LNL", "Intel's own libraries"),
         ("SM8550", "SM8555", r"npu.soc is 'SM8555'; not a Snapdragon .*did you mean 'SM8550'.*expected one of SM8450"),
         ("SM8550", "sm8650", "did you mean 'SM8650'"),
         ("SM8550", "SM8350", "not a Snapdragon that graphs can be compiled for"),

@@ -33,6 +33,20 @@ SOCS = {
 }
 
 
+# How others name what LiteRT has compilers for, too (docs/other-npus.md).
+OTHER_VENDORS = {
+    "MediaTek": r"MT\d{4}\w*",
+    "Samsung": r"(S5)?E\d{4}|EXYNOS\W?\d{4}",
+    "Google": r"(GOOGLE[\W_]?)?TENSOR[\W_]?G\d",
+    "Intel": r"LNL|PTL",
+}
+
+
+def other_vendor(soc: str) -> str | None:
+    """Whose SoC this is, of the vendors that LiteRT compiles for besides Qualcomm."""
+    return next((vendor for vendor, names in OTHER_VENDORS.items() if re.fullmatch(names, soc, re.IGNORECASE)), None)
+
+
 # The first is Android 12's own, the others are vendors' habits before it.
 MODEL_PROPERTIES = ("ro.soc.model", "ro.vendor.qti.soc_model", "ro.hardware.chipname")
 

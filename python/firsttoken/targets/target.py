@@ -17,7 +17,7 @@ from pydantic import (
 
 from firsttoken.declarations import declaration_names, first_problem, read_declaration
 from firsttoken.errors import FirstTokenError, nearest
-from firsttoken.targets.socs import SOCS
+from firsttoken.targets.socs import SOCS, other_vendor
 
 # Snapdragons that LiteRT compiles our graphs for. SM8350 (V68) is in its list, but fails for every precision of ours.
 NPU_SOCS = tuple(model for model in SOCS if model != "SM8350")
@@ -51,6 +51,11 @@ class NpuOptions(BaseModel):
     @field_validator("soc")
     @classmethod
     def _known(cls, soc: str | None) -> str | None:
+        if soc is not None and (vendor := other_vendor(soc)):
+            raise ValueError(
+                f"a SoC of {vendor}'s: LiteRT's compiler for it wants {vendor}'s own libraries, under its licence, and no graph of ours has been compiled with them; "
+                f"docs/other-npus.md names the package and the variables, and scripts/benchmarks/other_npus.py tries it; targets are for {', '.join(NPU_SOCS)}"
+            )
         if soc is not None and soc not in NPU_SOCS:
             raise ValueError(
                 f"not a Snapdragon that graphs can be compiled for{nearest(soc.upper(), NPU_SOCS)}; expected one of {', '.join(NPU_SOCS)}"
