@@ -41,7 +41,8 @@ class Answers:
         settings = [subject.fingerprint, prompt, max_tokens, temperature, seed, chat]
         key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
         if key not in self.known:
-            pieces = generate(subject.runner, subject.tokenizer, prompt, max_tokens, temperature, seed, chat)
+            # of the model alone, not of what a bundle keeps of a system prompt
+            pieces = generate(subject.runner, subject.tokenizer, prompt, max_tokens, temperature, seed, chat, system="")
             self.known[key] = "".join(pieces)
             if self.file is not None:
                 self._write(self.file, {"key": key, "model": subject.name, "prompt": prompt, "answer": self.known[key]})
