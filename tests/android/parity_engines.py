@@ -16,6 +16,7 @@ from firsttoken.bundle.manifest import read_manifest
 from firsttoken.demo import checkpoint_path, held_out_text
 from firsttoken.measure.prompts import exact_prompt
 from firsttoken.pipeline import export
+from firsttoken.run.prefix import Prefix
 from firsttoken.tokenizer import Tokenizer
 
 # Prompts longer than a chunk, a cache that grows while decoding, a second prompt after a reset; next turns that keep a prefix of the cache.
@@ -35,7 +36,12 @@ RUNNERS = {
     "ring": (tflite.TfliteRunner, "fp32"),
     "convolution": (tflite.TfliteRunner, "fp32"),
     "convolution-pte": (executorch.ExecutorchRunner, "fp32"),
+    "kept": (tflite.TfliteRunner, "int8"),
+    "kept-int8": (tflite.TfliteRunner, "fp16-attention"),
 }
+# System prompts kept in the bundle, in these; of the second the cache is float16.
+KEPT = {"kept": "fp32", "kept-int8": "int8"}
+SYSTEM = "Answer in one sentence, and never more than that."
 # Layers with a window of 24 tokens (a ring of 88 rows) beside others that see all; layers with a convolution, which keep nothing or everything.
 FAMILIES = {
     "ring": ("gemma3", "tflite-xnnpack"),
@@ -95,7 +101,9 @@ def recorded(folder: Path, bundle: Path, target: str):
 
     with patch.object(tflite.Call, "run", run_signature), patch.object(executorch.ExecutorchRunner, "_call", run_forward):
         runner = RUNNERS[target][0](bundle / manifest.cpu.file, manifest, threads=1)
-        steps = steps_of(runner, STEPS, manifest.tokenizer.vocab_size)
+        runner.prefix = None if manifest.prefix is None else Prefix(bundle, manifest.prefix)
+        steps = [] if runner.prefix is None else kept_steps(runner, manifest.tokenizer.vocab_size)
+        steps += steps_of(runner, STEPS, manifest.tokenizer.vocab_size)
         runner.close()
     recording.close()
     (folder / "steps.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps), encoding="utf-8")
@@ -130,6 +138,20 @@ def steps_of(runner: Runner, sequences, vocabulary: int) -> list[dict]:
     return steps
 
 
+def kept_steps(runner: Runner, vocabulary: int) -> list[dict]:
+    """Questions behind a kept system prompt: on an empty cache, as a next turn, after another conversation, and one that begins otherwise."""
+    rng, steps, begin = np.random.default_rng(2), [], runner.prefix.tokens.tolist()
+    first, second, third = (begin + rng.integers(0, vocabulary, count).tolist() for count in (20, 300, 7))
+    for tokens in (first, [*first, 5, 6, 7, 8], second, [*begin[:3], 9, 9], third):
+        kept = runner.keep_prefix(tokens)
+        steps.append({"kind": "keep", "tokens": tokens, "reset": False, "kept": kept})
+        for kind, part in (("prefill", tokens[kept:]), ("decode", [17])):
+            logits = runner.prefill(part) if kind == "prefill" else runner.decode(part[0])
+            found = hashlib.sha256(np.ascontiguousarray(logits, np.float32).tobytes()).hexdigest()
+            steps.append({"kind": kind, "tokens": part, "reset": False, "logits": found})
+    return steps
+
+
 def prompt_cases(folder: Path, bundle: Path):
     """Writes the prompts of exact lengths that Python makes for ``bundle``."""
     tokenizer, manifest = Tokenizer(bundle), read_manifest(bundle)
@@ -149,6 +171,8 @@ def exported(folder: Path, name: str, plan: str) -> Path:
     elif name in FAMILIES:
         case, target = FAMILIES[name]
         [bundle] = export(random_checkpoint(folder / name, case), folder / name, plan=plan, targets=(target,), prove=False)
+    elif name in KEPT:
+        [bundle] = export(checkpoint_path(), folder / name, plan=plan, prove=False, system_prompt=SYSTEM, prefix_precision=KEPT[name])
     else:
         [bundle] = export(checkpoint_path(), folder / "bundles", plan=plan, targets=(name,), prove=False)
     return bundle
@@ -172,6 +196,8 @@ def write(folder: Path):
         place.mkdir(parents=True)
         bundle = exported(folder, name, plan)
         shutil.copy(bundle / "manifest.json", place)
+        if name in KEPT:
+            shutil.copy(bundle / "prefix.npz", place)
         recorded(place, bundle, name)
     prompt_cases(folder, bundle)
     (folder / "held_out.txt").write_text(held_out_text(), encoding="utf-8")

@@ -54,7 +54,8 @@ internal class Answering(
         turn = turn.copy(beginsInThought = dialogue.beginsInThought)
         tell(Phase.READING)
         Generation(ready.engine, ready.tokenizer, clock).answer(settings.options, this, statistics, ToolTokens.of(ready.tokenizer, manifest)) {
-            dialogue.encode(ready.tokenizer, settings.system, now.earlier, turn.question, ready.engine.cacheLength).also { isEngineTouched = true }
+            val system = settings.system ?: manifest.keptPrompt?.system?.takeIf { dialogue.takesSystem }
+            dialogue.encode(ready.tokenizer, system, now.earlier, turn.question, ready.engine.cacheLength).also { isEngineTouched = true }
         }
         turn = turn.copy(text = text.toString(), promptTokens = statistics.promptTokens, cachedTokens = statistics.cachedTokens, stop = statistics.stopped, artifact = ready.artifact)
         log.add(ready, turn, now.earlier.size + 1, isFirst, statistics, before)

@@ -58,6 +58,14 @@ internal class KeyValueCache(states: List<State>, private val length: Int, priva
         }
     }
 
+    /** Writes the rows of the first [count] positions, as [rows] gives them by a tensor's name and shape; there is room. */
+    fun put(count: Int, rows: (String, TensorShape) -> ByteBuffer) {
+        for ((name, layout) in layouts) {
+            val (some, room) = minOf(count, layout.length) to minOf(this.rows, layout.length)
+            layout.copy(rows(name, layout.shape(some)), some, 0, held.memory.getValue(name), room, 0, some)
+        }
+    }
+
     /** Makes the rows of the first [filled] positions, but for those before [from], zero again: decoding relies on the row it fills being zero. */
     fun clear(filled: Int, from: Int = 0) {
         for ((name, memory) in held.memory) {

@@ -5,6 +5,7 @@ import dev.firsttoken.core.bundle.Manifest
 import dev.firsttoken.core.bundle.Method
 import dev.firsttoken.core.generate.ArtifactInUse
 import dev.firsttoken.core.generate.Engine
+import dev.firsttoken.core.generate.KeptRows
 import java.nio.ByteBuffer
 
 /** Runs a .tflite bundle: three signatures over one KV cache; the same calls as python/firsttoken/backends/tflite/runner.py makes. */
@@ -59,6 +60,16 @@ class TfliteEngine(manifest: Manifest, private val program: TfliteProgram, overr
         inputs.isNotEmpty() && length != position -> 0
         rings.all { (window, rows) -> maxOf(0, written - rows) <= maxOf(0, length - window + 1) } -> length
         else -> 0
+    }
+
+    override fun take(rows: KeptRows) {
+        fun bytes(name: String, shape: TensorShape) = rows.bytes(name, shape.dimensions, shape.element.name.lowercase())
+        val count = rows.tokens.size
+        cache.grow(minOf(count + 1, cacheLength), 0) { throw IllegalStateException("nothing is to be kept") }
+        cache.put(count, ::bytes)
+        for ((tensor, last) in inputs) last.take(bytes(tensor, last.shape))
+        used = count
+        written = rows.written
     }
 
     /** Decoding relies on the rows it fills being zero. */

@@ -11,6 +11,7 @@ import dev.firsttoken.core.generate.ArtifactChoice
 import dev.firsttoken.core.generate.ArtifactInUse
 import dev.firsttoken.core.generate.Engine
 import dev.firsttoken.core.generate.FallbackEngine
+import dev.firsttoken.core.generate.KeptRows
 import java.io.File
 
 /** What this build carries of TensorFlow Lite: [number] is LiteRT's version where [isLiteRt], else TensorFlow Lite's. */
@@ -105,7 +106,9 @@ class TfliteRuntime(
     private fun support(processor: Processor): AcceleratorSupport? = if (processor == Processor.NPU) npu else gpu
 
     private fun onCpu(bundle: Bundle, threads: Int, inUse: ArtifactInUse): Engine =
-        TfliteEngine(bundle.manifest, load(bundle.artifact(), threads, hasNatives()), inUse)
+        TfliteEngine(bundle.manifest, load(bundle.artifact(), threads, hasNatives()), inUse).also { engine ->
+            engine.kept = bundle.manifest.keptPrompt?.let { KeptRows(bundle.folder, it) }
+        }
 
     private fun hasFloat16(artifact: Artifact) = artifact.methods.any { method -> (method.inputs + method.outputs).any { it.dtype == "float16" } }
 }

@@ -160,7 +160,7 @@ class ConversationTest : ScreenTest() {
     }
 
     @Test fun aSystemPromptGoesBeforeTheQuestions() {
-        val screen = staged()
+        val screen = staged { it.replace(Regex("\"prefix\":\\{\"file\"[^}]*\\}"), "\"prefix\":null") }
         screen.ask("What is a token?")
         val without = state.turn!!.promptTokens
         screen.click(R.id.new_chat)
@@ -168,6 +168,20 @@ class ConversationTest : ScreenTest() {
         screen.ask("What is a token?")
         assertEquals(Phase.DONE, state.phase)
         assertTrue(state.turn!!.promptTokens > without)
+    }
+
+    @Test fun theOneThatTheBundleKeepsIsTakenWhereNoOtherIsGiven() {
+        val screen = staged()
+        screen.ask("What is a token?")
+        val kept = state.turn!!.promptTokens
+        screen.click(R.id.new_chat)
+        screen.findViewById<EditText>(R.id.system).setText("Be brief.") // the same
+        screen.ask("What is a token?")
+        assertEquals(kept, state.turn!!.promptTokens)
+        screen.click(R.id.new_chat)
+        screen.findViewById<EditText>(R.id.system).setText("Be brief, and polite.")
+        screen.ask("What is a token?")
+        assertTrue(state.turn!!.promptTokens > kept)
     }
 
     @Test fun aTemplateThatNeedsJinjaIsRefusedByNameAndQuestionsAreAnsweredByThemselves() {

@@ -14,7 +14,7 @@ import org.junit.Assert.assertEquals
 
 /** What Python's runner passed to the real runtime for [target], and what that answered (tests/android/parity_engines.py). */
 class Recorded(target: String) {
-    private val folder = File(Parity.folder(), "engines/$target")
+    val folder = File(Parity.folder(), "engines/$target")
     private val outputs = File(folder, "outputs.bin")
     private val calls = Parity.cases(File(folder, "calls.jsonl"))
     private var next = 0

@@ -1,5 +1,6 @@
 package dev.firsttoken.demo.engine
 
+import dev.firsttoken.core.generate.KeptRows
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import org.junit.Assert.assertArrayEquals
@@ -61,10 +62,15 @@ class TfliteEngineTest {
 
     @Test fun theCallsWithConvolutionsAreThoseOfPythonsRunner() = same("convolution")
 
+    @Test fun theCallsBehindAKeptSystemPromptAreThoseOfPythonsRunner() = same("kept")
+
+    @Test fun theCallsBehindOneKeptInIntegersAreThoseOfPythonsRunner() = same("kept-int8")
+
     private fun same(target: String) {
         val recorded = Recorded(target)
         val program = RecordedProgram(recorded)
         val engine = TfliteEngine(recorded.manifest, program)
+        engine.kept = recorded.manifest.keptPrompt?.let { KeptRows(recorded.folder, it) }
         recorded.replay(engine)
         engine.close()
         assertTrue(program.closed)

@@ -7,7 +7,7 @@ import dev.firsttoken.core.chat.Trim
  * What the app uses of a bundle's `manifest.json`; python/firsttoken/bundle/manifest.py describes all of it.
  *
  * [plan] is the plan's name. [artifacts]: the first is the CPU's and runs wherever the runtime does. [files]: every file of the bundle
- * but the manifest. [prefixFile]: what it keeps of a system prompt, which the app does not read yet.
+ * but the manifest.
  */
 class Manifest(
     val checkpoint: CheckpointIdentity,
@@ -18,7 +18,7 @@ class Manifest(
     val tokenizer: TokenizerFacts,
     val chat: Chat?,
     val files: Map<String, FileFacts>,
-    val prefixFile: String? = null,
+    val keptPrompt: KeptPrompt? = null,
 ) {
     val cpu: Artifact get() = artifacts.first()
 

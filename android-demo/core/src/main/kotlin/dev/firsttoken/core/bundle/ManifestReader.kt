@@ -44,7 +44,7 @@ object ManifestReader {
             tokenizer = objectOf("tokenizer") { TokenizerFacts(texts("files"), int("vocab_size"), intOrNull("begin"), ints("end"), intMap("special")) },
             chat = objectOrNull("chat") { chat() },
             files = objectMap("files") { FileFacts(text("sha256"), long("bytes")) },
-            prefixFile = objectOrNull("prefix") { text("file") },
+            keptPrompt = objectOrNull("prefix") { KeptPrompt(text("file"), text("system"), ints("tokens")) },
         )
 
     private fun JsonFields.chat() =
@@ -65,7 +65,7 @@ object ManifestReader {
         manifest.files.keys.firstOrNull { !isPlain(it) }?.let {
             throw FirstTokenException("$MANIFEST_FILE: file name ${JsonText.describe(JsonPrimitive(it))} is not a plain, printable name; export again")
         }
-        val others = manifest.artifacts.mapNotNull { it.npu?.embedding?.file } + manifest.artifacts.mapNotNull { it.gpu?.weights } + listOfNotNull(manifest.prefixFile)
+        val others = manifest.artifacts.mapNotNull { it.npu?.embedding?.file } + manifest.artifacts.mapNotNull { it.gpu?.weights } + listOfNotNull(manifest.keptPrompt?.file)
         (manifest.artifacts.map { it.file } + others + manifest.tokenizer.files).firstOrNull { it !in manifest.files }?.let {
             throw FirstTokenException("$MANIFEST_FILE: names ${JsonText.describe(JsonPrimitive(it))}, but not its hash under files; export again")
         }

@@ -29,6 +29,9 @@ abstract class Engine(val manifest: Manifest) : Closeable {
         private set
     private var held = IntArray(0) // which ones, as far as the position
 
+    /** A system prompt whose rows need not be computed; null for none. */
+    var kept: KeptRows? = null
+
     /**
      * Appends [tokens] to the cache, in chunks where needed, and returns the last one's logits.
      *
@@ -56,14 +59,29 @@ abstract class Engine(val manifest: Manifest) : Closeable {
     /**
      * Keeps of the cache what [tokens] begin with, forgets the rest, and returns how many that are: what is left to [prefill].
      *
-     * At least the last token is left, since its logits are wanted.
+     * At least the last token is left, since its logits are wanted. Where the tokens begin with the [kept] system prompt's, and the cache holds less of them, its rows are taken.
      */
     fun keepPrefix(tokens: IntArray): Int {
-        val most = minOf(position, tokens.size - 1)
-        var same = 0
-        while (same < most && held[same] == tokens[same]) same++
-        return keepable(same).also(::rollBack)
+        val same = keepable(common(held, position, tokens))
+        val rows = kept ?: return same.also(::rollBack)
+        val count = rows.tokens.size
+        if (count <= same || common(rows.tokens, count, tokens) < count) return same.also(::rollBack)
+        reset()
+        take(rows)
+        hold(rows.tokens)
+        return count
     }
+
+    /** How many tokens the first [count] of [some] and [tokens] without its last begin with in common. */
+    private fun common(some: IntArray, count: Int, tokens: IntArray): Int {
+        val most = minOf(count, tokens.size - 1)
+        var same = 0
+        while (same < most && some[same] == tokens[same]) same++
+        return same
+    }
+
+    /** Puts the rows of a system prompt into the cache, which is empty. */
+    protected open fun take(rows: KeptRows): Unit = throw FirstTokenException("this runtime takes no kept system prompt")
 
     /** Keeps the first [length] tokens of the cache and forgets those after. */
     internal fun rollBack(length: Int) {

@@ -46,7 +46,7 @@ class ManifestReaderTest {
         assertEquals("<|im_start|>user\n", manifest.chat!!.prefix.text)
         assertEquals(listOf(1e-4, 0.002, 0.99, true), with(manifest.cpu.proof!!) { listOf(meanKld, p99Kld, sameTop, passed) })
         assertEquals(setOf("model.tflite", "prefix.npz", "tokenizer.json", "tokenizer_config.json"), manifest.files.keys)
-        assertEquals("prefix.npz", manifest.prefixFile)
+        assertEquals(listOf("prefix.npz", "Be brief.", listOf(1, 2)), with(manifest.keptPrompt!!) { listOf(file, system, tokens.toList()) })
         assertTrue(manifest.npuArtifacts.isEmpty())
     }
 
