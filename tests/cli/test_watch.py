@@ -187,7 +187,7 @@ def test_job_control_and_the_size_of_the_window():
         worker = int(terminal.read_until(r"worker (\d+)")[1])
         terminal.type("\x1a")
         terminal.read_until("stopped 148")
-        assert state(worker) == "T"
+        assert wait_until(lambda: state(worker) == "T")  # the shell hears of the one it waits for, which may be first
         terminal.type("\n")
         assert wait_until(lambda: state(worker) == "S")
         fcntl.ioctl(terminal.master, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 123, 0, 0))
