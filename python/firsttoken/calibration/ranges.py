@@ -25,6 +25,7 @@ from firsttoken.progress import Report, silent
 from firsttoken.quant.plan import Plan, RangeMethod
 from firsttoken.tokenizer import Tokenizer
 
+WORSE_THAN_CHANCE = 0.5  # nats; ranges are wrong at once where tokens are others
 VERSION = 1  # of what is computed: another one measures anew
 NOT_TAKEN = (PER_LAYER, SHARED_CACHE, STREAMS, CHOSEN_EXPERTS)  # `calibration.blocks` does not watch these layers
 
@@ -123,7 +124,7 @@ def activations(
     windows = [torch.from_numpy(window) for window in windows_of(text, Tokenizer(source.folder))]
     watched = Watched(frozenset(wanted))
     states = watch(source, decoder, windows, watched.met, report, watched.gave)
-    check_words(source, decoder.vocab_size, text, surprise(source, decoder, windows[0], states[0]))
+    check_words(source, decoder.vocab_size, text, surprise(source, decoder, windows[0], states[0]), WORSE_THAN_CHANCE)
     if "head" in wanted:
         watch_head(source, decoder, states, watched.met, watched.gave)
     write(path, watched.found)

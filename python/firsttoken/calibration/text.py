@@ -57,10 +57,10 @@ def tokens_key(source: Checkpoint) -> str:
     return hash_file(source.folder / TOKENIZER_FILE)
 
 
-def check_words(source: Checkpoint, vocab_size: int, text: CalibrationText, surprise: float) -> None:
-    """Raises `FirstTokenError` where the model expects the text's tokens (``surprise``, nats a token) clearly less than by chance: they mean something else to it."""
+def check_words(source: Checkpoint, vocab_size: int, text: CalibrationText, surprise: float, worse: float = WORSE_THAN_CHANCE) -> None:
+    """Raises `FirstTokenError` where the model expects the text's tokens (``surprise``, nats a token) less than by chance by more than ``worse``: they mean something else to it."""
     chance = math.log(vocab_size)
-    if not surprise <= chance + WORSE_THAN_CHANCE:
+    if not surprise <= chance + worse:
         raise FirstTokenError(
             f"calibration text {text.name}: the model finds its tokens less likely than by chance ({surprise:.1f} nats a token; {chance:.1f} by chance), so what is chosen on it would be for "
             f"something else than text; {source.folder / TOKENIZER_FILE} is another model's, or the text is none: check the tokenizer, or give another text with --calibration"
