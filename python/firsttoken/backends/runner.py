@@ -86,9 +86,8 @@ class Runner(ABC):
         """
         whole = np.asarray(tokens, np.int32).reshape(-1)
         self._check(whole)  # there is at least one
-        chunk = self.prefill_chunk
-        for start in range(0, len(whole), chunk):
-            piece = whole[start : start + chunk]
+        while len(whole):
+            piece, whole = np.split(whole, [self._piece()])
             logits = self._prefill(piece)
             self._hold(piece)
         return logits
@@ -175,6 +174,10 @@ class Runner(ABC):
         if tokens.min() < 0 or tokens.max() >= self.vocab_size:
             bad = next(int(t) for t in tokens if not 0 <= t < self.vocab_size)
             raise FirstTokenError(f"token {bad} is outside the model's vocabulary of {self.vocab_size}")
+
+    def _piece(self) -> int:
+        """How many tokens the next call of `_prefill` takes at most."""
+        return self.prefill_chunk
 
     @abstractmethod
     def _prefill(self, tokens: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@ import weakref
 import numpy as np
 import pytest
 
+from firsttoken.backends.tflite import pieces
 from firsttoken.backends.tflite.litert import Buffers, CompiledModel, aligned_zeros
 from firsttoken.errors import FirstTokenError
 
@@ -75,3 +76,20 @@ def test_what_the_runtime_still_points_at_stays(tied_checkpoint, lowered_runner,
     (first, extended, last) = (inputs + outputs for inputs, outputs in zip(bound[::2], bound[1::2], strict=True))
     assert all(array() is not None for array in first + last)
     assert all(array() is None for array in extended)  # its signature has others now
+
+
+def test_a_long_prompt_goes_in_smaller_pieces_over_one_cache(tied_checkpoint, lowered_runner, tokens, reference_logits, monkeypatch):
+    monkeypatch.setattr(pieces, "WHOLE", 60)
+    monkeypatch.setattr(pieces, "LEAST", 8)
+    runner = lowered_runner(tied_checkpoint, cache_length=200, prefill_chunk=32)
+    runner.step = 64
+    addresses = {name: buffer.show(1, 0).ctypes.data for name, buffer in runner.buffers.items()}
+    sizes, call = [], runner._prefill
+    monkeypatch.setattr(runner, "_prefill", lambda piece: sizes.append(len(piece)) or call(piece))
+    assert close(runner.prefill(tokens[:150]), reference_logits[149])
+    assert sizes[0] == 32 and sizes[-1] < 16 and sorted(sizes[:-1], reverse=True) == sizes[:-1]
+    for position in range(150, 170):
+        assert close(runner.decode(tokens[position]), reference_logits[position])
+    assert close(runner.prefill(tokens[170:190]), reference_logits[189])  # a later turn: all rows, then those filled alone, then all again
+    assert close(runner.decode(tokens[190]), reference_logits[190])
+    assert {name: array.ctypes.data for name, array in runner.cache.items()} == addresses

@@ -17,6 +17,8 @@ from firsttoken.backends.host_inputs import of_window
 from firsttoken.backends.ring import append_rows, ring_mask
 from firsttoken.backends.runner import MASKED, Runner, default_threads
 from firsttoken.backends.tflite.litert import CompiledModel, aligned_zeros
+from firsttoken.backends.tflite.pieces import largest_calls, piece_at
+from firsttoken.backends.tflite.row_buffer import RowBuffer
 from firsttoken.errors import FirstTokenError
 from firsttoken.quiet import quiet_runtime
 
@@ -91,17 +93,26 @@ class TfliteRunner(Runner):
         self.replaced = {f"{state.kind}.{state.layer}": aligned_zeros(shape_of(state, 0), state.dtype) for state in replaced}
         """What each call takes and returns anew."""
         self.all_can_be_taken_back = not replaced
-        self.cache: dict[str, np.ndarray] = {}
-        self.rows = 0  # cache rows allocated of a layer that sees all
+        self.buffers = {name: RowBuffer(shape_of(state, state.length), state.dtype) for name, state in self.states.items()}
+        self.cache = {name: buffer.array for name, buffer in self.buffers.items()}
+        self.rows = 0  # cache rows that are shown of a layer that sees all
         self.used = 0  # positions that cache rows may hold
         self.written = 0  # and that they have held since they were all zero
         self._decode_call: Call | None = None
+        self._decode_rows = 0  # cache rows that it is given
         self.model = self._load(artifact, threads or default_threads(), weight_cache)
-        largest = {"tokens": min(self.prefill_chunk, self.cache_length), **self._row_counts(self.cache_length)}
-        for name, method in self.methods.items():
-            shapes = {tensor.name: [largest[n] if isinstance(n, str) else n for n in tensor.shape] for tensor in method.inputs}
-            with quiet_runtime():
-                self.model.reserve(name, [shapes[given] for given in self.model.signatures[name][1]])
+        self._reserve()
+
+    def _reserve(self) -> None:
+        for tokens, cached in largest_calls(self.prefill_chunk, self.cache_length):
+            largest = {"tokens": tokens, **self._row_counts(cached)}
+            for name, method in self.methods.items():
+                shapes = {tensor.name: [largest[n] if isinstance(n, str) else n for n in tensor.shape] for tensor in method.inputs}
+                with quiet_runtime():
+                    self.model.reserve(name, [shapes[given] for given in self.model.signatures[name][1]])
+
+    def _piece(self) -> int:
+        return piece_at(self.prefill_chunk, self.position)
 
     def _load(self, artifact: Path, threads: int, weight_cache: bool | Path) -> SignatureModel:
         if weight_cache is not True:
@@ -116,18 +127,16 @@ class TfliteRunner(Runner):
 
     def _grow(self, wanted: int) -> None:
         """Makes room for ``wanted`` cache rows, in steps, keeping what is filled."""
-        if wanted <= self.rows:
-            return
-        before, self.rows = self.rows, min(-(-wanted // self.step) * self.step, self.cache_length)
-        old, self.cache = self.cache, {}
+        if wanted > self.rows:
+            self._show(min(-(-wanted // self.step) * self.step, self.cache_length))
+
+    def _show(self, rows: int) -> None:
+        """Lets the cache's arrays have ``rows`` rows, or as many as their layer keeps."""
         for name, state in self.states.items():
-            if before >= state.length:  # a ring that is whole
-                self.cache[name] = old[name]
-                continue
-            self.cache[name] = aligned_zeros(shape_of(state, min(self.rows, state.length)), state.dtype)
-            if self.position:
-                self.cache[name][:, :, : self.position] = old[name][:, :, : self.position]
-        self.used, self._decode_call = self.position, None
+            shown, kept = self.cache[name].shape[2], min(rows, state.length)
+            if kept != shown:  # a ring that is whole stays
+                self.cache[name] = self.buffers[name].show(kept, min(self.position, kept))
+        self.rows, self.used = rows, self.position
 
     def _append(self, call: Call, count: int) -> None:
         end = self.position + count
@@ -140,15 +149,11 @@ class TfliteRunner(Runner):
 
     def _prefill(self, tokens: np.ndarray) -> np.ndarray:
         count, start = len(tokens), self.position
-        # One row more, so that the first decode step finds its slot without growing.
-        self._grow(min(start + count + 1, self.cache_length))
-        filled = dict(self.replaced)
-        for name, array in self.cache.items() if start else ():
-            rows = min(start, self.states[name].length)
-            filled[name] = aligned_zeros(shape_of(self.states[name], rows), array.dtype)
-            filled[name][...] = array[:, :, :rows]
+        before = self.rows
+        if start and start != self.rows:
+            self._show(start)
         method = self.methods["extend" if start else "first"]
-        call = Call(self.model, method, {"tokens": count, **self._row_counts(start)}, filled)
+        call = Call(self.model, method, {"tokens": count, **self._row_counts(start)}, (self.cache if start else {}) | self.replaced)
         call.inputs["tokens"][:] = tokens
         call.inputs["positions"][:] = np.arange(start, start + count)
         call.inputs["last"][:] = count - 1
@@ -157,6 +162,8 @@ class TfliteRunner(Runner):
                 mask = call.inputs[of_window("cache_mask", window)]
                 mask[:] = ring_mask(window, length, mask.shape[1], np.arange(start, start + count), start)
         logits = call.run()
+        # one row more, so that the first decode step finds its slot without growing
+        self._grow(max(before, min(start + count + 1, self.cache_length)))
         self._append(call, count)
         return logits
 
@@ -167,7 +174,8 @@ class TfliteRunner(Runner):
     def _decode(self, token: int) -> np.ndarray:
         position = self.position
         self._grow(position + 1)
-        if self._decode_call is None:
+        if self._decode_call is None or self._decode_rows != self.rows:
+            self._decode_rows = self.rows
             self._decode_call = Call(self.model, self.methods["decode"], self._row_counts(self.rows), self.cache | self.replaced)
         inputs = self._decode_call.inputs
         for window, length in self.rings.items():
