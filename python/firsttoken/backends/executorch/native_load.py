@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from firsttoken.backends.executorch.native import LONGEST_PATH, NativeLibrary, NativeModel
+from firsttoken.backends.executorch.packing import named_apart
 from firsttoken.backends.tflite.weight_cache import packed_weights
 from firsttoken.bundle.manifest import FileFacts
 
@@ -28,6 +29,11 @@ def load_native(library: NativeLibrary, artifact: Path, facts: FileFacts | None)
     with packed_weights(facts.sha256, facts.bytes, PACKAGE, cpu_kind()) as packed:
         if packed.file is None:
             return NativeModel(library, artifact, None), packed.note
+        if not packed.file.exists() and not named_apart(artifact):  # a complete one has been looked at
+            return (
+                NativeModel(library, artifact, None),
+                "packed weights are kept in memory: two layers have the same integers and other scales, which ExecuTorch's cache cannot tell apart",
+            )
         if len(os.fsencode(packed.file)) > LONGEST_PATH:
             note = f"packed weights are kept in memory: {packed.file.parent} has too long a name for ExecuTorch; set XDG_CACHE_HOME to a shorter one"
             return NativeModel(library, artifact, None), note
