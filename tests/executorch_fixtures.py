@@ -1,5 +1,6 @@
 """Fixtures for tests that lower a small random decoder to .pte and run it. Each plan is lowered once a session."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,6 +46,7 @@ class Lowerings:
     checkpoint: Path
     case: str = "qwen2"
     changes: dict = field(default_factory=dict)  # of the case's configuration
+    alter: Callable[[torch.nn.Module], None] = lambda model: None  # its weights, before they are saved
     files: dict = field(default_factory=dict)
 
     def __post_init__(self):
@@ -52,6 +54,8 @@ class Lowerings:
         from firsttoken.decoder.walk import open_decoder
 
         model = random_model(self.case, **self.changes)
+        with torch.no_grad():
+            self.alter(model)
         self.source = Checkpoint(save(model, self.checkpoint))
         self.config = open_decoder(self.source)
         self.tokens = np.random.default_rng(5).integers(0, self.config.vocab_size, CACHE).tolist()

@@ -51,6 +51,7 @@ def examine() -> list[Check]:
         _memory(),
         _disk(),
         _weight_cache(),
+        _native_executorch(),
         _emulated_arm(),
         _software_gpu(),
         _hexagon(),
@@ -139,6 +140,16 @@ def _weight_cache() -> Check:
         f"{folder}, {readable(sum(path.stat().st_size for path in files))}",
         "may be deleted at any time" if files else "",
     )
+
+
+def _native_executorch() -> Check:
+    from firsttoken.backends.executorch.native_build import standing
+
+    usable, found = standing()
+    if usable:
+        return Check("ok", "native .pte runner", found)
+    advice = "a .pte runs by ExecuTorch's Python bindings: slower starts, more memory, no kept system prompt"
+    return Check("note", "native .pte runner", found, advice)
 
 
 def _emulated_arm() -> Check:

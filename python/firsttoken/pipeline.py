@@ -219,9 +219,9 @@ def check_prefix(system: str | None, stored: Stored, words: Words, jobs: list[Jo
         raise FirstTokenError("--system-prompt: is empty; give a text, or leave it out")
     pieces = pieces_of(words.chat)
     for job in jobs:
-        if not find_backend(job.target.cpu_backend).gives_cache:
+        if why := find_backend(job.target.cpu_backend).cache_refused():
             raise FirstTokenError(
-                f"target {job.target.name!r}: its runtime keeps the cache to itself, so no system prompt can be kept; leave out --system-prompt, or give a tflite or litertlm target"
+                f"target {job.target.name!r}: {why}, so no system prompt can be kept; leave out --system-prompt, or give a tflite or litertlm target"
             )
         prefix_tokens(pieces, words.tokenizer, system, job.target.cache_length)
     return system, stored

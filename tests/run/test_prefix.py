@@ -6,6 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
+from firsttoken.backends.executorch import native_build
+from firsttoken.backends.executorch import runner as executorch_runner
 from firsttoken.bundle.manifest import read_manifest
 from firsttoken.demo import checkpoint_path
 from firsttoken.errors import FirstTokenError
@@ -47,7 +49,9 @@ def answered(bundle, question="What does close do?", **more):
     return text, facts
 
 
-@pytest.mark.parametrize("target", ["tflite-xnnpack", pytest.param("litertlm-cpu", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "target", ["tflite-xnnpack", *(pytest.param(name, marks=pytest.mark.slow) for name in ("litertlm-cpu", "executorch-xnnpack"))]
+)
 def test_the_first_question_costs_its_own_tokens(made, target, tmp_path):
     bundle = made(target=target)
     kept = read_manifest(bundle).prefix
@@ -89,6 +93,38 @@ def test_the_proof_says_how_near_it_is(made, stored, worst):
     assert sizes[stored] < {"fp32": 1.01, "fp16": 0.6, "int8": 0.4}[stored] * sizes["fp32"]
 
 
+@pytest.mark.slow
+def test_the_proof_of_a_pte(made):
+    bundle = made(target="executorch-xnnpack")
+    proof, _ = prove(bundle, checkpoint_path())
+    assert proof.passed and proof.prefix.equal_bits and proof.prefix.positions == 4
+    assert read_manifest(bundle).prefix.computed_with.startswith("executorch 1.")
+
+
+@pytest.mark.slow
+def test_without_the_native_runner_it_is_computed_and_said(made, monkeypatch, capsys):
+    bundle = made(target="executorch-xnnpack")
+    kept, facts = answered(bundle)
+    monkeypatch.setattr(executorch_runner, "native_library", lambda: (None, "no C++ compiler: install g++"))
+    capsys.readouterr()
+    text, computed = answered(bundle)
+    assert computed.kept_tokens == 0 < facts.kept_tokens and computed.prompt_tokens == facts.prompt_tokens and text == kept
+    said = capsys.readouterr().err
+    assert "Python bindings, which pack the weights at every start: no C++ compiler: install g++" in said
+    assert "the kept system prompt is computed each time" in said
+    with pytest.raises(FirstTokenError, match=r"Python bindings keep the cache to themselves, .*install g\+\+$"):
+        prove(bundle, checkpoint_path())
+
+
+def test_a_pte_keeps_none_without_the_native_runner(monkeypatch, tmp_path):
+    monkeypatch.setattr(native_build, "native_library", lambda: (None, "no C++ compiler: install g++"))
+    with pytest.raises(
+        FirstTokenError, match=r"'executorch-xnnpack': ExecuTorch's C\+\+ runtime cannot be used \(no C\+\+ compiler: install g\+\+\)"
+    ):
+        export(checkpoint_path(), tmp_path / "out", "int8", ("executorch-xnnpack",), witness=False, system_prompt=SYSTEM)
+    assert not (tmp_path / "out").exists()
+
+
 def changed(bundle, folder, change):
     """The bundle with another prefix file, whose hash its manifest knows."""
     copy = shutil.copytree(bundle, folder)
@@ -121,7 +157,6 @@ def test_a_prefix_of_something_else_is_noticed(made, tmp_path):
     ("options", "said"),
     [
         ({"system_prompt": " \n"}, "--system-prompt: is empty"),
-        ({"targets": ("executorch-xnnpack",)}, "target 'executorch-xnnpack': its runtime keeps the cache to itself"),
         ({"cache_length": 64}, "the system prompt has .* tokens with the template, and the cache holds 64"),
     ],
 )

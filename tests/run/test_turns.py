@@ -144,23 +144,19 @@ def test_held_arrays_are_exact(runner):
         runner.decode(int(token))
     arrays, held = runner.held_arrays(), runner.held_tokens
     assert held.tolist() == tokens.tolist()
-    if arrays is None:
-        with pytest.raises(FirstTokenError, match="keeps its cache to itself"):
-            runner.hold_again(held, {})
-        return
     wanted = [runner.decode(9).copy(), runner.prefill([5, 6, 7]).copy()]
     runner.reset()
     runner.prefill([1, 2, 3])
     runner.hold_again(held, arrays)
     assert runner.position == 70 and runner.keep_prefix([*held, 9]) == 70
-    assert all(np.array_equal(one, other) for one, other in zip([runner.decode(9), runner.prefill([5, 6, 7])], wanted, strict=True))
+    assert all(np.array_equal(one, other) for one, other in zip([runner.decode(9).copy(), runner.prefill([5, 6, 7])], wanted, strict=True))
     name = next(name for name in arrays if name.startswith("key"))
     for change, message in (
         ({name: arrays[name][:, :, :-1]}, f"'{name}' is .*; expected"),
         ({name: arrays[name].astype(np.float64)}, "is float64"),
         ({name: np.full_like(arrays[name], np.nan)}, "holds NaN or infinite values"),
         ({"key.99": arrays[name]}, "'key.99' is .*; expected none"),
-        ({"written": np.array([3])}, "expected one number from 70"),
+        ({"written": np.array([3])}, "expected one number from 70" if "written" in arrays else "expected none"),
     ):
         with pytest.raises(FirstTokenError, match=message):
             runner.hold_again(held, arrays | change)

@@ -123,10 +123,12 @@ class Backend(ABC):
     """Whether a head that is the embedding's own tensor is stored once, where both have one precision."""
     fixed_lengths: ClassVar[bool] = False
     """Whether it takes a target's ``prefill_lengths``."""
-    gives_cache: ClassVar[bool] = False
-    """Whether its runners give what their cache holds (`Runner.held_arrays`)."""
     emulated: ClassVar[bool] = False
     """Whether its NPU artifacts can be run on the host (`prove.on_npu`)."""
+
+    def cache_refused(self) -> str | None:
+        """Why its runners do not give what their cache holds (`Runner.held_arrays`), None where they do."""
+        return "its runtime keeps the cache to itself"
 
     @property
     def takes_layers(self) -> str:

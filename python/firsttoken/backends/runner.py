@@ -107,7 +107,7 @@ class Runner(ABC):
         """
         wanted = np.asarray(tokens, np.int32).reshape(-1)
         same = self._keepable(common(self._held[: self.position], wanted))
-        if self.prefix is not None and common(self.prefix.tokens, wanted) == len(self.prefix.tokens) > same:
+        if self.prefix is not None and self.held_types and common(self.prefix.tokens, wanted) == len(self.prefix.tokens) > same:
             self.prefix.give(self)
             same = self.position
         if same < self.position:
@@ -117,7 +117,7 @@ class Runner(ABC):
 
     @property
     def held_types(self) -> dict[str, np.dtype]:
-        """The types of `held_arrays` by name."""
+        """The types of `held_arrays` by name; none where the runtime keeps its cache to itself."""
         return {}
 
     @property

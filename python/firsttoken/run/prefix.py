@@ -56,9 +56,8 @@ def make_prefix(folder: Path, manifest: Manifest, runner: Runner, tokenizer: Tok
     runner.prefill(tokens)
     held = runner.held_arrays()
     if held is None:
-        raise FirstTokenError(
-            f"target {manifest.target.name!r}: its runtime keeps the cache to itself, so no system prompt can be kept; leave out --system-prompt"
-        )
+        why = find_backend(manifest.cpu.backend).cache_refused()
+        raise FirstTokenError(f"target {manifest.target.name!r}: {why}, so no system prompt can be kept; leave out --system-prompt")
     write_arrays(folder / FILE, packed(held, stored))
     package = find_backend(manifest.cpu.backend).package
     return PrefixFacts(file=FILE, system=system, tokens=tokens, stored=stored, computed_with=f"{package} {version(package)}")
@@ -104,6 +103,8 @@ class Prefix:
 
     def give(self, runner: Runner) -> None:
         """Puts it into the runner's cache, in the place of what is there. Raises `FirstTokenError`."""
+        if not runner.held_types:
+            runner.hold_again(self.tokens, {})  # says why it cannot
         if self._arrays is None:
             self._arrays = read_arrays(self.folder / self.facts.file, "kept system prompt", "export again")
         try:

@@ -1,12 +1,15 @@
 """The .pte runner: chunks, reset, a cache that is filled to the last row, threads."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from executorch_fixtures import CACHE, CHUNK
 
+from firsttoken.backends.executorch.runner import ExecutorchRunner
 from firsttoken.bundle.manifest import Tensor, read_manifest
 from firsttoken.errors import FirstTokenError
 from firsttoken.run.open import open_runner
@@ -83,9 +86,30 @@ def test_threads_are_those_asked_for(lowerings):
         opened.close()
 
 
-def test_a_damaged_file_is_refused(lowerings, tmp_path):
-    from firsttoken.backends.executorch.runner import ExecutorchRunner
+@pytest.mark.parametrize("plan", ["fp32", "int8", "mixed"])
+def test_both_ways_give_the_same_bits(lowerings, plan):
+    path, manifest, _ = lowerings.lower(plan)
+    found = []
+    for native in (True, False):
+        opened = ExecutorchRunner(path, manifest, 1, native=native)
+        assert (opened.held_arrays() is not None) == native
+        found.append(
+            [opened.prefill(lowerings.tokens[:20]).copy(), opened.decode(7).copy(), opened.prefill(lowerings.tokens[20:40]).copy()]
+        )
+        opened.close()
+    assert all(np.array_equal(one, other) for one, other in zip(*found, strict=True))
 
+
+def test_no_torch_is_imported_to_run(demo_bundle):
+    code = (
+        "import sys; from firsttoken.run.open import open_runner; runner = open_runner(sys.argv[1], 1); runner.prefill([5, 6]); runner.close(); "
+        "print(sorted({'torch', 'executorch'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, demo_bundle("executorch-xnnpack")], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n" and done.stderr == ""
+
+
+def test_a_damaged_file_is_refused(lowerings, tmp_path):
     path, manifest, _ = lowerings.lower("fp32")
     for name, content in (("text.pte", b"not a program" * 100), ("cut.pte", path.read_bytes()[: path.stat().st_size // 2])):
         (tmp_path / name).write_bytes(content)

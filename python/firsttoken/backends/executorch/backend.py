@@ -79,12 +79,20 @@ class ExecutorchXnnpack(Backend):
     def open_runner(self, folder: Path, manifest: Manifest, artifact: Artifact, threads: int | None = None, kept: bool = True) -> Runner:
         from firsttoken.backends.executorch.runner import ExecutorchRunner
 
-        return ExecutorchRunner(folder / artifact.file, manifest, threads)
+        return ExecutorchRunner(folder / artifact.file, manifest, threads, weight_cache=kept)
+
+    def cache_refused(self) -> str | None:
+        from firsttoken.backends.executorch.native_build import native_library
+
+        library, why = native_library()
+        return None if library else f"ExecuTorch's C++ runtime cannot be used ({why}), and its Python bindings keep the cache to themselves"
 
     def preload(self) -> None:
+        from firsttoken.backends.executorch.native_build import native_library
         from firsttoken.backends.executorch.runner import import_runtime
 
-        import_runtime()
+        if native_library()[0] is None:
+            import_runtime()
 
     def one_layer(
         self,

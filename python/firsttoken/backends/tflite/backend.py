@@ -38,12 +38,14 @@ class Tflite(Backend):
     row_scale_bytes = 4  # a float32; zero points and all graphs share one place
     shares_tied = True
     outliers_apart = True
-    gives_cache = True
     outliers_bytes = 2933  # a few operators in each of three graphs
 
     def estimate(self, decoder: Decoder, precisions: Mapping[str, str], target: Target, prove: bool) -> Estimate:
         weights, scales = stored_bytes(plan_layers(decoder), precisions, shares_tied=True)
         return Estimate(BASE_BYTES + HEADER_COPIES * scales, weights + 3 * scales + HEADER_DISK)
+
+    def cache_refused(self) -> str | None:
+        return None
 
     def lower(self, job: LoweringJob, path: Path, report: Report = silent) -> Lowered:
         from firsttoken.backends.tflite.lower import lower_decoder

@@ -32,8 +32,10 @@ class PackedWeights:
 
 
 @contextmanager
-def packed_weights(artifact_sha256: str, artifact_bytes: int = 0, package: str = "ai-edge-litert") -> Iterator[PackedWeights]:
-    """Gives the place for packed weights while the body loads the model.
+def packed_weights(
+    artifact_sha256: str, artifact_bytes: int = 0, package: str = "ai-edge-litert", cpu: str = ""
+) -> Iterator[PackedWeights]:
+    """Gives the place for packed weights while the body loads the model; ``cpu`` names the kind of CPU, for a runtime that does not look at it itself.
 
     It is in memory where no cache folder can be written, or its disk has no room for ``artifact_bytes`` more: a runtime that finds the
     disk full while it packs ends the process. If the body raises, a file it had begun is removed.
@@ -43,7 +45,7 @@ def packed_weights(artifact_sha256: str, artifact_bytes: int = 0, package: str =
         yield PackedWeights(None)
         return
     prune(folder)
-    complete = packed_file(folder, artifact_sha256, package)
+    complete = packed_file(folder, artifact_sha256, package, cpu)
     if is_whole(complete):
         os.utime(note_of(complete))  # marks it as used
         yield PackedWeights(complete)
@@ -62,9 +64,9 @@ def packed_weights(artifact_sha256: str, artifact_bytes: int = 0, package: str =
         partial.unlink(missing_ok=True)
 
 
-def packed_file(folder: Path, artifact_sha256: str, package: str = "ai-edge-litert") -> Path:
+def packed_file(folder: Path, artifact_sha256: str, package: str = "ai-edge-litert", cpu: str = "") -> Path:
     """Returns where an artifact's packed weights lie in ``folder`` once they are packed."""
-    return folder / f"{artifact_sha256}.{package}-{version(package)}.cache"
+    return folder / f"{artifact_sha256}.{package}-{version(package)}{cpu and f'.{cpu}'}.cache"
 
 
 def note_of(packed: Path) -> Path:
