@@ -1,0 +1,128 @@
+package dev.firsttoken.core.weights
+
+import dev.firsttoken.core.FirstTokenException
+import dev.firsttoken.core.bundle.BundleKey
+import dev.firsttoken.core.json.AtomicFile
+import dev.firsttoken.core.json.JsonFields
+import dev.firsttoken.core.json.JsonText
+import java.io.Closeable
+import java.io.File
+import java.io.IOException
+import java.nio.file.Files
+import java.nio.file.StandardCopyOption
+import java.util.concurrent.TimeUnit
+
+/**
+ * Where XNNPACK keeps a model's packed weights between starts, as python/firsttoken/backends/tflite/weight_cache.py does.
+ *
+ * The runtime notices neither a stale, a half-written nor a damaged file. So the name carries the artifact's hash and [runtime] (name and version), a new file is packed
+ * under another name and renamed when it is complete, and beside it lies a note of its size, times and SHA-256: a file that is no longer as noted is read once, and
+ * packed anew unless its content is what it was. [folder] may be emptied by anyone, at any time that no model is loaded.
+ */
+class WeightCache(private val folder: File, private val runtime: String) {
+    /**
+     * Lets [load] load the artifact with the file of its packed weights, or with null, where the folder cannot be written or has no room for [artifactBytes] more: a
+     * runtime that finds the disk full while it packs ends the process. Raises what [load] raises, and leaves no file that it has begun.
+     */
+    fun <T : Closeable> load(artifactSha256: String, artifactBytes: Long, load: (File?) -> T): T {
+        if (!folder.isDirectory && !folder.mkdirs()) return load(null)
+        prune()
+        val complete = file(artifactSha256)
+        if (isWhole(complete)) {
+            note(complete).setLastModified(System.currentTimeMillis()) // marks it as used
+            return load(complete)
+        }
+        if (folder.usableSpace < (artifactBytes * COPIES).toLong() + MARGIN) return load(null)
+        val partial = File(folder, "${complete.name}.${pid()}$PARTIAL")
+        try {
+            val loaded = load(partial)
+            if (partial.length() > 0) keep(partial, complete) // the runtime has it open and mapped already
+            return loaded
+        } finally {
+            partial.delete()
+        }
+    }
+
+    /** Where an artifact's packed weights lie once they are packed. */
+    fun file(artifactSha256: String) = File(folder, "$artifactSha256.$runtime$PACKED")
+
+    /** Where that fails the next start packs again. */
+    private fun keep(partial: File, complete: File) {
+        try {
+            val sha256 = BundleKey.sha256(partial)
+            note(complete).delete() // of an older file: it must not stand beside the new one
+            Files.move(partial.toPath(), complete.toPath(), StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING)
+            write(complete, sha256)
+        } catch (error: IOException) {
+            remove(complete)
+        }
+        prune()
+    }
+
+    private fun write(packed: File, sha256: String) = facts(packed).let { (size, modified, changed) ->
+        AtomicFile.write(note(packed), """{"size": $size, "modified": $modified, "changed": $changed, "sha256": "$sha256"}""")
+    }
+
+    /** Whether the file is as it was packed; one that is not is removed, with its note. */
+    private fun isWhole(packed: File): Boolean {
+        try {
+            val said = JsonText.readObject(note(packed), LARGEST_NOTE, "a note on packed weights")
+            val (noted, sha256) = JsonFields.read(note(packed).name, said) { listOf(long("size"), long("modified"), long("changed")) to text("sha256") }
+            val facts = facts(packed)
+            if (noted == facts) return true
+            if (noted.first() == facts.first() && BundleKey.sha256(packed) == sha256) {
+                write(packed, sha256) // copied or touched
+                return true
+            }
+        } catch (unknown: FirstTokenException) { // no note, or none that says anything
+            return remove(packed)
+        } catch (gone: IOException) {
+            return remove(packed)
+        }
+        return remove(packed)
+    }
+
+    private fun remove(packed: File): Boolean {
+        packed.delete()
+        note(packed).delete()
+        return false
+    }
+
+    /** Size and times; any write changes the last, where the system tells it. */
+    private fun facts(packed: File): List<Long> {
+        val path = packed.toPath()
+        val changed = try {
+            (Files.getAttribute(path, "unix:ctime") as java.nio.file.attribute.FileTime).to(TimeUnit.NANOSECONDS)
+        } catch (unknown: UnsupportedOperationException) { // not told on this system
+            0
+        } catch (unknown: IllegalArgumentException) {
+            0
+        }
+        return listOf(Files.size(path), Files.getLastModifiedTime(path).to(TimeUnit.NANOSECONDS), changed)
+    }
+
+    /** Removes what processes that died while packing left, notes without a file, and the least recently used files past [KEPT]. */
+    private fun prune() {
+        val files = folder.listFiles().orEmpty()
+        for (file in files) {
+            val name = file.name
+            if (name.endsWith(PARTIAL) && !File("/proc/${name.removeSuffix(PARTIAL).substringAfterLast('.')}").exists()) file.delete()
+            if (name.endsWith(PACKED + NOTE) && !File(folder, name.removeSuffix(NOTE)).exists()) file.delete()
+        }
+        files.filter { it.name.endsWith(PACKED) }.sortedByDescending { note(it).lastModified() }.drop(KEPT).forEach { remove(it) }
+    }
+
+    private fun note(packed: File) = File(folder, packed.name + NOTE)
+
+    private fun pid() = File("/proc/self").canonicalFile.name
+
+    companion object {
+        const val KEPT = 4 // files; one is about as large as its artifact, so the least recently used ones go
+        private const val PACKED = ".cache"
+        private const val NOTE = ".json"
+        private const val PARTIAL = ".partial"
+        private const val COPIES = 1.15 // of an artifact's bytes: what its packed file takes, measured, and erring upwards
+        private const val MARGIN = 8L shl 20
+        private const val LARGEST_NOTE = 4096L
+    }
+}
