@@ -80,9 +80,14 @@ def harness(machine: Machine, apk: Path | None = None, aars: list[Path] | None =
     else:
         raise BuildError("neither an APK nor AARs were given")
     stood = stand_ins.make(list(package.libraries), machine, folder / "system")
+    ours, own = app_classes(made)
+    # what was given goes before what the app was compiled against
+    return Harness(machine, package, [*ours, *package.classes, *own], stood.missing, folder)
+
+
+def app_classes(made: app.App) -> tuple[list[Path], list[Path]]:
+    """Returns the app's classes with those that run jobs, and what they were compiled against. Raises `BuildError`."""
     handler = WORK / "classes" / "app-natives-handler"
     javac((SOURCES / "java").rglob("*.java"), handler)
     own = [made.core, made.resources.classes, *jars("core"), *made.runtimes.jars]
-    classes = compiled("app-natives", SOURCES / "kotlin", [handler, *own], friend=made.classes)
-    # what was given goes before what the app was compiled against
-    return Harness(machine, package, [handler, classes, made.classes, *package.classes, *own], stood.missing, folder)
+    return [handler, compiled("app-natives", SOURCES / "kotlin", [handler, *own], friend=made.classes), made.classes], own
