@@ -52,6 +52,17 @@ void count(const Signature& signature, const char* kind, size_t got, size_t want
   if (got != wanted) throw Failure("'" + signature.name + "' has " + std::to_string(wanted) + " " + kind + ", got " + std::to_string(got) + "; " + kReport);
 }
 
+void check_reserved(const Signature& signature, const std::vector<Shape>& inputs) {
+  if (signature.room.size() != signature.outputs.size()) throw Failure("'" + signature.name + "' was not given its largest shapes; load the bundle again");
+  count(signature, "inputs", inputs.size(), signature.inputs.size());
+  for (size_t n = 0; n < inputs.size(); ++n) {
+    const Shape& most = signature.largest[n];
+    bool fits = inputs[n].size() == most.size();
+    for (size_t axis = 0; fits && axis < most.size(); ++axis) fits = inputs[n][axis] <= most[axis];
+    if (!fits) throw Failure("'" + signature.inputs[n] + "' of '" + signature.name + "' has shape " + text(inputs[n]) + ", expected " + text(most) + " at most; " + kReport);
+  }
+}
+
 std::string quoted(const std::string& text) {  // as a basic string of TOML
   std::string made = "\"";
   for (char letter : text) {
@@ -159,12 +170,24 @@ void Program::resize(size_t number, const std::vector<Shape>& inputs) {
   }
 }
 
+std::vector<Shape> Program::output_shapes(size_t number, bool allocate) {
+  std::vector<Layout> layouts(signatures_[number].outputs.size());
+  const std::string what = "making room for '" + signatures_[number].name + "'";
+  check(api_.GetCompiledModelOutputTensorLayouts(compiled_, number, layouts.size(), layouts.data(), allocate), what, kReport);
+  std::vector<Shape> shapes;
+  for (const Layout& layout : layouts) shapes.emplace_back(layout.dimensions, layout.dimensions + std::min<uint32_t>(layout.rank & 0x7f, kMaxRank));
+  return shapes;
+}
+
 void Program::reserve(size_t number, const std::vector<Shape>& inputs) {
   std::lock_guard<std::mutex> lock(mutex_);
   signature(number);
   resize(number, inputs);
-  std::vector<Layout> layouts(signatures_[number].outputs.size());
-  check(api_.GetCompiledModelOutputTensorLayouts(compiled_, number, layouts.size(), layouts.data(), true), "making room for '" + signatures_[number].name + "'", kReport);
+  Signature& signature = signatures_[number];
+  signature.room.clear();
+  const auto shapes = output_shapes(number, true);
+  for (size_t n = 0; n < shapes.size(); ++n) signature.room.push_back(size_of(signature.outputs[n], signature.output_elements[n], shapes[n]));
+  signature.largest = inputs;
 }
 
 const Call& Program::prepare(size_t number, const std::vector<Shape>& inputs, const std::vector<Shape>& outputs) {
@@ -173,12 +196,15 @@ const Call& Program::prepare(size_t number, const std::vector<Shape>& inputs, co
   Signature& signature = signatures_[number];
   count(signature, "outputs", outputs.size(), signature.outputs.size());
   signature.older = std::move(signature.prepared);  // where this fails there is nothing to run
+  check_reserved(signature, inputs);
   resize(number, inputs);
   std::vector<size_t> sizes;
   for (size_t n = 0; n < inputs.size(); ++n) sizes.push_back(size_of(signature.inputs[n], signature.input_elements[n], inputs[n]));
   for (size_t n = 0; n < outputs.size(); ++n) sizes.push_back(size_of(signature.outputs[n], signature.output_elements[n], outputs[n]));
+  // An output has room for all that the runtime could ever write, whatever was asked for; pages that are not touched cost nothing.
+  auto place_of = [&](size_t n) { return aligned(n < inputs.size() ? sizes[n] : std::max(sizes[n], signature.room[n - inputs.size()])); };
   size_t whole = 0;
-  for (size_t bytes : sizes) whole += aligned(bytes);
+  for (size_t n = 0; n < sizes.size(); ++n) whole += place_of(n);
   auto call = std::make_shared<Call>(api_, whole);
   size_t offset = 0;
   for (size_t n = 0; n < sizes.size(); ++n) {
@@ -191,8 +217,9 @@ const Call& Program::prepare(size_t number, const std::vector<Shape>& inputs, co
     check(api_.CreateTensorBufferFromHostMemory(&type, data, sizes[n], nullptr, &handle), "binding '" + name + "' of '" + signature.name + "'", kReport);
     (is_input ? call->inputs : call->outputs).push_back(handle);
     call->tensors.push_back({data, sizes[n]});
-    offset += aligned(sizes[n]);
+    offset += place_of(n);
   }
+  call->returned = outputs;
   signature.prepared = call;
   return *call;
 }
@@ -207,6 +234,14 @@ void Program::run(size_t number) {
   check(status, "running '" + signature.name + "'", "load the bundle again; where that does not help, export it again");
   signature.bound = call;
   signature.older.reset();
+  if (call->is_checked) return;
+  const auto shapes = output_shapes(number, false);
+  for (size_t n = 0; n < shapes.size(); ++n) {
+    if (shapes[n] == call->returned[n]) continue;
+    signature.prepared.reset();
+    throw Failure("'" + signature.name + "' returned '" + signature.outputs[n] + "' of shape " + text(shapes[n]) + ", expected " + text(call->returned[n]) + "; " + kReport);
+  }
+  call->is_checked = true;
 }
 
 }  // namespace firsttoken

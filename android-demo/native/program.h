@@ -41,6 +41,8 @@ struct Call {
   Memory memory;
   std::vector<Tensor> tensors;  // the inputs, then the outputs
   std::vector<Handle> inputs, outputs;
+  std::vector<Shape> returned;  // the outputs' shapes as they were asked for
+  bool is_checked = false;      // whether the runtime's are these
 };
 
 struct Signature {
@@ -48,6 +50,8 @@ struct Signature {
   std::vector<std::string> inputs, outputs;
   std::vector<int32_t> input_elements, output_elements;  // LiteRT's numbers of their types
   std::vector<Shape> shapes;                             // of the inputs, as LiteRT has them now
+  std::vector<Shape> largest;                            // of the inputs; none before `reserve`
+  std::vector<size_t> room;                              // bytes of each output where the inputs are the largest
   std::shared_ptr<Call> prepared;                        // what the next run takes
   std::shared_ptr<Call> older;                           // what it would have taken before the last `prepare`
   // What the last run took. XNNPACK remembers its addresses and sets up again with them when its workspace grows on behalf of another
@@ -67,10 +71,10 @@ class Program {
   const Signature& signature(size_t number) const;
   size_t signatures() const { return signatures_.size(); }
 
-  // Makes room for inputs of these shapes, the largest that will ever come, before the first run: else XNNPACK's workspace grows between two calls.
+  // Makes room for inputs of these shapes, the largest that will ever come, before all else: else XNNPACK's workspace grows between two calls.
   void reserve(size_t signature, const std::vector<Shape>& inputs);
 
-  // Gives a signature these shapes and new memory, all zero; the memory of before lives on until the next run or `prepare`. Raises `Failure`.
+  // Gives a signature these shapes, none larger than was reserved, and new memory, all zero; the memory of before lives on until the next run or `prepare`. Raises `Failure`.
   const Call& prepare(size_t signature, const std::vector<Shape>& inputs, const std::vector<Shape>& outputs);
 
   void run(size_t signature);
@@ -80,6 +84,7 @@ class Program {
   void release();
   void read_signatures();
   void resize(size_t number, const std::vector<Shape>& inputs);
+  std::vector<Shape> output_shapes(size_t number, bool allocate);
 
   const Api& api_;
   Handle environment_ = nullptr, model_ = nullptr, options_ = nullptr, compiled_ = nullptr;

@@ -5,8 +5,11 @@ import dev.firsttoken.core.weights.WeightCache
 import java.io.File
 
 /** The app's own library over LiteRT's C API. [findLack] says why it cannot be used, or null; it is asked once, when that is first wanted, since it loads libraries. */
-class NativeRunner(findLack: () -> String?, private val load: (Bundle, Int) -> TfliteProgram) {
+class NativeRunner(findLack: () -> String?, private val check: (Bundle) -> Unit = {}, private val load: (Bundle, Int) -> TfliteProgram) {
     val lack: String? by lazy(findLack)
+
+    /** Raises `FirstTokenException` where the CPU's artifact of [bundle] is damaged, which no runner is to be given. */
+    fun checkArtifact(bundle: Bundle) = check(bundle)
 
     /** Loads the CPU's artifact of [bundle]. May raise anything that the runtime raises. */
     fun open(bundle: Bundle, threads: Int): TfliteProgram = load(bundle, threads)
@@ -18,8 +21,9 @@ class NativeRunner(findLack: () -> String?, private val load: (Bundle, Int) -> T
         /** Of a build that carries [tflite]: it keeps packed weights in the folder [cache], and finds LiteRT's [library] by the linker's ways, or by its path. */
         fun of(tflite: TfliteBuild, cache: File, library: String = LITERT): NativeRunner {
             val weights = WeightCache(cache, "litert-${tflite.number}")
-            return NativeRunner({ lack(tflite, library) }) { bundle, threads ->
-                val facts = bundle.manifest.facts(bundle.manifest.cpu)
+            fun facts(bundle: Bundle) = bundle.manifest.facts(bundle.manifest.cpu)
+            return NativeRunner({ lack(tflite, library) }, { weights.check(it.artifact(), facts(it).sha256) }) { bundle, threads ->
+                val facts = facts(bundle)
                 weights.load(facts.sha256, facts.bytes) { packed -> NativeProgram(bundle.artifact(), threads, packed, library) }
             }
         }

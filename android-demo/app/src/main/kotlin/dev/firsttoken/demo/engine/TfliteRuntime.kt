@@ -112,6 +112,7 @@ class TfliteRuntime(
     /** By the native runner, where it is there and loads the bundle, else by Java's, with the reason. */
     private fun onCpu(bundle: Bundle, threads: Int, inUse: ArtifactInUse): Engine {
         if (native == null) return engine(bundle, inUse, null) { load(bundle.artifact(), threads, hasNatives()) }
+        if (native.lack == null) native.checkArtifact(bundle)
         val reason = native.lack ?: try {
             return engine(bundle, inUse, RunnerInUse(RunnerInUse.NATIVE)) { native.open(bundle, threads) }
         } catch (error: Throwable) {

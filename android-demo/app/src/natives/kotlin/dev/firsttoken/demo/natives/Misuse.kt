@@ -36,6 +36,9 @@ fun misuse(job: JsonObject) {
         val number = NativeFunctions.signatures(program).indexOf("first")
         val (inputs, outputs) = NativeFunctions.inputs(program, number).map(shapes::getValue) to NativeFunctions.outputs(program, number).map(shapes::getValue)
         fun prepared(into: List<IntArray>, out: List<IntArray>) = NativeFunctions.prepare(program, number, into.toTypedArray(), out.toTypedArray())
+        attempt("shapes that were not reserved") { prepared(inputs, outputs) }
+        val largest = inputs.map { sizes -> IntArray(sizes.size) { if (sizes[it] == job["tokens"].asInt) 4 * sizes[it] else sizes[it] } }
+        attempt("what is right to reserve") { NativeFunctions.reserve(program, number, largest.toTypedArray()) }
         attempt("one input too few") { prepared(inputs.drop(1), outputs) }
         attempt("one output too few") { prepared(inputs, outputs.drop(1)) }
         attempt("no dimensions left") { prepared(inputs.map { IntArray(it.size) }, outputs) }
@@ -43,6 +46,7 @@ fun misuse(job: JsonObject) {
         attempt("nine dimensions") { prepared(inputs.map { IntArray(9) { 1 } }, outputs) }
         attempt("more than 2 GiB") { prepared(inputs.map { sizes -> IntArray(sizes.size) { 1 shl 30 } }, outputs) }
         attempt("another rank") { prepared(inputs.map { it + 3 }, outputs) }
+        attempt("more than was reserved") { prepared(largest.map { sizes -> IntArray(sizes.size) { sizes[it] + 1 } }, outputs) }
         attempt("run after shapes that were refused") { NativeFunctions.run(program, number) }
         attempt("outputs that are too small") { prepared(inputs, outputs.map { sizes -> IntArray(sizes.size) { 1 } }); NativeFunctions.run(program, number) }
         attempt("what is right after all that") { prepared(inputs, outputs); NativeFunctions.run(program, number) }

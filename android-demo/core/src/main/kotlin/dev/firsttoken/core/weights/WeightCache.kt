@@ -2,15 +2,10 @@ package dev.firsttoken.core.weights
 
 import dev.firsttoken.core.FirstTokenException
 import dev.firsttoken.core.bundle.BundleKey
-import dev.firsttoken.core.json.AtomicFile
-import dev.firsttoken.core.json.JsonFields
-import dev.firsttoken.core.json.JsonText
-import java.io.Closeable
 import java.io.File
 import java.io.IOException
 import java.nio.file.Files
 import java.nio.file.StandardCopyOption
-import java.util.concurrent.TimeUnit
 
 /**
  * Where XNNPACK keeps a model's packed weights between starts, as python/firsttoken/backends/tflite/weight_cache.py does.
@@ -24,7 +19,7 @@ class WeightCache(private val folder: File, private val runtime: String) {
      * Lets [load] load the artifact with the file of its packed weights, or with null, where the folder cannot be written or has no room for [artifactBytes] more: a
      * runtime that finds the disk full while it packs ends the process. Raises what [load] raises, and leaves no file that it has begun.
      */
-    fun <T : Closeable> load(artifactSha256: String, artifactBytes: Long, load: (File?) -> T): T {
+    fun <T> load(artifactSha256: String, artifactBytes: Long, load: (File?) -> T): T {
         if (!folder.isDirectory && !folder.mkdirs()) return load(null)
         prune()
         val complete = file(artifactSha256)
@@ -43,6 +38,21 @@ class WeightCache(private val folder: File, private val runtime: String) {
         }
     }
 
+    /**
+     * Makes sure that [artifact] has this hash, by reading it where it has changed since that was made sure: a runtime may end the process over a damaged file, and
+     * packed weights would stand for another's. Raises [FirstTokenException].
+     */
+    fun check(artifact: File, sha256: String) {
+        val note = FileNote(File(folder, "$sha256$CHECKED$NOTE"))
+        if (note.holds(artifact)) return
+        try {
+            if (BundleKey.sha256(artifact) != sha256) throw FirstTokenException("${artifact.name}: its SHA-256 is not the manifest's; it is damaged, copy the bundle again")
+            if (folder.isDirectory || folder.mkdirs()) note.write(artifact, sha256)
+        } catch (error: IOException) {
+            throw FirstTokenException("${artifact.name}: cannot be read, or checked (${error.message}); copy the bundle again, or free some space")
+        }
+    }
+
     /** Where an artifact's packed weights lie once they are packed. */
     fun file(artifactSha256: String) = File(folder, "$artifactSha256.$runtime$PACKED")
 
@@ -52,53 +62,20 @@ class WeightCache(private val folder: File, private val runtime: String) {
             val sha256 = BundleKey.sha256(partial)
             note(complete).delete() // of an older file: it must not stand beside the new one
             Files.move(partial.toPath(), complete.toPath(), StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING)
-            write(complete, sha256)
+            FileNote(note(complete)).write(complete, sha256)
         } catch (error: IOException) {
             remove(complete)
         }
         prune()
     }
 
-    private fun write(packed: File, sha256: String) = facts(packed).let { (size, modified, changed) ->
-        AtomicFile.write(note(packed), """{"size": $size, "modified": $modified, "changed": $changed, "sha256": "$sha256"}""")
-    }
-
     /** Whether the file is as it was packed; one that is not is removed, with its note. */
-    private fun isWhole(packed: File): Boolean {
-        try {
-            val said = JsonText.readObject(note(packed), LARGEST_NOTE, "a note on packed weights")
-            val (noted, sha256) = JsonFields.read(note(packed).name, said) { listOf(long("size"), long("modified"), long("changed")) to text("sha256") }
-            val facts = facts(packed)
-            if (noted == facts) return true
-            if (noted.first() == facts.first() && BundleKey.sha256(packed) == sha256) {
-                write(packed, sha256) // copied or touched
-                return true
-            }
-        } catch (unknown: FirstTokenException) { // no note, or none that says anything
-            return remove(packed)
-        } catch (gone: IOException) {
-            return remove(packed)
-        }
-        return remove(packed)
-    }
+    private fun isWhole(packed: File) = FileNote(note(packed)).holds(packed) || remove(packed)
 
     private fun remove(packed: File): Boolean {
         packed.delete()
         note(packed).delete()
         return false
-    }
-
-    /** Size and times; any write changes the last, where the system tells it. */
-    private fun facts(packed: File): List<Long> {
-        val path = packed.toPath()
-        val changed = try {
-            (Files.getAttribute(path, "unix:ctime") as java.nio.file.attribute.FileTime).to(TimeUnit.NANOSECONDS)
-        } catch (unknown: UnsupportedOperationException) { // not told on this system
-            0
-        } catch (unknown: IllegalArgumentException) {
-            0
-        }
-        return listOf(Files.size(path), Files.getLastModifiedTime(path).to(TimeUnit.NANOSECONDS), changed)
     }
 
     /** Removes what processes that died while packing left, notes without a file, and the least recently used files past [KEPT]. */
@@ -109,6 +86,7 @@ class WeightCache(private val folder: File, private val runtime: String) {
             if (name.endsWith(PARTIAL) && !File("/proc/${name.removeSuffix(PARTIAL).substringAfterLast('.')}").exists()) file.delete()
             if (name.endsWith(PACKED + NOTE) && !File(folder, name.removeSuffix(NOTE)).exists()) file.delete()
         }
+        files.filter { it.name.endsWith(CHECKED + NOTE) }.sortedByDescending { it.lastModified() }.drop(KEPT_NOTES).forEach { it.delete() }
         files.filter { it.name.endsWith(PACKED) }.sortedByDescending { note(it).lastModified() }.drop(KEPT).forEach { remove(it) }
     }
 
@@ -118,11 +96,12 @@ class WeightCache(private val folder: File, private val runtime: String) {
 
     companion object {
         const val KEPT = 4 // files; one is about as large as its artifact, so the least recently used ones go
+        private const val KEPT_NOTES = 64
+        private const val CHECKED = ".artifact"
         private const val PACKED = ".cache"
         private const val NOTE = ".json"
         private const val PARTIAL = ".partial"
         private const val COPIES = 1.15 // of an artifact's bytes: what its packed file takes, measured, and erring upwards
         private const val MARGIN = 8L shl 20
-        private const val LARGEST_NOTE = 4096L
     }
 }
