@@ -1,5 +1,7 @@
 package dev.firsttoken.core.weights
 
+import dev.firsttoken.core.assertRefused
+import dev.firsttoken.core.bundle.BundleKey
 import java.io.Closeable
 import java.io.File
 import java.nio.file.Files
@@ -106,6 +108,20 @@ class WeightCacheTest {
         load(artifact = artifacts[0].replace('0', 'a')) // one more
         assertEquals(WeightCache.KEPT, folder.list()!!.count { it.endsWith(".cache") })
         assertFalse("the oldest two are gone", cache.file(artifacts[0]).exists() || cache.file(artifacts[1]).exists())
+    }
+
+    @Test fun anArtifactIsReadAgainOnlyWhereItHasChanged() {
+        val model = File(folder, "model.tflite").apply { writeText("weights") }
+        val sha256 = BundleKey.sha256(model)
+        cache.check(model, sha256)
+        cache.check(model, sha256)
+        Files.setLastModifiedTime(model.toPath(), FileTime.fromMillis(12345))
+        cache.check(model, sha256)
+        model.writeText("Weights")
+        for (time in 1..2) assertRefused("model.tflite: its SHA-256 is not the manifest's", "copy the bundle again") { cache.check(model, sha256) }
+        model.delete()
+        assertRefused("cannot be read") { cache.check(model, sha256) }
+        assertRefused("its SHA-256 is not") { WeightCache(File("/proc/nowhere"), "r").check(model.apply { writeText("other") }, sha256) }
     }
 
     @Test fun withoutRoomOrFolderItPacksInMemory() {
