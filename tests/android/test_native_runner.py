@@ -11,7 +11,7 @@ from android.natives.checks import tokens_of
 from android.natives.machines import emulated_arm, this_machine
 from android.natives.native_runner import NAME, native_harness
 from android.natives.steps import app_steps, python_steps
-from building import build, give_up, need
+from building import give_up, need
 
 from firsttoken.bundle.manifest import read_manifest
 from firsttoken.demo import checkpoint_path
@@ -24,11 +24,10 @@ SYSTEM = "Answer in one sentence. " + " ".join(f"Rule {number}: be brief." for n
 
 
 @pytest.fixture(scope="module")
-def x86():
-    need("g++", "java", "javac", "mvn", "aapt2")
+def x86(apk_said):
+    need("g++")
     if os.uname().machine != "x86_64":
         pytest.skip("LiteRT's library of this wheel is for another machine")
-    build("--check-levels")  # fetches what the app is compiled with, and gives up where that cannot be had
     return native_harness(this_machine())
 
 
@@ -169,9 +168,8 @@ def test_without_the_library_the_reason_is_said(x86, bundle, tmp_path):
     assert NAME not in said[0]["error"]
 
 
-def test_on_an_emulated_arm_machine(bundle, tmp_path):
+def test_on_an_emulated_arm_machine(apk_said, bundle, tmp_path):
     """Held against the wheel's library on this machine, whose kernels round otherwise: near, and the same top token."""
-    need("java", "javac", "mvn", "aapt2")
     try:
         machine = emulated_arm()
     except BuildError as error:
@@ -179,7 +177,7 @@ def test_on_an_emulated_arm_machine(bundle, tmp_path):
     made = bundle("fp32", "tflite-xnnpack")
     t = tokens_of(made, 300)
     steps = [("prefill", t[:20]), ("decode", t[20:22]), ("keep", t[:22] + t[40:60])]
-    said, mine = app_steps(native_harness(machine), made, steps, tmp_path / "run", libraries=None)
+    said, mine = app_steps(native_harness(machine), made, steps, tmp_path / "run")
     before, wanted = python_steps(made, steps)
     assert [line.get("error") for line in said] == [None] * 3 and {line["runner"] for line in said} == {"native"}
     assert [line["kept"] for line in said if "kept" in line] == before

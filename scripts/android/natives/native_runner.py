@@ -3,6 +3,7 @@
 What is built here needs glibc and is for tests alone. An APK carries what Gradle builds with the NDK: bionic does not load this one.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -22,6 +23,7 @@ from android.places import PROJECT, WORK, program
 
 SOURCES = PROJECT / "native"
 NAME = "libfirsttoken_litert.so"
+CHECKED = "-Xcheck:jni"  # the JVM watches what native code does to it
 FLAGS = ("-std=c++17", "-O2", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden")
 
 
@@ -39,12 +41,12 @@ class NativeHarness:
         """Returns what a job says of the native runner: packed weights are kept in ``cache``."""
         return {"library": str(litert or self.litert), "cache": str(cache), "version": self.version}
 
-    def run(self, job: dict, heap: tuple[str, ...] = PHONE_HEAP, seconds: float = 600, libraries: Path | None = None) -> str:
-        """Runs a job to its end and returns what its process said. Raises `NativesError`."""
+    def run(self, job: dict, options: tuple[str, ...] = (*PHONE_HEAP, CHECKED), seconds: float = 600, libraries: Path | None = None) -> str:
+        """Runs a job to its end and returns what its process said; ``libraries`` is another place for the native runner's. Raises `NativesError`."""
         file = self.folder / f"job-{os.getpid()}.json"
         runtimes = {"litert": self.version, "tflite": "", "executorch": ""}
         file.write_text(json.dumps({"runtimes": runtimes, **job}), encoding="utf-8")
-        options = [*heap, "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Xcheck:jni", f"-Djava.library.path={libraries or self.folder}"]
+        options = [*options, "-XX:+UseSerialGC", "-XX:-UsePerfData", f"-Djava.library.path={libraries or self.folder}"]
         command = [*self.machine.java, *options, "-cp", classpath(*self.classes), MAIN, str(file)]
         environment = self.machine.environment(self.folder, Path())
         environment.pop("LD_PRELOAD", None)
@@ -58,7 +60,10 @@ class NativeHarness:
 
 def native_harness(machine: Machine) -> NativeHarness:
     """Compiles the app and the native runner where they have changed. Raises `BuildError`."""
-    ours, own = app_classes(app.build())
+    WORK.mkdir(parents=True, exist_ok=True)
+    with (WORK / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as scripts/build_apk does
+        ours, own = app_classes(app.build())
     library = built(machine)
     return NativeHarness(machine, [*ours, *own], library.parent, litert_library(machine.abi), version("ai-edge-litert"))
 

@@ -65,5 +65,6 @@ private fun opened(job: JsonObject, bundle: Bundle, threads: Int): TfliteProgram
     if (native == null) return if (InterpreterNatives.areThere()) RunnerProgram(bundle.artifact(), threads) else InterpreterProgram(bundle.artifact(), threads)
     val runner = NativeRunner.of(TfliteBuild(isLiteRt = true, native["version"].asString), File(native["cache"].asString), native["library"].asString)
     check(runner.lack == null) { runner.lack.orEmpty() }
+    runner.checkArtifact(bundle)
     return runner.open(bundle, threads)
 }
