@@ -35,7 +35,16 @@ def start(way: Way, job: dict, folder: Path) -> dict:
     said = json.loads(into.read_text(encoding="utf-8"))
     first, rounds = said["rounds"][0]["first"], said["rounds"][1:]
     warm, decode, outside = (min(one[name] for one in rounds) for name in ("first", "decode", "outside"))
-    return {name: value / 1e6 for name, value in (("load", said["load"]), ("whole", said["load"] + first), ("warm", warm), ("decode", decode), ("outside", outside))}
+    return {
+        name: value / 1e6
+        for name, value in (
+            ("load", said["load"]),
+            ("whole", said["load"] + first),
+            ("warm", warm),
+            ("decode", decode),
+            ("outside", outside),
+        )
+    }
 
 
 def main():
@@ -72,7 +81,9 @@ def main():
             print(f"{bundle}: round {number + 1} of {asked.rounds}", file=sys.stderr)
         for name, rounds in found.items():
             least = {what: min(one[what] for one in rounds) for what in rounds[0]}
-            print(f"| {bundle.parent.name} | {name} | {least['load']:.0f} | {least['whole']:.0f} | {least['warm']:.1f} | {least['decode']:.2f} | {least['outside']:.3f} |")
+            print(
+                f"| {bundle.parent.name} | {name} | {least['load']:.0f} | {least['whole']:.0f} | {least['warm']:.1f} | {least['decode']:.2f} | {least['outside']:.3f} |"
+            )
 
 
 if __name__ == "__main__":

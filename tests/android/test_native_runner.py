@@ -34,7 +34,9 @@ def x86(apk_said):
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory):
     """The demo checkpoint in INT8, with a system prompt that the bundle keeps."""
-    [made] = export(checkpoint_path(), tmp_path_factory.mktemp("kept"), plan="int8", targets=["tflite-xnnpack"], prove=False, system_prompt=SYSTEM)
+    [made] = export(
+        checkpoint_path(), tmp_path_factory.mktemp("kept"), plan="int8", targets=["tflite-xnnpack"], prove=False, system_prompt=SYSTEM
+    )
     return made
 
 
@@ -96,7 +98,11 @@ def test_packed_weights_are_kept_and_a_bad_file_is_noticed_before_it_is_used(x86
     def start():
         said, mine = app_steps(x86, made, steps, tmp_path / "run")
         same(said, mine, wanted, [])
-        assert sorted(path.name for path in packed.parent.iterdir()) == [f"{facts.sha256}.artifact.json", packed.name, f"{packed.name}.json"]
+        assert sorted(path.name for path in packed.parent.iterdir()) == [
+            f"{facts.sha256}.artifact.json",
+            packed.name,
+            f"{packed.name}.json",
+        ]
         return packed.stat().st_mtime_ns, hash_file(packed)
 
     first = start()

@@ -13,7 +13,9 @@ from firsttoken.run.open import open_runner
 Step = tuple[str, list[int]]
 
 
-def app_steps(harness: NativeHarness, bundle: Path, steps: list[Step], into: Path, threads: int = 1, **more) -> tuple[list[dict], np.ndarray]:
+def app_steps(
+    harness: NativeHarness, bundle: Path, steps: list[Step], into: Path, threads: int = 1, **more
+) -> tuple[list[dict], np.ndarray]:
     """Takes the app's engine through ``steps`` (Steps.kt); returns a line of each and all logits, a row a call."""
     shutil.rmtree(into, ignore_errors=True)
     into.mkdir(parents=True)

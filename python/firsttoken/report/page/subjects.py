@@ -152,7 +152,14 @@ def _detail(result: Result) -> str:
     )
     runner = [f"{result.runner.kind} runner"] if result.runner else []
     return ", ".join(
-        [result.bundle.checkpoint, result.runtime_version, *runner, result.bundle.delegate, threads_text(result), *([where] if where else [])]
+        [
+            result.bundle.checkpoint,
+            result.runtime_version,
+            *runner,
+            result.bundle.delegate,
+            threads_text(result),
+            *([where] if where else []),
+        ]
     )
 
 

@@ -18,15 +18,20 @@ class NativeRunner(findLack: () -> String?, private val check: (Bundle) -> Unit 
         private const val OWN = "firsttoken_litert" // as System.loadLibrary names it
         private const val LITERT = "libLiteRt.so"
 
-        /** Of a build that carries [tflite]: it keeps packed weights in the folder [cache], and finds LiteRT's [library] by the linker's ways, or by its path. */
-        fun of(tflite: TfliteBuild, cache: File, library: String = LITERT): NativeRunner {
-            val weights = WeightCache(cache, "litert-${tflite.number}")
+        /**
+         * Of a build that carries [tflite]: it keeps packed weights in the folder [cache], and finds LiteRT's [library] by the linker's ways, or by its path. [later] does what no
+         * answer has to wait for.
+         */
+        fun of(tflite: TfliteBuild, cache: File, library: String = LITERT, later: (() -> Unit) -> Unit = ::onAnotherThread): NativeRunner {
+            val weights = WeightCache(cache, "litert-${tflite.number}", later)
             fun facts(bundle: Bundle) = bundle.manifest.facts(bundle.manifest.cpu)
             return NativeRunner({ lack(tflite, library) }, { weights.check(it.artifact(), facts(it).sha256) }) { bundle, threads ->
                 val facts = facts(bundle)
                 weights.load(facts.sha256, facts.bytes) { packed -> NativeProgram(bundle.artifact(), threads, packed, library) }
             }
         }
+
+        private fun onAnotherThread(work: () -> Unit) = Thread(work, "packed weights").apply { priority = Thread.MIN_PRIORITY }.start()
 
         private fun lack(tflite: TfliteBuild, library: String): String? =
             when {

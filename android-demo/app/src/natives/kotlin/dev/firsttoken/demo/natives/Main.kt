@@ -32,6 +32,6 @@ fun main(arguments: Array<String>) {
 private fun carried(versions: JsonObject, native: JsonObject?): RuntimeEngines {
     val (litert, tflite, executorch) = listOf("litert", "tflite", "executorch").map { versions[it].asString }
     val build = if (litert.isNotEmpty()) TfliteBuild(isLiteRt = true, litert) else TfliteBuild(isLiteRt = false, tflite).takeIf { tflite.isNotEmpty() }
-    val runner = if (build != null && native != null) NativeRunner.of(build, File(native["cache"].asString), native["library"].asString) else null
+    val runner = if (build != null && native != null) NativeRunner.of(build, File(native["cache"].asString), native["library"].asString) { it() } else null
     return RuntimeEngines(listOf(TfliteRuntime(build, native = runner), ExecuTorchRuntime(executorch.ifEmpty { null })))
 }

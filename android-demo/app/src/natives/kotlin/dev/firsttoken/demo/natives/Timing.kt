@@ -29,7 +29,7 @@ private class Timed(private val program: TfliteProgram) : TfliteProgram by progr
 }
 
 /**
- * Times one start: loading, the first prompt of `tokens`, and further rounds of it with `decode` tokens after each; all in nanoseconds. `outside` is what of the decoding
+ * Times one start as the app makes it: loading, the first prompt of `tokens`, and further rounds of it with `decode` tokens after each; all in nanoseconds. `outside` is what of the decoding
  * was not spent in the runtime.
  */
 fun timing(job: JsonObject) {

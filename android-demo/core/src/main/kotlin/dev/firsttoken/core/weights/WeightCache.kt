@@ -6,6 +6,7 @@ import java.io.File
 import java.io.IOException
 import java.nio.file.Files
 import java.nio.file.StandardCopyOption
+import java.util.concurrent.atomic.AtomicInteger
 
 /**
  * Where XNNPACK keeps a model's packed weights between starts, as python/firsttoken/backends/tflite/weight_cache.py does.
@@ -13,8 +14,13 @@ import java.nio.file.StandardCopyOption
  * The runtime notices neither a stale, a half-written nor a damaged file. So the name carries the artifact's hash and [runtime] (name and version), a new file is packed
  * under another name and renamed when it is complete, and beside it lies a note of its size, times and SHA-256: a file that is no longer as noted is read once, and
  * packed anew unless its content is what it was. [folder] may be emptied by anyone, at any time that no model is loaded.
+ *
+ * A new file is read once more, for its hash, which no answer has to wait for: [later] may run that on another thread. Where the process ends before, the next start packs again.
  */
-class WeightCache(private val folder: File, private val runtime: String) {
+class WeightCache(private val folder: File, private val runtime: String, private val later: (() -> Unit) -> Unit = { it() }) {
+    private val lock = Any()
+    private val begun = AtomicInteger() // two loads of one process pack into a file each
+
     /**
      * Lets [load] load the artifact with the file of its packed weights, or with null, where the folder cannot be written or has no room for [artifactBytes] more: a
      * runtime that finds the disk full while it packs ends the process. Raises what [load] raises, and leaves no file that it has begun.
@@ -23,18 +29,19 @@ class WeightCache(private val folder: File, private val runtime: String) {
         if (!folder.isDirectory && !folder.mkdirs()) return load(null)
         prune()
         val complete = file(artifactSha256)
-        if (isWhole(complete)) {
+        if (synchronized(lock) { isWhole(complete) }) {
             note(complete).setLastModified(System.currentTimeMillis()) // marks it as used
             return load(complete)
         }
         if (folder.usableSpace < (artifactBytes * COPIES).toLong() + MARGIN) return load(null)
-        val partial = File(folder, "${complete.name}.${pid()}$PARTIAL")
+        val partial = File(folder, "${complete.name}.${begun.incrementAndGet()}.${pid()}$PARTIAL")
+        var isPacked = false
         try {
             val loaded = load(partial)
-            if (partial.length() > 0) keep(partial, complete) // the runtime has it open and mapped already
+            isPacked = partial.length() > 0 // the runtime has it open and mapped already
             return loaded
         } finally {
-            partial.delete()
+            if (isPacked) later { keep(partial, complete) } else partial.delete()
         }
     }
 
@@ -60,11 +67,15 @@ class WeightCache(private val folder: File, private val runtime: String) {
     private fun keep(partial: File, complete: File) {
         try {
             val sha256 = BundleKey.sha256(partial)
-            note(complete).delete() // of an older file: it must not stand beside the new one
-            Files.move(partial.toPath(), complete.toPath(), StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING)
-            FileNote(note(complete)).write(complete, sha256)
+            synchronized(lock) {
+                note(complete).delete() // of an older file: it must not stand beside the new one
+                Files.move(partial.toPath(), complete.toPath(), StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING)
+                FileNote(note(complete)).write(complete, sha256)
+            }
         } catch (error: IOException) {
-            remove(complete)
+            synchronized(lock) { remove(complete) }
+        } finally {
+            partial.delete()
         }
         prune()
     }

@@ -40,6 +40,17 @@ class WeightCacheTest {
         assertEquals("the file and its note, nothing else", 2, folder.list()!!.size)
     }
 
+    @Test fun whereTheProcessEndsBeforeItIsNotedItIsPackedAgain() {
+        val waiting = ArrayList<() -> Unit>()
+        val cache = WeightCache(folder, "litert-2.3.0") { waiting += it }
+        assertTrue(load(cache).first)
+        assertFalse(cache.file(artifact).exists())
+        assertTrue(load(cache).first)
+        waiting.forEach { it() }
+        assertFalse(load(cache).first)
+        assertEquals("the file and its note, nothing else", 2, folder.list()!!.size)
+    }
+
     @Test fun anotherArtifactOrVersionPacksItsOwn() {
         load()
         assertTrue(load(artifact = "cd".repeat(32)).first)
