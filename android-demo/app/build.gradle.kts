@@ -12,6 +12,9 @@ val copyPromptText by tasks.registering(Copy::class) {
 // -Pnpu adds Qualcomm's libraries, which have a licence of their own (README.md).
 val npu = providers.gradleProperty("npu").isPresent
 
+// The native runner, built by the NDK.
+val nativeBuild = layout.projectDirectory.file("../native/CMakeLists.txt").asFile
+
 android {
     namespace = "dev.firsttoken.demo"
     compileSdk = libs.versions.android.targetSdk.get().toInt()
@@ -25,10 +28,24 @@ android {
         ndk {
             abiFilters += listOf("arm64-v8a", "x86_64")
         }
+        externalNativeBuild {
+            cmake {
+                arguments += "-DANDROID_STL=c++_static" // the native runner brings no library but itself
+            }
+        }
         // which runtimes are in this build; engine/CarriedRuntimes.kt reads them
         resValue("string", "litert_version", libs.versions.litert.get())
         resValue("string", "tflite_version", "")
         resValue("string", "executorch_version", libs.versions.executorch.get())
+    }
+
+    // the native runner, over the libLiteRt.so of the AAR `litert`; Android Studio fetches NDK and CMake where they are missing
+    ndkVersion = libs.versions.android.ndk.get()
+    externalNativeBuild {
+        cmake {
+            path = nativeBuild
+            version = libs.versions.android.cmake.get()
+        }
     }
 
     buildFeatures {

@@ -15,7 +15,7 @@ CHECKED = {
         APP / "build.gradle.kts",
         "android",
         "com.android.build.api.dsl.ApplicationExtension",
-        "promptAssets: java.io.File, npu: Boolean",
+        "promptAssets: java.io.File, nativeBuild: java.io.File, npu: Boolean",
     ),
     "Kotlin": (PROJECT / "core" / "build.gradle.kts", "kotlin", "org.jetbrains.kotlin.gradle.dsl.KotlinJvmExtension", ""),
 }

@@ -17,6 +17,7 @@ PACKAGES = {
     "aapt2": "aapt",
     "apksigner": "apksigner",
     "gcc": "gcc",
+    "g++": "g++",
     "readelf": "binutils",
 }
 

@@ -29,6 +29,7 @@ def test_measurements_that_kotlin_wrote_are_read_by_python(core_said, parity):
     full = read_measurement(parity / "written-by-core" / "full.json")
     [result] = full.results
     assert (result.processor, result.artifact.soc, result.proof.same_top) == ("NPU", "SM8650", 0.98)
+    assert (result.runner.kind, result.runner.fallback) == ("java", "no library")
     assert full.device.kind == "phone" and full.device.cpu.clusters == {"2841600": 1} and full.device.memory_bytes == 8 << 30
     assert result.runs[0].stages.first_token == 21 and result.runs[0].decode.nanoseconds == 5_000_000_000
     assert (result.runs[0].turn, result.runs[0].cached_tokens, result.runs[0].first_answer) == (3, 20, 9_000_000_000)

@@ -176,6 +176,15 @@ def two(bundle, kind, runs=None, **more):
     return values
 
 
+def test_the_runner_that_ran(made):
+    values = document(made, [run_of()])
+    values["results"][0]["runner"] = {"kind": "java", "fallback": "no\n\x07" + 10_000 * "x"}
+    told = checked(made, values).runner
+    assert told.kind == "java" and "\n" not in told.fallback and len(told.fallback) == 500
+    values["results"][0]["runner"] = {"kind": "native"}
+    assert checked(made, values).runner.fallback is None
+
+
 def test_the_artifact_that_ran(with_two_artifacts):
     result = checked(with_two_artifacts, two(with_two_artifacts, "npu"))
     assert (result.processor, result.artifact.soc, result.ran_bytes) == ("NPU", "SM8650", len(b"compiled for an NPU"))

@@ -82,6 +82,13 @@ def test_the_artifact_that_ran_is_named_with_its_own_proof_and_size():
     assert line.startswith("b|1: ran on the CPU, not on the NPU: the DSP") and "\x1b" not in line
 
 
+def test_why_the_native_runner_did_not_run_is_said():
+    java = measured(runner={"kind": "java", "fallback": "no\x1b library"})
+    [line] = [line for line in notes(java) if "native" in line]
+    assert line.startswith("b|1: run by the Java runner, not the native one: no") and "\x1b" not in line
+    assert not any("native" in line for line in notes(measured(runner={"kind": "native"})))
+
+
 def test_turns_of_a_conversation_are_named_as_such():
     document = measured()
     document.results[0].runs[0].turn, document.results[0].runs[0].cached_tokens = 2, 20

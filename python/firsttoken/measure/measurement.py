@@ -183,15 +183,26 @@ class RanArtifact(MeasurementPart):
         return f"on the {self.kind.upper()}{missed}"
 
 
+class RunnerUsed(MeasurementPart):
+    """How the app called a runtime that it can call in two ways: by its "native" library over LiteRT's C API, or by the "java" `Interpreter`.
+
+    ``fallback`` is why it was not the native one.
+    """
+
+    kind: Literal["native", "java"]
+    fallback: str | None = None
+
+
 class Result(MeasurementPart):
     """One bundle on one device with one number of threads. ``chat``: whether prompts went through the chat template.
 
-    ``artifact`` says which ran, and is absent where the bundle has but one.
+    ``artifact`` says which ran, and is absent where the bundle has but one; ``runner`` is absent where the runtime is called in one way only.
     """
 
     bundle: BundleIdentity
     artifact: RanArtifact | None = None
     runtime_version: str
+    runner: RunnerUsed | None = None
     threads: int = Field(ge=1)
     chat: bool = False
     before: Conditions

@@ -124,6 +124,7 @@ def _differences(a: Measurement, b: Measurement, one: Result, other: Result) -> 
         ("ran on", lambda m, r: r.processor),
         ("cache length", lambda m, r: r.bundle.cache_length),
         ("runtime", lambda m, r: r.runtime_version),
+        ("runner", lambda m, r: r.runner and r.runner.kind),
         ("threads", lambda m, r: r.threads),
         ("chat template", lambda m, r: "used" if r.chat else "not used"),
         ("governor", lambda m, r: ", ".join(sorted(r.before.governors))),

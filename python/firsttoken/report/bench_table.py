@@ -142,6 +142,11 @@ def reading_notes(measurement: Measurement) -> list[str]:
         lines.append(
             f"Turns of a conversation: {len(turns)} of the runs; {cached} of their {asked} prompt tokens were in the KV cache and not run again."
         )
+    lines += [
+        f"{visible(result.bundle.name)}: run by the Java runner, not the native one: {visible(result.runner.fallback)}."
+        for result in measurement.results
+        if result.runner and result.runner.fallback
+    ]
     return lines + [
         f"{visible(result.bundle.name)}: ran {visible(result.artifact.place)}."
         for result in measurement.results

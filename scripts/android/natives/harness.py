@@ -1,5 +1,6 @@
 """A JVM that has the app's compiled classes and a phone's native libraries, and is given jobs (android-demo/app/src/natives)."""
 
+import fcntl
 import json
 import shutil
 import subprocess
@@ -80,9 +81,17 @@ def harness(machine: Machine, apk: Path | None = None, aars: list[Path] | None =
     else:
         raise BuildError("neither an APK nor AARs were given")
     stood = stand_ins.make(list(package.libraries), machine, folder / "system")
-    handler = WORK / "classes" / "app-natives-handler"
-    javac((SOURCES / "java").rglob("*.java"), handler)
-    own = [made.core, made.resources.classes, *jars("core"), *made.runtimes.jars]
-    classes = compiled("app-natives", SOURCES / "kotlin", [handler, *own], friend=made.classes)
+    ours, own = app_classes(made)
     # what was given goes before what the app was compiled against
-    return Harness(machine, package, [handler, classes, made.classes, *package.classes, *own], stood.missing, folder)
+    return Harness(machine, package, [*ours, *package.classes, *own], stood.missing, folder)
+
+
+def app_classes(made: app.App) -> tuple[list[Path], list[Path]]:
+    """Returns the app's classes with those that run jobs, and what they were compiled against. Raises `BuildError`."""
+    handler = WORK / "classes" / "app-natives-handler"
+    own = [made.core, made.resources.classes, *jars("core"), *made.runtimes.jars]
+    with (WORK / "natives.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two test processes would take each other's classes away
+        javac((SOURCES / "java").rglob("*.java"), handler)
+        classes = compiled("app-natives", SOURCES / "kotlin", [handler, *own], friend=made.classes)
+    return [handler, classes, made.classes], own

@@ -150,8 +150,16 @@ def _detail(result: Result) -> str:
         if ran.kind == "cpu" and not ran.fallback
         else ran.place
     )
+    runner = [f"{result.runner.kind} runner"] if result.runner else []
     return ", ".join(
-        [result.bundle.checkpoint, result.runtime_version, result.bundle.delegate, threads_text(result), *([where] if where else [])]
+        [
+            result.bundle.checkpoint,
+            result.runtime_version,
+            *runner,
+            result.bundle.delegate,
+            threads_text(result),
+            *([where] if where else []),
+        ]
     )
 
 

@@ -57,7 +57,7 @@ internal class Answering(
             val system = settings.system ?: manifest.keptPrompt?.system?.takeIf { dialogue.takesSystem }
             dialogue.encode(ready.tokenizer, system, now.earlier, turn.question, ready.engine.cacheLength).also { isEngineTouched = true }
         }
-        turn = turn.copy(text = text.toString(), promptTokens = statistics.promptTokens, cachedTokens = statistics.cachedTokens, stop = statistics.stopped, artifact = ready.artifact)
+        turn = turn.copy(text = text.toString(), promptTokens = statistics.promptTokens, cachedTokens = statistics.cachedTokens, stop = statistics.stopped, artifact = ready.artifact, runner = ready.engine.runner)
         log.add(ready, turn, now.earlier.size + 1, isFirst, statistics, before)
         return now.copy(phase = if (statistics.stopped == Stop.CANCELLED) Phase.CANCELLED else Phase.DONE, turn = turn)
     }

@@ -45,7 +45,7 @@ class ConversationLog(private val file: File, private val phone: Phone, private 
         val manifest = ready.bundle.manifest
         val result = Result(
             BundleIdentity.of(ready.folder.name, manifest), engines.runtimeVersion(manifest), ready.threads, manifest.chat != null, before, phone.conditions(),
-            listOf(run), emptyList(), turn.artifact?.let { RanArtifact.of(manifest, it) },
+            listOf(run), emptyList(), turn.artifact?.let { RanArtifact.of(manifest, it) }, turn.runner,
         )
         write(MeasurementMerge.of(listOfNotNull(measurement(), Measurement(writer, phone.device(), listOf(result)))) ?: return)
     }

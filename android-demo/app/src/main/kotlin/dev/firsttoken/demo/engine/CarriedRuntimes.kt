@@ -15,7 +15,7 @@ import java.io.File
 object CarriedRuntimes {
     fun all(context: Context): List<Runtime> {
         val tflite = tflite(context.resources)
-        return listOf(TfliteRuntime(tflite, npu = npu(context, tflite), gpu = gpu(tflite)), ExecuTorchRuntime(executorch(context.resources)))
+        return listOf(TfliteRuntime(tflite, npu = npu(context, tflite), gpu = gpu(tflite), native = native(tflite, context.cacheDir)), ExecuTorchRuntime(executorch(context.resources)))
     }
 
     private fun tflite(resources: Resources): TfliteBuild? {
@@ -30,6 +30,8 @@ object CarriedRuntimes {
 
     private fun executorch(resources: Resources): String? =
         resources.getString(R.string.executorch_version).takeIf { it.isNotEmpty() && isThere("org.pytorch.executorch.Module") }
+
+    private fun native(tflite: TfliteBuild?, cache: File): NativeRunner? = tflite?.let { NativeRunner.of(it, File(cache, "xnnpack")) }
 
     private fun npu(context: Context, tflite: TfliteBuild?): NpuSupport {
         val libraries = File(context.applicationInfo.nativeLibraryDir)

@@ -22,6 +22,14 @@ internal class KeyValueCache(states: List<State>, private val length: Int, priva
     /** Rows there is room for. */
     val rows: Int get() = held.rows
 
+    /** What holds them now. */
+    val current: CacheRows get() = held
+
+    /** Lets go of all memory, which is about to be freed. */
+    fun release() {
+        held = CacheRows(0, emptyMap())
+    }
+
     /** Their names, each with the shape of [count] new rows. */
     fun shapes(count: Int): Map<String, TensorShape> = layouts.mapValues { it.value.shape(count) }
 

@@ -6,10 +6,12 @@ import dev.firsttoken.core.bundle.Method
 import dev.firsttoken.core.generate.ArtifactInUse
 import dev.firsttoken.core.generate.Engine
 import dev.firsttoken.core.generate.KeptRows
+import dev.firsttoken.core.generate.RunnerInUse
 import java.nio.ByteBuffer
 
 /** Runs a .tflite bundle: three signatures over one KV cache; the same calls as python/firsttoken/backends/tflite/runner.py makes. */
-class TfliteEngine(manifest: Manifest, private val program: TfliteProgram, override val artifact: ArtifactInUse = ArtifactInUse.CPU) : Engine(manifest) {
+class TfliteEngine(manifest: Manifest, private val program: TfliteProgram, override val artifact: ArtifactInUse = ArtifactInUse.CPU, override val runner: RunnerInUse? = null) :
+    Engine(manifest) {
     private val cached = manifest.cpu.states.filter { it.advances != REPLACE }
     private val cache = KeyValueCache(cached, manifest.target.cacheLength) { rows -> CacheRows(rows, prepare(DECODE, 1, rows)) }
     private val rings = cached.mapNotNull { state -> state.window?.let { it to state.length } }.toMap() // rows by window
@@ -17,6 +19,13 @@ class TfliteEngine(manifest: Manifest, private val program: TfliteProgram, overr
     private val logits = method(DECODE).outputs.single { it.name == LOGITS }.shape.fold(1) { size, dimension -> size * dimension.toInt() }
     private var used = 0 // positions whose rows may hold something other than zero
     private var written = 0 // and that have held something since all were zero
+
+    init {
+        for (method in manifest.cpu.methods) {
+            val count = if (method.name == DECODE) 1 else minOf(prefillLength, cacheLength)
+            program.reserve(method.name, shapes(method.name, count, cacheLength))
+        }
+    }
 
     override fun prefillChunk(tokens: IntArray): FloatArray {
         val (start, count) = position to tokens.size
@@ -38,8 +47,8 @@ class TfliteEngine(manifest: Manifest, private val program: TfliteProgram, overr
     }
 
     override fun decodeToken(token: Int): FloatArray {
-        // resizing ends the memory's life: what is kept has to wait elsewhere, and is copied there and back
-        cache.grow(position + 1, position) { CacheRows(position, prepare(EXTEND, 1, position)).also { cache.copyTo(it, position) } }
+        // where resizing ends the memory's life, what is kept has to wait elsewhere, and is copied there and back
+        cache.grow(position + 1, position) { if (program.keepsOlder) cache.current else CacheRows(position, prepare(EXTEND, 1, position)).also { cache.copyTo(it, position) } }
         val memory = prepare(DECODE, 1, cache.rows)
         memory.getValue(TOKENS).rewound().asIntBuffer().put(token)
         memory[POSITIONS]?.putFloats(floatArrayOf(position.toFloat()))
@@ -88,7 +97,11 @@ class TfliteEngine(manifest: Manifest, private val program: TfliteProgram, overr
         super.reset()
     }
 
-    override fun close() = program.close()
+    override fun close() {
+        cache.release()
+        used = 0
+        program.close()
+    }
 
     /** Puts the rows that a call has returned into the cache, and returns its logits. */
     private fun added(name: String, count: Int): FloatArray {
@@ -101,17 +114,21 @@ class TfliteEngine(manifest: Manifest, private val program: TfliteProgram, overr
 
     /** Gives a signature the shapes of a call of [count] tokens over [cached] rows. */
     private fun prepare(name: String, count: Int, cached: Int): Map<String, ByteBuffer> {
+        val outputs = cache.shapes(count) + inputs.mapValues { it.value.shape } + (LOGITS to floats(1, logits))
+        return program.prepare(name, shapes(name, count, cached), outputs).also { memory -> for ((tensor, last) in inputs) memory[tensor]?.let(last::put) }
+    }
+
+    /** The inputs of such a call. */
+    private fun shapes(name: String, count: Int, cached: Int): Map<String, TensorShape> {
         val all = mapOf(
             TOKENS to ints(count), LAST to ints(1), POSITIONS to floats(count), CACHE_MASK to floats(1, cached), SLOT to floats(1, cached),
         ) + cache.heldShapes(cached) + inputs.mapValues { it.value.shape } + rings.flatMap { (window, length) ->
             val rows = minOf(cached, length)
             listOf("${CACHE_MASK}_$window" to floats(if (name == DECODE) 1 else count, rows), "${SLOT}_$window" to floats(1, rows))
         }
-        val shapes = method(name).inputs.associate { input ->
+        return method(name).inputs.associate { input ->
             input.name to (all[input.name] ?: throw FirstTokenException("method '$name' has an input '${input.name}', which this app does not know; update it"))
         }
-        val outputs = cache.shapes(count) + inputs.mapValues { it.value.shape } + (LOGITS to floats(1, logits))
-        return program.prepare(name, shapes, outputs).also { memory -> for ((tensor, last) in inputs) memory[tensor]?.let(last::put) }
     }
 
     private fun method(name: String): Method =

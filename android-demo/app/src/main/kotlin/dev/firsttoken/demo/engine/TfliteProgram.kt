@@ -18,6 +18,12 @@ class TensorShape(val element: Element, val dimensions: IntArray) {
  * All may raise anything that the runtime raises.
  */
 interface TfliteProgram : Closeable {
+    /** Whether memory that [prepare] has replaced lives on until the next [invoke] or [prepare] of its signature. */
+    val keepsOlder: Boolean get() = false
+
+    /** Makes room for [inputs] of [signature], the largest that will ever come; before the first [invoke]. */
+    fun reserve(signature: String, inputs: Map<String, TensorShape>) = Unit
+
     /**
      * Gives [signature] these shapes and returns its inputs' memory, in the phone's byte order; where the shapes were these already, it
      * is the same memory, holding what it held. Otherwise it is new, may hold anything, and the older is gone.

@@ -12,6 +12,7 @@ import dev.firsttoken.core.generate.ArtifactInUse
 import dev.firsttoken.core.generate.Engine
 import dev.firsttoken.core.generate.FallbackEngine
 import dev.firsttoken.core.generate.KeptRows
+import dev.firsttoken.core.generate.RunnerInUse
 import java.io.File
 
 /** What this build carries of TensorFlow Lite: [number] is LiteRT's version where [isLiteRt], else TensorFlow Lite's. */
@@ -19,13 +20,14 @@ class TfliteBuild(val isLiteRt: Boolean, val number: String) {
     val title: String get() = if (isLiteRt) "LiteRT $number" else "TensorFlow Lite $number"
 }
 
-/** .tflite bundles on the CPU, and on the NPU and the GPU where [npu] and [gpu] say so. [build] null: the APK carries no runtime for them. */
+/** .tflite bundles on the CPU, by [native] where that is there, and on the NPU and the GPU where [npu] and [gpu] say so. [build] null: the APK carries no runtime for them. */
 class TfliteRuntime(
     private val build: TfliteBuild?,
     private val hasNatives: () -> Boolean = InterpreterNatives::areThere,
     private val npu: AcceleratorSupport? = null,
     private val load: (File, Int, Boolean) -> TfliteProgram = { file, threads, natives -> if (natives) RunnerProgram(file, threads) else InterpreterProgram(file, threads) },
     private val gpu: AcceleratorSupport? = null,
+    private val native: NativeRunner? = null,
 ) : Runtime {
     override val name = "tflite"
     override val version: String get() = build?.title ?: "no LiteRT"
@@ -37,7 +39,7 @@ class TfliteRuntime(
             lacks(manifest, cpu.needs) != null -> lacks(manifest, cpu.needs)
             cpu.states.any { it.heldBy != "host" } -> "its cache is held by the artifact; .tflite bundles keep it outside, export it again"
             cpu.states.any { it.advances == "in_place" } -> "it is made for plain interpreters, whose calls write the cache themselves; export it for tflite-xnnpack or tflite-compat"
-            hasFloat16(cpu) && !hasNatives() -> "its KV cache is float16, which ${build.title} has no way to take from an app; export it with a plan whose attention is not fp16, such as int8"
+            hasFloat16(cpu) && !isNative && !hasNatives() -> "its KV cache is float16, which ${build.title} has no way to take from an app; export it with a plan whose attention is not fp16, such as int8"
             else -> null
         }
     }
@@ -105,10 +107,30 @@ class TfliteRuntime(
 
     private fun support(processor: Processor): AcceleratorSupport? = if (processor == Processor.NPU) npu else gpu
 
-    private fun onCpu(bundle: Bundle, threads: Int, inUse: ArtifactInUse): Engine =
-        TfliteEngine(bundle.manifest, load(bundle.artifact(), threads, hasNatives()), inUse).also { engine ->
-            engine.kept = bundle.manifest.keptPrompt?.let { KeptRows(bundle.folder, it) }
+    private val isNative get() = native != null && native.lack == null
+
+    /** By the native runner, where it is there and loads the bundle, else by Java's, with the reason. */
+    private fun onCpu(bundle: Bundle, threads: Int, inUse: ArtifactInUse): Engine {
+        if (native == null) return engine(bundle, inUse, null) { load(bundle.artifact(), threads, hasNatives()) }
+        if (native.lack == null) native.checkArtifact(bundle)
+        val reason = native.lack ?: try {
+            return engine(bundle, inUse, RunnerInUse(RunnerInUse.NATIVE)) { native.open(bundle, threads) }
+        } catch (error: Throwable) {
+            failureMessage(error).also { if (hasFloat16(bundle.manifest.cpu) && !hasNatives()) throw error }
         }
+        return engine(bundle, inUse, RunnerInUse(RunnerInUse.JAVA, reason)) { load(bundle.artifact(), threads, hasNatives()) }
+    }
+
+    private fun engine(bundle: Bundle, inUse: ArtifactInUse, runner: RunnerInUse?, open: () -> TfliteProgram): Engine {
+        val program = open()
+        val engine = try {
+            TfliteEngine(bundle.manifest, program, inUse, runner)
+        } catch (error: Throwable) {
+            program.close()
+            throw error
+        }
+        return engine.also { it.kept = bundle.manifest.keptPrompt?.let { prompt -> KeptRows(bundle.folder, prompt) } }
+    }
 
     private fun hasFloat16(artifact: Artifact) = artifact.methods.any { method -> (method.inputs + method.outputs).any { it.dtype == "float16" } }
 }

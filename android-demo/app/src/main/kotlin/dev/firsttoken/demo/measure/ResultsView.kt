@@ -29,6 +29,7 @@ class ResultsView(private val list: LinearLayout) {
         }
         if (found.isNotEmpty()) legend()
         for (result in measurement?.results.orEmpty()) result.artifact?.let { fallen(result, it) }
+        for (result in measurement?.results.orEmpty()) result.runner?.fallback?.let { line(context.getString(R.string.result_runner_fallback, name(result), it), R.layout.item_failure) }
         for (result in measurement?.results.orEmpty()) for (failure in result.failures) line(context.getString(R.string.result_failure, name(result), failure.stage, failure.message), R.layout.item_failure)
     }
 
@@ -73,7 +74,8 @@ class ResultsView(private val list: LinearLayout) {
     }
 
     private fun name(result: Result): String {
-        val name = context.getString(R.string.result_name, result.bundle.checkpoint, result.bundle.plan, result.runtimeVersion, result.threads)
+        val plain = context.getString(R.string.result_name, result.bundle.checkpoint, result.bundle.plan, result.runtimeVersion, result.threads)
+        val name = result.runner?.let { context.getString(R.string.result_runner, plain, it.kind) } ?: plain
         return result.artifact?.let { context.getString(R.string.result_artifact, name, it.kind.uppercase()) } ?: name
     }
 }

@@ -2,6 +2,7 @@ package dev.firsttoken.demo.view
 
 import android.content.Context
 import dev.firsttoken.core.generate.ArtifactInUse
+import dev.firsttoken.core.generate.RunnerInUse
 import dev.firsttoken.demo.R
 
 /** Says in a line which artifact of a bundle runs, and why not the one that is to be preferred; null for a bundle with one. */
@@ -9,3 +10,7 @@ fun artifactText(context: Context, artifact: ArtifactInUse?): String? =
     artifact?.run {
         fallback?.let { context.getString(R.string.artifact_instead, processor.name, insteadOf.name, it) } ?: context.getString(R.string.artifact_on, processor.name)
     }
+
+/** Says in a line how the runtime is called, and why not the native way; null where there is but one. */
+fun runnerText(context: Context, runner: RunnerInUse?): String? =
+    runner?.run { fallback?.let { context.getString(R.string.runner_java, it) } ?: context.getString(R.string.runner_native) }

@@ -39,6 +39,7 @@ object StageText {
         if (turn.cachedTokens > 0) text.append('\n').append(context.getString(R.string.cached, turn.cachedTokens, turn.promptTokens - turn.cachedTokens))
         turn.firstAnswer?.let { text.append('\n').append(context.getString(R.string.first_answer_after, Numbers.milliseconds(it.toDouble()))) }
         if (turn.tokensPerSecond > 0) text.append('\n').append(context.getString(R.string.after_first, turn.newTokens, Numbers.rate(turn.tokensPerSecond)))
+        runnerText(context, turn.runner)?.let { text.append('\n').append(it) }
         return text
     }
 

@@ -9,7 +9,7 @@ class KeyValueCacheTest {
     private val manifest = Recorded("tflite-compat").manifest
 
     /** Returns for every call rows of bytes that no other call returns, and notes which memory each signature was given. */
-    private inner class MarkingProgram : TfliteProgram {
+    private inner class MarkingProgram(override val keepsOlder: Boolean = false) : TfliteProgram {
         val prepared = ArrayList<String>()
         private val inputs = HashMap<String, Pair<Map<String, TensorShape>, Map<String, ByteBuffer>>>()
         private val outputs = HashMap<String, Map<String, TensorShape>>()
@@ -17,7 +17,7 @@ class KeyValueCacheTest {
 
         override fun prepare(signature: String, inputs: Map<String, TensorShape>, outputs: Map<String, TensorShape>): Map<String, ByteBuffer> {
             this.outputs[signature] = outputs
-            this.inputs[signature]?.let { (shapes, memory) -> if (shapes == inputs) return memory else memory.values.forEach { fill(it, SPOILT) } }
+            this.inputs[signature]?.let { (shapes, memory) -> if (shapes == inputs) return memory else if (!keepsOlder) memory.values.forEach { fill(it, SPOILT) } }
             prepared += signature
             return inputs.mapValues { fill(buffer(it.value), SPOILT) }.also { this.inputs[signature] = inputs to it }
         }
@@ -50,6 +50,15 @@ class KeyValueCacheTest {
 
     private fun expected(vararg counts: Int, rows: Int): List<Byte> =
         counts.flatMapIndexed { call, count -> List(count) { (call + 1).toByte() } }.let { it + List(rows - it.size) { 0.toByte() } }
+
+    @Test fun whereOlderMemoryLivesOnAGrowingCacheIsCopiedOnce() {
+        val program = MarkingProgram(keepsOlder = true)
+        val engine = TfliteEngine(manifest, program)
+        engine.prefill(IntArray(250))
+        repeat(10) { engine.decode(0) }
+        assertEquals("no other signature's inputs hold the rows meanwhile", listOf("first", "decode", "decode"), program.prepared)
+        assertEquals(expected(250, *IntArray(10) { 1 }, rows = 512), program.rows())
+    }
 
     @Test fun aPromptOfSeveralChunksMakesRoomOnce() {
         val program = MarkingProgram()

@@ -1,5 +1,6 @@
 package dev.firsttoken.demo.engine
 
+import dev.firsttoken.core.FirstTokenException
 import dev.firsttoken.core.Parity
 import dev.firsttoken.core.assertRefused
 import dev.firsttoken.core.bundle.Bundle
@@ -8,6 +9,7 @@ import dev.firsttoken.core.bundle.ManifestReader
 import dev.firsttoken.core.generate.ArtifactChoice
 import dev.firsttoken.core.generate.ArtifactInUse
 import dev.firsttoken.core.generate.DemoFiles
+import dev.firsttoken.core.generate.RunnerInUse
 import dev.firsttoken.core.json.JsonText
 import java.io.File
 import java.nio.ByteBuffer
@@ -115,6 +117,23 @@ class RuntimeTest {
         assertEquals("this library has the native functions", listOf(true), natives)
         assertEquals("TensorFlow Lite 2.16.1", engines.runtimeVersion(bundle.manifest))
         assertRefused("carries no ExecuTorch") { engines.open(Bundle.open(File(Parity.folder(), "bundles/executorch-xnnpack")), 1) }
+    }
+
+    @Test fun theNativeRunnerRunsWhereItIsThereElseJavasAndItIsSaidWhy() {
+        val bundle = Bundle.open(File(Parity.folder(), "bundles/tflite-xnnpack"))
+        val (java, native) = PlayedCpu() to PlayedCpu()
+        fun opened(runner: NativeRunner?) = RuntimeEngines(listOf(TfliteRuntime(TfliteBuild(isLiteRt = true, "2.3.0"), load = { _, _, _ -> java }, native = runner))).open(bundle, 1).use { it.runner }
+        assertEquals(RunnerInUse(RunnerInUse.NATIVE), opened(NativeRunner({ null }) { _, _ -> native }))
+        assertEquals(RunnerInUse(RunnerInUse.JAVA, "no library"), opened(NativeRunner({ "no library" }) { _, _ -> error("it is not asked") }))
+        assertEquals(RunnerInUse(RunnerInUse.JAVA, "status 3"), opened(NativeRunner({ null }) { _, _ -> throw FirstTokenException("status 3") }))
+        assertRefused("damaged") { opened(NativeRunner({ null }, { throw FirstTokenException("it is damaged") }) { _, _ -> native }) }
+        assertNull(opened(null))
+    }
+
+    @Test fun aNativeRunnerNeedsLiteRtAndItsOwnLibrary() {
+        val cache = folder.newFolder()
+        assertEquals("this app carries TensorFlow Lite 2.16.1, and it needs LiteRT 2; build it with Gradle", NativeRunner.of(TfliteBuild(isLiteRt = false, "2.16.1"), cache).lack)
+        assertTrue("built without libfirsttoken_litert.so" in NativeRunner.of(TfliteBuild(isLiteRt = true, "2.3.0"), cache).lack!!)
     }
 
     @Test fun executorchRunsTheCpusArtifactOfTwoAndSaysWhy() {

@@ -75,7 +75,7 @@ class Benchmark(private val host: BenchmarkHost) {
             return
         }
         val (tokenizer, first) = loaded
-        log.ran(first.artifact)
+        log.ran(first.artifact, first.runner)
         LoadedEngine(first) { host.engines.open(bundle, request.threads, request.artifact) }.use { engine ->
             BenchmarkRuns(host, request, engine, tokenizer, load.spent, log, plan, progress).all()
         }

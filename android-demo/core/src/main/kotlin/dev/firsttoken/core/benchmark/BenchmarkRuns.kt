@@ -56,7 +56,7 @@ internal class BenchmarkRuns(
     private class Outcome(val prompt: PromptRequest, val state: String, val run: Run?, val failure: Failure?)
 
     private fun note(outcome: Outcome): Boolean {
-        log.ran(engine.artifact) // the first call may have ended the NPU's
+        log.ran(engine.artifact, engine.runner) // the first call may have ended the NPU's
         outcome.failure?.let {
             log.add(it)
             progress.failed(it.promptTokens, it.stage, it.message)

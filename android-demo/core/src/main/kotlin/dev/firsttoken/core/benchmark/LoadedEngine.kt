@@ -2,6 +2,7 @@ package dev.firsttoken.core.benchmark
 
 import dev.firsttoken.core.generate.ArtifactInUse
 import dev.firsttoken.core.generate.Engine
+import dev.firsttoken.core.generate.RunnerInUse
 import java.io.Closeable
 
 /** The engine of a benchmark's runs; one that failed may be in any state, so the next run gets another. [open] may raise anything that a runtime raises. */
@@ -10,6 +11,10 @@ internal class LoadedEngine(first: Engine, private val open: () -> Engine) : Clo
 
     /** Which artifact ran last. */
     var artifact: ArtifactInUse = first.artifact
+        private set
+
+    /** And how its runtime was called. */
+    var runner: RunnerInUse? = first.runner
         private set
 
     /** Whether no run has ended on it. */
@@ -37,6 +42,9 @@ internal class LoadedEngine(first: Engine, private val open: () -> Engine) : Clo
     }
 
     private fun note() {
-        engine?.let { artifact = it.artifact }
+        engine?.let {
+            artifact = it.artifact
+            runner = it.runner
+        }
     }
 }

@@ -4,6 +4,7 @@ import dev.firsttoken.core.FirstTokenException
 import dev.firsttoken.core.bundle.Manifest
 import dev.firsttoken.core.generate.ArtifactInUse
 import dev.firsttoken.core.generate.Clock
+import dev.firsttoken.core.generate.RunnerInUse
 import dev.firsttoken.core.measure.BundleIdentity
 import dev.firsttoken.core.measure.Conditions
 import dev.firsttoken.core.measure.Device
@@ -34,6 +35,7 @@ internal class MeasurementLog private constructor(
     private val empty: Result,
     kept: List<Run>,
     private var artifact: RanArtifact?,
+    private var runner: RunnerInUse?,
     private val clock: Clock,
 ) {
     private val mutableRuns = kept.toMutableList()
@@ -61,8 +63,14 @@ internal class MeasurementLog private constructor(
         write(null)
     }
 
-    /** Notes which artifact runs. Raises [FirstTokenException] where an earlier process has written runs of the other one. */
-    fun ran(inUse: ArtifactInUse) {
+    /** Notes which artifact runs, and how its runtime is called. Raises [FirstTokenException] where an earlier process has written runs of the other one, or other way. */
+    fun ran(inUse: ArtifactInUse, called: RunnerInUse?) {
+        val before = runner
+        if (isContinued && before != null && called != null && before.kind != called.kind) {
+            val reason = called.fallback?.let { " ($it)" }.orEmpty()
+            throw FirstTokenException("${file.name}: its runs are the ${before.kind} runner's, but now the ${called.kind} one runs$reason; start a request with another id")
+        }
+        runner = called
         val now = RanArtifact.of(manifest, inUse) ?: return
         val was = artifact
         if (isContinued && was != null && was.kind != now.kind) {
@@ -75,7 +83,7 @@ internal class MeasurementLog private constructor(
     fun end(after: Conditions) = write(after)
 
     private fun write(after: Conditions?) {
-        val result = with(empty) { Result(bundle, runtimeVersion, threads, chat, before, after, runs = mutableRuns, failures = mutableFailures, artifact = this@MeasurementLog.artifact) }
+        val result = with(empty) { Result(bundle, runtimeVersion, threads, chat, before, after, runs = mutableRuns, failures = mutableFailures, artifact = this@MeasurementLog.artifact, runner = runner) }
         MeasurementText.write(Measurement(writer, device, listOf(result)), file)
     }
 
@@ -98,7 +106,7 @@ internal class MeasurementLog private constructor(
             val fresh = Result(identity, runtimeVersion, request.threads, request.chat, before, after = null, runs = emptyList(), failures = emptyList())
             for (result in old) checkSame(file, result, fresh)
             if (old.size > 1) throw FirstTokenException("${file.name}: holds ${old.size} results, expected 1; remove it with `firsttoken device clean`")
-            return MeasurementLog(file, writer, phone.device(), manifest, fresh, old.flatMap { it.runs }, old.firstOrNull()?.artifact, clock)
+            return MeasurementLog(file, writer, phone.device(), manifest, fresh, old.flatMap { it.runs }, old.firstOrNull()?.artifact, old.firstOrNull()?.runner, clock)
         }
 
         private fun checkSame(file: File, old: Result, fresh: Result) {

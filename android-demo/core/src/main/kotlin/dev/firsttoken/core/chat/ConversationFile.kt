@@ -4,6 +4,7 @@ import com.google.gson.stream.JsonWriter
 import dev.firsttoken.core.FirstTokenException
 import dev.firsttoken.core.bundle.Processor
 import dev.firsttoken.core.generate.ArtifactInUse
+import dev.firsttoken.core.generate.RunnerInUse
 import dev.firsttoken.core.generate.Stop
 import dev.firsttoken.core.json.AtomicFile
 import dev.firsttoken.core.json.JsonFields
@@ -57,6 +58,7 @@ class ConversationFile(private val file: File) {
             firstAnswer = longOrNull("first_answer"),
             stop = if (has("stop")) Stop.valueOf(choice("stop", *Stop.entries.map { it.name }.toTypedArray())) else null,
             artifact = place?.let { ArtifactInUse(it, fallback, processor("processor", if (it > 0) Processor.NPU else Processor.CPU), processor("instead_of", Processor.NPU)) },
+            runner = if (has("runner")) RunnerInUse(choice("runner", RunnerInUse.NATIVE, RunnerInUse.JAVA), textOrNull("runner_fallback")) else null,
         )
     }
 
@@ -83,6 +85,7 @@ class ConversationFile(private val file: File) {
         name("tokens_per_second").value(turn.tokensPerSecond).name("first_answer").value(turn.firstAnswer).name("stop").value(turn.stop?.name)
         name("artifact").value(turn.artifact?.place).name("fallback").value(turn.artifact?.fallback)
         name("processor").value(turn.artifact?.processor?.text).name("instead_of").value(turn.artifact?.insteadOf?.text)
+        name("runner").value(turn.runner?.kind).name("runner_fallback").value(turn.runner?.fallback)
         endObject()
     }
 

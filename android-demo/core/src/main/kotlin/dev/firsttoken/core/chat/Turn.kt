@@ -1,6 +1,7 @@
 package dev.firsttoken.core.chat
 
 import dev.firsttoken.core.generate.ArtifactInUse
+import dev.firsttoken.core.generate.RunnerInUse
 import dev.firsttoken.core.generate.Stop
 import dev.firsttoken.core.measure.Stages
 
@@ -8,7 +9,7 @@ import dev.firsttoken.core.measure.Stages
  * One question and its answer, as far as it is there.
  *
  * [text] is all that the model wrote, thoughts included. [stages] is there from the first token on, [tokensPerSecond] once there is a second one,
- * [artifact] where the bundle has two. Of [promptTokens], the conversation so far, [cachedTokens] were in the KV cache already. [firstAnswer] is the
+ * [artifact] where the bundle has two, [runner] where its runtime can be called in two ways. Of [promptTokens], the conversation so far, [cachedTokens] were in the KV cache already. [firstAnswer] is the
  * nanoseconds to the first token behind the thoughts, where there are any.
  */
 data class Turn(
@@ -23,6 +24,7 @@ data class Turn(
     val firstAnswer: Long? = null,
     val stop: Stop? = null,
     val artifact: ArtifactInUse? = null,
+    val runner: RunnerInUse? = null,
 ) {
     val parts: ThoughtAndAnswer get() = Thinking.split(text, beginsInThought)
 }

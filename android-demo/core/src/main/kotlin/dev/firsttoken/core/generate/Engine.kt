@@ -20,6 +20,9 @@ abstract class Engine(val manifest: Manifest) : Closeable {
     /** Which of the bundle's artifacts runs. */
     open val artifact: ArtifactInUse get() = ArtifactInUse.CPU
 
+    /** How the runtime is called; null for one that is called in one way only. */
+    open val runner: RunnerInUse? get() = null
+
     /** Tokens already in the cache. */
     var position = 0
         private set

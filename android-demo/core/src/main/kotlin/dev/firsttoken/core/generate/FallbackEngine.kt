@@ -17,6 +17,7 @@ class FallbackEngine(
     override val cacheLength get() = engine.cacheLength
     override val prefillLength get() = engine.prefillLength
     override val artifact get() = if (engine === first) inUse else engine.artifact
+    override val runner get() = engine.runner
 
     override fun prefillChunk(tokens: IntArray): FloatArray = attempt { prefill(tokens) }
 

@@ -4,6 +4,7 @@ import dev.firsttoken.core.bundle.Manifest
 import dev.firsttoken.core.bundle.Processor
 import dev.firsttoken.core.bundle.Proof
 import dev.firsttoken.core.generate.ArtifactInUse
+import dev.firsttoken.core.generate.RunnerInUse
 
 /** A measurement file, as python/firsttoken/measure/measurement.py describes it. Absent values are null and are not written. */
 class Measurement(val writer: Writer, val device: Device, val results: List<Result>)
@@ -134,7 +135,7 @@ class RanArtifact(
     }
 }
 
-/** One bundle on one device with one number of threads. [after] is absent while the measurement is not finished, [artifact] where the bundle has but one. */
+/** One bundle on one device with one number of threads. [after] is absent while the measurement is not finished, [artifact] where the bundle has but one, [runner] where its runtime is called in one way only. */
 class Result(
     val bundle: BundleIdentity,
     val runtimeVersion: String,
@@ -145,4 +146,5 @@ class Result(
     val runs: List<Run>,
     val failures: List<Failure>,
     val artifact: RanArtifact? = null,
+    val runner: RunnerInUse? = null,
 )

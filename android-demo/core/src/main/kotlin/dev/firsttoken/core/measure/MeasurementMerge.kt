@@ -9,7 +9,7 @@ object MeasurementMerge {
     /** Returns one measurement, in which runs of the same bundle with the same settings are one result, or null for none. */
     fun of(measurements: List<Measurement>): Measurement? {
         val first = measurements.firstOrNull() ?: return null
-        val same = measurements.flatMap { it.results }.groupBy { listOf(it.bundle.name, it.bundle.artifactSha256, it.runtimeVersion, it.threads, it.chat, it.artifact?.kind) }
+        val same = measurements.flatMap { it.results }.groupBy { listOf(it.bundle.name, it.bundle.artifactSha256, it.runtimeVersion, it.threads, it.chat, it.artifact?.kind, it.runner?.kind) }
         return Measurement(first.writer, first.device, same.values.map(::merged))
     }
 
@@ -25,6 +25,7 @@ object MeasurementMerge {
             runs = results.flatMap { result -> seconds(first.before.time, result.before.time).let { later -> result.runs.map { it.after(later) } } },
             failures = results.flatMap { it.failures },
             artifact = first.artifact,
+            runner = first.runner,
         )
     }
 

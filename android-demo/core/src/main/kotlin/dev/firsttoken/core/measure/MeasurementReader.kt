@@ -4,6 +4,7 @@ import com.google.gson.JsonObject
 import dev.firsttoken.core.FirstTokenException
 import dev.firsttoken.core.bundle.Processor
 import dev.firsttoken.core.bundle.Proof
+import dev.firsttoken.core.generate.RunnerInUse
 import dev.firsttoken.core.json.JsonFields
 import dev.firsttoken.core.json.JsonText
 import java.io.File
@@ -69,6 +70,7 @@ object MeasurementReader {
             runs = objectsOrEmpty("runs") { run() },
             failures = objectsOrEmpty("failures") { failure() },
             artifact = objectOrNull("artifact") { artifact() },
+            runner = objectOrNull("runner") { RunnerInUse(choice("kind", RunnerInUse.NATIVE, RunnerInUse.JAVA), textOrNull("fallback")) },
         )
 
     private fun JsonFields.bundle() =

@@ -70,6 +70,12 @@ object MeasurementText {
             }
         }
         name("runtime_version").value(result.runtimeVersion)
+        result.runner?.let {
+            obj("runner") {
+                name("kind").value(it.kind)
+                name("fallback").value(it.fallback)
+            }
+        }
         name("threads").value(result.threads)
         name("chat").value(result.chat)
         obj("before") { conditions(result.before) }

@@ -1,6 +1,7 @@
 package dev.firsttoken.core.chat
 
 import dev.firsttoken.core.generate.ArtifactInUse
+import dev.firsttoken.core.generate.RunnerInUse
 import dev.firsttoken.core.generate.Stop
 import dev.firsttoken.core.measure.Stages
 import java.io.File
@@ -15,7 +16,7 @@ import org.junit.Test
 class ConversationFileTest {
     private val folder = Files.createTempDirectory("firsttoken-conversation").toFile()
     private val kept = ConversationFile(File(folder, "conversation.json"))
-    private val whole = Turn("Why?\n\"é\" 😀", "<think>\nHm.\n</think>\n\nSo.", true, Stages(1, 2, 3, 4, 5, 6), 40, 30, 9, 12.5, 77, Stop.END, ArtifactInUse(0, "no NPU"))
+    private val whole = Turn("Why?\n\"é\" 😀", "<think>\nHm.\n</think>\n\nSo.", true, Stages(1, 2, 3, 4, 5, 6), 40, 30, 9, 12.5, 77, Stop.END, ArtifactInUse(0, "no NPU"), RunnerInUse(RunnerInUse.JAVA, "no library"))
 
     @After fun clean() {
         folder.deleteRecursively()

@@ -4,6 +4,7 @@ import com.google.gson.JsonParser
 import dev.firsttoken.core.Parity
 import dev.firsttoken.core.assertRefused
 import dev.firsttoken.core.bundle.Proof
+import dev.firsttoken.core.generate.RunnerInUse
 import dev.firsttoken.core.json.JsonText
 import java.io.File
 import org.junit.Assert.assertEquals
@@ -16,7 +17,7 @@ class MeasurementTest {
         val stages = Stages(1, 2, 3, 4, 5, 6)
         val run = Run(32, "warm", "cached", 1.25, stages, Decode(31, 5_000_000_000), 1L shl 33, 55.5, 2, 0.25, 3, 20, 9_000_000_000)
         val bundle = BundleIdentity("b", "c", "f", "p", "t", "tflite", "xnnpack", "0".repeat(64), 5_000_000_000, 64, Proof(1e-5, 0.002, 0.99, true))
-        val result = Result(bundle, "LiteRT \"1\"\u2028\n", 4, true, conditions, conditions, listOf(run), listOf(Failure("prefill", "é 日 😀", 128, "warm"), Failure("load", "m")), RanArtifact("npu", "1".repeat(64), 6_000_000_000, "SM8650", null, Proof(2e-5, 0.003, 0.98, true)))
+        val result = Result(bundle, "LiteRT \"1\"\u2028\n", 4, true, conditions, conditions, listOf(run), listOf(Failure("prefill", "é 日 😀", 128, "warm"), Failure("load", "m")), RanArtifact("npu", "1".repeat(64), 6_000_000_000, "SM8650", null, Proof(2e-5, 0.003, 0.98, true)), RunnerInUse(RunnerInUse.JAVA, "no library"))
         return Measurement(Writer("app", "1"), Device("phone", "m", "Android 14", Cpu("c", 8, listOf("i8mm"), mapOf("2841600" to 1)), 8L shl 30, "maker", "SM8650", "v75", "abcd"), listOf(result))
     }
 
@@ -31,7 +32,7 @@ class MeasurementTest {
     @Test fun whatIsAbsentIsNotWritten() {
         val result = with(full().results[0]) { Result(bundle, runtimeVersion, threads, chat, Conditions("now"), null, listOf(Run(1, "cold", "unknown", 0.0, Stages(null, 1, 2, 3, 4, null))), emptyList()) }
         val text = MeasurementText.of(Measurement(Writer("w", "1"), Device("phone", "m", "s", Cpu("c", 1), 1), listOf(result)))
-        for (name in listOf("null", "after", "load", "render", "decode\"", "soc", "thermal_status", "artifact\"")) assertTrue("$name in $text", name !in text)
+        for (name in listOf("null", "after", "load", "render", "decode\"", "soc", "thermal_status", "artifact\"", "runner")) assertTrue("$name in $text", name !in text)
     }
 
     @Test fun anotherVersionAndAnotherShapeAreRefused() {
