@@ -51,6 +51,7 @@ def examine() -> list[Check]:
         _memory(),
         _disk(),
         _weight_cache(),
+        _packed_weights(),
         _emulated_arm(),
         _software_gpu(),
         _hexagon(),
@@ -138,6 +139,17 @@ def _weight_cache() -> Check:
         "cache folder",
         f"{folder}, {readable(sum(path.stat().st_size for path in files))}",
         "may be deleted at any time" if files else "",
+    )
+
+
+def _packed_weights() -> Check:
+    from firsttoken.backends.isa import ARM, host_isa
+
+    others = ", ".join(name for name in ARM if name != host_isa())
+    return Check(
+        "ok",
+        "packed weights",
+        f"a bundle's are used here where they are for {host_isa()} (--pack-for host); {others} are packed on emulated ARM",
     )
 
 

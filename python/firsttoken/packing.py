@@ -6,7 +6,7 @@ computes has to be equal to the bit, once packed anew and once from the file.
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,15 +29,23 @@ PROMPT_TOKENS, DECODED = 4, 1
 COPIES = 1.15  # of the artifact's bytes a packed file takes, erring upwards
 
 
-def check_packing(asked: Sequence[str], only: bool, backends: Sequence[tuple[str, Backend, bool]]) -> list[str]:
-    """The kinds of CPU to pack for, each once. ``backends``: a target's name, its CPU's backend, and whether it has artifacts beside the CPU's.
+@dataclass(frozen=True)
+class Packing:
+    """The kinds of CPU that weights are packed for, and whether the artifact is left without its own."""
+
+    isas: list[str]
+    only: bool
+
+
+def check_packing(asked: Sequence[str], only: bool, backends: Sequence[tuple[str, Backend, bool]]) -> Packing:
+    """What is to be packed, each kind of CPU once. ``backends``: a target's name, its CPU's backend, and whether it has artifacts beside the CPU's.
 
     Raises `FirstTokenError`, before any work, for a name that is none, a target whose runtime takes no packed weights, and an emulator that is not set up.
     """
     if not asked:
         if only:
             raise FirstTokenError("--packed-only leaves out what packed files hold, and none are asked for; give --pack-for as well")
-        return []
+        return Packing([], False)
     known = names()
     isas = list(dict.fromkeys(host_isa() if name == HOST else name for name in asked))
     for isa in isas:
@@ -54,7 +62,7 @@ def check_packing(asked: Sequence[str], only: bool, backends: Sequence[tuple[str
             raise FirstTokenError(f"target {target!r}: its other artifacts take weights from the CPU's; leave out --packed-only")
         if any(isa in ARM and isa != host_isa() for isa in isas):
             check_parts(runtimes_of(backend.name))
-    return isas
+    return Packing(isas, only)
 
 
 def with_packing(estimate: Estimate, files: int) -> Estimate:

@@ -26,7 +26,7 @@ from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import described_by, open_decoder, parameter_count, plan_layers, rotations
 from firsttoken.errors import FirstTokenError, GateError
 from firsttoken.last_words import doing
-from firsttoken.packing import check_packing, leave_out_weights, pack, with_packing
+from firsttoken.packing import Packing, check_packing, leave_out_weights, pack, with_packing
 from firsttoken.preflight import check_room, estimate
 from firsttoken.prepared import calibration_text, check_calibrated, prepared
 from firsttoken.progress import Report, silent
@@ -47,14 +47,6 @@ class Job:
     target: Target
     precisions: dict[str, str]
     destination: Path
-
-
-@dataclass(frozen=True)
-class Packing:
-    """The kinds of CPU that weights are packed for, and whether the artifact is left without its own."""
-
-    isas: list[str]
-    only: bool
 
 
 def export(
@@ -145,7 +137,7 @@ def check_pack_for(decoder: Decoder, plan: Plan, jobs: list[Job], asked: Sequenc
     wanted = [
         (job.target.name, find_backend(job.target.cpu_backend), job.target.npu is not None or job.target.gpu is not None) for job in jobs
     ]
-    return Packing(check_packing(asked, only, wanted), only)
+    return check_packing(asked, only, wanted)
 
 
 def plan_jobs(
