@@ -7,7 +7,7 @@
 
 Two bundles are exported into --work, unless they are there: one as ever, and one with --pack-for host --packed-only. Each start is a process of its own
 with its own cache folder, and all kinds take turns. "check" is hashing the bundle's files and looking through the graphs, which a first start does; "load" opens model and runtime
-(Python's imports not counted); "token" is the first token after --tokens tokens. --cold drops the files from the page cache before each start.
+(Python's imports not counted); CPU is what load and token kept cores busy, of all threads, which other work on the machine disturbs less; "token" is the first token after --tokens tokens. --cold drops the files from the page cache before each start.
 """
 
 import argparse
@@ -47,12 +47,12 @@ def one_start(bundle: Path, tokens: int, threads: int) -> None:
     for name in manifest.packed_names:
         check_file(bundle / name, manifest.files[name])
     find_backend(manifest.cpu.backend).verify(bundle, manifest.cpu)
-    checked = time.perf_counter()
+    checked, used = time.perf_counter(), time.process_time()
     runner = open_runner(bundle, threads, check=False)
     loaded = time.perf_counter()
     token = int(runner.prefill(prompt).argmax())
-    done = time.perf_counter()
-    print(json.dumps({"check": checked - begin, "load": loaded - checked, "token": done - loaded, "answer": token}))
+    done, busy = time.perf_counter(), time.process_time() - used
+    print(json.dumps({"check": checked - begin, "load": loaded - checked, "token": done - loaded, "busy": busy, "answer": token}))
 
 
 def start(bundle: Path, cache: Path, asked: argparse.Namespace) -> dict[str, float]:
@@ -131,19 +131,21 @@ def main() -> None:
 
 def report(found: dict[str, list[dict[str, float]]]) -> None:
     print(
-        "| start | check ms | load ms | token ms | load + token ms: median, least | of the first | of the second | all three, of the first |"
+        "| start | check ms | load ms | token ms | load + token, ms: median, least | of first, of second | CPU ms: median, least | of first, of second |"
     )
     print("|:--|--:|--:|--:|--:|--:|--:|--:|")
-    whole = {kind: [run["load"] + run["token"] for run in runs] for kind, runs in found.items()}
+    times = {kind: [run["load"] + run["token"] for run in runs] for kind, runs in found.items()}
+    busy = {kind: [run["busy"] for run in runs] for kind, runs in found.items()}
     for kind, runs in found.items():
         parts = " | ".join(f"{statistics.median(run[part] for run in runs) * 1e3:.0f}" for part in ("check", "load", "token"))
-        both = f"{statistics.median(whole[kind]) * 1e3:.0f}, {min(whole[kind]) * 1e3:.0f}"
-        ratios = " | ".join(
-            f"{statistics.median(a / b for a, b in zip(whole[kind], whole[other], strict=True)):.2f}" for other in ("first", "second")
-        )
-        every = statistics.median(a["check"] + b for a, b in zip(runs, whole[kind], strict=True))
-        first = statistics.median(a["check"] + b for a, b in zip(found["first"], whole["first"], strict=True))
-        print(f"| {kind} | {parts} | {both} | {ratios} | {every / first:.2f} |")
+        print(f"| {kind} | {parts} | {beside(times, kind)} | {beside(busy, kind)} |")
+
+
+def beside(times: dict[str, list[float]], kind: str) -> str:
+    """Median and least, and the ratios of the least to those of the first and of the second start."""
+    least = min(times[kind])
+    ratios = ", ".join(f"{least / min(times[other]):.2f}" for other in ("first", "second"))
+    return f"{statistics.median(times[kind]) * 1e3:.0f}, {least * 1e3:.0f} | {ratios}"
 
 
 if __name__ == "__main__":
