@@ -52,6 +52,7 @@ def demo_manifest() -> Manifest:
         "proof": {
             "text": "held out", "text_sha256": SHA, "witness": WITNESS, "prefill": FIGURES, "decode": FIGURES, "all": FIGURES, "passed": True, "misses": [],
             "prefix": {"equal_bits": True, "mean_kld": 0.0, "worst_kld": 1e-9, "positions": 4},
+            "packed": {"isa": "dotprod", "equal_bits": True, "positions": 9},
         },
         "audit": [{"layer": "head", "asked": "int8", "stored": "int8", "computed": "int8", "delegated": True}],
     }  # fmt: skip
@@ -78,8 +79,16 @@ def demo_manifest() -> Manifest:
                 "gpu_against_cpu": FIGURES,
             },
             "prefix": {"file": "prefix.npz", "system": "Be brief.", "tokens": [1, 2], "stored": "fp32", "computed_with": "r 1"},
+            "packed": {
+                "only": False, "prompt": [1, 2],
+                "files": [{
+                    "file": "model.dotprod.packed", "isa": "dotprod", "package": "ai-edge-litert", "version": "2.3.0", "artifact_sha256": SHA,
+                    "top": [7, 8], "largest": [9.5, 11.25],
+                }],
+            },
             "packages": {"numpy": "2.0"},
-            "files": {"model.tflite": {"sha256": SHA, "bytes": 5_000_000_000}, "prefix.npz": {"sha256": SHA, "bytes": 9}}
+            "files": {"model.tflite": {"sha256": SHA, "bytes": 5_000_000_000}, "prefix.npz": {"sha256": SHA, "bytes": 9},
+                "model.dotprod.packed": {"sha256": SHA, "bytes": 8}}
             | {name: {"sha256": "cd" * 32, "bytes": 7} for name in tokenizer.facts().files},
         }
     )  # fmt: skip

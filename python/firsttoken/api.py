@@ -45,6 +45,8 @@ def export(
     calibration: PathLike | None = None,
     system_prompt: str | None = None,
     prefix_precision: Stored = "fp32",
+    pack_for: str | Sequence[str] = (),
+    packed_only: bool = False,
     progress: Report = silent,
     say: Callable[[str], None] = mute,
 ) -> list[Path]:
@@ -57,7 +59,8 @@ def export(
     existing bundles. The checkpoint is a Hugging Face folder, a ``.gguf`` file, a hub id "Owner/Name[@revision]" or "smollm2"; a LoRA
     ``adapter`` (PEFT's folder) is merged into it as it is read. ``cache_length`` and ``prefill_chunk`` are tokens and replace the target's.
     ``end_token`` (ids or texts, or "none") replaces the tokens that end an answer, which the checkpoint says otherwise. ``witness`` false leaves out
-    asking transformers, where it is installed, whether it understands the checkpoint in the same way. ``system_prompt`` is a message whose keys and values the bundle keeps, in ``prefix_precision``. ``calibration`` is a text file on which a
+    asking transformers, where it is installed, whether it understands the checkpoint in the same way. ``system_prompt`` is a message whose keys and values the bundle keeps, in ``prefix_precision``. ``pack_for`` are kinds of CPU (dotprod, i8mm, sme, armv8, host) whose packed
+    weights go into the bundle, with ``packed_only`` in the place of the artifact's own. ``calibration`` is a text file on which a
     plan with a method chooses its integers, in the place of one that comes with firsttoken.
 
     Raises `FirstTokenError` for bad input, a missing extra or too little room, before any work; `GateError` for a bundle
@@ -89,6 +92,8 @@ def export(
         calibration,
         system_prompt,
         prefix_precision,
+        [pack_for] if isinstance(pack_for, str) else pack_for,
+        packed_only,
     )
 
 

@@ -52,6 +52,7 @@ def examine() -> list[Check]:
         _disk(),
         _weight_cache(),
         _native_executorch(),
+        _packed_weights(),
         _emulated_arm(),
         _software_gpu(),
         _hexagon(),
@@ -150,6 +151,17 @@ def _native_executorch() -> Check:
         return Check("ok", "native .pte runner", found)
     advice = "a .pte runs by ExecuTorch's Python bindings: slower starts, more memory, no kept system prompt"
     return Check("note", "native .pte runner", found, advice)
+
+
+def _packed_weights() -> Check:
+    from firsttoken.backends.isa import ARM, host_isa
+
+    others = ", ".join(name for name in ARM if name != host_isa())
+    return Check(
+        "ok",
+        "packed weights",
+        f"a bundle's are used here where they are for {host_isa()} (--pack-for host); {others} are packed on emulated ARM",
+    )
 
 
 def _emulated_arm() -> Check:

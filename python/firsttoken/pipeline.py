@@ -23,9 +23,10 @@ from firsttoken.checkpoint_sources.open import open_checkpoint
 from firsttoken.checkpoint_sources.write_folder import note_of
 from firsttoken.checkpoint_words import Words, read_words
 from firsttoken.decoder.parts import Decoder
-from firsttoken.decoder.walk import described_by, open_decoder, parameter_count, rotations
+from firsttoken.decoder.walk import described_by, open_decoder, parameter_count, plan_layers, rotations
 from firsttoken.errors import FirstTokenError, GateError
 from firsttoken.last_words import doing
+from firsttoken.packing import Packing, check_packing, leave_out_weights, pack, with_packing
 from firsttoken.preflight import check_room, estimate
 from firsttoken.prepared import calibration_text, check_calibrated, prepared
 from firsttoken.progress import Report, silent
@@ -66,13 +67,16 @@ def export(
     calibration: str | Path | None = None,
     system_prompt: str | None = None,
     prefix_precision: Stored = "fp32",
+    pack_for: Sequence[str] = (),
+    packed_only: bool = False,
 ) -> list[Path]:
     """Exports a checkpoint (`checkpoint_sources.open`), with the LoRA ``adapter`` merged in, to one bundle per target, ``output/<target name>/``, and returns those folders.
 
     Everything that can be known before is checked before any work. ``held_out`` is a text file for the proof;
     ``cache_length`` and ``prefill_chunk`` (tokens) replace the targets'; ``end_tokens`` (`end_tokens.asked_ends`) the checkpoint's; ``witness`` false
     leaves out asking transformers (`prove.witness`), which comes before the work; ``calibration`` is a text file for a plan's method that
-    chooses integers by one (`calibration.text`); of ``system_prompt`` the bundle keeps the CPU artifact's cache in ``prefix_precision`` (`run.prefix`); ``say`` is given a line before the work starts
+    chooses integers by one (`calibration.text`); of ``system_prompt`` the bundle keeps the CPU artifact's cache in ``prefix_precision`` (`run.prefix`); ``pack_for`` names kinds of CPU whose packed weights go into
+    the bundle, with ``packed_only`` in the place of the artifact's own (`packing`); ``say`` is given a line before the work starts
     and one for each note. Raises `FirstTokenError` for bad input or no room, and `GateError` for a checkpoint that
     transformers understands otherwise, and for a bundle that missed its proof (it is kept as ``<target name>.rejected``; bundles finished before it stay).
     """
@@ -82,6 +86,7 @@ def export(
             say(remark)
         chosen = for_checkpoint(load_plan(plan), source, decoder)
         jobs = plan_jobs(decoder, chosen, targets, Path(output), force, cache_length, prefill_chunk, prove)
+        packing = check_pack_for(decoder, chosen, jobs, pack_for, packed_only)
         if (note := short_calls_note(decoder)) is not None:
             say(note)
         words = read_words(source, decoder, end_tokens, say)
@@ -93,6 +98,7 @@ def export(
         if prove:
             check_held_out(source, decoder, tokenizer, jobs, held_out)
         needed = {job.target.name: estimate(decoder, job.precisions, job.target, prove) for job in jobs}
+        needed = {name: with_packing(each, len(packing.isas)) for name, each in needed.items()}
         say(check_room(needed, Path(output), source.name, decoder))
         found = ask_witness(source, decoder, held_out, witness, report) if prove else None
         folders = []
@@ -100,10 +106,38 @@ def export(
             rounded, integers = prepared(source, decoder, chosen, job.target, job.precisions, calibrated, report, say)
             folders.append(
                 make_bundle(
-                    rounded, described_by(rounded, decoder), chosen, job, words, found, force, held_out, report, say, integers, kept
+                    rounded,
+                    described_by(rounded, decoder),
+                    chosen,
+                    job,
+                    words,
+                    found,
+                    force,
+                    held_out,
+                    report,
+                    say,
+                    integers,
+                    kept,
+                    packing,
                 )
             )
         return folders
+
+
+def check_pack_for(decoder: Decoder, plan: Plan, jobs: list[Job], asked: Sequence[str], only: bool) -> Packing:
+    """What is to be packed, checked. Raises `FirstTokenError`."""
+    layers = [layer for layer in plan_layers(decoder) if layer.kind == "linear" and layer.name != "head"]
+    for job in jobs if only else ():
+        if all(
+            job.precisions[layer.name] == "int4" and plan.group(layer.name, layer.matrix[1][1]) < layer.matrix[1][1] for layer in layers
+        ):
+            raise FirstTokenError(
+                f"target {job.target.name!r}: --packed-only makes what lacks its weights compute no number, and int4 in groups alone still would; leave it out, or take a plan like int4-mlp"
+            )
+    wanted = [
+        (job.target.name, find_backend(job.target.cpu_backend), job.target.npu is not None or job.target.gpu is not None) for job in jobs
+    ]
+    return check_packing(asked, only, wanted)
 
 
 def plan_jobs(
@@ -171,10 +205,11 @@ def make_bundle(
     say: Callable[[str], None],
     integers: Integers,
     kept: tuple[str, Stored] | None = None,
+    packing: Packing | None = None,
 ) -> Path:
     """Writes one bundle under a hidden name, proves it there and renames it into place; returns its folder.
 
-    ``witness`` goes into the proof; without one there is none. ``kept`` is a system prompt to keep, and in what.
+    ``witness`` goes into the proof; without one there is none. ``kept`` is a system prompt to keep, and in what; ``packing`` what is packed.
     """
     target = job.target
     with doing(f"exporting {target.name}"), Staging(job.destination) as staging:
@@ -192,9 +227,13 @@ def make_bundle(
             manifest.write(folder)
             if kept is not None:
                 keep_prefix(manifest, folder, *kept)
+            if packing is not None and packing.isas:
+                pack(folder, manifest, packing.isas, say)
             if witness is not None:
                 prove_here(manifest, folder, job.destination, source, held_out, witness, staged(report, target.name), say)
             misses = proof_misses(manifest)
+            if packing is not None and packing.only and not misses:
+                leave_out_weights(folder, manifest, say)
             if not misses:
                 check_destination(job.destination, force)  # something may have been put there in the meantime
                 staging.commit(replace=force)

@@ -101,3 +101,10 @@ def test_a_bundle_of_an_unknown_backend_does_not_run(tmp_path):
     assert refusal(Carried({"LiteRT": "2.3.0"}), manifest) is None
     manifest.cpu.backend = "mlx-metal"
     assert "a runtime that the app does not have" in refusal(Carried({"LiteRT": "2.3.0"}), manifest)
+
+
+def test_an_artifact_without_weights_of_its_own_is_refused_by_name():
+    manifest, carried = demo_manifest(), Carried({"LiteRT": "2.3.0"})
+    assert refusal(carried, manifest) is None, "packed weights beside the artifact's own are left where they are"
+    manifest.packed.only = True
+    assert "its artifact has only packed weights" in refusal(carried, manifest)

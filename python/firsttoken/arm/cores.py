@@ -1,6 +1,6 @@
 """The ARM cores that can be emulated, and the instructions that each has beside plain ARMv8.
 
-``max`` is left out on purpose: it has SME, for which XNNPACK takes kernels that no phone core here would run.
+``max`` is left out of `CORES` on purpose: it has SME, for which XNNPACK takes kernels that no phone core here would run.
 """
 
 from dataclasses import dataclass
@@ -18,6 +18,13 @@ class Core:
     half: bool
     matrix: bool
 
+    @property
+    def isa(self) -> str:
+        """Which packed weights it takes (`backends.isa.ARM`)."""
+        if self.name == "max":
+            return "sme"
+        return "i8mm" if self.matrix else "dotprod" if self.dot_product else "armv8"
+
 
 CORES = {
     core.name: core
@@ -27,6 +34,14 @@ CORES = {
         Core("cortex-a53", "2012, ARMv8.0: neither FP16 arithmetic nor dot product; old and small cores", False, False, False),
     )
 }
+NEWEST = Core("max", "the emulator's own, with SME; for packing weights alone", True, True, True)
+PACKS_FOR = {
+    "armv8": CORES["cortex-a53"],
+    "dotprod": CORES["cortex-a76"],
+    "i8mm": CORES["neoverse-v1"],
+    "sme": NEWEST,
+}
+"""The core on which weights are packed for a kind of CPU (`backends.isa.ARM`)."""
 DEFAULT_CORE = "cortex-a76"
 
 

@@ -60,11 +60,11 @@ def runtime_version(runtime: Runtime) -> str:
 
 
 def guest_command(
-    core: Core, runtime: Runtime, bundle: Path, manifest: Manifest, weight_cache: Path | None = None
+    core: Core, runtime: Runtime, bundle: Path, manifest: Manifest, weight_cache: Path | None = None, read_only: bool = False
 ) -> tuple[list[str], dict[str, str]]:
     """Returns command and environment of the process that serves a bundle's artifact on an emulated core.
 
-    ``weight_cache`` is a file for XNNPACK's packed weights (LiteRT only). Raises `FirstTokenError` where a part is missing.
+    ``weight_cache`` is a file for XNNPACK's packed weights (LiteRT only), ``read_only``: one that is whole. Raises `FirstTokenError` where a part is missing.
     """
     system, packages = part("system"), [part(name) for name in runtime.parts]
     environment = {
@@ -81,7 +81,12 @@ def guest_command(
     environment["PYTHONPATH"] = ":".join(map(str, [*packages, own_package()]))
     environment["PYTHONPYCACHEPREFIX"] = str(arm_folder() / "pycache")
     program = [str(system / "usr/bin/python3.11"), "-s", "-m", "firsttoken.arm.guest", str(bundle), runtime.key]
-    return [*emulator, *program, *([str(weight_cache)] if weight_cache else [])], environment
+    return [
+        *emulator,
+        *program,
+        *([str(weight_cache)] if weight_cache else []),
+        *(["read-only"] if weight_cache and read_only else []),
+    ], environment
 
 
 def own_package() -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from firsttoken.backends.tflite.litert import ReadOnly
 from firsttoken.backends.tflite.runner import TfliteRunner
 from firsttoken.errors import FirstTokenError
 
@@ -52,5 +53,5 @@ class Interpreter216:
 class Tflite216Runner(TfliteRunner):
     """`TfliteRunner` on TensorFlow Lite 2.16.1."""
 
-    def _load(self, artifact: Path, threads: int, weight_cache: bool | Path) -> Interpreter216:
+    def _load(self, artifact: Path, threads: int, weight_cache: bool | Path | ReadOnly) -> Interpreter216:
         return Interpreter216(artifact, threads)

@@ -123,6 +123,8 @@ class Backend(ABC):
     """Whether a head that is the embedding's own tensor is stored once, where both have one precision."""
     fixed_lengths: ClassVar[bool] = False
     """Whether it takes a target's ``prefill_lengths``."""
+    packs_weights: ClassVar[bool] = False
+    """Whether its runtime can be given packed weights that were made elsewhere (`packing`)."""
     emulated: ClassVar[bool] = False
     """Whether its NPU artifacts can be run on the host (`prove.on_npu`)."""
 
@@ -216,6 +218,18 @@ class Backend(ABC):
 
         With ``kept`` false nothing is used that an earlier load left in a cache: a proof is of the file alone.
         """
+
+    def open_packed(self, folder: Path, manifest: Manifest, packed: Path, read_only: bool, threads: int | None = None) -> Runner:
+        """Loads the CPU artifact with the file of packed weights that is named: packs into it, or, ``read_only``, uses it as it is, unchecked."""
+        raise FirstTokenError(f"{self.name}: its runtime takes no packed weights; leave out --pack-for")
+
+    def packed_for(self, folder: Path, manifest: Manifest, isa: str, runtime: str) -> tuple[Path | None, str]:
+        """The bundle's file of packed weights for another CPU than this one, with this version of the runtime; or None and why there is none."""
+        return None, f"{self.name} takes none"
+
+    def write_without_weights(self, source: Path, destination: Path) -> int:
+        """Writes an artifact without the weights that packed files hold; returns how many bytes it does without."""
+        raise FirstTokenError(f"{self.name}: its artifact cannot be written without weights; leave out --packed-only")
 
     def on_gpu(self) -> "Backend":
         """The same backend as its artifacts run on a GPU, here a software one (`prove.on_gpu`). Raises `FirstTokenError` where they are for none."""

@@ -76,6 +76,8 @@ class Runner(ABC):
         """Whether the cache holds what it needs of every position; of a convolution's inputs there are the last alone."""
         self.prefix: KeptPrefix | None = None
         """A system prompt whose rows need not be computed."""
+        self.packed_for: str | None = None
+        """The kind of CPU whose packed weights were taken out of the bundle (`bundle.packed_facts`), where they were."""
         self.notes: list[str] = []
         """What a user should hear of how it was loaded."""
 

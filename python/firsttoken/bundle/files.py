@@ -81,13 +81,16 @@ def file_facts(path: Path, report: Report = silent) -> FileFacts:
 def check_files(folder: Path, manifest: Manifest, report: Report = silent) -> None:
     """Checks size and SHA-256 of every file of the bundle against the manifest. Raises `FirstTokenError` for the first that differs.
 
-    A file found right is remembered, so that the next start does not read all of it again.
+    A file found right is remembered, so that the next start does not read all of it again. Files of packed weights are left to whoever uses one.
     """
     for name, facts in manifest.files.items():
-        _check_file(Path(folder) / name, facts, report)
+        if name in manifest.packed_names:
+            continue
+        check_file(Path(folder) / name, facts, report)
 
 
-def _check_file(path: Path, facts: FileFacts, report: Report) -> None:
+def check_file(path: Path, facts: FileFacts, report: Report = silent) -> None:
+    """Raises `FirstTokenError` unless the file is there and what the manifest says."""
     if not os.path.isfile(path):  # false for a name that no file can have, too
         raise FirstTokenError(f"bundle {path.parent}: {visible(path.name)} is missing; export again")
     size = path.stat().st_size

@@ -15,7 +15,8 @@ from firsttoken.bundle.chat_facts import Chat
 from firsttoken.bundle.figures import Figures, TwinFigures
 from firsttoken.bundle.gpu_facts import GpuFacts, GpuProof
 from firsttoken.bundle.integer_facts import CalibrationFacts, IntegerScale, KeptIntegers
-from firsttoken.bundle.part import Part
+from firsttoken.bundle.packed_facts import PackedProof, PackedWeights
+from firsttoken.bundle.part import Part, without_absent
 from firsttoken.bundle.prefix_facts import PrefixFacts, PrefixProof
 from firsttoken.bundle.witness_facts import Witness
 from firsttoken.checkpoint import read_json
@@ -27,11 +28,6 @@ from firsttoken.targets.target import Target
 SCHEMA_VERSION: Final = 2
 MANIFEST_FILE = "manifest.json"
 SCHEMA_FILE = Path(__file__).with_name("manifest.schema.json")
-
-
-def without_absent(values: dict[str, Any], *names: str) -> dict[str, Any]:
-    """Leaves out fields that are None: readers of bundles without them need not know them."""
-    return {name: value for name, value in values.items() if value is not None or name not in names}
 
 
 class FileFacts(Part):
@@ -130,8 +126,7 @@ class Proof(Part):
     """What was compared. ``twin``: was it built right? The other figures: is it good enough, against the FP32 checkpoint?
 
     ``text`` names the held-out text by its SHA-256; ``last_position`` is the last row of the cache that was run. ``witness``: is the checkpoint, against
-    which all of it is held, understood? Absent in proofs from before there was one. ``prefix``: of a bundle that keeps a system prompt.
-    """
+    which all of it is held, understood? Absent in proofs from before there was one. ``prefix``: of a bundle that keeps a system prompt; ``packed``: of one with packed weights."""
 
     text: str
     text_sha256: str
@@ -142,12 +137,13 @@ class Proof(Part):
     decode: Figures
     all: Figures
     prefix: PrefixProof | None = None
+    packed: PackedProof | None = None
     passed: bool
     misses: list[str] = Field(default_factory=list)
 
     @model_serializer(mode="wrap")
     def _without_absent(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return without_absent(write(self), "prefix")
+        return without_absent(write(self), "prefix", "packed")
 
 
 class ArmProof(Part):
@@ -307,12 +303,13 @@ class Manifest(Part):
     proven_on: list[ArmProof] = Field(default_factory=list)
     proven_on_gpu: GpuProof | None = None
     prefix: PrefixFacts | None = None
+    packed: PackedWeights | None = None
     packages: dict[str, str]
     files: dict[str, FileFacts]
 
     @model_serializer(mode="wrap")
     def _without_absent_gpu(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return without_absent(write(self), "proven_on_gpu", "prefix")
+        return without_absent(write(self), "proven_on_gpu", "prefix", "packed")
 
     @property
     def cpu(self) -> Artifact:
@@ -327,6 +324,11 @@ class Manifest(Part):
     def gpu_artifact(self) -> Artifact | None:
         """The artifact for a GPU beside the CPU's, where the bundle has one."""
         return next((artifact for artifact in self.artifacts if artifact.gpu is not None), None)
+
+    @property
+    def packed_names(self) -> set[str]:
+        """The files of packed weights: the bundle is whole without them, where another can be used or packed."""
+        return set() if self.packed is None else {packed.file for packed in self.packed.files}
 
     @property
     def cache_length(self) -> int:
@@ -387,7 +389,7 @@ def check_names(folder: Path, manifest: Manifest) -> None:
             raise FirstTokenError(f"bundle {folder}: file name {name!r} is not a plain, printable name; export again")
     others = [artifact.npu.embedding.file for artifact in manifest.artifacts if artifact.npu is not None]
     others += [artifact.gpu.weights for artifact in manifest.artifacts if artifact.gpu is not None and artifact.gpu.weights is not None]
-    others += [] if manifest.prefix is None else [manifest.prefix.file]
+    others += [*([] if manifest.prefix is None else [manifest.prefix.file]), *sorted(manifest.packed_names)]
     for name in (*(artifact.file for artifact in manifest.artifacts), *others, *manifest.tokenizer.files):
         if name not in manifest.files:
             raise FirstTokenError(f"bundle {folder}: the manifest names {name!r}, but not its hash under files; export again")

@@ -118,6 +118,8 @@ def bench(
         out.document(measurement.model_dump(mode="json", exclude_none=True))
     if output is not None:
         print(f"every run: {output}; see it with: firsttoken report {output} -o report.html", file=sys.stderr)
+    for name, isa in measuring.packed.items():
+        print(harmless(f"note: {name} was loaded with the packed weights of its bundle, for {isa}"), file=sys.stderr)
     failures = [(result.bundle.name, failure) for result in measurement.results for failure in result.failures]
     for name, failure in failures:
         print(

@@ -16,3 +16,10 @@ def targets(incomplete: str) -> list[str]:
 def recipes(incomplete: str) -> list[str]:
     """Built-in recipes that begin with ``incomplete``."""
     return [name for name in declaration_names("recipes") if name.startswith(incomplete)]
+
+
+def kinds_of_cpu(incomplete: str) -> list[str]:
+    """Kinds of CPU that weights can be packed for."""
+    from firsttoken.backends.isa import names
+
+    return [name for name in (*names(), "host") if name.startswith(incomplete)]

@@ -83,6 +83,23 @@ def export(
             "--prefix-precision", help="In what they are kept: fp32 is exact, fp16 and int8 take a half and a quarter of the bytes."
         ),
     ] = "fp32",
+    pack_for: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pack-for",
+            metavar="CPU",
+            help="Put weights into the bundle as XNNPACK packs them for such CPUs, so that a first start is as quick as a second; may be repeated: dotprod, i8mm, sme or armv8 (ARM, packed by the emulator), host (this machine). tflite-xnnpack alone.",
+            show_default=False,
+            autocompletion=completion.kinds_of_cpu,
+        ),
+    ] = None,
+    packed_only: Annotated[
+        bool,
+        typer.Option(
+            "--packed-only",
+            help="Leave out of the .tflite the weights that the packed files hold: less to store, and it runs on those CPUs and with this version of LiteRT alone.",
+        ),
+    ] = False,
     audit: Audit = False,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -102,6 +119,7 @@ def export(
       firsttoken export path/to/checkpoint --plan int8 -t tflite-xnnpack -t executorch-xnnpack -o out --force
       firsttoken export smollm2 --plan int4-gptq -o out
       firsttoken export smollm2 -o out --system-prompt assistant.txt --prefix-precision fp16
+      firsttoken export smollm2 -o out --pack-for dotprod --pack-for i8mm --packed-only
       firsttoken export path/to/checkpoint -t tflite-hexagon-sm8550 -t tflite-hexagon-sm8750 -o out
     """
     from firsttoken.backends.registry import find_backend
@@ -134,6 +152,8 @@ def export(
             calibration=calibration,
             system_prompt=None if system_prompt is None else read_system_prompt(system_prompt),
             prefix_precision=prefix_precision,
+            pack_for=pack_for or (),
+            packed_only=packed_only,
         )
     manifests = {folder: read_manifest(folder) for folder in folders}
     out.document({"bundles": [{"folder": folder, "manifest": manifest} for folder, manifest in manifests.items()]})
@@ -151,6 +171,12 @@ def export(
             out.show(
                 f"  {kept.file}, {readable(manifest.files[kept.file].bytes)}: a system prompt of {len(kept.tokens)} tokens, kept in {kept.stored}"
             )
+        if manifest.packed is not None:
+            for packed in manifest.packed.files:
+                what = "weights" if manifest.packed.only else "weights, beside the artifact's own,"
+                out.show(
+                    f"  {packed.file}, {readable(manifest.files[packed.file].bytes)}: {what} packed for {packed.isa} by {packed.package} {packed.version}"
+                )
         if cpu.proof is None:
             out.show("  not proven (--no-prove)")
             continue

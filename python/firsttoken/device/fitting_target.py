@@ -36,6 +36,8 @@ def refusal(carried: Carried, manifest: Manifest) -> str | None:
             "of this family's .tflite so much runs outside the delegate that XNNPACK loses track of it as its workspace grows, which the app cannot "
             "reserve beforehand (docs/runtimes.md); export with -t executorch-xnnpack"
         )
+    if manifest.packed is not None and manifest.packed.only:
+        return "its artifact has only packed weights, which the app has no way to give to its runtime; export it without --packed-only"
     runtimes = find_backend(cpu.backend).app_runtimes if cpu.backend in backend_names() else ()
     return carried.lacks(runtimes, cpu.needs.min_runtime)
 

@@ -59,6 +59,7 @@ class Bench:
         self._check_memory()
         names = _names([candidate.path for candidate in self.candidates])
         self.started, self.done = time.monotonic(), 0
+        self.packed: dict[str, str] = {}  # by bundles' names, the kind of CPU whose packed weights a load took out of the bundle
         per_bundle = 1 + len(settings.prompts) * settings.repeat * (2 if settings.cold else 1)
         self.total = per_bundle * len(self.candidates)
         self.results = [
@@ -159,6 +160,8 @@ class Bench:
         finally:
             self.done += 1
             self.report(f"{state}, {prompt} tokens", self.done, self.total, "runs")
+        if answer.get("packed_for"):
+            self.packed[result.bundle.name] = answer["packed_for"]
         result.runs += [self._run(each, state, cached, other) for each in (answer, *answer["later"])]
         return True
 

@@ -78,6 +78,7 @@ def bundle_candidate(folder: Path, lengths: Lengths, report: Report) -> Candidat
     prompts, chat = lengths.texts(folder, manifest, open_tokenizer(folder, manifest), system)
     kept = [] if manifest.prefix is None else [manifest.prefix.file]
     read = [folder / name for name in (manifest.cpu.file, *manifest.tokenizer.files, *kept)]
+    read += [place for name in manifest.packed_names if (place := folder / name).is_file()]
     return Candidate(folder, backend, identify_bundle("", manifest), prompts, chat, read, manifest)
 
 

@@ -90,6 +90,7 @@ class Worker:
             )
         if load is not None:
             answer["stages"]["load"] = load
+            answer["packed_for"] = self.loaded[0].packed_for
         return answer | {"later": later}
 
     def _conversation(self, runner: Runner, tokenizer: Tokenizer, question: str, decode_tokens: int, turns: int) -> list[dict]:

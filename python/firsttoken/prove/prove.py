@@ -26,6 +26,7 @@ from firsttoken.prove.gate import missed_scales, missed_structure
 from firsttoken.prove.smoothing import with_smoothing
 from firsttoken.prove.verdict import sum_up
 from firsttoken.prove.windows import GROWTH, Window, choose_windows
+from firsttoken.prove.with_packed import logits_of, missed_packed, packed_proof
 from firsttoken.prove.witness_lines import misunderstood
 from firsttoken.prove.words import chat_window, missed_words
 from firsttoken.quantized.kept import KeptCheckpoint, with_kept
@@ -71,8 +72,10 @@ def prove(
     try:
         seen = compare(runner, windows, expected, report)
         kept = prefix_proof(runner, manifest, tokenizer)
+        by_itself = [] if manifest.packed is None else logits_of(runner, windows[0].tokens)
     finally:
         runner.close()
+    packed = packed_proof(folder, manifest, windows[0].tokens, by_itself, threads)
     with quiet_runtime():
         asked = manifest.plan.written(plan_layers(decoder), precisions)
         rows = with_origin(backend.audit(folder / manifest.cpu.file, decoder, asked), manifest)
@@ -81,6 +84,8 @@ def prove(
     proof.misses += missed_words(folder, manifest, source.folder)
     proof.prefix = kept
     proof.misses += missed_prefix(manifest, kept)
+    proof.packed = packed
+    proof.misses += missed_packed(packed)
     add_witness(proof, witness)
     return proof, rows
 

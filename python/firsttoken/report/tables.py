@@ -53,6 +53,9 @@ def proof_lines(proof: Proof | NpuProof | GpuProof) -> list[str]:
         kept = proof.prefix
         same = "equal to the bit to" if kept.equal_bits else f"{kept.mean_kld:.2e} nats (at most {kept.worst_kld:.2e}) from"
         lines.append(f"the kept system prompt is {same} computing it ({kept.positions} questions)")
+    if isinstance(proof, Proof) and proof.packed is not None:
+        same = "equal to the bit" if proof.packed.equal_bits else "other logits"
+        lines.append(f"with the packed weights for {proof.packed.isa}: {same} ({proof.packed.positions} positions)")
     if isinstance(proof, Proof) and proof.witness is not None:
         lines.append(witness_line(proof.witness))
     return lines

@@ -63,9 +63,32 @@ class Tflite(Backend):
         verify(folder / artifact.file, artifact.methods)
 
     def open_runner(self, folder: Path, manifest: Manifest, artifact: Artifact, threads: int | None = None, kept: bool = True) -> Runner:
+        if manifest.packed is not None:
+            from firsttoken.backends.tflite.shipped import open_shipped
+
+            return open_shipped(folder, manifest, manifest.packed, artifact, threads, kept)
         from firsttoken.backends.tflite.runner import TfliteRunner
 
         return TfliteRunner(folder / artifact.file, manifest, threads, weight_cache=kept)
+
+    def open_packed(self, folder: Path, manifest: Manifest, packed: Path, read_only: bool, threads: int | None = None) -> Runner:
+        from firsttoken.backends.tflite.litert import ReadOnly
+        from firsttoken.backends.tflite.runner import TfliteRunner
+
+        return TfliteRunner(folder / manifest.cpu.file, manifest, threads, ReadOnly(packed) if read_only else packed)
+
+    def packed_for(self, folder: Path, manifest: Manifest, isa: str, runtime: str) -> tuple[Path | None, str]:
+        from firsttoken.backends.tflite.shipped import usable
+
+        if manifest.packed is None:
+            return None, "it has none"
+        found, why = usable(folder, manifest, manifest.packed, isa, manifest.cpu, runtime)
+        return None if found is None else folder / found.file, why
+
+    def write_without_weights(self, source: Path, destination: Path) -> int:
+        from firsttoken.backends.tflite.without_weights import write_without_weights
+
+        return write_without_weights(source, destination)
 
     def kept_files(self, manifest: Manifest, artifact: Artifact) -> list[Path]:
         from firsttoken.backends.tflite.weight_cache import packed_file, writable_folder
@@ -100,6 +123,7 @@ class Tflite(Backend):
 
 class TfliteXnnpack(Tflite):
     name = "tflite-xnnpack"
+    packs_weights = True
     features = ALL | STREAMED | RECURRENT | CHOOSING
     delegate = "xnnpack"
     precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {

@@ -6,8 +6,10 @@ stable in the C headers (litert_layout.h, litert_model_types.h, litert_any.h) an
 """
 
 import ctypes
+import os
 import resource
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -90,6 +92,17 @@ def aligned_zeros(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:
     return raw[start : start + count * dtype.itemsize].view(dtype).reshape(shape)
 
 
+@dataclass(frozen=True)
+class ReadOnly:
+    """A file of packed weights that is to be used as it is."""
+
+    path: Path
+
+    def open(self) -> int:
+        """Returns a descriptor that nothing can be written through. Raises `OSError`."""
+        return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+
+
 class Buffers:
     """Host arrays bound as the inputs or outputs of a signature. Keeps the arrays alive."""
 
@@ -119,10 +132,11 @@ class CompiledModel:
     """A .tflite, a file or part of one, loaded for the CPU with ``threads`` threads.
 
     ``weight_cache`` is the file where XNNPACK keeps packed weights between starts (and shares them between
-    signatures); None packs in memory at every start. Raises `FirstTokenError` for a file the runtime refuses.
+    signatures); None packs in memory at every start. One that is ``ReadOnly`` is never written to: the runtime ends the process where it
+    would have to, so ask `kernel_check` first. Raises `FirstTokenError` for a file the runtime refuses.
     """
 
-    def __init__(self, path: Path | Section, threads: int, weight_cache: Path | None) -> None:
+    def __init__(self, path: Path | Section, threads: int, weight_cache: Path | ReadOnly | None) -> None:
         self._environment, self._model, self._compiled = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_void_p()
         with quiet_runtime():
             self._load(path, threads, weight_cache)
@@ -132,7 +146,7 @@ class CompiledModel:
         # whose two ends seem to be one place would never again be copied (unary-elementwise-nc.c, `xnn_run_state_skip`).
         self._bound: dict[str, tuple[Buffers, Buffers]] = {}
 
-    def _load(self, path: Path | Section, threads: int, weight_cache: Path | None) -> None:
+    def _load(self, path: Path | Section, threads: int, weight_cache: Path | ReadOnly | None) -> None:
         api = library()
         severity = EnvironmentOption(MIN_LOGGER_SEVERITY, Any(ANY_INT, WARNING if is_verbose() else SILENT))
         check(api.LiteRtCreateEnvironment(1, ctypes.byref(severity), ctypes.byref(self._environment)), "starting")
@@ -146,6 +160,8 @@ class CompiledModel:
         # ":memory" shares packed weights between signatures without a file.
         cache = str(weight_cache) if weight_cache else ":memory" if may_grow_to(2 * size + MARGIN) else ""
         shared = f'weight_cache_file_path = "{cache}"\n' if cache else ""
+        if isinstance(weight_cache, ReadOnly):  # the runtime closes the descriptor; the path is for its messages
+            shared = f'weight_cache_file_path = "packed"\nweight_cache_file_descriptor = {weight_cache.open()}\n'
         self._payload = ctypes.create_string_buffer(f"num_threads = {threads}\n{shared}".encode())
         self._keep = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: None)  # the payload is Python's to free
         options, cpu = ctypes.c_void_p(), ctypes.c_void_p()

@@ -88,12 +88,12 @@ class ModelFile:
 
         Raises `OSError` for a full disk, and whatever a buffer's chunks raise (bad weights: `FirstTokenError`).
         """
-        offset = _aligned(len(self._header()))
+        offset = aligned(len(self._header()))
         header_space = offset
         for stream in self.streamed:
             buffer = self.model.buffers[stream.index]
             buffer.offset, buffer.size = offset, stream.size
-            offset = _aligned(offset + stream.size)
+            offset = aligned(offset + stream.size)
         total, written = sum(stream.size for stream in self.streamed), 0
         with open(path, "wb") as file:
             for stream in self.streamed:
@@ -115,5 +115,5 @@ class ModelFile:
             os.fsync(file.fileno())
 
 
-def _aligned(offset: int) -> int:
+def aligned(offset: int) -> int:
     return -(-offset // ALIGNMENT) * ALIGNMENT

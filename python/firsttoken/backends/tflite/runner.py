@@ -16,7 +16,7 @@ import numpy as np
 from firsttoken.backends.host_inputs import of_window
 from firsttoken.backends.ring import append_rows, ring_mask
 from firsttoken.backends.runner import MASKED, Runner, default_threads
-from firsttoken.backends.tflite.litert import CompiledModel, aligned_zeros
+from firsttoken.backends.tflite.litert import CompiledModel, ReadOnly, aligned_zeros
 from firsttoken.backends.tflite.pieces import largest_calls, piece_at
 from firsttoken.backends.tflite.row_buffer import RowBuffer
 from firsttoken.errors import FirstTokenError
@@ -78,10 +78,10 @@ class TfliteRunner(Runner):
     """Loads ``artifact`` with ``threads`` threads (default: the machine's cores, 4 at most).
 
     XNNPACK's packed weights are cached on disk by the artifact's hash; ``weight_cache`` False packs in memory, a path
-    names the file to use.
+    names the file to use, `ReadOnly` one that is whole.
     """
 
-    def __init__(self, artifact: Path, manifest: Manifest, threads: int | None = None, weight_cache: bool | Path = True) -> None:
+    def __init__(self, artifact: Path, manifest: Manifest, threads: int | None = None, weight_cache: bool | Path | ReadOnly = True) -> None:
         super().__init__(manifest)
         self.bundle, self.facts = manifest, manifest.artifacts[0]
         self.methods = {method.name: method for method in self.facts.methods}
@@ -114,7 +114,7 @@ class TfliteRunner(Runner):
     def _piece(self) -> int:
         return piece_at(self.prefill_chunk, self.position)
 
-    def _load(self, artifact: Path, threads: int, weight_cache: bool | Path) -> SignatureModel:
+    def _load(self, artifact: Path, threads: int, weight_cache: bool | Path | ReadOnly) -> SignatureModel:
         if weight_cache is not True:
             return CompiledModel(artifact, threads, weight_cache or None)
         from firsttoken.backends.tflite.weight_cache import packed_weights

@@ -39,6 +39,7 @@ class TfliteRuntime(
             lacks(manifest, cpu.needs) != null -> lacks(manifest, cpu.needs)
             cpu.states.any { it.heldBy != "host" } -> "its cache is held by the artifact; .tflite bundles keep it outside, export it again"
             cpu.states.any { it.advances == "in_place" } -> "it is made for plain interpreters, whose calls write the cache themselves; export it for tflite-xnnpack or tflite-compat"
+            manifest.packed?.only == true -> "its artifact has only packed weights, which ${build.title} has no way to take from an app; export it without --packed-only"
             hasFloat16(cpu) && !isNative && !hasNatives() -> "its KV cache is float16, which ${build.title} has no way to take from an app; export it with a plan whose attention is not fp16, such as int8"
             else -> null
         }

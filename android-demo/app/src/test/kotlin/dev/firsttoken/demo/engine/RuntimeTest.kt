@@ -60,6 +60,13 @@ class RuntimeTest {
         assertTrue("it is made for plain interpreters" in litert.refusal(ManifestReader.read(target))!!)
     }
 
+    @Test fun anArtifactWithoutWeightsOfItsOwnIsRefusedByName() {
+        val text = DemoFiles.manifestText
+        assertNull("packed weights beside the artifact's own are left alone", litert.refusal(DemoFiles.manifest(text)))
+        val only = JsonText.parseObject(text, "manifest.json").also { it["packed"].asJsonObject.addProperty("only", true) }
+        assertTrue("its artifact has only packed weights, which LiteRT 2.3.0 has no way to take from an app" in litert.refusal(ManifestReader.parse(only))!!)
+    }
+
     @Test fun ringsAndConvolutionsRun() {
         assertNull(litert.refusal(manifest("ring")))
         assertNull(litert.refusal(manifest("convolution")))

@@ -19,6 +19,7 @@ class Manifest(
     val chat: Chat?,
     val files: Map<String, FileFacts>,
     val keptPrompt: KeptPrompt? = null,
+    val packed: PackedWeights? = null,
 ) {
     val cpu: Artifact get() = artifacts.first()
 

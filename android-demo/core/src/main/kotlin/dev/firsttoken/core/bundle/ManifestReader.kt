@@ -45,7 +45,11 @@ object ManifestReader {
             chat = objectOrNull("chat") { chat() },
             files = objectMap("files") { FileFacts(text("sha256"), long("bytes")) },
             keptPrompt = objectOrNull("prefix") { KeptPrompt(text("file"), text("system"), ints("tokens")) },
+            packed = objectOrNull("packed") { packed() },
         )
+
+    private fun JsonFields.packed() =
+        PackedWeights(boolean("only"), objects("files") { PackedFile(text("file"), text("isa"), text("version"), text("artifact_sha256")) })
 
     private fun JsonFields.chat() =
         Chat(
@@ -65,7 +69,8 @@ object ManifestReader {
         manifest.files.keys.firstOrNull { !isPlain(it) }?.let {
             throw FirstTokenException("$MANIFEST_FILE: file name ${JsonText.describe(JsonPrimitive(it))} is not a plain, printable name; export again")
         }
-        val others = manifest.artifacts.mapNotNull { it.npu?.embedding?.file } + manifest.artifacts.mapNotNull { it.gpu?.weights } + listOfNotNull(manifest.keptPrompt?.file)
+        val others = manifest.artifacts.mapNotNull { it.npu?.embedding?.file } + manifest.artifacts.mapNotNull { it.gpu?.weights } + listOfNotNull(manifest.keptPrompt?.file) +
+            manifest.packed?.files.orEmpty().map { it.file }
         (manifest.artifacts.map { it.file } + others + manifest.tokenizer.files).firstOrNull { it !in manifest.files }?.let {
             throw FirstTokenException("$MANIFEST_FILE: names ${JsonText.describe(JsonPrimitive(it))}, but not its hash under files; export again")
         }

@@ -45,8 +45,10 @@ class ManifestReaderTest {
         assertEquals(listOf(1f, 0.01f), manifest.rotations.single().inverseFrequencies.toList())
         assertEquals("<|im_start|>user\n", manifest.chat!!.prefix.text)
         assertEquals(listOf(1e-4, 0.002, 0.99, true), with(manifest.cpu.proof!!) { listOf(meanKld, p99Kld, sameTop, passed) })
-        assertEquals(setOf("model.tflite", "prefix.npz", "tokenizer.json", "tokenizer_config.json"), manifest.files.keys)
+        assertEquals(setOf("model.tflite", "prefix.npz", "model.dotprod.packed", "tokenizer.json", "tokenizer_config.json"), manifest.files.keys)
         assertEquals(listOf("prefix.npz", "Be brief.", listOf(1, 2)), with(manifest.keptPrompt!!) { listOf(file, system, tokens.toList()) })
+        assertEquals(false, manifest.packed!!.only)
+        assertEquals(listOf("model.dotprod.packed", "dotprod", "2.3.0", "ab".repeat(32)), with(manifest.packed!!.files.single()) { listOf(file, isa, version, artifactSha256) })
         assertTrue(manifest.npuArtifacts.isEmpty())
     }
 
