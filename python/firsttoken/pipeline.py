@@ -66,11 +66,12 @@ def export(
     calibration: str | Path | None = None,
     system_prompt: str | None = None,
     prefix_precision: Stored = "fp32",
+    draft_tokens: int | None = None,
 ) -> list[Path]:
     """Exports a checkpoint (`checkpoint_sources.open`), with the LoRA ``adapter`` merged in, to one bundle per target, ``output/<target name>/``, and returns those folders.
 
     Everything that can be known before is checked before any work. ``held_out`` is a text file for the proof;
-    ``cache_length`` and ``prefill_chunk`` (tokens) replace the targets'; ``end_tokens`` (`end_tokens.asked_ends`) the checkpoint's; ``witness`` false
+    ``cache_length``, ``prefill_chunk`` and ``draft_tokens`` (tokens) replace the targets'; ``end_tokens`` (`end_tokens.asked_ends`) the checkpoint's; ``witness`` false
     leaves out asking transformers (`prove.witness`), which comes before the work; ``calibration`` is a text file for a plan's method that
     chooses integers by one (`calibration.text`); of ``system_prompt`` the bundle keeps the CPU artifact's cache in ``prefix_precision`` (`run.prefix`); ``say`` is given a line before the work starts
     and one for each note. Raises `FirstTokenError` for bad input or no room, and `GateError` for a checkpoint that
@@ -81,7 +82,7 @@ def export(
         for remark in source.remarks:
             say(remark)
         chosen = for_checkpoint(load_plan(plan), source, decoder)
-        jobs = plan_jobs(decoder, chosen, targets, Path(output), force, cache_length, prefill_chunk, prove)
+        jobs = plan_jobs(decoder, chosen, targets, Path(output), force, cache_length, prefill_chunk, prove, draft_tokens)
         if (note := short_calls_note(decoder)) is not None:
             say(note)
         words = read_words(source, decoder, end_tokens, say)
@@ -115,11 +116,12 @@ def plan_jobs(
     cache_length: int | None,
     prefill_chunk: int | None,
     prove: bool = True,
+    draft_tokens: int | None = None,
 ) -> list[Job]:
     """Resolves the plan against every target and checks every destination. Raises `FirstTokenError`."""
     jobs: list[Job] = []
     for name in targets:
-        target = load_target(name, cache_length, prefill_chunk)
+        target = load_target(name, cache_length, prefill_chunk, draft_tokens)
         backend = backend_of(target)
         backend.check_model(decoder, target)
         backend.check_installed(f"target {target.name!r}")

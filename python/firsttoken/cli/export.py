@@ -83,6 +83,16 @@ def export(
             "--prefix-precision", help="In what they are kept: fp32 is exact, fp16 and int8 take a half and a quarter of the bytes."
         ),
     ] = "fp32",
+    draft_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--draft-tokens",
+            min=1,
+            max=31,
+            help="Let the artifact check so many guessed tokens in one call, for `--draft lookup` of generate, chat and bench; 7 is a good number (.tflite, .pte).",
+            show_default=False,
+        ),
+    ] = None,
     audit: Audit = False,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -102,6 +112,7 @@ def export(
       firsttoken export path/to/checkpoint --plan int8 -t tflite-xnnpack -t executorch-xnnpack -o out --force
       firsttoken export smollm2 --plan int4-gptq -o out
       firsttoken export smollm2 -o out --system-prompt assistant.txt --prefix-precision fp16
+      firsttoken export smollm2 -o out --plan int8 --draft-tokens 7
       firsttoken export path/to/checkpoint -t tflite-hexagon-sm8550 -t tflite-hexagon-sm8750 -o out
     """
     from firsttoken.backends.registry import find_backend
@@ -134,6 +145,7 @@ def export(
             calibration=calibration,
             system_prompt=None if system_prompt is None else read_system_prompt(system_prompt),
             prefix_precision=prefix_precision,
+            draft_tokens=draft_tokens,
         )
     manifests = {folder: read_manifest(folder) for folder in folders}
     out.document({"bundles": [{"folder": folder, "manifest": manifest} for folder, manifest in manifests.items()]})

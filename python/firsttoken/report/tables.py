@@ -53,6 +53,11 @@ def proof_lines(proof: Proof | NpuProof | GpuProof) -> list[str]:
         kept = proof.prefix
         same = "equal to the bit to" if kept.equal_bits else f"{kept.mean_kld:.2e} nats (at most {kept.worst_kld:.2e}) from"
         lines.append(f"the kept system prompt is {same} computing it ({kept.positions} questions)")
+    if isinstance(proof, Proof) and proof.draft is not None:
+        draft = proof.draft
+        same = "equal to the bit to" if draft.equal_bits else f"{draft.mean_kld:.2e} nats (at most {draft.worst_kld:.2e}) from"
+        same_top = "" if draft.equal_bits else f", the same top token at {draft.same_top:.2%}"
+        lines.append(f"checking drafts is {same} decoding{same_top} ({draft.positions} positions)")
     if isinstance(proof, Proof) and proof.witness is not None:
         lines.append(witness_line(proof.witness))
     return lines

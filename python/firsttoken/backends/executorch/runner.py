@@ -1,7 +1,8 @@
 """Running a .pte bundle with ExecuTorch's Python runtime.
 
 One method, ``forward``: tokens and their positions in the cache, which lives in the program's own buffers; so a decode step
-passes two numbers and gets the logits. It is the form that ExecuTorch's own LLM runner takes.
+passes two numbers and gets the logits. It is the form that ExecuTorch's own LLM runner takes. Where drafts can be checked, the logits are those of
+the call's last few tokens.
 """
 
 import weakref
@@ -65,18 +66,27 @@ class ExecutorchRunner(Runner):
         _open_runners.add(self)
         self._token = self._torch.zeros(1, 1, dtype=self._torch.int64)
         self._position = self._torch.zeros(1, dtype=self._torch.int64)
-        self._logits = np.zeros(self.vocab_size, np.float32)
+        self.draft_tokens = manifest.target.draft_tokens or 0
+        self._rows = np.zeros((1 + self.draft_tokens, self.vocab_size), np.float32)
         self._decoded = False
 
     def _prefill(self, tokens: np.ndarray) -> np.ndarray:
-        positions = np.arange(self.position, self.position + len(tokens), dtype=np.int64)
         with quiet_runtime():
-            return self._call(self._torch.from_numpy(tokens.astype(np.int64))[None], self._torch.from_numpy(positions))
+            return self._many(tokens)[-1]
+
+    def _check_draft(self, tokens: np.ndarray) -> np.ndarray:
+        """What it writes into the cache is behind the position, and so masked until it is written again."""
+        with nullcontext() if self._decoded else quiet_runtime():
+            return self._many(tokens)
+
+    def _many(self, tokens: np.ndarray) -> np.ndarray:
+        positions = np.arange(self.position, self.position + len(tokens), dtype=np.int64)
+        return self._call(self._torch.from_numpy(tokens.astype(np.int64))[None], self._torch.from_numpy(positions))
 
     def _decode(self, token: int) -> np.ndarray:
         self._token[0, 0], self._position[0] = token, self.position
         with nullcontext() if self._decoded else quiet_runtime():  # not every time: it takes a share of a small model's step
-            logits = self._call(self._token, self._position)
+            [logits] = self._call(self._token, self._position)
         self._decoded = True
         return logits
 
@@ -86,8 +96,9 @@ class ExecutorchRunner(Runner):
             [logits] = self._method.call([tokens, cache_position], clone_outputs=False)
         except RuntimeError as error:
             raise FirstTokenError(f"ExecuTorch: running {tokens.shape[1]} tokens at position {self.position} failed ({error})") from None
-        np.copyto(self._logits, logits.numpy().reshape(-1))  # the program's memory would go with the program
-        return self._logits
+        given = logits.numpy().reshape(-1, self.vocab_size)
+        np.copyto(self._rows[: len(given)], given)  # the program's memory would go with the program
+        return self._rows[: len(given)]
 
     def close(self) -> None:
         self._method = self._program = None

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 MIB = 1 << 20
-# Measured: the interpreter, numpy and row blocks, and the header held twice, once for each of three graphs.
-BASE_BYTES, HEADER_COPIES = 150 * MIB, 6
+# Measured: the interpreter, numpy and row blocks, and the header held twice, once for each graph.
+BASE_BYTES, HEADER_COPIES = 150 * MIB, 2
 HEADER_DISK = 4 * MIB
 
 
@@ -43,7 +43,8 @@ class Tflite(Backend):
 
     def estimate(self, decoder: Decoder, precisions: Mapping[str, str], target: Target, prove: bool) -> Estimate:
         weights, scales = stored_bytes(plan_layers(decoder), precisions, shares_tied=True)
-        return Estimate(BASE_BYTES + HEADER_COPIES * scales, weights + 3 * scales + HEADER_DISK)
+        graphs = 3 if target.draft_tokens is None else 4
+        return Estimate(BASE_BYTES + HEADER_COPIES * graphs * scales, weights + graphs * scales + HEADER_DISK)
 
     def lower(self, job: LoweringJob, path: Path, report: Report = silent) -> Lowered:
         from firsttoken.backends.tflite.lower import lower_decoder
@@ -98,6 +99,7 @@ class Tflite(Backend):
 
 class TfliteXnnpack(Tflite):
     name = "tflite-xnnpack"
+    checks_drafts = True
     features = ALL | STREAMED | RECURRENT | CHOOSING
     delegate = "xnnpack"
     precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -112,6 +114,7 @@ class TfliteCompatible(Tflite):
     """FP16 is storage, dequantized to FP32; whatever delegate the runtime applies by itself."""
 
     name = "tflite-none"
+    checks_drafts = True
     features = ALL | STREAMED | RECURRENT | CHOOSING
     delegate = None
     precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {
