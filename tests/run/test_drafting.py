@@ -136,6 +136,28 @@ def test_drafts_that_are_wrong_pause(demo_bundle):
     assert 4 < runner.checked < 0.05 * 300, "each costs about half a call more"
 
 
+class Seven(Random):
+    """Predicts one token for ever."""
+
+    def _rows(self, count):
+        logits = np.zeros((count, self.vocab_size), np.float32)
+        logits[:, 7] = 1
+        return logits
+
+
+def test_a_pause_ends_where_guesses_come_true(demo_bundle):
+    runner, lookup = Seven(read_manifest(demo_bundle("tflite-xnnpack")).model_copy(deep=True)), Wrong()
+    steps, token = LookupDecoding(runner, Sampler(4000), lookup), 7
+    for _ in range(60):
+        token = steps.after(token)
+    assert steps._wait > 8, "a long pause"
+    before = runner.checked
+    lookup.guess = lambda count, least=0: [7] * count
+    for _ in range(4):
+        token = steps.after(token)
+    assert runner.checked == before + 1 and steps.accepted == 1
+
+
 def test_what_cannot_be_checked_is_refused_with_what_to_do(demo_bundle, tokenizer):
     runner = open_runner(demo_bundle("tflite-xnnpack"), threads=1)
     try:

@@ -17,6 +17,7 @@ from firsttoken.run.sampling import Sampler
 Draft = Literal["lookup"]
 DRAFTS: tuple[str, ...] = ("lookup",)
 LONGEST_PAUSE = 64  # tokens without a draft, after drafts that were all wrong
+FORESEEN = 2  # guesses in a row that turn out right without being checked, which end such a pause
 WORTH = 1.0  # drafted tokens that are right for one draft on average, below which drafts pause
 PATIENCE = 0.5  # how much of the average an older draft keeps with each newer one
 
@@ -59,6 +60,8 @@ class LookupDecoding(Decoding):
         self._draft: list[int] = []
         self._right = 0  # drafted tokens of this draft that were right
         self._average, self._pause, self._wait = 2 * WORTH, 1, 0
+        self._unchecked: list[int] = []  # what would be drafted in a pause, and how much of it in a row has been right
+        self._foreseen = 0
 
     def after(self, token: int) -> int:
         self.lookup.add(token)
@@ -68,7 +71,7 @@ class LookupDecoding(Decoding):
             self.runner.accept()
             return self.sampler.pick(self._rows[self._right])
         self._end_draft()
-        self._draft = self._guess()
+        self._draft = self._guess(token)
         if not self._draft:
             return super().after(token)
         self.calls += 1
@@ -77,13 +80,23 @@ class LookupDecoding(Decoding):
         self.runner.accept()
         return self.sampler.pick(self._rows[0])
 
-    def _guess(self) -> list[int]:
-        """A draft, if one is worth its call: after some that were wrong, pauses of ever more tokens let a conversation cost what it costs without."""
+    def _guess(self, token: int) -> list[int]:
+        """A draft, if one is worth its call: after some that were wrong, pauses of ever more tokens let a conversation cost what it costs without.
+
+        A pause ends at once where guesses that were not checked turn out right.
+        """
         room = self.runner.cache_length - self.runner.position - 1
+        guess = self.lookup.guess(min(self.runner.draft_tokens, room)) if room > 0 else []
         if self._wait:
             self._wait -= 1
-            return []
-        return self.lookup.guess(min(self.runner.draft_tokens, room)) if room > 0 else []
+            right = self._unchecked[:1] == [token]
+            self._foreseen = self._foreseen + 1 if right else 0
+            self._unchecked = self._unchecked[1:] if right and len(self._unchecked) > 1 else guess
+            if self._foreseen < FORESEEN:
+                return []
+            self._wait = 0
+        self._unchecked, self._foreseen = [], 0
+        return guess
 
     def _end_draft(self) -> None:
         if not self._draft:
