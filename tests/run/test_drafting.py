@@ -22,19 +22,9 @@ REPEATING = "def close(self):\n    self.file.close()\n\ndef open(self):\n    sel
 
 
 @pytest.fixture(scope="module", params=BOTH)
-def runner(request, tmp_path_factory):
-    from firsttoken.pipeline import export
-
-    [folder] = export(
-        checkpoint_path(),
-        tmp_path_factory.mktemp("drafts"),
-        targets=(request.param,),
-        prove=False,
-        plan="int8",
-        cache_length=400,
-        draft_tokens=5,
-    )
-    assert read_manifest(folder).target.draft_tokens == 5
+def runner(request, demo_bundle):
+    folder = demo_bundle(request.param, 7)
+    assert read_manifest(folder).target.draft_tokens == 7
     opened = open_runner(folder, threads=1)
     yield opened
     opened.close()
@@ -78,12 +68,12 @@ def test_drawn_answers_are_the_same_for_a_seed(runner, tokenizer):
 
 
 def test_up_to_the_last_row_of_the_cache(runner, tokenizer):
-    prompt = REPEATING * 8
+    prompt = REPEATING * ((runner.cache_length - 120) // len(tokenizer.encode(REPEATING)))
     text, held, facts = answered(runner, tokenizer, prompt, None, max_tokens=400, chat=False, stop_at_end=False)
     again = answered(runner, tokenizer, prompt, "lookup", max_tokens=400, chat=False, stop_at_end=False)
     assert facts.stopped == again[2].stopped == "cache" and len(held) == runner.cache_length
     assert again[:2] == (text, held)
-    assert again[2].tokens_per_call > 2
+    assert again[2].tokens_per_call > 1.5
 
 
 def test_a_conversation_is_the_same_and_goes_on_after_it_was_stopped(runner, tokenizer):
