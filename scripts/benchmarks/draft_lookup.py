@@ -6,11 +6,15 @@
 
 Both sides take turns on one loaded bundle, and a ratio is of two neighbours: the time of all tokens after the first without drafts over that with
 them, so above 1 is sooner. Printed for each kind are the median and the least ratio, tokens a call, and the share of drafted tokens that were right.
+With --calls instead: what a call that checks a draft takes beside one that decodes a token, after so many tokens.
 """
 
 import argparse
 import statistics
+import time
 from pathlib import Path
+
+import numpy as np
 
 from firsttoken.bundle.manifest import read_manifest
 from firsttoken.run.generate import Statistics, generate
@@ -39,13 +43,46 @@ def answered(runner, tokenizer, prompt, tokens, draft):
     return text, facts
 
 
+def calls(runner, before):
+    """Milliseconds of calls that check a draft, and of calls that decode a token, in turns after ``before`` random tokens."""
+    tokens = np.random.default_rng(3).integers(0, runner.vocab_size, before + runner.draft_tokens + 1)
+    runner.reset()
+    runner.prefill(tokens[:before])
+    checking, decoding = [], []
+    for turn in range(12):
+        begun = time.perf_counter()
+        runner.check(tokens[before:])
+        runner.accept()
+        between = time.perf_counter()
+        runner.decode(int(tokens[turn]))
+        if turn > 1:  # the first prepare
+            checking.append((between - begun) * 1e3)
+            decoding.append((time.perf_counter() - between) * 1e3)
+    return checking, decoding
+
+
+def show_calls(bundle, threads):
+    runner = open_runner(bundle, threads)
+    for before in (100, 600, 1100):
+        checking, decoding = calls(runner, before)
+        ratio = statistics.median(a / b for a, b in zip(checking, decoding, strict=True))
+        shown = ", ".join(f"{statistics.median(times):.1f} ms (least {min(times):.1f})" for times in (checking, decoding))
+        print(f"{bundle.name}, after {before} tokens: check and decode {shown}; ratio {ratio:.2f}", flush=True)
+    runner.close()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundles", type=Path, nargs="+")
     parser.add_argument("--tokens", type=int, default=128, help="of each answer at most")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--calls", action="store_true", help="what single calls take")
     asked = parser.parse_args()
+    if asked.calls:
+        for bundle in asked.bundles:
+            show_calls(bundle, asked.threads)
+        return
     print("| bundle | kind | ratio: median, least | tokens a call | drafted tokens right | same answers |")
     print("|:--|:--|--:|--:|--:|--:|")
     for bundle in asked.bundles:
