@@ -92,15 +92,16 @@ def tiny_checkpoint(tiny_model, tmp_path) -> Path:
 
 @pytest.fixture(scope="session")
 def demo_bundle(tmp_path_factory):
-    """Returns a function from a target's name to the demo checkpoint's bundle for it (plan fp16-attention), made once and not proven."""
+    """Returns a function from a target's name to the demo checkpoint's bundle for it (plan fp16-attention), made once and not proven; it may check drafts."""
     from firsttoken.demo import checkpoint_path
     from firsttoken.pipeline import export
 
-    made: dict[str, Path] = {}
+    made: dict[tuple[str, int | None], Path] = {}
 
-    def bundle(target: str) -> Path:
-        if target not in made:
-            [made[target]] = export(checkpoint_path(), tmp_path_factory.mktemp("demo"), targets=(target,), prove=False)
-        return made[target]
+    def bundle(target: str, draft_tokens: int | None = None) -> Path:
+        if (target, draft_tokens) not in made:
+            folder = tmp_path_factory.mktemp("demo")
+            [made[target, draft_tokens]] = export(checkpoint_path(), folder, targets=(target,), prove=False, draft_tokens=draft_tokens)
+        return made[target, draft_tokens]
 
     return bundle

@@ -53,6 +53,7 @@ def demo_manifest() -> Manifest:
             "text": "held out", "text_sha256": SHA, "witness": WITNESS, "prefill": FIGURES, "decode": FIGURES, "all": FIGURES, "passed": True, "misses": [],
             "prefix": {"equal_bits": True, "mean_kld": 0.0, "worst_kld": 1e-9, "positions": 4},
             "packed": {"isa": "dotprod", "equal_bits": True, "positions": 9},
+            "draft": {"equal_bits": True, "mean_kld": 0.0, "worst_kld": 1e-9, "same_top": 1.0, "positions": 64},
         },
         "audit": [{"layer": "head", "asked": "int8", "stored": "int8", "computed": "int8", "delegated": True}],
     }  # fmt: skip
@@ -67,7 +68,7 @@ def demo_manifest() -> Manifest:
                 "tokens_seen": 8_000_000_000, "reference": SHA,
             },
             "plan": load_plan("fp16-attention").model_dump(by_alias=True),
-            "target": load_target("tflite-xnnpack").model_dump(),
+            "target": load_target("tflite-xnnpack", draft_tokens=7).model_dump(),
             "artifacts": [cpu],
             "rotations": [{"layers": [0, 1], "inverse_frequencies": [1.0, 0.01], "factor": 1.25}],
             "tokenizer": tokenizer.facts().model_dump() | {"end_asked": True},

@@ -14,6 +14,7 @@ from firsttoken.evaluate.evaluate import Score
 from firsttoken.measure.measurement import Measurement
 from firsttoken.progress import Report, silent
 from firsttoken.prove.places import Place, Proven
+from firsttoken.run.drafting import Draft
 from firsttoken.run.generate import Statistics
 
 PathLike = str | Path
@@ -47,6 +48,7 @@ def export(
     prefix_precision: Stored = "fp32",
     pack_for: str | Sequence[str] = (),
     packed_only: bool = False,
+    draft_tokens: int | None = None,
     progress: Report = silent,
     say: Callable[[str], None] = mute,
 ) -> list[Path]:
@@ -60,7 +62,7 @@ def export(
     ``adapter`` (PEFT's folder) is merged into it as it is read. ``cache_length`` and ``prefill_chunk`` are tokens and replace the target's.
     ``end_token`` (ids or texts, or "none") replaces the tokens that end an answer, which the checkpoint says otherwise. ``witness`` false leaves out
     asking transformers, where it is installed, whether it understands the checkpoint in the same way. ``system_prompt`` is a message whose keys and values the bundle keeps, in ``prefix_precision``. ``pack_for`` are kinds of CPU (dotprod, i8mm, sme, armv8, host) whose packed
-    weights go into the bundle, with ``packed_only`` in the place of the artifact's own. ``calibration`` is a text file on which a
+    weights go into the bundle, with ``packed_only`` in the place of the artifact's own. With ``draft_tokens`` the artifact can check so many guessed tokens in one call, for ``generate(draft="lookup")``. ``calibration`` is a text file on which a
     plan with a method chooses its integers, in the place of one that comes with firsttoken.
 
     Raises `FirstTokenError` for bad input, a missing extra or too little room, before any work; `GateError` for a bundle
@@ -94,6 +96,7 @@ def export(
         prefix_precision,
         [pack_for] if isinstance(pack_for, str) else pack_for,
         packed_only,
+        draft_tokens,
     )
 
 
@@ -185,11 +188,13 @@ def generate(
     top_p: float = 1.0,
     min_p: float = 0.0,
     system: str | None = None,
+    draft: Draft | None = None,
 ) -> Iterator[str]:
     """Loads a bundle and yields the pieces of its answer's text as they become whole; the model is freed at the end.
 
     Temperature 0 takes the most likely token; above, ``top_k``, ``top_p`` and ``min_p`` leave the most likely ones to draw from, in this order. ``raw`` continues the prompt without the chat template. ``system`` is the system
-    message (None: that which the bundle keeps, if any; empty: none). ``statistics``
+    message (None: that which the bundle keeps, if any; empty: none). ``draft`` "lookup" guesses tokens that were said before and checks several in one call, in a bundle exported with ``draft_tokens``:
+    the same tokens, sooner. ``statistics``
     (`run.generate.Statistics`) is filled in on the way: tokens, nanoseconds by stage, why it stopped; ``observe`` is
     called after every token with it and the token's nanoseconds (see `measure.monitor.Monitor`). Many prompts on one
     loaded model: `run.open.open_runner` and `run.generate.generate`.
@@ -226,6 +231,7 @@ def generate(
                 top_p=top_p,
                 min_p=min_p,
                 system=system,
+                draft=draft,
             )
         finally:
             runner.close()
@@ -247,12 +253,13 @@ def bench(
     checkpoint: PathLike | None = None,
     cache_length: int | None = None,
     turns: int = 1,
+    draft: Draft | None = None,
     progress: Report = silent,
 ) -> Measurement:
     """Measures time to first token and decoding speed of bundles on this machine; returns every single run.
 
     ``prompts`` are lengths in tokens, ``repeat`` the runs of each on each bundle, ``decode_tokens`` those decoded after the
-    first, ``turns`` how often a conversation asks each, every turn a run of its own; ``cold`` adds starts of fresh processes, ``raw`` leaves the chat template out. Times are nanoseconds; medians
+    first, ``turns`` how often a conversation asks each, every turn a run of its own; ``draft`` is `generate`'s; ``cold`` adds starts of fresh processes, ``raw`` leaves the chat template out. Times are nanoseconds; medians
     come from `measure.summary`. Among the bundles may be .tflite, .litertlm and .pte files that other exporters wrote, with the ``checkpoint`` of their
     words and, where they do not say it, their ``cache_length`` (tokens). ``output`` is a ``*.measurement.json`` to write. A run that failed is listed in its
     result's ``failures``.
@@ -271,7 +278,7 @@ def bench(
         check_file_destination(output, "output")
     limits = load_budget(Path(budget)) if budget is not None else None
     settings = BenchSettings(
-        tuple(prompts), repeat, threads, cold, decode_tokens, False if raw else None, _path(checkpoint), cache_length, turns
+        tuple(prompts), repeat, threads, cold, decode_tokens, False if raw else None, _path(checkpoint), cache_length, turns, draft
     )
     measuring = Bench([bundles] if isinstance(bundles, str | Path) else bundles, settings, progress)
     if limits:

@@ -69,11 +69,12 @@ def export(
     prefix_precision: Stored = "fp32",
     pack_for: Sequence[str] = (),
     packed_only: bool = False,
+    draft_tokens: int | None = None,
 ) -> list[Path]:
     """Exports a checkpoint (`checkpoint_sources.open`), with the LoRA ``adapter`` merged in, to one bundle per target, ``output/<target name>/``, and returns those folders.
 
     Everything that can be known before is checked before any work. ``held_out`` is a text file for the proof;
-    ``cache_length`` and ``prefill_chunk`` (tokens) replace the targets'; ``end_tokens`` (`end_tokens.asked_ends`) the checkpoint's; ``witness`` false
+    ``cache_length``, ``prefill_chunk`` and ``draft_tokens`` (tokens) replace the targets'; ``end_tokens`` (`end_tokens.asked_ends`) the checkpoint's; ``witness`` false
     leaves out asking transformers (`prove.witness`), which comes before the work; ``calibration`` is a text file for a plan's method that
     chooses integers by one (`calibration.text`); of ``system_prompt`` the bundle keeps the CPU artifact's cache in ``prefix_precision`` (`run.prefix`); ``pack_for`` names kinds of CPU whose packed weights go into
     the bundle, with ``packed_only`` in the place of the artifact's own (`packing`); ``say`` is given a line before the work starts
@@ -85,7 +86,7 @@ def export(
         for remark in source.remarks:
             say(remark)
         chosen = for_checkpoint(load_plan(plan), source, decoder)
-        jobs = plan_jobs(decoder, chosen, targets, Path(output), force, cache_length, prefill_chunk, prove)
+        jobs = plan_jobs(decoder, chosen, targets, Path(output), force, cache_length, prefill_chunk, prove, draft_tokens)
         packing = check_pack_for(decoder, chosen, jobs, pack_for, packed_only)
         if (note := short_calls_note(decoder)) is not None:
             say(note)
@@ -149,11 +150,12 @@ def plan_jobs(
     cache_length: int | None,
     prefill_chunk: int | None,
     prove: bool = True,
+    draft_tokens: int | None = None,
 ) -> list[Job]:
     """Resolves the plan against every target and checks every destination. Raises `FirstTokenError`."""
     jobs: list[Job] = []
     for name in targets:
-        target = load_target(name, cache_length, prefill_chunk)
+        target = load_target(name, cache_length, prefill_chunk, draft_tokens)
         backend = backend_of(target)
         backend.check_model(decoder, target)
         backend.check_installed(f"target {target.name!r}")

@@ -110,6 +110,20 @@ def test_filters_that_leave_one_token_are_greedy(told, demo_bundle):
     assert filtered == [greedy] * 3
 
 
+def test_drafts(told, demo_bundle):
+    bundle = demo_bundle("tflite-xnnpack", 7)
+    said = {}
+    for options in ((), ("--draft", "lookup")):
+        document, noise = told("generate", bundle, "--prompt", "def close(self):\n" * 3, "--raw", "-n", 24, *options)
+        [answer] = document["answers"]
+        said[options] = answer["text"]
+        assert ("tokens per call" in noise[-1]) == ("drafts" in answer) == bool(options)
+    assert len(set(said.values())) == 1
+    assert answer["drafts"]["calls"] + answer["drafts"]["accepted_tokens"] >= answer["new_tokens"] - 1
+    assert cli.run(["chat", str(demo_bundle("tflite-xnnpack")), "--draft", "lookup"]) == 2
+    assert cli.run(["bench", str(demo_bundle("tflite-xnnpack")), "--draft", "lookup"]) == 2
+
+
 def test_bench(told, demo_bundle, tmp_path):
     file = tmp_path / "m.measurement.json"
     document, noise = told("bench", demo_bundle("tflite-xnnpack"), "--prompts", "16", "--repeat", 2, "-o", file)

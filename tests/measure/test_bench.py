@@ -59,6 +59,17 @@ def test_turns_of_a_conversation_are_runs_of_their_own(demo_bundle):
         assert 24 <= second.cached_tokens < second.prompt_tokens <= third.cached_tokens < third.prompt_tokens
 
 
+def test_drafts_are_counted_and_refused_where_nothing_checks_them(demo_bundle):
+    settings = BenchSettings(prompts=(48,), repeat=1, threads=1, decode_tokens=20, draft="lookup")
+    [result] = Bench([demo_bundle("tflite-xnnpack", 7)], settings).run().results
+    assert result.draft == "lookup" and not result.failures
+    for run in result.runs:
+        assert run.drafts.calls + run.drafts.accepted_tokens == run.decode.tokens == 20
+        assert run.drafts.accepted_tokens <= run.drafts.drafted_tokens
+    with pytest.raises(FirstTokenError, match="no method that checks drafts; export it again with --draft-tokens 7"):
+        Bench([demo_bundle("tflite-xnnpack")], settings)
+
+
 def test_each_one_is_first_equally_often():
     assert [list(_turned([0, 1, 2], n)) for n in range(4)] == [[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 1, 2]]
     assert list(_turned([], 3)) == []

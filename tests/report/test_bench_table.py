@@ -32,7 +32,7 @@ def measured(**more):
 def test_a_row_per_prompt_and_state_without_warm_ups():
     cold, warm = rows(measured())
     assert warm[:10] == ("b|1", "int8", "3.0 MiB", "no proof", "32", "warm", "20.3", "10.3", "28.3", "")
-    assert warm[11] == "20.0" and warm[-3:-1] == ("100.0", "50")
+    assert warm[11] == "20.0" and warm[-4:-2] == ("100.0", "50")
     assert cold[5] == "cold" and cold[9] == "5.0" and cold[-3:-1] == ("", "")
 
 

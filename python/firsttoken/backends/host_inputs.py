@@ -9,3 +9,7 @@ def rotation_inputs(number: int) -> tuple[str, str]:
 def of_window(name: str, window: int | None) -> str:
     """The name of an input or a run-time length that layers with this window have for themselves."""
     return name if window is None else f"{name}_{window}"
+
+
+CHECK = "check"
+"""The method that gives the logits of every one of a few tokens, for drafts."""

@@ -18,7 +18,7 @@ from firsttoken.backends.runner import Runner
 from firsttoken.bundle.integer_facts import StaticLayer
 from firsttoken.bundle.manifest import Artifact, AuditRow, Manifest
 from firsttoken.checkpoint import Checkpoint
-from firsttoken.decoder.features import SLIDING_WINDOW, features
+from firsttoken.decoder.features import SLIDING_WINDOW, UNDRAFTED, features
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import Layer, plan_layers, states, within
 from firsttoken.errors import FirstTokenError
@@ -125,6 +125,8 @@ class Backend(ABC):
     """Whether it takes a target's ``prefill_lengths``."""
     packs_weights: ClassVar[bool] = False
     """Whether its runtime can be given packed weights that were made elsewhere (`packing`)."""
+    checks_drafts: ClassVar[bool] = False
+    """Whether its CPU artifacts can check several guessed tokens in one call (`Runner.check`), and so take a target's ``draft_tokens``."""
     emulated: ClassVar[bool] = False
     """Whether its NPU artifacts can be run on the host (`prove.on_npu`)."""
 
@@ -166,7 +168,16 @@ class Backend(ABC):
     def check_model(self, decoder: Decoder, target: Target) -> None:
         """Raises `FirstTokenError` for a part that this backend lacks, by its name, or lengths that the model does not have."""
         windows = [state.window for state in states(decoder) if state.window is not None]
+        if target.draft_tokens is not None and not self.checks_drafts:
+            raise FirstTokenError(
+                f"target {target.name!r}: {self.name} has no method that checks drafts; leave out --draft-tokens, or give a target like tflite-xnnpack or executorch-xnnpack"
+            )
         needed = features(within(decoder, target.cache_length))  # a window that no position lies outside of is none
+        unfit = [feature for feature in UNDRAFTED if feature in needed]
+        if target.draft_tokens is not None and unfit:
+            raise FirstTokenError(
+                f"target {target.name!r}: drafts cannot be checked with {unfit[0]}, which {decoder.family} has ({needed[unfit[0]]}); leave out --draft-tokens"
+            )
         for feature, part in needed.items():
             if feature in self.features:
                 continue

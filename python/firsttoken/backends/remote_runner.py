@@ -52,7 +52,7 @@ class RemoteRunner(Runner):
         """What is told of a process that did not answer: its exit status (None: it goes on) and all that it wrote to standard error."""
 
     def _prefill(self, tokens: np.ndarray) -> np.ndarray:
-        return self._ask(PREFILL, tokens)
+        return self._ask(PREFILL, tokens)[-self.vocab_size :]  # a program that checks drafts gives several rows
 
     def _decode(self, token: int) -> np.ndarray:
         return self._ask(DECODE, np.array([token], np.int32))

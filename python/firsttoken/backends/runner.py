@@ -80,6 +80,9 @@ class Runner(ABC):
         """The kind of CPU whose packed weights were taken out of the bundle (`bundle.packed_facts`), where they were."""
         self.notes: list[str] = []
         """What a user should hear of how it was loaded."""
+        self.draft_tokens = 0
+        """How many guessed tokens `check` takes behind one that is known; 0 where the artifact has nothing for it."""
+        self._checked = np.zeros(0, np.int32)  # what `check` has seen and `accept` has not taken
 
     def prefill(self, tokens: Sequence[int] | np.ndarray) -> np.ndarray:
         """Appends ``tokens`` to the cache, in chunks where needed, and returns the last one's logits.
@@ -101,6 +104,27 @@ class Runner(ABC):
         logits = self._decode(int(token))
         self._hold(tokens)
         return logits
+
+    def check(self, tokens: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Returns the logits of each of ``tokens``, float32 ``[tokens, vocab_size]``: one and at most ``draft_tokens`` guesses of what follows it.
+
+        The cache holds what it held until `accept` takes as many of them as are right. Raises `FirstTokenError` as `prefill`, and for too many.
+        """
+        whole = np.asarray(tokens, np.int32).reshape(-1)
+        self._check(whole)
+        if len(whole) > 1 + self.draft_tokens:
+            raise FirstTokenError(f"{len(whole) - 1} drafted tokens; this artifact checks {self.draft_tokens}")
+        logits = self._check_draft(whole)
+        self._checked = whole
+        return logits
+
+    def accept(self, count: int = 1) -> None:
+        """Appends the next ``count`` of the tokens that `check` was given to the cache; nothing else may be called between the two."""
+        if not 0 <= count <= len(self._checked):
+            raise AssertionError(f"{count} of {len(self._checked)} checked tokens")
+        self._accept(count)
+        self._hold(self._checked[:count])
+        self._checked = self._checked[count:]
 
     def keep_prefix(self, tokens: Sequence[int] | np.ndarray) -> int:
         """Keeps of the cache what ``tokens`` begin with, forgets the rest, and returns how many that are: what is left to `prefill`.
@@ -188,6 +212,13 @@ class Runner(ABC):
     @abstractmethod
     def _decode(self, token: int) -> np.ndarray:
         """Runs one token at ``self.position``."""
+
+    def _check_draft(self, tokens: np.ndarray) -> np.ndarray:
+        """Runs as many tokens as `check` takes at ``self.position``; the cache keeps nothing that counts."""
+        raise AssertionError("a runner with draft_tokens has it")
+
+    def _accept(self, count: int) -> None:  # noqa: B027  where rows beyond the position do not count, nothing is to be done
+        """Takes the rows of the next ``count`` checked tokens into the cache at ``self.position``."""
 
     def reset(self) -> None:
         """Forgets the cache; the next call starts at position 0."""

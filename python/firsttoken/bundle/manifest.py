@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from firsttoken.bundle.chat_facts import Chat
+from firsttoken.bundle.draft_facts import DraftProof
 from firsttoken.bundle.figures import Figures, TwinFigures
 from firsttoken.bundle.gpu_facts import GpuFacts, GpuProof
 from firsttoken.bundle.integer_facts import CalibrationFacts, IntegerScale, KeptIntegers
@@ -46,7 +47,7 @@ class Tensor(Part):
 
 
 class Method(Part):
-    """A named entry of the artifact: ``first``, ``extend``, ``decode`` (.tflite), ``prefill_N``, ``decode`` (fixed lengths) or ``forward`` (.pte)."""
+    """A named entry of the artifact: ``first``, ``extend``, ``decode``, ``check`` (.tflite; `backends.tflite.draft_graph`), ``prefill_N``, ``decode`` (fixed lengths) or ``forward`` (.pte)."""
 
     name: str
     inputs: list[Tensor]
@@ -126,7 +127,9 @@ class Proof(Part):
     """What was compared. ``twin``: was it built right? The other figures: is it good enough, against the FP32 checkpoint?
 
     ``text`` names the held-out text by its SHA-256; ``last_position`` is the last row of the cache that was run. ``witness``: is the checkpoint, against
-    which all of it is held, understood? Absent in proofs from before there was one. ``prefix``: of a bundle that keeps a system prompt; ``packed``: of one with packed weights."""
+    which all of it is held, understood? Absent in proofs from before there was one. ``prefix``: of a bundle that keeps a system prompt; ``packed``: of one with
+    packed weights; ``draft``: of one that checks drafts.
+    """
 
     text: str
     text_sha256: str
@@ -138,12 +141,13 @@ class Proof(Part):
     all: Figures
     prefix: PrefixProof | None = None
     packed: PackedProof | None = None
+    draft: DraftProof | None = None
     passed: bool
     misses: list[str] = Field(default_factory=list)
 
     @model_serializer(mode="wrap")
     def _without_absent(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return without_absent(write(self), "prefix", "packed")
+        return without_absent(write(self), "prefix", "packed", "draft")
 
 
 class ArmProof(Part):

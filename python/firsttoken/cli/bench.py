@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from firsttoken.cli.options import CacheLength, PromptLengths, Threads, Verbose
+from firsttoken.cli.options import CacheLength, DraftOption, PromptLengths, Threads, Verbose
 from firsttoken.cli.output import Json, Output, refuse_file_after_json
 from firsttoken.safe_text import harmless
 
@@ -35,6 +35,7 @@ def bench(
     turns: Annotated[
         int, typer.Option("--turns", min=1, help="Ask each prompt so many times in one conversation, over the kept KV cache.")
     ] = 1,
+    draft: DraftOption = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="Write every run as a measurement file, for `firsttoken report`."),
@@ -74,6 +75,7 @@ def bench(
       firsttoken bench out/tflite-xnnpack out/executorch-xnnpack --prompts 64,256 --repeat 3
       firsttoken bench out/tflite-xnnpack --prompts 128 --cold -o host.measurement.json
       firsttoken bench out/tflite-xnnpack --prompts 64 --turns 5
+      firsttoken bench out/tflite-xnnpack --prompts 512 --decode-tokens 128 --draft lookup
       firsttoken bench out/litertlm-cpu their/model.litertlm --checkpoint path/to/checkpoint
     """
     import sys
@@ -94,7 +96,8 @@ def bench(
         check_file_destination(output, "--output")
     limits = load_budget(budget) if budget else None
     chat = False if raw else None
-    settings = BenchSettings(tuple(parse_lengths(prompts)), repeat, threads, cold, decode_tokens, chat, checkpoint, cache_length, turns)
+    lengths = tuple(parse_lengths(prompts))
+    settings = BenchSettings(lengths, repeat, threads, cold, decode_tokens, chat, checkpoint, cache_length, turns, draft)
     with progress_bar() as report:
         measuring = Bench(bundles, settings, report)
         if limits:

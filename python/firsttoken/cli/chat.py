@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from firsttoken.cli.options import BundleFolder, Threads, Verbose
+from firsttoken.cli.options import BundleFolder, DraftOption, Threads, Verbose
 from firsttoken.cli.output import Json, Output
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def chat(
         float, typer.Option("--temperature", min=0, help="0 takes the most likely token; above, tokens are drawn.")
     ] = 0.0,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Start of the random numbers for a temperature above 0.")] = 0,
+    draft: DraftOption = None,
     threads: Threads = None,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -76,7 +77,7 @@ def chat(
     with ExitStack() as stack:
         runner = open_runner(bundle, threads)
         stack.callback(runner.close)
-        talk = Chat(runner, open_tokenizer(bundle, manifest), system, when_full)
+        talk = Chat(runner, open_tokenizer(bundle, manifest), system, when_full, draft)
         if resumed and session is not None:
             note = resume_chat(talk, manifest, session)
             say(f"going on after {count(talk.turns, 'turn')} in {session}" + (f"; {note}" if note else ""))
@@ -126,12 +127,13 @@ def answer_one(talk: "Chat", question: str, sampler: "Sampler", max_tokens: int,
 
 def described(talk: "Chat", facts: "Statistics", dropped: int) -> str:
     """What a turn cost, in a line."""
+    from firsttoken.cli.generate import per_call
     from firsttoken.run.generate import STOPPED
 
     gone = f"; {count(dropped, 'old turn')} dropped for room" if dropped else ""
     return (
         f"first token {facts.first_token:.3f} s: {facts.prompt_tokens - facts.kept_tokens} of {facts.prompt_tokens} prompt tokens computed; "
-        f"{facts.new_tokens} tokens{f', {facts.tokens_per_second:.1f} tokens/s' if facts.tokens_per_second else ''}; "
+        f"{facts.new_tokens} tokens{f', {facts.tokens_per_second:.1f} tokens/s' if facts.tokens_per_second else ''}{per_call(facts)}; "
         f"stopped: {STOPPED[facts.stopped]}; {talk.runner.position} of {talk.runner.cache_length} in the cache{gone}"
     )
 

@@ -100,6 +100,16 @@ def export(
             help="Leave out of the .tflite the weights that the packed files hold: less to store, and it runs on those CPUs and with this version of LiteRT alone.",
         ),
     ] = False,
+    draft_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--draft-tokens",
+            min=1,
+            max=31,
+            help="Let the artifact check so many guessed tokens in one call, for `--draft lookup` of generate, chat and bench; 7 is a good number (.tflite, .pte).",
+            show_default=False,
+        ),
+    ] = None,
     audit: Audit = False,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -120,6 +130,7 @@ def export(
       firsttoken export smollm2 --plan int4-gptq -o out
       firsttoken export smollm2 -o out --system-prompt assistant.txt --prefix-precision fp16
       firsttoken export smollm2 -o out --pack-for dotprod --pack-for i8mm --packed-only
+      firsttoken export smollm2 -o out --plan int8 --draft-tokens 7
       firsttoken export path/to/checkpoint -t tflite-hexagon-sm8550 -t tflite-hexagon-sm8750 -o out
     """
     from firsttoken.backends.registry import find_backend
@@ -154,6 +165,7 @@ def export(
             prefix_precision=prefix_precision,
             pack_for=pack_for or (),
             packed_only=packed_only,
+            draft_tokens=draft_tokens,
         )
     manifests = {folder: read_manifest(folder) for folder in folders}
     out.document({"bundles": [{"folder": folder, "manifest": manifest} for folder, manifest in manifests.items()]})

@@ -1,12 +1,15 @@
 """``firsttoken generate``"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from firsttoken.cli.options import BundleFolder, Threads, Verbose
+from firsttoken.cli.options import BundleFolder, DraftOption, Threads, Verbose
 from firsttoken.cli.output import Json, Output
+
+if TYPE_CHECKING:
+    from firsttoken.run.generate import Statistics
 
 
 def generate(
@@ -33,6 +36,7 @@ def generate(
     system: Annotated[
         str | None, typer.Option("--system", help="The system message (default: that which the bundle keeps, if any; '' leaves it out).")
     ] = None,
+    draft: DraftOption = None,
     raw: Annotated[bool, typer.Option("--raw", help="Continue the prompt as it is, without the chat template.")] = False,
     monitor: Annotated[
         Path | None,
@@ -53,6 +57,7 @@ def generate(
       firsttoken generate out/tflite-xnnpack --prompt "Why is the sky blue?"
       firsttoken generate out/executorch-xnnpack --prompt "def read(self, size=-1):" --raw --max-tokens 64
       firsttoken generate out/tflite-xnnpack --prompt "Explain module asyncio" --minutes 0.05 --monitor use.jsonl
+      firsttoken generate out/tflite-xnnpack --prompt "$(cat mail.txt)" --draft lookup
     """
     import sys
     import time
@@ -100,6 +105,7 @@ def generate(
                     top_p=top_p,
                     min_p=min_p,
                     system=system,
+                    draft=draft,
                 ):
                     pieces.append(piece)
                     if not as_json:
@@ -109,7 +115,7 @@ def generate(
                 speed = f"{facts.tokens_per_second:.1f} tokens/s" if facts.tokens_per_second else "one token at most"
                 print(
                     f"[load {loaded:.2f} s; first token {facts.first_token:.3f} s after {facts.prompt_tokens} prompt tokens{f', {facts.kept_tokens} of them kept' if facts.kept_tokens else ''}; "
-                    f"{facts.new_tokens} tokens, {speed}; stopped: {STOPPED[facts.stopped]}]",
+                    f"{facts.new_tokens} tokens, {speed}{per_call(facts)}; stopped: {STOPPED[facts.stopped]}]",
                     file=sys.stderr,
                 )
                 if watch and watch.warning and not warned:
@@ -120,6 +126,11 @@ def generate(
             if time.monotonic() >= end:
                 break
     out.document({"bundle": bundle, "load": round(loaded * 1e9), "answers": answers})
+
+
+def per_call(facts: "Statistics") -> str:
+    """What drafts did, in words; nothing without them."""
+    return f", {facts.tokens_per_call:.2f} tokens per call" if facts.drafts() else ""
 
 
 def read_prompts(prompt: str | None, prompts: Path | None) -> list[str]:

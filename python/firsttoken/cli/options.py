@@ -1,7 +1,7 @@
 """Options that several verbs share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -66,6 +66,14 @@ RecipeFile = Annotated[
         help="Your recipe's .toml, or a name from `firsttoken distill recipes`.",
         show_default=False,
         autocompletion=completion.recipes,
+    ),
+]
+DraftOption = Annotated[
+    Literal["lookup"] | None,
+    typer.Option(
+        "--draft",
+        help="Guess tokens that were said before and check several in one call: the same answer, sooner where it repeats the prompt. The bundle needs `export --draft-tokens`.",
+        show_default=False,
     ),
 ]
 PromptLengths = Annotated[str, typer.Option("--prompts", "-p", metavar="N,N,…", help="Prompt lengths in tokens, template included.")]

@@ -10,6 +10,8 @@ SHORT_CONVOLUTION = "short convolutions"
 GATED_DELTA_NET, GATED_ATTENTION = "gated delta nets", "a gate on what attention gives"
 STREAMS, LOW_RANK, CUTOFF = "several streams of the hidden state", "a low-rank way beside attention", "a cutoff of an MLP's gate"
 CHOSEN_EXPERTS = "experts chosen per token"
+UNDRAFTED = (SHORT_CONVOLUTION, GATED_DELTA_NET, STREAMS)
+"""What drafts cannot be checked with: states out of which no token can be taken back, and layers that end in the last position alone."""
 
 
 def features(decoder: Decoder) -> dict[str, str]:

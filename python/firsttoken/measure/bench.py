@@ -18,10 +18,11 @@ from firsttoken.foreign.open import is_file
 from firsttoken.machine import available_memory
 from firsttoken.measure import host, page_cache
 from firsttoken.measure.candidates import Candidate, Lengths, bundle_candidate, file_candidate
-from firsttoken.measure.measurement import Decode, Failure, Measurement, Result, Run, RunState, Stages, Writer
+from firsttoken.measure.measurement import Decode, Drafts, Failure, Measurement, Result, Run, RunState, Stages, Writer
 from firsttoken.measure.process import Process, ProcessFailed
 from firsttoken.measure.worker import runtime_version
 from firsttoken.progress import Report, silent
+from firsttoken.run.drafting import Draft
 from firsttoken.units import readable
 
 COPIES = 2.0  # of a loaded artifact in memory: the file, and its weights packed
@@ -34,6 +35,7 @@ class BenchSettings:
 
     With ``turns`` above 1 a warm run is a conversation that asks a prompt so often, every answer and question over the kept cache, each turn a run of its own.
     ``checkpoint`` is for files of other exporters: whose words they take; ``cache_length`` (tokens) for those that do not say it.
+    ``draft`` is `run.generate.generate`'s.
     """
 
     prompts: tuple[int, ...] = (32, 128, 512)
@@ -45,6 +47,7 @@ class BenchSettings:
     checkpoint: Path | None = None
     cache_length: int | None = None
     turns: int = 1
+    draft: Draft | None = None
 
 
 class Bench:
@@ -68,6 +71,7 @@ class Bench:
                 runtime_version=runtime_version(candidate.backend.name),
                 threads=self.threads,
                 chat=candidate.chat,
+                draft=settings.draft,
                 before=host.conditions(),
             )
             for name, candidate in zip(names, self.candidates, strict=True)
@@ -102,7 +106,7 @@ class Bench:
 
     def _candidate(self, path: Path, report: Report) -> Candidate:
         settings = self.settings
-        lengths = Lengths(settings.prompts, settings.decode_tokens, settings.chat, settings.turns)
+        lengths = Lengths(settings.prompts, settings.decode_tokens, settings.chat, settings.turns, settings.draft)
         if is_file(path):
             return file_candidate(path, lengths, settings.checkpoint, settings.cache_length)
         return bundle_candidate(path, lengths, report)
@@ -149,7 +153,11 @@ class Bench:
             busy, own, begun = host.busy_seconds(), process.cpu_seconds(), time.monotonic()
             turns = self.settings.turns if state == "warm" else 1
             answer = process.run(
-                prompt=candidate.prompts[prompt], chat=candidate.chat, decode_tokens=self.settings.decode_tokens, turns=turns
+                prompt=candidate.prompts[prompt],
+                chat=candidate.chat,
+                decode_tokens=self.settings.decode_tokens,
+                turns=turns,
+                draft=self.settings.draft,
             )
             other = other_load(host.busy_seconds() - busy, process.cpu_seconds() - own, time.monotonic() - begun)
             if answer["prompt_tokens"] != prompt:
@@ -174,6 +182,7 @@ class Bench:
             at_seconds=time.monotonic() - self.started,
             stages=Stages(**answer["stages"]),
             decode=Decode(**answer["decode"]) if "decode" in answer else None,
+            drafts=Drafts(**answer["drafts"]) if answer.get("drafts") else None,
             peak_memory_bytes=answer["peak_memory_bytes"],
             temperature=host.processor_temperature(host.conditions()),
             other_load=other,

@@ -15,6 +15,7 @@ from firsttoken.foreign.open import format_of, hash_of, is_file, read_subject
 from firsttoken.measure.measurement import BundleIdentity, identify_bundle
 from firsttoken.measure.prompts import exact_prompt
 from firsttoken.progress import Report
+from firsttoken.run.drafting import Draft, no_drafts
 from firsttoken.tokenizer import BUNDLED_FILES, Tokenizer, open_tokenizer
 
 
@@ -44,12 +45,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Lengths:
-    """What was asked: ``prompts`` and ``decode`` in tokens; ``chat`` None: where there is a template; ``turns`` of a conversation."""
+    """What was asked: ``prompts`` and ``decode`` in tokens; ``chat`` None: where there is a template; ``turns`` of a conversation; ``draft``: with drafts."""
 
     prompts: Sequence[int]
     decode: int
     chat: bool | None
     turns: int = 1
+    draft: Draft | None = None
 
     def texts(self, path: Path, facts: RunnerFacts, tokenizer: Tokenizer, system: str | None = None) -> tuple[dict[int, str], bool]:
         """The prompts of a candidate, and whether they go through the chat template. Raises `FirstTokenError` for what does not fit its cache."""
@@ -73,6 +75,8 @@ def bundle_candidate(folder: Path, lengths: Lengths, report: Report) -> Candidat
     manifest = read_manifest(folder)
     backend = find_backend(manifest.cpu.backend)
     backend.check_installed(f"measuring {folder}")
+    if lengths.draft is not None and manifest.target.draft_tokens is None:
+        raise FirstTokenError(f"bundle {folder}: {no_drafts()}")
     check_files(folder, manifest, report)
     system = None if manifest.prefix is None else manifest.prefix.system
     prompts, chat = lengths.texts(folder, manifest, open_tokenizer(folder, manifest), system)
@@ -86,6 +90,8 @@ def file_candidate(path: Path, lengths: Lengths, checkpoint: Path | None, cache_
     """Raises `FirstTokenError` for a file that cannot be run, or where no checkpoint says its words."""
     if checkpoint is None:
         raise FirstTokenError(f"{path}: is a file, which says no words; give the checkpoint that it was made from with --checkpoint")
+    if lengths.draft is not None:
+        raise FirstTokenError(f"{path}: a file of another exporter has no method that checks drafts; leave out --draft")
     found = format_of(path)
     with open_checkpoint(checkpoint) as source:
         subject = read_subject(path, source, cache_length)

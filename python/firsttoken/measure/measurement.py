@@ -98,6 +98,14 @@ class Decode(MeasurementPart):
     nanoseconds: Nanoseconds = Field(gt=0)
 
 
+class Drafts(MeasurementPart):
+    """What drafting did after the first token: calls of the artifact, tokens that were guessed, and those of them that were right."""
+
+    calls: int = Field(ge=1)
+    drafted_tokens: int = Field(ge=0)
+    accepted_tokens: int = Field(ge=0)
+
+
 class Run(MeasurementPart):
     """One prompt up to its first token, and decoding after it.
 
@@ -118,6 +126,7 @@ class Run(MeasurementPart):
     at_seconds: float = Field(ge=0)  # since the measurement started
     stages: Stages
     decode: Decode | None = None
+    drafts: Drafts | None = None
     peak_memory_bytes: int | None = Field(None, gt=0)
     temperature: float | None = None  # degrees Celsius at the end, of the hottest sensor that speaks for the CPU
     thermal_status: int | None = Field(None, ge=0, le=6)
@@ -194,7 +203,7 @@ class RunnerUsed(MeasurementPart):
 
 
 class Result(MeasurementPart):
-    """One bundle on one device with one number of threads. ``chat``: whether prompts went through the chat template.
+    """One bundle on one device with one number of threads. ``chat``: whether prompts went through the chat template; ``draft``: where drafts came from.
 
     ``artifact`` says which ran, and is absent where the bundle has but one; ``runner`` is absent where the runtime is called in one way only.
     """
@@ -205,6 +214,7 @@ class Result(MeasurementPart):
     runner: RunnerUsed | None = None
     threads: int = Field(ge=1)
     chat: bool = False
+    draft: Literal["lookup"] | None = None
     before: Conditions
     after: Conditions | None = None  # absent while the measurement is not finished
     runs: list[Run] = Field(default_factory=list)

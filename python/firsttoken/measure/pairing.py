@@ -35,10 +35,10 @@ class Matched:
 
 # From strict to loose: a result is paired at the first of these at which it has exactly one counterpart.
 _KEYS: tuple[Callable[[Result], Hashable], ...] = (
-    lambda r: (r.bundle.fingerprint, r.bundle.plan, r.bundle.target, r.threads, r.chat, r.bundle.name, r.processor),
-    lambda r: (r.bundle.fingerprint, r.bundle.plan, r.bundle.target, r.threads, r.chat, r.ran_sha256, r.processor),
-    lambda r: (r.bundle.fingerprint, r.bundle.plan, r.bundle.target, r.threads, r.chat, r.processor),
-    lambda r: (r.bundle.fingerprint, r.bundle.plan, r.bundle.target, r.threads, r.processor),
+    lambda r: (r.bundle.fingerprint, r.bundle.plan, r.bundle.target, r.threads, r.chat, r.draft, r.bundle.name, r.processor),
+    lambda r: (r.bundle.fingerprint, r.bundle.plan, r.bundle.target, r.threads, r.chat, r.draft, r.ran_sha256, r.processor),
+    lambda r: (r.bundle.fingerprint, r.bundle.plan, r.bundle.target, r.threads, r.chat, r.draft, r.processor),
+    lambda r: (r.bundle.fingerprint, r.bundle.plan, r.bundle.target, r.threads, r.draft, r.processor),
     lambda r: (r.bundle.fingerprint, r.bundle.plan, r.bundle.target),
     lambda r: (r.bundle.checkpoint, r.bundle.plan, r.bundle.target, r.threads),
     lambda r: (r.bundle.checkpoint, r.bundle.plan, r.bundle.target),
@@ -48,7 +48,7 @@ _KEYS: tuple[Callable[[Result], Hashable], ...] = (
 def match(a: Measurement, b: Measurement) -> Matched:
     """Pairs the results of two measurements by bundle: checkpoint (content, then name), plan and target.
 
-    Where that leaves several, the same threads, prompt template, name and artifact decide. Where each side has a single
+    Where that leaves several, the same threads, prompt template, drafts, name and artifact decide. Where each side has a single
     result and the two are not the same bundle, they are paired all the same and the difference is stated.
     """
     left, right = list(a.results), list(b.results)
@@ -127,6 +127,7 @@ def _differences(a: Measurement, b: Measurement, one: Result, other: Result) -> 
         ("runner", lambda m, r: r.runner and r.runner.kind),
         ("threads", lambda m, r: r.threads),
         ("chat template", lambda m, r: "used" if r.chat else "not used"),
+        ("drafts", lambda m, r: r.draft or "none"),
         ("governor", lambda m, r: ", ".join(sorted(r.before.governors))),
         ("charging", lambda m, r: {None: None, True: "yes", False: "no"}[r.before.charging]),
         ("thermal status before", lambda m, r: r.before.thermal_status),

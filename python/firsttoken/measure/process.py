@@ -49,7 +49,7 @@ class Process:
             self._answer()
             self.ready = True
 
-    def run(self, **job: str | int | bool) -> dict:
+    def run(self, **job: str | int | bool | None) -> dict:
         """Runs one job and returns the worker's answer. Raises `ProcessFailed`."""
         self.wait_ready()
         try:

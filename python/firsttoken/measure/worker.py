@@ -23,6 +23,7 @@ from firsttoken.parent_death import end_with_parent
 if TYPE_CHECKING:
     from firsttoken.backends.runner import Runner
     from firsttoken.foreign.facts import Subject
+    from firsttoken.run.drafting import Draft
     from firsttoken.run.generate import Statistics
     from firsttoken.tokenizer import Tokenizer
 
@@ -65,8 +66,8 @@ class Worker:
         import firsttoken.run.turns
         import firsttoken.tokenizer  # noqa: F401
 
-    def run(self, prompt: str, chat: bool, decode_tokens: int, turns: int = 1) -> dict:
-        """Runs one prompt, or a conversation that asks it ``turns`` times; the first one also loads. Returns stages and decoding in nanoseconds, memory in
+    def run(self, prompt: str, chat: bool, decode_tokens: int, turns: int = 1, draft: Draft | None = None) -> dict:
+        """Runs one prompt, or a conversation that asks it ``turns`` times, with drafts where asked; the first one also loads. Returns stages and decoding in nanoseconds, memory in
         bytes, of the first turn, and of the ``later`` ones."""
         from firsttoken.run.generate import generate
 
@@ -77,13 +78,21 @@ class Worker:
             self.loaded = self._open()
             load = time.perf_counter_ns() - begun
         if turns > 1:
-            answer, *later = self._conversation(*self.loaded, prompt, decode_tokens, turns)
+            answer, *later = self._conversation(*self.loaded, prompt, decode_tokens, turns, draft)
         else:
             runner, tokenizer = self.loaded
             answer, later = (
                 self._measured(
                     lambda facts, observe: generate(
-                        runner, tokenizer, prompt, decode_tokens + 1, chat=chat, statistics=facts, stop_at_end=False, observe=observe
+                        runner,
+                        tokenizer,
+                        prompt,
+                        decode_tokens + 1,
+                        chat=chat,
+                        statistics=facts,
+                        stop_at_end=False,
+                        observe=observe,
+                        draft=draft,
                     )
                 ),
                 [],
@@ -93,13 +102,15 @@ class Worker:
             answer["packed_for"] = self.loaded[0].packed_for
         return answer | {"later": later}
 
-    def _conversation(self, runner: Runner, tokenizer: Tokenizer, question: str, decode_tokens: int, turns: int) -> list[dict]:
+    def _conversation(
+        self, runner: Runner, tokenizer: Tokenizer, question: str, decode_tokens: int, turns: int, draft: Draft | None
+    ) -> list[dict]:
         """The turns of a conversation, each answer as long as the model makes it, up to ``decode_tokens`` and one."""
         from firsttoken.run.sampling import Sampler
         from firsttoken.run.turns import Chat
 
         runner.reset()
-        talk, sampler = Chat(runner, tokenizer), Sampler(runner.manifest.tokenizer.vocab_size)
+        talk, sampler = Chat(runner, tokenizer, draft=draft), Sampler(runner.manifest.tokenizer.vocab_size)
         return [
             self._measured(lambda facts, observe: talk.ask(question, sampler, decode_tokens + 1, facts, observe)) | {"turn": turn}
             for turn in range(1, turns + 1)
@@ -123,6 +134,7 @@ class Worker:
             "stages": stages,
             "peak_memory_bytes": peak_memory(),
         }
+        answer["drafts"] = facts.drafts()
         if facts.new_tokens > 1:
             answer["decode"] = {"tokens": facts.new_tokens - 1, "nanoseconds": facts.decode}
         return answer

@@ -8,6 +8,7 @@ import numpy as np
 from firsttoken import plain_file
 from firsttoken.backends.registry import find_backend, resolve, resolve_for_cpu
 from firsttoken.backends.runner import Runner
+from firsttoken.bundle.draft_facts import DraftProof
 from firsttoken.bundle.manifest import AuditRow, Manifest, Proof, read_manifest
 from firsttoken.bundle.prefix_facts import PrefixProof
 from firsttoken.bundle.witness_facts import Witness
@@ -20,6 +21,7 @@ from firsttoken.decoder.walk import open_decoder, plan_layers
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
 from firsttoken.prove.compare import compare
+from firsttoken.prove.drafts import prove_drafts
 from firsttoken.prove.expected import expectations
 from firsttoken.prove.gain import say_if_much
 from firsttoken.prove.gate import missed_scales, missed_structure
@@ -73,6 +75,7 @@ def prove(
         seen = compare(runner, windows, expected, report)
         kept = prefix_proof(runner, manifest, tokenizer)
         by_itself = [] if manifest.packed is None else logits_of(runner, windows[0].tokens)
+        draft = prove_drafts(runner, np.array(tokenizer.encode(text, begin=False), np.int32), manifest.tokenizer.vocab_size)
     finally:
         runner.close()
     packed = packed_proof(folder, manifest, windows[0].tokens, by_itself, threads)
@@ -86,6 +89,8 @@ def prove(
     proof.misses += missed_prefix(manifest, kept)
     proof.packed = packed
     proof.misses += missed_packed(packed)
+    proof.draft = draft
+    proof.misses += missed_drafts(manifest, draft)
     add_witness(proof, witness)
     return proof, rows
 
@@ -110,6 +115,16 @@ def missed_prefix(manifest: Manifest, proof: PrefixProof | None) -> list[str]:
         return [
             f"the kept system prompt, stored in {manifest.prefix.stored}, is {proof.mean_kld:.3g} nats from computing it; the plan asks {most:g}: give --prefix-precision fp32"
         ]
+    return []
+
+
+def missed_drafts(manifest: Manifest, proof: DraftProof | None) -> list[str]:
+    """Checking drafts has to be there where the target asks for it, and within the plan's bound of decoding, also after a draft that was wrong."""
+    if proof is None:
+        return [] if manifest.target.draft_tokens is None else ["the artifact has no method that checks drafts; export again"]
+    most = manifest.plan.gate.mean_kld
+    if proof.mean_kld > most:
+        return [f"checking drafts is {proof.mean_kld:.3g} nats from decoding, {proof.worst_kld:.3g} at most; the plan asks {most:g}"]
     return []
 
 

@@ -13,12 +13,13 @@ from firsttoken.units import readable
 
 COLUMNS = (
     "bundle", "plan", "size", "mean KLD", "tokens", "state", "TTFT ms", "best", "p90",
-    "load", "tokenize", "prefill", "sample", "detokenize", "render", "tokens/s", "peak MiB", "cached tokens",
+    "load", "tokenize", "prefill", "sample", "detokenize", "render", "tokens/s", "peak MiB", "cached tokens", "tokens/call",
 )  # fmt: skip
 STAGES = ("load", "tokenize", "prefill", "sample", "detokenize", "render")
 CSV_COLUMNS = (
     "bundle", "plan", "target", "artifact", "artifact_sha256", "mean_kld", "same_top", "runtime", "threads", "prompt_tokens", "state", "page_cache", "at_seconds",
     "first_token_ns", *(f"{stage}_ns" for stage in STAGES), "decode_tokens", "decode_ns", "tokens_per_second", "peak_memory_bytes", "other_load", "turn", "cached_tokens",
+    "draft", "calls", "drafted_tokens", "accepted_tokens",
 )  # fmt: skip
 
 
@@ -45,6 +46,7 @@ def _row(result: Result, tokens: int, state: str, runs: list[Run]) -> tuple[str,
         f"{summary.decode_speed.median:.1f}" if summary.decode_speed else "",
         f"{summary.peak_memory.maximum / (1 << 20):.0f}" if summary.peak_memory else "",
         _cached(runs),
+        _per_call(runs),
     )
 
 
@@ -52,6 +54,13 @@ def _cached(runs: list[Run]) -> str:
     """How many of a conversation's tokens were in the cache, in the middle of the runs; empty for prompts by themselves."""
     known = [run.cached_tokens for run in runs if run.cached_tokens is not None]
     return str(sorted(known)[len(known) // 2]) if known else ""
+
+
+def _per_call(runs: list[Run]) -> str:
+    """Tokens that a call gave over all runs; empty without drafts."""
+    known = [run.drafts for run in runs if run.drafts is not None]
+    calls = sum(drafts.calls for drafts in known)
+    return f"{1 + sum(drafts.accepted_tokens for drafts in known) / calls:.2f}" if calls else ""
 
 
 def _milliseconds(nanoseconds: float) -> str:
@@ -98,6 +107,7 @@ def csv_text(measurement: Measurement) -> str:
                 run.stages.first_token, *(getattr(run.stages, stage) for stage in STAGES),
                 run.decode and run.decode.tokens, run.decode and run.decode.nanoseconds, speed and f"{speed:.2f}",
                 run.peak_memory_bytes, None if run.other_load is None else f"{run.other_load:.2f}", run.turn, run.cached_tokens,
+                result.draft, *(run.drafts and getattr(run.drafts, name) for name in ("calls", "drafted_tokens", "accepted_tokens")),
             ))  # fmt: skip
     return out.getvalue()
 
@@ -136,6 +146,8 @@ def reading_notes(measurement: Measurement) -> list[str]:
         lines.append("A bundle without a proof may be fast and wrong: run `firsttoken prove` on it.")
     if any(result.proof and not result.proof.passed for result in measurement.results):
         lines.append("A bundle here missed its proof's gate: its speed is that of a wrong model.")
+    if any(result.draft for result in measurement.results):
+        lines.append("Drafts by lookup: tokens/s is that of these answers, and higher the more of an answer was said before it.")
     turns = [run for result in measurement.results for run in result.runs if run.turn is not None]
     if turns:
         cached, asked = (sum(tokens) for tokens in ((run.cached_tokens or 0 for run in turns), (run.prompt_tokens for run in turns)))

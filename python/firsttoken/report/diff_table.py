@@ -37,6 +37,7 @@ def diff_document(matched: Matched, name_a: str, name_b: str) -> dict:
             "artifact": result.artifact,
             "threads": result.threads,
             "chat": result.chat,
+            "draft": result.draft,
             "proof": result.proof,
         }
         return {name: value for name, value in found.items() if value is not None}

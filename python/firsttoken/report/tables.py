@@ -56,6 +56,11 @@ def proof_lines(proof: Proof | NpuProof | GpuProof) -> list[str]:
     if isinstance(proof, Proof) and proof.packed is not None:
         same = "equal to the bit" if proof.packed.equal_bits else "other logits"
         lines.append(f"with the packed weights for {proof.packed.isa}: {same} ({proof.packed.positions} positions)")
+    if isinstance(proof, Proof) and proof.draft is not None:
+        draft = proof.draft
+        same = "equal to the bit to" if draft.equal_bits else f"{draft.mean_kld:.2e} nats (at most {draft.worst_kld:.2e}) from"
+        same_top = "" if draft.equal_bits else f", the same top token at {draft.same_top:.2%}"
+        lines.append(f"checking drafts is {same} decoding{same_top} ({draft.positions} positions)")
     if isinstance(proof, Proof) and proof.witness is not None:
         lines.append(witness_line(proof.witness))
     return lines

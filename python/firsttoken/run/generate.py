@@ -9,6 +9,8 @@ from firsttoken.backends.runner import Runner
 from firsttoken.bundle.chat_facts import Chat
 from firsttoken.conversation import TRIMS, write_conversation
 from firsttoken.errors import FirstTokenError
+from firsttoken.run.drafting import Draft, check_draft, decoding
+from firsttoken.run.lookup import Lookup
 from firsttoken.run.sampling import Sampler
 from firsttoken.tokenizer import TextStream, Tokenizer
 
@@ -31,6 +33,10 @@ class Statistics:
     sample: int = 0
     detokenize: int = 0
     decode: int = 0
+    calls: int = 0  # of the artifact after the first token; with drafts fewer than tokens
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    draft: Draft | None = None  # where drafts come from
     stopped: Literal["end", "length", "cache"] = "length"
 
     @property
@@ -47,7 +53,19 @@ class Statistics:
             "stages": {"tokenize": self.tokenize, "prefill": self.prefill, "sample": self.sample, "detokenize": self.detokenize},
             "decode": {"tokens": later, "nanoseconds": self.decode} if later > 0 else None,
             "stopped": self.stopped,
+            **({"drafts": drafts} if (drafts := self.drafts()) else {}),
         }
+
+    @property
+    def tokens_per_call(self) -> float:
+        """Tokens that a call of the artifact gave, the one that ends an answer too, without the first token; 0 where there was no call."""
+        return (self.calls + self.accepted_tokens) / self.calls if self.calls else 0.0
+
+    def drafts(self) -> dict | None:
+        """What drafting did, with the names of a measurement's run (`measure.measurement.Drafts`); None without it, or where no call was made."""
+        if not self.calls or self.draft is None:
+            return None
+        return {"calls": self.calls, "drafted_tokens": self.drafted_tokens, "accepted_tokens": self.accepted_tokens}
 
     @property
     def tokens_per_second(self) -> float:
@@ -90,6 +108,7 @@ def generate(
     top_p: float = 1.0,
     min_p: float = 0.0,
     system: str | None = None,
+    draft: Draft | None = None,
 ) -> Iterator[str]:
     """Yields pieces of the completion's text as they become whole; ``statistics`` is filled in on the way.
 
@@ -97,13 +116,15 @@ def generate(
     end token (unless ``stop_at_end`` is false, for measuring), after ``max_tokens`` or with a full cache, as
     ``statistics.stopped`` tells. ``observe`` is called after every token with the statistics and the nanoseconds that
     token took. ``temperature``, ``seed``, ``top_k``, ``top_p`` and ``min_p`` are those of `sampling.Sampler`; ``system`` is the system message (None: that which
-    the bundle keeps, if any; empty: none). Raises `FirstTokenError` for a prompt that is empty or longer than the cache, or chat without a template.
+    the bundle keeps, if any; empty: none). ``draft`` "lookup" guesses tokens that were said before and checks several in one call (`run.drafting`), which changes no token.
+    Raises `FirstTokenError` for a prompt that is empty or longer than the cache, chat without a template, or drafts that the bundle cannot check.
     """
     manifest = runner.manifest
     if max_tokens < 1:
         raise FirstTokenError(f"max_tokens is {max_tokens}; expected at least 1")
     if chat and manifest.chat is None:
         raise FirstTokenError(f"bundle of {manifest.checkpoint.name!r} has no chat template; leave out chat")
+    check_draft(runner, draft)
     facts = Statistics() if statistics is None else statistics
     sampler = Sampler(manifest.tokenizer.vocab_size, temperature, seed, top_k, top_p, min_p)
     end = frozenset(manifest.tokenizer.end if stop_at_end else ())
@@ -118,6 +139,7 @@ def generate(
         end,
         facts,
         observe,
+        Lookup() if draft else None,
     )
 
 
@@ -130,8 +152,10 @@ def complete(
     end: frozenset[int],
     facts: Statistics,
     observe: Callable[[Statistics, int], None] | None = None,
+    lookup: Lookup | None = None,
 ) -> Iterator[str]:
-    """Yields the pieces of what follows the tokens that ``encode`` gives; those that the cache begins with are not computed again. The rest as in `generate`."""
+    """Yields the pieces of what follows the tokens that ``encode`` gives; those that the cache begins with are not computed again. Drafts come out of ``lookup``.
+    The rest as in `generate`."""
     stream, clock = TextStream(tokenizer), time.perf_counter_ns
     begun = clock()
     tokens = encode()
@@ -143,6 +167,10 @@ def complete(
     token = sampler.pick(logits)
     begun_token = clock()
     facts.tokenize, facts.prefill, facts.sample = encoded - begun, filled - encoded, begun_token - filled
+    if lookup is not None:
+        facts.draft = "lookup"
+        lookup.follow(tokens)
+    steps = decoding(runner, sampler, lookup)
     while True:
         if token in end:
             facts.stopped = "end"
@@ -166,6 +194,7 @@ def complete(
             facts.stopped = "cache"
             break
         begun_token = clock()  # after the yield: what the caller does with the text is not ours
-        token = sampler.pick(runner.decode(token))
+        token = steps.after(token)
+        facts.calls, facts.drafted_tokens, facts.accepted_tokens = steps.calls, steps.drafted, steps.accepted
     if rest := stream.finish():
         yield rest

@@ -7,7 +7,9 @@ from firsttoken.backends.runner import Runner
 from firsttoken.bundle.chat_facts import Conversation
 from firsttoken.conversation import write_conversation
 from firsttoken.errors import FirstTokenError
+from firsttoken.run.drafting import Draft, check_draft
 from firsttoken.run.generate import Statistics, complete, kept_system
+from firsttoken.run.lookup import Lookup
 from firsttoken.run.sampling import Sampler
 from firsttoken.tokenizer import Tokenizer
 
@@ -19,11 +21,15 @@ class Chat:
     """Messages, and a runner whose cache holds as many of their tokens as they begin with.
 
     ``messages`` are ``{"role": "system" | "user" | "assistant", "content": text}``: one system message first or none, then questions and answers in
-    turn. Without ``system`` it is the message that the bundle keeps, if any; an empty one is none. ``dropped`` counts the turns that were forgotten for room. Raises `FirstTokenError` for a bundle whose template no conversation can be written with, and for a system message
-    that it does not take.
+    turn. Without ``system`` it is the message that the bundle keeps, if any; an empty one is none. ``dropped`` counts the turns that were forgotten for room. ``draft`` is `generate`'s. Raises `FirstTokenError` for a bundle whose template no conversation can be written with, and for a system message
+    that it does not take, and drafts that it cannot check.
     """
 
-    def __init__(self, runner: Runner, tokenizer: Tokenizer, system: str | None = None, when_full: WhenFull = "stop") -> None:
+    def __init__(
+        self, runner: Runner, tokenizer: Tokenizer, system: str | None = None, when_full: WhenFull = "stop", draft: Draft | None = None
+    ) -> None:
+        check_draft(runner, draft)
+        self.lookup = Lookup() if draft else None
         self.runner, self.tokenizer, self.when_full = runner, tokenizer, when_full
         self.pieces = conversation_of(runner)
         system = kept_system(runner) if system is None else system or None
@@ -63,7 +69,7 @@ class Chat:
 
         end = frozenset(self.runner.manifest.tokenizer.end)
         try:
-            for piece in complete(self.runner, self.tokenizer, encode, sampler, max_tokens, end, facts, observe):
+            for piece in complete(self.runner, self.tokenizer, encode, sampler, max_tokens, end, facts, observe, self.lookup):
                 said.append(piece)
                 yield piece
         finally:

@@ -23,6 +23,7 @@ from firsttoken.targets.socs import SOCS, other_vendor
 NPU_SOCS = tuple(model for model in SOCS if model != "SM8350")
 # Qualcomm's documents promise FP16 from this generation on. Older ones compile and run on the emulator.
 FP16_SINCE = 73
+MOST_DRAFTED = 31  # with the token before them half of what a ring keeps beyond its window (`decoder.walk.RING_SLACK`)
 
 
 def ascending(lengths: tuple[int, ...]) -> tuple[int, ...]:
@@ -104,7 +105,8 @@ class Target(BaseModel):
 
     ``prefill_chunk`` is the most prompt tokens one call takes; longer prompts go in chunks. ``delegate`` "none" is the
     form that every TFLite since ``min_runtime`` runs, with whatever delegate that runtime applies by itself. With ``prefill_lengths``
-    the graphs have fixed lengths: a prompt goes in pieces, the last one padded. With ``npu``
+    the graphs have fixed lengths: a prompt goes in pieces, the last one padded. With ``draft_tokens`` so many guessed tokens can be checked in one
+    call (`run.drafting`). With ``npu``
     the bundle also holds an artifact for that NPU, with ``gpu`` one for a GPU; all else then describes the CPU artifact it falls back to.
     """
 
@@ -116,6 +118,7 @@ class Target(BaseModel):
     cache_length: int = Field(ge=2, le=1 << 20)
     prefill_chunk: int = Field(ge=1, le=1 << 20)
     prefill_lengths: tuple[int, ...] | None = Field(None, min_length=1)
+    draft_tokens: int | None = Field(None, ge=1, le=MOST_DRAFTED)
     min_runtime: str
     npu: NpuOptions | None = None
     gpu: GpuOptions | None = None
@@ -123,7 +126,7 @@ class Target(BaseModel):
     @model_serializer(mode="wrap")
     def _without_absent_npu(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values = write(self)
-        for absent in ("npu", "gpu", "prefill_lengths"):
+        for absent in ("npu", "gpu", "prefill_lengths", "draft_tokens"):
             if values.get(absent) is None:  # readers of bundles without one need not know the field
                 values.pop(absent, None)
         return values
@@ -167,12 +170,16 @@ class Target(BaseModel):
         return self.gpu
 
 
-def load_target(name_or_path: str | Path, cache_length: int | None = None, prefill_chunk: int | None = None) -> Target:
+def load_target(
+    name_or_path: str | Path, cache_length: int | None = None, prefill_chunk: int | None = None, draft_tokens: int | None = None
+) -> Target:
     """Reads a built-in target by name or a user's ``.toml`` by path, with lengths replaced where given. Raises `FirstTokenError`."""
     name, target = read_declaration("export", "target", name_or_path, Target)
     changes: dict[str, Any] = {"name": name}
     if cache_length is not None:
         changes["cache_length"] = cache_length
+    if draft_tokens is not None:
+        changes["draft_tokens"] = draft_tokens
     if prefill_chunk is not None:
         changes["prefill_chunk"] = prefill_chunk
     elif cache_length is not None and target.prefill_chunk >= cache_length:

@@ -133,3 +133,13 @@ def test_a_prompt_longer_than_our_chunks_in_one_call(bundle, ours):
 def test_both_tokenizers_read_a_text_alike(ours):
     for prompt in TURNS:
         assert ours.text.encode(prompt, 0, 0) == ours.tokenizer.encode(prompt)
+
+
+def test_a_program_that_checks_drafts(demo_bundle):
+    """It gives several rows of logits at the end of a prompt, of which the last counts."""
+    bundle = demo_bundle("executorch-xnnpack", 7)
+    theirs, ours = Theirs(bundle), Ours(bundle)
+    try:
+        assert all(theirs.generate(turn, 20) == ours.generate(turn, 20) for turn in TURNS)
+    finally:
+        ours.runner.close()

@@ -49,6 +49,7 @@ class ExecutorchXnnpack(Backend):
     outliers_apart = True
     outliers_bytes = 2092
     row_scale_bytes = 4
+    checks_drafts = True
     arm_runtimes = ("executorch",)
     app_runtimes = ("ExecuTorch",)
 

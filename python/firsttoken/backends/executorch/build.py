@@ -17,7 +17,7 @@ def build_module(job: LoweringJob, report: Report = silent) -> DecoderModule:
     Raises `FirstTokenError` for a weight that float16 cannot hold.
     """
     with torch.device("meta"):
-        module = DecoderModule(job.decoder, job.target.cache_length, job.precisions)
+        module = DecoderModule(job.decoder, job.target.cache_length, job.precisions, job.target.draft_tokens)
     load_norms(job.checkpoint, job.decoder, module)
     load_convolutions(job.checkpoint, job.decoder, module)
     load_delta_rules(job.checkpoint, job.decoder, module)

@@ -128,7 +128,7 @@ def describe(job: LoweringJob) -> Lowered:
             Tensor(name="tokens", shape=[1, "sequence"], dtype="int64"),
             Tensor(name="cache_position", shape=["sequence"], dtype="int64"),
         ],
-        outputs=[Tensor(name="logits", shape=[1, 1, decoder.vocab_size], dtype="float32")],
+        outputs=[Tensor(name="logits", shape=[1, 1 if target.draft_tokens is None else "rows", decoder.vocab_size], dtype="float32")],
     )
     kept = key_value_states(
         decoder,

@@ -51,9 +51,9 @@ class DecoderModule(nn.Module):
     later_streams: Tensor
     stream_mean: Tensor
 
-    def __init__(self, decoder: Decoder, cache_length: int, precisions: Mapping[str, str]) -> None:
+    def __init__(self, decoder: Decoder, cache_length: int, precisions: Mapping[str, str], draft_tokens: int | None = None) -> None:
         super().__init__()
-        self.decoder, self.cache_length = decoder, cache_length
+        self.decoder, self.cache_length, self.draft_tokens = decoder, cache_length, draft_tokens
         self.dtypes = {name: compute_dtype(precision) for name, precision in precisions.items()}
         owner = owners(decoder)
         for name, part in leaves(decoder):
@@ -143,7 +143,8 @@ class DecoderModule(nn.Module):
         self.tables.clear()
 
     def forward(self, tokens: Tensor, cache_position: Tensor) -> Tensor:
-        """Appends S tokens to the cache and returns the last one's logits, float32 ``[1, 1, vocab_size]``.
+        """Appends S tokens to the cache and returns the last one's logits, float32 ``[1, 1, vocab_size]``; with ``draft_tokens`` those of so many more
+        before it, as far as there are, ``[1, min(S, draft_tokens + 1), vocab_size]``.
 
         tokens: int64 ``[1, S]``. cache_position: int64 ``[S]``, their rows in the cache, one after the other; the first is
         the number of tokens already in it. A token looks at the rows up to its own.

@@ -19,13 +19,16 @@ if TYPE_CHECKING:
     from firsttoken.backends.executorch.model import DecoderModule
 
 
+STEP = 128  # rows
+
+
 class ExecutorchOps(StreamsOps):
     """Values are ``[1, S, hidden_size]``. What depends on the position alone is worked out once for all layers."""
 
     def __init__(self, model: "DecoderModule", tokens: Tensor, rows: Tensor) -> None:
         self.model, self.tokens, self.rows = model, tokens, rows
         # One symbol: a sum of two would have to be proven to fit the cache again in every slice of it.
-        filled = (rows[-1:] + 1).item()
+        filled = (rows[-1:] + 1 if model.draft_tokens is None else rounded_up(rows, model.cache_length)).item()
         assert isinstance(filled, int | torch.SymInt), "a sum of int64 is one"
         torch._check(filled >= 1)
         torch._check(filled <= model.cache_length)
@@ -35,7 +38,7 @@ class ExecutorchOps(StreamsOps):
             key: tuple(getattr(model, name)[self.rows].view(1, -1, 1, getattr(model, name).shape[1]) for name in names)
             for key, names in model.tables.items()
         }
-        self.narrows = any(shares(block) for block in model.decoder.layers)
+        self.narrows = model.draft_tokens is None and any(shares(block) for block in model.decoder.layers)
         self._masks: dict[tuple[torch.dtype, int, int | None, bool], Tensor] = {}
         self._fresh: Tensor | None = None
         self._triangles: Triangles | None = None
@@ -69,7 +72,16 @@ class ExecutorchOps(StreamsOps):
         return (normed[:, -1:], residual[:, -1:]) if self.narrows else (normed, residual)
 
     def last(self, x: Tensor) -> Tensor:
-        return x[:, -1:, :]
+        drafted = self.model.draft_tokens
+        if drafted is None:
+            return x[:, -1:, :]
+        tokens = self.rows[-1:] - self.rows[:1] + 1
+        kept = torch.clamp(tokens, max=drafted + 1)
+        count = kept.item()
+        assert isinstance(count, int | torch.SymInt), "one of int64"
+        torch._check(count >= 1)
+        torch._check(count <= drafted + 1)
+        return x[:, torch.arange(count) + (tokens - kept)]
 
     def add(self, residual: Tensor, x: Tensor) -> Tensor:
         return residual + x.to(torch.float32)
@@ -158,6 +170,12 @@ class ExecutorchOps(StreamsOps):
             expanded = mask.to(query.dtype).unsqueeze(1).expand(-1, core.group, -1)
             self._masks[key] = expanded.reshape(-1, self.filled)
         return self._masks[key]
+
+
+def rounded_up(rows: Tensor, cache_length: int) -> Tensor:
+    """The number of filled rows ``[1]`` and what is missing to whole steps, all of it masked: a token's sums then run over equally many, in the same
+    order, however many tokens its call has, and give the same bits."""
+    return torch.clamp((torch.div(rows[-1:], STEP, rounding_mode="floor") + 1) * STEP, max=cache_length)
 
 
 def gelu_tanh(x: Tensor) -> Tensor:

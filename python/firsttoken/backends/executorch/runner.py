@@ -1,7 +1,8 @@
 """Running a .pte bundle with ExecuTorch's Python runtime.
 
 One method, ``forward``: tokens and their positions in the cache, which lives in the program's own buffers; so a decode step
-passes two numbers and gets the logits. It is the form that ExecuTorch's own LLM runner takes.
+passes two numbers and gets the logits. It is the form that ExecuTorch's own LLM runner takes. Where drafts can be checked, the logits are those of
+the call's last few tokens.
 
 ExecuTorch is called through a small library of its C++ runtime where that can be had (`native_build`), and through its Python bindings elsewhere: the same
 libraries, and so the same logits, but packed weights that are kept, the cache's rows, and no PyTorch are the first one's alone.
@@ -84,7 +85,8 @@ class ExecutorchRunner(Runner):
                 raise FirstTokenError(f"{artifact}: ExecuTorch cannot load it ({error}); export it again for this runtime") from None
         _open_runners.add(self)
         self._token, self._position = np.zeros((1, 1), np.int64), np.zeros(1, np.int64)
-        self._logits = np.zeros(self.vocab_size, np.float32)
+        self.draft_tokens = manifest.target.draft_tokens or 0
+        self._rows = np.zeros((1 + self.draft_tokens, self.vocab_size), np.float32)
         self._decoded = False
 
     def _bind(self, artifact: Path, threads: int) -> None:
@@ -96,29 +98,38 @@ class ExecutorchRunner(Runner):
         self._method = self._program.load_method("forward")
 
     def _prefill(self, tokens: np.ndarray) -> np.ndarray:
-        positions = np.arange(self.position, self.position + len(tokens), dtype=np.int64)
         with quiet_runtime():
-            return self._call(tokens.astype(np.int64)[None], positions)
+            return self._many(tokens)[-1]
+
+    def _check_draft(self, tokens: np.ndarray) -> np.ndarray:
+        """What it writes into the cache is behind the position, and so masked until it is written again."""
+        with nullcontext() if self._decoded else quiet_runtime():
+            return self._many(tokens)
+
+    def _many(self, tokens: np.ndarray) -> np.ndarray:
+        positions = np.arange(self.position, self.position + len(tokens), dtype=np.int64)
+        return self._call(tokens.astype(np.int64)[None], positions)
 
     def _decode(self, token: int) -> np.ndarray:
         self._token[0, 0], self._position[0] = token, self.position
         with nullcontext() if self._decoded else quiet_runtime():  # not every time: it takes a share of a small model's step
-            logits = self._call(self._token, self._position)
+            [logits] = self._call(self._token, self._position)
         self._decoded = True
         return logits
 
     def _call(self, tokens: np.ndarray, cache_position: np.ndarray) -> np.ndarray:
+        rows = self._rows[: tokens.shape[1]]  # of the last tokens, as many as there is room for
         try:
             if self._native is not None:
-                self._native.run([tokens, cache_position], self._logits)
-                return self._logits
+                self._native.run([tokens, cache_position], rows)
+                return rows
             # A clone would be made by torch's own threads, which then spin and take the cores from XNNPACK's.
             given = [self._torch.from_numpy(tokens), self._torch.from_numpy(cache_position)]
             [logits] = self._method.call(given, clone_outputs=False)
         except RuntimeError as error:
             raise FirstTokenError(f"ExecuTorch: running {tokens.shape[1]} tokens at position {self.position} failed ({error})") from None
-        np.copyto(self._logits, logits.numpy().reshape(-1))  # the program's memory would go with the program
-        return self._logits
+        np.copyto(rows, logits.numpy().reshape(rows.shape))  # the program's memory would go with the program
+        return rows
 
     @cached_property
     def _state_arrays(self) -> dict[str, np.ndarray]:

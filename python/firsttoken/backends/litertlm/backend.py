@@ -24,6 +24,7 @@ class LitertlmCpu(TfliteXnnpack):
         kind: tuple(one for one in possible if one not in STATIC) for kind, possible in TfliteXnnpack.precisions.items()
     }
     name = "litertlm-cpu"
+    checks_drafts = False
     runtime = "litertlm"
     artifact_file = "model.litertlm"
     extra = "litertlm"

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 MIB = 1 << 20
-# Measured: the interpreter, numpy and row blocks, and the header held twice, once for each of three graphs.
-BASE_BYTES, HEADER_COPIES = 150 * MIB, 6
+# Measured: the interpreter, numpy and row blocks, and the header held twice, once for each graph.
+BASE_BYTES, HEADER_COPIES = 150 * MIB, 2
 HEADER_DISK = 4 * MIB
 
 
@@ -42,7 +42,8 @@ class Tflite(Backend):
 
     def estimate(self, decoder: Decoder, precisions: Mapping[str, str], target: Target, prove: bool) -> Estimate:
         weights, scales = stored_bytes(plan_layers(decoder), precisions, shares_tied=True)
-        return Estimate(BASE_BYTES + HEADER_COPIES * scales, weights + 3 * scales + HEADER_DISK)
+        graphs = 3 if target.draft_tokens is None else 4
+        return Estimate(BASE_BYTES + HEADER_COPIES * graphs * scales, weights + graphs * scales + HEADER_DISK)
 
     def cache_refused(self) -> str | None:
         return None
@@ -124,6 +125,7 @@ class Tflite(Backend):
 class TfliteXnnpack(Tflite):
     name = "tflite-xnnpack"
     packs_weights = True
+    checks_drafts = True
     features = ALL | STREAMED | RECURRENT | CHOOSING
     delegate = "xnnpack"
     precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -138,6 +140,7 @@ class TfliteCompatible(Tflite):
     """FP16 is storage, dequantized to FP32; whatever delegate the runtime applies by itself."""
 
     name = "tflite-none"
+    checks_drafts = True
     features = ALL | STREAMED | RECURRENT | CHOOSING
     delegate = None
     precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {

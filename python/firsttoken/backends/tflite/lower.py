@@ -6,6 +6,7 @@ from firsttoken.backends.host_inputs import of_window
 from firsttoken.backends.interface import LoweringJob
 from firsttoken.backends.lowering_result import Lowered, key_value_states, with_convolutions
 from firsttoken.backends.registry import find_backend
+from firsttoken.backends.tflite.draft_graph import DraftOps
 from firsttoken.backends.tflite.graph import Dynamic, Graph, Type
 from firsttoken.backends.tflite.model_file import ModelFile
 from firsttoken.backends.tflite.ops import TfliteOps
@@ -38,8 +39,9 @@ def describe_graphs(job: LoweringJob) -> tuple[ModelFile, Artifact]:
     for name in GRAPHS:
         # Stand-ins for the run-time dimensions; the host replaces them before the first run.
         graph = TfliteOps(file, name, decoder, weights, tokens=min(8, target.prefill_chunk), cached=min(CACHE_STEP, target.cache_length))
-        graph.build()
-        methods.append(Method(name=name, inputs=described(graph, graph.inputs), outputs=described(graph, graph.outputs)))
+        methods.append(built(graph))
+    if target.draft_tokens is not None:
+        methods.append(built(DraftOps(file, decoder, weights, target.draft_tokens + 1, min(CACHE_STEP, target.cache_length))))
     kept = key_value_states(
         decoder,
         "host",
@@ -53,6 +55,12 @@ def describe_graphs(job: LoweringJob) -> tuple[ModelFile, Artifact]:
     return file, Artifact(
         file=backend.artifact_file, backend=backend.name, needs=needs, methods=methods, states=with_convolutions(kept, decoder, "host")
     )
+
+
+def built(graph: TfliteOps) -> Method:
+    """Builds a graph into its file and returns it as the manifest describes it."""
+    graph.build()
+    return Method(name=graph.name, inputs=described(graph, graph.inputs), outputs=described(graph, graph.outputs))
 
 
 def described(graph: Graph, tensors: list[tuple[str, int]]) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""Running a .tflite bundle: three signatures over one KV cache that lives in numpy arrays.
+"""Running a .tflite bundle: three signatures, or four, over one KV cache that lives in numpy arrays.
 
 The runtime reads the cache in place, so a decode step writes one row per layer and copies nothing else. The cache a
 call sees grows in steps: attention never reads far past what is filled. Of a layer with a window it is a ring (`backends.ring`).
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from firsttoken.backends.host_inputs import of_window
+from firsttoken.backends.host_inputs import CHECK, of_window
 from firsttoken.backends.ring import append_rows, ring_mask
 from firsttoken.backends.runner import MASKED, Runner, default_threads
 from firsttoken.backends.tflite.litert import CompiledModel, ReadOnly, aligned_zeros
@@ -45,7 +45,7 @@ class Call:
     """One signature at one set of shapes, with its host arrays. ``sizes`` gives the run-time dimensions by name."""
 
     def __init__(self, model: SignatureModel, method: Method, sizes: dict[str, int], shared: dict[str, np.ndarray]) -> None:
-        self.model, self.name = model, method.name
+        self.model, self.name, self.sizes = model, method.name, sizes
         _, inputs, outputs = model.signatures[method.name]
         tensors = {("in", t.name): t for t in method.inputs} | {("out", t.name): t for t in method.outputs}
         self.inputs, self.outputs = {}, {}
@@ -99,7 +99,10 @@ class TfliteRunner(Runner):
         self.used = 0  # positions that cache rows may hold
         self.written = 0  # and that they have held since they were all zero
         self._decode_call: Call | None = None
-        self._decode_rows = 0  # cache rows that it is given
+        self._check_call: Call | None = None
+        self._taken = 0  # of the rows that it gave
+        if CHECK in self.methods:
+            self.draft_tokens = int(self.methods[CHECK].inputs[0].shape[0]) - 1
         self.model = self._load(artifact, threads or default_threads(), weight_cache)
         self._reserve()
 
@@ -138,10 +141,11 @@ class TfliteRunner(Runner):
                 self.cache[name] = self.buffers[name].show(kept, min(self.position, kept))
         self.rows, self.used = rows, self.position
 
-    def _append(self, call: Call, count: int) -> None:
+    def _append(self, call: Call, count: int, begin: int = 0) -> None:
+        """Takes ``count`` of the rows that a call gave, from ``begin`` on, into the cache."""
         end = self.position + count
         for name, array in self.cache.items():
-            append_rows(array, call.outputs[name], self.position, count, self.states[name].length)
+            append_rows(array, call.outputs[name][:, :, begin:], self.position, count, self.states[name].length)
         for name, array in self.replaced.items():
             array[...] = call.outputs[name]
         self.used = max(self.used, end)
@@ -174,8 +178,7 @@ class TfliteRunner(Runner):
     def _decode(self, token: int) -> np.ndarray:
         position = self.position
         self._grow(position + 1)
-        if self._decode_call is None or self._decode_rows != self.rows:
-            self._decode_rows = self.rows
+        if self._decode_call is None or self._decode_call.sizes != self._row_counts(self.rows):
             self._decode_call = Call(self.model, self.methods["decode"], self._row_counts(self.rows), self.cache | self.replaced)
         inputs = self._decode_call.inputs
         for window, length in self.rings.items():
@@ -187,14 +190,43 @@ class TfliteRunner(Runner):
                 mask[:] = ring_mask(window, length, mask.shape[1], np.array([position]), position + 1)
             slot[:] = 0
             slot[0, position % length] = 1
-        if position >= min(self.rings.values()):  # a ring uses a row again
-            for name, state in self.states.items():
-                if position >= state.length:
-                    self.cache[name][:, :, position % state.length] = 0
+        self._free_rows(position, 1)
         inputs["tokens"][0], inputs["positions"][0] = token, position
         logits = self._decode_call.run()
         self._append(self._decode_call, 1)
         return logits
+
+    def _free_rows(self, position: int, count: int) -> None:
+        """Zeroes the rows of ``count`` positions where a ring uses them again."""
+        if position + count <= min(self.rings.values()):
+            return
+        places = np.arange(position, position + count)
+        for name, state in self.states.items():
+            self.cache[name][:, :, places[places >= state.length] % state.length] = 0
+        self.written = max(self.written, position + count)
+
+    def _check_draft(self, tokens: np.ndarray) -> np.ndarray:
+        position, count = self.position, len(tokens)
+        self._grow(position + count)
+        if self._check_call is None or self._check_call.sizes != self._row_counts(self.rows):
+            self._check_call = Call(self.model, self.methods[CHECK], self._row_counts(self.rows), self.cache)
+        inputs, places = self._check_call.inputs, np.arange(position, position + count)
+        for window, length in self.rings.items():
+            mask, slot = inputs[of_window("cache_mask", window)], inputs[of_window("slot", window)]
+            mask[:], slot[:] = 0, 0  # rows behind the drafted tokens are computed and not looked at
+            slot[np.arange(count), places % length] = 1
+            mask[:count] = ring_mask(window or self.cache_length, length, mask.shape[1], places, position + count)
+        self._free_rows(position, count)
+        inputs["tokens"][:], inputs["positions"][:] = 0, position
+        inputs["tokens"][:count], inputs["positions"][:count] = tokens, places
+        self._check_call.run()
+        self._taken = 0
+        return self._check_call.outputs["logits"][:count]
+
+    def _accept(self, count: int) -> None:
+        assert self._check_call is not None, "`check` has made it"
+        self._append(self._check_call, count, self._taken)
+        self._taken += count
 
     def _keepable(self, length: int) -> int:
         """A ring has lost what stood before its last rows: where a window would reach back to them, nothing can be kept; nor of a convolution."""
@@ -249,5 +281,5 @@ class TfliteRunner(Runner):
         self.position = self.used = self.written = 0
 
     def close(self) -> None:
-        self._decode_call = None
+        self._decode_call = self._check_call = None
         self.model.close()

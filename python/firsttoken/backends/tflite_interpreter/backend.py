@@ -21,6 +21,7 @@ from firsttoken.targets.target import Target
 
 class TfliteInterpreter(TfliteCompatible):
     name = "tflite-interpreter"
+    checks_drafts = False
     fixed_lengths = True
     cache_precision = "fp32"
     features = WITHOUT_CONVOLUTIONS | STREAMED  # a padded call of LiteRT-LM's form does not say which token is the last

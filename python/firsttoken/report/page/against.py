@@ -54,7 +54,14 @@ def plan_against_plan(device: DeviceGroup) -> Arena | None:
     """Every other plan of the same checkpoint and target against the first one."""
     return _within(
         device,
-        lambda s: (s.result.bundle.fingerprint, s.result.bundle.target, s.result.processor, s.result.threads, s.result.chat),
+        lambda s: (
+            s.result.bundle.fingerprint,
+            s.result.bundle.target,
+            s.result.processor,
+            s.result.threads,
+            s.result.chat,
+            s.result.draft,
+        ),
         lambda s: s.result.bundle.plan,
     )
 
@@ -63,7 +70,7 @@ def runtime_against_runtime(device: DeviceGroup) -> Arena | None:
     """Every other target, runtime version or artifact that ran of the same checkpoint and plan against the first one."""
     return _within(
         device,
-        lambda s: (s.result.bundle.fingerprint, s.result.bundle.plan, s.result.threads, s.result.chat),
+        lambda s: (s.result.bundle.fingerprint, s.result.bundle.plan, s.result.threads, s.result.chat, s.result.draft),
         lambda s: (s.result.bundle.target, s.result.runtime_version, s.result.processor),
     )
 

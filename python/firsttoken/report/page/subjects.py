@@ -59,6 +59,7 @@ class DeviceGroup:
 _MORE: tuple[Callable[[Source, Result], str], ...] = (
     lambda source, result: result.bundle.checkpoint,
     lambda source, result: threads_text(result),
+    lambda source, result: f"drafts by {result.draft}" if result.draft else "no drafts",
     lambda source, result: result.runtime_version,
     lambda source, result: "chat template" if result.chat else "no chat template",
     lambda source, result: result.bundle.name,

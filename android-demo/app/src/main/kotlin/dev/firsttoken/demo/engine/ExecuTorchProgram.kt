@@ -6,7 +6,7 @@ import java.io.Closeable
 interface ExecuTorchProgram : Closeable {
     /**
      * Runs `forward` on [tokens] `[1, n]`, which become the cache's rows [cachePosition] `[n]`, and returns the logits of the last
-     * token. May raise anything that the runtime raises.
+     * token, behind those of a few tokens before it where the program can check drafts. May raise anything that the runtime raises.
      */
     fun forward(tokens: LongArray, cachePosition: LongArray): FloatArray
 }
