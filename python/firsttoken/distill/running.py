@@ -72,6 +72,8 @@ class DistillRun:
             f"{len(self.train):,} training windows of {recipe.data.length} tokens ({self.train.predicted:,} labels), {used / len(self.train):.1f} times over; "
             f"{len(self.held_out)} held-out windows"
         )
+        if left_out := self.train.left_out:
+            say(f'{len(left_out):,} records of the training data were left out (bad_records = "skip"); the first: {left_out[0]}')
 
     def train_all(self, stages: list[Stage]) -> PreTrainedModel:
         """Runs every stage, or takes the result of those that an earlier run finished."""
