@@ -5,9 +5,8 @@ import time
 
 import pytest
 
-from firsttoken import template_process
 from firsttoken.errors import FirstTokenError
-from firsttoken.template_process import rendered
+from firsttoken.template_process import RENDERER, rendered
 
 MESSAGES = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
 VALUES = {"messages": MESSAGES, "add_generation_prompt": True, "tools": None, "documents": None, "eos_token": "</s>"}
@@ -55,12 +54,12 @@ def test_as_transformers_renders():
 
 def test_one_process_renders_all_and_a_dead_one_is_replaced():
     rendered("a", VALUES)
-    first = template_process._kept[1]
+    first = RENDERER.process
     rendered("b", VALUES)
-    assert template_process._kept[1] is first
+    assert RENDERER.process is first
     first.kill()
     first.wait()
-    assert rendered("c", VALUES) == "c" and template_process._kept[1] is not first
+    assert rendered("c", VALUES) == "c" and RENDERER.process is not first
 
 
 def test_a_fork_has_a_process_of_its_own():

@@ -14,6 +14,8 @@ EXTRAS = MappingProxyType({
     "litertlm": ("export, proof and generation of .litertlm", ("litert_lm_builder",)),
     "distill": ("distillation, and evaluating checkpoints", ("torch", "transformers", "accelerate", "safetensors", "matplotlib", "optuna", "tomlkit")),
     "search": ("searching a plan", ("scipy", "matplotlib")),
+    "maths": ("comparing mathematical answers by algebra", ("math_verify",)),
+    "parquet": ("reading training data in parquet files", ("pyarrow",)),
     "gguf": ("reading quantized GGUF files", ("gguf",)),
     "hexagon": ("compiling for and proving on Hexagon NPUs", ("onnxruntime", "onnx", "onnxruntime_qnn")),
 })  # fmt: skip

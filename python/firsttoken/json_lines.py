@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from firsttoken import plain_file
@@ -11,28 +11,40 @@ from firsttoken.safe_text import visible
 
 
 def read_text(path: Path) -> str:
-    """Reads UTF-8. Raises `FirstTokenError`."""
+    """Reads UTF-8, without the byte order mark that some editors begin it with. Raises `FirstTokenError`."""
     try:
-        return plain_file.read_text(path, plain_file.TEXT_BYTES)
+        return plain_file.read_text(path, plain_file.TEXT_BYTES).removeprefix("\ufeff")
     except (OSError, UnicodeDecodeError) as error:
         raise FirstTokenError(
             f"{path}: cannot be read as UTF-8 text ({visible(plain_file.why(error))}); exclude it in the recipe, or convert it"
         ) from None
 
 
-def json_lines(path: Path) -> Iterator[tuple[int, dict]]:
-    """Yields number, from 1, and object of every line that is not blank. Raises `FirstTokenError` naming the line."""
+def json_lines(path: Path, skip: Callable[[str], None] | None = None) -> Iterator[tuple[int, dict]]:
+    """Yields number, from 1, and object of every line that is not blank.
+
+    Raises `FirstTokenError` naming a line that is no object; with ``skip`` that is told instead, and reading goes on.
+    """
     # Not splitlines: a JSON string may hold U+2028 and its like as they are, and only a newline ends a line (jsonlines.org).
     for number, text in enumerate(read_text(path).split("\n"), 1):
         if not text.strip():
             continue
         try:
-            value = plain_file.parse_json(text)
-        except ValueError as error:
-            raise FirstTokenError(f"{path}, line {number}: not JSON ({visible(error)})") from None
-        if not isinstance(value, dict):
-            raise FirstTokenError(f"{path}, line {number}: expected a JSON object, got {type(value).__name__}")
-        yield number, value
+            yield number, _object(text, f"{path}, line {number}")
+        except FirstTokenError as error:
+            if skip is None:
+                raise
+            skip(str(error))
+
+
+def _object(text: str, place: str) -> dict:
+    try:
+        value = plain_file.parse_json(text)
+    except ValueError as error:
+        raise FirstTokenError(f"{place}: not JSON ({visible(error)})") from None
+    if not isinstance(value, dict):
+        raise FirstTokenError(f"{place}: expected a JSON object, got {type(value).__name__}")
+    return value
 
 
 def append_line(path: Path, values: dict) -> None:

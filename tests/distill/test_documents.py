@@ -7,7 +7,8 @@ from transformers import AutoTokenizer
 
 from firsttoken.chat import read_template
 from firsttoken.demo import checkpoint_path
-from firsttoken.distill.documents import Document, encode_document, find_files, held_back, held_out_windows, read_jsonl, training_windows
+from firsttoken.distill.documents import encode_document, find_files, held_back, held_out_windows, training_windows
+from firsttoken.distill.records import Document, read_records
 from firsttoken.errors import FirstTokenError
 from firsttoken.tokenizer import Tokenizer
 
@@ -33,19 +34,23 @@ CHAT = [
 
 
 def test_a_chat_has_the_tokens_of_transformers_and_only_answers_count(tokenizer):
-    encoded = encode(tokenizer, CHAT)
+    [encoded] = encode(tokenizer, CHAT)
     theirs = AutoTokenizer.from_pretrained(str(checkpoint_path())).apply_chat_template(CHAT, tokenize=True)
     theirs = theirs["input_ids"] if hasattr(theirs, "keys") else theirs
     assert tokenizer.decode(encoded.tokens, special=True) == tokenizer.decode(list(theirs), special=True)
     counted = [token for token, counts in zip(encoded.tokens, encoded.counted, strict=True) if counts]
-    assert tokenizer.decode(counted, special=True) == "Returns x.<|im_end|>\nReturns y.<|im_end|>\n"
-    assert all(encode(tokenizer, CHAT, answers_only=False).counted)
+    assert tokenizer.decode(counted, special=True) == "Returns x.<|im_end|>Returns y.<|im_end|>"
+    [whole] = encode(tokenizer, CHAT, answers_only=False)
+    assert all(whole.counted) and whole.tokens == encoded.tokens
 
 
-def test_a_template_that_rewrites_earlier_turns_is_refused(tokenizer):
-    template = "{% for m in messages %}{{ loop.length }}{{ m.content }}{% endfor %}"
-    with pytest.raises(FirstTokenError, match="changes earlier turns"):
-        encode_document(Document("x", "d", messages=CHAT), tokenizer, template, True)
+def test_answers_are_apart_where_a_template_rewrites_earlier_turns(tokenizer):
+    template = "{% for m in messages %}{{ loop.length }}{{ m.content }}<|im_end|>{% endfor %}"
+    first, second = encode_document(Document("x", "d", messages=CHAT), tokenizer, template, True)
+    asked = "2Be brief.<|im_end|>2Explain def f(x)<|im_end|>"
+    assert tokenizer.decode(first.tokens, special=True) == f"{asked}Returns x.<|im_end|>"
+    asked = "4Be brief.<|im_end|>4Explain def f(x)<|im_end|>4Returns x.<|im_end|>4And g?<|im_end|>"
+    assert tokenizer.decode(second.tokens, special=True) == f"{asked}Returns y.<|im_end|>"
     with pytest.raises(FirstTokenError, match="no chat template"):
         encode_document(Document("x", "d", messages=CHAT), tokenizer, None, True)
 
@@ -64,7 +69,7 @@ def test_bad_lines_are_named(tmp_path, line, message):
     path = tmp_path / "x.jsonl"
     path.write_text('{"text": "good"}\n' + line + "\n", encoding="utf-8")
     with pytest.raises(FirstTokenError, match=message):
-        list(read_jsonl(path, "d"))
+        list(read_records(path, "d"))
 
 
 def test_prompt_and_answer_and_own_domains(tmp_path):
@@ -72,7 +77,7 @@ def test_prompt_and_answer_and_own_domains(tmp_path):
     path.write_text(
         json.dumps({"prompt": "p", "answer": "a", "domain": "maths"}) + "\n\n" + json.dumps({"text": "t"}) + "\n", encoding="utf-8"
     )
-    first, second = read_jsonl(path, "d")
+    first, second = read_records(path, "d")
     assert first.domain == "maths" and [m["role"] for m in first.messages] == ["user", "assistant"] and first.source == "x.jsonl:1"
     assert second.domain == "d" and second.text == "t"
 

@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
-from firsttoken.distill.documents import read_jsonl
 from firsttoken.distill.generate import AnswerSettings, generate
 from firsttoken.distill.models import load_decoder
+from firsttoken.distill.records import read_records
 from firsttoken.errors import FirstTokenError
 from firsttoken.tokenizer import Tokenizer
 
@@ -38,7 +38,7 @@ def test_greedy_answers_are_those_of_transformers(tiny_model, prompts, tmp_path)
         wanted = [token for token in made if token not in tokenizer.end_tokens()]
         assert line["answer"] == tokenizer.decode(wanted) and line["tokens"] == len(wanted)
         assert line["domain"] == "code" and line["stopped"] in ("end", "length")
-    documents = list(read_jsonl(tmp_path / "a.jsonl", "d"))  # training data as it is
+    documents = list(read_records(tmp_path / "a.jsonl", "d"))  # training data as it is
     assert [d.messages[0]["content"] for d in documents] == [line["prompt"] for line in answers(tmp_path / "a.jsonl")]
 
 

@@ -1,7 +1,9 @@
 r"""Answers found in a model's words, and equal ones recognised as equal; cases from how MATH-500, GSM8K and AIME answers are written."""
 
 import pytest
+from maths_pairs import MISSED, PAIRS
 
+from firsttoken.evaluate import algebra
 from firsttoken.evaluate.maths import extract, last_boxed, number, question, same
 
 EQUAL = [
@@ -117,3 +119,20 @@ def test_numbers_are_exact():
 )
 def test_formats(line, expected):
     assert question(line) == expected
+
+
+@pytest.mark.parametrize(("got", "wanted", "equal"), PAIRS)
+def test_pairs_that_are_easily_judged_wrong(got, wanted, equal):
+    assert same(got, wanted) == (equal and (got, wanted) not in MISSED)
+
+
+def test_without_algebra_nothing_is_called_equal_that_is_not(monkeypatch):
+    monkeypatch.setattr(algebra, "can_compare", lambda: False)
+    right = [same(got, wanted) == equal for got, wanted, equal in PAIRS]
+    assert not any(same(got, wanted) for got, wanted, equal in PAIRS if not equal) and sum(right) >= 61
+
+
+@pytest.mark.parametrize("hostile", ["9^{9^{9^{9}}}", "{" * 20000, r"\frac{1}{0}", r"\begin{pmatrix}" + "1&" * 500, "(((((" * 200, "\x00"])
+def test_hostile_answers_are_not_the_same_and_the_next_is_judged(hostile):
+    assert not same(hostile, r"2\sqrt{3}")
+    assert same(r"\sqrt{12}", r"2\sqrt{3}")

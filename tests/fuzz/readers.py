@@ -240,15 +240,15 @@ def read_phone(path: Path) -> None:
 
 def read_lines(path: Path) -> None:
     from firsttoken.distill.difficulty import document_of, read_partial
-    from firsttoken.distill.documents import read_jsonl
     from firsttoken.distill.generate import read_prompts
+    from firsttoken.distill.records import read_records
     from firsttoken.distill.select import read_pool, texts_of
     from firsttoken.evaluate.answers import Answers
     from firsttoken.evaluate.tasks import read_task
     from firsttoken.json_lines import json_lines
 
     ways = (
-        lambda: list(read_jsonl(path, "d")), lambda: read_pool(path), lambda: texts_of(path), lambda: read_prompts(path), lambda: Answers(path),
+        lambda: list(read_records(path, "d")), lambda: read_pool(path), lambda: texts_of(path), lambda: read_prompts(path), lambda: Answers(path),
         lambda: read_partial(path, "m", 8), lambda: [document_of(line, path, n) for n, line in json_lines(path)],
         *(lambda kind=kind: read_task(f"{kind}={path}") for kind in ("text", "maths", "choice", "code")),
     )  # fmt: skip

@@ -6,7 +6,7 @@ from firsttoken.checkpoint import Checkpoint, read_json
 from firsttoken.distill.cache import FACTS, write_cache
 from firsttoken.distill.documents import training_windows
 from firsttoken.distill.losses.vocabulary import shared_vocabulary
-from firsttoken.distill.models import load_decoder, need_transformers
+from firsttoken.distill.models import check_length, load_decoder, need_transformers
 from firsttoken.distill.recipe import Recipe, load_recipe
 from firsttoken.distill.students import tokenizer_folder
 from firsttoken.errors import FirstTokenError
@@ -28,6 +28,7 @@ def cache(recipe: str | Path | Recipe, output: str | Path, top: int = 64, teache
     folder = chosen.teacher_folder(teacher)
     tokenizer = Tokenizer(tokenizer_folder(chosen))
     model = load_decoder(folder).requires_grad_(False)
+    check_length(model, chosen.data.length, f"teacher {folder.name}")
     vocabulary = shared_vocabulary(tokenizer, Tokenizer(folder), tokenizer.vocab_size, model.get_output_embeddings().weight.shape[0])
     windows = training_windows(chosen, tokenizer, report)
     ends = [t for t in (chosen.temperature.start, chosen.temperature.end, 1.0) if t is not None]

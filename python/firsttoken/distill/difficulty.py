@@ -12,7 +12,9 @@ import numpy as np
 
 from firsttoken import plain_file
 from firsttoken.atomic_file import check_file_destination, write_text
-from firsttoken.distill.documents import Document, check_messages, encode_document, sample_text
+from firsttoken.distill.documents import encode_document
+from firsttoken.distill.records import document_of
+from firsttoken.distill.windows import Encoded
 from firsttoken.errors import FirstTokenError
 from firsttoken.evaluate.subject import Subject
 from firsttoken.json_lines import json_lines
@@ -43,8 +45,8 @@ def add_difficulty(pool: str | Path, output: str | Path, checkpoint: str | Path,
             for place, (number, line) in enumerate(lines):
                 key = f"{number}:{hash_of(line)}"
                 if key not in known:
-                    encoded = encode_document(document_of(line, Path(pool), number), subject.tokenizer, template, answers_only=True)
-                    known[key] = cross_entropy_of(subject, encoded.tokens[:length], encoded.counted[:length], Path(pool), number)
+                    pieces = encode_document(document_of(line, Path(pool), number, ""), subject.tokenizer, template, answers_only=True)
+                    known[key] = cross_entropy_of(subject, pieces, length, Path(pool), number)
                     stream.write(json.dumps({"key": key, "difficulty": known[key], "model": subject.fingerprint, "length": length}) + "\n")
                     stream.flush()
                 report("difficulty", place + 1, len(lines), "samples")
@@ -86,31 +88,22 @@ def read_partial(path: Path, fingerprint: str, length: int) -> dict[str, float]:
     return found
 
 
-def document_of(line: dict, pool: Path, number: int) -> Document:
-    """A pool's line as the trainer would read it."""
-    if isinstance(line.get("messages"), list):
-        return Document(f"{pool.name}:{number}", "", messages=check_messages(line["messages"], pool, number))
-    if isinstance(line.get("prompt"), str) and isinstance(line.get("answer"), str):
-        turns = [{"role": "user", "content": line["prompt"]}, {"role": "assistant", "content": line["answer"]}]
-        return Document(f"{pool.name}:{number}", "", messages=turns)
-    text = sample_text(line)
-    if text is None:
-        raise FirstTokenError(f'{pool}, line {number}: expected "text", "messages", or "prompt" and "answer"')
-    return Document(f"{pool.name}:{number}", "", text=text)
-
-
-def cross_entropy_of(subject: Subject, tokens: list[int], counted: list[bool], pool: Path, number: int) -> float:
-    """Mean cross-entropy in nats per token over the counted tokens but the first of all, which nothing predicts."""
+def cross_entropy_of(subject: Subject, pieces: list[Encoded], length: int, pool: Path, number: int) -> float:
+    """Mean cross-entropy in nats per token over the counted tokens of a sample's pieces, of each at most ``length`` tokens; the first is predicted by nothing."""
     from firsttoken.prove.divergence import log_softmax
 
-    wanted = np.flatnonzero(np.array(counted[1:], bool))
-    if len(wanted) < LEAST_LEARNED:
+    losses: list[float] = []
+    for piece in pieces:
+        tokens = piece.tokens[:length]
+        wanted = np.flatnonzero(np.array(piece.counted[1:length], bool))
+        if len(wanted):
+            [logits] = subject.logits([np.array(tokens[:-1], np.int32)])
+            losses += (-log_softmax(logits[wanted])[np.arange(len(wanted)), np.array(tokens)[wanted + 1]]).tolist()
+    if len(losses) < LEAST_LEARNED:
         raise FirstTokenError(
-            f"{pool}, line {number}: nothing in its first {len(tokens)} tokens would be learned; leave it out, or give a larger --length"
+            f"{pool}, line {number}: nothing in its first {length} tokens would be learned; leave it out, or give a larger --length"
         )
-    [logits] = subject.logits([np.array(tokens[:-1], np.int32)])
-    log_q = log_softmax(logits[wanted])
-    return float(-log_q[np.arange(len(wanted)), np.array(tokens)[wanted + 1]].mean())
+    return float(np.mean(losses))
 
 
 def solved_lines(pool: Path, answers: Iterable[Path]) -> set[int]:

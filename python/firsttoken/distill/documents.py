@@ -1,32 +1,24 @@
-"""Reading training text: plain files, JSONL and chats, with the place of every document for error messages."""
+"""Reading training text: plain files and `records`, with the place of every document for error messages."""
 
 import glob
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import Path
 
-from firsttoken.chat import read_template, render
+from firsttoken.chat import read_template
+from firsttoken.distill.chat_tokens import chat_tokens
 from firsttoken.distill.recipe import Data, Recipe, TextSource
+from firsttoken.distill.records import SUFFIXES, Document, messages_of, read_records
 from firsttoken.distill.windows import Encoded, Windows, pack
-from firsttoken.errors import FirstTokenError, nearest
-from firsttoken.json_lines import json_lines, read_text
+from firsttoken.errors import FirstTokenError
+from firsttoken.json_lines import read_text
 from firsttoken.progress import Report, silent
 from firsttoken.tokenizer import Tokenizer
 
 PROOF_CHARACTERS = 1_000_000  # of held-out text that goes along with a student
-ROLES = ("system", "user", "assistant", "tool")
-
-
-@dataclass(frozen=True)
-class Document:
-    """Text, or the turns of a chat; one of the two."""
-
-    source: str
-    domain: str
-    text: str | None = None
-    messages: list[dict] | None = None
 
 
 def find_files(recipe: Recipe, patterns: tuple[str, ...]) -> list[tuple[Path, str]]:
@@ -56,99 +48,41 @@ def held_back(relative: str, percent: int) -> bool:
     return int.from_bytes(hashlib.sha256(relative.encode()).digest()[:8], "big") % 100 < percent
 
 
-def read_source(recipe: Recipe, source: TextSource, percent: int = 0, back: bool = False) -> Iterator[Document]:
+def read_source(
+    recipe: Recipe, source: TextSource, percent: int = 0, back: bool = False, skip: Callable[[str], None] | None = None
+) -> Iterator[Document]:
     """Yields the documents of one source in the order of their paths, of files that `held_back` keeps out where ``back``, else of all others.
 
-    Raises `FirstTokenError` naming file and line.
+    Raises `FirstTokenError` naming file and line; with ``skip`` that is told of bad records instead.
     """
     for path, relative in find_files(recipe, source.files):
         if held_back(relative, percent) != back or any(fnmatchcase(relative, pattern) for pattern in source.exclude):
             continue
-        if path.suffix == ".jsonl":
-            yield from read_jsonl(path, source.domain)
+        if path.suffix.lower() in SUFFIXES:
+            yield from read_records(path, source.domain, skip)
         else:
             text = read_text(path)
             if text.strip():
                 yield Document(relative, source.domain, text)
 
 
-def read_jsonl(path: Path, domain: str) -> Iterator[Document]:
-    """Yields one document a line; a line's own ``domain`` wins. Raises `FirstTokenError` naming the line."""
-    for number, value in json_lines(path):
-        where = f"{path.name}:{number}"
-        own = value.get("domain", domain)
-        if isinstance(value.get("text"), str):
-            yield Document(where, str(own), value["text"])
-        elif isinstance(value.get("messages"), list):
-            yield Document(where, str(own), messages=check_messages(value["messages"], path, number))
-        elif isinstance(value.get("prompt"), str) and isinstance(value.get("answer"), str):
-            turns = [{"role": "user", "content": value["prompt"]}, {"role": "assistant", "content": value["answer"]}]
-            yield Document(where, str(own), messages=turns)
-        else:
-            hint = next(
-                (
-                    nearest(key, ("text", "messages", "prompt", "answer"))
-                    for key in value
-                    if nearest(key, ("text", "messages", "prompt", "answer"))
-                ),
-                "",
-            )
-            raise FirstTokenError(
-                f'{path}, line {number}: has {", ".join(map(repr, value))}{hint}; expected "text", "messages", or "prompt" and "answer"'
-            )
+def encode_document(document: Document, tokenizer: Tokenizer, template: str | None, answers_only: bool) -> list[Encoded]:
+    """Returns a document's tokens and which of them are labels; a chat may be several (`chat_tokens`).
 
-
-def check_messages(messages: list, path: Path, number: int) -> list[dict]:
-    """Returns the turns of a chat. Raises `FirstTokenError` for one without a known role and text."""
-    for message in messages:
-        if not isinstance(message, dict) or message.get("role") not in ROLES or not isinstance(message.get("content"), str):
-            raise FirstTokenError(
-                f'{path}, line {number}: a message is {str(message)[:80]}; expected "role" (one of {", ".join(ROLES)}) and "content" as text'
-            )
-    if not any(message["role"] == "assistant" for message in messages):
-        raise FirstTokenError(f"{path}, line {number}: no message of the assistant; there is nothing to learn from")
-    return messages
-
-
-def encode_document(document: Document, tokenizer: Tokenizer, template: str | None, answers_only: bool) -> Encoded:
-    """Returns a document's tokens and which of them are labels.
-
-    Of a chat, those of the assistant's turns, the token that ends a turn included; ``answers_only`` false counts all.
+    Of a chat, those of the assistant's turns, the token that ends a turn included; ``answers_only`` false counts all. Raises `FirstTokenError`.
     """
     if document.messages is None:
         assert document.text is not None, "a document is text or messages"
         spoken = tokenizer.encode(document.text)
-        return Encoded(spoken, [True] * len(spoken), document.domain, document.source)
+        return [Encoded(spoken, [True] * len(spoken), document.domain, document.source)]
     if template is None:
         raise FirstTokenError(
             f"{document.source}: a chat, but the tokenizer of {tokenizer.folder} has no chat template; give one with tokenizer = … in the recipe"
         )
-    tokens: list[int] = []
-    counted: list[bool] = []
-    done = ""
-    for number, message in enumerate(document.messages):
-        answer = message["role"] == "assistant"
-        if answer:
-            tokens, counted, done = extend(
-                document, tokens, counted, done, render(template, document.messages[:number], tokenizer.settings), False, tokenizer
-            )
-        if answer or number == len(document.messages) - 1:
-            whole = render(template, document.messages[: number + 1], tokenizer.settings, add_generation_prompt=False)
-            tokens, counted, done = extend(document, tokens, counted, done, whole, answer, tokenizer)
-    return Encoded(tokens, counted if answers_only else [True] * len(tokens), document.domain, document.source)
-
-
-def extend(
-    document: Document, tokens: list, counted: list, done: str, text: str, answer: bool, tokenizer: Tokenizer
-) -> tuple[list, list, str]:
-    """Adds what ``text`` has beyond ``done``. Raises `FirstTokenError` for a template that changes earlier turns."""
-    if not text.startswith(done):
-        raise FirstTokenError(
-            f"{document.source}: the chat template changes earlier turns when one is added (some drop old reasoning), so answers cannot be told apart; "
-            "split the chat into one line for each answer"
-        )
-    new = tokenizer.encode(text[len(done) :], begin=False)
-    return tokens + new, counted + [answer] * len(new), text
+    return [
+        Encoded(piece.tokens, piece.counted if answers_only else [True] * len(piece.tokens), document.domain, document.source, piece.ended)
+        for piece in chat_tokens(document.messages, template, tokenizer, document.source, document.tools)
+    ]
 
 
 def separator_token(tokenizer: Tokenizer) -> int:
@@ -165,8 +99,15 @@ def separator_token(tokenizer: Tokenizer) -> int:
 
 def training_windows(recipe: Recipe, tokenizer: Tokenizer, report: Report = silent) -> Windows:
     """Reads, encodes and packs the recipe's training files. Raises `FirstTokenError`."""
-    documents = [d for source in recipe.data.train for d in read_source(recipe, source, recipe.data.hold_back_percent)]
-    return encode_all(documents, recipe.data, tokenizer, report, "encoding")
+    left_out: list[str] = []
+    documents = training_documents(recipe, left_out)
+    return replace(encode_all(documents, recipe.data, tokenizer, report, "encoding"), left_out=tuple(left_out))
+
+
+def training_documents(recipe: Recipe, left_out: list[str]) -> list[Document]:
+    """Reads the recipe's training files; what is wrong with bad records goes to ``left_out`` where the recipe skips them."""
+    skip = left_out.append if recipe.data.bad_records == "skip" else None
+    return [d for source in recipe.data.train for d in read_source(recipe, source, recipe.data.hold_back_percent, skip=skip)]
 
 
 def held_out_windows(recipe: Recipe, tokenizer: Tokenizer, report: Report = silent) -> Windows:
@@ -189,17 +130,19 @@ def spread(windows: Windows, count: int) -> Windows:
 
 def held_out_text(recipe: Recipe) -> str | None:
     """The held-out files as one text of at most `PROOF_CHARACTERS`, or None where none of them is plain text."""
-    files = [path for path, _ in find_files(recipe, recipe.data.held_out) if path.suffix != ".jsonl"]
+    files = [path for path, _ in find_files(recipe, recipe.data.held_out) if path.suffix.lower() not in SUFFIXES]
     return "\n".join(read_text(path) for path in files)[:PROOF_CHARACTERS] or None
 
 
 def encode_all(documents: list[Document], data: Data, tokenizer: Tokenizer, report: Report, stage: str) -> Windows:
     """Encodes and packs documents."""
-    return pack(encode_documents(documents, data, tokenizer, report, stage), data.length, separator_token(tokenizer))
+    return pack(
+        list(chain.from_iterable(encode_documents(documents, data, tokenizer, report, stage))), data.length, separator_token(tokenizer)
+    )
 
 
-def encode_documents(documents: list[Document], data: Data, tokenizer: Tokenizer, report: Report, stage: str) -> list[Encoded]:
-    """Encodes documents, in their order."""
+def encode_documents(documents: list[Document], data: Data, tokenizer: Tokenizer, report: Report, stage: str) -> list[list[Encoded]]:
+    """Encodes documents, in their order; a chat may be several pieces."""
     template = read_template(tokenizer.folder, tokenizer.settings)
     encoded = []
     for number, document in enumerate(documents):
@@ -212,8 +155,8 @@ def sample_text(line: dict) -> str | None:
     """All text of a sample, or None where it has none."""
     if isinstance(line.get("text"), str):
         return line["text"]
-    if isinstance(line.get("messages"), list):
-        return "\n".join(str(m.get("content", "")) for m in line["messages"] if isinstance(m, dict))
+    if (messages := messages_of(line, "")) is not None:
+        return "\n".join(str(m.get("content", "")) for m in messages if isinstance(m, dict))
     if isinstance(line.get("prompt"), str):
         return f"{line['prompt']}\n{line.get('answer') or ''}"
     return None

@@ -54,6 +54,7 @@ def load_decoder(folder: str | Path, attention: str = "sdpa", dtype: str = "floa
         trust_remote_code=False,
         use_safetensors=True,
     )
+    check_finite(model, folder)
     check_head(model)
     return model.eval()
 
@@ -79,6 +80,23 @@ def make_decoder(config: dict, tensors: dict[str, Tensor] | None = None, attenti
         model.tie_weights()
     check_head(model)
     return model
+
+
+def check_finite(model: PreTrainedModel, folder: str | Path) -> None:
+    """Raises `FirstTokenError` naming the first tensor that holds NaN or infinite values."""
+    for name, tensor in model.state_dict().items():
+        if not torch.isfinite(tensor).all():
+            bad = int((~torch.isfinite(tensor)).sum())
+            raise FirstTokenError(
+                f"checkpoint {folder}: {name} holds {bad:,} NaN or infinite values of {tensor.numel():,}; copy it again, or go back to a checkpoint from before the training broke"
+            )
+
+
+def check_length(model: PreTrainedModel, length: int, what: str) -> None:
+    """Raises `FirstTokenError` where windows of ``length`` tokens are longer than the model's positions."""
+    most = getattr(model.config, "max_position_embeddings", None)
+    if isinstance(most, int) and length > most:
+        raise FirstTokenError(f"data.length {length}: {what} was made for {most} positions, and knows none beyond; expected {most} at most")
 
 
 @torch.no_grad()

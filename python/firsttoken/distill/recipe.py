@@ -73,7 +73,7 @@ class Student(RecipePart):
 
 
 class TextSource(RecipePart):
-    """Files of one domain. ``.jsonl`` holds ``{"text"}``, ``{"messages"}`` or ``{"prompt", "answer"}``; anything else is text."""
+    """Files of one domain. ``.jsonl``, ``.json`` and ``.parquet`` hold records (`records`); anything else is text."""
 
     files: tuple[str, ...] = Field(min_length=1)
     exclude: tuple[str, ...] = ()  # glob patterns over the paths; * also crosses folders
@@ -89,6 +89,7 @@ class Data(RecipePart):
     hold_back_percent: int = Field(default=0, ge=0, le=50)  # of the training files, by a hash of their path; never trained on
     held_out_windows: int = Field(default=64, ge=1)
     answers_only: bool = True  # in chats only what the assistant says is a label
+    bad_records: Literal["stop", "skip"] = "stop"  # what is done with a record that cannot be read: an error, or it is left out and counted
 
 
 class Loss(RecipePart):

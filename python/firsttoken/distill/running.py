@@ -17,7 +17,7 @@ from firsttoken.bundle.atomic import Staging
 from firsttoken.bundle.lineage import RECORD
 from firsttoken.checkpoint import read_json
 from firsttoken.distill.documents import held_out_text, held_out_windows, training_windows
-from firsttoken.distill.models import load_decoder, parameters_of, write_decoder
+from firsttoken.distill.models import check_length, load_decoder, parameters_of, write_decoder
 from firsttoken.distill.recipe import INSIDE, UNTRAINED, Recipe, looks_inside_only
 from firsttoken.distill.students import Stage, cut_model, first_student, tokenizer_folder
 from firsttoken.distill.teachers import AnyTeacher, CachedTeacher, LiveTeacher, check_domains
@@ -72,6 +72,8 @@ class DistillRun:
             f"{len(self.train):,} training windows of {recipe.data.length} tokens ({self.train.predicted:,} labels), {used / len(self.train):.1f} times over; "
             f"{len(self.held_out)} held-out windows"
         )
+        if left_out := self.train.left_out:
+            say(f'{len(left_out):,} records of the training data were left out (bad_records = "skip"); the first: {left_out[0]}')
 
     def train_all(self, stages: list[Stage]) -> PreTrainedModel:
         """Runs every stage, or takes the result of those that an earlier run finished."""
@@ -218,6 +220,7 @@ def open_teachers(recipe: Recipe, tokenizer: Tokenizer, train: Windows, attentio
         assert each.checkpoint is not None, "a teacher is a checkpoint or a cache"
         folder = recipe.checkpoint_folder(each.checkpoint)
         model = load_decoder(folder, eager).requires_grad_(False)
+        check_length(model, recipe.data.length, f"teacher {folder.resolve().name}")
         shared_vocabulary(tokenizer, Tokenizer(folder), tokenizer.vocab_size, model.get_output_embeddings().weight.shape[0])
         teachers.append(LiveTeacher(folder.resolve().name, model, each.weight, each.domains))
     return teachers, tokenizer.vocab_size

@@ -15,7 +15,7 @@ from firsttoken.decoder.walk import open_decoder
 from firsttoken.distill import cut_sizes
 from firsttoken.distill.cut import choose, cut_tensors
 from firsttoken.distill.importance import by_activation, by_l1
-from firsttoken.distill.models import load_decoder, make_decoder
+from firsttoken.distill.models import check_length, load_decoder, make_decoder
 from firsttoken.distill.recipe import Recipe
 from firsttoken.distill.windows import Windows
 from firsttoken.errors import FirstTokenError
@@ -65,7 +65,16 @@ def student_decoder(recipe: Recipe) -> Decoder:
 
 
 def first_student(recipe: Recipe, attention: str) -> PreTrainedModel:
-    """The student before any training; for a cut, the teacher it starts as. Weights from scratch follow the recipe's seed."""
+    """The student before any training; for a cut, the teacher it starts as. Weights from scratch follow the recipe's seed.
+
+    Raises `FirstTokenError`, for windows that are longer than its positions too.
+    """
+    model = _first_student(recipe, attention)
+    check_length(model, recipe.data.length, "the student")
+    return model
+
+
+def _first_student(recipe: Recipe, attention: str) -> PreTrainedModel:
     source = recipe.student
     if source.cut is not None:
         return load_decoder(recipe.teacher_folder(), attention)

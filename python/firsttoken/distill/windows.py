@@ -26,6 +26,8 @@ class Windows:
     domain: np.ndarray
     domains: tuple[str, ...]
     source: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+    """What is wrong with the records that were left out."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -49,16 +51,17 @@ class Windows:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A document's tokens, which of them are labels (boolean, same length), its domain and where it came from."""
+    """A document's tokens, which of them are labels (boolean, same length), its domain, where it came from, and whether it ends by itself."""
 
     tokens: list[int]
     counted: list[bool]
     domain: str
     source: str
+    ended: bool = False
 
 
 def pack(documents: list[Encoded], length: int, separator: int) -> Windows:
-    """Lays documents end to end, ``separator`` after each (itself a label where its document's last token is), and cuts.
+    """Lays documents end to end, ``separator`` after each (itself a label where its document's last token is, unless that one has ended by itself), and cuts.
 
     The last window of a domain is filled with separators whose labels are ignored. Raises `FirstTokenError` where
     nothing would be left to learn.
@@ -68,7 +71,7 @@ def pack(documents: list[Encoded], length: int, separator: int) -> Windows:
     for number, domain in enumerate(domains):
         chosen = [document for document in documents if document.domain == domain and document.tokens]
         stream = [np.array([*d.tokens, separator], np.int32) for d in chosen]
-        counted = [np.array([*d.counted, d.counted[-1]], bool) for d in chosen]
+        counted = [np.array([*d.counted, d.counted[-1] and not d.ended], bool) for d in chosen]
         if not stream:
             continue
         starts = np.cumsum([0, *map(len, stream)])[:-1]

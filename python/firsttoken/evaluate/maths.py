@@ -2,12 +2,15 @@ r"""Exact match on maths: the final answer found in what a model wrote, and both
 
 The form follows the conventions of the MATH data set (Hendrycks et al., arXiv:2103.03874): ``\boxed{…}`` holds the
 answer; ``\dfrac`` is ``\frac``, units and ``$`` do not count. On top, numbers are compared as exact fractions, so that ``0.5``,
-``1/2`` and ``\frac12`` are one answer. Two expressions of other forms are equal only if their text is: no algebra is done.
+``1/2`` and ``\frac12`` are one answer, lists as multisets, matrices element by element. What is not decided so is asked of math-verify where it is
+installed (`algebra`); otherwise two expressions of other forms are equal only if their text is.
 """
 
 import math
 import re
 from fractions import Fraction
+
+from firsttoken.evaluate.algebra import means_same
 
 BOXED = re.compile(r"\\(?:boxed|fbox)\s*")
 SAID = re.compile(r"(?:final answer|answer)\s*(?:is|:|=)\s*:?\s*(.+)", re.IGNORECASE)
@@ -19,6 +22,11 @@ UNITS = (
     "degrees?|dollars?|cents?|units?|square|cubic|feet|foot|ft|inch(?:es)?|in|cm|mm|km|meters?|metres?|miles?|m|kg|grams?|g|hours?|minutes?|"
     "seconds?|days?|weeks?|months?|years?|people|students?|points?|percent|mph"
 )
+ROW = "\x1e"  # between the rows of a matrix
+MATRIX = re.compile(r"\\begin\{[pbvBV]?matrix\}(.*)\\end\{[pbvBV]?matrix\}")
+RATIO, BASE = re.compile(":"), re.compile(r"\d_\{?\d")
+AMBIGUOUS = re.compile(r"/\d+(?:[a-zA-Z(]|\\[a-zA-Z])")  # 3/4x
+PERCENT = re.compile(r"\\?%|\\(?:text|mathrm)\{\s*percent\s*\}|\bpercent\b")
 UNIT = re.compile(rf"(?<=[\d}}])\s*(?:{UNITS})(?:\s*\^?\{{?[23]\}}?)?$", re.IGNORECASE)
 
 
@@ -75,6 +83,7 @@ def normalise(answer: str) -> str:
     for opening, closing in (("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"), ("$", "$")):
         if text.startswith(opening) and text.endswith(closing) and len(text) > len(opening) + len(closing):
             text = text[len(opening) : -len(closing)]
+    text = text.replace("\\\\", ROW)  # of a matrix; what follows is no escaped space
     text = re.sub(r"\\(?:left|right|displaystyle|,|;|!|:|quad|qquad)(?![a-zA-Z])", "", text)
     text = re.sub(r"\\(?:dfrac|tfrac|cfrac)", r"\\frac", text)
     text = re.sub(r"\\(?:text|mathrm|textbf|mathbf|mbox|textit)\s*\{([^{}]*)\}", lambda m: worded(m[1]), text)
@@ -113,10 +122,16 @@ def balanced(text: str) -> bool:
 
 
 def number(text: str) -> Fraction | None:
-    r"""The exact value of a normalised answer that is one number: ``7``, ``-.5``, ``1/2``, ``\frac{1}{2}``, ``2\frac{1}{2}``, ``1e3``, ``1.5*10^3``; else None."""
+    r"""The exact value of a normalised answer that is one number, ``0.\overline{3}`` too: ``7``, ``-.5``, ``1/2``, ``\frac{1}{2}``, ``2\frac{1}{2}``, ``1e3``, ``1.5*10^3``; else None."""
     mixed = re.fullmatch(r"([-+]?)(\d*)\\frac\{([-+]?\d+(?:\.\d+)?)\}\{([-+]?\d+(?:\.\d+)?)\}", text)
     power = re.fullmatch(r"([-+]?(?:\d+\.?\d*|\.\d+))\*10\^(?:(\d)|\{([-+]?\d{1,3})\})", text)
+    repeating = re.fullmatch(r"([-+]?)(\d*)\.(\d*)\\overline\{?(\d+)\}?", text)
     try:
+        if repeating:
+            sign, whole, once, again = repeating.groups()
+            nines = (10 ** len(again) - 1) * 10 ** len(once)
+            value = Fraction(int((whole or "0") + once), 10 ** len(once)) + Fraction(int(again), nines)
+            return -value if sign == "-" else value
         if power:
             return Fraction(power[1]) * Fraction(10) ** int(power[2] or power[3])
         if mixed:
@@ -144,10 +159,31 @@ def parts(text: str) -> list[str]:
 
 
 def same(got: str | None, wanted: str) -> bool:
-    """Whether two answers are one: equal text after `normalise`, equal numbers, or tuples and lists equal part by part."""
+    """Whether two answers are one: equal text after `normalise`, equal numbers, tuples and lists equal part by part, or equal by algebra."""
     if got is None:
         return False
-    return _same(normalise(got), normalise(wanted))
+    ours, theirs = normalise(got), normalise(wanted)
+    if _same(ours, theirs) or _same_share(got, wanted):
+        return True
+    return not _decided(ours, theirs) and means_same(got, wanted)
+
+
+def _same_share(got: str, wanted: str) -> bool:
+    """Whether one is a number and the other as many hundredths: 50 % and 0.5."""
+    shares = [bool(PERCENT.search(text)) for text in (got, wanted)]
+    a, b = number(normalise(got)), number(normalise(wanted))
+    if a is None or b is None or shares[0] == shares[1]:
+        return False
+    return a == 100 * b if shares[0] else 100 * a == b
+
+
+def _decided(ours: str, theirs: str) -> bool:
+    """Whether two answers that are not the same here are different, or not to be told: numbers, lists of numbers, words, ratios, digits of a base, ``3/4x``."""
+    if any(bool(sign.search(ours)) != bool(sign.search(theirs)) for sign in (RATIO, BASE)) or any(map(AMBIGUOUS.search, (ours, theirs))):
+        return True
+    if all(re.fullmatch(r"[A-Za-z]+(?:\s[A-Za-z]+)*", text) for text in (ours, theirs)) and max(len(ours), len(theirs)) > 3:
+        return True
+    return all(all(number(part) is not None for part in parts(text)) for text in (ours, theirs))
 
 
 def _same(ours: str, theirs: str) -> bool:
@@ -157,15 +193,37 @@ def _same(ours: str, theirs: str) -> bool:
     a, b = number(ours), number(theirs)
     if a is not None and b is not None:
         return a == b
+    matrices = [MATRIX.fullmatch(text) for text in (ours, theirs)]
+    if all(matrices):
+        rows = [[row.split("&") for row in found[1].strip(ROW).split(ROW)] for found in matrices if found]
+        return [len(row) for row in rows[0]] == [len(row) for row in rows[1]] and all(
+            _same(x, y) for pair in zip(*rows, strict=True) for x, y in zip(*pair, strict=True)
+        )
     braces = [t.startswith("\\{") and t.endswith("\\}") for t in (ours, theirs)]
     if all(braces):
-        return _same_set(parts(ours[2:-2]), parts(theirs[2:-2]))
+        return _same_list(parts(ours[2:-2]), parts(theirs[2:-2]))
     for pair in ("()", "[]", "(]", "[)"):
-        if all(len(t) > 2 and t[0] == pair[0] and t[-1] == pair[1] for t in (ours, theirs)):
+        if all(len(t) > 2 and t[0] == pair[0] and t[-1] == pair[1] and closes(t) for t in (ours, theirs)):
             inside = parts(ours[1:-1]), parts(theirs[1:-1])
             return len(inside[0]) == len(inside[1]) and all(map(_same, *inside))
-    inside = parts(ours), parts(theirs)
-    return len(inside[0]) > 1 and _same_set(*inside)  # a list of solutions has no order
+    inside = listed(ours), listed(theirs)
+    return max(map(len, inside)) > 1 and _same_list(*inside)  # a list of solutions has no order
+
+
+def closes(text: str) -> bool:
+    """Whether the bracket that a text begins with is closed by its last one, and not before."""
+    depth = 0
+    for place, character in enumerate(text):
+        depth += {"(": 1, "[": 1, ")": -1, "]": -1}.get(character, 0)
+        if depth == 0:
+            return place == len(text) - 1
+    return False
+
+
+def listed(text: str) -> list[str]:
+    """The elements of a list of solutions: at commas and "or", without the unknown's name and without brackets around a choice's letter."""
+    found = [part for whole in re.split(r"(?<![A-Za-z])or(?![A-Za-z])", text) for part in parts(whole)]
+    return [re.sub(r"^\(([A-Za-z])\)$", r"\1", re.sub(r"^[a-zA-Z](?:_\{?\w+\}?)?=", "", part)) for part in found]
 
 
 def both_signs(text: str) -> str:
@@ -175,10 +233,17 @@ def both_signs(text: str) -> str:
     return ",".join(text.replace("\\pm", sign).removeprefix("+") for sign in "+-")
 
 
-def _same_set(ours: list[str], theirs: list[str]) -> bool:
+def _same_list(ours: list[str], theirs: list[str]) -> bool:
+    """Whether each element has one of its own on the other side, in any order."""
     if len(ours) != len(theirs):
         return False
-    return all(any(_same(x, y) for y in theirs) for x in ours) and all(any(_same(x, y) for x in ours) for y in theirs)
+    left = list(theirs)
+    for one in ours:
+        place = next((n for n, other in enumerate(left) if _same(one, other)), None)
+        if place is None:
+            return False
+        del left[place]
+    return True
 
 
 def question(line: dict) -> tuple[str, str] | None:

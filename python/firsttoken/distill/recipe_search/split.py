@@ -7,19 +7,21 @@ a row with the held-out text is not taken.
 
 import hashlib
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from firsttoken.distill.documents import (
-    Document,
     encode_all,
     encode_documents,
     find_files,
     read_source,
     separator_token,
     spread,
+    training_documents,
     training_windows,
 )
 from firsttoken.distill.recipe import Recipe, TextSource
+from firsttoken.distill.records import Document
 from firsttoken.distill.windows import Encoded, Windows, pack
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report
@@ -51,11 +53,11 @@ class SearchData:
             raise FirstTokenError(
                 'a cache holds its teacher\'s answers to all of the training data, of which the search would set some aside to score trials on; give other files with held_out = ["…"] in [search]'
             )
-        documents = [d for source in recipe.data.train for d in read_source(recipe, source, recipe.data.hold_back_percent)]
+        documents = training_documents(recipe, [])
         encoded = encode_documents(documents, recipe.data, tokenizer, report, "encoding")
         aside = set_aside(documents, encoded, recipe.data.held_out_windows * recipe.data.length, forbidden)
-        kept = [each for number, each in enumerate(encoded) if number not in aside]
-        score = [encoded[number] for number in sorted(aside)]
+        kept = [piece for number, pieces in enumerate(encoded) if number not in aside for piece in pieces]
+        score = [piece for number in sorted(aside) for piece in encoded[number]]
         separator = separator_token(tokenizer)
         train = pack(kept, recipe.data.length, separator)
         scored = spread(pack(score, recipe.data.length, separator), recipe.data.held_out_windows)
@@ -66,7 +68,7 @@ class SearchData:
         percent = recipe.data.hold_back_percent
         documents = [d for source in recipe.data.train for d in read_source(recipe, source, percent, back=True)] if percent else []
         clean = [each for each in documents if not contaminated(text_of(each), forbidden)]
-        encoded = encode_documents(clean, recipe.data, tokenizer, report, "encoding what trials are scored on")
+        encoded = list(chain.from_iterable(encode_documents(clean, recipe.data, tokenizer, report, "encoding what trials are scored on")))
         if sum(len(each.tokens) for each in encoded) < min(FEW, recipe.data.held_out_windows) * recipe.data.length:
             return None
         windows = spread(pack(encoded, recipe.data.length, separator_token(tokenizer)), recipe.data.held_out_windows)
@@ -88,14 +90,15 @@ class SearchData:
         return training_windows(recipe, tokenizer, report), scored
 
 
-def set_aside(documents: list[Document], encoded: list[Encoded], tokens: int, forbidden: set) -> set[int]:
+def set_aside(documents: list[Document], encoded: list[list[Encoded]], tokens: int, forbidden: set) -> set[int]:
     """Numbers of documents with at least ``tokens`` tokens together, or as many as half of all tokens allow. Raises `FirstTokenError`."""
-    everything = sum(len(each.tokens) for each in encoded)
+    sizes = [sum(len(piece.tokens) for piece in pieces) for pieces in encoded]
+    everything = sum(sizes)
     most, tokens = MOST * everything, max(tokens, min(SPREAD * tokens, int(LITTLE * everything)))
     chosen: set[int] = set()
     total = 0
     for number in sorted(range(len(documents)), key=lambda n: (hashlib.sha256(documents[n].source.encode()).digest(), n)):
-        size = len(encoded[number].tokens)
+        size = sizes[number]
         if total >= tokens:
             break
         if not size or total + size > most or contaminated(text_of(documents[number]), forbidden):
