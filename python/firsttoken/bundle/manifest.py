@@ -16,6 +16,7 @@ from firsttoken.bundle.draft_facts import DraftProof
 from firsttoken.bundle.figures import Figures, TwinFigures
 from firsttoken.bundle.gpu_facts import GpuFacts, GpuProof
 from firsttoken.bundle.integer_facts import CalibrationFacts, IntegerScale, KeptIntegers
+from firsttoken.bundle.npu_proof import NpuGraph, NpuProof
 from firsttoken.bundle.packed_facts import PackedProof, PackedWeights
 from firsttoken.bundle.part import Part, without_absent
 from firsttoken.bundle.prefix_facts import PrefixFacts, PrefixProof
@@ -196,37 +197,6 @@ class HostTable(Part):
     columns: int = Field(ge=1)
     offset: int = Field(ge=0)
     scales_offset: int | None = Field(None, ge=0)
-
-
-class NpuGraph(Part):
-    """One compiled graph: operators, how many the NPU took, in how many partitions, and what was left behind ("KIND layer: reason")."""
-
-    method: str
-    operators: int
-    offloaded: int
-    partitions: int
-    left: list[str] = Field(default_factory=list)
-
-
-class NpuProof(Part):
-    """What the NPU's contexts computed on Qualcomm's HTP backend for x86, and the CPU artifact at the same positions.
-
-    ``backend`` names it with its version; ``last_position`` is the largest position that was run; ``text`` as in `Proof`.
-    """
-
-    backend: str
-    text: str
-    text_sha256: str
-    windows: int
-    last_position: int
-    twin: TwinFigures | None = None
-    prefill: Figures
-    decode: Figures
-    all: Figures
-    cpu: Figures
-    npu_against_cpu: Figures
-    passed: bool
-    misses: list[str] = Field(default_factory=list)
 
 
 class Needs(Part):

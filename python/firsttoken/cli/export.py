@@ -135,7 +135,8 @@ def export(
     """
     from firsttoken.backends.registry import find_backend
     from firsttoken.bundle.gpu_facts import GpuProof
-    from firsttoken.bundle.manifest import NpuProof, read_manifest
+    from firsttoken.bundle.manifest import read_manifest
+    from firsttoken.bundle.npu_proof import NpuProof
     from firsttoken.device.fitting_target import targets_to_export
     from firsttoken.pipeline import export as run
     from firsttoken.report.progress_bar import progress_bar

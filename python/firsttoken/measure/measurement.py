@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from firsttoken.atomic_file import write_text
 from firsttoken.bundle.gpu_facts import GpuProof
-from firsttoken.bundle.manifest import Artifact, Manifest, NpuProof, Proof
+from firsttoken.bundle.manifest import Artifact, Manifest, Proof
+from firsttoken.bundle.npu_proof import NpuProof
 from firsttoken.checkpoint import read_json
 from firsttoken.declarations import first_problem
 from firsttoken.errors import FirstTokenError

@@ -19,7 +19,8 @@ from firsttoken.backends.tflite_hexagon.cost import compile_cost, emulation_cost
 from firsttoken.backends.tflite_hexagon.libraries import HostLibraries, find_libraries
 from firsttoken.backends.tflite_hexagon.runner import HexagonRunner
 from firsttoken.backends.tflite_hexagon.source import write_source
-from firsttoken.bundle.manifest import AuditRow, Manifest, Method, NpuProof, Proof, read_manifest
+from firsttoken.bundle.manifest import AuditRow, Manifest, Method, Proof, read_manifest
+from firsttoken.bundle.npu_proof import NpuProof
 from firsttoken.checkpoint import Checkpoint
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import parameter_count

@@ -9,7 +9,8 @@ from rich.table import Table
 from firsttoken.backends.interface import Backend
 from firsttoken.bundle.figures import Figures
 from firsttoken.bundle.gpu_facts import GpuProof
-from firsttoken.bundle.manifest import AuditRow, NpuProof, Proof
+from firsttoken.bundle.manifest import AuditRow, Proof
+from firsttoken.bundle.npu_proof import NpuProof
 from firsttoken.decoder.walk import is_table
 from firsttoken.precisions import without_group
 from firsttoken.prove.witness_lines import witness_line

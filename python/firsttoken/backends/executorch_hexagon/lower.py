@@ -31,7 +31,8 @@ from firsttoken.backends.lowering_result import Lowered
 from firsttoken.backends.runner import MASKED
 from firsttoken.backends.tflite_hexagon.compile import check_offload, peak_memory_of
 from firsttoken.backends.tflite_hexagon.source import fixed_states
-from firsttoken.bundle.manifest import Artifact, Needs, NpuFacts, NpuGraph
+from firsttoken.bundle.manifest import Artifact, Needs, NpuFacts
+from firsttoken.bundle.npu_proof import NpuGraph
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
 from firsttoken.targets.target import Target

@@ -19,7 +19,7 @@ from pathlib import Path
 from firsttoken.backends.tflite_hexagon.compiled import CompiledGraph, LeftBehind, read_compiled
 from firsttoken.backends.tflite_hexagon.libraries import HostLibraries
 from firsttoken.backends.tflite_hexagon.source import check_source
-from firsttoken.bundle.manifest import NpuGraph
+from firsttoken.bundle.npu_proof import NpuGraph
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
 from firsttoken.quiet import is_verbose
