@@ -26,6 +26,7 @@ from firsttoken.errors import FirstTokenError, nearest
 
 HOST = "host"
 PROMPT_TOKENS, DECODED = 4, 1
+RECORDED = 8  # of the likeliest tokens after the prompt
 COPIES = 1.15  # of the artifact's bytes a packed file takes, erring upwards
 
 
@@ -84,10 +85,11 @@ def pack(folder: Path, manifest: Manifest, isas: Sequence[str], say: Callable[[s
         os.chmod(path, 0o644)
         manifest.files[path.name] = file_facts(path)
         package = find_backend(manifest.cpu.backend).package
+        best = np.argsort(-anew[0], kind="stable")[:RECORDED]
         files.append(
             PackedFile(
                 file=path.name, isa=isa, package=package, version=version_on(isa, manifest), artifact_sha256=manifest.facts(manifest.cpu).sha256,
-                top=[int(row.argmax()) for row in anew], largest=[float(row.max()) for row in anew],
+                top=[int(token) for token in best], largest=[float(anew[0][token]) for token in best],
             )
         )  # fmt: skip
         say(f"packed for {isa}: {path.name}, the logits equal to the bit")

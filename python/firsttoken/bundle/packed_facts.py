@@ -8,7 +8,7 @@ from firsttoken.bundle.part import Part
 class PackedFile(Part):
     """One file of packed weights: for CPUs of ``isa`` (`backends.isa`), made by this version of the runtime's package from the artifact that the bundle has.
 
-    Of the bundle's ``prompt`` the CPU artifact gives the tokens ``top``, the likeliest after it and after that one, with the logits ``largest``.
+    After the bundle's ``prompt`` the tokens ``top`` are the likeliest, in their order, with the logits ``largest``.
     """
 
     file: str

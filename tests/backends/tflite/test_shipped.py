@@ -142,7 +142,9 @@ def test_weights_of_another_model_are_told_by_the_test_prompt(bundles, tmp_path)
         file.seek(200_000)
         file.write(block)
     record(bundle, packed_file(bundle))
-    with pytest.raises(FirstTokenError, match="the bundle's test prompt gives the tokens .* it is not this artifact's, export again"):
+    with pytest.raises(
+        FirstTokenError, match="the bundle's test prompt gives the tokens .* were recorded; it is not this artifact's, export again"
+    ):
         open_runner(bundle, 1)
     change(bundle, lambda manifest: manifest["packed"].update(only=False))
     assert open_runner(bundle, 1).packed_for == host_isa(), "a whole artifact's is proven, not asked"
