@@ -83,7 +83,7 @@ internal class MeasurementLog private constructor(
     fun end(after: Conditions) = write(after)
 
     private fun write(after: Conditions?) {
-        val result = with(empty) { Result(bundle, runtimeVersion, threads, chat, before, after, runs = mutableRuns, failures = mutableFailures, artifact = this@MeasurementLog.artifact, runner = runner) }
+        val result = with(empty) { Result(bundle, runtimeVersion, threads, chat, before, after, runs = mutableRuns, failures = mutableFailures, artifact = this@MeasurementLog.artifact, runner = this@MeasurementLog.runner) }
         MeasurementText.write(Measurement(writer, device, listOf(result)), file)
     }
 
