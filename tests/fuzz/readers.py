@@ -239,9 +239,9 @@ def read_phone(path: Path) -> None:
 
 
 def read_lines(path: Path) -> None:
-    from firsttoken.distill.difficulty import document_of, read_partial
+    from firsttoken.distill.difficulty import read_partial
     from firsttoken.distill.generate import read_prompts
-    from firsttoken.distill.records import read_records
+    from firsttoken.distill.records import document_of, read_records
     from firsttoken.distill.select import read_pool, texts_of
     from firsttoken.evaluate.answers import Answers
     from firsttoken.evaluate.tasks import read_task
@@ -249,7 +249,7 @@ def read_lines(path: Path) -> None:
 
     ways = (
         lambda: list(read_records(path, "d")), lambda: read_pool(path), lambda: texts_of(path), lambda: read_prompts(path), lambda: Answers(path),
-        lambda: read_partial(path, "m", 8), lambda: [document_of(line, path, n) for n, line in json_lines(path)],
+        lambda: read_partial(path, "m", 8), lambda: [document_of(line, path, n, "") for n, line in json_lines(path)],
         *(lambda kind=kind: read_task(f"{kind}={path}") for kind in ("text", "maths", "choice", "code")),
     )  # fmt: skip
     for way in ways:  # each refuses the others' lines
