@@ -17,6 +17,7 @@ from firsttoken.backends.host_inputs import CHECK, of_window
 from firsttoken.backends.ring import append_rows, ring_mask
 from firsttoken.backends.runner import MASKED, Runner, default_threads
 from firsttoken.backends.tflite.litert import CompiledModel, ReadOnly, aligned_zeros
+from firsttoken.backends.tflite.page_advice import read_ahead, read_single_pages
 from firsttoken.backends.tflite.pieces import largest_calls, piece_at
 from firsttoken.backends.tflite.row_buffer import RowBuffer
 from firsttoken.errors import FirstTokenError
@@ -119,14 +120,25 @@ class TfliteRunner(Runner):
 
     def _load(self, artifact: Path, threads: int, weight_cache: bool | Path | ReadOnly) -> SignatureModel:
         if weight_cache is not True:
-            return CompiledModel(artifact, threads, weight_cache or None)
+            return self._loaded(artifact, threads, weight_cache or None)
         from firsttoken.backends.tflite.weight_cache import packed_weights
 
         file = self.bundle.facts(self.facts)
         with packed_weights(file.sha256, file.bytes) as packed:
             if packed.note:
                 self.notes.append(packed.note)
-            return CompiledModel(artifact, threads, packed.file)
+            return self._loaded(artifact, threads, packed.file)
+
+    @staticmethod
+    def _loaded(artifact: Path, threads: int, packed: Path | ReadOnly | None) -> SignatureModel:
+        """Loads the artifact. Weights that are packed already are read while it loads; of the file itself single rows of the embedding are left to read."""
+        path = packed.path if isinstance(packed, ReadOnly) else packed
+        if path is not None:
+            read_ahead(path)
+        model = CompiledModel(artifact, threads, packed)
+        if path is not None:
+            read_single_pages(artifact)
+        return model
 
     def _grow(self, wanted: int) -> None:
         """Makes room for ``wanted`` cache rows, in steps, keeping what is filled."""
