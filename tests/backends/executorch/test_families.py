@@ -25,7 +25,7 @@ def test_family(case, tmp_path):
         [artifact] = backend.lower(job, tmp_path / backend.artifact_file).artifacts
     identity = CheckpointIdentity.model_construct(vocab_size=job.decoder.vocab_size)
     manifest = Manifest.model_construct(plan=job.plan, target=job.target, checkpoint=identity, artifacts=[artifact])
-    runner = backend.open_runner(tmp_path, manifest, artifact, threads=1)
+    runner = backend.open_runner(tmp_path, manifest, artifact, threads=1, kept=False)
     tokens = np.random.default_rng(3).integers(0, 131, PROMPT + 20).tolist()
     with torch.no_grad():
         expected = model(torch.tensor([tokens])).logits[0].numpy()
