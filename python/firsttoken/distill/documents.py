@@ -2,14 +2,14 @@
 
 import glob
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from itertools import chain
 from pathlib import Path
 
 from firsttoken.chat import read_template
-from firsttoken.distill.chat_tokens import chat_tokens
+from firsttoken.distill.chat_tokens import Chat, chats_tokens
 from firsttoken.distill.recipe import Data, Recipe, TextSource
 from firsttoken.distill.records import SUFFIXES, Document, messages_of, read_records
 from firsttoken.distill.windows import Encoded, Windows, pack
@@ -18,6 +18,7 @@ from firsttoken.json_lines import read_text
 from firsttoken.progress import Report, silent
 from firsttoken.tokenizer import Tokenizer
 
+BATCH = 64  # documents encoded at a time
 PROOF_CHARACTERS = 1_000_000  # of held-out text that goes along with a student
 
 
@@ -67,22 +68,34 @@ def read_source(
 
 
 def encode_document(document: Document, tokenizer: Tokenizer, template: str | None, answers_only: bool) -> list[Encoded]:
-    """Returns a document's tokens and which of them are labels; a chat may be several (`chat_tokens`).
+    """The same of one document."""
+    [pieces] = encode_batch([document], tokenizer, template, answers_only)
+    return pieces
+
+
+def encode_batch(documents: Sequence[Document], tokenizer: Tokenizer, template: str | None, answers_only: bool) -> list[list[Encoded]]:
+    """Returns each document's tokens and which of them are labels; a chat may be several (`chat_tokens`).
 
     Of a chat, those of the assistant's turns, the token that ends a turn included; ``answers_only`` false counts all. Raises `FirstTokenError`.
     """
-    if document.messages is None:
-        assert document.text is not None, "a document is text or messages"
-        spoken = tokenizer.encode(document.text)
-        return [Encoded(spoken, [True] * len(spoken), document.domain, document.source)]
-    if template is None:
+    chats = [Chat(document.messages, document.source, document.tools) for document in documents if document.messages is not None]
+    if chats and template is None:
         raise FirstTokenError(
-            f"{document.source}: a chat, but the tokenizer of {tokenizer.folder} has no chat template; give one with tokenizer = … in the recipe"
+            f"{chats[0].source}: a chat, but the tokenizer of {tokenizer.folder} has no chat template; give one with tokenizer = … in the recipe"
         )
-    return [
-        Encoded(piece.tokens, piece.counted if answers_only else [True] * len(piece.tokens), document.domain, document.source, piece.ended)
-        for piece in chat_tokens(document.messages, template, tokenizer, document.source, document.tools)
-    ]
+    spoken = iter(chats_tokens(chats, template, tokenizer) if template is not None and chats else ())
+    texts = iter(tokenizer.encode_many([document.text or "" for document in documents if document.messages is None]))
+    found = []
+    for document in documents:
+        if document.messages is None:
+            tokens = next(texts) if tokenizer.begin is None else [tokenizer.begin, *next(texts)]
+            found.append([Encoded(tokens, [True] * len(tokens), document.domain, document.source)])
+            continue
+        found.append([
+            Encoded(piece.tokens, piece.counted if answers_only else [True] * len(piece.tokens), document.domain, document.source, piece.ended)
+            for piece in next(spoken)
+        ])  # fmt: skip
+    return found
 
 
 def separator_token(tokenizer: Tokenizer) -> int:
@@ -144,10 +157,11 @@ def encode_all(documents: list[Document], data: Data, tokenizer: Tokenizer, repo
 def encode_documents(documents: list[Document], data: Data, tokenizer: Tokenizer, report: Report, stage: str) -> list[list[Encoded]]:
     """Encodes documents, in their order; a chat may be several pieces."""
     template = read_template(tokenizer.folder, tokenizer.settings)
-    encoded = []
-    for number, document in enumerate(documents):
-        encoded.append(encode_document(document, tokenizer, template, data.answers_only))
-        report(stage, number + 1, len(documents), "documents")
+    batches = [documents[start : start + BATCH] for start in range(0, len(documents), BATCH)]
+    encoded: list[list[Encoded]] = []
+    for batch in batches:
+        encoded += encode_batch(batch, tokenizer, template, data.answers_only)
+        report(stage, len(encoded), len(documents), "documents")
     return encoded
 
 
