@@ -1,5 +1,6 @@
 """Reading and writing JSONL: one JSON object a line, with the line's number for error messages."""
 
+import codecs
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -8,6 +9,9 @@ from pathlib import Path
 from firsttoken import plain_file
 from firsttoken.errors import FirstTokenError
 from firsttoken.safe_text import visible
+from firsttoken.units import readable
+
+LONGEST_LINE = 256 << 20  # bytes
 
 
 def read_text(path: Path) -> str:
@@ -25,21 +29,41 @@ def json_lines(path: Path, skip: Callable[[str], None] | None = None) -> Iterato
 
     Raises `FirstTokenError` naming a line that is no object; with ``skip`` that is told instead, and reading goes on.
     """
-    # Not splitlines: a JSON string may hold U+2028 and its like as they are, and only a newline ends a line (jsonlines.org).
-    for number, text in enumerate(read_text(path).split("\n"), 1):
-        if not text.strip():
+    # By bytes, and not splitlines: a JSON string may hold U+2028 and its like as they are, and only a newline ends a line (jsonlines.org).
+    for number, line in enumerate(_lines(path), 1):
+        if not line.strip():
             continue
         try:
-            yield number, _object(text, f"{path}, line {number}")
+            yield number, _object(line, f"{path}, line {number}")
         except FirstTokenError as error:
             if skip is None:
                 raise
             skip(str(error))
 
 
-def _object(text: str, place: str) -> dict:
+def _lines(path: Path) -> Iterator[bytes]:
+    """Yields the lines of a file one by one, the first without a byte order mark."""
     try:
-        value = plain_file.parse_json(text)
+        with plain_file.open_plain(path) as stream:
+            number = 0
+            while line := stream.readline(LONGEST_LINE):
+                number += 1
+                if len(line) == LONGEST_LINE:
+                    raise FirstTokenError(f"{path}, line {number}: is longer than {readable(LONGEST_LINE)}; is it JSON, an object a line?")
+                yield line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+    except OSError as error:
+        raise FirstTokenError(
+            f"{path}: cannot be read ({visible(plain_file.why(error))}); exclude it in the recipe, or copy it again"
+        ) from None
+
+
+def _object(line: bytes, place: str) -> dict:
+    try:
+        value = plain_file.parse_json(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise FirstTokenError(
+            f"{place}: cannot be read as UTF-8 text ({visible(error)}); convert the file, or leave the line out"
+        ) from None
     except ValueError as error:
         raise FirstTokenError(f"{place}: not JSON ({visible(error)})") from None
     if not isinstance(value, dict):

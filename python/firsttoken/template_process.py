@@ -17,6 +17,22 @@ def rendered(template: str, values: dict[str, Any]) -> str:
     return rendered_on(template, values, None)[0]
 
 
+def rendered_chats(template: str, values: dict[str, Any], chats: list[dict[str, Any]]) -> list[list[str] | dict[str, str]]:
+    """Returns for each chat (``messages``, ``tools``, and ``asked``: how many of the messages, and whether the prompt for an answer follows) its texts
+    in the order asked, or an ``error``.
+    """
+    try:
+        said = RENDERER.ask({"template": template, "values": values, "chats": chats})
+    except EndedError as error:
+        if len(chats) == 1:
+            return [{"error": str(error)}]
+        return [answer for chat in chats for answer in rendered_chats(template, values, [chat])]
+    if "chats" not in said:
+        return [{"error": str(said.get("error"))}] * len(chats)
+    answers: list[list[str] | dict[str, str]] = said["chats"]
+    return answers
+
+
 def rendered_on(template: str, values: dict[str, Any], today: date | None) -> tuple[str, bool]:
     """The same on the day ``today`` (None: now), and whether the template asked for the date."""
     try:

@@ -83,6 +83,38 @@ def answer(template: jinja2.Template, values: dict[str, Any]) -> dict[str, str]:
     return {"text": "".join(pieces)}
 
 
+def chats(template: jinja2.Template, request: dict[str, Any]) -> list[list[str] | dict[str, str]]:
+    """Each chat's texts, of as many of its messages as are asked for, or its error; each has the limit on computing for itself."""
+    found: list[list[str] | dict[str, str]] = []
+    for chat in request["chats"]:
+        limit()
+        texts: list[str] = []
+        try:
+            for count, generation in chat["asked"]:
+                values = {
+                    **request["values"],
+                    "messages": chat["messages"][:count],
+                    "tools": chat["tools"],
+                    "add_generation_prompt": generation,
+                }
+                said = answer(template, values)
+                if "error" in said:
+                    raise jinja2.TemplateError(said["error"])
+                texts.append(said["text"])
+            found.append(texts)
+        except MemoryError:
+            raise
+        except Exception as error:
+            found.append({"error": f"{type(error).__name__}: {str(error)[:200]}"})
+    return found
+
+
+def limit() -> None:
+    """Begins to count what is computed."""
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE_SECONDS)
+
+
 def answers(line: str, made: ImmutableSandboxedEnvironment, clock: Clock, known: dict[str, jinja2.Template]) -> dict[str, Any]:
     """Renders one request. A template may fail in any way."""
     try:
@@ -93,6 +125,8 @@ def answers(line: str, made: ImmutableSandboxedEnvironment, clock: Clock, known:
             known[source] = made.from_string(source)
         clock.today = date.fromisoformat(request["today"]) if request.get("today") else None
         clock.asked = False
+        if "chats" in request:
+            return {"chats": chats(known[source], request)}
         return {**answer(known[source], request["values"]), "dated": clock.asked}
     except MemoryError:
         return {"error": f"it needs more than {MEMORY >> 20} MiB of memory"}
@@ -107,8 +141,7 @@ def main() -> None:
     clock = Clock()
     made, known = environment(clock), dict[str, jinja2.Template]()
     for line in sys.stdin:
-        signal.setitimer(signal.ITIMER_PROF, SECONDS)
-        signal.setitimer(signal.ITIMER_REAL, PATIENCE_SECONDS)
+        limit()
         said = json.dumps(answers(line, made, clock, known))
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)

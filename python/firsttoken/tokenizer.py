@@ -120,6 +120,11 @@ class Tokenizer:
             tokens = self.engine.encode(text, add_special_tokens=False).ids
         return [self.begin, *tokens] if begin and self.begin is not None else tokens
 
+    def encode_many(self, texts: list[str]) -> list[list[int]]:
+        """Returns the tokens of each text, without a begin token."""
+        with told_panics(f"{self.folder}: the tokenizer fails"):
+            return [one.ids for one in self.engine.encode_batch(texts, add_special_tokens=False)]
+
     def decode(self, tokens: list[int], special: bool = False) -> str:
         """Returns the text of ``tokens``; special tokens are left out unless ``special``."""
         with told_panics(f"{self.folder}: the tokenizer fails"):

@@ -8,7 +8,7 @@ import tokenizers
 from conversation_templates import TEMPLATES
 
 from firsttoken.demo import checkpoint_path
-from firsttoken.distill.chat_tokens import chat_tokens
+from firsttoken.distill.chat_tokens import Chat, chat_tokens, chats_tokens
 from firsttoken.distill.documents import encode_document
 from firsttoken.distill.records import Document
 from firsttoken.distill.windows import pack
@@ -141,3 +141,27 @@ def test_an_answer_that_the_template_hides_or_does_not_end_is_refused(tokenizer)
         chat_tokens(ONE, cutting, endless, "x")
     [piece] = chat_tokens(ONE, cutting, tokenizer, "x")
     assert piece.ended and tokenizer.decode(piece.tokens[-1:], special=True) in ("</s>", "<|endoftext|>", "<|im_end|>")
+
+
+def test_many_chats_are_the_same_as_one_by_one(tokenizer):
+    chats = [Chat(messages, str(n)) for n, messages in enumerate([ONE, TWO, PLAIN, [*TWO, AGAIN], PLAIN[:2]])]
+    for template in (TEMPLATES["qwen3"], TEMPLATES["deepseek-r1"], TEMPLATES["phi3"]):
+        together = chats_tokens(chats, template, tokenizer)
+        assert together == [chat_tokens(chat.messages, template, tokenizer, chat.source) for chat in chats]
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("{% if messages[0].content == 'bad' %}{{ raise_exception('not this') }}{% endif %}", "rendered \\(TemplateError: not this\\)"),
+        ("{% if messages[0].content == 'bad' %}{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}{% endif %}", "computes for more than 3 seconds"),
+    ],
+)  # fmt: skip
+def test_a_chat_that_the_template_fails_on_is_named_among_many(tokenizer, fault, said):
+    bad = Chat([{"role": "user", "content": "bad"}, PLAIN[1]], "x.jsonl:7")
+    chats = [Chat(ONE, "x.jsonl:6"), bad, Chat(TWO, "x.jsonl:8")]
+    with pytest.raises(
+        FirstTokenError, match=rf"x\.jsonl:7: the chat template cannot be {said if 'rendered' in said else 'rendered .it ' + said}"
+    ):
+        chats_tokens(chats, TEMPLATES["llama3"] + fault, tokenizer)
+    assert len(chats_tokens([chats[0], chats[2]], TEMPLATES["llama3"] + fault, tokenizer)) == 2

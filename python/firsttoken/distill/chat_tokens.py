@@ -5,11 +5,15 @@ show thoughts at all, and some open them in the prompt. So nothing is trained th
 Where a template shows it after the prompt, what the template writes is taken, otherwise the text itself with the template's own ending.
 """
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-from firsttoken.chat import render
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from firsttoken.chat import template_values
 from firsttoken.errors import FirstTokenError
 from firsttoken.safe_text import visible
+from firsttoken.template_process import rendered_chats
 from firsttoken.tokenizer import Tokenizer
 
 OPENED, CLOSED = "<think>", "</think>"
@@ -34,60 +38,113 @@ class Answer:
     ending: str
 
 
-def chat_tokens(messages: list[dict], template: str, tokenizer: Tokenizer, source: str, tools: list | None = None) -> list[Spoken]:
-    """Returns a chat, in which ``tools`` could be called, as one piece, or as several where the template writes earlier turns otherwise once there are later ones: then each answer
-    is trained behind the prompt that a conversation would have, and no answer twice.
+@dataclass(frozen=True)
+class Chat:
+    """The turns of a chat, the tools that could be called in it, and where it is from."""
 
-    Counted are the assistant's text and the token that ends it. Raises `FirstTokenError` naming ``source`` for a template that fails, or
-    where an answer has no end.
-    """
-
-    def write(until: int, generation: bool) -> str:
-        return render(template, messages[:until], tokenizer.settings, add_generation_prompt=generation, tools=tools)
-
-    pieces: list[_Piece] = []
-    for number, message in enumerate(messages):
-        if message["role"] == "assistant":
-            answer = _answer(message, write(number, True), write(number + 1, False), tokenizer, source)
-            if not pieces or not answer.prompt.startswith(pieces[-1].text):
-                pieces.append(_Piece())
-            pieces[-1].add(answer, tokenizer)
-    if messages[-1]["role"] != "assistant" and (whole := write(len(messages), False)).startswith(pieces[-1].text):
-        pieces[-1].add_other(whole, tokenizer)
-    return [Spoken(piece.tokens, piece.counted, piece.ended) for piece in pieces]
+    messages: list[dict]
+    source: str
+    tools: list | None = None
 
 
+@dataclass
 class _Piece:
-    def __init__(self) -> None:
-        self.text, self.ended = "", False
-        self.tokens: list[int] = []
-        self.counted: list[bool] = []
+    """Text that is laid out in parts; of each, whether the assistant says it, and how many tokens at its end are not learned all the same."""
 
-    def add_other(self, whole: str, tokenizer: Tokenizer) -> None:
-        """Adds what ``whole`` has beyond the text so far, and counts none of it."""
-        new = tokenizer.encode(whole[len(self.text) :], begin=False)
-        self.tokens += new
-        self.counted += [False] * len(new)
-        self.text = whole
+    text: str = ""
+    parts: list[tuple[str, bool, int]] = field(default_factory=list)
+    ended: bool = False
 
-    def add(self, answer: Answer, tokenizer: Tokenizer) -> None:
-        self.add_other(answer.prompt, tokenizer)
-        new = tokenizer.encode(answer.said + answer.ending, begin=False)
-        beyond = _beyond_end(answer.ending, tokenizer)
-        self.ended = beyond is not None
-        self.tokens += new
-        self.counted += [True] * (len(new) - (beyond or 0)) + [False] * (beyond or 0)
+    def add(self, answer: Answer, ends: _Ends) -> None:
+        behind = ends.behind(answer.ending)
+        self.ended = behind is not None
+        self.add_other(answer.prompt)
+        self.parts.append((answer.said + answer.ending, True, behind or 0))
         self.text += answer.said + answer.ending
 
-
-def _beyond_end(ending: str, tokenizer: Tokenizer) -> int | None:
-    """How many tokens ``ending`` has behind its first special one; None where it has none."""
-    tokens = tokenizer.encode(ending, begin=False)
-    specials = set(tokenizer.special.values())
-    return next((len(tokens) - place - 1 for place, token in enumerate(tokens) if token in specials), None)
+    def add_other(self, whole: str) -> None:
+        """Adds what ``whole`` has beyond the text so far, of which nothing is learned."""
+        self.parts.append((whole[len(self.text) :], False, 0))
+        self.text = whole
 
 
-def _answer(message: dict, prompt: str, shown: str, tokenizer: Tokenizer, source: str) -> Answer:
+class _Ends:
+    """Where endings end an answer: with their first special token. Endings are few, and asked for again and again."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer, self._known = tokenizer, dict[str, int | None]()
+
+    def behind(self, ending: str) -> int | None:
+        """How many tokens ``ending`` has behind its first special one; None where it has none."""
+        if ending not in self._known:
+            tokens = self.tokenizer.encode(ending, begin=False)
+            specials = set(self.tokenizer.special.values())
+            self._known[ending] = next((len(tokens) - place - 1 for place, token in enumerate(tokens) if token in specials), None)
+        return self._known[ending]
+
+
+def chat_tokens(messages: list[dict], template: str, tokenizer: Tokenizer, source: str, tools: list | None = None) -> list[Spoken]:
+    """The same of one chat."""
+    [pieces] = chats_tokens([Chat(messages, source, tools)], template, tokenizer)
+    return pieces
+
+
+def chats_tokens(chats: Sequence[Chat], template: str, tokenizer: Tokenizer) -> list[list[Spoken]]:
+    """Returns each chat as one piece, or as several where the template writes earlier turns otherwise once there are later ones: then each answer
+    is trained behind the prompt that a conversation would have, and no answer twice.
+
+    Counted are the assistant's text and the token that ends it. Raises `FirstTokenError` naming the chat's source for a template that fails, or
+    where an answer has no end.
+    """
+    ends = _Ends(tokenizer)
+    laid = [_laid_out(chat, texts, tokenizer, ends) for chat, texts in zip(chats, _written(chats, template, tokenizer), strict=True)]
+    tokens = iter(tokenizer.encode_many([text for pieces in laid for piece in pieces for text, _, _ in piece.parts]))
+    found: list[list[Spoken]] = []
+    for pieces in laid:
+        found.append([])
+        for piece in pieces:
+            whole, counted = list[int](), list[bool]()
+            for _, said, behind in piece.parts:
+                part = next(tokens)
+                whole += part
+                counted += [said] * (len(part) - behind) + [False] * behind
+            found[-1].append(Spoken(whole, counted, piece.ended))
+    return found
+
+
+def _asked(messages: list[dict]) -> list[tuple[int, bool]]:
+    """What is rendered of a chat: before each answer with the prompt for it, with it, and at last all."""
+    answers = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
+    asked = [each for number in answers for each in ((number, True), (number + 1, False))]
+    return asked if messages[-1]["role"] == "assistant" else [*asked, (len(messages), False)]
+
+
+def _written(chats: Sequence[Chat], template: str, tokenizer: Tokenizer) -> list[dict[tuple[int, bool], str]]:
+    values = template_values([], tokenizer.settings)
+    wanted = [_asked(chat.messages) for chat in chats]
+    given = [{"messages": chat.messages, "tools": chat.tools, "asked": asked} for chat, asked in zip(chats, wanted, strict=True)]
+    found = []
+    for chat, asked, texts in zip(chats, wanted, rendered_chats(template, values, given), strict=True):
+        if isinstance(texts, dict):
+            raise FirstTokenError(f"{chat.source}: the chat template cannot be rendered ({visible(texts['error'])}); give another one with tokenizer = … in the recipe")  # fmt: skip
+        found.append(dict(zip(asked, texts, strict=True)))
+    return found
+
+
+def _laid_out(chat: Chat, written: dict[tuple[int, bool], str], tokenizer: Tokenizer, ends: _Ends) -> list[_Piece]:
+    pieces: list[_Piece] = []
+    for number, message in enumerate(chat.messages):
+        if message["role"] == "assistant":
+            answer = _answer(message, written[number, True], written[number + 1, False], tokenizer, chat.source, ends)
+            if not pieces or not answer.prompt.startswith(pieces[-1].text):
+                pieces.append(_Piece())
+            pieces[-1].add(answer, ends)
+    if chat.messages[-1]["role"] != "assistant" and (whole := written[len(chat.messages), False]).startswith(pieces[-1].text):
+        pieces[-1].add_other(whole)
+    return pieces
+
+
+def _answer(message: dict, prompt: str, shown: str, tokenizer: Tokenizer, source: str, ends: _Ends) -> Answer:
     content, own = message["content"], shown.removeprefix(prompt)
     begun = own != shown or not prompt
     if calls := message.get("tool_calls"):
@@ -104,7 +161,7 @@ def _answer(message: dict, prompt: str, shown: str, tokenizer: Tokenizer, source
             f"{source}: the chat template does not show what the assistant says ({visible(repr(final), 60)}), so how an answer ends cannot be told; "
             "give another template with tokenizer = … in the recipe"
         )
-    return Answer(prompt, _after(prompt, content), _ending(shown[place + len(final) :], tokenizer, source))
+    return Answer(prompt, _after(prompt, content), _ending(shown[place + len(final) :], tokenizer, source, ends))
 
 
 def _end_of_calls(calls: list, shown: str, tokenizer: Tokenizer) -> int | None:
@@ -139,12 +196,12 @@ def _after(prompt: str, content: str) -> str:
     return content.removeprefix(OPENED).lstrip("\n")
 
 
-def _ending(shown: str, tokenizer: Tokenizer, source: str) -> str:
+def _ending(shown: str, tokenizer: Tokenizer, source: str, ends: _Ends) -> str:
     """What the template writes behind an answer; where that ends nothing, the text of the tokenizer's own end token."""
-    if _beyond_end(shown, tokenizer) is not None:
+    if ends.behind(shown) is not None:
         return shown
-    ends = set(tokenizer.end_tokens())
-    text = next((text for text, token in tokenizer.special.items() if token in ends), None)
+    known = set(tokenizer.end_tokens())
+    text = next((text for text, token in tokenizer.special.items() if token in known), None)
     if text is None:
         raise FirstTokenError(
             f"{source}: neither the chat template nor the tokenizer ends an answer; set eos_token in tokenizer_config.json"

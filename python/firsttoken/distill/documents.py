@@ -2,14 +2,16 @@
 
 import glob
 import hashlib
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 from firsttoken.chat import read_template
-from firsttoken.distill.chat_tokens import chat_tokens
+from firsttoken.distill.chat_tokens import Chat, chats_tokens
+from firsttoken.distill.encoded import WindowWriter, encoded_once
 from firsttoken.distill.recipe import Data, Recipe, TextSource
 from firsttoken.distill.records import SUFFIXES, Document, messages_of, read_records
 from firsttoken.distill.windows import Encoded, Windows, pack
@@ -18,6 +20,8 @@ from firsttoken.json_lines import read_text
 from firsttoken.progress import Report, silent
 from firsttoken.tokenizer import Tokenizer
 
+BATCH = 64  # documents encoded at a time
+ENCODING = 1  # another number where the same data is encoded otherwise
 PROOF_CHARACTERS = 1_000_000  # of held-out text that goes along with a student
 
 
@@ -67,22 +71,34 @@ def read_source(
 
 
 def encode_document(document: Document, tokenizer: Tokenizer, template: str | None, answers_only: bool) -> list[Encoded]:
-    """Returns a document's tokens and which of them are labels; a chat may be several (`chat_tokens`).
+    """The same of one document."""
+    [pieces] = encode_batch([document], tokenizer, template, answers_only)
+    return pieces
+
+
+def encode_batch(documents: Sequence[Document], tokenizer: Tokenizer, template: str | None, answers_only: bool) -> list[list[Encoded]]:
+    """Returns each document's tokens and which of them are labels; a chat may be several (`chat_tokens`).
 
     Of a chat, those of the assistant's turns, the token that ends a turn included; ``answers_only`` false counts all. Raises `FirstTokenError`.
     """
-    if document.messages is None:
-        assert document.text is not None, "a document is text or messages"
-        spoken = tokenizer.encode(document.text)
-        return [Encoded(spoken, [True] * len(spoken), document.domain, document.source)]
-    if template is None:
+    chats = [Chat(document.messages, document.source, document.tools) for document in documents if document.messages is not None]
+    if chats and template is None:
         raise FirstTokenError(
-            f"{document.source}: a chat, but the tokenizer of {tokenizer.folder} has no chat template; give one with tokenizer = … in the recipe"
+            f"{chats[0].source}: a chat, but the tokenizer of {tokenizer.folder} has no chat template; give one with tokenizer = … in the recipe"
         )
-    return [
-        Encoded(piece.tokens, piece.counted if answers_only else [True] * len(piece.tokens), document.domain, document.source, piece.ended)
-        for piece in chat_tokens(document.messages, template, tokenizer, document.source, document.tools)
-    ]
+    spoken = iter(chats_tokens(chats, template, tokenizer) if template is not None and chats else ())
+    texts = iter(tokenizer.encode_many([document.text or "" for document in documents if document.messages is None]))
+    found = []
+    for document in documents:
+        if document.messages is None:
+            tokens = next(texts) if tokenizer.begin is None else [tokenizer.begin, *next(texts)]
+            found.append([Encoded(tokens, [True] * len(tokens), document.domain, document.source)])
+            continue
+        found.append([
+            Encoded(piece.tokens, piece.counted if answers_only else [True] * len(piece.tokens), document.domain, document.source, piece.ended)
+            for piece in next(spoken)
+        ])  # fmt: skip
+    return found
 
 
 def separator_token(tokenizer: Tokenizer) -> int:
@@ -97,17 +113,51 @@ def separator_token(tokenizer: Tokenizer) -> int:
     return ends[0] if token is None else token
 
 
-def training_windows(recipe: Recipe, tokenizer: Tokenizer, report: Report = silent) -> Windows:
-    """Reads, encodes and packs the recipe's training files. Raises `FirstTokenError`."""
+def training_windows(recipe: Recipe, tokenizer: Tokenizer, report: Report = silent, folder: Path | None = None) -> Windows:
+    """Reads, encodes and packs the recipe's training files; into files in ``folder``, or those that are there already. Raises `FirstTokenError`."""
+    if folder is None:
+        left_out: list[str] = []
+        documents = list(training_documents(recipe, left_out))
+        return replace(encode_all(documents, recipe.data, tokenizer, report, "encoding"), left_out=tuple(left_out))
+    return encoded_once(folder, data_key(recipe, tokenizer), lambda place: write_windows(recipe, tokenizer, report, place))
+
+
+def write_windows(recipe: Recipe, tokenizer: Tokenizer, report: Report, folder: Path) -> None:
+    """Encodes the recipe's training files into a folder, a few documents at a time."""
     left_out: list[str] = []
-    documents = training_documents(recipe, left_out)
-    return replace(encode_all(documents, recipe.data, tokenizer, report, "encoding"), left_out=tuple(left_out))
+    template = read_template(tokenizer.folder, tokenizer.settings)
+    size = max(1, sum(path.stat().st_size for path in training_files(recipe)))
+    documents, done = training_documents(recipe, left_out), 0
+    writer = WindowWriter(folder, recipe.data.length, separator_token(tokenizer))
+    while batch := list(islice(documents, BATCH)):
+        for pieces in encode_batch(batch, tokenizer, template, recipe.data.answers_only):
+            for piece in pieces:
+                writer.add(piece)
+        done += sum(len(each.text or "") + sum(len(turn["content"]) for turn in each.messages or ()) for each in batch)
+        report("encoding", min(done, size - 1), size, "B")
+    writer.finish(left_out)
+    report("encoding", size, size, "B")
 
 
-def training_documents(recipe: Recipe, left_out: list[str]) -> list[Document]:
+def training_files(recipe: Recipe) -> list[Path]:
+    """The files of all sources."""
+    return [path for source in recipe.data.train for path, _ in find_files(recipe, source.files)]
+
+
+def data_key(recipe: Recipe, tokenizer: Tokenizer) -> str:
+    """SHA-256 over what decides the encoded data: settings, tokenizer, and the files by place, size and time."""
+    files = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in training_files(recipe)]
+    template = read_template(tokenizer.folder, tokenizer.settings)
+    data = recipe.data.model_dump(mode="json", exclude={"held_out", "held_out_windows"})
+    facts = [ENCODING, data, files, template, tokenizer.engine.to_str(), tokenizer.settings, tokenizer.begin]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def training_documents(recipe: Recipe, left_out: list[str]) -> Iterator[Document]:
     """Reads the recipe's training files; what is wrong with bad records goes to ``left_out`` where the recipe skips them."""
     skip = left_out.append if recipe.data.bad_records == "skip" else None
-    return [d for source in recipe.data.train for d in read_source(recipe, source, recipe.data.hold_back_percent, skip=skip)]
+    for source in recipe.data.train:
+        yield from read_source(recipe, source, recipe.data.hold_back_percent, skip=skip)
 
 
 def held_out_windows(recipe: Recipe, tokenizer: Tokenizer, report: Report = silent) -> Windows:
@@ -124,7 +174,11 @@ def spread(windows: Windows, count: int) -> Windows:
 
     chosen = np.linspace(0, len(windows) - 1, count).round().astype(int)
     return Windows(
-        windows.tokens[chosen], windows.labels[chosen], windows.domain[chosen], windows.domains, tuple(windows.source[i] for i in chosen)
+        windows.tokens[chosen],
+        windows.labels[chosen],
+        windows.domain[chosen],
+        windows.domains,
+        tuple(windows.source[int(i)] for i in chosen),
     )
 
 
@@ -144,10 +198,11 @@ def encode_all(documents: list[Document], data: Data, tokenizer: Tokenizer, repo
 def encode_documents(documents: list[Document], data: Data, tokenizer: Tokenizer, report: Report, stage: str) -> list[list[Encoded]]:
     """Encodes documents, in their order; a chat may be several pieces."""
     template = read_template(tokenizer.folder, tokenizer.settings)
-    encoded = []
-    for number, document in enumerate(documents):
-        encoded.append(encode_document(document, tokenizer, template, data.answers_only))
-        report(stage, number + 1, len(documents), "documents")
+    batches = [documents[start : start + BATCH] for start in range(0, len(documents), BATCH)]
+    encoded: list[list[Encoded]] = []
+    for batch in batches:
+        encoded += encode_batch(batch, tokenizer, template, data.answers_only)
+        report(stage, len(encoded), len(documents), "documents")
     return encoded
 
 

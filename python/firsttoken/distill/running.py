@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,9 +39,9 @@ Read = Callable[[Recipe, Tokenizer, Report], tuple[Windows, Windows]]
 AS_CUT = "student as cut"  # its figures before the training that follows the last cut
 
 
-def read_windows(recipe: Recipe, tokenizer: Tokenizer, report: Report) -> tuple[Windows, Windows]:
-    """The recipe's training and held-out windows. Raises `FirstTokenError`."""
-    return training_windows(recipe, tokenizer, report), held_out_windows(recipe, tokenizer, report)
+def read_windows(recipe: Recipe, tokenizer: Tokenizer, report: Report, folder: Path | None = None) -> tuple[Windows, Windows]:
+    """The recipe's training and held-out windows, the first kept in ``folder``. Raises `FirstTokenError`."""
+    return training_windows(recipe, tokenizer, report, folder), held_out_windows(recipe, tokenizer, report)
 
 
 class DistillRun:
@@ -54,13 +55,14 @@ class DistillRun:
         main: bool,
         bar: Callable[[], AbstractContextManager[Report]],
         say: Callable[[str], None],
-        read: Read = read_windows,
+        read: Read | None = None,
     ) -> None:
         self.recipe, self.output, self.text, self.main, self.bar, self.say = recipe, output, text, main, bar, say
         self.work = work_folder(output)
         self.attention = "eager" if any(loss.kind == "attention" for loss in recipe.losses) else "sdpa"
         self.tokenizer = Tokenizer(tokenizer_folder(recipe))
         with bar() as report:  # gone before the training's own bar appears
+            read = read or partial(read_windows, folder=self.work)
             self.train, self.held_out = read(recipe, self.tokenizer, report)
         self.teachers, self.vocabulary = open_teachers(recipe, self.tokenizer, self.train, self.attention)
         self.started = time.time()

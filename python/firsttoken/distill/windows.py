@@ -5,12 +5,17 @@ goes into padding but in the very last window. Tokens of one document can see th
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from firsttoken.distill.losses.divergence import IGNORED
 from firsttoken.errors import FirstTokenError
+
+ROWS = 4096  # windows looked at together, where there may be more than memory holds
+NO_TOKENS = "the data holds no tokens; give files with text"
+NO_LABELS = "the data holds no label: in chats only what the assistant says is one (answers_only = false takes all)"
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class Windows:
     labels: np.ndarray
     domain: np.ndarray
     domains: tuple[str, ...]
-    source: tuple[str, ...]
+    source: Sequence[str]
     left_out: tuple[str, ...] = ()
     """What is wrong with the records that were left out."""
 
@@ -35,13 +40,14 @@ class Windows:
     @property
     def predicted(self) -> int:
         """Positions that count."""
-        return int((self.labels[:, 1:] != IGNORED).sum())
+        return sum(int((self.labels[start : start + ROWS, 1:] != IGNORED).sum()) for start in range(0, len(self), ROWS))
 
     def fingerprint(self) -> str:
         """SHA-256 over everything that training sees."""
         digest = hashlib.sha256(f"{self.tokens.shape}{self.domains}".encode())
         for array in (self.tokens, self.labels, self.domain):
-            digest.update(np.ascontiguousarray(array).tobytes())
+            for start in range(0, len(array), ROWS):
+                digest.update(np.ascontiguousarray(array[start : start + ROWS]).data)
         return digest.hexdigest()
 
     def first(self, count: int) -> "Windows":
@@ -86,13 +92,13 @@ def pack(documents: list[Encoded], length: int, separator: int) -> Windows:
         places = np.searchsorted(starts, np.arange(rows) * length, side="right") - 1
         sources += [chosen[place].source for place in places]
     if not tokens:
-        raise FirstTokenError("the data holds no tokens; give files with text")
+        raise FirstTokenError(NO_TOKENS)
     windows = Windows(np.concatenate(tokens), np.concatenate(labels), np.concatenate(numbers), domains, tuple(sources))
     useful = (windows.labels[:, 1:] != IGNORED).any(axis=1)
     if not useful.any():
-        raise FirstTokenError("the data holds no label: in chats only what the assistant says is one (answers_only = false takes all)")
+        raise FirstTokenError(NO_LABELS)
     keep = np.flatnonzero(useful)
-    return Windows(windows.tokens[keep], windows.labels[keep], windows.domain[keep], domains, tuple(windows.source[i] for i in keep))
+    return Windows(windows.tokens[keep], windows.labels[keep], windows.domain[keep], domains, tuple(windows.source[int(i)] for i in keep))
 
 
 def order(count: int, position: int, seed: int) -> tuple[int, int]:

@@ -53,7 +53,7 @@ class SearchData:
             raise FirstTokenError(
                 'a cache holds its teacher\'s answers to all of the training data, of which the search would set some aside to score trials on; give other files with held_out = ["…"] in [search]'
             )
-        documents = training_documents(recipe, [])
+        documents = list(training_documents(recipe, []))
         encoded = encode_documents(documents, recipe.data, tokenizer, report, "encoding")
         aside = set_aside(documents, encoded, recipe.data.held_out_windows * recipe.data.length, forbidden)
         kept = [piece for number, pieces in enumerate(encoded) if number not in aside for piece in pieces]
