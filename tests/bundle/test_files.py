@@ -146,7 +146,7 @@ def written(tmp_path, monkeypatch):
     hashed = []
     plain = bundle.hash_file
     monkeypatch.setattr(bundle, "hash_file", lambda path, report=None: hashed.append(path.name) or plain(path))
-    return folder, SimpleNamespace(files=facts), hashed
+    return folder, SimpleNamespace(files=facts, packed_names=frozenset()), hashed
 
 
 def test_a_verified_file_is_not_hashed_again_until_it_changes(written):
