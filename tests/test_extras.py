@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from firsttoken import cli
+from firsttoken.backends.executorch.native_build import native_library
 from firsttoken.demo import checkpoint_path
 from firsttoken.doctor import examine
 from firsttoken.errors import FirstTokenError
@@ -67,8 +68,10 @@ def test_a_verb_says_which_extra_it_needs(absent, capsys, tmp_path, command, ext
 
 
 @pytest.mark.slow
-def test_a_bundle_of_a_runtime_that_is_absent(demo_bundle, absent, capsys):
+def test_a_bundle_of_a_runtime_that_is_absent(demo_bundle, absent, capsys, request):
     bundle = str(demo_bundle("executorch-xnnpack"))
+    native_library.cache_clear()  # what this process has loaded already stays loaded
+    request.addfinalizer(native_library.cache_clear)
     absent("executorch")
     for command in (
         ["generate", bundle, "--prompt", "x"],

@@ -75,7 +75,7 @@ def bench(
       firsttoken bench out/tflite-xnnpack out/executorch-xnnpack --prompts 64,256 --repeat 3
       firsttoken bench out/tflite-xnnpack --prompts 128 --cold -o host.measurement.json
       firsttoken bench out/tflite-xnnpack --prompts 64 --turns 5
-      firsttoken bench out/tflite-xnnpack --prompts 512 --decode-tokens 128 --draft lookup
+      firsttoken bench out/drafts/tflite-xnnpack --prompts 512 --decode-tokens 128 --draft lookup
       firsttoken bench out/litertlm-cpu their/model.litertlm --checkpoint path/to/checkpoint
     """
     import sys

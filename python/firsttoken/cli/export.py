@@ -130,7 +130,7 @@ def export(
       firsttoken export smollm2 --plan int4-gptq -o out
       firsttoken export smollm2 -o out --system-prompt assistant.txt --prefix-precision fp16
       firsttoken export smollm2 -o out --pack-for dotprod --pack-for i8mm --packed-only
-      firsttoken export smollm2 -o out --plan int8 --draft-tokens 7
+      firsttoken export path/to/checkpoint --plan int8 -t tflite-xnnpack --draft-tokens 7 -o out/drafts
       firsttoken export path/to/checkpoint -t tflite-hexagon-sm8550 -t tflite-hexagon-sm8750 -o out
     """
     from firsttoken.backends.registry import find_backend

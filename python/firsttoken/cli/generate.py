@@ -57,7 +57,7 @@ def generate(
       firsttoken generate out/tflite-xnnpack --prompt "Why is the sky blue?"
       firsttoken generate out/executorch-xnnpack --prompt "def read(self, size=-1):" --raw --max-tokens 64
       firsttoken generate out/tflite-xnnpack --prompt "Explain module asyncio" --minutes 0.05 --monitor use.jsonl
-      firsttoken generate out/tflite-xnnpack --prompt "$(cat mail.txt)" --draft lookup
+      firsttoken generate out/drafts/tflite-xnnpack --prompt "$(cat mail.txt)" --draft lookup
     """
     import sys
     import time
