@@ -92,16 +92,9 @@ def read_template(folder: Path, settings: dict) -> str | None:
     return template if isinstance(template, str) and template.strip() else None
 
 
-def render(
-    template: str,
-    messages: list[dict],
-    settings: dict,
-    add_generation_prompt: bool = True,
-    today: date | None = None,
-    tools: list | None = None,
-) -> str:
-    """Renders a chat template as transformers does, on the day ``today`` or now, with ``tools`` that it may call. Raises `FirstTokenError` if it fails."""
-    return rendered_on(template, template_values(messages, settings, add_generation_prompt) | {"tools": tools}, today)[0]
+def render(template: str, messages: list[dict], settings: dict, add_generation_prompt: bool = True, today: date | None = None) -> str:
+    """Renders a chat template as transformers does, on the day ``today`` or now. Raises `FirstTokenError` if it fails."""
+    return rendered_on(template, template_values(messages, settings, add_generation_prompt), today)[0]
 
 
 def template_values(messages: list[dict], settings: dict, add_generation_prompt: bool = True) -> dict[str, Any]:

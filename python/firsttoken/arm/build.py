@@ -11,16 +11,10 @@ import tempfile
 from pathlib import Path
 
 from firsttoken.arm.folder import arm_folder, part
+from firsttoken.backends.executorch.native_build import LIBRARIES
 from firsttoken.errors import FirstTokenError
 from firsttoken.setup_folder import STAMP
 
-LIBRARIES = (
-    "executorch",
-    "executorch_kernels_optimized",
-    "executorch_backend_xnnpack",
-    "executorch_threadpool",
-    "executorch_kernels_quantized",
-)
 KEPT = 4  # builds of one program
 
 
