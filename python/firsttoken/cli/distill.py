@@ -91,16 +91,24 @@ def cache(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the answers go.", show_default=False)],
     top: Annotated[int, typer.Option("--top", "-k", min=1, help="How many of the most likely tokens to keep at every position.")] = 64,
     teacher: Annotated[int, typer.Option("--teacher", min=0, help="Which [[teacher]] of the recipe, from 0.")] = 0,
+    server: teacher_options.ServerOption = None,
+    model: teacher_options.Model = None,
+    key_variable: teacher_options.KeyVariable = None,
+    concurrency: teacher_options.Concurrency = None,
+    timeout: teacher_options.Timeout = None,
+    retries: teacher_options.Retries = 6,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
     """Keep a teacher's answers to the recipe's training data on disk.
 
     Then put cache = "FOLDER" in place of the teacher's checkpoint: training no longer needs it. An interrupted run goes on.
+    With --server the teacher is vLLM's or llama.cpp's server, and the recipe needs no checkpoint of it.
 
     \b
     Example:
       firsttoken distill cache my-recipe.toml -o out/teacher-answers --top 64
+      firsttoken distill cache my-recipe.toml -o out/teacher-answers --top 20 --server http://localhost:8000/v1
     """
     from firsttoken.report.progress_bar import progress_bar
 
@@ -108,8 +116,13 @@ def cache(
     from firsttoken.distill.ask_teacher import cache as work
 
     out = Output(as_json)
+    given = {name: value for name, value in locals().items() if name in teacher_options.OF_SERVERS}
     with progress_bar() as report:
-        facts = work(recipe, output, top, teacher, report)
+        if server is None:
+            teacher_options.refuse_without_server(given, "the teacher is the recipe's; name a server with --server")
+            facts = work(recipe, output, top, teacher, report)
+        else:
+            facts = teacher_options.cache_of_servers(recipe, output, server, given, top, report, out)
     positions = facts["windows"] * facts["length"]
     out.show(
         f"{output}: {positions:,} positions, {facts['k']} tokens each, {facts['bytes_per_position']} bytes a position, {positions * facts['bytes_per_position'] / 1e6:,.1f} MB"

@@ -8,7 +8,14 @@ import typer
 from firsttoken.cli import completion
 from firsttoken.cli.output import Output
 from firsttoken.errors import FirstTokenError
+from firsttoken.progress import Report
 
+ServerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--server", metavar="URL|FILE", help="Ask a server in the place of the recipe's teacher: its address, or a .toml file of several."
+    ),
+]
 Model = Annotated[str | None, typer.Option("--model", metavar="NAME", help="Server: which model (default: the only one that it lists).")]
 KeyVariable = Annotated[
     str | None,
@@ -63,11 +70,7 @@ def ask_servers(
     from firsttoken.distill.servers.settings import Asking, is_server, load_servers
 
     if not is_server(teacher):
-        for name, value in given.items():
-            if value != DEFAULTS.get(name):
-                raise FirstTokenError(
-                    f"--{name.replace('_', '-')} is for a server, and the teacher {teacher} is a checkpoint; leave it out"
-                )
+        refuse_without_server(given, f"the teacher {teacher} is a checkpoint; leave it out")
         return False
     if of_checkpoints:
         raise FirstTokenError(
@@ -90,3 +93,21 @@ def ask_servers(
     out.show(*(f"  {number} rejected: {why}" for why, number in facts["rejected"].items()))
     out.document({"output": output, **facts})
     return True
+
+
+def refuse_without_server(given: dict[str, Any], why: str) -> None:
+    """Raises `FirstTokenError` for an option of servers that was given where there is none."""
+    for name, value in given.items():
+        if value != DEFAULTS.get(name):
+            raise FirstTokenError(f"--{name.replace('_', '-')} is for a server, and {why}")
+
+
+def cache_of_servers(
+    recipe: str, output: Path, server: str, given: dict[str, Any], top: int, report: Report, out: Output
+) -> dict[str, Any]:
+    """Carries out ``distill cache --server``. Raises `FirstTokenError`."""
+    from firsttoken.distill.servers.cache import cache_from_servers
+    from firsttoken.distill.servers.settings import load_servers
+
+    servers = load_servers(server, **{name: given[name] for name in OF_A_SERVER if name in given})
+    return cache_from_servers(recipe, output, servers, top, given["retries"], report, out.say)

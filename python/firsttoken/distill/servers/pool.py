@@ -48,12 +48,14 @@ Work = Callable[[Connection, Job], Awaitable[None]]
 class Pool:
     """Asks for all jobs. ``work`` raises `AgainError`, `RefusedError` or `GoneError` where a server fails, `StopError` to end.
 
-    ``say`` is told when a server is given up or makes all wait.
+    ``say`` is told when a server is given up. With ``needs_all`` the first job that fails ends it.
     """
 
-    def __init__(self, connections: list[Connection], work: Work, retries: int, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, connections: list[Connection], work: Work, retries: int, say: Callable[[str], None], needs_all: bool = False
+    ) -> None:
         self.lanes = [Lane(connection) for connection in connections]
-        self.work, self.retries, self.say = work, retries, say
+        self.work, self.retries, self.say, self.needs_all = work, retries, say, needs_all
         self.failed: list[tuple[Job, str]] = []
         self.stopped = ""
         self._back: deque[Job] = deque()
@@ -121,7 +123,12 @@ class Pool:
             self._back.append(job)
             self._give_up(lane, f"refuses every request: {why}")
         else:
-            self.failed.append((job, why))
+            self._fail(job, why)
+
+    def _fail(self, job: Job, why: str) -> None:
+        self.failed.append((job, why))
+        if self.needs_all:
+            self.stopped = why
 
     def _again(self, lane: Lane, job: Job, error: AgainError, began: float) -> None:
         lane.suspects[job.number] = job
@@ -132,7 +139,7 @@ class Pool:
             lane.connection.pace.pause(max(wait, min(error.after or 0.0, LONGEST_ASKED)))
         job.tries += not error.busy
         if job.tries > self.retries and lane.answered:
-            self.failed.append((job, str(error)))
+            self._fail(job, str(error))
         else:
             self._back.append(job)
         if (error.after or 0.0) > LONGEST_ASKED:
