@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from firsttoken.distill.servers.checks import Checker, check_names
-from firsttoken.distill.servers.connection import AgainError, Connection, open_client, served_model
+from firsttoken.distill.servers.connection import AgainError, Connection, RefusedError, open_client, served_model
 from firsttoken.distill.servers.ledger import Ledger
 from firsttoken.distill.servers.limits import Budget
 from firsttoken.distill.servers.pool import Job, Pool, StopError
@@ -107,6 +107,7 @@ class _Run:
         self.checker = Checker(checks, asking.least_tokens)
         self.budget = Budget(asking.max_cost, ledger.spent)
         self.total = prompts * asking.samples
+        self._at_once: dict[str, int] = {}  # samples that a server gives for one request
         self.finished = sum(map(len, ledger.done.values()))
 
     def jobs(self, lines: list[Prompt]) -> Iterator[Job]:
@@ -127,8 +128,16 @@ class _Run:
         """Asks for the missing samples of a prompt until all are there: a server may give fewer at a time than it was asked for."""
         prompt, missing = job.what
         while missing:
-            got = await self._ask(connection, prompt, missing)
-            del missing[:got]
+            most = self._at_once.get(connection.server.url, len(missing))
+            try:
+                got = await self._ask(connection, prompt, missing[:most])
+            except RefusedError:
+                if min(most, len(missing)) == 1:
+                    raise
+                # llama.cpp gives no more samples at once than it has slots, others give one
+                self._at_once[connection.server.url] = min(most, len(missing)) // 2
+            else:
+                del missing[:got]
 
     async def _ask(self, connection: Connection, prompt: Prompt, missing: list[int]) -> int:
         server = connection.server

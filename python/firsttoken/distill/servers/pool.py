@@ -138,10 +138,14 @@ class Pool:
             wait = min(LONGEST_WAIT, 2.0 ** (lane.rounds - 1)) * random.uniform(0.5, 1.0)
             lane.connection.pace.pause(max(wait, min(error.after or 0.0, LONGEST_ASKED)))
         job.tries += not error.busy
-        if job.tries > self.retries and lane.answered:
-            self._fail(job, str(error))
-        else:
+        others = any(not other.gone for other in self.lanes if other is not lane)
+        if job.tries <= self.retries or not lane.answered:
             self._back.append(job)
+        elif self.needs_all and others:
+            self._back.append(job)
+            self._give_up(lane, f"failed {job.tries} times at the same: {error}")
+        else:
+            self._fail(job, str(error))
         if (error.after or 0.0) > LONGEST_ASKED:
             self._give_up(lane, f"asks to wait {error.after:,.0f} s")
         elif lane.rounds > self.retries and (not lane.answered or len(lane.suspects) > 1):
