@@ -10,6 +10,7 @@ import time
 import pytest
 from faulty_server import FaultyServer, cut, raw, reply, right, slow, status, streamed
 
+from firsttoken.cli import run
 from firsttoken.distill.records import read_records
 from firsttoken.distill.servers.generate import generate_from_servers, sample_seed
 from firsttoken.distill.servers.settings import Asking, load_servers
@@ -75,6 +76,18 @@ def test_samples_are_asked_for_until_all_are_there_each_with_its_seed(prompts, t
     assert first.domain == "d" and first.messages[0] == {"role": "user", "content": "q"}
     with pytest.raises(FirstTokenError, match="same answer 2 times"):
         ask(server.url, prompts(), tmp_path / "b.jsonl", Asking(samples=2))
+
+
+def test_fewer_samples_at_a_time_where_a_server_refuses_as_many(prompts, tmp_path):
+    """As llama.cpp's server with two slots does."""
+
+    def two_slots(handler, body):
+        return (status(400, "'n' must be between 1 and 2") if body.get("n", 1) > 2 else reply())(handler, body)
+
+    with FaultyServer(always=two_slots) as server:
+        ask(server.url, prompts(), tmp_path / "a.jsonl", Asking(samples=7, temperature=1.0), concurrency=1)
+    assert pairs(tmp_path / "a.jsonl") == [(line, n) for line in range(1, 6) for n in range(7)]
+    assert [body.get("n", 1) for body in server.bodies][:4] == [7, 3, 1, 1] and len(server.bodies) == 2 + 5 * 7
 
 
 def test_turns_and_thoughts_get_into_the_training_data(prompts, tmp_path):
@@ -301,6 +314,22 @@ def test_what_changed_is_refused_and_nothing_of_others_is_touched(prompts, tmp_p
         with pytest.raises(FirstTokenError, match=r"mine.rejected.jsonl: exists, and not from this command"):
             ask(server.url, prompts(), tmp_path / "mine.jsonl")
         assert (tmp_path / "mine.rejected.jsonl").read_text() == "precious" and not (tmp_path / "mine.jsonl.json").exists()
+
+
+def test_the_command_line(prompts, tmp_path, capfd):
+    many, output = str(prompts()), tmp_path / "a.jsonl"
+    with FaultyServer() as server:
+        assert (
+            run(["distill", "generate", server.url, many, "-o", str(output), "--samples", "2", "--temperature", "1", "--least-tokens", "3"])
+            == 0
+        )
+        assert f"{output}: 10 answers, 0 rejected" in capfd.readouterr().out
+        assert run(["distill", "generate", server.url, many, "-o", str(tmp_path / "b.jsonl"), "--check", "lenght"]) == 2
+        assert "did you mean 'length'" in capfd.readouterr().err
+        assert run(["distill", "generate", server.url, many, "-o", str(tmp_path / "b.jsonl"), "--raw"]) == 2
+        assert "--raw and budgets of thinking are for a checkpoint" in capfd.readouterr().err
+        assert run(["distill", "generate", "demo", many, "-o", str(tmp_path / "b.jsonl"), "--samples", "2"]) == 2
+        assert "--samples is for a server, and the teacher demo is a checkpoint" in capfd.readouterr().err
 
 
 def test_models_are_named_where_it_cannot_be_told_which(prompts, tmp_path):

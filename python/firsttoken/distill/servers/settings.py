@@ -1,6 +1,7 @@
 """Which servers are asked, from an address or a ``.toml`` file, and how an answer is asked for."""
 
 import os
+import re
 import tomllib
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,6 +36,20 @@ class Server(Part):
     timeout: float = Field(default=600.0, gt=0)  # seconds for a whole answer
     stream: bool = False  # tokens as they come, for what cuts silent connections
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_key(cls, values: Any) -> Any:
+        if isinstance(values, dict) and any(name in values for name in ("key", "api_key", "token", "password")):
+            raise ValueError("a key stands in no file; put it into an environment variable and name that with key_variable")
+        return values
+
+    @field_validator("key_variable")
+    @classmethod
+    def _a_name(cls, name: str | None) -> str | None:
+        if name is not None and not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+            raise ValueError("key_variable is the name of an environment variable, not the key itself")
+        return name
+
     @field_validator("url")
     @classmethod
     def _address(cls, url: str) -> str:
@@ -63,7 +78,9 @@ class Server(Part):
             return None
         value = os.environ.get(self.key_variable, "").strip()
         if not value:
-            raise FirstTokenError(f"{self.url}: the environment variable {self.key_variable} is not set; export it with the server's key")
+            # what does not look like a variable's name may be a key
+            shown = self.key_variable if re.fullmatch("[A-Z][A-Z0-9_]*", self.key_variable) else "that key_variable names"
+            raise FirstTokenError(f"{self.url}: the environment variable {shown} is not set; export it with the server's key")
         if not (value.isascii() and value.isprintable()):
             raise FirstTokenError(
                 f"{self.url}: the environment variable {self.key_variable} holds no key: it has characters that no header can carry"
@@ -127,9 +144,9 @@ def load_servers(teacher: str | Path, **changes: Any) -> Servers:
 
 
 def _first(error: ValidationError, values: dict) -> str:
-    """The first complaint; of an address alone its reason, since one that is refused may hold a password."""
+    """The first complaint; of an address and a key's variable alone its reason, since one that is refused may hold a password or a key."""
     problem = error.errors()[0]
-    if problem["loc"][-1:] == ("url",) and problem["type"] == "value_error":
+    if problem["loc"][-1:] in (("url",), ("key_variable",)) and problem["type"] == "value_error":
         return str(problem["msg"]).removeprefix("Value error, ")
     return first_problem(error, values, Servers)
 
