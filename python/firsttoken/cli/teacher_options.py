@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from firsttoken.cli import completion
+from firsttoken.cli.interrupts import goes_on
 from firsttoken.cli.output import Output
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report
@@ -85,7 +86,7 @@ def ask_servers(
     servers = load_servers(teacher, **{name: given[name] for name in OF_A_SERVER})
     own = {name: given[name] for name in DEFAULTS if name != "check"}
     asking = Asking(max_tokens=max_tokens, temperature=temperature, seed=seed, checks=tuple(given["check"] or ()), **own)
-    with progress_bar() as report:
+    with goes_on(lambda: f"what was answered is in {output}" if output.exists() else ""), progress_bar() as report:
         facts = generate_from_servers(servers, prompts, output, asking, report, out.say)
     out.show(
         f"{output}: {facts['answers']} answers, {sum(facts['rejected'].values())} rejected{', ' + format(facts['cost'], '.4g') + ' spent' if facts['cost'] else ''}"

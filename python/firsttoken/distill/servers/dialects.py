@@ -58,7 +58,11 @@ class Vllm(Dialect):
             "add_special_tokens": False,
             "return_token_ids": True,
         }
-        value = await connection.post(f"{connection.server.url}/completions", body)
+        return self.read(await connection.post(f"{connection.server.url}/completions", body), tokens, places)
+
+    @staticmethod
+    def read(value: dict[str, Any], tokens: list[int], places: Sequence[int]) -> list[Row]:
+        """The rows of a completion with ``prompt_logprobs``. Raises `RefusedError` for what is not in vLLM's form, or of other tokens."""
         choices = value.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
         given = choice.get("prompt_logprobs", value.get("prompt_logprobs"))
@@ -71,7 +75,7 @@ class Vllm(Dialect):
             raise RefusedError(
                 f"gives log probabilities of {len(given) if isinstance(given, list) else 'no'} tokens, and {len(tokens)} were asked for"
             )
-        return [self._row(given[place + 1], tokens[place + 1]) for place in places]
+        return [Vllm._row(given[place + 1], tokens[place + 1]) for place in places]
 
     @staticmethod
     def _row(entry: Any, following: int) -> Row:
