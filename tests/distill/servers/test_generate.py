@@ -175,6 +175,11 @@ def test_the_cost_is_never_above_the_limit(prompts, tmp_path):
         assert again["answers"] == facts["answers"]  # what was spent before counts
         whole = ask(server.url, many, tmp_path / "a.jsonl", Asking(max_tokens=20, max_cost=5), **prices)
         assert whole["answers"] == 40 and whole["cost"] == pytest.approx(0.8)
+        server.faults.extend([cut, status(500)])
+        lost = ask(server.url, prompts([{"prompt": "q"}]), tmp_path / "lost.jsonl", Asking(max_tokens=20), **prices)
+        assert (
+            0.02 + 0.04 + 0.05 < lost["cost"] < 0.25 and lost["servers"][server.url]["uncounted"] == 1
+        )  # the cut answer may have to be paid
         with pytest.raises(FirstTokenError, match="--max-cost needs the prices"):
             ask(server.url, many, tmp_path / "b.jsonl", asking)
 

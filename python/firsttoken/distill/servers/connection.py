@@ -23,11 +23,14 @@ BUSY = (408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529)
 
 
 class AgainError(Exception):
-    """The same request may succeed later; ``after`` are seconds that the server asked for, ``busy`` says that the request is not to blame."""
+    """The same request may succeed later; ``after`` are seconds that the server asked for, ``busy`` says that the request is not to blame.
 
-    def __init__(self, why: str, after: float | None = None, busy: bool = False) -> None:
+    ``worked``: the server may have written an answer, and want to be paid for it.
+    """
+
+    def __init__(self, why: str, after: float | None = None, busy: bool = False, worked: bool = True) -> None:
         super().__init__(why)
-        self.after, self.busy = after, busy
+        self.after, self.busy, self.worked = after, busy, worked
 
 
 class RefusedError(Exception):
@@ -91,7 +94,7 @@ class Connection:
         except (httpx2.ConnectError, httpx2.UnsupportedProtocol) as error:
             if isinstance(error.__cause__, ssl.SSLError) or "CERTIFICATE" in str(error):
                 raise GoneError(f"its certificate is not trusted ({self.said(error)})") from None
-            raise AgainError(f"cannot be reached ({self.said(error)})") from None
+            raise AgainError(f"cannot be reached ({self.said(error)})", worked=False) from None
         except (httpx2.HTTPError, httpx2.StreamError, httpx2.SSEError) as error:
             raise AgainError(f"the connection broke ({type(error).__name__}: {self.said(error)})") from None
 
@@ -113,7 +116,7 @@ class Connection:
             return GoneError(f"refuses access (status {status}) {how}")
         said = self.said(_message(await _read(response, 1 << 20)))
         if status in BUSY:
-            return AgainError(f"status {status}: {said}", retry_after(response.headers.get("retry-after")), busy=status == 429)
+            return AgainError(f"status {status}: {said}", retry_after(response.headers.get("retry-after")), status == 429, worked=False)
         if status in (404, 405, 501):
             return GoneError(f"status {status} at {response.url.path}: {said}; is the address right, and the model's name?")
         if status == 402:

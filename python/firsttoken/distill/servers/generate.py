@@ -83,7 +83,7 @@ def _tell(pool: Pool, facts: dict[str, Any], prompts: int, ledger: Ledger, say: 
     if pool.failed:
         job, why = pool.failed[0]
         text = f"{len(pool.failed)} of {prompts} prompts have no answer, the first in line {job.number}: {why}"
-        if not ledger.done:
+        if not any(ledger.done.values()):
             raise FirstTokenError(text)
         say(f"{text}; the same command asks for them again")
     if pool.stopped:
@@ -152,12 +152,13 @@ class _Run:
         cost = 0.0
         try:
             reply = await ask_for(connection, body, len(missing))
-            cost = (
-                server.price(*most)
-                if reply.tokens_in is None or reply.tokens_out is None
-                else server.price(reply.tokens_in, reply.tokens_out)
-            )
+            counted = reply.tokens_in is not None and reply.tokens_out is not None
+            cost = server.price(reply.tokens_in or 0, reply.tokens_out or 0) if counted else server.price(*most)
             connection.pace.count((reply.tokens_in or 0) + (reply.tokens_out or 0))
+        except AgainError as error:
+            if error.worked and (cost := server.price(*most)):
+                self._record(connection, prompt, [], None, cost)
+            raise
         finally:
             self.budget.settle(taken, cost)
         samples = missing[: len(reply.answers)]
@@ -175,18 +176,32 @@ class _Run:
                 rejected.append({**line, "rejected": wrong})
             else:
                 kept.append(line)
+        self._record(connection, prompt, samples, reply, cost, kept, rejected)
+        self.finished += len(samples)
+        self.report("answering", self.finished, self.total, "samples")
+
+    def _record(
+        self,
+        connection: Connection,
+        prompt: Prompt,
+        samples: list[int],
+        reply: Reply | None,
+        cost: float,
+        kept: list[dict[str, Any]] | None = None,
+        rejected: list[dict[str, Any]] | None = None,
+    ) -> None:
+        """Notes a request; without a reply it is one whose answer was lost on the way, and may have to be paid."""
+        url = connection.server.url
         record = {
             "line": prompt.number,
             "samples": samples,
-            "server": connection.server.url,
-            "model": model,
-            "tokens_in": reply.tokens_in,
-            "tokens_out": reply.tokens_out,
+            "server": url,
+            "model": reply.model if reply and reply.model else self.models[url],
+            "tokens_in": reply.tokens_in if reply else None,
+            "tokens_out": reply.tokens_out if reply else None,
             "cost": cost,
         }
-        self.ledger.add(record, kept, rejected)
-        self.finished += len(samples)
-        self.report("answering", self.finished, self.total, "samples")
+        self.ledger.add(record, kept or [], rejected or [])
 
 
 def request_body(prompt: Prompt, model: str, samples: list[int], asking: Asking, servers: Servers, stream: bool) -> dict[str, Any]:
