@@ -8,14 +8,17 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from firsttoken.atomic_file import write_text
 from firsttoken.bundle.atomic import lock, remove
 from firsttoken.checkpoint import Checkpoint, read_json
 from firsttoken.distill.recipe import Recipe
-from firsttoken.distill.windows import Windows
 from firsttoken.errors import FirstTokenError
 from firsttoken.safe_text import visible
+
+if TYPE_CHECKING:  # it imports torch, which asking a server does without
+    from firsttoken.distill.windows import Windows
 
 IDENTITY = "identity.json"
 # All that runs put there, with what a kill leaves of it.
@@ -29,7 +32,7 @@ def work_folder(output: Path) -> Path:
     return output.with_name(f"{output.name}.work")
 
 
-def identity_of(recipe: Recipe, train: Windows, held_out: Windows) -> dict:
+def identity_of(recipe: Recipe, train: "Windows", held_out: "Windows") -> dict:
     """What decides the result: every field of the recipe, the checkpoints, the data and the libraries' versions."""
     from importlib.metadata import version
 
