@@ -16,6 +16,8 @@ EXTRAS = MappingProxyType({
     "search": ("searching a plan", ("scipy", "matplotlib")),
     "maths": ("comparing mathematical answers by algebra", ("math_verify",)),
     "parquet": ("reading training data in parquet files", ("pyarrow",)),
+    "lora": ("training students through low-rank adapters", ("peft",)),
+    "tensorboard": ("a training's curves in TensorBoard", ("tensorboard",)),
     "gguf": ("reading quantized GGUF files", ("gguf",)),
     "hexagon": ("compiling for and proving on Hexagon NPUs", ("onnxruntime", "onnx", "onnxruntime_qnn")),
 })  # fmt: skip
