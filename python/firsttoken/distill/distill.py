@@ -11,11 +11,12 @@ from firsttoken.distill.publish import publish
 from firsttoken.distill.quantize_stage import check_quantize, run_quantize_stage
 from firsttoken.distill.recipe import Recipe, load_recipe
 from firsttoken.distill.running import DistillRun
+from firsttoken.distill.sequence_level import answered
 from firsttoken.distill.student_folder import check_student_destination
 from firsttoken.distill.students import plan_stages, student_decoder
 from firsttoken.distill.tensorboard import check_board
 from firsttoken.distill.training_page import read_recipe_text
-from firsttoken.distill.work_folder import identity_of, open_work, remove_work
+from firsttoken.distill.work_folder import identity_of, open_work, remove_work, work_folder
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
 
@@ -53,7 +54,8 @@ def distill(
     if chosen.quantize is not None:
         check_quantize(chosen, chosen.quantize, student_decoder(chosen))
     main = int(os.environ.get("RANK", "0")) == 0
-    run = DistillRun(chosen, output, text, main, bar if main else no_bar, say if main else _mute, tensorboard=tensorboard)
+    asked = answered(chosen, work_folder(output), restart, bar if main else no_bar, say if main else _mute)
+    run = DistillRun(asked, output, text, main, bar if main else no_bar, say if main else _mute, tensorboard=tensorboard)
     run.identity = identity = identity_of(chosen, run.train, run.held_out)
     held = None
     if main:

@@ -16,7 +16,7 @@ from firsttoken import plain_file
 from firsttoken.checkpoint_sources.open import named_folder
 from firsttoken.declarations import declaration_folder, declaration_names, read_declaration
 from firsttoken.distill.schedules import Scheduled, constant
-from firsttoken.distill.student_options import Lora, OnPolicy
+from firsttoken.distill.student_options import Lora, OnPolicy, SequenceLevel
 from firsttoken.errors import FirstTokenError, nearest
 
 Prediction = Literal["forward_kl", "reverse_kl", "jensen_shannon", "skewed_kl", "skewed_reverse_kl"]
@@ -90,7 +90,7 @@ class TextSource(RecipePart):
 class Data(RecipePart):
     """Training and held-out text, and how it is cut into windows of ``length`` tokens."""
 
-    train: tuple[TextSource, ...] = Field(min_length=1)
+    train: tuple[TextSource, ...] = ()  # none: only with [sequence_level]
     held_out: tuple[str, ...] = Field(min_length=1)
     length: int = Field(default=512, ge=8)
     hold_back_percent: int = Field(default=0, ge=0, le=50)  # of the training files, by a hash of their path; never trained on
@@ -201,6 +201,7 @@ class Recipe(RecipePart):
     losses: tuple[Loss, ...] = Field(alias="loss", min_length=1)
     training: Training
     on_policy: OnPolicy | None = None
+    sequence_level: SequenceLevel | None = None
     quantize: Quantize | None = None
     search: Search | None = None
 
@@ -210,6 +211,10 @@ class Recipe(RecipePart):
 
     @model_validator(mode="after")
     def _losses_have_what_they_need(self) -> Self:
+        if not self.data.train and self.sequence_level is None:
+            raise ValueError("data.train is missing; expected at least one [[data.train]] with files, or [sequence_level] with prompts")
+        if self.sequence_level is not None and (not self.teachers or self.teachers[0].checkpoint is None):
+            raise ValueError("sequence_level lets the first [[teacher]] write, which has to be a checkpoint")
         if self.training.steps == 0 and self.quantize is None:
             raise ValueError("training.steps is 0; expected at least 1 where there is no [quantize]")
         if self.temperature.least <= 0:

@@ -18,6 +18,15 @@ class OnPolicy(Table):
     prompt_tokens: int | None = Field(default=None, ge=1)  # kept of a window of plain text; none: half of it
 
 
+class SequenceLevel(Table):
+    """Sequence-level distillation (arXiv:1606.07947): the first teacher answers prompts, and its answers are trained on (`sequence_level`)."""
+
+    prompts: str  # JSONL with a "prompt" in every line
+    max_tokens: int = Field(default=512, ge=1)  # of an answer
+    temperature: float = Field(default=0.0, ge=0)  # 0: the most likely token
+    domain: str = "text"  # of the answers
+
+
 class Lora(Table):
     """Low-rank adapters (LoRA, arXiv:2106.09685): they alone are trained, and added to the weights at the end."""
 

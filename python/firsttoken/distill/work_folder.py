@@ -20,7 +20,7 @@ from firsttoken.safe_text import visible
 IDENTITY = "identity.json"
 # All that runs put there, with what a kill leaves of it.
 OURS = re.compile(
-    r"identity\.json|held_out\.txt|\.(identity\.json|held_out\.txt)\.[\w-]+\.partial|\.encoding\.lock|\.?encoded-\w+|stage-\d+|seed-\d+|trial-\d+|quantize"
+    r"identity\.json|held_out\.txt|\.(identity\.json|held_out\.txt)\.[\w-]+\.partial|\.encoding\.lock|\.?encoded-\w+|answers\.jsonl(\.json)?|\.answers\.jsonl\.json\.[\w-]+\.partial|stage-\d+|seed-\d+|trial-\d+|quantize"
 )
 
 
