@@ -7,15 +7,17 @@ import json
 import os
 import re
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 from firsttoken.atomic_file import write_text
 from firsttoken.bundle.atomic import lock, remove
 from firsttoken.checkpoint import Checkpoint, read_json
-from firsttoken.distill.recipe import Recipe
+from firsttoken.distill.recipe import CROSS_TOKENIZER, Recipe
 from firsttoken.distill.windows import Windows
 from firsttoken.errors import FirstTokenError
 from firsttoken.safe_text import visible
+from firsttoken.tokenizer import Tokenizer
 
 IDENTITY = "identity.json"
 # All that runs put there, with what a kill leaves of it.
@@ -42,6 +44,14 @@ def identity_of(recipe: Recipe, train: Windows, held_out: Windows) -> dict:
             prints[who] = checkpoint.fingerprint()
     quantize = recipe.quantize
     plans = {}
+    if any(
+        loss.kind in CROSS_TOKENIZER for loss in recipe.losses
+    ):  # others need the teacher's to be the student's, which the data depends on
+        plans["teachers' tokenizers"] = [
+            sha256(Tokenizer(recipe.checkpoint_folder(t.checkpoint)).engine.to_str().encode()).hexdigest()
+            for t in recipe.teachers
+            if t.checkpoint
+        ]
     if quantize is not None:
         from firsttoken.quant.plan import load_plan
         from firsttoken.targets.target import load_target
