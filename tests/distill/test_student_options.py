@@ -143,6 +143,20 @@ def test_a_teacher_with_another_tokenizer_teaches(make_recipe, tmp_path, tiny_mo
     assert any("has another tokenizer" in line and "%" in line for line in lines)
 
 
+def test_a_student_from_scratch_keeps_its_own_end_token(make_recipe, tmp_path, tiny_model, foreign):
+    config = json.loads((tiny_model / "config.json").read_text()) | {"eos_token_id": 4000, "num_hidden_layers": 1, "layer_types": None}
+    (tmp_path / "config.json").write_text(json.dumps({name: value for name, value in config.items() if value is not None}))
+    assert json.loads((foreign / "config.json").read_text())["eos_token_id"] != 4000
+    changes = {
+        "tokenizer": str(tiny_model),
+        "teacher": [{"checkpoint": str(foreign)}],
+        "student": {"config": str(tmp_path / "config.json")},
+    }
+    changes |= {"loss": [{"kind": "cross_entropy"}, {"kind": "uld"}], "training.steps": 1, "training.evaluate_every": 1}
+    out, _ = run(make_recipe(changes), tmp_path / "student")
+    assert json.loads((out / "config.json").read_text())["eos_token_id"] == 4000
+
+
 def test_the_loss_across_tokenizers_is_that_of_the_places_where_both_stand(tiny_model, foreign):
     """Against plain forward passes over the prefixes' own texts: every aligned position's teacher has read exactly the student's text."""
     from firsttoken.demo import held_out_text
