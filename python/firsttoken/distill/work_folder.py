@@ -43,7 +43,7 @@ def identity_of(recipe: Recipe, train: Windows, held_out: Windows) -> dict:
         with Checkpoint(recipe.checkpoint_folder(folder)) as checkpoint:
             prints[who] = checkpoint.fingerprint()
     quantize = recipe.quantize
-    plans = {}
+    plans: dict[str, object] = {}
     if any(
         loss.kind in CROSS_TOKENIZER for loss in recipe.losses
     ):  # others need the teacher's to be the student's, which the data depends on
