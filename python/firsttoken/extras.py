@@ -17,6 +17,8 @@ EXTRAS = MappingProxyType({
     "maths": ("comparing mathematical answers by algebra", ("math_verify",)),
     "servers": ("asking teachers behind a server", ("httpx2",)),
     "parquet": ("reading training data in parquet files", ("pyarrow",)),
+    "lora": ("training students through low-rank adapters", ("peft",)),
+    "tensorboard": ("a training's curves in TensorBoard", ("tensorboard",)),
     "gguf": ("reading quantized GGUF files", ("gguf",)),
     "hexagon": ("compiling for and proving on Hexagon NPUs", ("onnxruntime", "onnx", "onnxruntime_qnn")),
 })  # fmt: skip

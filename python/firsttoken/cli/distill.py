@@ -44,6 +44,9 @@ def run(
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace an existing student.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Start over instead of going on with an interrupted run.")] = False,
     keep_work: Annotated[bool, typer.Option("--keep-work", help="Keep FOLDER.work, with the last training states.")] = False,
+    tensorboard: Annotated[
+        Path | None, typer.Option("--tensorboard", metavar="FOLDER", help="Write the curves for TensorBoard too, while it trains.")
+    ] = None,
     seeds: Annotated[
         int, typer.Option("--seeds", min=1, max=10, help="For a classifier's recipe: so many seeds, and a table with intervals.")
     ] = 1,
@@ -74,13 +77,15 @@ def run(
     if is_classifier(recipe):
         from firsttoken.distill.classifiers.run import distill_classifier
 
+        if tensorboard is not None:
+            raise FirstTokenError("--tensorboard is for a decoder's recipe; a classifier's curves are in its training.html")
         student = distill_classifier(recipe, output, seeds, force, restart, keep_work, out.say)
     elif seeds != 1:
         raise FirstTokenError("--seeds is for a classifier's recipe; a decoder's has its seed in the file")
     else:
         from firsttoken.distill.distill import distill as work
 
-        student = work(recipe, output, force, restart, keep_work, progress_bar, say=out.say)
+        student = work(recipe, output, force, restart, keep_work, progress_bar, say=out.say, tensorboard=tensorboard)
     if int(os.environ.get("RANK", "0")) == 0:  # of several processes one speaks
         out.document({"student": student, "distillation": read_json(student / RECORD, "the run has just written it") if as_json else None})
 

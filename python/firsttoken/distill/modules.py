@@ -16,7 +16,7 @@ from firsttoken.distill.losses.attention import activation_attention_transfer, a
 from firsttoken.distill.losses.divergence import DIVERGENCES, IGNORED, cross_entropy
 from firsttoken.distill.losses.hidden import Projection, hidden_cosine, hidden_l2, positions_of
 from firsttoken.distill.objective import Moment, part_names
-from firsttoken.distill.recipe import INSIDE, Loss, Training
+from firsttoken.distill.recipe import CROSS_TOKENIZER, INSIDE, Loss, Training
 from firsttoken.distill.schedules import Scheduled, constant
 from firsttoken.errors import FirstTokenError, nearest
 
@@ -59,6 +59,8 @@ class ModuleDistillation(nn.Module):
         for loss in losses:
             if loss.kind != "cross_entropy" and not self.teachers:
                 raise FirstTokenError(f"loss {loss.kind} needs a teacher; cross_entropy alone does not")
+            if loss.kind in CROSS_TOKENIZER:
+                raise FirstTokenError(f"loss {loss.kind} compares two tokenizers; classes have none, use forward_kl")
             if loss.kind in INSIDE and not self._pairs_of(loss):
                 raise FirstTokenError(f"loss {loss.kind} needs layers: pairs of module names, the student's and the teacher's")
         for pair in layers:
@@ -103,7 +105,7 @@ class ModuleDistillation(nn.Module):
         total, parts = logits.new_zeros(()), []
         for number, (loss, weight) in enumerate(zip(self.losses, moment.weights, strict=True)):
             if loss.kind == "cross_entropy":
-                value = cross_entropy(logits, labels).sum()
+                value = cross_entropy(logits, labels, **loss.options).sum()
             elif loss.kind in DIVERGENCES:
                 value = self._divergence(loss, logits, taught, moment.temperature).sum()
             else:

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from firsttoken.declarations import declaration_folder, declaration_names, read_declaration
 from firsttoken.distill.modules import ModulePlan
-from firsttoken.distill.recipe import INSIDE, Loss, RecipePart, Training, is_classifier
+from firsttoken.distill.recipe import CROSS_TOKENIZER, INSIDE, Loss, RecipePart, Training, is_classifier
 from firsttoken.distill.schedules import Schedule, Scheduled, constant
 from firsttoken.errors import FirstTokenError
 
@@ -83,6 +83,10 @@ class ClassifierRecipe(RecipePart):
     def _layers_are_used(self) -> Self:
         if self.training.steps == 0:
             raise ValueError("training.steps is 0; expected at least 1")
+        if self.training.dropout is not None:
+            raise ValueError("training.dropout is for decoders; a model of your own (make) can have torch.nn.Dropout")
+        if across := [loss.kind for loss in self.losses if loss.kind in CROSS_TOKENIZER]:
+            raise ValueError(f"loss {across[0]} compares two tokenizers; classes have none, use forward_kl")
         inside = [loss.kind for loss in self.losses if loss.kind in INSIDE]
         if inside and not self.layers:
             raise ValueError(f"loss {inside[0]} needs layers: pairs of module names, the student's and the teacher's")
