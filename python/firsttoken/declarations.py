@@ -47,12 +47,11 @@ def declaration_path(kind: str, name_or_path: str | Path) -> Path:
 
 def parse_declaration(path: Path) -> dict[str, Any]:
     """Returns the fields of a file, which is TOML or, by its name, YAML. Raises `OSError`, `ValueError` and `RecursionError`."""
-    text = plain_file.read_text(path)
     if path.suffix not in YAML:
-        return tomllib.loads(text)
-    from firsttoken.yaml_file import parse_yaml
+        return tomllib.loads(plain_file.read_text(path))
+    from firsttoken.yaml_file import YAML_BYTES, parse_yaml
 
-    return parse_yaml(text)
+    return parse_yaml(plain_file.read_text(path, YAML_BYTES))
 
 
 def read_declaration(kind: str, what: str, name_or_path: str | Path, model: type[Model]) -> tuple[str, Model]:

@@ -7,6 +7,7 @@ import re
 from functools import cache
 from typing import Any
 
+YAML_BYTES = 1 << 20  # of a file: PyYAML takes about a minute for ten times that
 SCALARS = (
     ("tag:yaml.org,2002:bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
     ("tag:yaml.org,2002:null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),

@@ -346,6 +346,7 @@ READERS = (
     Reader("plan", good_files.declarations("quant"), "*.toml", mutate.mutate_text, read_plan),
     Reader("target", good_files.declarations("export"), "*.toml", mutate.mutate_text, read_target),
     Reader("recipe", good_files.declarations("recipes"), "*.toml", mutate.mutate_text, read_recipe, imports=LEARNING),
+    Reader("recipe-yaml", good_files.declarations("recipes", "yaml"), "*.yaml", mutate.mutate_text, read_recipe, imports=LEARNING),
     Reader("budget", good_files.budgets, "*.toml", mutate.mutate_text, read_budget),
     Reader("manifest", good_files.manifests, "*.json", mutate.mutate_json, read_manifest),
     Reader("measurement", good_files.measurements, "*.json", mutate.mutate_json, read_measurement),
