@@ -15,12 +15,12 @@ from firsttoken.bundle.atomic import Staging
 from firsttoken.bundle.lineage import RECORD
 from firsttoken.checkpoint import read_json
 from firsttoken.distill.classifiers.fit import WEIGHTS
-from firsttoken.distill.classifiers.programs import PROGRAM
+from firsttoken.distill.classifiers.programs import PROGRAM, sha256_of
 from firsttoken.distill.student_folder import check_student_destination, files_in
 from firsttoken.errors import FirstTokenError
 
 RUNS = 50
-SIZES = ("parameters", "multiply_adds")
+SIZES = ("parameters", "multiply_adds", "bytes")
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,16 @@ def choose_width(student: str | Path, output: str | Path, limits: Limits, force:
     found = []
     for file, size in sorted(widths_of(student, record).items(), key=lambda each: -each[1]["width"]):
         program = load(student / file, size)
-        size = {"width": size["width"], **{name: size[name] for name in SIZES}}
+        size = {name: size[name] for name in ("width", *SIZES, "sha256")}
         if limits.milliseconds is not None:
             size["milliseconds"] = milliseconds(program)
         found.append(size)
         if all(most is None or size[name] <= most for name, most in vars(limits).items()):
             write(record, program, student / file, size, output, force)
             return size
-    said = ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value:,}" for name, value in found[-1].items())
+    said = ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value:,}" for name, value in found[-1].items() if name != "sha256"
+    )
     raise FirstTokenError(
         f"student {student}: no width is within the limits; the narrowest has {said}; give more, or train narrower widths"
     )
@@ -60,7 +62,9 @@ def choose_width(student: str | Path, output: str | Path, limits: Limits, force:
 def widths_of(student: Path, record: dict) -> dict[str, dict]:
     """The programs of a student's record by file. Raises `FirstTokenError` for a student of one width."""
     programs = record.get("programs")
-    if not isinstance(programs, dict) or not all(isinstance(each, dict) and {"width", *SIZES} <= set(each) for each in programs.values()):
+    if not isinstance(programs, dict) or not all(
+        isinstance(each, dict) and {"width", "sha256", *SIZES} <= set(each) for each in programs.values()
+    ):
         raise FirstTokenError(
             f"student {student}: has one width; expected one of a recipe with student.widths, such as `firsttoken distill digits-elastic`"
         )
@@ -68,17 +72,12 @@ def widths_of(student: Path, record: dict) -> dict[str, dict]:
 
 
 def load(path: Path, size: dict) -> torch.export.ExportedProgram:
-    """Loads a program and holds its size against the record's. Raises `FirstTokenError`."""
+    """Loads a program that is the one of the record. Raises `FirstTokenError`."""
     if not path.is_file():
         raise FirstTokenError(f"{path}: does not exist, and {RECORD} names it; distil the student again")
-    try:
-        program = torch.export.load(path)
-    except (RuntimeError, ValueError, OSError, KeyError) as error:
-        raise FirstTokenError(f"{path}: cannot be read as a program ({str(error)[:160]}); distil the student again") from None
-    got = sum(each.numel() for each in program.parameters())
-    if got != size["parameters"]:
-        raise FirstTokenError(f"{path}: has {got:,} parameters, and {RECORD} says {size['parameters']:,}; distil the student again")
-    return program
+    if sha256_of(path) != size["sha256"]:
+        raise FirstTokenError(f"{path}: is not the program that {RECORD} names (its SHA-256 is another); distil the student again")
+    return torch.export.load(path)
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """A student as programs (torch.export) that need nothing of firsttoken: one, or one a width."""
 
-import os
+import hashlib
 from pathlib import Path
 
 import torch
@@ -44,4 +44,10 @@ def write_program(network: nn.Module, example: Tensor, path: Path, wanted: Tenso
         raise FirstTokenError(
             f"the exported program differs from the student by {float((wanted - got).abs().max()):.3g}; it was not written"
         )
-    return {"parameters": parameters_of(network), "multiply_adds": multiply_adds(network, example), "bytes": os.path.getsize(path)}
+    size = {"parameters": parameters_of(network), "multiply_adds": multiply_adds(network, example)}
+    return {**size, "bytes": path.stat().st_size, "sha256": sha256_of(path)}
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a program's bytes, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
