@@ -82,7 +82,8 @@ def identity_of(recipe: ClassifierRecipe) -> dict:
     """What decides the result."""
     from importlib.metadata import version
 
-    packages = {package: version(package) for package in ("torch", "transformers", "accelerate")}
+    deciding = ("torch", "transformers", "accelerate", *(("torch-pruning",) if recipe.student.prune else ()))
+    packages = {package: version(package) for package in deciding}
     return {"recipe": recipe.model_dump(mode="json", exclude={"name", "folder", "summary"}), "packages": packages}
 
 
