@@ -13,6 +13,7 @@ EXTRAS = MappingProxyType({
     "executorch": ("export, proof and generation of .pte", ("torch", "torchao", "executorch")),
     "litertlm": ("export, proof and generation of .litertlm", ("litert_lm_builder",)),
     "distill": ("distillation, and evaluating checkpoints", ("torch", "transformers", "accelerate", "safetensors", "matplotlib", "optuna", "tomlkit")),
+    "prune": ("pruning channels of convolutional networks", ("torch_pruning",)),
     "search": ("searching a plan", ("scipy", "matplotlib")),
     "maths": ("comparing mathematical answers by algebra", ("math_verify",)),
     "servers": ("asking teachers behind a server", ("httpx2",)),

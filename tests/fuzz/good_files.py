@@ -175,11 +175,11 @@ def measurements(folder: Path) -> None:
     phone_measurement().write(folder / "phone.json")
 
 
-def declarations(kind: str):
+def declarations(kind: str, ending: str = "toml"):
     """Returns a function that copies the built-in files of ``kind``."""
 
     def copied(folder: Path) -> None:
-        for path in declaration_folder(kind).glob("*.toml"):
+        for path in declaration_folder(kind).glob(f"*.{ending}"):
             shutil.copy(path, folder)
 
     return copied

@@ -383,6 +383,7 @@ READERS = (
     Reader("recipe", good_files.declarations("recipes"), "*.toml", mutate.mutate_text, read_recipe, imports=LEARNING),
     Reader("servers", good_files.servers, "*.toml", mutate.mutate_text, read_servers),
     Reader("server-reply", good_files.server_replies, "*.json", mutate.mutate_json, read_server_reply),
+    Reader("recipe-yaml", good_files.declarations("recipes", "yaml"), "*.yaml", mutate.mutate_text, read_recipe, imports=LEARNING),
     Reader("budget", good_files.budgets, "*.toml", mutate.mutate_text, read_budget),
     Reader("manifest", good_files.manifests, "*.json", mutate.mutate_json, read_manifest),
     Reader("measurement", good_files.measurements, "*.json", mutate.mutate_json, read_measurement),

@@ -8,6 +8,7 @@ import typer.core
 
 from firsttoken.cli import completion, teacher_options
 from firsttoken.cli.distill_search import search
+from firsttoken.cli.distill_width import width
 from firsttoken.cli.options import PromptLengths, RecipeFile, Verbose
 from firsttoken.cli.output import Json, Output
 from firsttoken.extras import need
@@ -33,6 +34,7 @@ app = typer.Typer(
     "  torchrun --nproc-per-node 2 $(which firsttoken) distill my-recipe.toml -o out/student",
 )
 app.command()(search)
+app.command()(width)
 
 
 @app.command()

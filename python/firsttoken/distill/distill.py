@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from firsttoken.bundle.atomic import clean
+from firsttoken.declarations import declaration_path
 from firsttoken.distill.models import need_transformers, write_decoder
 from firsttoken.distill.publish import publish
 from firsttoken.distill.quantize_stage import check_quantize, run_quantize_stage
@@ -44,7 +45,7 @@ def distill(
     """
     need_transformers()
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    text = "" if isinstance(recipe, Recipe) else read_recipe_text(Path(chosen.folder, f"{chosen.name}.toml"))
+    text = "" if isinstance(recipe, Recipe) else read_recipe_text(declaration_path("recipes", recipe))
     output = Path(os.path.abspath(output or Path("out", chosen.name or "student")))
     check_student_destination(output, force)
     stages = plan_stages(chosen)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from firsttoken.distill.losses.attention import activation_attention_transfer, attention_transfer
 from firsttoken.distill.losses.divergence import DIVERGENCES, IGNORED, cross_entropy
 from firsttoken.distill.losses.hidden import Projection, hidden_cosine, hidden_l2, positions_of
+from firsttoken.distill.mixing import Mixed, Mixing, mix
 from firsttoken.distill.objective import Moment, part_names
 from firsttoken.distill.recipe import CROSS_TOKENIZER, INSIDE, Loss, Training
 from firsttoken.distill.schedules import Scheduled, constant
@@ -22,13 +23,14 @@ from firsttoken.errors import FirstTokenError, nearest
 
 
 class ModulePlan(BaseModel):
-    """What a recipe says about training, for modules: losses, temperature, steps, seed."""
+    """What a recipe says about training, for modules: losses, temperature, steps, seed, mixed samples."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     seed: int = 0
     temperature: Scheduled = constant(1.0)
     losses: tuple[Loss, ...] = Field(min_length=1)
     training: Training
+    mixing: Mixing | None = None
 
 
 class ModuleDistillation(nn.Module):
@@ -36,8 +38,9 @@ class ModuleDistillation(nn.Module):
 
     ``teacher`` may also be several ``(module, weight)``: the divergences from them are averaged by weight, and there are no
     ``layers``. All modules take one tensor ``[batch, …]`` and return logits ``[batch, classes]``. ``example`` is an input for
-    measuring the layers' widths. ``name:1`` takes the second of several results, such as an encoder's attention maps. Raises
-    `FirstTokenError` for a layer that is not there, losses without a teacher, or layers with several.
+    measuring the layers' widths. ``name:1`` takes the second of several results, such as an encoder's attention maps. With
+    ``mixing`` all modules see the same mixed samples while it trains, drawn by ``seed``. Raises `FirstTokenError` for a layer
+    that is not there, losses without a teacher, or layers with several.
     """
 
     def __init__(
@@ -47,9 +50,12 @@ class ModuleDistillation(nn.Module):
         losses: tuple[Loss, ...],
         example: Tensor,
         layers: tuple[tuple[str, str], ...] = (),
+        mixing: Mixing | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.student, self.losses, self.layers = student, losses, layers
+        self.mixing, self.seed = mixing, seed
         taught_by = [] if teacher is None else [(teacher, 1.0)] if isinstance(teacher, nn.Module) else list(teacher)
         total = sum(weight for _, weight in taught_by)
         self.teachers = [_Frozen(model, weight / total) for model, weight in taught_by]
@@ -95,17 +101,36 @@ class ModuleDistillation(nn.Module):
 
         A sample without a label still learns from the teacher; ``count`` divides all sums.
         """
-        logits, ours = self._run(self.student, inputs, [a for a, _ in self.layers])
+        mixed = mix(self.mixing, inputs, self._draw(index, moment)) if self.mixing and self.training else None
+        inputs = mixed.inputs if mixed else inputs
         taught: list[Tensor] = []
         theirs: list[Tensor] = []
         for teacher in self.teachers:
             with torch.no_grad():
                 answers, theirs = self._run(teacher.model, inputs, [b for _, b in self.layers])
             taught.append(answers)
+        return self._learn(inputs, labels, mixed, taught, theirs, moment, count)
+
+    def _draw(self, index: Tensor, moment: Moment) -> tuple[int, ...]:
+        """What a batch's mixture is drawn by: the seed, the moment of the training, and which samples they are."""
+        return self.seed, round(moment.progress * (1 << 40)), int(index[0])
+
+    def _learn(
+        self,
+        inputs: Tensor,
+        labels: Tensor,
+        mixed: Mixed | None,
+        taught: list[Tensor],
+        theirs: list[Tensor],
+        moment: Moment,
+        count: Tensor | float,
+    ) -> tuple[Tensor, Tensor]:
+        """The losses of the student as it is, where the teachers gave ``taught`` and, inside, ``theirs``."""
+        logits, ours = self._run(self.student, inputs, [a for a, _ in self.layers])
         total, parts = logits.new_zeros(()), []
         for number, (loss, weight) in enumerate(zip(self.losses, moment.weights, strict=True)):
             if loss.kind == "cross_entropy":
-                value = cross_entropy(logits, labels, **loss.options).sum()
+                value = mixed_cross_entropy(logits, labels, mixed, **loss.options).sum()
             elif loss.kind in DIVERGENCES:
                 value = self._divergence(loss, logits, taught, moment.temperature).sum()
             else:
@@ -164,6 +189,12 @@ class ModuleDistillation(nn.Module):
         with outputs_of(module, names) as seen:
             logits = module(inputs)
         return logits, [seen[name] for name in names]
+
+
+def mixed_cross_entropy(logits: Tensor, labels: Tensor, mixed: Mixed | None, label_smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy ``[batch]``; of mixed samples the mean over both labels by their shares."""
+    own = cross_entropy(logits, labels, label_smoothing)
+    return own if mixed is None else mixed.share * own + (1 - mixed.share) * cross_entropy(logits, labels[mixed.partner], label_smoothing)
 
 
 class _Frozen:

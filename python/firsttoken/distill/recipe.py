@@ -6,15 +6,13 @@ also be a hub id or a short name, which are fetched.
 """
 
 import sysconfig
-import tomllib
 from pathlib import Path
 from typing import Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from firsttoken import plain_file
 from firsttoken.checkpoint_sources.open import named_folder
-from firsttoken.declarations import declaration_folder, declaration_names, read_declaration
+from firsttoken.declarations import declaration_names, declaration_path, parse_declaration, read_declaration
 from firsttoken.distill.schedules import Scheduled, constant
 from firsttoken.distill.student_options import Lora, OnPolicy, SequenceLevel
 from firsttoken.errors import FirstTokenError, nearest
@@ -297,14 +295,13 @@ def fill(text: str) -> str:
 
 
 def load_recipe(name_or_path: str | Path) -> Recipe:
-    """Reads a built-in recipe by name or a user's ``.toml`` by path. Raises `FirstTokenError`."""
+    """Reads a built-in recipe by name or a user's ``.toml`` or ``.yaml`` by path. Raises `FirstTokenError`."""
     if is_classifier(name_or_path):
         raise FirstTokenError(
             f"recipe {str(name_or_path)!r}: is for a classifier, not a decoder; run it with `firsttoken distill {name_or_path}`"
         )
     name, recipe = read_declaration("recipes", "recipe", name_or_path, Recipe)
-    folder = Path(name_or_path).parent if Path(name_or_path).suffix == ".toml" else declaration_folder("recipes")
-    return recipe.model_copy(update={"name": name, "folder": str(folder)})
+    return recipe.model_copy(update={"name": name, "folder": str(declaration_path("recipes", name_or_path).parent)})
 
 
 def check_recipe(values: dict) -> Recipe:
@@ -319,11 +316,8 @@ def check_recipe(values: dict) -> Recipe:
 
 def is_classifier(name_or_path: str | Path) -> bool:
     """Whether a recipe's file has a ``[classifier]`` table; what cannot be read is left to `load_recipe` to refuse."""
-    path = Path(name_or_path)
-    if path.suffix != ".toml":
-        path = declaration_folder("recipes") / f"{name_or_path}.toml"
     try:
-        return "classifier" in tomllib.loads(plain_file.read_text(path))
+        return "classifier" in parse_declaration(declaration_path("recipes", name_or_path))
     except (OSError, ValueError, RecursionError):
         return False
 

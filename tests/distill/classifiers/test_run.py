@@ -8,6 +8,7 @@ import torch
 
 from firsttoken.cli import run as command
 from firsttoken.distill.classifiers import run as module
+from firsttoken.distill.classifiers.data import split
 from firsttoken.distill.classifiers.encoder import INSTALL, minilm_folder
 from firsttoken.distill.classifiers.recipe import classifier_names, is_classifier, load_classifier
 from firsttoken.distill.classifiers.run import distill_classifier, interval
@@ -20,7 +21,10 @@ def short(name, steps=20, batch=16):
     recipe = load_classifier(name)
     training = recipe.training.model_copy(update={"steps": steps, "batch": batch, "evaluate_every": steps})
     teachers = tuple(teacher.model_copy(update={"steps": 2 * steps}) for teacher in recipe.teachers)
-    return recipe.model_copy(update={"training": training, "teachers": teachers})
+    student = recipe.student
+    if student.prune:
+        student = student.model_copy(update={"prune": student.prune.model_copy(update={"most_per_step": 0.4, "steps_between": 2})})
+    return recipe.model_copy(update={"training": training, "teachers": teachers, "student": student})
 
 
 def need(name):
@@ -66,11 +70,16 @@ def test_losses_fall_and_the_student_is_written_as_weights_and_program(name, tmp
     page = (out / "training.html").read_text(encoding="utf-8")
     assert "forward_kl" in page and "<svg" in page
     inputs, labels = module.load_data(load_classifier(name), 1)
-    program = torch.export.load(out / "model.pt2").module()
-    _, held_out = module.split(labels, record["recipe"]["classifier"]["train_share"], 1)
-    with torch.no_grad():
-        right = (program(inputs[held_out]).argmax(-1) == labels[held_out]).double().mean().item()
-    assert right == pytest.approx(seed["student distilled"]["accuracy"], abs=0.01)  # the program is the student that was scored
+    _, held_out = split(labels, record["recipe"]["classifier"]["train_share"], 1)
+    widths = {each["width"]: each for each in seed["student distilled"].get("widths", [])}
+    assert set(record["programs"]) == {path.name for path in out.glob("*.pt2")} and len(record["programs"]) == max(1, len(widths))
+    for file, said in record["programs"].items():
+        program = torch.export.load(out / file).module()
+        with torch.no_grad():
+            right = (program(inputs[held_out]).argmax(-1) == labels[held_out]).double().mean().item()
+        scored = widths[said["width"]] if widths else seed["student distilled"]
+        assert right == pytest.approx(scored["accuracy"], abs=0.01)  # the program is the student that was scored
+        assert sum(each.numel() for each in program.parameters()) == said["parameters"]
 
 
 @pytest.mark.slow

@@ -1,15 +1,24 @@
 """Small models that a recipe can name; each takes one tensor and gives logits ``[batch, classes]``."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
-from firsttoken.distill.classifiers.recipe import ClassifierRecipe, Model, user_function
+from firsttoken.distill.classifiers.recipe import ClassifierRecipe, ClassifierStudent, Model, user_function
 
 
 def make_model(recipe: ClassifierRecipe, model: Model, inputs: Tensor, classes: int) -> nn.Module:
-    """Builds a model for inputs like ``inputs``, with random weights that follow torch's seed."""
+    """Builds a model for inputs like ``inputs``, with random weights that follow torch's seed. Raises `FirstTokenError` for an impossible one."""
     if model.make is not None:
         return user_function(recipe, model.make)()
+    if model.arch is not None:
+        from firsttoken.distill.classifiers.arch_model import build
+        from firsttoken.distill.classifiers.elastic import Elastic
+
+        network = partial(build, model.arch, tuple(inputs.shape[1:]), classes)
+        widths = model.widths if isinstance(model, ClassifierStudent) else None
+        return network() if widths is None else Elastic(lambda width: network(width=width), widths)
     if model.kind == "cnn":
         return cnn(model.width, (inputs.shape[1], inputs.shape[2], inputs.shape[3]), classes)
     if model.kind == "mlp":

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from firsttoken.declarations import declaration_folder, declaration_names, read_declaration
-from firsttoken.distill.modules import ModulePlan
+from firsttoken.declarations import declaration_names, declaration_path, read_declaration
+from firsttoken.distill.classifiers.arch import Arch, check_arch
+from firsttoken.distill.mixing import Mixing
 from firsttoken.distill.recipe import CROSS_TOKENIZER, INSIDE, Loss, RecipePart, Training, is_classifier
 from firsttoken.distill.schedules import Schedule, Scheduled, constant
 from firsttoken.errors import FirstTokenError
@@ -33,11 +34,20 @@ class ClassifierData(RecipePart):
         return self
 
 
+class Prune(RecipePart):
+    """The first teacher, whose weakest channels leave step by step."""
+
+    keep: float = Field(gt=0, lt=1)  # share of the channels of each convolution that stay
+    most_per_step: float = Field(default=0.05, gt=0, le=1)  # share of the parameters that one step may take away
+    steps_between: int = Field(default=50, ge=1)  # training steps after each step but the last, which training.steps follow
+
+
 class Model(RecipePart):
-    """A built-in kind of model and its size, or ``make = "file.py:function"``, which returns a ``torch.nn.Module``."""
+    """A built-in kind of model and its size, a list of layers, or ``make = "file.py:function"``, which returns a ``torch.nn.Module``."""
 
     kind: ModelKind | None = None
     make: str | None = None
+    arch: Annotated[Arch, AfterValidator(check_arch)] | None = None
     width: int = Field(default=32, ge=1)
     layers: int = Field(default=1, ge=1)
     steps: int | None = Field(default=None, ge=1)  # of its training; none: the recipe's
@@ -45,9 +55,36 @@ class Model(RecipePart):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if (self.kind is None) == (self.make is None):
-            raise ValueError("a model needs kind or make; give exactly one of the two")
+        sources = self._sources()
+        if sum(getattr(self, name) is not None for name in sources) != 1:
+            raise ValueError(f"a model needs {', '.join(sources[:-1])} or {sources[-1]}; give exactly one of them")
+        sized = [name for name in ("width", "layers") if getattr(self, name) != type(self).model_fields[name].default]
+        if sized and self.kind is None and self.make is None:
+            raise ValueError(f"{sized[0]} is the size of a kind; leave it out, or give kind")
         return self
+
+    def _sources(self) -> tuple[str, ...]:
+        return "kind", "arch", "make"
+
+
+class ClassifierStudent(Model):
+    """A student may also be the teacher with fewer channels, or have several widths in one set of weights, as shares of its arch's."""
+
+    prune: Prune | None = None
+    widths: tuple[Annotated[float, Field(gt=0, le=1)], ...] | None = Field(default=None, min_length=2)
+
+    @model_validator(mode="after")
+    def _widths_fit(self) -> Self:
+        if self.widths is None:
+            return self
+        if self.arch is None:
+            raise ValueError("widths are those of an arch; give the student's layers as arch")
+        if list(self.widths) != sorted(set(self.widths)) or self.widths[-1] != 1:
+            raise ValueError(f"widths are {list(self.widths)}; expected them to rise, to 1.0 at the end, which is the arch as it is")
+        return self
+
+    def _sources(self) -> tuple[str, ...]:
+        return "kind", "arch", "make", "prune"
 
 
 class ClassifierTeacher(Model):
@@ -62,7 +99,7 @@ def as_several(value: object) -> object:
 
 
 class ClassifierRecipe(RecipePart):
-    """A recipe as its TOML file says it. ``layers`` pairs module names, the student's and the teacher's.
+    """A recipe as its TOML or YAML file says it. ``layers`` pairs module names, the student's and the teacher's.
 
     ``[teacher]`` is one, ``[[teacher]]`` several, which begin with different weights and are averaged by their ``weight``.
     """
@@ -73,11 +110,12 @@ class ClassifierRecipe(RecipePart):
     seed: int = Field(default=1, ge=0)
     classifier: ClassifierData
     teachers: Annotated[tuple[ClassifierTeacher, ...], BeforeValidator(as_several)] = Field(alias="teacher", min_length=1)
-    student: Model
+    student: ClassifierStudent
     layers: tuple[tuple[str, str], ...] = ()
     temperature: Scheduled = constant(1.0)
     losses: tuple[Loss, ...] = Field(alias="loss", min_length=1)
     training: Training
+    mixing: Mixing | None = None  # of the students' training samples
 
     @model_validator(mode="after")
     def _layers_are_used(self) -> Self:
@@ -92,23 +130,25 @@ class ClassifierRecipe(RecipePart):
             raise ValueError(f"loss {inside[0]} needs layers: pairs of module names, the student's and the teacher's")
         if self.layers and len(self.teachers) > 1:
             raise ValueError("layers pair the student with one teacher; leave them out with several, whose answers alone are averaged")
+        if self.student.widths and (self.layers or inside):
+            raise ValueError("layers and losses inside are for a student of one width; leave them out, or widths")
         return self
 
     def plan(self, seed: int, model: Model, losses: tuple[Loss, ...] | None = None, temperature: Schedule | None = None) -> "ModulePlan":
-        """What one training of a model does; without ``losses``, it learns from the labels."""
+        """What one training of a model does; without ``losses``, it learns from the labels. Teachers see mixed samples only where ``mixing`` says so."""
         changes = {"steps": model.steps or self.training.steps, "learning_rate": model.learning_rate or self.training.learning_rate}
         training = self.training.model_copy(update=changes)
         hard = (Loss(kind="cross_entropy"),)
         from firsttoken.distill.modules import ModulePlan  # PyTorch, which listing the recipes does not need
 
-        return ModulePlan(seed=seed, losses=losses or hard, temperature=temperature or constant(1.0), training=training)
+        mixing = self.mixing if self.mixing and (self.mixing.teachers or not isinstance(model, ClassifierTeacher)) else None
+        return ModulePlan(seed=seed, losses=losses or hard, temperature=temperature or constant(1.0), training=training, mixing=mixing)
 
 
 def load_classifier(name_or_path: str | Path) -> ClassifierRecipe:
-    """Reads a built-in recipe by name or a user's ``.toml`` by path. Raises `FirstTokenError`."""
+    """Reads a built-in recipe by name or a user's ``.toml`` or ``.yaml`` by path. Raises `FirstTokenError`."""
     name, recipe = read_declaration("recipes", "recipe", name_or_path, ClassifierRecipe)
-    folder = Path(name_or_path).parent if Path(name_or_path).suffix == ".toml" else declaration_folder("recipes")
-    return recipe.model_copy(update={"name": name, "folder": str(folder)})
+    return recipe.model_copy(update={"name": name, "folder": str(declaration_path("recipes", name_or_path).parent)})
 
 
 def classifier_names() -> list[str]:
