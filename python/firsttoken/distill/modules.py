@@ -15,10 +15,13 @@ from torch import Tensor, nn
 from firsttoken.distill.losses.attention import activation_attention_transfer, attention_transfer
 from firsttoken.distill.losses.divergence import DIVERGENCES, IGNORED, cross_entropy
 from firsttoken.distill.losses.hidden import Projection, hidden_cosine, hidden_l2, positions_of
+from firsttoken.distill.losses.triplet import semi_hard_triplet
 from firsttoken.distill.objective import Moment, part_names
 from firsttoken.distill.recipe import INSIDE, Loss, Training
 from firsttoken.distill.schedules import Scheduled, constant
 from firsttoken.errors import FirstTokenError, nearest
+
+UNLABELLED = -1  # the label of a sample that counts in a batch, and whose class nobody knows
 
 
 class ModulePlan(BaseModel):
@@ -57,7 +60,7 @@ class ModuleDistillation(nn.Module):
             raise FirstTokenError(f"layers pair a student with one teacher, and there are {len(self.teachers)}; leave them out")
         self.names = part_names(losses)
         for loss in losses:
-            if loss.kind != "cross_entropy" and not self.teachers:
+            if loss.kind not in ("cross_entropy", "triplet") and not self.teachers:
                 raise FirstTokenError(f"loss {loss.kind} needs a teacher; cross_entropy alone does not")
             if loss.kind in INSIDE and not self._pairs_of(loss):
                 raise FirstTokenError(f"loss {loss.kind} needs layers: pairs of module names, the student's and the teacher's")
@@ -65,6 +68,8 @@ class ModuleDistillation(nn.Module):
             if (":" in pair[0]) != (":" in pair[1]):
                 raise FirstTokenError(f"layers {pair}: one names attention maps (NAME:1), the other does not; expected two of a kind")
         self.projections = nn.ModuleDict()
+        with torch.no_grad():  # names a layer that is not there
+            self._run(student, example, [loss.layer for loss in losses if loss.layer is not None])
         if layers:
             self._make_projections(self.teachers[0].model, example)
 
@@ -89,11 +94,12 @@ class ModuleDistillation(nn.Module):
                     )
 
     def forward(self, inputs: Tensor, labels: Tensor, index: Tensor, moment: Moment, count: Tensor | float) -> tuple[Tensor, Tensor]:
-        """Returns the weighted loss and the unweighted parts ``[losses]``; labels ``[batch]``, -100 where unknown.
+        """Returns the weighted loss and the unweighted parts ``[losses]``; labels ``[batch]``, `UNLABELLED` or -100 where unknown.
 
-        A sample without a label still learns from the teacher; ``count`` divides all sums.
+        A sample without a label still learns from the teacher; ``count`` divides all sums. Triplets are those of this batch.
         """
-        logits, ours = self._run(self.student, inputs, [a for a, _ in self.layers])
+        embeddings = [loss.layer for loss in self.losses if loss.layer is not None]
+        logits, ours = self._run(self.student, inputs, [a for a, _ in self.layers] + embeddings)
         taught: list[Tensor] = []
         theirs: list[Tensor] = []
         for teacher in self.teachers:
@@ -103,7 +109,10 @@ class ModuleDistillation(nn.Module):
         total, parts = logits.new_zeros(()), []
         for number, (loss, weight) in enumerate(zip(self.losses, moment.weights, strict=True)):
             if loss.kind == "cross_entropy":
-                value = cross_entropy(logits, labels).sum()
+                value = cross_entropy(logits, labels.where(labels >= 0, IGNORED)).sum()
+            elif loss.layer is not None:
+                embedding = ours[len(self.layers) + embeddings.index(loss.layer)].flatten(1)
+                value = semi_hard_triplet(embedding, labels, **loss.options).sum()
             elif loss.kind in DIVERGENCES:
                 value = self._divergence(loss, logits, taught, moment.temperature).sum()
             else:
@@ -149,7 +158,7 @@ class ModuleDistillation(nn.Module):
     @torch.no_grad()
     def score(self, batch: dict[str, Tensor]) -> Tensor:
         """Sums of a held-out batch: ``[cross-entropy, KL divergence from the teachers, samples, right answers]``, float64."""
-        counted = batch["labels"] != IGNORED
+        counted = batch["labels"] >= 0
         logits = self.student(batch["inputs"])[counted]
         labels = batch["labels"][counted]
         taught = [teacher.model(batch["inputs"])[counted] for teacher in self.teachers]

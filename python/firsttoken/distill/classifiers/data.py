@@ -1,4 +1,4 @@
-"""Data that needs no download: ``(inputs, labels)`` for a seed."""
+"""Data that needs no download: ``(inputs, labels)`` for a seed; a label below 0 is unknown."""
 
 import torch
 from torch import Tensor

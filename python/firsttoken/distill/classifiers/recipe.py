@@ -25,12 +25,20 @@ class ClassifierData(RecipePart):
     data: DataKind | None = None
     make: str | None = None
     train_share: float = Field(default=0.5, gt=0, lt=1)
+    labelled_share: float | None = Field(default=None, gt=0, lt=1)  # of the training samples; the others lose their labels
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.data is None) == (self.make is None):
             raise ValueError("a classifier needs data or make; give exactly one of the two")
         return self
+
+
+class PseudoLabels(RecipePart):
+    """Labels that the teachers give to unlabelled training samples, for the distilled student."""
+
+    threshold: float = Field(default=0.9, gt=0, le=1)  # the least probability of the most likely class
+    labels: Literal["hard", "soft"] = "hard"  # soft: the teachers' probabilities alone, no class
 
 
 class Model(RecipePart):
@@ -75,6 +83,7 @@ class ClassifierRecipe(RecipePart):
     teachers: Annotated[tuple[ClassifierTeacher, ...], BeforeValidator(as_several)] = Field(alias="teacher", min_length=1)
     student: Model
     layers: tuple[tuple[str, str], ...] = ()
+    pseudo_labels: PseudoLabels | None = None
     temperature: Scheduled = constant(1.0)
     losses: tuple[Loss, ...] = Field(alias="loss", min_length=1)
     training: Training

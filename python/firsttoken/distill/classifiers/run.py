@@ -15,9 +15,12 @@ from firsttoken.bundle.atomic import Staging, clean, remove
 from firsttoken.checkpoint import read_json
 from firsttoken.distill.classifiers.data import load_data, split
 from firsttoken.distill.classifiers.models import make_model
+from firsttoken.distill.classifiers.pseudo_labels import check_unlabelled, hide_labels, in_words, pseudo_label
 from firsttoken.distill.classifiers.recipe import ClassifierRecipe, Model, load_classifier
+from firsttoken.distill.losses.divergence import IGNORED
+from firsttoken.distill.losses.triplet import nearest_is_same
 from firsttoken.distill.models import need_transformers, parameters_of
-from firsttoken.distill.modules import ModuleDistillation, ModulePlan
+from firsttoken.distill.modules import ModuleDistillation, ModulePlan, outputs_of
 from firsttoken.distill.recipe import UNTRAINED, looks_inside_only
 from firsttoken.distill.student_folder import check_student_destination, files_in
 from firsttoken.distill.students import Stage
@@ -70,6 +73,8 @@ def distill_classifier(
             figures, student, history = one_seed(chosen, seed, work / f"seed-{seed}")
             found.append(figures)
             distilled.append((student, history))
+            if "pseudo-labels" in figures:
+                say(f"seed {seed}: {in_words(figures['pseudo-labels'])}")
             say(f"seed {seed}: " + ", ".join(f"{row} {100 * figures[row]['accuracy']:.2f} %" for row in rows_of(chosen)))
         publish(chosen, output, distilled[0], found, identity, inputs[:2], text, force)
         say(table_of(found, rows_of(chosen)))
@@ -96,17 +101,20 @@ def rows_of(recipe: ClassifierRecipe) -> tuple[str, ...]:
 
 def one_seed(recipe: ClassifierRecipe, seed: int, folder: Path) -> tuple[dict, nn.Module, list[dict]]:
     """Returns the figures of one seed by row, the distilled student, and the course of its training."""
-    data = load_data(recipe, seed)
-    teachers, figures = fit_teachers(recipe, seed, data, folder)
-    _, of_labels, _ = fit(recipe, recipe.student, recipe.plan(seed, recipe.student), data, folder / "labels")
+    inputs, truth = load_data(recipe, seed)
+    train, _ = split(truth, recipe.classifier.train_share, seed)
+    labels = hide_labels(truth, train, recipe.classifier.labelled_share, seed)
+    check_unlabelled(recipe, labels[train])
+    teachers, figures = fit_teachers(recipe, seed, (inputs, labels), folder)
+    _, of_labels, _ = fit(recipe, recipe.student, recipe.plan(seed, recipe.student), (inputs, labels), folder / "labels")
+    more: dict = {}
+    if recipe.pseudo_labels is not None:
+        labels, more["pseudo-labels"] = pseudo_label(recipe, inputs, labels, truth, train, teachers)
     plan = recipe.plan(seed, recipe.student, recipe.losses, recipe.temperature)
-    student, of_student, history = fit(recipe, recipe.student, plan, data, folder / "distilled", teachers, recipe.layers)
+    student, of_student, history = fit(recipe, recipe.student, plan, (inputs, labels), folder / "distilled", teachers, recipe.layers)
     sizes = {"teacher": sum(parameters_of(teacher) for teacher, _ in teachers), "student": parameters_of(student)}
-    return (
-        dict(zip(rows_of(recipe), (*figures, of_labels, of_student), strict=True)) | {"parameters": sizes, "seed": seed},
-        student,
-        history,
-    )
+    found = dict(zip(rows_of(recipe), (*figures, of_labels, of_student), strict=True))
+    return found | more | {"parameters": sizes, "seed": seed}, student, history
 
 
 def fit_teachers(
@@ -134,7 +142,8 @@ def fit(
 ) -> tuple[nn.Module, dict, list[dict]]:
     """Trains one model on the training share and scores it on the rest; a finished training is read back from ``folder``.
 
-    ``teachers`` are ``(module, weight)``; ``start`` tells apart the first weights of models of one seed.
+    ``teachers`` are ``(module, weight)``; ``start`` tells apart the first weights of models of one seed. Without teachers only
+    samples with a label are trained on; with them all but those of label -100.
     """
     from safetensors.torch import load_model, save_model
 
@@ -142,6 +151,7 @@ def fit(
 
     inputs, labels = data
     train, held_out = split(labels, recipe.classifier.train_share, plan.seed)
+    train = train[labels[train] != IGNORED] if teachers else train[labels[train] >= 0]
     torch.manual_seed(plan.seed + 1_000_003 * start)  # the first weights: the same for both students
     made = make_model(recipe, model, inputs, int(labels.max()) + 1)
     objective = ModuleDistillation(made, teachers or None, plan.losses, inputs[:2], layers if teachers else ())
@@ -156,10 +166,25 @@ def fit(
         objective, plan, (inputs[train], labels[train]), (inputs[held_out], labels[held_out]), folder / "states", history, (watch,)
     )
     watch.close()
+    embedding = next((loss.layer for loss in recipe.losses if loss.layer is not None), None)
+    if embedding is not None and model is recipe.student:
+        figures["recall_at_1"] = recall_at_1(made, embedding, inputs[held_out], labels[held_out])
     remove(folder / "states")
     save_model(made, str(weights))
     write_text(done, json.dumps({"figures": figures, "history": history}) + "\n")
     return made, figures, history
+
+
+@torch.no_grad()
+def recall_at_1(model: nn.Module, layer: str, inputs: Tensor, labels: Tensor) -> float:
+    """How often the embedding that ``layer`` gives lies nearest to one of the same label."""
+    place = next(model.parameters()).device
+    found = []
+    for batch in inputs.split(256):
+        with outputs_of(model.eval(), [layer]) as seen:
+            model(batch.to(place))
+        found.append(seen[layer].flatten(1).cpu())
+    return nearest_is_same(torch.cat(found), labels)
 
 
 def publish(
@@ -221,5 +246,7 @@ def table_of(found: list[dict], rows: tuple[str, ...]) -> str:
     """Teachers, student from labels, student distilled; and the difference of the two within a seed."""
     lines = [f"held-out accuracy, {len(found)} {'seed' if len(found) == 1 else 'seeds, mean and 95 % interval'}:"]
     lines += [f"  {row}: {accuracy(found, row)}" for row in rows]
+    if "recall_at_1" in found[0][STUDENTS[1]]:
+        lines += [f"  {row}, recall at 1: {interval([100 * figures[row]['recall_at_1'] for figures in found])} %" for row in STUDENTS]
     gain = [100 * (figures[STUDENTS[1]]["accuracy"] - figures[STUDENTS[0]]["accuracy"]) for figures in found]
     return "\n".join([*lines, f"  distilled minus labels, seed by seed: {interval(gain)}"])
