@@ -7,6 +7,7 @@ through a linear map.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -48,7 +49,7 @@ class ModuleDistillation(nn.Module):
         student: nn.Module,
         teacher: nn.Module | Sequence[tuple[nn.Module, float]] | None,
         losses: tuple[Loss, ...],
-        example: Tensor,
+        example: Tensor | tuple[Tensor, ...],
         layers: tuple[tuple[str, str], ...] = (),
     ) -> None:
         super().__init__()
@@ -73,7 +74,7 @@ class ModuleDistillation(nn.Module):
         if layers:
             self._make_projections(self.teachers[0].model, example)
 
-    def _make_projections(self, teacher: nn.Module, example: Tensor) -> None:
+    def _make_projections(self, teacher: nn.Module, example: Tensor | tuple[Tensor, ...]) -> None:
         with torch.no_grad():
             ours, theirs = (self._run(m, example, [pair[side] for pair in self.layers])[1] for side, m in ((0, self.student), (1, teacher)))
         for number, loss in enumerate(self.losses):
@@ -99,29 +100,38 @@ class ModuleDistillation(nn.Module):
         A sample without a label still learns from the teacher; ``count`` divides all sums. Triplets are those of this batch.
         """
         embeddings = [loss.layer for loss in self.losses if loss.layer is not None]
-        logits, ours = self._run(self.student, inputs, [a for a, _ in self.layers] + embeddings)
-        taught: list[Tensor] = []
+        given = self.given(inputs, labels)
+        logits, ours = self._run(self.student, given, [a for a, _ in self.layers] + embeddings)
+        taught: list = []
         theirs: list[Tensor] = []
         for teacher in self.teachers:
             with torch.no_grad():
-                answers, theirs = self._run(teacher.model, inputs, [b for _, b in self.layers])
+                answers, theirs = self._run(teacher.model, given, [b for _, b in self.layers])
             taught.append(answers)
-        total, parts = logits.new_zeros(()), []
+        total, parts = torch.zeros((), device=labels.device), []
         for number, (loss, weight) in enumerate(zip(self.losses, moment.weights, strict=True)):
-            if loss.kind == "cross_entropy":
-                value = cross_entropy(logits, labels.where(labels >= 0, IGNORED)).sum()
+            if loss.kind == "cross_entropy" or loss.kind in DIVERGENCES:
+                value = self.of_answers(loss, logits, taught, labels, moment)
             elif loss.layer is not None:
                 embedding = ours[len(self.layers) + embeddings.index(loss.layer)].flatten(1)
                 value = semi_hard_triplet(embedding, labels, **loss.options).sum()
-            elif loss.kind in DIVERGENCES:
-                value = self._divergence(loss, logits, taught, moment.temperature).sum()
             else:
                 pairs = self._pairs_of(loss)
                 values = [self._inside(number, loss, pair, ours[pair], theirs[pair]).sum() for pair in pairs]
-                value = sum(values, start=logits.new_zeros(())) / len(pairs)
+                value = torch.stack(values).sum() / len(pairs)
             total = total + weight * value / count
             parts.append((value / count).detach())
         return total, torch.stack(parts)
+
+    def given(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        """What the modules are called with."""
+        return (inputs,)
+
+    def of_answers(self, loss: Loss, logits: Any, taught: list, labels: Tensor, moment: Moment) -> Tensor:
+        """A loss on what student and teachers answer, summed over the batch."""
+        if loss.kind == "cross_entropy":
+            return cross_entropy(logits, labels.where(labels >= 0, IGNORED)).sum()
+        return self._divergence(loss, logits, taught, moment.temperature).sum()
 
     def _divergence(self, loss: Loss, logits: Tensor, taught: list[Tensor], temperature: float) -> Tensor:
         """A divergence ``[batch]`` from the teachers, averaged by their shares."""
@@ -167,9 +177,9 @@ class ModuleDistillation(nn.Module):
         return torch.stack([value.double() for value in (cross_entropy(logits, labels).sum(), kld, counted.sum(), right)])
 
     @staticmethod
-    def _run(module: nn.Module, inputs: Tensor, names: list[str]) -> tuple[Tensor, list[Tensor]]:
+    def _run(module: nn.Module, inputs: Tensor | tuple[Tensor, ...], names: list[str]) -> tuple[Any, list[Tensor]]:
         with outputs_of(module, names) as seen:
-            logits = module(inputs)
+            logits = module(*inputs) if isinstance(inputs, tuple) else module(inputs)
         return logits, [seen[name] for name in names]
 
 

@@ -39,7 +39,10 @@ def test_there_is_a_recipe_for_each_family():
     assert not is_classifier("demo-cut") and not is_classifier("no-such-recipe")
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in NEEDS else ()) for name in classifier_names()])
+ONE_TASK = [name for name in classifier_names() if load_classifier(name).tasks is None]  # the others: test_tasks.py
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in NEEDS else ()) for name in ONE_TASK])
 def test_losses_fall_and_the_student_is_written_as_weights_and_program(name, tmp_path, monkeypatch):
     need(name)
     lines, curves, fit = [], {}, module.fit

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from firsttoken.distill.classifiers.recipe import ClassifierRecipe, user_function
+from firsttoken.distill.classifiers.tasks import label_matrix
 from firsttoken.errors import FirstTokenError
 
 
@@ -11,11 +12,21 @@ def load_data(recipe: ClassifierRecipe, seed: int) -> tuple[Tensor, Tensor]:
     """The recipe's data. Raises `FirstTokenError` for a function of the user's that gives something else."""
     if recipe.classifier.make is not None:
         inputs, labels = user_function(recipe, recipe.classifier.make)(seed)
+        if recipe.tasks is not None:
+            return inputs, label_matrix(recipe.tasks, labels, len(inputs), recipe.classifier.make)
         if len(inputs) != len(labels) or labels.dtype != torch.int64:
             raise FirstTokenError(
                 f"{recipe.classifier.make}: gave {len(inputs)} inputs and {len(labels)} labels of {labels.dtype}; expected equally many, labels int64"
             )
         return inputs, labels
+    if recipe.classifier.data == "docstring-tasks":
+        from firsttoken.distill.classifiers.docstring_tasks import docstring_tasks
+
+        assert recipe.tasks is not None, "the recipe was checked for tasks"
+        inputs, named = docstring_tasks()
+        return inputs, label_matrix(recipe.tasks, named, len(inputs), recipe.classifier.data)
+    if recipe.tasks is not None:
+        raise FirstTokenError(f"data {recipe.classifier.data} has one task; with [[task]] expected docstring-tasks or make")
     assert recipe.classifier.data is not None, "a classifier names its data, or a function that makes it"
     makers = {"digits": digits, "breast-cancer": breast_cancer, "movement": movement, "docstrings": docstrings}
     return makers[recipe.classifier.data](seed)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from firsttoken.distill.modules import ModulePlan
 
 ModelKind = Literal["cnn", "mlp", "lstm", "row-transformer", "encoder", "minilm"]
-DataKind = Literal["digits", "breast-cancer", "movement", "docstrings"]
+DataKind = Literal["digits", "breast-cancer", "movement", "docstrings", "docstring-tasks"]
 
 
 class ClassifierData(RecipePart):
@@ -32,6 +32,14 @@ class ClassifierData(RecipePart):
         if (self.data is None) == (self.make is None):
             raise ValueError("a classifier needs data or make; give exactly one of the two")
         return self
+
+
+class Task(RecipePart):
+    """One of several tasks that share an encoder, and how much it counts."""
+
+    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")  # of its labels, and of its head
+    length: int | None = Field(default=None, ge=1)  # of a sequence, its end included; none: a class
+    weight: float = Field(default=1.0, gt=0)
 
 
 class PseudoLabels(RecipePart):
@@ -84,6 +92,7 @@ class ClassifierRecipe(RecipePart):
     student: Model
     layers: tuple[tuple[str, str], ...] = ()
     pseudo_labels: PseudoLabels | None = None
+    tasks: tuple[Task, ...] | None = Field(default=None, alias="task", min_length=1)  # none: one, of classes
     temperature: Scheduled = constant(1.0)
     losses: tuple[Loss, ...] = Field(alias="loss", min_length=1)
     training: Training
@@ -97,6 +106,25 @@ class ClassifierRecipe(RecipePart):
             raise ValueError(f"loss {inside[0]} needs layers: pairs of module names, the student's and the teacher's")
         if self.layers and len(self.teachers) > 1:
             raise ValueError("layers pair the student with one teacher; leave them out with several, whose answers alone are averaged")
+        return self
+
+    @model_validator(mode="after")
+    def _tasks_fit(self) -> Self:
+        if (self.classifier.data == "docstring-tasks") > (self.tasks is not None):
+            raise ValueError('data docstring-tasks needs [[task]] tables: "library", "kind" and "name" of length 6')
+        if self.tasks is None:
+            return self
+        names = [task.name for task in self.tasks]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two tasks are named {max(names, key=names.count)!r}; expected a name for each")
+        single = {"pseudo_labels": self.pseudo_labels is not None, "labelled_share": self.classifier.labelled_share is not None}
+        single["loss triplet"] = any(loss.kind == "triplet" for loss in self.losses)
+        for name, given in single.items():
+            if given:
+                raise ValueError(f"{name} is for one task of classes; leave it out with [[task]]")
+        for model in (self.student, *self.teachers):
+            if model.kind not in (None, "encoder", "minilm"):
+                raise ValueError(f"a model of kind {model.kind} has one head; with [[task]] expected encoder, minilm or make")
         return self
 
     def plan(self, seed: int, model: Model, losses: tuple[Loss, ...] | None = None, temperature: Schedule | None = None) -> "ModulePlan":

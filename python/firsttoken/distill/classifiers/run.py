@@ -14,9 +14,10 @@ from firsttoken.atomic_file import write_text
 from firsttoken.bundle.atomic import Staging, clean, remove
 from firsttoken.checkpoint import read_json
 from firsttoken.distill.classifiers.data import load_data, split
-from firsttoken.distill.classifiers.models import make_model
+from firsttoken.distill.classifiers.models import make_model, make_multi_task
 from firsttoken.distill.classifiers.pseudo_labels import check_unlabelled, hide_labels, in_words, pseudo_label
 from firsttoken.distill.classifiers.recipe import ClassifierRecipe, Model, load_classifier
+from firsttoken.distill.classifiers.tasks import TaskDistillation, begun, sizes_of, task_figures
 from firsttoken.distill.losses.divergence import IGNORED
 from firsttoken.distill.losses.triplet import nearest_is_same
 from firsttoken.distill.models import need_transformers, parameters_of
@@ -58,7 +59,8 @@ def distill_classifier(
     text = "" if isinstance(recipe, ClassifierRecipe) else read_recipe_text(Path(chosen.folder, f"{chosen.name}.toml"))
     output = Path(os.path.abspath(output or Path("out", chosen.name or "student")))
     check_student_destination(output, force)
-    inputs, _ = load_data(chosen, chosen.seed)
+    inputs, labels = load_data(chosen, chosen.seed)
+    example = (inputs[:2],) if chosen.tasks is None else (inputs[:2], begun(chosen.tasks, labels[:2]))
     identity = identity_of(chosen)
     output.parent.mkdir(parents=True, exist_ok=True)
     clean(output.parent)
@@ -76,7 +78,7 @@ def distill_classifier(
             if "pseudo-labels" in figures:
                 say(f"seed {seed}: {in_words(figures['pseudo-labels'])}")
             say(f"seed {seed}: " + ", ".join(f"{row} {100 * figures[row]['accuracy']:.2f} %" for row in rows_of(chosen)))
-        publish(chosen, output, distilled[0], found, identity, inputs[:2], text, force)
+        publish(chosen, output, distilled[0], found, identity, example, text, force)
         say(table_of(found, rows_of(chosen)))
         if not keep_work:
             remove_work(work, say)
@@ -151,10 +153,10 @@ def fit(
 
     inputs, labels = data
     train, held_out = split(labels, recipe.classifier.train_share, plan.seed)
-    train = train[labels[train] != IGNORED] if teachers else train[labels[train] >= 0]
+    if recipe.tasks is None:
+        train = train[labels[train] != IGNORED] if teachers else train[labels[train] >= 0]
     torch.manual_seed(plan.seed + 1_000_003 * start)  # the first weights: the same for both students
-    made = make_model(recipe, model, inputs, int(labels.max()) + 1)
-    objective = ModuleDistillation(made, teachers or None, plan.losses, inputs[:2], layers if teachers else ())
+    made, objective = made_with_objective(recipe, model, plan, data, teachers, layers if teachers else ())
     done, weights = folder / "figures.json", folder / WEIGHTS
     if done.exists():
         load_model(made, str(weights))
@@ -162,10 +164,13 @@ def fit(
         return made, found["figures"], found["history"]
     history: list[dict] = []
     watch = Watch(f"{folder.parent.name}, {folder.name}", plan.training.batch, lambda _: None, "samples")
-    figures = train_module(
+    figures: dict = train_module(
         objective, plan, (inputs[train], labels[train]), (inputs[held_out], labels[held_out]), folder / "states", history, (watch,)
     )
     watch.close()
+    if recipe.tasks is not None:
+        figures["tasks"] = task_figures(made, recipe.tasks, inputs[held_out], labels[held_out])
+        figures["accuracy"] = statistics.fmean(each["accuracy"] for each in figures["tasks"].values())
     embedding = next((loss.layer for loss in recipe.losses if loss.layer is not None), None)
     if embedding is not None and model is recipe.student:
         figures["recall_at_1"] = recall_at_1(made, embedding, inputs[held_out], labels[held_out])
@@ -173,6 +178,24 @@ def fit(
     save_model(made, str(weights))
     write_text(done, json.dumps({"figures": figures, "history": history}) + "\n")
     return made, figures, history
+
+
+def made_with_objective(
+    recipe: ClassifierRecipe,
+    model: Model,
+    plan: ModulePlan,
+    data: tuple[Tensor, Tensor],
+    teachers: Sequence[tuple[nn.Module, float]],
+    layers: tuple[tuple[str, str], ...],
+) -> tuple[nn.Module, ModuleDistillation]:
+    """A model with first weights, and what trains it."""
+    inputs, labels = data
+    if recipe.tasks is None:
+        made = make_model(recipe, model, inputs, int(labels.max()) + 1)
+        return made, ModuleDistillation(made, teachers or None, plan.losses, inputs[:2], layers)
+    made = make_multi_task(recipe, model, sizes_of(recipe.tasks, labels))
+    example = inputs[:2], begun(recipe.tasks, labels[:2])
+    return made, TaskDistillation(made, teachers or None, plan.losses, example, layers, recipe.tasks)
 
 
 @torch.no_grad()
@@ -193,7 +216,7 @@ def publish(
     first: tuple[nn.Module, list[dict]],
     found: list[dict],
     identity: dict,
-    example: Tensor,
+    example: tuple[Tensor, ...],
     text: str,
     force: bool,
 ) -> None:
@@ -204,14 +227,12 @@ def publish(
     student.eval()
     with Staging(output) as staging:
         safetensors.torch.save_model(student, str(staging.folder / WEIGHTS))
-        program = torch.export.export(student, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=1 << 16)},))
+        batch = {0: torch.export.Dim("batch", min=1, max=1 << 16)}
+        program = torch.export.export(student, example, dynamic_shapes=tuple(batch for _ in example))
         torch.export.save(program, staging.folder / PROGRAM)
         with torch.no_grad():
-            wanted, got = student(example), torch.export.load(staging.folder / PROGRAM).module()(example)
-        if not torch.allclose(wanted, got, rtol=1e-3, atol=1e-4):
-            raise FirstTokenError(
-                f"the exported program differs from the student by {float((wanted - got).abs().max()):.3g}; it was not written"
-            )
+            wanted, got = student(*example), torch.export.load(staging.folder / PROGRAM).module()(*example)
+        check_same_answers(wanted, got)
         record = {
             "format": 1,
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -227,6 +248,18 @@ def publish(
         facts += [(row, accuracy(found, row)) for row in rows_of(recipe)]
         (staging.folder / PAGE).write_text(training_page(recipe.name, recipe.summary, [stage], facts, text), encoding="utf-8")
         staging.commit(replace=force)
+
+
+def check_same_answers(wanted: Tensor | dict[str, Tensor], got: Tensor | dict[str, Tensor]) -> None:
+    """Raises `FirstTokenError` where a program gives other logits, of one head or several, than the student."""
+    heads = {"": wanted} if isinstance(wanted, Tensor) else wanted
+    of_program = {"": got} if isinstance(got, Tensor) else got
+    for name, ours in heads.items():
+        theirs = of_program[name]
+        if not torch.allclose(ours, theirs, rtol=1e-3, atol=1e-4):
+            raise FirstTokenError(
+                f"the exported program differs from the student by {float((ours - theirs).abs().max()):.3g}; it was not written"
+            )
 
 
 def interval(values: list[float]) -> str:
@@ -246,6 +279,11 @@ def table_of(found: list[dict], rows: tuple[str, ...]) -> str:
     """Teachers, student from labels, student distilled; and the difference of the two within a seed."""
     lines = [f"held-out accuracy, {len(found)} {'seed' if len(found) == 1 else 'seeds, mean and 95 % interval'}:"]
     lines += [f"  {row}: {accuracy(found, row)}" for row in rows]
+    for task in found[0][STUDENTS[1]].get("tasks", {}):
+        for row in rows:
+            each = [figures[row]["tasks"][task] for figures in found]
+            words = [f"{name} {interval([100 * one[name] for one in each])} %" for name in each[0]]
+            lines.append(f"  {row}, task {task}: {', '.join(words)}")
     if "recall_at_1" in found[0][STUDENTS[1]]:
         lines += [f"  {row}, recall at 1: {interval([100 * figures[row]['recall_at_1'] for figures in found])} %" for row in STUDENTS]
     gain = [100 * (figures[STUDENTS[1]]["accuracy"] - figures[STUDENTS[0]]["accuracy"]) for figures in found]
