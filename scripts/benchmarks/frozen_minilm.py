@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from firsttoken.distill.classifiers.docstring_tasks import docstring_tasks
-from firsttoken.distill.classifiers.encoder import PADDING, Encoder, docstring_tokens, minilm_bert
+from firsttoken.distill.classifiers.encoder import PADDING, Encoder, docstring_tokens, minilm_bert, minilm_folder
 from firsttoken.distill.classifiers.recipe import Task
 from firsttoken.distill.classifiers.tasks import MultiTask
 
@@ -27,6 +27,33 @@ def states_of(which):
     return torch.cat(parts), {row.numpy().tobytes(): place for place, row in enumerate(tokens)}
 
 
+@cache
+def whole():
+    """MiniLM itself."""
+    return minilm_bert().eval()
+
+
+@cache
+def word_vectors():
+    """MiniLM's whole words, and their input vectors brought to length 1."""
+    from tokenizers import Tokenizer
+
+    words = Tokenizer.from_file(str(minilm_folder() / "tokenizer.json")).get_vocab()
+    kept = {word: place for word, place in words.items() if word.isalpha() and len(word) > 3}
+    vectors = whole().embeddings.word_embeddings.weight.detach()[list(kept.values())]
+    return dict(zip(kept, range(len(kept)), strict=True)), list(kept), torch.nn.functional.normalize(vectors)
+
+
+@cache
+def neighbours(word):
+    """Up to three words whose vectors lie closest to this one's, from a cosine of 0.6 on: near to synonyms, inflections among them."""
+    places, words, vectors = word_vectors()
+    if word not in places:
+        return []
+    likeness, found = (vectors @ vectors[places[word]]).topk(4)
+    return [words[place] for near, place in zip(likeness.tolist(), found.tolist(), strict=True) if near > 0.6 and words[place] != word]
+
+
 class Remembered(nn.Module):
     """Stands in the place of a BERT for texts that it has seen."""
 
@@ -36,7 +63,10 @@ class Remembered(nn.Module):
         self.config = SimpleNamespace(hidden_size=self.states.shape[-1])
 
     def forward(self, input_ids, attention_mask):
-        return SimpleNamespace(last_hidden_state=self.states[[self.places[row.numpy().tobytes()] for row in input_ids]])
+        known = [self.places.get(row.numpy().tobytes()) for row in input_ids]
+        if None in known:  # a copy in other words
+            return whole()(input_ids=input_ids, attention_mask=attention_mask)
+        return SimpleNamespace(last_hidden_state=self.states[known])
 
 
 def one_head():

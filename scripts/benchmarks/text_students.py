@@ -18,8 +18,9 @@ import torch
 
 from firsttoken.distill.classifiers.data import load_data, split
 from firsttoken.distill.classifiers.pseudo_labels import hide_labels, in_words, pseudo_label
-from firsttoken.distill.classifiers.recipe import ClassifierTeacher, PseudoLabels, load_classifier
-from firsttoken.distill.classifiers.run import fit, fit_teachers, interval
+from firsttoken.distill.classifiers.recipe import Augment, ClassifierTeacher, PseudoLabels, load_classifier
+from firsttoken.distill.classifiers.router import budgets, choose_threshold, flops_of, probabilities, route
+from firsttoken.distill.classifiers.run import copies_of, fit, fit_teachers, interval
 from firsttoken.distill.models import need_transformers
 from firsttoken.distill.modules import outputs_of
 from firsttoken.distill.recipe import Loss
@@ -150,7 +151,70 @@ class OnlySome(torch.nn.Module):
         return {task.name: answers[task.name] for task in self.tasks}
 
 
-PARTS = {"triplet": triplet, "pseudo-labels": pseudo_labels, "multi-task": multi_task}
+def router(options, seed):
+    """A small student, one that costs more, and a router between them: threshold chosen on half of the held-out samples, judged on the other."""
+    row = {}
+    digits = load_classifier("digits-cnn")
+    every = {"steps": options.steps, "evaluate_every": options.steps}
+    digits = digits.model_copy(update={"training": digits.training.model_copy(update=every)})
+    digits = digits.model_copy(update={"teachers": tuple(each.model_copy(update={"steps": 4 * options.steps}) for each in digits.teachers)})
+    sizes = {"digits": (digits, {"width": 2}, {"width": 16}), "docstrings": (recipe_of(options), {"width": 32, "layers": 1}, {})}
+    for what, (recipe, small, large) in sizes.items():
+        work, data = options.work / f"router-{what}-{options.steps}" / f"seed-{seed}", load_data(recipe, seed)
+        teachers, _ = fit_teachers(recipe, seed, data, work)
+        students = []
+        for name, change in (("small", small), ("large", large)):
+            model = recipe.student.model_copy(update=change)
+            plan = recipe.plan(seed, model, recipe.losses, recipe.temperature)
+            students.append(fit(recipe, model, plan, data, work / name, teachers, recipe.layers)[0])
+        _, held_out = split(data[1], recipe.classifier.train_share, seed)
+        costs = tuple(flops_of(student, data[0][:4]) for student in students)
+        halves = held_out[: len(held_out) // 2], held_out[len(held_out) // 2 :]
+        chosen_on, judged_on = ((*(probabilities(student, data[0][part]) for student in students), data[1][part]) for part in halves)
+        for name, answers, cost in (("small alone", judged_on[0], costs[0]), ("large alone", judged_on[1], costs[1])):
+            row[f"{what}: {name}, accuracy"] = 100 * (answers.argmax(-1) == judged_on[2]).double().mean().item()
+            row[f"{what}: {name}, cost in 1,000 operations"] = cost / 1e3
+        for share, budget in zip((0.1, 0.25, 0.5), budgets(costs), strict=True):
+            found = route(*judged_on, choose_threshold(*chosen_on, costs, budget), costs)
+            row[f"{what}: at most {share:.0%} asked, accuracy"] = 100 * found.accuracy
+            row[f"{what}: at most {share:.0%} asked, cost in 1,000 operations"] = found.cost / 1e3
+            # the same share of samples, drawn without looking at them
+            blind = (1 - found.asked_large) * row[f"{what}: small alone, accuracy"] + found.asked_large * row[
+                f"{what}: large alone, accuracy"
+            ]
+            row[f"{what}: at most {share:.0%} asked, minus asking as many at random"] = 100 * found.accuracy - blind
+        print(f"seed {seed}, router, {what}: done", file=sys.stderr, flush=True)
+    return row
+
+
+def augmentation(options, seed):
+    """Few training texts (--labelled-share of them): student from labels and distilled, without and with copies by synonyms."""
+    recipe = recipe_of(options)
+    recipe = recipe.model_copy(
+        update={"classifier": recipe.classifier.model_copy(update={"train_share": options.labelled_share * recipe.classifier.train_share})}
+    )
+    work, row = options.work / f"augment-{options.steps}-{options.labelled_share}" / f"seed-{seed}", {}
+    data = load_data(recipe, seed)
+    train, _ = split(data[1], recipe.classifier.train_share, seed)
+    chosen = recipe.model_copy(update={"augment": (Augment(kind="synonyms", make="frozen_minilm.py:neighbours", copies=4),)})
+    copies, counts = copies_of(chosen, seed, train, data[1])
+    print(f"seed {seed}: {counts}", file=sys.stderr, flush=True)
+    # the teacher answers about copies too, which it has not seen: MiniLM itself has to run
+    teachers, [of_teacher] = fit_teachers(recipe, seed, data, work)
+    row["teacher"] = 100 * of_teacher["accuracy"]
+    for name, by in (("labels", ()), ("distilled", teachers)):
+        for more in (None, copies):
+            who = f"{name} and copies" if more is not None else name
+            plan = recipe.plan(seed, recipe.student, recipe.losses if by else (HARD,), recipe.temperature)
+            _, figures, _ = fit(recipe, recipe.student, plan, data, work / who, by, recipe.layers if by else (), copies=more)
+            tell(seed, who, figures)
+            row[who] = 100 * figures["accuracy"]
+        row[f"{name}: copies minus none"] = row[f"{name} and copies"] - row[name]
+    [tally] = counts.values()
+    return row | {"training texts": len(train), "copies": tally["copies"]}
+
+
+PARTS = {"triplet": triplet, "pseudo-labels": pseudo_labels, "multi-task": multi_task, "router": router, "augmentation": augmentation}
 
 
 def main():

@@ -19,6 +19,11 @@ def load_data(recipe: ClassifierRecipe, seed: int) -> tuple[Tensor, Tensor]:
                 f"{recipe.classifier.make}: gave {len(inputs)} inputs and {len(labels)} labels of {labels.dtype}; expected equally many, labels int64"
             )
         return inputs, labels
+    if recipe.classifier.texts is not None:
+        from firsttoken.distill.classifiers.encoder import encode
+
+        texts, numbers = texts_of(recipe, seed)
+        return encode(texts), torch.tensor(numbers)
     if recipe.classifier.data == "docstring-tasks":
         from firsttoken.distill.classifiers.docstring_tasks import docstring_tasks
 
@@ -30,6 +35,21 @@ def load_data(recipe: ClassifierRecipe, seed: int) -> tuple[Tensor, Tensor]:
     assert recipe.classifier.data is not None, "a classifier names its data, or a function that makes it"
     makers = {"digits": digits, "breast-cancer": breast_cancer, "movement": movement, "docstrings": docstrings}
     return makers[recipe.classifier.data](seed)
+
+
+def texts_of(recipe: ClassifierRecipe, seed: int) -> tuple[list[str], list[int]]:
+    """The texts behind a recipe's data, and their labels. Raises `FirstTokenError` for a function of the user's that gives something else."""
+    if recipe.classifier.texts is None:
+        from firsttoken.distill.classifiers.encoder import docstring_texts
+
+        return docstring_texts()
+    texts, labels = (list(part) for part in user_function(recipe, recipe.classifier.texts)(seed))
+    whole = all(isinstance(text, str) for text in texts) and all(isinstance(label, int) for label in labels)
+    if not texts or len(texts) != len(labels) or not whole:
+        raise FirstTokenError(
+            f"{recipe.classifier.texts}: gave {len(texts)} texts and {len(labels)} labels; expected a list of strings and as many whole numbers"
+        )
+    return texts, labels
 
 
 def split(labels: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:

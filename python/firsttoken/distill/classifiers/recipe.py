@@ -20,17 +20,46 @@ DataKind = Literal["digits", "breast-cancer", "movement", "docstrings", "docstri
 
 
 class ClassifierData(RecipePart):
-    """What is classified: built-in data, or ``make = "file.py:function"``, which returns ``(inputs, labels)`` for a seed."""
+    """What is classified: built-in data, or ``make = "file.py:function"``, which returns ``(inputs, labels)`` for a seed.
+
+    With ``texts = "file.py:function"`` the inputs are a list of texts, which become MiniLM's tokens.
+    """
 
     data: DataKind | None = None
     make: str | None = None
+    texts: str | None = None
     train_share: float = Field(default=0.5, gt=0, lt=1)
     labelled_share: float | None = Field(default=None, gt=0, lt=1)  # of the training samples; the others lose their labels
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if (self.data is None) == (self.make is None):
-            raise ValueError("a classifier needs data or make; give exactly one of the two")
+        if sum(source is not None for source in (self.data, self.make, self.texts)) != 1:
+            raise ValueError("a classifier needs data, make or texts; give exactly one of the three")
+        return self
+
+
+class Augment(RecipePart):
+    """Copies of the training texts in other words, for the students; ``make = "file.py:function"`` or an OpenAI-compatible server.
+
+    The function takes a word and returns its synonyms, or takes a list of texts and returns one for each, translated there and back.
+    """
+
+    kind: Literal["synonyms", "back_translation"]
+    make: str | None = None
+    copies: int = Field(default=1, ge=1, le=100)  # of each text
+    share: float = Field(default=0.15, gt=0, le=1)  # synonyms: of the words that have one
+    server: str | None = Field(default=None, pattern=r"^https?://")  # back_translation: the address that ends in /v1
+    model: str = "default"  # the server's
+    through: str = "German"  # the language between
+    language: str = "English"  # of the texts
+    max_tokens: int = Field(default=512, ge=1)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.kind == "synonyms" and (self.make is None or self.server is not None):
+            raise ValueError("synonyms are given by make, a function of a word; a server only translates")
+        if (self.make is None) == (self.server is None):
+            raise ValueError("back_translation needs make or server; give exactly one of the two")
         return self
 
 
@@ -92,6 +121,7 @@ class ClassifierRecipe(RecipePart):
     student: Model
     layers: tuple[tuple[str, str], ...] = ()
     pseudo_labels: PseudoLabels | None = None
+    augment: tuple[Augment, ...] | None = None
     tasks: tuple[Task, ...] | None = Field(default=None, alias="task", min_length=1)  # none: one, of classes
     temperature: Scheduled = constant(1.0)
     losses: tuple[Loss, ...] = Field(alias="loss", min_length=1)
@@ -109,6 +139,14 @@ class ClassifierRecipe(RecipePart):
         return self
 
     @model_validator(mode="after")
+    def _texts_are_there(self) -> Self:
+        if self.augment and self.classifier.texts is None and self.classifier.data != "docstrings":
+            raise ValueError('augment rewrites texts; expected classifier.texts = "file.py:function" or data = "docstrings"')
+        if self.augment and self.pseudo_labels is not None:
+            raise ValueError("augment and pseudo_labels together are not supported; leave one out")
+        return self
+
+    @model_validator(mode="after")
     def _tasks_fit(self) -> Self:
         if (self.classifier.data == "docstring-tasks") > (self.tasks is not None):
             raise ValueError('data docstring-tasks needs [[task]] tables: "library", "kind" and "name" of length 6')
@@ -118,6 +156,7 @@ class ClassifierRecipe(RecipePart):
         if len(set(names)) < len(names):
             raise ValueError(f"two tasks are named {max(names, key=names.count)!r}; expected a name for each")
         single = {"pseudo_labels": self.pseudo_labels is not None, "labelled_share": self.classifier.labelled_share is not None}
+        single["classifier.texts"] = self.classifier.texts is not None
         single["loss triplet"] = any(loss.kind == "triplet" for loss in self.losses)
         for name, given in single.items():
             if given:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from firsttoken.atomic_file import write_text
 from firsttoken.bundle.atomic import Staging, clean, remove
 from firsttoken.checkpoint import read_json
-from firsttoken.distill.classifiers.data import load_data, split
+from firsttoken.distill.classifiers.data import load_data, split, texts_of
 from firsttoken.distill.classifiers.models import make_model, make_multi_task
 from firsttoken.distill.classifiers.pseudo_labels import check_unlabelled, hide_labels, in_words, pseudo_label
 from firsttoken.distill.classifiers.recipe import ClassifierRecipe, Model, load_classifier
@@ -77,6 +77,8 @@ def distill_classifier(
             distilled.append((student, history))
             if "pseudo-labels" in figures:
                 say(f"seed {seed}: {in_words(figures['pseudo-labels'])}")
+            for kind, counts in figures.get("augmented", {}).items():
+                say(f"seed {seed}: augmented, {kind}: " + ", ".join(f"{count:,} {what}" for what, count in counts.items()))
             say(f"seed {seed}: " + ", ".join(f"{row} {100 * figures[row]['accuracy']:.2f} %" for row in rows_of(chosen)))
         publish(chosen, output, distilled[0], found, identity, example, text, force)
         say(table_of(found, rows_of(chosen)))
@@ -107,16 +109,35 @@ def one_seed(recipe: ClassifierRecipe, seed: int, folder: Path) -> tuple[dict, n
     train, _ = split(truth, recipe.classifier.train_share, seed)
     labels = hide_labels(truth, train, recipe.classifier.labelled_share, seed)
     check_unlabelled(recipe, labels[train])
-    teachers, figures = fit_teachers(recipe, seed, (inputs, labels), folder)
-    _, of_labels, _ = fit(recipe, recipe.student, recipe.plan(seed, recipe.student), (inputs, labels), folder / "labels")
     more: dict = {}
+    copies = None
+    if recipe.augment:
+        copies, more["augmented"] = copies_of(recipe, seed, train, labels)
+    teachers, figures = fit_teachers(recipe, seed, (inputs, labels), folder)
+    data = inputs, labels
+    _, of_labels, _ = fit(recipe, recipe.student, recipe.plan(seed, recipe.student), data, folder / "labels", copies=copies)
     if recipe.pseudo_labels is not None:
         labels, more["pseudo-labels"] = pseudo_label(recipe, inputs, labels, truth, train, teachers)
     plan = recipe.plan(seed, recipe.student, recipe.losses, recipe.temperature)
-    student, of_student, history = fit(recipe, recipe.student, plan, (inputs, labels), folder / "distilled", teachers, recipe.layers)
+    data = inputs, labels
+    student, of_student, history = fit(recipe, recipe.student, plan, data, folder / "distilled", teachers, recipe.layers, copies=copies)
     sizes = {"teacher": sum(parameters_of(teacher) for teacher, _ in teachers), "student": parameters_of(student)}
     found = dict(zip(rows_of(recipe), (*figures, of_labels, of_student), strict=True))
     return found | more | {"parameters": sizes, "seed": seed}, student, history
+
+
+def copies_of(recipe: ClassifierRecipe, seed: int, train: Tensor, labels: Tensor) -> tuple[tuple[Tensor, Tensor], dict]:
+    """Tokens and labels of the copies of a recipe's training texts, kept among the user's caches; and how many there are by kind."""
+    from firsttoken.cache_folder import cache_folder
+    from firsttoken.distill.classifiers.augment import augmented
+    from firsttoken.distill.classifiers.encoder import encode
+
+    texts, _ = texts_of(recipe, seed)
+    places = train.tolist()
+    cache = cache_folder()
+    kept = cache / "augmented" if cache else None
+    found, numbers, counts = augmented(recipe, [texts[p] for p in places], labels[train].tolist(), seed, kept)
+    return (encode(found) if found else torch.zeros(0, 1, dtype=torch.int64), torch.tensor(numbers, dtype=torch.int64)), counts
 
 
 def fit_teachers(
@@ -141,6 +162,7 @@ def fit(
     teachers: Sequence[tuple[nn.Module, float]] = (),
     layers: tuple[tuple[str, str], ...] = (),
     start: int = 0,
+    copies: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[nn.Module, dict, list[dict]]:
     """Trains one model on the training share and scores it on the rest; a finished training is read back from ``folder``.
 
@@ -157,6 +179,10 @@ def fit(
         train = train[labels[train] != IGNORED] if teachers else train[labels[train] >= 0]
     torch.manual_seed(plan.seed + 1_000_003 * start)  # the first weights: the same for both students
     made, objective = made_with_objective(recipe, model, plan, data, teachers, layers if teachers else ())
+    trained = inputs[train], labels[train]
+    if copies is not None and len(copies[0]):
+        kept = slice(None) if teachers else copies[1] >= 0
+        trained = torch.cat([trained[0], copies[0][kept]]), torch.cat([trained[1], copies[1][kept]])
     done, weights = folder / "figures.json", folder / WEIGHTS
     if done.exists():
         load_model(made, str(weights))
@@ -164,9 +190,7 @@ def fit(
         return made, found["figures"], found["history"]
     history: list[dict] = []
     watch = Watch(f"{folder.parent.name}, {folder.name}", plan.training.batch, lambda _: None, "samples")
-    figures: dict = train_module(
-        objective, plan, (inputs[train], labels[train]), (inputs[held_out], labels[held_out]), folder / "states", history, (watch,)
-    )
+    figures: dict = train_module(objective, plan, trained, (inputs[held_out], labels[held_out]), folder / "states", history, (watch,))
     watch.close()
     if recipe.tasks is not None:
         figures["tasks"] = task_figures(made, recipe.tasks, inputs[held_out], labels[held_out])
