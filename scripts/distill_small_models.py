@@ -62,7 +62,7 @@ def main():
     options = parser.parse_args()
     need_transformers()
     lines = []
-    for name in options.only or classifier_names():
+    for name in options.only or [name for name in classifier_names() if load_classifier(name).tasks is None]:
         recipe, rows = with_steps(load_classifier(name), options.steps), []
         try:
             for seed in range(1, options.seeds + 1):

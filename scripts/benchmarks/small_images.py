@@ -160,7 +160,7 @@ def table(name: str, seeds: int, steps: int | None) -> str:
         teachers.append(seed.accuracy(seed.teacher))
         for row, way, network in rows_of(seed):
             found.setdefault(row, {each: [] for each in WAYS})[way].append(seed.accuracy(network))
-            sizes[row] = (parameters_of(network), multiply_adds(network, seed.inputs[:1]))
+            sizes[row] = (parameters_of(network), multiply_adds(network, (seed.inputs[:1],)))
         shown = ", ".join(f"{row} {' / '.join(f'{ways[way][-1]:.2f}' for way in WAYS)}" for row, ways in found.items())
         print(f"{name}, seed {number}: teacher {teachers[-1]:.2f}, {shown}", file=sys.stderr, flush=True)
     rest = f" distilled minus {base.strip(', ')} |" if base else ""

@@ -40,6 +40,7 @@ def test_there_are_built_in_recipes():
             {"student.cut": None, "student.checkpoint": "x", "teacher": [{"cache": "c"}], "loss.0.kind": "hidden_l2"},
             "looks inside the teacher",
         ),
+        ({"loss.1.kind": "triplet", "loss.1.layer": "x"}, "loss triplet compares samples of classes; it is for a recipe with .classifier."),
         ({"training.keep": "best", "training.save_every": 2}, "not a multiple of evaluate_every"),
     ],
 )

@@ -20,7 +20,7 @@ from firsttoken.errors import FirstTokenError, nearest
 Prediction = Literal["forward_kl", "reverse_kl", "jensen_shannon", "skewed_kl", "skewed_reverse_kl"]
 Inside = Literal["hidden_l2", "hidden_cosine", "attention"]
 CrossTokenizer = Literal["uld", "gold"]  # for teachers with another tokenizer too
-LossKind = Literal[Prediction, "cross_entropy", Inside, CrossTokenizer]
+LossKind = Literal[Prediction, "cross_entropy", Inside, CrossTokenizer, "triplet"]
 PREDICTION, INSIDE, CROSS_TOKENIZER = get_args(Prediction), get_args(Inside), get_args(CrossTokenizer)
 
 
@@ -107,20 +107,25 @@ class Loss(RecipePart):
     skew: float | None = Field(default=None, gt=0, lt=1)  # skewed_kl, skewed_reverse_kl
     measure: Literal["kl", "l2"] | None = None  # attention
     label_smoothing: float | None = Field(default=None, gt=0, lt=1)  # cross_entropy: this share of the target goes to all tokens alike
+    layer: str | None = None  # triplet: the student's layer that gives the embedding
+    margin: float | None = Field(default=None, gt=0, le=4)  # triplet
 
     @model_validator(mode="after")
     def _options_fit(self) -> Self:
         fits = {"pairs": INSIDE, "beta": ("jensen_shannon", "gold"), "skew": ("skewed_kl", "skewed_reverse_kl"), "measure": ("attention",)}
-        fits["label_smoothing"] = ("cross_entropy",)
+        fits |= {"label_smoothing": ("cross_entropy",)} | dict.fromkeys(("layer", "margin"), ("triplet",))
         for option, kinds in fits.items():
             if getattr(self, option) is not None and self.kind not in kinds:
                 raise ValueError(f"{option} has no meaning for {self.kind}; expected it with {', '.join(kinds)}")
+        if self.kind == "triplet" and self.layer is None:
+            raise ValueError("loss triplet needs layer: the name of the student's module that gives the embedding")
         return self
 
     @property
     def options(self) -> dict:
         """The options that the loss function takes."""
-        return {name: value for name in ("beta", "skew", "measure", "label_smoothing") if (value := getattr(self, name)) is not None}
+        names = ("beta", "skew", "measure", "label_smoothing", "margin")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
 class Training(RecipePart):
@@ -217,6 +222,8 @@ class Recipe(RecipePart):
             raise ValueError("training.steps is 0; expected at least 1 where there is no [quantize]")
         if self.temperature.least <= 0:
             raise ValueError("temperature reaches 0; expected it to stay above")
+        if any(loss.kind == "triplet" for loss in self.losses):
+            raise ValueError("loss triplet compares samples of classes; it is for a recipe with [classifier]")
         taught = [loss for loss in self.losses if loss.kind != "cross_entropy"]
         if taught and not self.teachers:
             raise ValueError(f"loss {taught[0].kind} needs a [[teacher]]; cross_entropy alone does not")
@@ -278,7 +285,7 @@ UNTRAINED = "note: every loss looks inside the student, none at its answers: wha
 
 def looks_inside_only(losses: tuple[Loss, ...]) -> bool:
     """Whether nothing trains the student's head (`UNTRAINED`)."""
-    return all(loss.kind in INSIDE for loss in losses)
+    return all(loss.kind in (*INSIDE, "triplet") for loss in losses)
 
 
 def fill(text: str) -> str:

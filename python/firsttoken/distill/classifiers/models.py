@@ -32,6 +32,17 @@ def make_model(recipe: ClassifierRecipe, model: Model, inputs: Tensor, classes: 
     return minilm(classes) if model.kind == "minilm" else make_encoder(model.width, model.layers, classes)
 
 
+def make_multi_task(recipe: ClassifierRecipe, model: Model, sizes: list[int]) -> nn.Module:
+    """Builds an encoder with a head for each of the recipe's tasks, whose sizes are given."""
+    from firsttoken.distill.classifiers.encoder import minilm_bert, small_bert
+    from firsttoken.distill.classifiers.tasks import MultiTask
+
+    if model.make is not None:
+        return user_function(recipe, model.make)()
+    assert recipe.tasks is not None, "several tasks"
+    return MultiTask(minilm_bert() if model.kind == "minilm" else small_bert(model.width, model.layers), recipe.tasks, sizes)
+
+
 def cnn(width: int, shape: tuple[int, int, int] = (1, 8, 8), classes: int = 10) -> nn.Module:
     """Two convolutions and a linear head for pictures ``[batch, channels, height, width]``."""
     channels, height, across = shape

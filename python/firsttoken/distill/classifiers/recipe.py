@@ -17,20 +17,25 @@ if TYPE_CHECKING:
     from firsttoken.distill.modules import ModulePlan
 
 ModelKind = Literal["cnn", "mlp", "lstm", "row-transformer", "encoder", "minilm"]
-DataKind = Literal["digits", "breast-cancer", "movement", "docstrings"]
+DataKind = Literal["digits", "breast-cancer", "movement", "docstrings", "docstring-tasks"]
 
 
 class ClassifierData(RecipePart):
-    """What is classified: built-in data, or ``make = "file.py:function"``, which returns ``(inputs, labels)`` for a seed."""
+    """What is classified: built-in data, or ``make = "file.py:function"``, which returns ``(inputs, labels)`` for a seed.
+
+    With ``texts = "file.py:function"`` the inputs are a list of texts, which become MiniLM's tokens.
+    """
 
     data: DataKind | None = None
     make: str | None = None
+    texts: str | None = None
     train_share: float = Field(default=0.5, gt=0, lt=1)
+    labelled_share: float | None = Field(default=None, gt=0, lt=1)  # of the training samples; the others lose their labels
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if (self.data is None) == (self.make is None):
-            raise ValueError("a classifier needs data or make; give exactly one of the two")
+        if sum(source is not None for source in (self.data, self.make, self.texts)) != 1:
+            raise ValueError("a classifier needs data, make or texts; give exactly one of the three")
         return self
 
 
@@ -40,6 +45,46 @@ class Prune(RecipePart):
     keep: float = Field(gt=0, lt=1)  # share of the channels of each convolution that stay
     most_per_step: float = Field(default=0.05, gt=0, le=1)  # share of the parameters that one step may take away
     steps_between: int = Field(default=50, ge=1)  # training steps after each step but the last, which training.steps follow
+
+
+class Augment(RecipePart):
+    """Copies of the training texts in other words, for the students; ``make = "file.py:function"`` or an OpenAI-compatible server.
+
+    The function takes a word and returns its synonyms, or takes a list of texts and returns one for each, translated there and back.
+    """
+
+    kind: Literal["synonyms", "back_translation"]
+    make: str | None = None
+    copies: int = Field(default=1, ge=1, le=100)  # of each text
+    share: float = Field(default=0.15, gt=0, le=1)  # synonyms: of the words that have one
+    server: str | None = Field(default=None, pattern=r"^https?://")  # back_translation: the address that ends in /v1
+    model: str = "default"  # the server's
+    through: str = "German"  # the language between
+    language: str = "English"  # of the texts
+    max_tokens: int = Field(default=512, ge=1)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.kind == "synonyms" and (self.make is None or self.server is not None):
+            raise ValueError("synonyms are given by make, a function of a word; a server only translates")
+        if (self.make is None) == (self.server is None):
+            raise ValueError("back_translation needs make or server; give exactly one of the two")
+        return self
+
+
+class Task(RecipePart):
+    """One of several tasks that share an encoder, and how much it counts."""
+
+    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")  # of its labels, and of its head
+    length: int | None = Field(default=None, ge=1)  # of a sequence, its end included; none: a class
+    weight: float = Field(default=1.0, gt=0)
+
+
+class PseudoLabels(RecipePart):
+    """Labels that the teachers give to unlabelled training samples, for the distilled student."""
+
+    threshold: float = Field(default=0.9, gt=0, le=1)  # the least probability of the most likely class
+    labels: Literal["hard", "soft"] = "hard"  # soft: the teachers' probabilities alone, no class
 
 
 class Model(RecipePart):
@@ -112,6 +157,9 @@ class ClassifierRecipe(RecipePart):
     teachers: Annotated[tuple[ClassifierTeacher, ...], BeforeValidator(as_several)] = Field(alias="teacher", min_length=1)
     student: ClassifierStudent
     layers: tuple[tuple[str, str], ...] = ()
+    pseudo_labels: PseudoLabels | None = None
+    augment: tuple[Augment, ...] | None = None
+    tasks: tuple[Task, ...] | None = Field(default=None, alias="task", min_length=1)  # none: one, of classes
     temperature: Scheduled = constant(1.0)
     losses: tuple[Loss, ...] = Field(alias="loss", min_length=1)
     training: Training
@@ -130,8 +178,40 @@ class ClassifierRecipe(RecipePart):
             raise ValueError(f"loss {inside[0]} needs layers: pairs of module names, the student's and the teacher's")
         if self.layers and len(self.teachers) > 1:
             raise ValueError("layers pair the student with one teacher; leave them out with several, whose answers alone are averaged")
+        if self.mixing is not None and any(loss.kind == "triplet" for loss in self.losses):
+            raise ValueError("loss triplet compares samples of one class, and mixed ones have two; leave out mixing")
         if self.student.widths and (self.layers or inside):
             raise ValueError("layers and losses inside are for a student of one width; leave them out, or widths")
+        return self
+
+    @model_validator(mode="after")
+    def _texts_are_there(self) -> Self:
+        if self.augment and self.classifier.texts is None and self.classifier.data != "docstrings":
+            raise ValueError('augment rewrites texts; expected classifier.texts = "file.py:function" or data = "docstrings"')
+        if self.augment and self.pseudo_labels is not None:
+            raise ValueError("augment and pseudo_labels together are not supported; leave one out")
+        return self
+
+    @model_validator(mode="after")
+    def _tasks_fit(self) -> Self:
+        if (self.classifier.data == "docstring-tasks") > (self.tasks is not None):
+            raise ValueError('data docstring-tasks needs [[task]] tables: "library", "kind" and "name" of length 6')
+        if self.tasks is None:
+            return self
+        names = [task.name for task in self.tasks]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two tasks are named {max(names, key=names.count)!r}; expected a name for each")
+        single = {"pseudo_labels": self.pseudo_labels is not None, "labelled_share": self.classifier.labelled_share is not None}
+        single["classifier.texts"] = self.classifier.texts is not None
+        single["loss triplet"] = any(loss.kind == "triplet" for loss in self.losses)
+        single["mixing"] = self.mixing is not None
+        for name, given in single.items():
+            if given:
+                raise ValueError(f"{name} is for one task of classes; leave it out with [[task]]")
+        for model in (self.student, *self.teachers):
+            if model.make is None and model.kind not in ("encoder", "minilm"):
+                what = f"a model of kind {model.kind}" if model.kind else "a model of arch or prune"
+                raise ValueError(f"{what} has one head; with [[task]] expected encoder, minilm or make")
         return self
 
     def plan(self, seed: int, model: Model, losses: tuple[Loss, ...] | None = None, temperature: Schedule | None = None) -> "ModulePlan":

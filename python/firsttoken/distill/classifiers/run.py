@@ -7,14 +7,17 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from firsttoken.bundle.atomic import Staging, clean
 from firsttoken.declarations import declaration_path
-from firsttoken.distill.classifiers.data import load_data
+from firsttoken.distill.classifiers.data import load_data, split, texts_of
 from firsttoken.distill.classifiers.fit import WEIGHTS, check_models, fit
 from firsttoken.distill.classifiers.programs import write_programs
+from firsttoken.distill.classifiers.pseudo_labels import check_unlabelled, hide_labels, in_words, pseudo_label
 from firsttoken.distill.classifiers.recipe import ClassifierRecipe, load_classifier
+from firsttoken.distill.classifiers.tasks import begun
 from firsttoken.distill.models import need_transformers, parameters_of
 from firsttoken.distill.recipe import UNTRAINED, looks_inside_only
 from firsttoken.distill.student_folder import check_student_destination, files_in
@@ -54,6 +57,7 @@ def distill_classifier(
     check_student_destination(output, force)
     data = load_data(chosen, chosen.seed)
     check_models(chosen, data)
+    example = (data[0][:2],) if chosen.tasks is None else (data[0][:2], begun(chosen.tasks, data[1][:2]))
     identity = identity_of(chosen)
     output.parent.mkdir(parents=True, exist_ok=True)
     clean(output.parent)
@@ -68,8 +72,12 @@ def distill_classifier(
             figures, student, history = one_seed(chosen, seed, work / f"seed-{seed}")
             found.append(figures)
             distilled.append((student, history))
+            if "pseudo-labels" in figures:
+                say(f"seed {seed}: {in_words(figures['pseudo-labels'])}")
+            for kind, counts in figures.get("augmented", {}).items():
+                say(f"seed {seed}: augmented, {kind}: " + ", ".join(f"{count:,} {what}" for what, count in counts.items()))
             say(f"seed {seed}: " + ", ".join(f"{row} {100 * figures[row]['accuracy']:.2f} %" for row in rows_of(chosen)))
-        publish(chosen, output, distilled[0], found, identity, data[0][:2], text, force)
+        publish(chosen, output, distilled[0], found, identity, example, text, force)
         say(table_of(found, rows_of(chosen)))
         if not keep_work:
             remove_work(work, say)
@@ -95,18 +103,40 @@ def rows_of(recipe: ClassifierRecipe) -> tuple[str, ...]:
 
 def one_seed(recipe: ClassifierRecipe, seed: int, folder: Path) -> tuple[dict, nn.Module, list[dict]]:
     """Returns the figures of one seed by row, the distilled student, and the course of its training."""
-    data = load_data(recipe, seed)
-    teachers, figures = fit_teachers(recipe, seed, data, folder)
-    origin = teachers[0][0]  # of a student that is pruned
-    _, of_labels, _ = fit(recipe, recipe.student, recipe.plan(seed, recipe.student), data, folder / "labels", origin=origin)
-    plan = recipe.plan(seed, recipe.student, recipe.losses, recipe.temperature)
-    student, of_student, history = fit(recipe, recipe.student, plan, data, folder / "distilled", teachers, recipe.layers, origin=origin)
-    sizes = {"teacher": sum(parameters_of(teacher) for teacher, _ in teachers), "student": parameters_of(student)}
-    return (
-        dict(zip(rows_of(recipe), (*figures, of_labels, of_student), strict=True)) | {"parameters": sizes, "seed": seed},
-        student,
-        history,
+    inputs, truth = load_data(recipe, seed)
+    train, _ = split(truth, recipe.classifier.train_share, seed)
+    labels = hide_labels(truth, train, recipe.classifier.labelled_share, seed)
+    check_unlabelled(recipe, labels[train])
+    more: dict = {}
+    copies = None
+    if recipe.augment:
+        copies, more["augmented"] = copies_of(recipe, seed, train, labels)
+    teachers, figures = fit_teachers(recipe, seed, (inputs, labels), folder)
+    model, origin = recipe.student, teachers[0][0]  # of a student that is pruned
+    _, of_labels, _ = fit(recipe, model, recipe.plan(seed, model), (inputs, labels), folder / "labels", origin=origin, copies=copies)
+    if recipe.pseudo_labels is not None:
+        labels, more["pseudo-labels"] = pseudo_label(recipe, inputs, labels, truth, train, teachers)
+    plan, data = recipe.plan(seed, model, recipe.losses, recipe.temperature), (inputs, labels)
+    student, of_student, history = fit(
+        recipe, model, plan, data, folder / "distilled", teachers, recipe.layers, origin=origin, copies=copies
     )
+    sizes = {"teacher": sum(parameters_of(teacher) for teacher, _ in teachers), "student": parameters_of(student)}
+    found = dict(zip(rows_of(recipe), (*figures, of_labels, of_student), strict=True))
+    return found | more | {"parameters": sizes, "seed": seed}, student, history
+
+
+def copies_of(recipe: ClassifierRecipe, seed: int, train: Tensor, labels: Tensor) -> tuple[tuple[Tensor, Tensor], dict]:
+    """Tokens and labels of the copies of a recipe's training texts, kept among the user's caches; and how many there are by kind."""
+    from firsttoken.cache_folder import cache_folder
+    from firsttoken.distill.classifiers.augment import augmented
+    from firsttoken.distill.classifiers.encoder import encode
+
+    texts, _ = texts_of(recipe, seed)
+    places = train.tolist()
+    cache = cache_folder()
+    kept = cache / "augmented" if cache else None
+    found, numbers, counts = augmented(recipe, [texts[p] for p in places], labels[train].tolist(), seed, kept)
+    return (encode(found) if found else torch.zeros(0, 1, dtype=torch.int64), torch.tensor(numbers, dtype=torch.int64)), counts
 
 
 def fit_teachers(
@@ -128,7 +158,7 @@ def publish(
     first: tuple[nn.Module, list[dict]],
     found: list[dict],
     identity: dict,
-    example: Tensor,
+    example: tuple[Tensor, ...],
     text: str,
     force: bool,
 ) -> None:
@@ -183,5 +213,12 @@ def table_of(found: list[dict], rows: tuple[str, ...]) -> str:
     lines = [f"held-out accuracy, {len(found)} {'seed' if len(found) == 1 else 'seeds, mean and 95 % interval'}:"]
     lines += [f"  {row}: {accuracy(found, row)}" for row in rows]
     lines += [f"  student distilled, width {width:g}: {value}" for width, value in of_widths(found)]
+    for task in found[0][STUDENTS[1]].get("tasks", {}):
+        for row in rows:
+            each = [figures[row]["tasks"][task] for figures in found]
+            words = [f"{name} {interval([100 * one[name] for one in each])} %" for name in each[0]]
+            lines.append(f"  {row}, task {task}: {', '.join(words)}")
+    if "recall_at_1" in found[0][STUDENTS[1]]:
+        lines += [f"  {row}, recall at 1: {interval([100 * figures[row]['recall_at_1'] for figures in found])} %" for row in STUDENTS]
     gain = [100 * (figures[STUDENTS[1]]["accuracy"] - figures[STUDENTS[0]]["accuracy"]) for figures in found]
     return "\n".join([*lines, f"  distilled minus labels, seed by seed: {interval(gain)}"])

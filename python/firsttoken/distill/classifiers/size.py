@@ -6,9 +6,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 @torch.no_grad()
-def multiply_adds(model: nn.Module, example: Tensor) -> int:
+def multiply_adds(model: nn.Module, example: tuple[Tensor, ...]) -> int:
     """Multiplications with an addition for one sample, in convolutions and matrix products, by torch's counter (two operations each)."""
     model = model.eval()
     with FlopCounterMode(display=False) as counter:
-        model(example[:1])
+        model(*(given[:1] for given in example))
     return counter.get_total_flops() // 2
