@@ -25,6 +25,7 @@ FORMS = {
     "prompt and answer": ({"prompt": "2+2?", "answer": "Four."}, TURNS),
     "prompt and completion": ({"prompt": "2+2?", "completion": "Four."}, TURNS),
     "prompt and response": ({"prompt": "2+2?", "response": "Four."}, TURNS),
+    "prompt, answer and thoughts": ({"prompt": "2+2?", "answer": "Four.", "reasoning_content": "Two and two."}, THOUGHT),
     "Alpaca": ({"instruction": "2+2?", "input": " ", "output": "Four."}, TURNS),
     "Alpaca with an input": ({"instruction": "Add.", "input": "2, 2", "output": "Four."}, [{"role": "user", "content": "Add.\n\n2, 2"}, TURNS[1]]),
 }  # fmt: skip
