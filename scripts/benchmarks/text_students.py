@@ -154,11 +154,7 @@ class OnlySome(torch.nn.Module):
 def router(options, seed):
     """A small student, one that costs more, and a router between them: threshold chosen on half of the held-out samples, judged on the other."""
     row = {}
-    digits = load_classifier("digits-cnn")
-    every = {"steps": options.steps, "evaluate_every": options.steps}
-    digits = digits.model_copy(update={"training": digits.training.model_copy(update=every)})
-    digits = digits.model_copy(update={"teachers": tuple(each.model_copy(update={"steps": 4 * options.steps}) for each in digits.teachers)})
-    sizes = {"digits": (digits, {"width": 2}, {"width": 16}), "docstrings": (recipe_of(options), {"width": 32, "layers": 1}, {})}
+    sizes = {"docstrings": (recipe_of(options), {"width": 32, "layers": 1}, {})}
     for what, (recipe, small, large) in sizes.items():
         work, data = options.work / f"router-{what}-{options.steps}" / f"seed-{seed}", load_data(recipe, seed)
         teachers, _ = fit_teachers(recipe, seed, data, work)

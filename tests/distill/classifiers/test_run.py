@@ -215,7 +215,7 @@ def test_teachers_of_one_kind_are_not_the_same_teacher_twice(tmp_path):
         (('make = "mine.py:small"', 'kind = "cnm"'), "did you mean 'cnn'"),
         (('kind = "forward_kl"', 'kind = "triplet"'), "loss triplet needs layer"),
         (('kind = "forward_kl"', 'kind = "forward_kl"\nmargin = 0.2'), "margin has no meaning for forward_kl"),
-        (('make = "mine.py:data"', 'data = "digits"\nmake = "mine.py:data"'), "exactly one of the two"),
+        (('make = "mine.py:data"', 'data = "digits"\nmake = "mine.py:data"'), "exactly one of the three"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, capfd, change, message):

@@ -114,7 +114,12 @@ def federate(
 
     client = client_app(recipe, seed, list(teachers), [(inputs[part], labels[part]) for part in parts], rounds, steps)
     one_at_a_time = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}, "init_args": {"num_cpus": 1, "include_dashboard": False}}
-    run_simulation(server, client, num_supernodes=clients, backend_config=one_at_a_time)
+    try:
+        run_simulation(server, client, num_supernodes=clients, backend_config=one_at_a_time)
+    except RuntimeError as error:
+        raise FirstTokenError(
+            f"Flower ended after {max(0, len(course) - 1)} of {rounds} rounds ({str(error)[:120]}); see its log above"
+        ) from error
     if len(course) != rounds + 1:
         raise FirstTokenError(f"Flower ended after {max(0, len(course) - 1)} of {rounds} rounds; what went wrong stands in its log above")
     return student, course[1:]
