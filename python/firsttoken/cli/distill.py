@@ -7,7 +7,9 @@ import typer
 import typer.core
 
 from firsttoken.cli import completion
+from firsttoken.cli.distill_estimate import estimate
 from firsttoken.cli.distill_search import search
+from firsttoken.cli.machine_options import Device, Dtype, HoweverLong, checked_dtype
 from firsttoken.cli.options import PromptLengths, RecipeFile, Verbose
 from firsttoken.cli.output import Json, Output
 from firsttoken.extras import need
@@ -29,10 +31,11 @@ app = typer.Typer(
     help="Distil a smaller checkpoint from a teacher.\n\n"
     "The recipe says which teacher, student, data and losses; `firsttoken distill recipes` lists the built-in ones. The student is a checkpoint for `firsttoken export`.\n\n"
     "\b\nExamples:\n  firsttoken distill recipes\n  firsttoken distill demo-cut -o out/student\n  firsttoken distill my-recipe.toml -o out/student\n"
-    "  firsttoken distill chain demo-cut -o out/chain\n  firsttoken distill search demo-hidden -o out/search --steps 60\n  firsttoken distill cache my-recipe.toml -o out/teacher-answers --top 64\n  firsttoken distill generate path/to/teacher prompts.jsonl -o answers.jsonl\n"
+    "  firsttoken distill chain demo-cut -o out/chain\n  firsttoken distill search demo-hidden -o out/search --steps 60\n  firsttoken distill estimate my-recipe.toml --gpus 8 --gpu-memory 80\n  firsttoken distill cache my-recipe.toml -o out/teacher-answers --top 64\n  firsttoken distill generate path/to/teacher prompts.jsonl -o answers.jsonl\n"
     "  torchrun --nproc-per-node 2 $(which firsttoken) distill my-recipe.toml -o out/student",
 )
 app.command()(search)
+app.command()(estimate)
 
 
 @app.command()
@@ -47,6 +50,7 @@ def run(
     seeds: Annotated[
         int, typer.Option("--seeds", min=1, max=10, help="For a classifier's recipe: so many seeds, and a table with intervals.")
     ] = 1,
+    however_long: HoweverLong = False,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -80,7 +84,7 @@ def run(
     else:
         from firsttoken.distill.distill import distill as work
 
-        student = work(recipe, output, force, restart, keep_work, progress_bar, say=out.say)
+        student = work(recipe, output, force, restart, keep_work, progress_bar, say=out.say, however_long=however_long)
     if int(os.environ.get("RANK", "0")) == 0:  # of several processes one speaks
         out.document({"student": student, "distillation": read_json(student / RECORD, "the run has just written it") if as_json else None})
 
@@ -91,6 +95,7 @@ def cache(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the answers go.", show_default=False)],
     top: Annotated[int, typer.Option("--top", "-k", min=1, help="How many of the most likely tokens to keep at every position.")] = 64,
     teacher: Annotated[int, typer.Option("--teacher", min=0, help="Which [[teacher]] of the recipe, from 0.")] = 0,
+    however_long: HoweverLong = False,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -109,7 +114,7 @@ def cache(
 
     out = Output(as_json)
     with progress_bar() as report:
-        facts = work(recipe, output, top, teacher, report)
+        facts = work(recipe, output, top, teacher, report, however_long)
     positions = facts["windows"] * facts["length"]
     out.show(
         f"{output}: {positions:,} positions, {facts['k']} tokens each, {facts['bytes_per_position']} bytes a position, {positions * facts['bytes_per_position'] / 1e6:,.1f} MB"
@@ -139,6 +144,10 @@ def generate(
     min_thinking: Annotated[int, typer.Option("--min-thinking", min=0, help="Thinking tokens before which it may not end.")] = 0,
     ignore_end: Annotated[int, typer.Option("--ignore-end", min=0, help="How often the end of thinking is replaced by --wait.")] = 0,
     wait: Annotated[str, typer.Option("--wait", help="What goes in the place of an ignored end of thinking.")] = "Wait",
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Prompts answered at once.")] = 1,
+    dtype: Dtype = "float32",
+    device: Device = "auto",
+    however_long: HoweverLong = False,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -155,13 +164,13 @@ def generate(
     from firsttoken.report.progress_bar import progress_bar
 
     need("distill", "asking a teacher")
-    from firsttoken.distill.generate import AnswerSettings
+    from firsttoken.distill.generate import AnswerSettings, Placing
     from firsttoken.distill.generate import generate as work
 
     out = Output(as_json)
     settings = AnswerSettings(max_tokens, temperature, seed, raw, thinking_end, max_thinking, min_thinking, ignore_end, wait)
     with progress_bar() as report:
-        count = work(teacher, prompts, output, settings, report)
+        count = work(teacher, prompts, output, settings, report, Placing(batch, checked_dtype(dtype), device, however_long))
     out.show(f"{output}: {count} answers")
     out.document({"output": output, "answers": count})
 

@@ -6,8 +6,11 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from firsttoken.bundle.atomic import clean
+from firsttoken.distill.compute_time import check_time
+from firsttoken.distill.memory import check_memory
 from firsttoken.distill.models import need_transformers, write_decoder
-from firsttoken.distill.publish import publish
+from firsttoken.distill.placing import shards_student
+from firsttoken.distill.publish import publish, publish_beside
 from firsttoken.distill.quantize_stage import check_quantize, run_quantize_stage
 from firsttoken.distill.recipe import Recipe, load_recipe
 from firsttoken.distill.running import DistillRun
@@ -32,12 +35,14 @@ def distill(
     keep_work: bool = False,
     bar: Callable[[], AbstractContextManager[Report]] = no_bar,
     say: Callable[[str], None] = print,
+    however_long: bool = False,
 ) -> Path:
     """Trains the student that ``recipe`` (a name, a path or a `Recipe`) describes and returns its folder.
 
     ``output`` defaults to ``out/<recipe's name>``. The folder appears complete or not at all: a checkpoint in Hugging
     Face layout, `RECORD` (what it was made from, and its figures) and `PAGE`. An interrupted run goes on when it is
-    called again; ``restart`` starts over. Under ``torchrun`` every process calls this. Raises `FirstTokenError`.
+    called again; ``restart`` starts over. Under ``torchrun`` every process calls this. Raises `FirstTokenError`, also
+    before anything starts where memory cannot hold it, or a CPU would compute for days and not ``however_long``.
     """
     need_transformers()
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
@@ -46,11 +51,14 @@ def distill(
     check_student_destination(output, force)
     stages = plan_stages(chosen)
     if chosen.quantize is not None:
-        if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
+        if shards_student():
             raise FirstTokenError(
                 "[quantize] does not run under FSDP; train without it there, then give the student as student.checkpoint with training.steps = 0"
             )
         check_quantize(chosen, chosen.quantize, student_decoder(chosen))
+    check_memory(chosen)
+    if not however_long:
+        check_time(chosen)
     main = int(os.environ.get("RANK", "0")) == 0
     run = DistillRun(chosen, output, text, main, bar if main else no_bar, say if main else _mute)
     run.identity = identity = identity_of(chosen, run.train, run.held_out)
@@ -69,6 +77,8 @@ def distill(
             publish(run, model, stages, outcome, force, write_decoder)
             if not keep_work:
                 remove_work(run.work, say)
+        else:
+            publish_beside(run, model)
     finally:
         if held is not None:
             os.close(held)

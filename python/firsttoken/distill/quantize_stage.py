@@ -120,6 +120,7 @@ def train(run: DistillRun, before: Path, quantize: Quantize, plan: Plan, outcome
     changes = {"steps": quantize.steps, "learning_rate": quantize.learning_rate, "warmup_steps": warmup, "keep": "last", "early_stop": None}
     changes["progressive_layers"] = 0.0
     settings = {"losses": (Loss(kind="forward_kl"),), "temperature": constant(1.0), "training": recipe.training.model_copy(update=changes)}
+    settings["student"] = recipe.student.model_copy(update={"dtype": "float32"})  # the rounding is of floats
     stage = Stage(NAME, quantize.steps)
     run.train_stage(model, stage, folder / "training", recipe.model_copy(update=settings), [teacher])
     outcome.stages = [stage]
