@@ -110,6 +110,13 @@ class Allocations(TorchDispatchMode):
             result._is_any = True
         return result
 
+    def leave_out(self, model: nn.Module) -> None:
+        """Does not count a model's weights, nor gradients that are there: views of them are met as results."""
+        for tensor in (*model.parameters(), *model.buffers()):
+            self._known.add(tensor.untyped_storage()._cdata)
+            if tensor.grad is not None:
+                self._known.add(tensor.grad.untyped_storage()._cdata)
+
     def _meet(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
         key, size = storage._cdata, storage.nbytes()
@@ -183,6 +190,8 @@ def _measure(objective: Distillation, step: Step) -> Taken:
     moment = Moment(1.0, 1.0, tuple(1.0 for _ in step.losses))
     seen = {"activations": 0, "teachers": 0, "logits": 0}
     with Allocations() as alive:
+        for model in (objective, *(teacher.model for teacher in objective.teachers if isinstance(teacher, LiveTeacher))):
+            alive.leave_out(model)
         _watch(objective, alive, seen)
         for parameter in objective.parameters():
             parameter.register_post_accumulate_grad_hook(_counts(alive, step))
