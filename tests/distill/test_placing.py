@@ -78,6 +78,8 @@ def test_devices_that_are_not_there_are_named(make_recipe, tiny_model):
         recipe = make_recipe({"teacher.0.device": "cuda:1"})
         open_teacher(recipe.teachers[0], tiny_model, "sdpa", recipe)
     assert named_device("cpu", "x") == torch.device("cpu")
+    with pytest.raises(FirstTokenError, match="--device: device 'gpu' is unknown; expected auto, cpu, or one such as cuda:0"):
+        named_device("gpu", "--device")
     for changes, expected in (
         ({"teacher.0.device": "gpu"}, "device"),
         ({"teacher.0.device": "cpu", "teacher.0.sharded": True}, "leave one of the two out"),

@@ -11,7 +11,7 @@ from functools import cache
 
 from firsttoken.decoder.families import describe
 from firsttoken.decoder.walk import parameter_count
-from firsttoken.distill.memory import live, model_of, student_config
+from firsttoken.distill.memory import live, model_of, numbers_of, student_config
 from firsttoken.distill.memory_step import Model
 from firsttoken.distill.placing import processes, training_device
 from firsttoken.distill.recipe import Recipe
@@ -26,7 +26,8 @@ HELP = "--however-long runs it all the same"
 
 def forward(config: dict, length: int) -> float:
     """Operations of one token's forward pass in windows of ``length`` tokens, of which it sees half on average."""
-    attention = 2 * 2 * config["num_hidden_layers"] * config["hidden_size"] * length / 2
+    numbers = numbers_of(config)
+    attention = 2 * 2 * numbers["num_hidden_layers"] * numbers["hidden_size"] * length / 2
     return 2 * parameter_count(describe(config)) + attention
 
 

@@ -56,10 +56,10 @@ def distill(
                 "[quantize] does not run under FSDP; train without it there, then give the student as student.checkpoint with training.steps = 0"
             )
         check_quantize(chosen, chosen.quantize, student_decoder(chosen))
-    check_memory(chosen)
+    main = int(os.environ.get("RANK", "0")) == 0
+    check_memory(chosen, say if main else _mute)
     if not however_long:
         check_time(chosen)
-    main = int(os.environ.get("RANK", "0")) == 0
     run = DistillRun(chosen, output, text, main, bar if main else no_bar, say if main else _mute)
     run.identity = identity = identity_of(chosen, run.train, run.held_out)
     held = None

@@ -6,6 +6,7 @@ Weights, gradients and optimizer are arithmetic; what a step allocates beside th
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from firsttoken.checkpoint import read_json
@@ -58,6 +59,10 @@ class Estimate:
         return self.machine.memory is None or self.peak <= self.machine.memory
 
 
+class CannotEstimate(FirstTokenError):
+    """A model whose code does not run without data."""
+
+
 def estimate(recipe: Recipe, machine: Machine, checkpointing: bool | None = None) -> Estimate:
     """Estimates a recipe's training on a machine, with its own ``gradient_checkpointing`` or another. Only ``config.json`` of each model is read.
 
@@ -66,7 +71,12 @@ def estimate(recipe: Recipe, machine: Machine, checkpointing: bool | None = None
     step = step_of(recipe, machine)
     if checkpointing is not None:
         step = replace(step, checkpointing=checkpointing)
-    taken = take(step)
+    try:
+        taken = take(step)
+    except RuntimeError as error:  # of fake tensors: code that asks for contents
+        raise CannotEstimate(
+            f"memory cannot be estimated for {step.student.config['model_type']}: its step cannot be taken without data ({str(error).splitlines()[0][:120]}); try a small micro_batch"
+        ) from None
     share = machine.devices if machine.shards else 1
     student = taken.trained
     rows = [
@@ -202,12 +212,16 @@ def this_machine(recipe: Recipe) -> Machine:
     return Machine(torch.accelerator.device_count() if split else processes(), memory, shards_student())
 
 
-def check_memory(recipe: Recipe) -> None:
-    """Raises `FirstTokenError` where a training cannot fit into this machine's memory, saying what would help."""
+def check_memory(recipe: Recipe, say: Callable[[str], None] = print) -> None:
+    """Raises `FirstTokenError` where a training cannot fit into this machine's memory, saying what would help; where that cannot be known, it is said."""
     machine = this_machine(recipe)
     if machine.memory is None or plainly_fits(recipe, machine):
         return
-    found = estimate(recipe, machine)
+    try:
+        found = estimate(recipe, machine)
+    except CannotEstimate as error:
+        say(f"note: {error}")
+        return
     if not found.fits:
         raise FirstTokenError(refusal(recipe, found))
 
@@ -219,14 +233,22 @@ def plainly_fits(recipe: Recipe, machine: Machine) -> bool:
     step = step_of(recipe, machine)
     models = [step.student, *(teacher for teacher in step.teachers if isinstance(teacher, Model))]
     weights = sum(16 * parameter_count(describe(model.config)) for model in models) * 2
-    widest = max(int(model.config.get("intermediate_size") or 4 * model.config["hidden_size"]) for model in models)
-    layers = sum(int(model.config["num_hidden_layers"]) for model in models)
-    heads = max(int(model.config["num_attention_heads"]) for model in models)
+    numbers = [numbers_of(model.config) for model in models]
+    widest = max(4 * each["hidden_size"] + each["intermediate_size"] for each in numbers)
+    layers = sum(each["num_hidden_layers"] for each in numbers)
+    heads = max(each["num_attention_heads"] for each in numbers)
     maps = step.length * heads if step.student.attention == "eager" else step.length
     positions = step.sequences * step.length
-    logits = step.chunk * max(int(model.config["vocab_size"]) for model in models) * (4 + len(step.losses))
+    logits = step.chunk * max(each["vocab_size"] for each in numbers) * (4 + len(step.losses))
     assert machine.memory is not None, "asked where it is known"
     return weights + 4 * 16 * positions * layers * (widest + maps) + 4 * 8 * logits + RESERVE < machine.memory
+
+
+def numbers_of(config: dict) -> dict[str, int]:
+    """The sizes that most of ``config.json`` have, also where they stand in ``text_config``; 0 for one that is not there."""
+    text = config.get("text_config") or config
+    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+    return {name: value if isinstance(value := text.get(name), int) else 0 for name in names}
 
 
 def refusal(recipe: Recipe, found: Estimate) -> str:

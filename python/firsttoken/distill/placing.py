@@ -38,7 +38,11 @@ def training_device(asked: str = "auto") -> torch.device:
 
 def named_device(name: str, what: str) -> torch.device:
     """Returns a device by its name. Raises `FirstTokenError` where this machine has none of that name."""
-    device, kind = torch.device(name), torch.accelerator.current_accelerator(check_available=True)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise FirstTokenError(f"{what}: device {name!r} is unknown; expected auto, cpu, or one such as cuda:0") from None
+    kind = torch.accelerator.current_accelerator(check_available=True)
     count = torch.accelerator.device_count() if kind is not None else 0
     if device.type != "cpu" and (kind is None or kind.type != device.type or (device.index or 0) >= count):
         there = ", ".join(["cpu", *(f"{kind.type}:{n}" for n in range(count) if kind is not None)])

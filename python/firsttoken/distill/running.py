@@ -149,6 +149,11 @@ class DistillRun:
 
         torch.manual_seed(recipe.seed)  # the projections' first values
         training = recipe.training
+        model.to(DTYPES[recipe.student.dtype])  # type: ignore[arg-type]  # transformers wraps it without its types
+        if training.gradient_checkpointing:
+            if not model.supports_gradient_checkpointing:
+                raise FirstTokenError(f"gradient_checkpointing: transformers' {model.config.model_type} has none; leave it out")
+            model.activation_checkpointing_enable()
         return Distillation(
             model, teachers, recipe.losses, self.train.domains, self.vocabulary, training.head_chunk, training.progressive_layers
         )
@@ -183,7 +188,6 @@ class DistillRun:
         from firsttoken.distill.trainer import DistillationTrainer, WindowItems, newest_state, remove_incomplete
         from firsttoken.distill.watch import Watch
 
-        model.to(DTYPES[recipe.student.dtype])  # type: ignore[arg-type]  # transformers wraps it without its types
         before = self.score(model, teachers)
         whole = stage.name == "training"
         self.figures[("student before" if stage.sizes is None else AS_CUT) if whole else f"{stage.name}, before training"] = before
@@ -199,8 +203,6 @@ class DistillRun:
             self.say(f"{stage.name}: going on from step {state[0]} of {stage.steps}")
         watch = Watch(stage.name, recipe.training.batch * self.recipe.data.length, self.say)
         items = WindowItems(self.train), WindowItems(self.held_out)
-        if recipe.training.gradient_checkpointing:
-            model.activation_checkpointing_enable()
         trainer = DistillationTrainer(self.objective(model, recipe, teachers), recipe, *items, folder, stage.steps, [watch])
         trainer.remove_callback(PrinterCallback)  # `Watch` takes its place
         try:

@@ -4,7 +4,7 @@ from rich.table import Table
 
 from firsttoken.distill.cache import bytes_per_position
 from firsttoken.distill.compute_time import training_work
-from firsttoken.distill.memory import DEFAULT_TOP, Estimate, helps
+from firsttoken.distill.memory import DEFAULT_TOP, Estimate, helps, numbers_of
 from firsttoken.distill.recipe import Recipe
 from firsttoken.report.tables import table
 
@@ -39,7 +39,7 @@ def facts(recipe: Recipe, found: Estimate, other: Estimate) -> list[str]:
         f"The whole training: {sum(work.values()):.2g} operations ({', '.join(f'{name} {value:.2g}' for name, value in work.items() if value)})."
     )
     tokens = recipe.training.steps * recipe.training.batch * recipe.data.length
-    each = bytes_per_position(DEFAULT_TOP, int(step.student.config["vocab_size"]))
+    each = bytes_per_position(DEFAULT_TOP, numbers_of(step.student.config)["vocab_size"])
     lines.append(
         f"A cache of {DEFAULT_TOP} tokens a position holds {each} bytes a position: {gigabytes(tokens * each)} GB for the {tokens:,} tokens of this training, if each is seen once."
     )
