@@ -17,10 +17,11 @@ from pathlib import Path
 import torch
 
 from firsttoken.distill.classifiers.data import load_data, split
+from firsttoken.distill.classifiers.fit import fit
 from firsttoken.distill.classifiers.pseudo_labels import hide_labels, in_words, pseudo_label
 from firsttoken.distill.classifiers.recipe import Augment, ClassifierTeacher, PseudoLabels, load_classifier
 from firsttoken.distill.classifiers.router import budgets, choose_threshold, flops_of, probabilities, route
-from firsttoken.distill.classifiers.run import copies_of, fit, fit_teachers, interval
+from firsttoken.distill.classifiers.run import copies_of, fit_teachers, interval
 from firsttoken.distill.models import need_transformers
 from firsttoken.distill.modules import outputs_of
 from firsttoken.distill.recipe import Loss

@@ -31,22 +31,28 @@ def pieces(seed, count=60):
 def same(ours, theirs):
     for name in ("tokens", "labels", "domain"):
         np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
+    assert (ours.positions is None) == (theirs.positions is None)
+    if ours.positions is not None:
+        np.testing.assert_array_equal(ours.positions, theirs.positions)
     assert ours.domains == theirs.domains and ours.fingerprint() == theirs.fingerprint() and ours.predicted == theirs.predicted
     assert list(ours.source) == [name.replace("\n", " ") for name in theirs.source]
 
 
+@pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("length", [8, 16, 33])
 @pytest.mark.parametrize("seed", range(4))
-def test_windows_in_files_are_those_in_memory(tmp_path, length, seed):
-    writer = WindowWriter(tmp_path, length, 7)
+def test_windows_in_files_are_those_in_memory(tmp_path, length, seed, apart):
+    writer = WindowWriter(tmp_path, length, 7, apart)
     for piece in pieces(seed):
         writer.add(piece)
     writer.finish(["x: bad"])
-    found, expected = open_encoded(tmp_path), pack(list(pieces(seed)), length, 7)
+    found, expected = open_encoded(tmp_path), pack(list(pieces(seed)), length, 7, apart)
     same(found, expected)
     same(found.first(3), expected.first(3))
     assert found.left_out == ("x: bad",) and found.tokens.flags.writeable, "torch warns of arrays that it may not write to"
-    assert {path.name for path in tmp_path.iterdir()} == {"tokens", "labels", "domain", "sources", "lines", "facts.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"tokens", "labels", "domain", "sources", "lines", "facts.json"} | (
+        {"positions"} if apart else set()
+    )
 
 
 def test_nothing_to_learn_is_told_as_in_memory(tmp_path):

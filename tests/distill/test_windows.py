@@ -33,6 +33,17 @@ def test_what_is_not_counted_is_ignored_and_windows_without_labels_are_left_out(
         pack([], 4, 0)
 
 
+def test_positions_begin_anew_in_every_document_and_window():
+    windows = pack([document(range(1, 6), source="one"), document(range(6, 10), source="two")], 4, 99, apart=True)
+    assert windows.tokens.tolist() == [[1, 2, 3, 4], [5, 99, 6, 7], [8, 9, 99, 99]]
+    assert windows.positions.tolist() == [[0, 1, 2, 3], [0, 1, 0, 1], [0, 1, 2, 0]]
+    assert windows.labels.tolist() == [[-100, 2, 3, 4], [5, 99, -100, 7], [8, 9, 99, -100]], (
+        "the 6 would be predicted from the other document"
+    )
+    plain = pack([document(range(1, 6), source="one"), document(range(6, 10), source="two")], 4, 99)
+    assert plain.positions is None and plain.fingerprint() != windows.fingerprint()
+
+
 def test_the_fingerprint_sees_every_change():
     plain = pack([document(range(1, 9))], 4, 0)
     assert plain.fingerprint() == pack([document(range(1, 9))], 4, 0).fingerprint()

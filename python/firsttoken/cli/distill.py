@@ -7,8 +7,10 @@ import typer
 import typer.core
 
 from firsttoken.cli import completion, teacher_options
+from firsttoken.cli.distill_estimate import estimate
 from firsttoken.cli.distill_search import search
 from firsttoken.cli.distill_width import width
+from firsttoken.cli.machine_options import Device, Dtype, HoweverLong, checked_dtype
 from firsttoken.cli.options import PromptLengths, RecipeFile, Verbose
 from firsttoken.cli.output import Json, Output
 from firsttoken.extras import need
@@ -30,11 +32,12 @@ app = typer.Typer(
     help="Distil a smaller checkpoint from a teacher.\n\n"
     "The recipe says which teacher, student, data and losses; `firsttoken distill recipes` lists the built-in ones. The student is a checkpoint for `firsttoken export`.\n\n"
     "\b\nExamples:\n  firsttoken distill recipes\n  firsttoken distill demo-cut -o out/student\n  firsttoken distill my-recipe.toml -o out/student\n"
-    "  firsttoken distill chain demo-cut -o out/chain\n  firsttoken distill search demo-hidden -o out/search --steps 60\n  firsttoken distill cache my-recipe.toml -o out/teacher-answers --top 64\n  firsttoken distill generate path/to/teacher prompts.jsonl -o answers.jsonl\n"
+    "  firsttoken distill chain demo-cut -o out/chain\n  firsttoken distill search demo-hidden -o out/search --steps 60\n  firsttoken distill estimate my-recipe.toml --gpus 8 --gpu-memory 80\n  firsttoken distill cache my-recipe.toml -o out/teacher-answers --top 64\n  firsttoken distill generate path/to/teacher prompts.jsonl -o answers.jsonl\n"
     "  torchrun --nproc-per-node 2 $(which firsttoken) distill my-recipe.toml -o out/student",
 )
 app.command()(search)
 app.command()(width)
+app.command()(estimate)
 
 
 @app.command()
@@ -52,6 +55,7 @@ def run(
     seeds: Annotated[
         int, typer.Option("--seeds", min=1, max=10, help="For a classifier's recipe: so many seeds, and a table with intervals.")
     ] = 1,
+    however_long: HoweverLong = False,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -87,7 +91,9 @@ def run(
     else:
         from firsttoken.distill.distill import distill as work
 
-        student = work(recipe, output, force, restart, keep_work, progress_bar, say=out.say, tensorboard=tensorboard)
+        student = work(
+            recipe, output, force, restart, keep_work, progress_bar, say=out.say, tensorboard=tensorboard, however_long=however_long
+        )
     if int(os.environ.get("RANK", "0")) == 0:  # of several processes one speaks
         out.document({"student": student, "distillation": read_json(student / RECORD, "the run has just written it") if as_json else None})
 
@@ -104,6 +110,7 @@ def cache(
     concurrency: teacher_options.Concurrency = None,
     timeout: teacher_options.Timeout = None,
     retries: teacher_options.Retries = 6,
+    however_long: HoweverLong = False,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -127,7 +134,7 @@ def cache(
     with progress_bar() as report:
         if server is None:
             teacher_options.refuse_without_server(given, "the teacher is the recipe's; name a server with --server")
-            facts = work(recipe, output, top, teacher, report)
+            facts = work(recipe, output, top, teacher, report, however_long)
         else:
             facts = teacher_options.cache_of_servers(recipe, output, server, given, top, report, out)
     positions = facts["windows"] * facts["length"]
@@ -179,6 +186,10 @@ def generate(
     max_cost: teacher_options.MaxCost = None,
     price_in: teacher_options.PriceIn = None,
     price_out: teacher_options.PriceOut = None,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Prompts answered at once.")] = 1,
+    dtype: Dtype = "float32",
+    device: Device = "auto",
+    however_long: HoweverLong = False,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -200,13 +211,13 @@ def generate(
     if teacher_options.ask_servers(teacher, prompts, output, given, max_tokens, temperature, seed, of_checkpoints, Output(as_json)):
         return
     need("distill", "asking a teacher")
-    from firsttoken.distill.generate import AnswerSettings
+    from firsttoken.distill.generate import AnswerSettings, Placing
     from firsttoken.distill.generate import generate as work
 
     out = Output(as_json)
     settings = AnswerSettings(max_tokens, temperature, seed, raw, thinking_end, max_thinking, min_thinking, ignore_end, wait)
     with progress_bar() as report:
-        count = work(Path(teacher), prompts, output, settings, report)
+        count = work(Path(teacher), prompts, output, settings, report, Placing(batch, checked_dtype(dtype), device, however_long))
     out.show(f"{output}: {count} answers")
     out.document({"output": output, "answers": count})
 

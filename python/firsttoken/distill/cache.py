@@ -132,9 +132,10 @@ def write_cache(
     for begin in range(done, len(windows), batch):
         rows = slice(begin, min(begin + batch, len(windows)))
         tokens = torch.from_numpy(windows.tokens[rows]).long().to(model.device)
-        hidden = model.model(input_ids=tokens, use_cache=False).last_hidden_state.flatten(0, 1)
+        placed = None if windows.positions is None else torch.from_numpy(windows.positions[rows]).long().to(model.device)
+        hidden = model.model(input_ids=tokens, position_ids=placed, use_cache=False).last_hidden_state.flatten(0, 1)
         for first in range(0, len(hidden), HEAD_CHUNK):
-            logits = nn.functional.linear(hidden[first : first + HEAD_CHUNK], weight, bias)[:, :vocabulary].float()
+            logits = nn.functional.linear(hidden[first : first + HEAD_CHUNK].to(weight.device), weight, bias)[:, :vocabulary].float()
             keep(arrays, rows.start * tokens.shape[1] + first, logits, k, nodes)
         for array in arrays.values():
             array.flush()

@@ -7,8 +7,11 @@ from pathlib import Path
 
 from firsttoken.bundle.atomic import clean
 from firsttoken.declarations import declaration_path
+from firsttoken.distill.compute_time import check_time
+from firsttoken.distill.memory import check_memory
 from firsttoken.distill.models import need_transformers, write_decoder
-from firsttoken.distill.publish import publish
+from firsttoken.distill.placing import shards_student
+from firsttoken.distill.publish import publish, publish_beside
 from firsttoken.distill.quantize_stage import check_quantize, run_quantize_stage
 from firsttoken.distill.recipe import Recipe, load_recipe
 from firsttoken.distill.running import DistillRun
@@ -36,12 +39,14 @@ def distill(
     bar: Callable[[], AbstractContextManager[Report]] = no_bar,
     say: Callable[[str], None] = print,
     tensorboard: Path | None = None,
+    however_long: bool = False,
 ) -> Path:
     """Trains the student that ``recipe`` (a name, a path or a `Recipe`) describes and returns its folder.
 
     ``output`` defaults to ``out/<recipe's name>``. The folder appears complete or not at all: a checkpoint in Hugging
     Face layout, `RECORD` (what it was made from, and its figures) and `PAGE`. An interrupted run goes on when it is
-    called again; ``restart`` starts over. Curves go to the folder ``tensorboard`` too, where one is given. Under ``torchrun`` every process calls this. Raises `FirstTokenError`.
+    called again; ``restart`` starts over. Curves go to the folder ``tensorboard`` too, where one is given. Under ``torchrun`` every process calls this. Raises
+    `FirstTokenError`, also before anything starts where memory cannot hold it, or a CPU would compute for days and not ``however_long``.
     """
     need_transformers()
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
@@ -55,6 +60,9 @@ def distill(
     if chosen.quantize is not None:
         check_quantize(chosen, chosen.quantize, student_decoder(chosen))
     main = int(os.environ.get("RANK", "0")) == 0
+    check_memory(chosen, say if main else _mute)
+    if not however_long:
+        check_time(chosen)
     asked = answered(chosen, work_folder(output), restart, bar if main else no_bar, say if main else _mute)
     run = DistillRun(asked, output, text, main, bar if main else no_bar, say if main else _mute, tensorboard=tensorboard)
     run.identity = identity = identity_of(chosen, run.train, run.held_out)
@@ -73,6 +81,8 @@ def distill(
             publish(run, model, stages, outcome, force, write_decoder)
             if not keep_work:
                 remove_work(run.work, say)
+        else:
+            publish_beside(run, model)
     finally:
         if held is not None:
             os.close(held)
@@ -81,7 +91,7 @@ def distill(
 
 def check_sharding(recipe: Recipe) -> None:
     """Raises `FirstTokenError` for what does not run with a student that FSDP has sharded."""
-    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() != "true":
+    if not shards_student():
         return
     if recipe.quantize is not None:
         raise FirstTokenError(

@@ -128,7 +128,7 @@ def write_windows(recipe: Recipe, tokenizer: Tokenizer, report: Report, folder: 
     template = read_template(tokenizer.folder, tokenizer.settings)
     size = max(1, sum(path.stat().st_size for path in training_files(recipe)))
     documents, done = training_documents(recipe, left_out), 0
-    writer = WindowWriter(folder, recipe.data.length, separator_token(tokenizer))
+    writer = WindowWriter(folder, recipe.data.length, separator_token(tokenizer), not recipe.data.attend_across_documents)
     while batch := list(islice(documents, BATCH)):
         for pieces in encode_batch(batch, tokenizer, template, recipe.data.answers_only):
             for piece in pieces:
@@ -177,14 +177,7 @@ def spread(windows: Windows, count: int) -> Windows:
         return windows
     import numpy as np
 
-    chosen = np.linspace(0, len(windows) - 1, count).round().astype(int)
-    return Windows(
-        windows.tokens[chosen],
-        windows.labels[chosen],
-        windows.domain[chosen],
-        windows.domains,
-        tuple(windows.source[int(i)] for i in chosen),
-    )
+    return windows.chosen(np.linspace(0, len(windows) - 1, count).round().astype(int))
 
 
 def held_out_text(recipe: Recipe) -> str | None:
@@ -195,9 +188,8 @@ def held_out_text(recipe: Recipe) -> str | None:
 
 def encode_all(documents: list[Document], data: Data, tokenizer: Tokenizer, report: Report, stage: str) -> Windows:
     """Encodes and packs documents."""
-    return pack(
-        list(chain.from_iterable(encode_documents(documents, data, tokenizer, report, stage))), data.length, separator_token(tokenizer)
-    )
+    pieces = list(chain.from_iterable(encode_documents(documents, data, tokenizer, report, stage)))
+    return pack(pieces, data.length, separator_token(tokenizer), not data.attend_across_documents)
 
 
 def encode_documents(documents: list[Document], data: Data, tokenizer: Tokenizer, report: Report, stage: str) -> list[list[Encoded]]:

@@ -1,7 +1,7 @@
 """Encoded training data in files: made once, mapped by every process of a run, so that memory stays the same however much of it there is.
 
 A folder holds ``tokens`` and ``labels`` (int32 ``[windows, length]``, little endian), ``domain`` (int32 ``[windows]``), ``sources`` (a line of UTF-8 for each
-window) with ``lines`` (int64 offsets of these), and ``facts.json``, written last. The windows are those of `windows.pack`.
+window) with ``lines`` (int64 offsets of these), ``positions`` (int32 ``[windows, length]``) where documents are kept apart, and ``facts.json``, written last. The windows are those of `windows.pack`.
 """
 
 import fcntl
@@ -17,7 +17,7 @@ import numpy as np
 
 from firsttoken.checkpoint import read_json
 from firsttoken.distill.losses.divergence import IGNORED
-from firsttoken.distill.windows import NO_LABELS, NO_TOKENS, Encoded, Windows
+from firsttoken.distill.windows import NO_LABELS, NO_TOKENS, Encoded, Windows, within_windows
 from firsttoken.errors import FirstTokenError
 
 FACTS = "facts.json"
@@ -61,7 +61,7 @@ def open_encoded(folder: Path) -> Windows:
     rows, length = facts["windows"], facts["length"]
     return Windows(
         mapped("tokens", rows, length), mapped("labels", rows, length), mapped("domain", rows),
-        tuple(facts["domains"]), Lines(folder, rows), tuple(facts["left_out"]),
+        tuple(facts["domains"]), Lines(folder, rows), tuple(facts["left_out"]), mapped("positions", rows, length) if facts.get("apart") else None,
     )  # fmt: skip
 
 
@@ -92,8 +92,8 @@ class _Domain:
     """One domain's stream of tokens, as far as it is written."""
 
     def __init__(self, folder: Path, number: int, files: ExitStack) -> None:
-        self.paths = [folder / f"{name}.{number}" for name in ("tokens", "labels", "sources")]
-        self.tokens, self.labels, self.sources = (files.enter_context(path.open("w+b")) for path in self.paths)
+        self.paths = [folder / f"{name}.{number}" for name in ("tokens", "labels", "sources", "positions")]
+        self.tokens, self.labels, self.sources, self.positions = (files.enter_context(path.open("w+b")) for path in self.paths)
         self.written = 0  # tokens
         self.windows = 0  # that begin before
 
@@ -101,8 +101,8 @@ class _Domain:
 class WindowWriter:
     """Packs documents as they come into ``folder``; what `finish` leaves there is opened by `open_encoded`."""
 
-    def __init__(self, folder: Path, length: int, separator: int) -> None:
-        self.folder, self.length, self.separator = folder, length, separator
+    def __init__(self, folder: Path, length: int, separator: int, apart: bool = False) -> None:
+        self.folder, self.length, self.separator, self.apart = folder, length, separator, apart
         self._files = ExitStack()
         self._domains: dict[str, _Domain] = {}
 
@@ -113,8 +113,11 @@ class WindowWriter:
         domain = self._domains[piece.domain]
         if not piece.tokens:
             return
-        counted = [*piece.counted, piece.counted[-1] and not piece.ended]
-        self._append(domain, np.array([*piece.tokens, self.separator], "<i4"), np.array(counted, bool), piece.source)
+        counted = np.array([*piece.counted, piece.counted[-1] and not piece.ended], bool)
+        if self.apart:
+            counted[0] = False
+            domain.positions.write(np.arange(len(counted), dtype="<i4").tobytes())
+        self._append(domain, np.array([*piece.tokens, self.separator], "<i4"), counted, piece.source)
 
     def _append(self, domain: _Domain, tokens: np.ndarray, counted: np.ndarray, source: str) -> None:
         domain.tokens.write(tokens.tobytes())
@@ -130,13 +133,16 @@ class WindowWriter:
             tokens, labels, domains, sources, lines = (
                 files.enter_context(open(self.folder / name, "wb")) for name in ("tokens", "labels", "domain", "sources", "lines")
             )
+            positions = files.enter_context(open(self.folder / "positions", "wb")) if self.apart else None
             if not any(domain.written for domain in self._domains.values()):
                 raise FirstTokenError(NO_TOKENS)
             count = 0
             for number, domain in enumerate(self._domains.values()):
                 self._fill(domain)
-                for given, learned, named in self._windows(domain):
+                for given, learned, named, placed in self._windows(domain):
                     kept = np.flatnonzero((learned[:, 1:] != IGNORED).any(axis=1))
+                    if positions is not None:
+                        positions.write(within_windows(placed)[kept].tobytes())
                     tokens.write(given[kept].tobytes())
                     labels.write(learned[kept].tobytes())
                     domains.write(np.full(len(kept), number, "<i4").tobytes())
@@ -149,7 +155,7 @@ class WindowWriter:
         for domain in self._domains.values():
             for path in domain.paths:
                 path.unlink()
-        facts = {"windows": count, "length": self.length, "domains": list(self._domains), "left_out": list(left_out)}
+        facts = {"windows": count, "length": self.length, "domains": list(self._domains), "left_out": list(left_out), "apart": self.apart}
         (self.folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
 
     def _fill(self, domain: _Domain) -> None:
@@ -157,15 +163,19 @@ class WindowWriter:
         missing = -domain.written % self.length
         domain.tokens.write(np.full(missing, self.separator, "<i4").tobytes())
         domain.labels.write(np.full(missing, IGNORED, "<i4").tobytes())
+        if self.apart:
+            domain.positions.write(np.arange(missing, dtype="<i4").tobytes())
         domain.written += missing
 
-    def _windows(self, domain: _Domain) -> Iterator[tuple[np.ndarray, np.ndarray, list[bytes]]]:
-        """Yields some windows of a domain at a time: tokens, labels, and their sources without the newline."""
-        for stream in (domain.tokens, domain.labels, domain.sources):
+    def _windows(self, domain: _Domain) -> Iterator[tuple[np.ndarray, np.ndarray, list[bytes], np.ndarray]]:
+        """Yields some windows of a domain at a time: tokens, labels, their sources without the newline, and positions in the document."""
+        for stream in (domain.tokens, domain.labels, domain.sources, domain.positions):
             stream.seek(0)
         for start in range(0, domain.written // self.length, ROWS):
             rows = min(ROWS, domain.written // self.length - start)
-            yield self._read(domain.tokens, rows), self._read(domain.labels, rows), [domain.sources.readline()[:-1] for _ in range(rows)]
+            named = [domain.sources.readline()[:-1] for _ in range(rows)]
+            placed = self._read(domain.positions, rows) if self.apart else np.empty((0, self.length), "<i4")
+            yield self._read(domain.tokens, rows), self._read(domain.labels, rows), named, placed
 
     def _read(self, stream: BinaryIO, rows: int) -> np.ndarray:
         return np.frombuffer(stream.read(4 * rows * self.length), "<i4").reshape(rows, self.length)

@@ -57,7 +57,9 @@ class ForeignTeacher:
         return f"teacher {self.name} has another tokenizer: it has a say at {met / labels:.0%} of the labels, where both end a token"
 
     @torch.no_grad()
-    def look(self, tokens: Tensor, counted: Tensor, index: Tensor, states: bool, maps: bool) -> TeacherOutputs:
+    def look(
+        self, tokens: Tensor, counted: Tensor, index: Tensor, states: bool, maps: bool, positions: Tensor | None = None
+    ) -> TeacherOutputs:
         """Reads the text of ``tokens`` ``[batch, length]``, the student's. Raises `FirstTokenError` where it has too many tokens for its positions."""
         if next(self.model.parameters()).device != tokens.device:
             self.model.to(tokens.device)  # type: ignore[arg-type]  # transformers wraps it without its types

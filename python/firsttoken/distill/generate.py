@@ -8,14 +8,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from firsttoken import plain_file
 from firsttoken.atomic_file import write_text
 from firsttoken.chat import read_template, render
 from firsttoken.checkpoint import Checkpoint, read_json
 from firsttoken.checkpoint_sources.open import checkpoint_folder
-from firsttoken.distill.models import load_decoder, need_transformers
+from firsttoken.distill.batched_answers import Answer, answer_all, check_batch
+from firsttoken.distill.compute_time import refuse_days
+from firsttoken.distill.models import load_decoder, need_transformers, parameters_of
+from firsttoken.distill.placing import named_device, training_device
 from firsttoken.distill.thinking import ThinkingBudget, make_budget
 from firsttoken.distill.work_folder import first_difference, shorten
 from firsttoken.errors import FirstTokenError
@@ -43,8 +44,23 @@ class AnswerSettings:
     wait: str = "Wait"
 
 
+@dataclass(frozen=True)
+class Placing:
+    """How the teacher is run: ``batch`` prompts at once, its type of weights and its device; what it says is the same up to rounding."""
+
+    batch: int = 1
+    dtype: str = "float32"
+    device: str = "auto"
+    however_long: bool = False
+
+
 def generate(
-    teacher: str | Path, prompts: str | Path, output: str | Path, settings: AnswerSettings = AnswerSettings(), report: Report = silent
+    teacher: str | Path,
+    prompts: str | Path,
+    output: str | Path,
+    settings: AnswerSettings = AnswerSettings(),
+    report: Report = silent,
+    placing: Placing = Placing(),
 ) -> int:
     """Writes ``{"prompt", "answer", "stopped", "tokens", …}`` for every line of ``prompts`` (JSONL with ``prompt``).
 
@@ -62,75 +78,64 @@ def generate(
     budget_asked = settings.max_thinking is not None or settings.min_thinking or settings.ignore_end
     if budget_asked and settings.thinking_end is None:
         raise FirstTokenError("a thinking budget needs --thinking-end, the token that ends thinking, such as </think>")
-    if settings.thinking_end is not None:
-        make_budget(tokenizer, settings.thinking_end, settings.wait, settings.max_thinking, settings.min_thinking, settings.ignore_end)
-    done = reopen(output, folder, lines, settings)
+    budget_of(tokenizer, settings)  # what is wrong with it is said before anything is written
+    done = reopen(output, folder, lines, settings, placing.dtype)
     if done == len(lines):
         return done
-    model = load_decoder(folder).requires_grad_(False)
-    stops = frozenset(tokenizer.end_tokens())
-    for number in range(done, len(lines)):
-        prompt = lines[number]["prompt"]
-        text = prompt if template is None else render(template, [{"role": "user", "content": prompt}], tokenizer.settings)
-        start = tokenizer.encode(text, begin=template is None)
-        budget = (
-            make_budget(tokenizer, settings.thinking_end, settings.wait, settings.max_thinking, settings.min_thinking, settings.ignore_end)
-            if settings.thinking_end
-            else None
+    model = open_model(folder, placing)
+    check_batch(model, placing.batch)
+    if model.device.type == "cpu" and not placing.however_long:
+        refuse_days(
+            2.0 * parameters_of(model) * settings.max_tokens * (len(lines) - done),
+            f"{len(lines) - done:,} answers of up to {settings.max_tokens} tokens",
         )
-        # a seed of its own for every line, so that going on gives what one run gives
-        sampler = Sampler(tokenizer.vocab_size, settings.temperature, settings.seed * 1_000_003 + number)
-        tokens, stopped = answer(model, start, sampler, stops, settings.max_tokens, budget)
-        extra = {"thinking_tokens": budget.thought, "ends_ignored": budget.ignored} if budget else {}
-        line = {
-            **lines[number],
-            "answer": tokenizer.decode(tokens, special=budget is not None),
-            "stopped": stopped,
-            "tokens": len(tokens),
-            **extra,
-        }
-        try:
-            append_line(output, line)
-        except OSError as error:
-            raise FirstTokenError(
-                f"output {output}: answer {number + 1} cannot be written ({error.strerror}); free space and run the same command again, it goes on"
-            ) from None
-        report("answering", number + 1, len(lines), "prompts")
+    stops = frozenset(tokenizer.end_tokens())
+    for first in range(done, len(lines), placing.batch):
+        numbers = range(first, min(first + placing.batch, len(lines)))
+        answers = []
+        for number in numbers:
+            prompt = lines[number]["prompt"]
+            text = prompt if template is None else render(template, [{"role": "user", "content": prompt}], tokenizer.settings)
+            # a seed of its own for every line, so that going on gives what one run gives
+            sampler = Sampler(tokenizer.vocab_size, settings.temperature, settings.seed * 1_000_003 + number)
+            answers.append(Answer(tokenizer.encode(text, begin=template is None), sampler, budget_of(tokenizer, settings)))
+        answer_all(model, answers, stops, settings.max_tokens)
+        for number, answer in zip(numbers, answers, strict=True):
+            write_line(output, number, {**lines[number], **line_of(answer, tokenizer)})
+            report("answering", number + 1, len(lines), "prompts")
     return len(lines)
 
 
-@torch.no_grad()
-def answer(
-    model: PreTrainedModel,
-    prompt: list[int],
-    sampler: Sampler,
-    stops: frozenset[int],
-    max_tokens: int,
-    budget: ThinkingBudget | None = None,
-) -> tuple[list[int], str]:
-    """Returns the answer's tokens, without the stop token, and why it ended: ``end``, ``length`` or ``context``."""
-    room = model.config.max_position_embeddings - len(prompt)
-    if room < 1:
+def open_model(folder: Path, placing: Placing) -> PreTrainedModel:
+    """The teacher, frozen, on its device. Raises `FirstTokenError`."""
+    where = training_device() if placing.device == "auto" else named_device(placing.device, "--device")
+    model = load_decoder(folder, dtype=placing.dtype).requires_grad_(False)
+    return model.to(where)  # type: ignore[arg-type]  # transformers wraps it without its types
+
+
+def budget_of(tokenizer: Tokenizer, settings: AnswerSettings) -> ThinkingBudget | None:
+    """The thinking budget of one answer, where there is one."""
+    if not settings.thinking_end:
+        return None
+    return make_budget(tokenizer, settings.thinking_end, settings.wait, settings.max_thinking, settings.min_thinking, settings.ignore_end)
+
+
+def line_of(answer: Answer, tokenizer: Tokenizer) -> dict:
+    """What is written of an answer."""
+    budget = answer.budget
+    extra = {"thinking_tokens": budget.thought, "ends_ignored": budget.ignored} if budget else {}
+    text = tokenizer.decode(answer.tokens, special=budget is not None)
+    return {"answer": text, "stopped": answer.stopped, "tokens": len(answer.tokens), **extra}
+
+
+def write_line(output: Path, number: int, line: dict) -> None:
+    """Appends a line. Raises `FirstTokenError` where the disk is full."""
+    try:
+        append_line(output, line)
+    except OSError as error:
         raise FirstTokenError(
-            f"a prompt has {len(prompt)} tokens, but the teacher's positions end at {model.config.max_position_embeddings}; shorten it"
-        )
-    tokens: list[int] = []
-    given, past = prompt, None
-    while True:
-        out = model(input_ids=torch.tensor([given], device=model.device), past_key_values=past, use_cache=True, logits_to_keep=1)
-        past = out.past_key_values
-        sampled = sampler.pick(out.logits[0, -1].float().cpu().numpy())
-        given = [sampled] if budget is None else budget.next(sampled, stops)
-        if given and given[-1] in stops and (budget is None or budget.over):
-            return tokens, "end"
-        if budget is not None and not given:  # it had no room for the replacement: thinking ends here
-            given = budget.next(budget.end)
-        for token in given:
-            tokens.append(token)
-            if len(tokens) >= max_tokens:
-                return tokens, "length"
-            if len(tokens) >= room:
-                return tokens, "context"
+            f"output {output}: answer {number + 1} cannot be written ({error.strerror}); free space and run the same command again, it goes on"
+        ) from None
 
 
 def read_prompts(path: Path) -> list[dict]:
@@ -145,7 +150,7 @@ def read_prompts(path: Path) -> list[dict]:
     return lines
 
 
-def reopen(output: Path, teacher: Path, lines: list[dict], settings: AnswerSettings) -> int:
+def reopen(output: Path, teacher: Path, lines: list[dict], settings: AnswerSettings, dtype: str = "float32") -> int:
     """Returns how many answers an earlier run finished, with a half-written last line cut off. Raises `FirstTokenError`."""
     import hashlib
 
@@ -154,6 +159,7 @@ def reopen(output: Path, teacher: Path, lines: list[dict], settings: AnswerSetti
             "teacher": checkpoint.fingerprint(),
             "prompts": hashlib.sha256(json.dumps(lines, sort_keys=True).encode()).hexdigest(),
             "settings": asdict(settings),
+            **({} if dtype == "float32" else {"dtype": dtype}),  # files of before have none
         }
     beside = output.with_name(f"{output.name}.json")
     if output.exists() and not beside.exists():

@@ -36,11 +36,12 @@ def need_transformers() -> None:
         logging.disable_progress_bar()
 
 
-def load_decoder(folder: str | Path, attention: str = "sdpa", dtype: str = "float32") -> PreTrainedModel:
+def load_decoder(folder: str | Path, attention: str = "sdpa", dtype: str = "float32", device_map: str | None = None) -> PreTrainedModel:
     """Returns a checkpoint as a transformers model in evaluation mode.
 
     Every tensor's name, shape and dtype is checked first, nothing is downloaded and no code of the checkpoint runs.
-    ``attention`` is ``sdpa``, or ``eager`` where attention maps are wanted. Raises `FirstTokenError`.
+    ``attention`` is ``sdpa``, or ``eager`` where attention maps are wanted; ``device_map`` "auto" lays the layers over all
+    accelerators that there are. Raises `FirstTokenError`.
     """
     from transformers import AutoModelForCausalLM
 
@@ -53,6 +54,7 @@ def load_decoder(folder: str | Path, attention: str = "sdpa", dtype: str = "floa
         local_files_only=True,
         trust_remote_code=False,
         use_safetensors=True,
+        device_map=device_map,
     )
     check_finite(model, folder)
     check_head(model)
@@ -61,17 +63,8 @@ def load_decoder(folder: str | Path, attention: str = "sdpa", dtype: str = "floa
 
 def make_decoder(config: dict, tensors: dict[str, Tensor] | None = None, attention: str = "sdpa") -> PreTrainedModel:
     """Returns a float32 model for a ``config.json``, with random weights or the given ones. Raises `FirstTokenError`."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
     describe(config)
-    plain = {
-        name: value
-        for name, value in config.items()
-        if name not in ("torch_dtype", "dtype", "architectures", "model_type", "transformers_version")
-    }
-    model = AutoModelForCausalLM.from_config(
-        AutoConfig.for_model(config["model_type"], **plain), dtype=torch.float32, attn_implementation=attention
-    )
+    model = unchecked_decoder(config, attention)
     if tensors is not None:
         missing, unexpected = model.load_state_dict(tensors, strict=False)
         missing = [name for name in missing if not (name == "lm_head.weight" and config.get("tie_word_embeddings"))]
@@ -80,6 +73,20 @@ def make_decoder(config: dict, tensors: dict[str, Tensor] | None = None, attenti
         model.tie_weights()
     check_head(model)
     return model
+
+
+def unchecked_decoder(config: dict, attention: str = "sdpa", dtype: str = "float32") -> PreTrainedModel:
+    """Returns a model for a ``config.json`` as transformers makes it; also where there is no data to check (PyTorch's fake tensors)."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    plain = {
+        name: value
+        for name, value in config.items()
+        if name not in ("torch_dtype", "dtype", "architectures", "model_type", "transformers_version")
+    }
+    return AutoModelForCausalLM.from_config(
+        AutoConfig.for_model(config["model_type"], **plain), dtype=DTYPES[dtype], attn_implementation=attention
+    )
 
 
 def check_finite(model: PreTrainedModel, folder: str | Path) -> None:
@@ -109,11 +116,34 @@ def check_head(model: PreTrainedModel) -> None:
     training = model.training
     model.eval()
     wanted = model(input_ids=tokens, use_cache=False).logits
-    got = nn.functional.linear(model.model(input_ids=tokens, use_cache=False).last_hidden_state, *head_of(model))
+    head = head_of(model)
+    hidden = model.model(input_ids=tokens, use_cache=False).last_hidden_state
+    got = nn.functional.linear(hidden.to(head[0].device), *head).to(wanted.device)
     model.train(training)
     if not torch.allclose(got, wanted, rtol=1e-2, atol=1e-2 * float(wanted.abs().max())):
         raise FirstTokenError(
             f"{model.config.model_type}: the logits are not a plain product of the last hidden states with the head; such models cannot be distilled"
+        )
+
+
+@torch.no_grad()
+def check_apart(model: PreTrainedModel, what: str) -> None:
+    """Raises `FirstTokenError` where a document's hidden states depend on the one before it in the window, positions beginning anew or not.
+
+    Convolutions and recurrent states run on over the border; only attention is masked.
+    """
+    positions = torch.arange(CHECK_TOKENS, device=model.device).repeat(2)[None]
+    tokens = positions % model.config.vocab_size
+    other = torch.cat([tokens[:, :CHECK_TOKENS].flip(1), tokens[:, CHECK_TOKENS:]], dim=1)
+    training = model.training
+    model.eval()
+    states = [
+        model.model(input_ids=each, position_ids=positions, use_cache=False).last_hidden_state[:, CHECK_TOKENS:] for each in (tokens, other)
+    ]
+    model.train(training)
+    if not torch.allclose(states[0], states[1], rtol=1e-3, atol=1e-4 * float(states[0].abs().max())):
+        raise FirstTokenError(
+            f"attend_across_documents = false: {what} ({model.config.model_type}) carries a state from one document to the next, not by attention; expected true, or a model of attention alone"
         )
 
 

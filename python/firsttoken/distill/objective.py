@@ -82,18 +82,21 @@ class Distillation(nn.Module):
         moment: Moment,
         count: Tensor | float,
         written: Tensor | None = None,
+        positions: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Returns the weighted loss and the unweighted parts ``[losses]``.
 
         ``input_ids`` and ``labels`` are ``[batch, length]``, position ``t`` predicts label ``t + 1``, labels of -100 do not
-        count; ``domain`` and ``index`` ``[batch]`` say what each window is, and ``written`` ``[batch]`` whether the student wrote it:
-        then cross-entropy, which would tell it that it is right, leaves it out.
+        count; ``domain`` and ``index`` ``[batch]`` say what each window is, ``positions`` (`Windows`) keep its documents apart, and ``written`` ``[batch]`` whether the student
+        wrote it: then cross-entropy, which would tell it that it is right, leaves it out.
         """
         states = any(loss.kind.startswith("hidden") and w for loss, w in zip(self.losses, moment.weights, strict=True))
         maps = any(loss.kind == "attention" and w for loss, w in zip(self.losses, moment.weights, strict=True))
         counted = labels[:, 1:] != IGNORED
-        out = self.student.model(input_ids=input_ids, use_cache=False, output_hidden_states=states, output_attentions=maps)
-        seen = [teacher.look(input_ids, counted, index, states, maps) for teacher in self.teachers]
+        out = self.student.model(
+            input_ids=input_ids, position_ids=positions, use_cache=False, output_hidden_states=states, output_attentions=maps
+        )
+        seen = [teacher.look(input_ids, counted, index, states, maps, positions) for teacher in self.teachers]
         shares = self.shares[domain][:, None, :].expand(-1, counted.shape[1], -1)[counted]  # [N, teachers]
         given = labels if written is None else labels.masked_fill(written[:, None], IGNORED)
         loss, parts = self.of_predictions(out.last_hidden_state[:, :-1][counted], given[:, 1:][counted], seen, shares, moment, count)
@@ -172,12 +175,12 @@ class Distillation(nn.Module):
 
         Several teachers count by their weights, whatever their domains.
         """
-        input_ids, labels = batch["input_ids"], batch["labels"]
+        input_ids, labels, positions = batch["input_ids"], batch["labels"], batch.get("positions")
         counted = labels[:, 1:] != IGNORED
-        hidden = self.student.model(input_ids=input_ids, use_cache=False).last_hidden_state[:, :-1][counted]
+        hidden = self.student.model(input_ids=input_ids, position_ids=positions, use_cache=False).last_hidden_state[:, :-1][counted]
         live = [teacher for teacher in self.teachers if teacher.live]
         total = sum(teacher.weight for teacher in live)
-        seen = [teacher.look(input_ids, counted, input_ids[:, 0], False, False) for teacher in live]
+        seen = [teacher.look(input_ids, counted, input_ids[:, 0], False, False, positions) for teacher in live]
         chosen = labels[:, 1:][counted]
         loss, of = DIVERGENCES["forward_kl"]
 

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torch.distributed.fsdp import FSDPModule
+
 from firsttoken.bundle.atomic import Staging
 from firsttoken.bundle.lineage import FLOAT_FOLDER, RECORD
 from firsttoken.distill.models import load_decoder, parameters_of, write_decoder
@@ -16,6 +18,7 @@ from firsttoken.distill.quantize_stage import TRAINED, QuantizeOutcome, fingerpr
 from firsttoken.distill.running import DistillRun
 from firsttoken.distill.student_folder import files_in
 from firsttoken.distill.students import Stage, settings_folder
+from firsttoken.distill.teachers import LiveTeacher
 from firsttoken.distill.training_page import training_page
 from firsttoken.errors import FirstTokenError
 from firsttoken.prove.prove import HELD_OUT_FILE
@@ -63,6 +66,13 @@ def publish(
         staging.commit(replace=force)
     kept = f"; {TRAINED}, its float student is in {FLOAT_FOLDER}/" if outcome and outcome.kept == TRAINED else ""
     run.say(f"{run.output}: {record['parameters']:,} parameters, held-out perplexity {figures['perplexity']:.3f}; curves in {PAGE}{kept}")
+
+
+def publish_beside(run: DistillRun, model: PreTrainedModel) -> None:
+    """What the other processes do while the first publishes: where teachers are sharded, they answer together, so that all take part in its two scores."""
+    if any(isinstance(teacher, LiveTeacher) and isinstance(teacher.model.model, FSDPModule) for teacher in run.teachers):
+        for _ in range(2):
+            run.score(model, run.teachers)
 
 
 def record_of(run: DistillRun, folder: Path, parameters: int, stages: list[Stage], outcome: QuantizeOutcome | None) -> dict:

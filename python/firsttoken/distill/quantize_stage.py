@@ -120,7 +120,10 @@ def train(run: DistillRun, before: Path, quantize: Quantize, plan: Plan, outcome
     changes = {"steps": quantize.steps, "learning_rate": quantize.learning_rate, "warmup_steps": warmup, "keep": "last", "early_stop": None}
     changes |= {"progressive_layers": 0.0, "dropout": None}
     settings = {"losses": (Loss(kind="forward_kl"),), "temperature": constant(1.0), "training": recipe.training.model_copy(update=changes)}
-    settings |= {"on_policy": None, "student": recipe.student.model_copy(update={"lora": None})}
+    settings |= {
+        "on_policy": None,
+        "student": recipe.student.model_copy(update={"lora": None, "dtype": "float32"}),
+    }  # the rounding is of floats
     stage = Stage(NAME, quantize.steps)
     run.train_stage(model, stage, folder / "training", recipe.model_copy(update=settings), [teacher])
     outcome.stages = [stage]

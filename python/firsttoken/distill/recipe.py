@@ -22,6 +22,10 @@ Inside = Literal["hidden_l2", "hidden_cosine", "attention"]
 CrossTokenizer = Literal["uld", "gold"]  # for teachers with another tokenizer too
 LossKind = Literal[Prediction, "cross_entropy", Inside, CrossTokenizer, "triplet"]
 PREDICTION, INSIDE, CROSS_TOKENIZER = get_args(Prediction), get_args(Inside), get_args(CrossTokenizer)
+# Fields that say where and with how much memory, not what: a run may go on with others.
+PLACES = (("teachers", ("device", "sharded")), ("training", ("device", "gradient_checkpointing")))
+# Fields that runs of before did not have, with what they did: such a run goes on.
+ADDED = (("teachers", "dtype", "float32"), ("student", "dtype", "float32"), ("data", "attend_across_documents", True))
 
 
 class RecipePart(BaseModel):
@@ -35,11 +39,20 @@ class Teacher(RecipePart):
     cache: str | None = None
     weight: float = Field(default=1.0, gt=0)  # among the teachers that teach a sample
     domains: tuple[str, ...] = ()  # teaches only samples of these domains; none: all
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of a live teacher's weights
+    device: str = Field(
+        default="auto", pattern=r"^(auto|split|cpu|(cuda|xpu|mps)(:\d+)?)$"
+    )  # auto: the student's; split: over all of this process
+    sharded: bool = False  # over the processes of torchrun (FSDP2)
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.checkpoint is None) == (self.cache is None):
             raise ValueError("a teacher is either a checkpoint or a cache; give exactly one of the two")
+        if self.cache is not None and (self.dtype, self.device, self.sharded) != ("float32", "auto", False):
+            raise ValueError("dtype, device and sharded are for a teacher that runs; a cache has none of them")
+        if self.sharded and self.device != "auto":
+            raise ValueError(f"sharded lies on every process's device, and device is {self.device!r}; leave one of the two out")
         return self
 
 
@@ -65,6 +78,7 @@ class Student(RecipePart):
     cut: Cut | None = None
     save_as: Literal["float32", "bfloat16", "float16"] = "float32"
     lora: Lora | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of weights, gradients and optimizer in training
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -94,6 +108,7 @@ class Data(RecipePart):
     hold_back_percent: int = Field(default=0, ge=0, le=50)  # of the training files, by a hash of their path; never trained on
     held_out_windows: int = Field(default=64, ge=1)
     answers_only: bool = True  # in chats only what the assistant says is a label
+    attend_across_documents: bool = True  # false: a token sees nothing of the other documents in its window
     bad_records: Literal["stop", "skip"] = "stop"  # what is done with a record that cannot be read: an error, or it is left out and counted
 
 
@@ -147,6 +162,8 @@ class Training(RecipePart):
     progressive_layers: float = Field(default=0.0, ge=0, le=1)  # share of the training over which layer pairs join, lowest first
     head_chunk: int = Field(default=256, ge=1)  # positions whose logits exist at once
     dropout: float | None = Field(default=None, ge=0, lt=1)  # of a decoder's embeddings, attention and MLP outputs, while it trains
+    gradient_checkpointing: bool = False  # activations of a layer are computed again in the backward pass
+    device: Literal["auto", "cpu"] = "auto"  # auto: the accelerator, where there is one
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
@@ -209,8 +226,17 @@ class Recipe(RecipePart):
     search: Search | None = None
 
     def what_decides(self) -> dict:
-        """The fields that decide what is trained, as JSON has them."""
-        return self.model_dump(mode="json", exclude={"name", "folder", "summary", "search"})
+        """The fields that decide what is trained, as JSON has them; where it is computed is none of them."""
+        fields = self.model_dump(mode="json", exclude={"name", "folder", "summary", "search"})
+        for part, names in PLACES:
+            for place in fields[part] if isinstance(fields[part], list | tuple) else [fields[part]]:
+                for name in names:
+                    place.pop(name)
+        for part, name, default in ADDED:
+            for place in fields[part] if isinstance(fields[part], list | tuple) else [fields[part]]:
+                if place[name] == default:
+                    del place[name]
+        return fields
 
     @model_validator(mode="after")
     def _losses_have_what_they_need(self) -> Self:
@@ -240,6 +266,9 @@ class Recipe(RecipePart):
                 f"loss {across.kind} compares whole distributions, and a cache holds the most likely tokens only; use a checkpoint"
             )
         self._on_policy_has_a_teacher()
+        if not self.data.attend_across_documents and (self.on_policy is not None or across):
+            what = "on_policy" if self.on_policy is not None else f"loss {across.kind}" if across else ""
+            raise ValueError(f"{what} reads a window as one text; leave out data.attend_across_documents = false")
         if inside and inside.pairs is not None and len(self.teachers) > 1:
             raise ValueError("explicit layer pairs are for one teacher; leave them out with several")
         return self

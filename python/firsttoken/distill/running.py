@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -19,7 +18,8 @@ from firsttoken.bundle.lineage import RECORD
 from firsttoken.checkpoint import read_json
 from firsttoken.distill.documents import held_out_text, held_out_windows, training_windows
 from firsttoken.distill.foreign_teacher import ForeignTeacher
-from firsttoken.distill.models import check_length, load_decoder, parameters_of, write_decoder
+from firsttoken.distill.models import DTYPES, check_apart, check_length, load_decoder, parameters_of, write_decoder
+from firsttoken.distill.placing import open_teacher, processes, shards_student, training_device
 from firsttoken.distill.recipe import CROSS_TOKENIZER, INSIDE, UNTRAINED, Recipe, Teacher, looks_inside_only
 from firsttoken.distill.students import Stage, cut_model, first_student, settings_folder, tokenizer_folder
 from firsttoken.distill.teachers import AnyTeacher, CachedTeacher, LiveTeacher, check_domains
@@ -64,6 +64,7 @@ class DistillRun:
         self.recipe, self.output, self.text, self.main, self.bar, self.say = recipe, output, text, main, bar, say
         self.work = work_folder(output)
         self.attention = "eager" if any(loss.kind == "attention" for loss in recipe.losses) else "sdpa"
+        self.device = training_device(recipe.training.device)
         self.tokenizer = Tokenizer(tokenizer_folder(recipe))
         with bar() as report:  # gone before the training's own bar appears
             read = read or partial(read_windows, folder=self.work)
@@ -87,6 +88,8 @@ class DistillRun:
     def train_all(self, stages: list[Stage]) -> PreTrainedModel:
         """Runs every stage, or takes the result of those that an earlier run finished."""
         model = first_student(self.recipe, self.attention)
+        if not self.recipe.data.attend_across_documents:
+            check_apart(model, "the student")
         model.train()
         self.describe(model)
         for number, stage in enumerate(stages):
@@ -99,7 +102,7 @@ class DistillRun:
                 self.say(f"{stage.name}: already done")
                 continue
             if stage.sizes is not None:
-                model = cut_model(model, self.recipe, stage.sizes, self.train, self.attention)
+                model = cut_model(self.placed(model), self.recipe, stage.sizes, self.train, self.attention)
                 self.say(f"{stage.name}: {stage.sizes}; {parameters_of(model):,} parameters")
             model = self.train_stage(model, stage, folder, self.recipe, self.teachers)
             if self.main:
@@ -120,12 +123,22 @@ class DistillRun:
         shared_vocabulary(student, self.tokenizer, model.get_output_embeddings().weight.shape[0], self.vocabulary)
         for teacher in self.teachers:
             if isinstance(teacher, LiveTeacher):
-                self.figures[f"teacher {teacher.name}"] = self.score(teacher.model, [])
+                self.figures[f"teacher {teacher.name}"] = self.score(teacher.model, [], teacher.follows)
                 self.say(f"teacher {teacher.name}: held-out perplexity {self.figures[f'teacher {teacher.name}']['perplexity']:.3f}")
+
+    @property
+    def score_batch(self) -> int:
+        """Windows that are scored at once: no more than a training step takes."""
+        training = self.recipe.training
+        return min(8, training.micro_batch or max(1, training.batch // processes()))
+
+    def placed(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Moves a model to the device that trains."""
+        return model.to(self.device)  # type: ignore[arg-type]  # transformers wraps it without its types
 
     def wait(self) -> None:
         """Lets the processes of ``torchrun`` meet; alone, nothing."""
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if processes() > 1:
             from accelerate import PartialState
 
             PartialState().wait_for_everyone()
@@ -144,6 +157,11 @@ class DistillRun:
 
         torch.manual_seed(recipe.seed)  # the first values of projections and adapters
         training, writer = recipe.training, None
+        model.to(DTYPES[recipe.student.dtype])  # type: ignore[arg-type]  # transformers wraps it without its types
+        if training.gradient_checkpointing:
+            if not model.supports_gradient_checkpointing:
+                raise FirstTokenError(f"gradient_checkpointing: transformers' {model.config.model_type} has none; leave it out")
+            model.activation_checkpointing_enable()
         if recipe.student.lora is not None:
             from firsttoken.distill.lora import add_adapters
 
@@ -170,20 +188,25 @@ class DistillRun:
 
         return [board(self.tensorboard, stage, step)]
 
-    def score(self, model: PreTrainedModel, teachers: list[AnyTeacher]) -> dict[str, float]:
-        """Held-out figures of a model, without a Trainer."""
+    def score(self, model: PreTrainedModel, teachers: list[AnyTeacher], move: bool = True) -> dict[str, float]:
+        """Held-out figures of a model, without a Trainer; it comes to the device that trains unless it has a place of its own."""
         from firsttoken.distill.objective import Distillation
         from firsttoken.distill.trainer import score_of
 
         objective = Distillation(model, teachers, (), self.train.domains, self.vocabulary, self.recipe.training.head_chunk)
         training, total = model.training, torch.zeros(3, dtype=torch.float64)
         model.eval()
-        device = next(model.parameters()).device
-        for start in range(0, len(self.held_out), 8):
-            rows = slice(start, start + 8)
-            tokens, labels = (torch.from_numpy(a[rows]).long().to(device) for a in (self.held_out.tokens, self.held_out.labels))
-            total += objective.score({"input_ids": tokens, "labels": labels}).cpu()
+        if move:
+            self.placed(model)
+        device, held_out = model.device, self.held_out
+        arrays = {"input_ids": held_out.tokens, "labels": held_out.labels, "positions": held_out.positions}
+        for start in range(0, len(held_out), self.score_batch):
+            rows = slice(start, start + self.score_batch)
+            batch = {name: torch.from_numpy(array[rows]).long().to(device) for name, array in arrays.items() if array is not None}
+            total += objective.score(batch).cpu()
         model.train(training)
+        if move and shards_student():  # its shards come to the device, one layer after the other
+            model.cpu()
         return {name.removeprefix("score_"): value for name, value in score_of(total, "score", any(t.live for t in teachers)).items()}
 
     def train_stage(
@@ -228,6 +251,9 @@ class DistillRun:
             from firsttoken.distill.lora import merged
 
             model = merged(model)
+        if recipe.training.gradient_checkpointing:
+            model.activation_checkpointing_disable()
+        model.float()
         stage.history = [entry for entry in trainer.state.log_history if "train_runtime" not in entry]
         self.figures["student" if whole else f"{stage.name}, after training"] = self.score(model, teachers)
         if trainer.state.global_step < stage.steps:
@@ -266,14 +292,20 @@ def open_live(recipe: Recipe, teacher: Teacher, tokenizer: Tokenizer, across: bo
 
     assert teacher.checkpoint is not None, "a teacher is a checkpoint or a cache"
     folder = recipe.checkpoint_folder(teacher.checkpoint)
-    name, model, theirs = folder.resolve().name, load_decoder(folder, attention).requires_grad_(False), Tokenizer(folder)
+    name, model, theirs = folder.resolve().name, open_teacher(teacher, folder, attention, recipe), Tokenizer(folder)
+    if not recipe.data.attend_across_documents:
+        check_apart(model, f"teacher {name}")
     check_length(model, recipe.data.length, f"teacher {name}")
     rows = model.get_output_embeddings().weight.shape[0]
     if across and not is_same_tokenizer(tokenizer, theirs):
+        if teacher.device != "auto" or teacher.sharded:
+            raise FirstTokenError(
+                f"teacher {name}: with another tokenizer it runs where the student trains; leave out its device and sharded"
+            )
         shared_vocabulary(theirs, theirs, rows, rows)
         return ForeignTeacher(name, model, TextAlignment(tokenizer, theirs), teacher.weight, teacher.domains)
     shared_vocabulary(tokenizer, theirs, tokenizer.vocab_size, rows)
-    return LiveTeacher(name, model, teacher.weight, teacher.domains)
+    return LiveTeacher(name, model, teacher.weight, teacher.domains, teacher.device == "auto" and not teacher.sharded)
 
 
 def check_temperature(cache: TeacherCache, temperature: float | None) -> None:

@@ -103,7 +103,7 @@ def cut_model(model: PreTrainedModel, recipe: Recipe, sizes: cut_sizes.Sizes, tr
         tokens = torch.from_numpy(train.tokens[chosen.numpy()]).long()
         importance = by_activation(model, teacher, tokens.split(CALIBRATION_BATCH))
     kept = choose(importance, now, sizes)
-    tensors = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    tensors = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     if teacher.tied_head:
         tensors.pop("lm_head.weight", None)
     smaller = cut_sizes.resized(config, sizes, kept.layers)

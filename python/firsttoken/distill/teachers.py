@@ -42,21 +42,39 @@ class TeacherOutputs:
 
 @dataclass
 class LiveTeacher:
-    """A teacher model that runs with every batch, without gradients."""
+    """A teacher model that runs with every batch, without gradients; where it lies, or where the student is if it ``follows``."""
 
     name: str
     model: PreTrainedModel
     weight: float = 1.0
     domains: tuple[str, ...] = ()
+    follows: bool = True
     live: bool = field(default=True, init=False)
 
     @torch.no_grad()
-    def look(self, tokens: Tensor, counted: Tensor, index: Tensor, states: bool, maps: bool) -> TeacherOutputs:
-        """Runs ``tokens`` ``[batch, length]``; ``counted`` ``[batch, length - 1]`` marks the positions to keep."""
-        if next(self.model.parameters()).device != tokens.device:
+    def look(
+        self, tokens: Tensor, counted: Tensor, index: Tensor, states: bool, maps: bool, positions: Tensor | None = None
+    ) -> TeacherOutputs:
+        """Runs ``tokens`` ``[batch, length]``; ``counted`` ``[batch, length - 1]`` marks the positions to keep.
+
+        ``positions`` ``[batch, length]`` begin again with every document that is not to see the one before.
+        """
+        if self.follows and next(self.model.parameters()).device != tokens.device:
             self.model.to(tokens.device)  # type: ignore[arg-type]  # transformers wraps it without its types
-        out = self.model.model(input_ids=tokens, use_cache=False, output_hidden_states=states, output_attentions=maps)
-        return TeacherOutputs(out.last_hidden_state[:, :-1][counted], tuple((out.hidden_states or ())[1:]), tuple(out.attentions or ()))
+        there = self.model.device
+        out = self.model.model(
+            input_ids=tokens.to(there),
+            position_ids=None if positions is None else positions.to(there),
+            use_cache=False,
+            output_hidden_states=states,
+            output_attentions=maps,
+        )
+        last = out.last_hidden_state[:, :-1]
+        return TeacherOutputs(
+            last[counted.to(last.device)],
+            tuple(state.to(tokens.device) for state in (out.hidden_states or ())[1:]),
+            tuple(each.to(tokens.device) for each in out.attentions or ()),
+        )
 
     @torch.no_grad()
     def divergence(
@@ -72,9 +90,9 @@ class LiveTeacher:
         """A divergence ``[n]`` of a chunk's student logits ``[n, shared vocabulary]`` from this teacher's."""
         assert seen.hidden is not None, "what this teacher saw"
         weight, bias = head_of(self.model)
-        logits = nn.functional.linear(seen.hidden[where].to(weight.dtype), weight, bias)[:, : student_logits.shape[-1]]
+        logits = nn.functional.linear(seen.hidden[where].to(weight.device, weight.dtype), weight, bias)[:, : student_logits.shape[-1]]
         with torch.enable_grad():
-            return loss(student_logits, logits.to(student_logits.dtype), temperature, **options)
+            return loss(student_logits, logits.to(student_logits.device, student_logits.dtype), temperature, **options)
 
 
 @dataclass
@@ -87,7 +105,9 @@ class CachedTeacher:
     domains: tuple[str, ...] = ()
     live: bool = field(default=False, init=False)
 
-    def look(self, tokens: Tensor, counted: Tensor, index: Tensor, states: bool, maps: bool) -> TeacherOutputs:
+    def look(
+        self, tokens: Tensor, counted: Tensor, index: Tensor, states: bool, maps: bool, positions: Tensor | None = None
+    ) -> TeacherOutputs:
         """Reads the rows of the windows ``index`` ``[batch]``."""
         ids, logits, rest = self.cache.read(index.cpu().numpy())
         keep = counted.cpu()
@@ -120,7 +140,9 @@ class AnyTeacher(Protocol):
     domains: tuple[str, ...]
     live: bool  # whether its divergence from the student can be measured on other text too
 
-    def look(self, tokens: Tensor, counted: Tensor, index: Tensor, states: bool, maps: bool) -> TeacherOutputs: ...
+    def look(
+        self, tokens: Tensor, counted: Tensor, index: Tensor, states: bool, maps: bool, positions: Tensor | None = None
+    ) -> TeacherOutputs: ...
 
     def divergence(
         self,

@@ -58,7 +58,9 @@ class WindowItems(Items):
         return len(self.windows)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        positions = self.windows.positions
         return {
+            **({} if positions is None else {"positions": torch.from_numpy(positions[index]).long()}),
             "input_ids": torch.from_numpy(self.windows.tokens[index]).long(),
             "labels": torch.from_numpy(self.windows.labels[index]).long(),
             "domain": torch.tensor(int(self.windows.domain[index])),
@@ -315,7 +317,8 @@ def training_arguments(recipe: TrainingPlan, folder: Path, steps: int) -> Traini
     if each % micro:
         raise FirstTokenError(f"training.micro_batch {micro} does not divide the {each} sequences of each of {processes} processes")
     every = min(training.evaluate_every, steps)
-    return TrainingArguments(
+    on_cpu = training.device == "cpu" or not torch.accelerator.is_available()
+    arguments = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=micro,
         per_device_eval_batch_size=micro,
@@ -328,7 +331,7 @@ def training_arguments(recipe: TrainingPlan, folder: Path, steps: int) -> Traini
         weight_decay=training.weight_decay,
         max_grad_norm=training.clip_gradient,
         bf16=training.precision == "bf16",
-        use_cpu=not torch.accelerator.is_available(),
+        use_cpu=on_cpu,
         logging_steps=max(1, steps // LOGGED_POINTS),
         logging_nan_inf_filter=False,
         eval_strategy="steps",
@@ -345,12 +348,15 @@ def training_arguments(recipe: TrainingPlan, folder: Path, steps: int) -> Traini
         train_sampling_strategy="sequential",
         remove_unused_columns=False,
         label_names=["labels"],
-        dataloader_pin_memory=torch.cuda.is_available(),
+        dataloader_pin_memory=torch.cuda.is_available() and not on_cpu,
         ddp_find_unused_parameters=training.progressive_layers > 0 or any(loss.weight.least == 0 for loss in recipe.losses),
-        ddp_backend="gloo" if processes > 1 and not torch.cuda.is_available() else None,
+        ddp_backend="gloo" if processes > 1 and (on_cpu or not torch.cuda.is_available()) else None,
         disable_tqdm=True,
         report_to="none",
     )
+    if arguments.n_gpu > 1:  # the Trainer would copy the objective to all that one process sees, which may be a teacher's
+        arguments._n_gpu = 1
+    return arguments
 
 
 def mark_complete(folder: Path, step: int) -> None:

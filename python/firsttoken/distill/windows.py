@@ -1,7 +1,8 @@
 """Documents as windows of equal length, every label either a token or exactly ignored.
 
 The documents of a domain are laid end to end with a separator and cut into windows (packing), so that no computation
-goes into padding but in the very last window. Tokens of one document can see the end of the one before it.
+goes into padding but in the very last window. Tokens of one document can see the end of the one before it, unless the windows
+have ``positions``: transformers' masks keep apart what does not count on from the position before.
 """
 
 import hashlib
@@ -33,6 +34,8 @@ class Windows:
     source: Sequence[str]
     left_out: tuple[str, ...] = ()
     """What is wrong with the records that were left out."""
+    positions: np.ndarray | None = None
+    """int32 ``[windows, length]``, from 0 in every document and in every window; none where documents see each other."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -45,14 +48,20 @@ class Windows:
     def fingerprint(self) -> str:
         """SHA-256 over everything that training sees."""
         digest = hashlib.sha256(f"{self.tokens.shape}{self.domains}".encode())
-        for array in (self.tokens, self.labels, self.domain):
+        for array in (self.tokens, self.labels, self.domain, *(() if self.positions is None else (self.positions,))):
             for start in range(0, len(array), ROWS):
                 digest.update(np.ascontiguousarray(array[start : start + ROWS]).data)
         return digest.hexdigest()
 
     def first(self, count: int) -> "Windows":
         """The first ``count`` windows, or all."""
-        return Windows(self.tokens[:count], self.labels[:count], self.domain[:count], self.domains, self.source[:count])
+        return self.chosen(np.arange(min(count, len(self))))
+
+    def chosen(self, rows: np.ndarray) -> "Windows":
+        """The windows of these numbers."""
+        positions = None if self.positions is None else self.positions[rows]
+        sources = tuple(self.source[int(row)] for row in rows)
+        return Windows(self.tokens[rows], self.labels[rows], self.domain[rows], self.domains, sources, positions=positions)
 
 
 @dataclass(frozen=True)
@@ -66,14 +75,20 @@ class Encoded:
     ended: bool = False
 
 
-def pack(documents: list[Encoded], length: int, separator: int) -> Windows:
+def within_windows(positions: np.ndarray) -> np.ndarray:
+    """Positions in documents ``[windows, length]``, counted from the window's begin where the document began before it."""
+    return np.minimum(positions, np.arange(positions.shape[1])).astype(np.int32)
+
+
+def pack(documents: list[Encoded], length: int, separator: int, apart: bool = False) -> Windows:
     """Lays documents end to end, ``separator`` after each (itself a label where its document's last token is, unless that one has ended by itself), and cuts.
 
-    The last window of a domain is filled with separators whose labels are ignored. Raises `FirstTokenError` where
-    nothing would be left to learn.
+    The last window of a domain is filled with separators whose labels are ignored. ``apart`` gives positions, and the
+    first token of a document is then no label: it would be predicted from the document before. Raises `FirstTokenError`
+    where nothing would be left to learn.
     """
     domains = tuple(dict.fromkeys(document.domain for document in documents))
-    tokens, labels, numbers, sources = [], [], [], []
+    tokens, labels, numbers, sources, places_in = [], [], [], [], []
     for number, domain in enumerate(domains):
         chosen = [document for document in documents if document.domain == domain and document.tokens]
         stream = [np.array([*d.tokens, separator], np.int32) for d in chosen]
@@ -86,19 +101,23 @@ def pack(documents: list[Encoded], length: int, separator: int) -> Windows:
         flat = np.pad(flat, (0, missing), constant_values=separator)
         flags = np.pad(flags, (0, missing))
         rows = len(flat) // length
+        place = np.concatenate([np.arange(size) for size in [*map(len, stream), missing]])
+        places_in.append(within_windows(place.reshape(rows, length)))
+        if apart:
+            flags &= place > 0
         tokens.append(flat.reshape(rows, length))
         labels.append(np.where(flags, flat, IGNORED).astype(np.int32).reshape(rows, length))
         numbers.append(np.full(rows, number, np.int32))
         places = np.searchsorted(starts, np.arange(rows) * length, side="right") - 1
-        sources += [chosen[place].source for place in places]
+        sources += [chosen[number].source for number in places]
     if not tokens:
         raise FirstTokenError(NO_TOKENS)
-    windows = Windows(np.concatenate(tokens), np.concatenate(labels), np.concatenate(numbers), domains, tuple(sources))
+    positions = np.concatenate(places_in) if apart else None
+    windows = Windows(np.concatenate(tokens), np.concatenate(labels), np.concatenate(numbers), domains, tuple(sources), positions=positions)
     useful = (windows.labels[:, 1:] != IGNORED).any(axis=1)
     if not useful.any():
         raise FirstTokenError(NO_LABELS)
-    keep = np.flatnonzero(useful)
-    return Windows(windows.tokens[keep], windows.labels[keep], windows.domain[keep], domains, tuple(windows.source[int(i)] for i in keep))
+    return windows.chosen(np.flatnonzero(useful))
 
 
 def order(count: int, position: int, seed: int) -> tuple[int, int]:
