@@ -16,12 +16,12 @@ from firsttoken.chat import read_template, render
 from firsttoken.checkpoint import Checkpoint, read_json
 from firsttoken.checkpoint_sources.open import checkpoint_folder
 from firsttoken.distill.models import load_decoder, need_transformers
-from firsttoken.distill.thinking import ThinkingBudget, make_budget
 from firsttoken.distill.work_folder import first_difference, shorten
 from firsttoken.errors import FirstTokenError
 from firsttoken.json_lines import append_line, json_lines
 from firsttoken.progress import Report, silent
 from firsttoken.run.sampling import Sampler
+from firsttoken.run.thinking import ThinkingBudget, make_budget
 from firsttoken.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
