@@ -15,6 +15,7 @@ EXTRAS = MappingProxyType({
     "distill": ("distillation, and evaluating checkpoints", ("torch", "transformers", "accelerate", "safetensors", "matplotlib", "optuna", "tomlkit")),
     "search": ("searching a plan", ("scipy", "matplotlib")),
     "maths": ("comparing mathematical answers by algebra", ("math_verify",)),
+    "lm-eval": ("running lm_eval's tasks", ("lm_eval",)),
     "parquet": ("reading training data in parquet files", ("pyarrow",)),
     "gguf": ("reading quantized GGUF files", ("gguf",)),
     "hexagon": ("compiling for and proving on Hexagon NPUs", ("onnxruntime", "onnx", "onnxruntime_qnn")),

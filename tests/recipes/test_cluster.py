@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import jsonschema
@@ -98,6 +99,16 @@ def test_what_a_node_asks_for_hangs_together():
     pod = manifest()["spec"]["runtimePatches"][0]["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]
     pod = pod["template"]["spec"]
     assert {mount["name"] for container in pod["containers"] for mount in container["volumeMounts"]} == {v["name"] for v in pod["volumes"]}
+
+
+def test_the_servers_that_are_asked_are_those_that_are_started():
+    parts = {part["kind"]: part for part in yaml.safe_load_all((FOLDER / "generate.yaml").read_text())}
+    servers, name = parts["StatefulSet"]["spec"], parts["Service"]["metadata"]["name"]
+    [port] = [each["containerPort"] for each in servers["template"]["spec"]["containers"][0]["ports"]]
+    urls = [server["url"] for server in tomllib.loads((FOLDER / "servers.toml").read_text())["server"]]
+    assert urls == [f"http://{parts['StatefulSet']['metadata']['name']}-{n}.{name}:{port}/v1" for n in range(servers["replicas"])]
+    assert servers["serviceName"] == name and servers["selector"]["matchLabels"] == servers["template"]["metadata"]["labels"]
+    assert parts["Service"]["spec"]["selector"] == servers["selector"]["matchLabels"]
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
