@@ -120,7 +120,7 @@ def test_a_bundle_scores_as_its_plan_lets_it(scored, demo_bundle):
         ({"bundle": "x", "pretrained": "y"}, "bundle and pretrained together"),
         ({"bundle": "x", "dtype": "float16"}, "unknown dtype; expected bundle=FOLDER or pretrained=CHECKPOINT"),
         ({"bundle": str(checkpoint_path())}, "is no bundle; give a checkpoint as pretrained="),
-        ({"bundle": "x", "device": "cuda"}, "device cuda; expected 1 and cpu"),
+        ({"bundle": "x", "batch_size": 8}, "batch_size 8; expected 1"),
         ({"pretrained": "/no/such/model"}, "/no/such/model"),
         ({"pretrained": str(checkpoint_path()), "max_length": 9000}, "max_length 9000; expected 2 to"),
     ],
@@ -130,6 +130,30 @@ def test_bad_arguments_are_one_line(lm_eval, arguments, said):
 
     with pytest.raises(FirstTokenError, match=said):
         get_model("firsttoken")(**arguments)
+
+
+def command(monkeypatch, *words: str) -> None:
+    """lm_eval's own command line with our model, in this process."""
+    from firsttoken.evaluate.harness.__main__ import main
+
+    tasks = str(Path(__file__).with_name("tasks"))
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    monkeypatch.setattr(sys, "argv", ["lm_eval", "run", "--model", "firsttoken", "--tasks", "held_out_rest", "--include_path", tasks, "--limit", "1", *words])  # fmt: skip
+    main()
+
+
+def test_the_command_prints_lm_evals_table(lm_eval, demo_bundle, monkeypatch, capfd):
+    command(monkeypatch, "--model_args", f"bundle={demo_bundle('tflite-xnnpack')}")
+    shown = capfd.readouterr().out
+    assert "held_out_rest" in shown and "exact_match" in shown and "firsttoken" in shown
+
+
+def test_the_commands_errors_are_a_line(lm_eval, monkeypatch, capfd):
+    with pytest.raises(SystemExit) as left:
+        command(monkeypatch, "--model_args", "bundle=/no/such/bundle")
+    # the last line: lm_eval's logger holds the stream of the test before
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert left.value.code == 2 and last.startswith("error: bundle=/no/such/bundle: is no bundle")
 
 
 def test_without_the_extra_it_says_so(monkeypatch):
