@@ -88,6 +88,7 @@ class Evil:
         ("!!", "private_test_cases"),
         ("[", "private_test_cases: not JSON"),
         (7, "expected a list of objects"),
+        (private([case("\ud800", "1", "stdin")]), "input holds half a character"),
         (json.dumps([{"input": "1"}]), "expected a list of objects"),
         (private([case("1", "1", "files")]), "tests of type 'files', 'stdin'; expected all stdin, or all functional"),
     ],

@@ -15,6 +15,7 @@ from typing import Any
 
 from firsttoken.evaluate.sandbox import Limits, Outcome, run_program, run_with_input
 from firsttoken.plain_file import parse_json
+from firsttoken.special_tokens import LONE_SURROGATE
 from firsttoken.units import readable
 
 # What its checker has in scope: a solution of LeetCode's kind takes List and heappush for given.
@@ -80,6 +81,10 @@ def test_cases(line: dict, key: str) -> list[dict[str, str]]:
         isinstance(case, dict) and all(isinstance(case.get(f), str) for f in fields) for case in value
     ):
         raise ValueError(f"{key}: expected a list of objects with the texts {', '.join(fields)}")
+    for case in value:
+        for field in fields:
+            if LONE_SURROGATE.search(case[field]):
+                raise ValueError(f"{key}: {field} holds half a character (a lone surrogate), which no program can read or print")
     return value
 
 
