@@ -15,8 +15,9 @@ import sys
 from pathlib import Path
 
 from firsttoken.distill.classifiers.data import load_data
+from firsttoken.distill.classifiers.fit import fit
 from firsttoken.distill.classifiers.recipe import ClassifierRecipe, classifier_names, load_classifier
-from firsttoken.distill.classifiers.run import fit, fit_teachers, interval
+from firsttoken.distill.classifiers.run import fit_teachers, interval
 from firsttoken.distill.models import need_transformers, parameters_of
 from firsttoken.distill.recipe import INSIDE
 from firsttoken.distill.schedules import constant
@@ -37,7 +38,7 @@ def run(recipe: ClassifierRecipe, seed: int, folder: Path) -> dict[str, float]:
     data = load_data(recipe, seed)
     predictions = tuple(loss for loss in recipe.losses if loss.kind not in INSIDE)
     [teacher], [of_teacher] = fit_teachers(recipe, seed, data, folder)
-    student, of_labels, _ = fit(recipe, recipe.student, recipe.plan(seed, recipe.student), data, folder / "labels")
+    student, of_labels, _ = fit(recipe, recipe.student, recipe.plan(seed, recipe.student), data, folder / "labels", origin=teacher[0])
     figures = {"teacher": of_teacher, "labels": of_labels}
     ways = {"KL, T=4": (predictions, constant(4.0), ()), "KL, T 5 to 1": (predictions, recipe.temperature, ())}
     if recipe.layers:
@@ -45,7 +46,7 @@ def run(recipe: ClassifierRecipe, seed: int, folder: Path) -> dict[str, float]:
     for name, (losses, temperature, layers) in ways.items():
         plan = recipe.plan(seed, recipe.student, losses, temperature)
         place = folder / "".join(c if c.isalnum() else "-" for c in name)
-        _, figures[name], _ = fit(recipe, recipe.student, plan, data, place, [teacher], layers)
+        _, figures[name], _ = fit(recipe, recipe.student, plan, data, place, [teacher], layers, origin=teacher[0])
     return {name: 100 * each["accuracy"] for name, each in figures.items()} | {"sizes": (parameters_of(teacher[0]), parameters_of(student))}
 
 
@@ -61,7 +62,7 @@ def main():
     options = parser.parse_args()
     need_transformers()
     lines = []
-    for name in options.only or classifier_names():
+    for name in options.only or [name for name in classifier_names() if load_classifier(name).tasks is None]:
         recipe, rows = with_steps(load_classifier(name), options.steps), []
         try:
             for seed in range(1, options.seeds + 1):

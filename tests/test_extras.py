@@ -55,6 +55,7 @@ def test_the_extras_are_those_of_the_project():
         (["distill", "cache", "demo-cut", "-o", "OUT"], "distill"),
         (["distill", "search", "demo-cut", "-o", "OUT"], "distill"),
         (["distill", "generate", str(checkpoint_path()), "prompts.jsonl", "-o", "OUT"], "distill"),
+        (["distill", "generate", "http://localhost:1", "prompts.jsonl", "-o", "OUT"], "servers"),
         (["distill", "difficulty", "pool.jsonl", "--model", str(checkpoint_path()), "-o", "OUT"], "distill"),
     ],
 )

@@ -2,6 +2,7 @@
 #include <jni.h>
 
 #include "program.h"
+#include "shipped_weights.h"
 
 #define FIRSTTOKEN_JAVA(result, name) extern "C" JNIEXPORT result JNICALL Java_dev_firsttoken_demo_engine_NativeFunctions_##name
 
@@ -81,14 +82,28 @@ FIRSTTOKEN_JAVA(void, find)(JNIEnv* env, jobject, jbyteArray library) {
   guarded(env, 0, [&] { return firsttoken::litert(text_of(env, library)), 0; });
 }
 
-FIRSTTOKEN_JAVA(jlong, open)(JNIEnv* env, jobject, jbyteArray library, jbyteArray model, jint threads, jbyteArray weight_cache) {
+FIRSTTOKEN_JAVA(jlong, open)(JNIEnv* env, jobject, jbyteArray library, jbyteArray model, jint threads, jbyteArray weight_cache, jboolean is_only_read) {
   return guarded(env, jlong{0}, [&] {
-    auto made = std::make_shared<Program>(firsttoken::litert(text_of(env, library)), text_of(env, model), threads, text_of(env, weight_cache));
+    const auto& api = firsttoken::litert(text_of(env, library));
+    const std::string artifact = text_of(env, model);
+    firsttoken::PackedWeights packed{text_of(env, weight_cache)};
+    if (is_only_read) packed.descriptor = firsttoken::open_to_read(packed.file);
+    if (!packed.file.empty()) firsttoken::read_ahead(packed.file);
+    auto made = std::make_shared<Program>(api, artifact, threads, packed);
+    if (!packed.file.empty()) firsttoken::read_single_pages(artifact);
     std::lock_guard<std::mutex> lock(programs_mutex);
     programs[++last_program] = made;
     return last_program;
   });
 }
+
+FIRSTTOKEN_JAVA(jboolean, takes)(JNIEnv* env, jobject, jbyteArray library, jbyteArray packed, jbyteArray folder) {
+  return guarded(env, jboolean{JNI_FALSE}, [&]() -> jboolean {
+    return firsttoken::takes_kernels(firsttoken::litert(text_of(env, library)), text_of(env, packed), text_of(env, folder));
+  });
+}
+
+FIRSTTOKEN_JAVA(jlong, capability)(JNIEnv*, jobject, jboolean second) { return static_cast<jlong>(firsttoken::capability(second)); }
 
 FIRSTTOKEN_JAVA(jobjectArray, signatures)(JNIEnv* env, jobject, jlong handle) {
   return guarded(env, jobjectArray{nullptr}, [&] {

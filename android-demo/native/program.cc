@@ -87,9 +87,9 @@ Call::~Call() {
   for (Handle handle : outputs) api.DestroyTensorBuffer(handle);
 }
 
-Program::Program(const Api& api, const std::string& model, int threads, const std::string& weight_cache) : api_(api) {
+Program::Program(const Api& api, const std::string& model, int threads, const PackedWeights& packed) : api_(api) {
   try {
-    load(model, threads, weight_cache);
+    load(model, threads, packed);
     read_signatures();
   } catch (...) {
     release();
@@ -99,12 +99,17 @@ Program::Program(const Api& api, const std::string& model, int threads, const st
 
 Program::~Program() { release(); }
 
-void Program::load(const std::string& model, int threads, const std::string& weight_cache) {
+void Program::load(const std::string& model, int threads, const PackedWeights& packed) {
   EnvironmentOption silent{kMinLoggerSeverity, {kAnyInt, kSilent}};
   check(api_.CreateEnvironment(1, &silent, &environment_), "starting", "start the app again");
   check(api_.CreateModelFromFile(environment_, model.c_str(), &model_), "reading " + model, kExport);
   // ":memory" shares packed weights between signatures without a file.
-  options_text_ = "num_threads = " + std::to_string(threads) + "\nweight_cache_file_path = " + quoted(weight_cache.empty() ? ":memory" : weight_cache) + "\n";
+  options_text_ = "num_threads = " + std::to_string(threads) + "\n";
+  if (packed.descriptor >= 0) {
+    options_text_ += "weight_cache_file_path = \"packed\"\nweight_cache_file_descriptor = " + std::to_string(packed.descriptor) + "\n";
+  } else {
+    options_text_ += "weight_cache_file_path = " + quoted(packed.file.empty() ? ":memory" : packed.file) + "\n";
+  }
   Handle cpu = nullptr;
   check(api_.CreateOptions(&options_), "making options", kReport);
   check(api_.SetOptionsHardwareAccelerators(options_, kCpu), "choosing the CPU", kReport);

@@ -59,10 +59,16 @@ struct Signature {
   std::shared_ptr<Call> bound;
 };
 
+// Where XNNPACK's packed weights are: in `file`, read where it is there, else written; or behind `descriptor`, which LiteRT closes. Neither: packed in memory.
+struct PackedWeights {
+  std::string file;
+  int descriptor = -1;
+};
+
 class Program {
  public:
-  // `weight_cache` is the file of XNNPACK's packed weights, read where it is there, else written; empty packs in memory. Raises `Failure`.
-  Program(const Api& api, const std::string& model, int threads, const std::string& weight_cache);
+  // Raises `Failure`.
+  Program(const Api& api, const std::string& model, int threads, const PackedWeights& packed);
   ~Program();
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;
@@ -80,7 +86,7 @@ class Program {
   void run(size_t signature);
 
  private:
-  void load(const std::string& model, int threads, const std::string& weight_cache);
+  void load(const std::string& model, int threads, const PackedWeights& packed);
   void release();
   void read_signatures();
   void resize(size_t number, const std::vector<Shape>& inputs);

@@ -1,4 +1,4 @@
-"""Finding the declaration files that users read, copy and edit: ``quant/*.toml`` and ``export/*.toml``.
+"""Finding the declaration files that users read, copy and edit: ``quant/*.toml``, ``export/*.toml`` and ``recipes/*.toml`` or ``.yaml``.
 
 They lie at the top of the repository and are packed into the wheel as ``firsttoken/_declarations``; an editable
 install reads the repository's own.
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
 
 PACKAGE = Path(__file__).parent
+YAML = (".yaml", ".yml")
 Model = TypeVar("Model", bound="BaseModel")
 
 
@@ -28,30 +29,53 @@ def declaration_folder(kind: str) -> Path:
 
 def declaration_names(kind: str) -> list[str]:
     """Returns the names of the built-in declarations, sorted."""
-    return sorted(path.stem for path in declaration_folder(kind).glob("*.toml"))
+    return sorted(path.stem for path in declaration_folder(kind).glob("*") if path.suffix in suffixes_of(kind))
+
+
+def suffixes_of(kind: str) -> tuple[str, ...]:
+    """The endings that a declaration's file may have."""
+    return (".toml", *YAML) if kind == "recipes" else (".toml",)
+
+
+def declaration_path(kind: str, name_or_path: str | Path) -> Path:
+    """Returns the file of a user's declaration, or of the built-in one of that name, whether or not it is there."""
+    if Path(name_or_path).suffix in suffixes_of(kind):
+        return Path(name_or_path)
+    built_in = [Path(declaration_folder(kind), f"{name_or_path}{suffix}") for suffix in suffixes_of(kind)]
+    return next((path for path in built_in if path.is_file()), built_in[0])
+
+
+def parse_declaration(path: Path) -> dict[str, Any]:
+    """Returns the fields of a file, which is TOML or, by its name, YAML. Raises `OSError`, `ValueError` and `RecursionError`."""
+    if path.suffix not in YAML:
+        return tomllib.loads(plain_file.read_text(path))
+    from firsttoken.yaml_file import YAML_BYTES, parse_yaml
+
+    return parse_yaml(plain_file.read_text(path, YAML_BYTES))
 
 
 def read_declaration(kind: str, what: str, name_or_path: str | Path, model: type[Model]) -> tuple[str, Model]:
     """Reads a built-in declaration by name or a user's file by path and checks it against ``model``.
 
-    Returns ``(name, declaration)``. Raises `FirstTokenError` for an unknown name, bad TOML or a wrong field.
+    Returns ``(name, declaration)``. Raises `FirstTokenError` for an unknown name, bad TOML (or, of recipes, YAML) or a wrong field.
     """
     from pydantic import ValidationError  # not at the top: the shell completes names without it
 
-    path = Path(name_or_path)
-    if path.suffix != ".toml":
+    path = declaration_path(kind, name_or_path)
+    if Path(name_or_path).suffix not in suffixes_of(kind):
         names = declaration_names(kind)
         if str(name_or_path) not in names:
             raise FirstTokenError(
-                f"{what} {str(name_or_path)!r} is unknown{nearest(str(name_or_path), names)}; expected one of {', '.join(names)}, or the path of a .toml file"
+                f"{what} {str(name_or_path)!r} is unknown{nearest(str(name_or_path), names)}; expected one of {', '.join(names)}, or the path of a {' or '.join(suffixes_of(kind)[:2])} file"
             )
-        path = declaration_folder(kind) / f"{name_or_path}.toml"
     try:
-        values = tomllib.loads(plain_file.read_text(path))
+        values = parse_declaration(path)
     except FileNotFoundError:
         raise FirstTokenError(f"{what} file {path}: does not exist") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise FirstTokenError(f"{what} file {path}: cannot be read as TOML ({visible(plain_file.why(error))})") from None
+        raise FirstTokenError(
+            f"{what} file {path}: cannot be read as {'YAML' if path.suffix in YAML else 'TOML'} ({visible(plain_file.why(error))})"
+        ) from None
     try:
         return path.stem, model.model_validate(values, by_alias=True, by_name=False)
     except ValidationError as error:

@@ -73,8 +73,14 @@ def _object(line: bytes, place: str) -> dict:
 
 def append_line(path: Path, values: dict) -> None:
     """Adds a line, and returns when it is on the disk. Raises `OSError`; then half a line may be there, which whoever goes on cuts off."""
-    line = memoryview((json.dumps(values, ensure_ascii=False) + "\n").encode())
+    append_lines(path, [values])
+
+
+def append_lines(path: Path, lines: list[dict]) -> int:
+    """The same with several lines at once. Returns the file's size in bytes behind them."""
+    rest = memoryview("".join(json.dumps(values, ensure_ascii=False) + "\n" for values in lines).encode())
     with open(path, "ab", buffering=0) as stream:  # a buffer would be written again, and fail again, as the file is closed
-        while line:
-            line = line[stream.write(line) :]
+        while rest:
+            rest = rest[stream.write(rest) :]
         os.fsync(stream.fileno())
+        return os.fstat(stream.fileno()).st_size

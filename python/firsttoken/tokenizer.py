@@ -193,7 +193,7 @@ def check_same_tokenizer(student: Tokenizer, teacher: Tokenizer) -> None:
     """Raises `FirstTokenError` with the first difference between two tokenizers."""
     ours, theirs = (t.engine.get_vocab(with_added_tokens=True) for t in (student, teacher))
     where = f"student {student.folder} and teacher {teacher.folder} have different tokenizers"
-    advice = "token by token they cannot be compared; take a student of the teacher's family, or train it on answers that the teacher wrote"
+    advice = "token by token they cannot be compared; take a student of the teacher's family, a recipe whose losses are uld or gold, or train it on answers that the teacher wrote"
     if ours != theirs:
         token = min(
             (t for t in ours.keys() | theirs.keys() if ours.get(t) != theirs.get(t)),

@@ -7,7 +7,8 @@
 
 Two bundles are exported into --work, unless they are there: one as ever, and one with --pack-for host --packed-only. Each start is a process of its own
 with its own cache folder, and all kinds take turns. "check" is hashing the bundle's files and looking through the graphs, which a first start does; "load" opens model and runtime
-(Python's imports not counted); CPU is what load and token kept cores busy, of all threads, which other work on the machine disturbs less; "token" is the first token after --tokens tokens. --cold drops the files from the page cache before each start.
+(Python's imports not counted); CPU is what load and token kept cores busy, of all threads, which other work on the machine disturbs less; "token" is the first token after --tokens tokens. --cold drops the files from the page cache before each start, and adds the later starts without
+advice to the kernel (backends/tflite/page_advice.py). --stock adds LiteRT-LM, as run_litert_lm.py runs it; its first start packs into its cache folder, its later ones read that.
 """
 
 import argparse
@@ -24,20 +25,25 @@ from pathlib import Path
 from measure_process import WORK
 
 KINDS = ("first", "second", "packed first", "packed second")
+UNADVISED = ("second, no advice", "packed second, no advice")
+STOCK = ("LiteRT-LM first", "LiteRT-LM second")
 
 
-def one_start(bundle: Path, tokens: int, threads: int) -> None:
+def one_start(bundle: Path, tokens: int, threads: int, advised: bool) -> None:
     """The child: prints the three times in ms, and the token."""
     import ai_edge_litert.schema_py_generated  # noqa: F401  what imports take is not a start's
     import numpy as np
 
     from firsttoken import last_words
     from firsttoken.backends.registry import find_backend
+    from firsttoken.backends.tflite import runner as tflite_runner
     from firsttoken.backends.tflite.litert import library
     from firsttoken.bundle.files import check_file, check_files
     from firsttoken.bundle.manifest import read_manifest
     from firsttoken.run.open import open_runner
 
+    if not advised:
+        tflite_runner.read_ahead = tflite_runner.read_single_pages = lambda path: None
     last_words.say_into(2)  # as a command does: nothing is tried in another process first
     library()
     prompt = np.random.default_rng(5).integers(0, 1000, tokens)
@@ -55,8 +61,9 @@ def one_start(bundle: Path, tokens: int, threads: int) -> None:
     print(json.dumps({"check": checked - begin, "load": loaded - checked, "token": done - loaded, "busy": busy, "answer": token}))
 
 
-def start(bundle: Path, cache: Path, asked: argparse.Namespace) -> dict[str, float]:
+def start(bundle: Path, cache: Path, asked: argparse.Namespace, advised: bool) -> dict[str, float]:
     command = [sys.executable, __file__, "--child", str(bundle), "--tokens", str(asked.tokens), "--threads", str(asked.threads)]
+    command += [] if advised else ["--no-advice"]
     environment = os.environ | {"XDG_CACHE_HOME": str(cache)}
     with tempfile.TemporaryFile("w+") as said:
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=said, text=True)
@@ -66,10 +73,37 @@ def start(bundle: Path, cache: Path, asked: argparse.Namespace) -> dict[str, flo
     return json.loads(done.stdout)
 
 
+def stock_start(cache: Path, asked: argparse.Namespace) -> dict[str, float]:
+    command = [
+        sys.executable,
+        str(Path(__file__).with_name("run_litert_lm.py")),
+        str(asked.stock),
+        "--prompt",
+        str(asked.tokens),
+        "--decode",
+        "2",
+    ]
+    command += ["--threads", str(asked.threads), "--cache", str(cache), "--cache-length", str(asked.stock_room)]
+    done = subprocess.run(command, input="", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
+    said = json.loads(done.stdout.splitlines()[0])
+    return {"check": 0.0, "load": said["load"], "token": said["cold_first"], "busy": float("nan")}
+
+
+def one_of_each(whole: Path, packed: Path, scratch: Path, asked: argparse.Namespace, found: dict[str, list[dict[str, float]]]) -> None:
+    """A start of each kind, in the order in which later ones find what earlier ones kept."""
+    for kind, runs in found.items():
+        bundle = asked.stock if kind in STOCK else packed if kind.startswith("packed") else whole
+        cache = scratch / ("stock" if kind in STOCK else "packed" if kind.startswith("packed") else "whole")
+        cache.mkdir(exist_ok=True)
+        if asked.cold:
+            dropped(bundle, cache)
+        runs.append(stock_start(cache, asked) if kind in STOCK else start(bundle, cache, asked, kind not in UNADVISED))
+
+
 def dropped(*folders: Path) -> None:
     from firsttoken.measure.page_cache import drop
 
-    state = drop(path for folder in folders for path in folder.rglob("*") if path.is_file())
+    state = drop(path for folder in folders for path in (folder, *folder.rglob("*")) if path.is_file())
     if state != "dropped":
         raise SystemExit(f"the files' pages cannot be dropped here ({state}); leave out --cold")
 
@@ -98,28 +132,28 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--cold", action="store_true")
+    parser.add_argument("--stock", type=Path, metavar="FILE", help="a model.litertlm of the same checkpoint (see export_tflite.py)")
+    parser.add_argument(
+        "--stock-room", type=int, default=1280, metavar="TOKENS", help="its longest prompt and answer together (default: 1280)"
+    )
     parser.add_argument("--work", type=Path, help="default: .work/benchmarks/first-start/<checkpoint>-<plan>")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--no-advice", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.child:
-        one_start(asked.child, asked.tokens, asked.threads)
+        one_start(asked.child, asked.tokens, asked.threads, not asked.no_advice)
         return
     work = asked.work or WORK / "first-start" / f"{Path(asked.checkpoint).name}-{asked.plan}"
     whole, packed = exported(asked.checkpoint, work, asked.plan)
-    found: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
+    kinds = KINDS + (UNADVISED if asked.cold else ()) + (STOCK if asked.stock else ())
+    found: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
     for _ in range(asked.rounds):
         with tempfile.TemporaryDirectory(dir=work) as scratch:
-            for kind in KINDS:
-                bundle = packed if kind.startswith("packed") else whole
-                cache = Path(scratch, "packed" if kind.startswith("packed") else "whole")
-                cache.mkdir(exist_ok=True)
-                if asked.cold:
-                    dropped(bundle, cache)
-                found[kind].append(start(bundle, cache, asked))
+            one_of_each(whole, packed, Path(scratch), asked, found)
             kept = bytes_of(Path(scratch, "whole"), "*.cache")
             shutil.rmtree(scratch)
             os.mkdir(scratch)
-    answers = {run["answer"] for runs in found.values() for run in runs}
+    answers = {run["answer"] for kind, runs in found.items() if kind not in STOCK for run in runs}
     assert len(answers) == 1, f"the starts disagree: {answers}"
     report(found)
     stored, before = bytes_of(packed, "model.*"), bytes_of(whole, "model.*") + kept

@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from natives_fixtures import arm, bundle, faulty_bundle, x86  # noqa: F401  after the path it needs
+from natives_fixtures import arm, bundle, faulty_bundle, native_x86, x86  # noqa: F401  after the path it needs
 
 
 @pytest.fixture(scope="session")

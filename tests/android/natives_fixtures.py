@@ -13,6 +13,7 @@ from android.apk import APK
 from android.failure import BuildError
 from android.natives.harness import harness
 from android.natives.machines import emulated_arm, this_machine
+from android.natives.native_runner import native_harness
 
 from firsttoken.backends.tflite.ops import TfliteOps
 from firsttoken.demo import checkpoint_path
@@ -62,3 +63,11 @@ def faulty_bundle(tmp_path_factory):
     with patch.object(TfliteOps, "_converted", cast):
         [made] = export(checkpoint_path(), tmp_path_factory.mktemp("faulty"), targets=["tflite-compat"], prove=False)
     return made
+
+
+@pytest.fixture(scope="session")
+def native_x86(apk_said):
+    need("g++")
+    if os.uname().machine != "x86_64":
+        pytest.skip("LiteRT's library of this wheel is for another machine")
+    return native_harness(this_machine())

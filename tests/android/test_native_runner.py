@@ -1,17 +1,16 @@
 """android-demo/native in a JVM: the app's own classes on LiteRT's library of the Python wheel, held against Python's runner byte for byte."""
 
 import json
-import os
 import shutil
 
 import numpy as np
 import pytest
 from android.failure import BuildError
 from android.natives.checks import tokens_of
-from android.natives.machines import emulated_arm, this_machine
+from android.natives.machines import emulated_arm
 from android.natives.native_runner import NAME, native_harness
 from android.natives.steps import app_steps, python_steps
-from building import give_up, need
+from building import give_up
 
 from firsttoken.bundle.manifest import read_manifest
 from firsttoken.demo import checkpoint_path
@@ -21,14 +20,6 @@ from firsttoken.run.open import open_runner
 
 pytestmark = pytest.mark.slow
 SYSTEM = "Answer in one sentence. " + " ".join(f"Rule {number}: be brief." for number in range(20))
-
-
-@pytest.fixture(scope="module")
-def x86(apk_said):
-    need("g++")
-    if os.uname().machine != "x86_64":
-        pytest.skip("LiteRT's library of this wheel is for another machine")
-    return native_harness(this_machine())
 
 
 @pytest.fixture(scope="module")
@@ -67,36 +58,36 @@ def same(said, mine, wanted, kept):
 
 
 @pytest.mark.parametrize("plan", ["int8", "fp16-attention"])
-def test_logits_are_the_python_runners_bytes(x86, bundle, tmp_path, plan):
+def test_logits_are_the_python_runners_bytes(native_x86, bundle, tmp_path, plan):
     made = bundle(plan, "tflite-xnnpack")
     steps = turns(made)
-    said, mine = app_steps(x86, made, steps, tmp_path / "run")
+    said, mine = app_steps(native_x86, made, steps, tmp_path / "run")
     before, wanted = python_steps(made, steps)
     same(said, mine, wanted, before)
     assert before == [262, 100, 124]
 
 
-def test_rows_of_a_kept_system_prompt(x86, kept, tmp_path):
+def test_rows_of_a_kept_system_prompt(native_x86, kept, tmp_path):
     """The bundle's rows are taken where the tokens begin with the prompt's, again after other ones, and not where they do not."""
     t = tokens_of(kept, 400)
     rows = open_runner(kept).prefix.tokens.tolist()
     steps = [("keep", rows + t[:30]), ("decode", t[30:33]), ("keep", t[:40]), ("decode", t[40:42]), ("keep", rows + t[50:60])]
-    said, mine = app_steps(x86, kept, steps, tmp_path / "run")
+    said, mine = app_steps(native_x86, kept, steps, tmp_path / "run")
     before, wanted = python_steps(kept, steps)
     same(said, mine, wanted, before)
     assert before == [len(rows), 0, len(rows)] and len(rows) > 100
 
 
-def test_packed_weights_are_kept_and_a_bad_file_is_noticed_before_it_is_used(x86, bundle, tmp_path):
+def test_packed_weights_are_kept_and_a_bad_file_is_noticed_before_it_is_used(native_x86, bundle, tmp_path):
     made = bundle("int8", "tflite-xnnpack")
     t = tokens_of(made, 30)
     steps = [("prefill", t[:20]), ("decode", t[20:22])]
     _, wanted = python_steps(made, steps)
     facts = read_manifest(made).facts(read_manifest(made).cpu)
-    packed = tmp_path / "packed" / f"{facts.sha256}.litert-{x86.version}.cache"
+    packed = tmp_path / "packed" / f"{facts.sha256}.litert-{native_x86.version}.cache"
 
     def start():
-        said, mine = app_steps(x86, made, steps, tmp_path / "run")
+        said, mine = app_steps(native_x86, made, steps, tmp_path / "run")
         same(said, mine, wanted, [])
         assert sorted(path.name for path in packed.parent.iterdir()) == [
             f"{facts.sha256}.artifact.json",
@@ -122,22 +113,22 @@ def test_packed_weights_are_kept_and_a_bad_file_is_noticed_before_it_is_used(x86
     assert start()[1] == first[1], "a file without a note is packed anew"
 
 
-def test_a_damaged_artifact_never_reaches_the_runtime(x86, bundle, tmp_path):
+def test_a_damaged_artifact_never_reaches_the_runtime(native_x86, bundle, tmp_path):
     made = shutil.copytree(bundle("int8", "tflite-xnnpack"), tmp_path / "bundle")
     model = made / read_manifest(made).cpu.file
     steps = [("prefill", [1, 2, 3])]
     whole = model.read_bytes()
     for damaged in (whole[:1000] + bytes(1000) + whole[2000:], whole[:-1000] + bytes(1000)):
         model.write_bytes(damaged)
-        said, _ = app_steps(x86, made, steps, tmp_path / "run")
+        said, _ = app_steps(native_x86, made, steps, tmp_path / "run")
         assert "its SHA-256 is not the manifest's; it is damaged, copy the bundle again" in said[0]["error"]
     model.write_bytes(whole[:1000])
-    assert "bytes" in app_steps(x86, made, steps, tmp_path / "run")[0][0]["error"]
+    assert "bytes" in app_steps(native_x86, made, steps, tmp_path / "run")[0][0]["error"]
     model.write_bytes(whole)
-    assert "error" not in app_steps(x86, made, steps, tmp_path / "run")[0][0]
+    assert "error" not in app_steps(native_x86, made, steps, tmp_path / "run")[0][0]
 
 
-def test_what_is_wrong_is_said_and_ends_no_process(x86, bundle, tmp_path):
+def test_what_is_wrong_is_said_and_ends_no_process(native_x86, bundle, tmp_path):
     made = bundle("int8", "tflite-xnnpack")
     manifest = read_manifest(made)
     whole = (made / manifest.cpu.file).read_bytes()
@@ -153,12 +144,13 @@ def test_what_is_wrong_is_said_and_ends_no_process(x86, bundle, tmp_path):
         "tokens": tokens,
         "shapes": {t.name: [tokens if isinstance(n, str) else n for n in t.shape] for t in [*first.inputs, *first.outputs]},
         "into": str(tmp_path / "said"),
-        "native": x86.native(tmp_path / "packed"),
+        "native": native_x86.native(tmp_path / "packed"),
     }
-    x86.run(job)
+    native_x86.run(job)
     said = {line["what"]: line.get("error") for line in map(json.loads, (tmp_path / "said").read_text().splitlines())}
     fine = {"what is right to reserve", "what is right after all that", "close twice"}
-    assert {what for what, error in said.items() if error is None} == fine and len(said) == 27
+    fine |= {f"kernels of {name}" for name in files}
+    assert {what for what, error in said.items() if error is None} == fine and len(said) == 33
     assert "failed with status 501 (invalid flatbuffer); export the bundle again" in said["open half"]
     assert "libNoLiteRt.so" in said["no library"] and "has no LiteRtCreateEnvironment" in said["another library"]
     assert "expected [28] at most" in said["more than was reserved"]
@@ -166,10 +158,10 @@ def test_what_is_wrong_is_said_and_ends_no_process(x86, bundle, tmp_path):
     assert "the model is closed" in said["run after close"] and "the model is closed" in said["a program's tensor after close"]
 
 
-def test_without_the_library_the_reason_is_said(x86, bundle, tmp_path):
+def test_without_the_library_the_reason_is_said(native_x86, bundle, tmp_path):
     """The Java way is next, which in this JVM has no library either."""
     made, steps = bundle("int8", "tflite-xnnpack"), [("prefill", [1, 2, 3])]
-    said, mine = app_steps(x86, made, steps, tmp_path / "run", libraries=tmp_path)
+    said, mine = app_steps(native_x86, made, steps, tmp_path / "run", libraries=tmp_path)
     assert mine.size == 0 and "tensorflowlite_jni" in said[0]["error"]
     assert NAME not in said[0]["error"]
 

@@ -79,3 +79,14 @@ def test_an_app_of_other_strings(tmp_path):
     other = packed(tmp_path / "other.apk", "resources.arsc", table.replace(b"_version", b"_VERSION"))
     with pytest.raises(FirstTokenError, match="no litert_version or tflite_version or executorch_version in it"):
         read_carried(other, "other")
+
+
+def test_the_native_runner_needs_its_own_library_and_litert(tmp_path):
+    libraries = ("lib/arm64-v8a/libfirsttoken_litert.so", "lib/arm64-v8a/libLiteRt.so")
+    for there in ((), libraries[:1], libraries[1:], libraries):
+        apk = tmp_path / "the.apk"
+        apk.write_bytes((APKS / "litert-executorch.apk").read_bytes())
+        with zipfile.ZipFile(apk, "a") as archive:
+            for name in there:
+                archive.writestr(name, b"")
+        assert read_carried(apk, "the.apk").native_runner == (there == libraries)

@@ -107,4 +107,7 @@ def test_an_artifact_without_weights_of_its_own_is_refused_by_name():
     manifest, carried = demo_manifest(), Carried({"LiteRT": "2.3.0"})
     assert refusal(carried, manifest) is None, "packed weights beside the artifact's own are left where they are"
     manifest.packed.only = True
-    assert "its artifact has only packed weights" in refusal(carried, manifest)
+    assert "only packed weights, which the app's native runner alone takes, and this APK was built without it" in refusal(carried, manifest)
+    assert refusal(Carried({"LiteRT": "2.3.0"}, native_runner=True), manifest) is None
+    older = refusal(Carried({"LiteRT": "2.3.1"}, native_runner=True), manifest)
+    assert "only packed weights, made by LiteRT 2.3.0, and the app carries LiteRT 2.3.1" in older and "--packed-only" in older

@@ -178,7 +178,7 @@ def two(bundle, kind, runs=None, **more):
 
 def test_the_runner_that_ran(made):
     values = document(made, [run_of()])
-    values["results"][0]["runner"] = {"kind": "java", "fallback": "no\n\x07" + 10_000 * "x"}
+    values["results"][0]["runner"] = {"kind": "java", "fallback": "no\n\x07" + 10_000 * "x", "unpacked": "no\nfile"}
     told = checked(made, values).runner
     assert told.kind == "java" and "\n" not in told.fallback and len(told.fallback) == 500
     values["results"][0]["runner"] = {"kind": "native"}

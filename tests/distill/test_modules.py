@@ -76,6 +76,23 @@ def test_several_teachers_count_by_their_weights(digits):
         ModuleDistillation(student, [(teacher, 1.0) for teacher in teachers], losses("hidden_l2"), inputs, (("3", "3"),))
 
 
+def test_triplets_need_no_teacher_and_take_a_layers_output(digits):
+    from firsttoken.distill.losses.triplet import semi_hard_triplet
+
+    torch.manual_seed(0)
+    student = cnn(4)
+    inputs, labels = digits[0][0][:24], digits[0][1][:24]
+    triplet = Loss(kind="triplet", layer="5", margin=0.5)
+    made = ModuleDistillation(student, None, (triplet, Loss(kind="cross_entropy")), inputs[:1])
+    loss, parts = made(inputs, labels, None, Moment(0, 1.0, (2.0, 1.0)), 24.0)
+    wanted = semi_hard_triplet(student[:6](inputs), labels, 0.5).sum() / 24
+    torch.testing.assert_close(parts[0], wanted.detach())
+    torch.testing.assert_close(loss, 2 * wanted + nn.functional.cross_entropy(student(inputs), labels))
+    assert wanted > 0 and made.names == ["triplet", "cross_entropy"]
+    with pytest.raises(FirstTokenError, match="layer 'pol' is not in Sequential"):
+        ModuleDistillation(student, None, (Loss(kind="triplet", layer="pol"),), inputs[:1])
+
+
 def test_feature_maps_go_through_a_convolution_and_states_through_a_linear_map(digits):
     inputs = digits[0][0][:2]
     maps = ModuleDistillation(cnn(4), cnn(8), losses("hidden_l2", "attention"), inputs, (("3", "3"),))

@@ -40,6 +40,7 @@ def test_there_are_built_in_recipes():
             {"student.cut": None, "student.checkpoint": "x", "teacher": [{"cache": "c"}], "loss.0.kind": "hidden_l2"},
             "looks inside the teacher",
         ),
+        ({"loss.1.kind": "triplet", "loss.1.layer": "x"}, "loss triplet compares samples of classes; it is for a recipe with .classifier."),
         ({"training.keep": "best", "training.save_every": 2}, "not a multiple of evaluate_every"),
     ],
 )
@@ -73,3 +74,20 @@ def test_a_checkpoint_may_be_a_short_name(make_recipe, real_model, tmp_path):
     assert recipe.checkpoint_folder("smollm2") == tmp_path / "smollm2"  # a folder of the recipe comes first
     (tmp_path / "models").mkdir()
     assert recipe.checkpoint_folder("models/teecher") == tmp_path / "models/teecher"  # a misspelt path, not asked of the hub
+
+
+def test_a_recipe_in_yaml_is_the_one_in_toml(tmp_path):
+    import tomllib
+
+    import yaml
+
+    from firsttoken.declarations import declaration_path
+
+    text = declaration_path("recipes", "demo-hidden").read_text(encoding="utf-8")
+    for ending in ("yaml", "yml"):
+        path = tmp_path / f"own.{ending}"
+        path.write_text(yaml.safe_dump(tomllib.loads(text)))
+        assert load_recipe(path).what_decides() == load_recipe("demo-hidden").what_decides()
+    path.write_text("summary: x\nstudnet: {config: a}\n")
+    with pytest.raises(FirstTokenError, match="own.yml: studnet is not a known field .did you mean 'student'"):
+        load_recipe(path)

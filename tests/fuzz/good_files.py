@@ -180,11 +180,11 @@ def measurements(folder: Path) -> None:
     phone_measurement().write(folder / "phone.json")
 
 
-def declarations(kind: str):
+def declarations(kind: str, ending: str = "toml"):
     """Returns a function that copies the built-in files of ``kind``."""
 
     def copied(folder: Path) -> None:
-        for path in declaration_folder(kind).glob("*.toml"):
+        for path in declaration_folder(kind).glob(f"*.{ending}"):
             shutil.copy(path, folder)
 
     return copied
@@ -192,6 +192,35 @@ def declarations(kind: str):
 
 def budgets(folder: Path) -> None:
     (folder / "budget.toml").write_text(BUDGET)
+
+
+SERVERS = """omit = ["seed"]
+[request]
+top_k = 20
+[[server]]
+url = "http://localhost:8000/v1"
+model = "big"
+concurrency = 4
+timeout = 30.5
+[[server]]
+url = "https://example.com"
+price_in = 0.5
+price_out = 2
+stream = true
+"""
+
+
+def servers(folder: Path) -> None:
+    (folder / "servers.toml").write_text(SERVERS)
+
+
+def server_replies(folder: Path) -> None:
+    """What servers say: a chat's answer, a piece of a stream, log probabilities as vLLM has them."""
+    message = {"role": "assistant", "content": "four", "reasoning_content": "hm"}
+    entry = {"3": {"logprob": -0.1, "rank": 1, "decoded_token": "a"}, "4": {"logprob": -2.5, "rank": 2, "decoded_token": "b"}}
+    choice = {"index": 0, "finish_reason": "stop", "message": message, "delta": {"content": "fo"}, "prompt_logprobs": [None, entry, entry]}
+    usage = {"prompt_tokens": 3, "completion_tokens": 4}
+    (folder / "reply.json").write_text(json.dumps({"model": "m", "choices": [choice, choice], "usage": usage}))
 
 
 def lines(folder: Path) -> None:

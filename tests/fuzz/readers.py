@@ -184,6 +184,39 @@ def read_recipe(path: Path) -> None:
     load_classifier(path) if is_classifier(path) else load_recipe(path)
 
 
+def read_servers(path: Path) -> None:
+    from firsttoken.distill.servers.settings import load_servers
+
+    load_servers(path)
+
+
+def read_server_reply(path: Path) -> None:
+    """Whatever a server says is one of the errors that the pool knows, and never another."""
+    from firsttoken.distill.servers.connection import AgainError, RefusedError
+    from firsttoken.distill.servers.dialects import Vllm, check_row
+    from firsttoken.distill.servers.reply import joined, read_reply
+    from firsttoken.plain_file import parse_json, read_bytes
+
+    try:
+        value = parse_json(read_bytes(path))
+    except (OSError, ValueError):
+        return  # a server's reply is no file here
+    if not isinstance(value, dict):
+        return
+    ways = (
+        lambda: read_reply(value, 2), lambda: read_reply(joined([value, value]), 2),
+        lambda: [check_row(row, 2, 5) for row in Vllm.read(value, [1, 3, 3], [0, 1])],
+    )  # fmt: skip
+    refused = ""
+    for way in ways:
+        try:
+            way()
+        except (AgainError, RefusedError) as error:
+            refused = str(error)
+    if refused:
+        raise FirstTokenError(refused)
+
+
 def read_budget(path: Path) -> None:
     from firsttoken.measure.budget import check_budget, load_budget
 
@@ -243,6 +276,7 @@ def read_lines(path: Path) -> None:
     from firsttoken.distill.generate import read_prompts
     from firsttoken.distill.records import document_of, read_records
     from firsttoken.distill.select import read_pool, texts_of
+    from firsttoken.distill.servers.prompts import read_teacher_prompts
     from firsttoken.evaluate.answers import Answers
     from firsttoken.evaluate.tasks import read_task
     from firsttoken.json_lines import json_lines
@@ -250,6 +284,7 @@ def read_lines(path: Path) -> None:
     ways = (
         lambda: list(read_records(path, "d")), lambda: read_pool(path), lambda: texts_of(path), lambda: read_prompts(path), lambda: Answers(path),
         lambda: read_partial(path, "m", 8), lambda: [document_of(line, path, n, "") for n, line in json_lines(path)],
+        *(lambda checks=checks: read_teacher_prompts(path, checks, "s") for checks in ((), ("maths",), ("tests",))),
         *(lambda kind=kind: read_task(f"{kind}={path}") for kind in ("text", "maths", "choice", "code")),
     )  # fmt: skip
     for way in ways:  # each refuses the others' lines
@@ -346,6 +381,9 @@ READERS = (
     Reader("plan", good_files.declarations("quant"), "*.toml", mutate.mutate_text, read_plan),
     Reader("target", good_files.declarations("export"), "*.toml", mutate.mutate_text, read_target),
     Reader("recipe", good_files.declarations("recipes"), "*.toml", mutate.mutate_text, read_recipe, imports=LEARNING),
+    Reader("servers", good_files.servers, "*.toml", mutate.mutate_text, read_servers),
+    Reader("server-reply", good_files.server_replies, "*.json", mutate.mutate_json, read_server_reply),
+    Reader("recipe-yaml", good_files.declarations("recipes", "yaml"), "*.yaml", mutate.mutate_text, read_recipe, imports=LEARNING),
     Reader("budget", good_files.budgets, "*.toml", mutate.mutate_text, read_budget),
     Reader("manifest", good_files.manifests, "*.json", mutate.mutate_json, read_manifest),
     Reader("measurement", good_files.measurements, "*.json", mutate.mutate_json, read_measurement),

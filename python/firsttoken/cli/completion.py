@@ -23,3 +23,8 @@ def kinds_of_cpu(incomplete: str) -> list[str]:
     from firsttoken.backends.isa import names
 
     return [name for name in (*names(), "host") if name.startswith(incomplete)]
+
+
+def checks(incomplete: str) -> list[str]:
+    """What `distill generate` can hold a server's answers against."""
+    return [name for name in ("maths", "tests", "length") if name.startswith(incomplete)]

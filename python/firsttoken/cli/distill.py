@@ -6,8 +6,9 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from firsttoken.cli import completion
+from firsttoken.cli import completion, teacher_options
 from firsttoken.cli.distill_search import search
+from firsttoken.cli.distill_width import width
 from firsttoken.cli.options import PromptLengths, RecipeFile, Verbose
 from firsttoken.cli.output import Json, Output
 from firsttoken.extras import need
@@ -33,6 +34,7 @@ app = typer.Typer(
     "  torchrun --nproc-per-node 2 $(which firsttoken) distill my-recipe.toml -o out/student",
 )
 app.command()(search)
+app.command()(width)
 
 
 @app.command()
@@ -44,6 +46,9 @@ def run(
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace an existing student.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Start over instead of going on with an interrupted run.")] = False,
     keep_work: Annotated[bool, typer.Option("--keep-work", help="Keep FOLDER.work, with the last training states.")] = False,
+    tensorboard: Annotated[
+        Path | None, typer.Option("--tensorboard", metavar="FOLDER", help="Write the curves for TensorBoard too, while it trains.")
+    ] = None,
     seeds: Annotated[
         int, typer.Option("--seeds", min=1, max=10, help="For a classifier's recipe: so many seeds, and a table with intervals.")
     ] = 1,
@@ -74,13 +79,15 @@ def run(
     if is_classifier(recipe):
         from firsttoken.distill.classifiers.run import distill_classifier
 
+        if tensorboard is not None:
+            raise FirstTokenError("--tensorboard is for a decoder's recipe; a classifier's curves are in its training.html")
         student = distill_classifier(recipe, output, seeds, force, restart, keep_work, out.say)
     elif seeds != 1:
         raise FirstTokenError("--seeds is for a classifier's recipe; a decoder's has its seed in the file")
     else:
         from firsttoken.distill.distill import distill as work
 
-        student = work(recipe, output, force, restart, keep_work, progress_bar, say=out.say)
+        student = work(recipe, output, force, restart, keep_work, progress_bar, say=out.say, tensorboard=tensorboard)
     if int(os.environ.get("RANK", "0")) == 0:  # of several processes one speaks
         out.document({"student": student, "distillation": read_json(student / RECORD, "the run has just written it") if as_json else None})
 
@@ -91,16 +98,24 @@ def cache(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the answers go.", show_default=False)],
     top: Annotated[int, typer.Option("--top", "-k", min=1, help="How many of the most likely tokens to keep at every position.")] = 64,
     teacher: Annotated[int, typer.Option("--teacher", min=0, help="Which [[teacher]] of the recipe, from 0.")] = 0,
+    server: teacher_options.ServerOption = None,
+    model: teacher_options.Model = None,
+    key_variable: teacher_options.KeyVariable = None,
+    concurrency: teacher_options.Concurrency = None,
+    timeout: teacher_options.Timeout = None,
+    retries: teacher_options.Retries = 6,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
     """Keep a teacher's answers to the recipe's training data on disk.
 
     Then put cache = "FOLDER" in place of the teacher's checkpoint: training no longer needs it. An interrupted run goes on.
+    With --server the teacher is vLLM's or llama.cpp's server, and the recipe needs no checkpoint of it.
 
     \b
     Example:
       firsttoken distill cache my-recipe.toml -o out/teacher-answers --top 64
+      firsttoken distill cache my-recipe.toml -o out/teacher-answers --top 20 --server http://localhost:8000/v1
     """
     from firsttoken.report.progress_bar import progress_bar
 
@@ -108,8 +123,13 @@ def cache(
     from firsttoken.distill.ask_teacher import cache as work
 
     out = Output(as_json)
+    given = {name: value for name, value in locals().items() if name in teacher_options.OF_SERVERS}
     with progress_bar() as report:
-        facts = work(recipe, output, top, teacher, report)
+        if server is None:
+            teacher_options.refuse_without_server(given, "the teacher is the recipe's; name a server with --server")
+            facts = work(recipe, output, top, teacher, report)
+        else:
+            facts = teacher_options.cache_of_servers(recipe, output, server, given, top, report, out)
     positions = facts["windows"] * facts["length"]
     out.show(
         f"{output}: {positions:,} positions, {facts['k']} tokens each, {facts['bytes_per_position']} bytes a position, {positions * facts['bytes_per_position'] / 1e6:,.1f} MB"
@@ -120,7 +140,12 @@ def cache(
 @app.command()
 def generate(
     teacher: Annotated[
-        Path, typer.Argument(metavar="TEACHER", help="The teacher: a checkpoint folder, a hub id, or smollm2.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="TEACHER",
+            help="The teacher: a checkpoint folder, a hub id, or smollm2; or the address of an OpenAI-compatible server, or a .toml file of several.",
+            show_default=False,
+        ),
     ],
     prompts: Annotated[Path, typer.Argument(metavar="PROMPTS", help='JSONL file with a "prompt" in every line.', show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="JSONL file for the answers.", show_default=False)],
@@ -139,6 +164,21 @@ def generate(
     min_thinking: Annotated[int, typer.Option("--min-thinking", min=0, help="Thinking tokens before which it may not end.")] = 0,
     ignore_end: Annotated[int, typer.Option("--ignore-end", min=0, help="How often the end of thinking is replaced by --wait.")] = 0,
     wait: Annotated[str, typer.Option("--wait", help="What goes in the place of an ignored end of thinking.")] = "Wait",
+    model: teacher_options.Model = None,
+    key_variable: teacher_options.KeyVariable = None,
+    samples: teacher_options.Samples = 1,
+    top_p: teacher_options.TopP = None,
+    system: teacher_options.System = None,
+    check: teacher_options.Check = None,
+    least_tokens: teacher_options.LeastTokens = 0,
+    concurrency: teacher_options.Concurrency = None,
+    requests_per_minute: teacher_options.RequestsPerMinute = None,
+    tokens_per_minute: teacher_options.TokensPerMinute = None,
+    timeout: teacher_options.Timeout = None,
+    retries: teacher_options.Retries = 6,
+    max_cost: teacher_options.MaxCost = None,
+    price_in: teacher_options.PriceIn = None,
+    price_out: teacher_options.PriceOut = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -151,9 +191,14 @@ def generate(
     Example:
       firsttoken distill generate path/to/teacher prompts.jsonl -o answers.jsonl --max-tokens 256
       firsttoken distill generate path/to/reasoner prompts.jsonl -o answers.jsonl --thinking-end "</think>" --max-thinking 2000
+      firsttoken distill generate http://localhost:8000/v1 maths.jsonl -o answers.jsonl --samples 4 --temperature 0.6 --check maths
     """
     from firsttoken.report.progress_bar import progress_bar
 
+    given = {name: value for name, value in locals().items() if name in teacher_options.OF_SERVERS}
+    of_checkpoints = raw or max_thinking is not None or any((thinking_end, min_thinking, ignore_end, wait != "Wait"))
+    if teacher_options.ask_servers(teacher, prompts, output, given, max_tokens, temperature, seed, of_checkpoints, Output(as_json)):
+        return
     need("distill", "asking a teacher")
     from firsttoken.distill.generate import AnswerSettings
     from firsttoken.distill.generate import generate as work
@@ -161,7 +206,7 @@ def generate(
     out = Output(as_json)
     settings = AnswerSettings(max_tokens, temperature, seed, raw, thinking_end, max_thinking, min_thinking, ignore_end, wait)
     with progress_bar() as report:
-        count = work(teacher, prompts, output, settings, report)
+        count = work(Path(teacher), prompts, output, settings, report)
     out.show(f"{output}: {count} answers")
     out.document({"output": output, "answers": count})
 

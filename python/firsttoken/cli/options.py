@@ -66,7 +66,7 @@ RecipeFile = Annotated[
     str,
     typer.Argument(
         metavar="RECIPE",
-        help="Your recipe's .toml, or a name from `firsttoken distill recipes`.",
+        help="Your recipe's .toml or .yaml, or a name from `firsttoken distill recipes`.",
         show_default=False,
         autocompletion=completion.recipes,
     ),

@@ -14,6 +14,7 @@ from firsttoken.errors import FirstTokenError
 from firsttoken.plain_file import open_plain
 
 RESOURCES = "resources.arsc"
+NATIVE_RUNNER = ("lib/arm64-v8a/libfirsttoken_litert.so", "lib/arm64-v8a/libLiteRt.so")  # android-demo/native, and what it calls
 LARGEST_RESOURCES = 1 << 20  # bytes; the app's has 20 kB
 # By their names in `Backend.app_runtimes`: the string that holds the version, empty where the build carries none (CarriedRuntimes.kt).
 STRINGS = {"LiteRT": "litert_version", "TensorFlow Lite": "tflite_version", "ExecuTorch": "executorch_version"}
@@ -21,9 +22,10 @@ STRINGS = {"LiteRT": "litert_version", "TensorFlow Lite": "tflite_version", "Exe
 
 @dataclass(frozen=True)
 class Carried:
-    """The runtimes in an APK, by name, with their versions."""
+    """The runtimes in an APK, by name, with their versions; and whether it has the app's own library over LiteRT's C API."""
 
     versions: Mapping[str, str]
+    native_runner: bool = False
 
     def __str__(self) -> str:
         return " and ".join(f"{name} {version}" for name, version in self.versions.items()) or "no runtime"
@@ -61,6 +63,7 @@ def read_carried(apk: Path | BinaryIO, name: str) -> Carried:
             if info.file_size > LARGEST_RESOURCES:
                 raise ValueError(f"{RESOURCES} has {info.file_size} bytes, expected at most {LARGEST_RESOURCES}")
             found = string_resources(archive.read(info), STRINGS.values())
+            native_runner = set(NATIVE_RUNNER) <= set(archive.namelist())
     except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, OSError, NotImplementedError, RuntimeError, EOFError) as error:
         raise FirstTokenError(
             f"{name}: does not say which runtimes it carries ({one_line(str(error), 120)}); expected the app's APK, as scripts/build_apk writes it"
@@ -70,4 +73,4 @@ def read_carried(apk: Path | BinaryIO, name: str) -> Carried:
             f"{name}: does not say which runtimes it carries (no {' or '.join(STRINGS.values())} in it); expected the app's APK, as scripts/build_apk writes it"
         )
     texts = {runtime: one_line(found.get(string, ""), 40) for runtime, string in STRINGS.items()}
-    return Carried({runtime: version for runtime, version in texts.items() if version})
+    return Carried({runtime: version for runtime, version in texts.items() if version}, native_runner)

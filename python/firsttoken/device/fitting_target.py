@@ -36,10 +36,20 @@ def refusal(carried: Carried, manifest: Manifest) -> str | None:
             "of this family's .tflite so much runs outside the delegate that XNNPACK loses track of it as its workspace grows, which the app cannot "
             "reserve beforehand (docs/runtimes.md); export with -t executorch-xnnpack"
         )
-    if manifest.packed is not None and manifest.packed.only:
-        return "its artifact has only packed weights, which the app has no way to give to its runtime; export it without --packed-only"
+    if lack := packed_lack(carried, manifest):
+        return f"its artifact has only packed weights, {lack}; export it without --packed-only"
     runtimes = find_backend(cpu.backend).app_runtimes if cpu.backend in backend_names() else ()
     return carried.lacks(runtimes, cpu.needs.min_runtime)
+
+
+def packed_lack(carried: Carried, manifest: Manifest) -> str | None:
+    """Why an artifact that has only packed weights does not run with an APK; None where it may, or has others. For which CPU they are only the app can tell."""
+    if manifest.packed is None or not manifest.packed.only:
+        return None
+    if not carried.native_runner:
+        return "which the app's native runner alone takes, and this APK was built without it (build it with Gradle and the NDK)"
+    versions = sorted({file.version for file in manifest.packed.files})
+    return None if carried.versions.get("LiteRT") in versions else f"made by LiteRT {' and '.join(versions)}, and the app carries {carried}"
 
 
 def instead(carried: Carried) -> str:

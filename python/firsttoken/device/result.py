@@ -83,8 +83,10 @@ def check_result(measurement: Measurement, request: Request, bundle: LocalBundle
     for failure in result.failures:
         failure.stage, failure.message = one_line(failure.stage, 60), one_line(failure.message, LONGEST_MESSAGE)
     result.runtime_version = one_line(result.runtime_version, 80)
-    if result.runner and result.runner.fallback:
-        result.runner.fallback = one_line(result.runner.fallback, LONGEST_MESSAGE)
+    if result.runner:
+        for name in ("fallback", "packed_for", "unpacked"):
+            said = getattr(result.runner, name)
+            setattr(result.runner, name, said and one_line(said, LONGEST_MESSAGE))
     return result
 
 

@@ -91,6 +91,23 @@ def bytes_per_position(k: int, vocabulary: int) -> int:
     return k * (2 if vocabulary <= 1 << 16 else 4) + 2 * k + 4 * NODES
 
 
+def cache_facts(windows: Windows, vocabulary: int, k: int, temperatures: tuple[float, float], identity: dict) -> dict:
+    """What ``cache.json`` says of a cache that is to be made. Raises `FirstTokenError` for a ``k`` that leaves no rest."""
+    if not 0 < k < vocabulary:
+        raise FirstTokenError(f"--top is {k}; expected 1 to {vocabulary - 1}, below the vocabulary of {vocabulary} tokens")
+    return {
+        "format": 1,
+        "k": k,
+        "vocabulary": vocabulary,
+        "windows": len(windows),
+        "length": int(windows.tokens.shape[1]),
+        "data": windows.fingerprint(),
+        "nodes": inverse_temperatures(*temperatures).tolist(),
+        "bytes_per_position": bytes_per_position(k, vocabulary),
+        **identity,
+    }
+
+
 @torch.no_grad()
 def write_cache(
     folder: Path,
@@ -108,20 +125,8 @@ def write_cache(
     Goes on where an earlier run with the same ``identity`` stopped. Raises `FirstTokenError` for a folder that holds
     something else, or a ``k`` that leaves no rest.
     """
-    if not 0 < k < vocabulary:
-        raise FirstTokenError(f"--top is {k}; expected 1 to {vocabulary - 1}, below the vocabulary of {vocabulary} tokens")
-    nodes = inverse_temperatures(*temperatures)
-    facts = {
-        "format": 1,
-        "k": k,
-        "vocabulary": vocabulary,
-        "windows": len(windows),
-        "length": int(windows.tokens.shape[1]),
-        "data": windows.fingerprint(),
-        "nodes": nodes.tolist(),
-        "bytes_per_position": bytes_per_position(k, vocabulary),
-        **identity,
-    }
+    facts = cache_facts(windows, vocabulary, k, temperatures, identity)
+    nodes = np.array(facts["nodes"])
     arrays, done = start(folder, facts)
     weight, bias = head_of(model)
     for begin in range(done, len(windows), batch):

@@ -6,15 +6,18 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from firsttoken.bundle.atomic import clean
+from firsttoken.declarations import declaration_path
 from firsttoken.distill.models import need_transformers, write_decoder
 from firsttoken.distill.publish import publish
 from firsttoken.distill.quantize_stage import check_quantize, run_quantize_stage
 from firsttoken.distill.recipe import Recipe, load_recipe
 from firsttoken.distill.running import DistillRun
+from firsttoken.distill.sequence_level import answered
 from firsttoken.distill.student_folder import check_student_destination
 from firsttoken.distill.students import plan_stages, student_decoder
+from firsttoken.distill.tensorboard import check_board
 from firsttoken.distill.training_page import read_recipe_text
-from firsttoken.distill.work_folder import identity_of, open_work, remove_work
+from firsttoken.distill.work_folder import identity_of, open_work, remove_work, work_folder
 from firsttoken.errors import FirstTokenError
 from firsttoken.progress import Report, silent
 
@@ -32,27 +35,28 @@ def distill(
     keep_work: bool = False,
     bar: Callable[[], AbstractContextManager[Report]] = no_bar,
     say: Callable[[str], None] = print,
+    tensorboard: Path | None = None,
 ) -> Path:
     """Trains the student that ``recipe`` (a name, a path or a `Recipe`) describes and returns its folder.
 
     ``output`` defaults to ``out/<recipe's name>``. The folder appears complete or not at all: a checkpoint in Hugging
     Face layout, `RECORD` (what it was made from, and its figures) and `PAGE`. An interrupted run goes on when it is
-    called again; ``restart`` starts over. Under ``torchrun`` every process calls this. Raises `FirstTokenError`.
+    called again; ``restart`` starts over. Curves go to the folder ``tensorboard`` too, where one is given. Under ``torchrun`` every process calls this. Raises `FirstTokenError`.
     """
     need_transformers()
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    text = "" if isinstance(recipe, Recipe) else read_recipe_text(Path(chosen.folder, f"{chosen.name}.toml"))
+    text = "" if isinstance(recipe, Recipe) else read_recipe_text(declaration_path("recipes", recipe))
     output = Path(os.path.abspath(output or Path("out", chosen.name or "student")))
     check_student_destination(output, force)
     stages = plan_stages(chosen)
+    check_sharding(chosen)
+    if tensorboard is not None:
+        check_board(tensorboard)
     if chosen.quantize is not None:
-        if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
-            raise FirstTokenError(
-                "[quantize] does not run under FSDP; train without it there, then give the student as student.checkpoint with training.steps = 0"
-            )
         check_quantize(chosen, chosen.quantize, student_decoder(chosen))
     main = int(os.environ.get("RANK", "0")) == 0
-    run = DistillRun(chosen, output, text, main, bar if main else no_bar, say if main else _mute)
+    asked = answered(chosen, work_folder(output), restart, bar if main else no_bar, say if main else _mute)
+    run = DistillRun(asked, output, text, main, bar if main else no_bar, say if main else _mute, tensorboard=tensorboard)
     run.identity = identity = identity_of(chosen, run.train, run.held_out)
     held = None
     if main:
@@ -73,6 +77,19 @@ def distill(
         if held is not None:
             os.close(held)
     return output
+
+
+def check_sharding(recipe: Recipe) -> None:
+    """Raises `FirstTokenError` for what does not run with a student that FSDP has sharded."""
+    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() != "true":
+        return
+    if recipe.quantize is not None:
+        raise FirstTokenError(
+            "[quantize] does not run under FSDP; train without it there, then give the student as student.checkpoint with training.steps = 0"
+        )
+    for what, asked in (("[on_policy]", recipe.on_policy), ("student.lora", recipe.student.lora)):
+        if asked is not None:
+            raise FirstTokenError(f"{what} does not run under FSDP; start it without sharding, with torchrun or in one process")
 
 
 def _mute(_line: str) -> None:

@@ -140,7 +140,11 @@ def write_windows(recipe: Recipe, tokenizer: Tokenizer, report: Report, folder: 
 
 
 def training_files(recipe: Recipe) -> list[Path]:
-    """The files of all sources."""
+    """The files of all sources. Raises `FirstTokenError` where the teacher's answers are still to be written."""
+    if recipe.sequence_level is not None:
+        raise FirstTokenError(
+            "[sequence_level] is for `firsttoken distill RECIPE` and `distill chain`; here, make the answers with `firsttoken distill generate` and name the file in [[data.train]]"
+        )
     return [path for source in recipe.data.train for path, _ in find_files(recipe, source.files)]
 
 
@@ -155,6 +159,7 @@ def data_key(recipe: Recipe, tokenizer: Tokenizer) -> str:
 
 def training_documents(recipe: Recipe, left_out: list[str]) -> Iterator[Document]:
     """Reads the recipe's training files; what is wrong with bad records goes to ``left_out`` where the recipe skips them."""
+    training_files(recipe)
     skip = left_out.append if recipe.data.bad_records == "skip" else None
     for source in recipe.data.train:
         yield from read_source(recipe, source, recipe.data.hold_back_percent, skip=skip)

@@ -7,6 +7,7 @@ through a linear map.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,20 +16,25 @@ from torch import Tensor, nn
 from firsttoken.distill.losses.attention import activation_attention_transfer, attention_transfer
 from firsttoken.distill.losses.divergence import DIVERGENCES, IGNORED, cross_entropy
 from firsttoken.distill.losses.hidden import Projection, hidden_cosine, hidden_l2, positions_of
+from firsttoken.distill.losses.triplet import semi_hard_triplet
+from firsttoken.distill.mixing import Mixed, Mixing, mix
 from firsttoken.distill.objective import Moment, part_names
-from firsttoken.distill.recipe import INSIDE, Loss, Training
+from firsttoken.distill.recipe import CROSS_TOKENIZER, INSIDE, Loss, Training
 from firsttoken.distill.schedules import Scheduled, constant
 from firsttoken.errors import FirstTokenError, nearest
 
+UNLABELLED = -1  # the label of a sample that counts in a batch, and whose class nobody knows
+
 
 class ModulePlan(BaseModel):
-    """What a recipe says about training, for modules: losses, temperature, steps, seed."""
+    """What a recipe says about training, for modules: losses, temperature, steps, seed, mixed samples."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     seed: int = 0
     temperature: Scheduled = constant(1.0)
     losses: tuple[Loss, ...] = Field(min_length=1)
     training: Training
+    mixing: Mixing | None = None
 
 
 class ModuleDistillation(nn.Module):
@@ -36,8 +42,9 @@ class ModuleDistillation(nn.Module):
 
     ``teacher`` may also be several ``(module, weight)``: the divergences from them are averaged by weight, and there are no
     ``layers``. All modules take one tensor ``[batch, …]`` and return logits ``[batch, classes]``. ``example`` is an input for
-    measuring the layers' widths. ``name:1`` takes the second of several results, such as an encoder's attention maps. Raises
-    `FirstTokenError` for a layer that is not there, losses without a teacher, or layers with several.
+    measuring the layers' widths. ``name:1`` takes the second of several results, such as an encoder's attention maps. With
+    ``mixing`` all modules see the same mixed samples while it trains, drawn by ``seed``. Raises `FirstTokenError` for a layer
+    that is not there, losses without a teacher, or layers with several.
     """
 
     def __init__(
@@ -45,11 +52,14 @@ class ModuleDistillation(nn.Module):
         student: nn.Module,
         teacher: nn.Module | Sequence[tuple[nn.Module, float]] | None,
         losses: tuple[Loss, ...],
-        example: Tensor,
+        example: Tensor | tuple[Tensor, ...],
         layers: tuple[tuple[str, str], ...] = (),
+        mixing: Mixing | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.student, self.losses, self.layers = student, losses, layers
+        self.mixing, self.seed = mixing, seed
         taught_by = [] if teacher is None else [(teacher, 1.0)] if isinstance(teacher, nn.Module) else list(teacher)
         total = sum(weight for _, weight in taught_by)
         self.teachers = [_Frozen(model, weight / total) for model, weight in taught_by]
@@ -57,18 +67,22 @@ class ModuleDistillation(nn.Module):
             raise FirstTokenError(f"layers pair a student with one teacher, and there are {len(self.teachers)}; leave them out")
         self.names = part_names(losses)
         for loss in losses:
-            if loss.kind != "cross_entropy" and not self.teachers:
+            if loss.kind not in ("cross_entropy", "triplet") and not self.teachers:
                 raise FirstTokenError(f"loss {loss.kind} needs a teacher; cross_entropy alone does not")
+            if loss.kind in CROSS_TOKENIZER:
+                raise FirstTokenError(f"loss {loss.kind} compares two tokenizers; classes have none, use forward_kl")
             if loss.kind in INSIDE and not self._pairs_of(loss):
                 raise FirstTokenError(f"loss {loss.kind} needs layers: pairs of module names, the student's and the teacher's")
         for pair in layers:
             if (":" in pair[0]) != (":" in pair[1]):
                 raise FirstTokenError(f"layers {pair}: one names attention maps (NAME:1), the other does not; expected two of a kind")
         self.projections = nn.ModuleDict()
+        with torch.no_grad():  # names a layer that is not there
+            self._run(student, example, [loss.layer for loss in losses if loss.layer is not None])
         if layers:
             self._make_projections(self.teachers[0].model, example)
 
-    def _make_projections(self, teacher: nn.Module, example: Tensor) -> None:
+    def _make_projections(self, teacher: nn.Module, example: Tensor | tuple[Tensor, ...]) -> None:
         with torch.no_grad():
             ours, theirs = (self._run(m, example, [pair[side] for pair in self.layers])[1] for side, m in ((0, self.student), (1, teacher)))
         for number, loss in enumerate(self.losses):
@@ -89,30 +103,61 @@ class ModuleDistillation(nn.Module):
                     )
 
     def forward(self, inputs: Tensor, labels: Tensor, index: Tensor, moment: Moment, count: Tensor | float) -> tuple[Tensor, Tensor]:
-        """Returns the weighted loss and the unweighted parts ``[losses]``; labels ``[batch]``, -100 where unknown.
+        """Returns the weighted loss and the unweighted parts ``[losses]``; labels ``[batch]``, `UNLABELLED` or -100 where unknown.
 
-        A sample without a label still learns from the teacher; ``count`` divides all sums.
+        A sample without a label still learns from the teacher; ``count`` divides all sums. Triplets are those of this batch.
         """
-        logits, ours = self._run(self.student, inputs, [a for a, _ in self.layers])
-        taught: list[Tensor] = []
+        mixed = mix(self.mixing, inputs, self._draw(index, moment)) if self.mixing and self.training else None
+        given = self.given(mixed.inputs if mixed else inputs, labels)
+        taught: list = []
         theirs: list[Tensor] = []
         for teacher in self.teachers:
             with torch.no_grad():
-                answers, theirs = self._run(teacher.model, inputs, [b for _, b in self.layers])
+                answers, theirs = self._run(teacher.model, given, [b for _, b in self.layers])
             taught.append(answers)
-        total, parts = logits.new_zeros(()), []
+        return self._learn(given, labels, mixed, taught, theirs, moment, count)
+
+    def _draw(self, index: Tensor, moment: Moment) -> tuple[int, ...]:
+        """What a batch's mixture is drawn by: the seed, the moment of the training, and which samples they are."""
+        return self.seed, round(moment.progress * (1 << 40)), int(index[0])
+
+    def _learn(
+        self,
+        given: tuple[Tensor, ...],
+        labels: Tensor,
+        mixed: Mixed | None,
+        taught: list,
+        theirs: list[Tensor],
+        moment: Moment,
+        count: Tensor | float,
+    ) -> tuple[Tensor, Tensor]:
+        """The losses of the student as it is, where the teachers gave ``taught`` and, inside, ``theirs``."""
+        embeddings = [loss.layer for loss in self.losses if loss.layer is not None]
+        logits, ours = self._run(self.student, given, [a for a, _ in self.layers] + embeddings)
+        total, parts = torch.zeros((), device=labels.device), []
         for number, (loss, weight) in enumerate(zip(self.losses, moment.weights, strict=True)):
-            if loss.kind == "cross_entropy":
-                value = cross_entropy(logits, labels).sum()
-            elif loss.kind in DIVERGENCES:
-                value = self._divergence(loss, logits, taught, moment.temperature).sum()
+            if loss.kind == "cross_entropy" or loss.kind in DIVERGENCES:
+                value = self.of_answers(loss, logits, taught, labels, mixed, moment)
+            elif loss.layer is not None:
+                embedding = ours[len(self.layers) + embeddings.index(loss.layer)].flatten(1)
+                value = semi_hard_triplet(embedding, labels, **loss.options).sum()
             else:
                 pairs = self._pairs_of(loss)
                 values = [self._inside(number, loss, pair, ours[pair], theirs[pair]).sum() for pair in pairs]
-                value = sum(values, start=logits.new_zeros(())) / len(pairs)
+                value = torch.stack(values).sum() / len(pairs)
             total = total + weight * value / count
             parts.append((value / count).detach())
         return total, torch.stack(parts)
+
+    def given(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        """What the modules are called with."""
+        return (inputs,)
+
+    def of_answers(self, loss: Loss, logits: Any, taught: list, labels: Tensor, mixed: Mixed | None, moment: Moment) -> Tensor:
+        """A loss on what student and teachers answer, summed over the batch."""
+        if loss.kind == "cross_entropy":
+            return mixed_cross_entropy(logits, labels.where(labels >= 0, IGNORED), mixed, **loss.options).sum()
+        return self._divergence(loss, logits, taught, moment.temperature).sum()
 
     def _divergence(self, loss: Loss, logits: Tensor, taught: list[Tensor], temperature: float) -> Tensor:
         """A divergence ``[batch]`` from the teachers, averaged by their shares."""
@@ -149,7 +194,7 @@ class ModuleDistillation(nn.Module):
     @torch.no_grad()
     def score(self, batch: dict[str, Tensor]) -> Tensor:
         """Sums of a held-out batch: ``[cross-entropy, KL divergence from the teachers, samples, right answers]``, float64."""
-        counted = batch["labels"] != IGNORED
+        counted = batch["labels"] >= 0
         logits = self.student(batch["inputs"])[counted]
         labels = batch["labels"][counted]
         taught = [teacher.model(batch["inputs"])[counted] for teacher in self.teachers]
@@ -158,10 +203,16 @@ class ModuleDistillation(nn.Module):
         return torch.stack([value.double() for value in (cross_entropy(logits, labels).sum(), kld, counted.sum(), right)])
 
     @staticmethod
-    def _run(module: nn.Module, inputs: Tensor, names: list[str]) -> tuple[Tensor, list[Tensor]]:
+    def _run(module: nn.Module, inputs: Tensor | tuple[Tensor, ...], names: list[str]) -> tuple[Any, list[Tensor]]:
         with outputs_of(module, names) as seen:
-            logits = module(inputs)
+            logits = module(*inputs) if isinstance(inputs, tuple) else module(inputs)
         return logits, [seen[name] for name in names]
+
+
+def mixed_cross_entropy(logits: Tensor, labels: Tensor, mixed: Mixed | None, label_smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy ``[batch]``; of mixed samples the mean over both labels by their shares."""
+    own = cross_entropy(logits, labels, label_smoothing)
+    return own if mixed is None else mixed.share * own + (1 - mixed.share) * cross_entropy(logits, labels[mixed.partner], label_smoothing)
 
 
 class _Frozen:

@@ -15,15 +15,18 @@ from torch import Tensor, nn
 
 from firsttoken.distill.losses.attention import attention_transfer
 from firsttoken.distill.losses.chunked import chunked_head_loss
+from firsttoken.distill.losses.cross_tokenizer import ACROSS
 from firsttoken.distill.losses.divergence import DIVERGENCES, IGNORED, cross_entropy
 from firsttoken.distill.losses.hidden import Projection, hidden_cosine, hidden_l2, layer_pairs
 from firsttoken.distill.models import head_inputs
+from firsttoken.distill.on_policy import StudentWriter
 from firsttoken.distill.recipe import INSIDE, Loss
 from firsttoken.distill.schedules import active_pairs
 from firsttoken.distill.teachers import AnyTeacher, LiveTeacher, TeacherOutputs, domain_weights
 from firsttoken.errors import FirstTokenError
 
 if TYPE_CHECKING:
+    from torch.utils.hooks import RemovableHandle
     from transformers import PreTrainedModel
     from transformers.modeling_outputs import BaseModelOutput
 
@@ -51,12 +54,15 @@ class Distillation(nn.Module):
         vocabulary: int,
         chunk: int = 256,
         span: float = 0.0,
+        writer: StudentWriter | None = None,
     ) -> None:
         super().__init__()
+        self.writer = writer  # lets the student continue windows before they come here
         self.student = student
         self.losses, self.vocabulary, self.chunk, self.span = losses, vocabulary, chunk, span
         self.teachers = list(teachers)
         self.names = part_names(losses)
+        self.added: list[RemovableHandle] = []  # hooks in the student
         self.register_buffer("shares", domain_weights(self.teachers, domains), persistent=False)
         self.pairs = [[pairs_of(loss, student, teacher) for teacher in self.teachers] if loss.kind in INSIDE else [] for loss in losses]
         self.projections = nn.ModuleDict()
@@ -68,12 +74,20 @@ class Distillation(nn.Module):
                         self.projections[f"{number}-{t}-{pair}"] = Projection(*widths)
 
     def forward(
-        self, input_ids: Tensor, labels: Tensor, domain: Tensor, index: Tensor, moment: Moment, count: Tensor | float
+        self,
+        input_ids: Tensor,
+        labels: Tensor,
+        domain: Tensor,
+        index: Tensor,
+        moment: Moment,
+        count: Tensor | float,
+        written: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Returns the weighted loss and the unweighted parts ``[losses]``.
 
         ``input_ids`` and ``labels`` are ``[batch, length]``, position ``t`` predicts label ``t + 1``, labels of -100 do not
-        count; ``domain`` and ``index`` ``[batch]`` say what each window is.
+        count; ``domain`` and ``index`` ``[batch]`` say what each window is, and ``written`` ``[batch]`` whether the student wrote it:
+        then cross-entropy, which would tell it that it is right, leaves it out.
         """
         states = any(loss.kind.startswith("hidden") and w for loss, w in zip(self.losses, moment.weights, strict=True))
         maps = any(loss.kind == "attention" and w for loss, w in zip(self.losses, moment.weights, strict=True))
@@ -81,7 +95,8 @@ class Distillation(nn.Module):
         out = self.student.model(input_ids=input_ids, use_cache=False, output_hidden_states=states, output_attentions=maps)
         seen = [teacher.look(input_ids, counted, index, states, maps) for teacher in self.teachers]
         shares = self.shares[domain][:, None, :].expand(-1, counted.shape[1], -1)[counted]  # [N, teachers]
-        loss, parts = self.of_predictions(out.last_hidden_state[:, :-1][counted], labels[:, 1:][counted], seen, shares, moment, count)
+        given = labels if written is None else labels.masked_fill(written[:, None], IGNORED)
+        loss, parts = self.of_predictions(out.last_hidden_state[:, :-1][counted], given[:, 1:][counted], seen, shares, moment, count)
         for number, term in enumerate(self.losses):
             if term.kind in INSIDE and moment.weights[number]:
                 value = self.of_insides(number, term, out, seen, counted, shares, moment) / count
@@ -114,10 +129,10 @@ class Distillation(nn.Module):
     ) -> Tensor:
         """One term summed over a chunk."""
         if term.kind == "cross_entropy":
-            return cross_entropy(logits, labels).sum()
+            return cross_entropy(logits, labels, **term.options).sum()
         total = logits.new_zeros((), dtype=torch.promote_types(logits.dtype, torch.float32))
-        if term.kind in DIVERGENCES:
-            loss, of = DIVERGENCES[term.kind]
+        if term.kind in DIVERGENCES or term.kind in ACROSS:
+            loss, of = DIVERGENCES.get(term.kind) or (ACROSS[term.kind], None)
             for number, teacher in enumerate(self.teachers):
                 if shares[:, number].any():
                     total = (
@@ -144,6 +159,12 @@ class Distillation(nn.Module):
                     value = hidden_l2(projected, teacher, relative=True) if term.kind == "hidden_l2" else hidden_cosine(projected, teacher)
                 total = total + (value * shares[:, t]).sum() / active
         return total
+
+    def take_out(self) -> None:
+        """Takes the hooks out of the student, which may be trained on by another objective."""
+        for handle in self.added:
+            handle.remove()
+        self.added = []
 
     @torch.no_grad()
     def score(self, batch: dict[str, Tensor]) -> Tensor:

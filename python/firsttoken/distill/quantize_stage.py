@@ -118,8 +118,9 @@ def train(run: DistillRun, before: Path, quantize: Quantize, plan: Plan, outcome
     teacher = LiveTeacher("float student", load_decoder(before).requires_grad_(False))
     warmup = min(recipe.training.warmup_steps, quantize.steps // 10)
     changes = {"steps": quantize.steps, "learning_rate": quantize.learning_rate, "warmup_steps": warmup, "keep": "last", "early_stop": None}
-    changes["progressive_layers"] = 0.0
+    changes |= {"progressive_layers": 0.0, "dropout": None}
     settings = {"losses": (Loss(kind="forward_kl"),), "temperature": constant(1.0), "training": recipe.training.model_copy(update=changes)}
+    settings |= {"on_policy": None, "student": recipe.student.model_copy(update={"lora": None})}
     stage = Stage(NAME, quantize.steps)
     run.train_stage(model, stage, folder / "training", recipe.model_copy(update=settings), [teacher])
     outcome.stages = [stage]

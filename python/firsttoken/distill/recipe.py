@@ -6,22 +6,22 @@ also be a hub id or a short name, which are fetched.
 """
 
 import sysconfig
-import tomllib
 from pathlib import Path
 from typing import Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from firsttoken import plain_file
 from firsttoken.checkpoint_sources.open import named_folder
-from firsttoken.declarations import declaration_folder, declaration_names, read_declaration
+from firsttoken.declarations import declaration_names, declaration_path, parse_declaration, read_declaration
 from firsttoken.distill.schedules import Scheduled, constant
+from firsttoken.distill.student_options import Lora, OnPolicy, SequenceLevel
 from firsttoken.errors import FirstTokenError, nearest
 
 Prediction = Literal["forward_kl", "reverse_kl", "jensen_shannon", "skewed_kl", "skewed_reverse_kl"]
 Inside = Literal["hidden_l2", "hidden_cosine", "attention"]
-LossKind = Literal[Prediction, "cross_entropy", Inside]
-PREDICTION, INSIDE = get_args(Prediction), get_args(Inside)
+CrossTokenizer = Literal["uld", "gold"]  # for teachers with another tokenizer too
+LossKind = Literal[Prediction, "cross_entropy", Inside, CrossTokenizer, "triplet"]
+PREDICTION, INSIDE, CROSS_TOKENIZER = get_args(Prediction), get_args(Inside), get_args(CrossTokenizer)
 
 
 class RecipePart(BaseModel):
@@ -64,11 +64,16 @@ class Student(RecipePart):
     config: str | None = None
     cut: Cut | None = None
     save_as: Literal["float32", "bfloat16", "float16"] = "float32"
+    lora: Lora | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if sum(source is not None for source in (self.checkpoint, self.config, self.cut)) != 1:
             raise ValueError("a student is a checkpoint, a config or a cut; give exactly one of the three")
+        if self.lora is not None and self.config is not None:
+            raise ValueError(
+                "lora adds to weights that stay as they are, and a student from a config has random ones; give a checkpoint or a cut"
+            )
         return self
 
 
@@ -83,7 +88,7 @@ class TextSource(RecipePart):
 class Data(RecipePart):
     """Training and held-out text, and how it is cut into windows of ``length`` tokens."""
 
-    train: tuple[TextSource, ...] = Field(min_length=1)
+    train: tuple[TextSource, ...] = ()  # none: only with [sequence_level]
     held_out: tuple[str, ...] = Field(min_length=1)
     length: int = Field(default=512, ge=8)
     hold_back_percent: int = Field(default=0, ge=0, le=50)  # of the training files, by a hash of their path; never trained on
@@ -98,22 +103,29 @@ class Loss(RecipePart):
     kind: LossKind
     weight: Scheduled = constant(1.0)
     pairs: tuple[tuple[int, int], ...] | None = None  # (student layer, teacher layer), from 0; none: same relative depth
-    beta: float | None = Field(default=None, gt=0, lt=1)  # jensen_shannon
+    beta: float | None = Field(default=None, gt=0, lt=1)  # jensen_shannon, gold
     skew: float | None = Field(default=None, gt=0, lt=1)  # skewed_kl, skewed_reverse_kl
     measure: Literal["kl", "l2"] | None = None  # attention
+    label_smoothing: float | None = Field(default=None, gt=0, lt=1)  # cross_entropy: this share of the target goes to all tokens alike
+    layer: str | None = None  # triplet: the student's layer that gives the embedding
+    margin: float | None = Field(default=None, gt=0, le=4)  # triplet
 
     @model_validator(mode="after")
     def _options_fit(self) -> Self:
-        fits = {"pairs": INSIDE, "beta": ("jensen_shannon",), "skew": ("skewed_kl", "skewed_reverse_kl"), "measure": ("attention",)}
+        fits = {"pairs": INSIDE, "beta": ("jensen_shannon", "gold"), "skew": ("skewed_kl", "skewed_reverse_kl"), "measure": ("attention",)}
+        fits |= {"label_smoothing": ("cross_entropy",)} | dict.fromkeys(("layer", "margin"), ("triplet",))
         for option, kinds in fits.items():
             if getattr(self, option) is not None and self.kind not in kinds:
                 raise ValueError(f"{option} has no meaning for {self.kind}; expected it with {', '.join(kinds)}")
+        if self.kind == "triplet" and self.layer is None:
+            raise ValueError("loss triplet needs layer: the name of the student's module that gives the embedding")
         return self
 
     @property
     def options(self) -> dict:
         """The options that the loss function takes."""
-        return {name: value for name in ("beta", "skew", "measure") if (value := getattr(self, name)) is not None}
+        names = ("beta", "skew", "measure", "label_smoothing", "margin")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
 class Training(RecipePart):
@@ -134,6 +146,7 @@ class Training(RecipePart):
     keep: Literal["best", "last"] = "last"  # by the held-out cross-entropy
     progressive_layers: float = Field(default=0.0, ge=0, le=1)  # share of the training over which layer pairs join, lowest first
     head_chunk: int = Field(default=256, ge=1)  # positions whose logits exist at once
+    dropout: float | None = Field(default=None, ge=0, lt=1)  # of a decoder's embeddings, attention and MLP outputs, while it trains
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
@@ -190,6 +203,8 @@ class Recipe(RecipePart):
     temperature: Scheduled = constant(1.0)
     losses: tuple[Loss, ...] = Field(alias="loss", min_length=1)
     training: Training
+    on_policy: OnPolicy | None = None
+    sequence_level: SequenceLevel | None = None
     quantize: Quantize | None = None
     search: Search | None = None
 
@@ -199,10 +214,16 @@ class Recipe(RecipePart):
 
     @model_validator(mode="after")
     def _losses_have_what_they_need(self) -> Self:
+        if not self.data.train and self.sequence_level is None:
+            raise ValueError("data.train is missing; expected at least one [[data.train]] with files, or [sequence_level] with prompts")
+        if self.sequence_level is not None and (not self.teachers or self.teachers[0].checkpoint is None):
+            raise ValueError("sequence_level lets the first [[teacher]] write, which has to be a checkpoint")
         if self.training.steps == 0 and self.quantize is None:
             raise ValueError("training.steps is 0; expected at least 1 where there is no [quantize]")
         if self.temperature.least <= 0:
             raise ValueError("temperature reaches 0; expected it to stay above")
+        if any(loss.kind == "triplet" for loss in self.losses):
+            raise ValueError("loss triplet compares samples of classes; it is for a recipe with [classifier]")
         taught = [loss for loss in self.losses if loss.kind != "cross_entropy"]
         if taught and not self.teachers:
             raise ValueError(f"loss {taught[0].kind} needs a [[teacher]]; cross_entropy alone does not")
@@ -213,9 +234,30 @@ class Recipe(RecipePart):
         inside = next((loss for loss in self.losses if loss.kind in INSIDE), None)
         if inside and any(teacher.cache for teacher in self.teachers):
             raise ValueError(f"loss {inside.kind} looks inside the teacher, and a cache holds only its answers; use a checkpoint")
+        across = next((loss for loss in self.losses if loss.kind in CROSS_TOKENIZER), None)
+        if across and any(teacher.cache for teacher in self.teachers):
+            raise ValueError(
+                f"loss {across.kind} compares whole distributions, and a cache holds the most likely tokens only; use a checkpoint"
+            )
+        self._on_policy_has_a_teacher()
         if inside and inside.pairs is not None and len(self.teachers) > 1:
             raise ValueError("explicit layer pairs are for one teacher; leave them out with several")
         return self
+
+    def _on_policy_has_a_teacher(self) -> None:
+        if self.on_policy is None:
+            return
+        if all(loss.kind == "cross_entropy" for loss in self.losses):
+            raise ValueError("on_policy lets a teacher judge what the student writes; give a [[loss]] that compares with a [[teacher]]")
+        if any(teacher.cache for teacher in self.teachers):
+            raise ValueError(
+                "on_policy needs the teacher for what the student writes, and a cache holds answers to the training data only; use a checkpoint"
+            )
+        asked = self.on_policy.prompt_tokens
+        if asked is not None and asked >= self.data.length:
+            raise ValueError(
+                f"on_policy.prompt_tokens {asked} leaves nothing to write in windows of {self.data.length} tokens; expected fewer"
+            )
 
     def teacher_folder(self, number: int = 0) -> Path:
         """Returns the folder of a teacher that is a checkpoint. Raises `FirstTokenError` for one that is a cache."""
@@ -243,7 +285,7 @@ UNTRAINED = "note: every loss looks inside the student, none at its answers: wha
 
 def looks_inside_only(losses: tuple[Loss, ...]) -> bool:
     """Whether nothing trains the student's head (`UNTRAINED`)."""
-    return all(loss.kind in INSIDE for loss in losses)
+    return all(loss.kind in (*INSIDE, "triplet") for loss in losses)
 
 
 def fill(text: str) -> str:
@@ -260,14 +302,13 @@ def fill(text: str) -> str:
 
 
 def load_recipe(name_or_path: str | Path) -> Recipe:
-    """Reads a built-in recipe by name or a user's ``.toml`` by path. Raises `FirstTokenError`."""
+    """Reads a built-in recipe by name or a user's ``.toml`` or ``.yaml`` by path. Raises `FirstTokenError`."""
     if is_classifier(name_or_path):
         raise FirstTokenError(
             f"recipe {str(name_or_path)!r}: is for a classifier, not a decoder; run it with `firsttoken distill {name_or_path}`"
         )
     name, recipe = read_declaration("recipes", "recipe", name_or_path, Recipe)
-    folder = Path(name_or_path).parent if Path(name_or_path).suffix == ".toml" else declaration_folder("recipes")
-    return recipe.model_copy(update={"name": name, "folder": str(folder)})
+    return recipe.model_copy(update={"name": name, "folder": str(declaration_path("recipes", name_or_path).parent)})
 
 
 def check_recipe(values: dict) -> Recipe:
@@ -282,11 +323,8 @@ def check_recipe(values: dict) -> Recipe:
 
 def is_classifier(name_or_path: str | Path) -> bool:
     """Whether a recipe's file has a ``[classifier]`` table; what cannot be read is left to `load_recipe` to refuse."""
-    path = Path(name_or_path)
-    if path.suffix != ".toml":
-        path = declaration_folder("recipes") / f"{name_or_path}.toml"
     try:
-        return "classifier" in tomllib.loads(plain_file.read_text(path))
+        return "classifier" in parse_declaration(declaration_path("recipes", name_or_path))
     except (OSError, ValueError, RecursionError):
         return False
 

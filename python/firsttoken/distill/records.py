@@ -5,7 +5,7 @@ Read are ``.jsonl`` and ``.ndjson`` (an object a line), ``.json`` (an array of o
   "text"                                    plain text
   "messages"                                a chat: "role" and "content"; with "reasoning_content", "tool_calls", and "tools" beside them
   "conversations"                           the same as ShareGPT has it: "from" and "value"
-  "prompt", "answer" (or "completion", "response")
+  "prompt", "answer" (or "completion", "response"), with "reasoning_content" where there are thoughts
   "instruction", "input", "output"          as Alpaca has it
 """
 
@@ -30,6 +30,7 @@ SHAREGPT_ROLES = {
     "observation": "tool",
 }
 ANSWERS = ("answer", "completion", "response")
+THOUGHTS = ("reasoning_content", "reasoning")  # fields beside an answer
 KNOWN = ("text", "messages", "conversations", "prompt", *ANSWERS, "instruction", "output")
 EXPECTED = '"text", "messages", "conversations", "prompt" and "answer", or "instruction" and "output"'
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")
@@ -140,7 +141,7 @@ def messages_of(value: dict, place: str) -> list | None:
         return _sharegpt(value, place)
     answer = next((value[key] for key in ANSWERS if isinstance(value.get(key), str)), None)
     if isinstance(value.get("prompt"), str) and answer is not None:
-        return _asked(value["prompt"], answer, value.get("system"))
+        return _asked(value["prompt"], answer, value.get("system"), {name: value[name] for name in THOUGHTS if name in value})
     if isinstance(value.get("instruction"), str) and isinstance(value.get("output"), str):
         more = value.get("input")
         asked = f"{value['instruction']}\n\n{more}" if isinstance(more, str) and more.strip() else value["instruction"]
@@ -148,9 +149,9 @@ def messages_of(value: dict, place: str) -> list | None:
     return None
 
 
-def _asked(question: str, answer: str, system: object) -> list[dict]:
+def _asked(question: str, answer: str, system: object, thought: dict | None = None) -> list[dict]:
     begun = [{"role": "system", "content": system}] if isinstance(system, str) and system.strip() else []
-    return [*begun, {"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return [*begun, {"role": "user", "content": question}, {**(thought or {}), "role": "assistant", "content": answer}]
 
 
 def _sharegpt(value: dict, place: str) -> list[dict]:
@@ -172,11 +173,7 @@ def check_messages(messages: list, place: str) -> list[dict]:
             raise FirstTokenError(
                 f'{place}: a message is {visible(str(message), 80)}; expected "role" (one of {", ".join(ROLES)}) and "content" as text'
             )
-        others = {
-            name: value
-            for name, value in message.items()
-            if name not in ("content", "reasoning_content", "reasoning") and value is not None
-        }
+        others = {name: value for name, value in message.items() if name not in ("content", *THOUGHTS) and value is not None}
         checked.append({**others, "content": content})
     if not any(message["role"] == "assistant" for message in checked):
         raise FirstTokenError(f"{place}: no message of the assistant; there is nothing to learn from")
@@ -192,7 +189,7 @@ def _content(message: dict) -> str | None:
         content = ""
     if not isinstance(content, str):
         return None
-    thought = next((message[name] for name in ("reasoning_content", "reasoning") if isinstance(message.get(name), str)), "")
+    thought = next((message[name] for name in THOUGHTS if isinstance(message.get(name), str)), "")
     if message["role"] == "assistant" and thought.strip() and "</think>" not in content:
         return f"<think>\n{thought.strip()}\n</think>\n\n{content}"
     return content

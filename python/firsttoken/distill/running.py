@@ -18,10 +18,12 @@ from firsttoken.bundle.atomic import Staging
 from firsttoken.bundle.lineage import RECORD
 from firsttoken.checkpoint import read_json
 from firsttoken.distill.documents import held_out_text, held_out_windows, training_windows
+from firsttoken.distill.foreign_teacher import ForeignTeacher
 from firsttoken.distill.models import check_length, load_decoder, parameters_of, write_decoder
-from firsttoken.distill.recipe import INSIDE, UNTRAINED, Recipe, looks_inside_only
-from firsttoken.distill.students import Stage, cut_model, first_student, tokenizer_folder
+from firsttoken.distill.recipe import CROSS_TOKENIZER, INSIDE, UNTRAINED, Recipe, Teacher, looks_inside_only
+from firsttoken.distill.students import Stage, cut_model, first_student, settings_folder, tokenizer_folder
 from firsttoken.distill.teachers import AnyTeacher, CachedTeacher, LiveTeacher, check_domains
+from firsttoken.distill.text_alignment import TextAlignment, is_same_tokenizer
 from firsttoken.distill.windows import Windows
 from firsttoken.distill.work_folder import work_folder
 from firsttoken.errors import FirstTokenError
@@ -29,7 +31,7 @@ from firsttoken.progress import Report
 from firsttoken.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, TrainerCallback
 
     from firsttoken.distill.cache import TeacherCache
     from firsttoken.distill.objective import Distillation
@@ -56,7 +58,9 @@ class DistillRun:
         bar: Callable[[], AbstractContextManager[Report]],
         say: Callable[[str], None],
         read: Read | None = None,
+        tensorboard: Path | None = None,
     ) -> None:
+        self.tensorboard = tensorboard if main else None
         self.recipe, self.output, self.text, self.main, self.bar, self.say = recipe, output, text, main, bar, say
         self.work = work_folder(output)
         self.attention = "eager" if any(loss.kind == "attention" for loss in recipe.losses) else "sdpa"
@@ -65,6 +69,9 @@ class DistillRun:
             read = read or partial(read_windows, folder=self.work)
             self.train, self.held_out = read(recipe, self.tokenizer, report)
         self.teachers, self.vocabulary = open_teachers(recipe, self.tokenizer, self.train, self.attention)
+        for teacher in self.teachers:
+            if isinstance(teacher, ForeignTeacher):
+                say(teacher.describe(self.train))
         self.started = time.time()
         self.figures: dict[str, dict] = {}
         self.identity: dict = {}
@@ -132,13 +139,36 @@ class DistillRun:
                 write_text(self.proof_text, text)
 
     def objective(self, model: PreTrainedModel, recipe: Recipe, teachers: list[AnyTeacher]) -> Distillation:
+        """The module to train: ``model`` with what the recipe puts into it (adapters, dropout), its teachers and its losses."""
         from firsttoken.distill.objective import Distillation
 
-        torch.manual_seed(recipe.seed)  # the projections' first values
-        training = recipe.training
-        return Distillation(
-            model, teachers, recipe.losses, self.train.domains, self.vocabulary, training.head_chunk, training.progressive_layers
+        torch.manual_seed(recipe.seed)  # the first values of projections and adapters
+        training, writer = recipe.training, None
+        if recipe.student.lora is not None:
+            from firsttoken.distill.lora import add_adapters
+
+            model = add_adapters(model, recipe.student.lora)
+        if recipe.on_policy is not None:
+            from firsttoken.distill.on_policy import StudentWriter
+
+            ends = self.tokenizer.end_tokens(settings_folder(recipe))
+            writer = StudentWriter(recipe.on_policy, self.vocabulary, tuple(ends), ends[0] if ends else 0, recipe.seed)
+        objective = Distillation(
+            model, teachers, recipe.losses, self.train.domains, self.vocabulary, training.head_chunk, training.progressive_layers, writer
         )
+        if training.dropout:
+            from firsttoken.distill.dropout import add_dropout
+
+            objective.added = add_dropout(model, training.dropout)
+        return objective
+
+    def callbacks(self, stage: str, step: int) -> list[TrainerCallback]:
+        """What follows a stage that goes on from ``step``, beside what is shown."""
+        if self.tensorboard is None:
+            return []
+        from firsttoken.distill.tensorboard import board
+
+        return [board(self.tensorboard, stage, step)]
 
     def score(self, model: PreTrainedModel, teachers: list[AnyTeacher]) -> dict[str, float]:
         """Held-out figures of a model, without a Trainer."""
@@ -180,7 +210,9 @@ class DistillRun:
             self.say(f"{stage.name}: going on from step {state[0]} of {stage.steps}")
         watch = Watch(stage.name, recipe.training.batch * self.recipe.data.length, self.say)
         items = WindowItems(self.train), WindowItems(self.held_out)
-        trainer = DistillationTrainer(self.objective(model, recipe, teachers), recipe, *items, folder, stage.steps, [watch])
+        objective = self.objective(model, recipe, teachers)
+        callbacks = [watch, *self.callbacks(stage.name, state[0] if state else 0)]
+        trainer = DistillationTrainer(objective, recipe, *items, folder, stage.steps, callbacks)
         trainer.remove_callback(PrinterCallback)  # `Watch` takes its place
         try:
             trainer.train(resume_from_checkpoint=str(state[1]) if state else None)
@@ -190,7 +222,12 @@ class DistillRun:
             raise
         finally:
             watch.close()
+            objective.take_out()
         model = trainer.whole_student()
+        if recipe.student.lora is not None:
+            from firsttoken.distill.lora import merged
+
+            model = merged(model)
         stage.history = [entry for entry in trainer.state.log_history if "train_runtime" not in entry]
         self.figures["student" if whole else f"{stage.name}, after training"] = self.score(model, teachers)
         if trainer.state.global_step < stage.steps:
@@ -201,9 +238,9 @@ class DistillRun:
 def open_teachers(recipe: Recipe, tokenizer: Tokenizer, train: Windows, attention: str) -> tuple[list[AnyTeacher], int]:
     """Opens the teachers and returns them with the number of head rows that all share. Raises `FirstTokenError`."""
     from firsttoken.distill.cache import open_cache
-    from firsttoken.distill.losses.vocabulary import shared_vocabulary
 
     check_domains(recipe.teachers, train.domains, Path(recipe.folder))
+    across = all(loss.kind in ("cross_entropy", *CROSS_TOKENIZER) for loss in recipe.losses)
     needs_teachers = any(loss.kind != "cross_entropy" for loss in recipe.losses)
     eager = attention if any(loss.kind in INSIDE for loss in recipe.losses) else "sdpa"
     teachers: list[AnyTeacher] = []
@@ -219,13 +256,24 @@ def open_teachers(recipe: Recipe, tokenizer: Tokenizer, train: Windows, attentio
                 check_temperature(cache, temperature)
             teachers.append(CachedTeacher(folder.name, cache, each.weight, each.domains))
             continue
-        assert each.checkpoint is not None, "a teacher is a checkpoint or a cache"
-        folder = recipe.checkpoint_folder(each.checkpoint)
-        model = load_decoder(folder, eager).requires_grad_(False)
-        check_length(model, recipe.data.length, f"teacher {folder.resolve().name}")
-        shared_vocabulary(tokenizer, Tokenizer(folder), tokenizer.vocab_size, model.get_output_embeddings().weight.shape[0])
-        teachers.append(LiveTeacher(folder.resolve().name, model, each.weight, each.domains))
+        teachers.append(open_live(recipe, each, tokenizer, across, eager))
     return teachers, tokenizer.vocab_size
+
+
+def open_live(recipe: Recipe, teacher: Teacher, tokenizer: Tokenizer, across: bool, attention: str) -> LiveTeacher | ForeignTeacher:
+    """Opens a teacher that is a checkpoint; with another tokenizer only where all losses compare ``across`` tokenizers. Raises `FirstTokenError`."""
+    from firsttoken.distill.losses.vocabulary import shared_vocabulary
+
+    assert teacher.checkpoint is not None, "a teacher is a checkpoint or a cache"
+    folder = recipe.checkpoint_folder(teacher.checkpoint)
+    name, model, theirs = folder.resolve().name, load_decoder(folder, attention).requires_grad_(False), Tokenizer(folder)
+    check_length(model, recipe.data.length, f"teacher {name}")
+    rows = model.get_output_embeddings().weight.shape[0]
+    if across and not is_same_tokenizer(tokenizer, theirs):
+        shared_vocabulary(theirs, theirs, rows, rows)
+        return ForeignTeacher(name, model, TextAlignment(tokenizer, theirs), teacher.weight, teacher.domains)
+    shared_vocabulary(tokenizer, theirs, tokenizer.vocab_size, rows)
+    return LiveTeacher(name, model, teacher.weight, teacher.domains)
 
 
 def check_temperature(cache: TeacherCache, temperature: float | None) -> None:

@@ -17,8 +17,10 @@ from firsttoken.distill.cut import choose, cut_tensors
 from firsttoken.distill.importance import by_activation, by_l1
 from firsttoken.distill.models import check_length, load_decoder, make_decoder
 from firsttoken.distill.recipe import Recipe
+from firsttoken.distill.text_alignment import is_same_tokenizer
 from firsttoken.distill.windows import Windows
 from firsttoken.errors import FirstTokenError
+from firsttoken.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -110,11 +112,15 @@ def cut_model(model: PreTrainedModel, recipe: Recipe, sizes: cut_sizes.Sizes, tr
 
 
 def settings_folder(recipe: Recipe) -> Path | None:
-    """The checkpoint whose end tokens and generation settings the student keeps."""
+    """The checkpoint whose end tokens and generation settings the student keeps; None where its config.json has them: no teacher has its tokenizer."""
     if recipe.student.checkpoint is not None:
         return recipe.checkpoint_folder(recipe.student.checkpoint)
     checkpoint = next((teacher.checkpoint for teacher in recipe.teachers if teacher.checkpoint is not None), None)
-    return recipe.checkpoint_folder(checkpoint) if checkpoint is not None else None
+    if checkpoint is None:
+        return None
+    folder = recipe.checkpoint_folder(checkpoint)
+    own = recipe.tokenizer is None or is_same_tokenizer(Tokenizer(recipe.checkpoint_folder(recipe.tokenizer)), Tokenizer(folder))
+    return folder if own else None
 
 
 def tokenizer_folder(recipe: Recipe) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -35,6 +35,9 @@ class TeacherOutputs:
     states: tuple[Tensor, ...] = ()
     maps: tuple[Tensor, ...] = ()
     rows: tuple[Tensor, Tensor, Tensor, np.ndarray] | None = None  # of a cache
+    aligned: Tensor | None = (
+        None  # of a teacher with another tokenizer: at which of the N positions it has a say, ``[N]``; ``hidden`` has only those
+    )
 
 
 @dataclass
@@ -59,7 +62,7 @@ class LiveTeacher:
     def divergence(
         self,
         loss: Divergence,
-        of: Divergence,
+        of: Divergence | None,
         seen: TeacherOutputs,
         where: slice,
         student_logits: Tensor,
@@ -94,7 +97,7 @@ class CachedTeacher:
     def divergence(
         self,
         loss: Divergence,
-        of: Divergence,
+        of: Divergence | None,
         seen: TeacherOutputs,
         where: slice,
         student_logits: Tensor,
@@ -102,14 +105,33 @@ class CachedTeacher:
         options: dict,
     ) -> Tensor:
         """The same on the grouped vocabulary: the known tokens, and all others as one."""
-        assert seen.rows is not None, "what this teacher saw"
+        assert seen.rows is not None and of is not None, "what this teacher saw, and a loss that caches can have"
         tokens, logits, rest, _ = seen.rows
         log_rest = self.cache.log_rest(rest[where], temperature)
         log_p = grouped_teacher(logits[where].float(), log_rest, temperature).to(torch.promote_types(student_logits.dtype, torch.float32))
         return topk_divergence(of, student_logits, tokens[where].long(), log_p, temperature, **options)
 
 
-AnyTeacher = LiveTeacher | CachedTeacher
+class AnyTeacher(Protocol):
+    """What a teacher is during training."""
+
+    name: str
+    weight: float
+    domains: tuple[str, ...]
+    live: bool  # whether its divergence from the student can be measured on other text too
+
+    def look(self, tokens: Tensor, counted: Tensor, index: Tensor, states: bool, maps: bool) -> TeacherOutputs: ...
+
+    def divergence(
+        self,
+        loss: Divergence,
+        of: Divergence | None,
+        seen: TeacherOutputs,
+        where: slice,
+        student_logits: Tensor,
+        temperature: float,
+        options: dict,
+    ) -> Tensor: ...
 
 
 def domain_weights(teachers: list[Teacher] | list[AnyTeacher], domains: tuple[str, ...]) -> Tensor:

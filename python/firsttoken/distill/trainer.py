@@ -79,7 +79,7 @@ class Order(Dataset):
         return self.length
 
     def __getitem__(self, position: int) -> dict[str, torch.Tensor]:
-        return self.items[order(len(self.items), position, self.seed)[1]]
+        return {**self.items[order(len(self.items), position, self.seed)[1]], "position": torch.tensor(position)}
 
 
 class TrainingPlan(Protocol):
@@ -143,6 +143,19 @@ class DistillationTrainer(Trainer):
         """Temperature and loss weights of the step that is being computed."""
         progress = self.state.global_step / max(1, self.state.max_steps - 1)
         return Moment(progress, self.recipe.temperature.at(progress), tuple(loss.weight.at(progress) for loss in self.recipe.losses))
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, torch.Tensor | int | None]:
+        """The micro-batches of a step and the labels that they count together; on-policy, once the student has continued its share."""
+        batches, count = super().get_batch_samples(epoch_iterator, num_batches, device)
+        positions = [batch.pop("position").tolist() for batch in batches]
+        objective = self.accelerator.unwrap_model(self.model)
+        if isinstance(objective, Distillation) and objective.writer is not None:
+            with self.accelerator.autocast():
+                batches = [
+                    objective.writer.rewrite(objective.student, batch, places) for batch, places in zip(batches, positions, strict=True)
+                ]
+            count = self._get_num_items_in_batch(batches, device)
+        return batches, count
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: torch.Tensor | int | None = None

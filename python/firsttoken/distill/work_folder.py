@@ -7,20 +7,25 @@ import json
 import os
 import re
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from firsttoken.atomic_file import write_text
 from firsttoken.bundle.atomic import lock, remove
 from firsttoken.checkpoint import Checkpoint, read_json
-from firsttoken.distill.recipe import Recipe
-from firsttoken.distill.windows import Windows
+from firsttoken.distill.recipe import CROSS_TOKENIZER, Recipe
 from firsttoken.errors import FirstTokenError
 from firsttoken.safe_text import visible
+from firsttoken.tokenizer import Tokenizer
+
+if TYPE_CHECKING:  # it imports torch, which asking a server does without
+    from firsttoken.distill.windows import Windows
 
 IDENTITY = "identity.json"
 # All that runs put there, with what a kill leaves of it.
 OURS = re.compile(
-    r"identity\.json|held_out\.txt|\.(identity\.json|held_out\.txt)\.[\w-]+\.partial|\.encoding\.lock|\.?encoded-\w+|stage-\d+|seed-\d+|trial-\d+|quantize"
+    r"identity\.json|held_out\.txt|\.(identity\.json|held_out\.txt)\.[\w-]+\.partial|\.encoding\.lock|\.?encoded-\w+|answers\.jsonl(\.json)?|\.answers\.jsonl\.json\.[\w-]+\.partial|stage-\d+|seed-\d+|trial-\d+|quantize"
 )
 
 
@@ -29,7 +34,7 @@ def work_folder(output: Path) -> Path:
     return output.with_name(f"{output.name}.work")
 
 
-def identity_of(recipe: Recipe, train: Windows, held_out: Windows) -> dict:
+def identity_of(recipe: Recipe, train: "Windows", held_out: "Windows") -> dict:
     """What decides the result: every field of the recipe, the checkpoints, the data and the libraries' versions."""
     from importlib.metadata import version
 
@@ -41,7 +46,15 @@ def identity_of(recipe: Recipe, train: Windows, held_out: Windows) -> dict:
         with Checkpoint(recipe.checkpoint_folder(folder)) as checkpoint:
             prints[who] = checkpoint.fingerprint()
     quantize = recipe.quantize
-    plans = {}
+    plans: dict[str, object] = {}
+    if any(
+        loss.kind in CROSS_TOKENIZER for loss in recipe.losses
+    ):  # others need the teacher's to be the student's, which the data depends on
+        plans["teachers' tokenizers"] = [
+            sha256(Tokenizer(recipe.checkpoint_folder(t.checkpoint)).engine.to_str().encode()).hexdigest()
+            for t in recipe.teachers
+            if t.checkpoint
+        ]
     if quantize is not None:
         from firsttoken.quant.plan import load_plan
         from firsttoken.targets.target import load_target

@@ -196,11 +196,14 @@ class RanArtifact(MeasurementPart):
 class RunnerUsed(MeasurementPart):
     """How the app called a runtime that it can call in two ways: by its "native" library over LiteRT's C API, or by the "java" `Interpreter`.
 
-    ``fallback`` is why it was not the native one.
+    ``fallback`` is why it was not the native one. ``packed_for`` is the kind of CPU whose packed weights were taken out of the bundle, ``unpacked`` why none of those
+    that it has were.
     """
 
     kind: Literal["native", "java"]
     fallback: str | None = None
+    packed_for: str | None = None
+    unpacked: str | None = None
 
 
 class Result(MeasurementPart):

@@ -159,6 +159,11 @@ def reading_notes(measurement: Measurement) -> list[str]:
         for result in measurement.results
         if result.runner and result.runner.fallback
     ]
+    lines += [
+        f"{visible(result.bundle.name)}: run without the bundle's packed weights: {visible(result.runner.unpacked)}."
+        for result in measurement.results
+        if result.runner and result.runner.unpacked
+    ]
     return lines + [
         f"{visible(result.bundle.name)}: ran {visible(result.artifact.place)}."
         for result in measurement.results

@@ -8,6 +8,7 @@ import torch
 
 from firsttoken.cli import run as command
 from firsttoken.distill.classifiers import run as module
+from firsttoken.distill.classifiers.data import split
 from firsttoken.distill.classifiers.encoder import INSTALL, minilm_folder
 from firsttoken.distill.classifiers.recipe import classifier_names, is_classifier, load_classifier
 from firsttoken.distill.classifiers.run import distill_classifier, interval
@@ -20,7 +21,10 @@ def short(name, steps=20, batch=16):
     recipe = load_classifier(name)
     training = recipe.training.model_copy(update={"steps": steps, "batch": batch, "evaluate_every": steps})
     teachers = tuple(teacher.model_copy(update={"steps": 2 * steps}) for teacher in recipe.teachers)
-    return recipe.model_copy(update={"training": training, "teachers": teachers})
+    student = recipe.student
+    if student.prune:
+        student = student.model_copy(update={"prune": student.prune.model_copy(update={"most_per_step": 0.4, "steps_between": 2})})
+    return recipe.model_copy(update={"training": training, "teachers": teachers, "student": student})
 
 
 def need(name):
@@ -39,7 +43,10 @@ def test_there_is_a_recipe_for_each_family():
     assert not is_classifier("demo-cut") and not is_classifier("no-such-recipe")
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in NEEDS else ()) for name in classifier_names()])
+ONE_TASK = [name for name in classifier_names() if load_classifier(name).tasks is None]  # the others: test_tasks.py
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in NEEDS else ()) for name in ONE_TASK])
 def test_losses_fall_and_the_student_is_written_as_weights_and_program(name, tmp_path, monkeypatch):
     need(name)
     lines, curves, fit = [], {}, module.fit
@@ -66,11 +73,16 @@ def test_losses_fall_and_the_student_is_written_as_weights_and_program(name, tmp
     page = (out / "training.html").read_text(encoding="utf-8")
     assert "forward_kl" in page and "<svg" in page
     inputs, labels = module.load_data(load_classifier(name), 1)
-    program = torch.export.load(out / "model.pt2").module()
-    _, held_out = module.split(labels, record["recipe"]["classifier"]["train_share"], 1)
-    with torch.no_grad():
-        right = (program(inputs[held_out]).argmax(-1) == labels[held_out]).double().mean().item()
-    assert right == pytest.approx(seed["student distilled"]["accuracy"], abs=0.01)  # the program is the student that was scored
+    _, held_out = split(labels, record["recipe"]["classifier"]["train_share"], 1)
+    widths = {each["width"]: each for each in seed["student distilled"].get("widths", [])}
+    assert set(record["programs"]) == {path.name for path in out.glob("*.pt2")} and len(record["programs"]) == max(1, len(widths))
+    for file, said in record["programs"].items():
+        program = torch.export.load(out / file).module()
+        with torch.no_grad():
+            right = (program(inputs[held_out]).argmax(-1) == labels[held_out]).double().mean().item()
+        scored = widths[said["width"]] if widths else seed["student distilled"]
+        assert right == pytest.approx(scored["accuracy"], abs=0.01)  # the program is the student that was scored
+        assert sum(each.numel() for each in program.parameters()) == said["parameters"]
 
 
 @pytest.mark.slow
@@ -201,6 +213,8 @@ def test_teachers_of_one_kind_are_not_the_same_teacher_twice(tmp_path):
         (('"mine.py:large"', '"mine.py:larger"'), "has no function 'larger'"),
         (('kind = "forward_kl"', 'kind = "hidden_l2"'), "loss hidden_l2 needs layers"),
         (('make = "mine.py:small"', 'kind = "cnm"'), "did you mean 'cnn'"),
+        (('kind = "forward_kl"', 'kind = "triplet"'), "loss triplet needs layer"),
+        (('kind = "forward_kl"', 'kind = "forward_kl"\nmargin = 0.2'), "margin has no meaning for forward_kl"),
         (('make = "mine.py:data"', 'data = "digits"\nmake = "mine.py:data"'), "exactly one of the two"),
     ],
 )
@@ -214,6 +228,28 @@ def test_mistakes_are_one_line(tmp_path, capfd, change, message):
     error = capfd.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not (tmp_path / "student").exists()
+
+
+def test_a_recipe_with_triplets_says_how_the_embeddings_find_their_kind(tmp_path):
+    from firsttoken.distill.losses.triplet import nearest_is_same
+
+    (tmp_path / "mine.py").write_text(OWN)
+    triplet = RECIPE.replace('make = "mine.py:small"', 'kind = "mlp"\nwidth = 8') + '[[loss]]\nkind = "triplet"\nlayer = "2"\n'
+    (tmp_path / "own.toml").write_text(triplet)
+    lines = []
+    out = distill_classifier(tmp_path / "own.toml", tmp_path / "student", say=lines.append)
+    [seed] = json.loads((out / "distillation.json").read_text())["seeds"]
+    recipe = load_classifier(tmp_path / "own.toml")
+    inputs, labels = module.load_data(recipe, 1)
+    _, held_out = module.split(labels, 0.5, 1)
+    student = module.make_model(recipe, recipe.student, inputs, 2)
+    import safetensors.torch
+
+    safetensors.torch.load_model(student, str(out / "model.safetensors"))
+    with torch.no_grad():
+        wanted = nearest_is_same(student[:3](inputs[held_out]), labels[held_out])
+    assert seed["student distilled"]["recall_at_1"] == pytest.approx(wanted) and "recall_at_1" in seed["student from labels"]
+    assert "student distilled, recall at 1: " in lines[-1] and wanted > 0.7
 
 
 def test_seeds_are_for_classifiers(capfd):

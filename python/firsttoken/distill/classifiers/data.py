@@ -1,9 +1,10 @@
-"""Data that needs no download: ``(inputs, labels)`` for a seed."""
+"""Data that needs no download: ``(inputs, labels)`` for a seed; a label below 0 is unknown."""
 
 import torch
 from torch import Tensor
 
 from firsttoken.distill.classifiers.recipe import ClassifierRecipe, user_function
+from firsttoken.distill.classifiers.tasks import label_matrix
 from firsttoken.errors import FirstTokenError
 
 
@@ -11,14 +12,44 @@ def load_data(recipe: ClassifierRecipe, seed: int) -> tuple[Tensor, Tensor]:
     """The recipe's data. Raises `FirstTokenError` for a function of the user's that gives something else."""
     if recipe.classifier.make is not None:
         inputs, labels = user_function(recipe, recipe.classifier.make)(seed)
+        if recipe.tasks is not None:
+            return inputs, label_matrix(recipe.tasks, labels, len(inputs), recipe.classifier.make)
         if len(inputs) != len(labels) or labels.dtype != torch.int64:
             raise FirstTokenError(
                 f"{recipe.classifier.make}: gave {len(inputs)} inputs and {len(labels)} labels of {labels.dtype}; expected equally many, labels int64"
             )
         return inputs, labels
+    if recipe.classifier.texts is not None:
+        from firsttoken.distill.classifiers.encoder import encode
+
+        texts, numbers = texts_of(recipe, seed)
+        return encode(texts), torch.tensor(numbers)
+    if recipe.classifier.data == "docstring-tasks":
+        from firsttoken.distill.classifiers.docstring_tasks import docstring_tasks
+
+        assert recipe.tasks is not None, "the recipe was checked for tasks"
+        inputs, named = docstring_tasks()
+        return inputs, label_matrix(recipe.tasks, named, len(inputs), recipe.classifier.data)
+    if recipe.tasks is not None:
+        raise FirstTokenError(f"data {recipe.classifier.data} has one task; with [[task]] expected docstring-tasks or make")
     assert recipe.classifier.data is not None, "a classifier names its data, or a function that makes it"
     makers = {"digits": digits, "breast-cancer": breast_cancer, "movement": movement, "docstrings": docstrings}
     return makers[recipe.classifier.data](seed)
+
+
+def texts_of(recipe: ClassifierRecipe, seed: int) -> tuple[list[str], list[int]]:
+    """The texts behind a recipe's data, and their labels. Raises `FirstTokenError` for a function of the user's that gives something else."""
+    if recipe.classifier.texts is None:
+        from firsttoken.distill.classifiers.encoder import docstring_texts
+
+        return docstring_texts()
+    texts, labels = (list(part) for part in user_function(recipe, recipe.classifier.texts)(seed))
+    whole = all(isinstance(text, str) for text in texts) and all(isinstance(label, int) for label in labels)
+    if not texts or len(texts) != len(labels) or not whole:
+        raise FirstTokenError(
+            f"{recipe.classifier.texts}: gave {len(texts)} texts and {len(labels)} labels; expected a list of strings and as many whole numbers"
+        )
+    return texts, labels
 
 
 def split(labels: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:

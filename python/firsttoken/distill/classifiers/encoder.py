@@ -57,18 +57,27 @@ class Encoder(nn.Module):
 
 
 def minilm(classes: int) -> Encoder:
-    """The pretrained encoder, 6 layers of width 384, with a new head. Dropout is off: few steps, and a teacher is not noisy."""
+    """The pretrained encoder, 6 layers of width 384, with a new head."""
+    return Encoder(minilm_bert(), classes)
+
+
+def minilm_bert() -> PreTrainedModel:
+    """The pretrained encoder without a head. Dropout is off: few steps, and a teacher is not noisy."""
     from transformers import AutoModel
 
-    bert = AutoModel.from_pretrained(
+    return AutoModel.from_pretrained(
         str(minilm_folder()), local_files_only=True, trust_remote_code=False, use_safetensors=True, add_pooling_layer=False,
         attn_implementation="eager", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
     )  # fmt: skip
-    return Encoder(bert, classes)
 
 
 def make_encoder(width: int, layers: int, classes: int) -> Encoder:
-    """A smaller BERT with random weights and MiniLM's vocabulary; heads of 32, an MLP of four times the width."""
+    """`small_bert` with a head."""
+    return Encoder(small_bert(width, layers), classes)
+
+
+def small_bert(width: int, layers: int) -> PreTrainedModel:
+    """A BERT of another size with random weights and MiniLM's vocabulary; heads of 32, an MLP of four times the width."""
     from transformers import AutoConfig, BertModel
 
     if width % 32:
@@ -85,23 +94,35 @@ def make_encoder(width: int, layers: int, classes: int) -> Encoder:
         }
     )
     config._attn_implementation = "eager"  # gives attention maps
-    return Encoder(BertModel(config, add_pooling_layer=False), classes)
+    return BertModel(config, add_pooling_layer=False)
 
 
 @cache
 def docstring_tokens() -> tuple[Tensor, Tensor]:
     """Token ids int64 ``[texts, LENGTH]`` and labels: docstrings of functions and classes, by the library they are from."""
+    texts, labels = docstring_texts()
+    return encode(texts), torch.tensor(labels)
+
+
+def encode(texts: list[str]) -> Tensor:
+    """MiniLM's token ids int64 ``[texts, LENGTH]``, cut and padded."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(minilm_folder() / "tokenizer.json"))
     tokenizer.enable_truncation(LENGTH)
     tokenizer.enable_padding(length=LENGTH, pad_id=PADDING)
-    texts, labels = [], []
+    return torch.tensor([encoding.ids for encoding in tokenizer.encode_batch(texts)])
+
+
+def docstring_texts() -> tuple[list[str], list[int]]:
+    """Docstrings, and the place of their library in `LIBRARIES`."""
+    texts: list[str] = []
+    labels: list[int] = []
     for label, library in enumerate(LIBRARIES):
         found = list(dict.fromkeys(docstrings_of(Path(sysconfig.get_paths()["stdlib"], library))))[:MOST_EACH]
         texts += found
         labels += [label] * len(found)
-    return torch.tensor([encoding.ids for encoding in tokenizer.encode_batch(texts)]), torch.tensor(labels)
+    return texts, labels
 
 
 def docstrings_of(folder: Path) -> list[str]:

@@ -1,15 +1,24 @@
 """Small models that a recipe can name; each takes one tensor and gives logits ``[batch, classes]``."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
-from firsttoken.distill.classifiers.recipe import ClassifierRecipe, Model, user_function
+from firsttoken.distill.classifiers.recipe import ClassifierRecipe, ClassifierStudent, Model, user_function
 
 
 def make_model(recipe: ClassifierRecipe, model: Model, inputs: Tensor, classes: int) -> nn.Module:
-    """Builds a model for inputs like ``inputs``, with random weights that follow torch's seed."""
+    """Builds a model for inputs like ``inputs``, with random weights that follow torch's seed. Raises `FirstTokenError` for an impossible one."""
     if model.make is not None:
         return user_function(recipe, model.make)()
+    if model.arch is not None:
+        from firsttoken.distill.classifiers.arch_model import build
+        from firsttoken.distill.classifiers.elastic import Elastic
+
+        network = partial(build, model.arch, tuple(inputs.shape[1:]), classes)
+        widths = model.widths if isinstance(model, ClassifierStudent) else None
+        return network() if widths is None else Elastic(lambda width: network(width=width), widths)
     if model.kind == "cnn":
         return cnn(model.width, (inputs.shape[1], inputs.shape[2], inputs.shape[3]), classes)
     if model.kind == "mlp":
@@ -21,6 +30,17 @@ def make_model(recipe: ClassifierRecipe, model: Model, inputs: Tensor, classes: 
     from firsttoken.distill.classifiers.encoder import make_encoder, minilm
 
     return minilm(classes) if model.kind == "minilm" else make_encoder(model.width, model.layers, classes)
+
+
+def make_multi_task(recipe: ClassifierRecipe, model: Model, sizes: list[int]) -> nn.Module:
+    """Builds an encoder with a head for each of the recipe's tasks, whose sizes are given."""
+    from firsttoken.distill.classifiers.encoder import minilm_bert, small_bert
+    from firsttoken.distill.classifiers.tasks import MultiTask
+
+    if model.make is not None:
+        return user_function(recipe, model.make)()
+    assert recipe.tasks is not None, "several tasks"
+    return MultiTask(minilm_bert() if model.kind == "minilm" else small_bert(model.width, model.layers), recipe.tasks, sizes)
 
 
 def cnn(width: int, shape: tuple[int, int, int] = (1, 8, 8), classes: int = 10) -> nn.Module:

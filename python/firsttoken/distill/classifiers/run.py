@@ -3,30 +3,30 @@
 import json
 import os
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from firsttoken.atomic_file import write_text
-from firsttoken.bundle.atomic import Staging, clean, remove
-from firsttoken.checkpoint import read_json
-from firsttoken.distill.classifiers.data import load_data, split
-from firsttoken.distill.classifiers.models import make_model
-from firsttoken.distill.classifiers.recipe import ClassifierRecipe, Model, load_classifier
+from firsttoken.bundle.atomic import Staging, clean
+from firsttoken.declarations import declaration_path
+from firsttoken.distill.classifiers.data import load_data, split, texts_of
+from firsttoken.distill.classifiers.fit import WEIGHTS, check_models, fit
+from firsttoken.distill.classifiers.programs import write_programs
+from firsttoken.distill.classifiers.pseudo_labels import check_unlabelled, hide_labels, in_words, pseudo_label
+from firsttoken.distill.classifiers.recipe import ClassifierRecipe, load_classifier
+from firsttoken.distill.classifiers.tasks import begun
 from firsttoken.distill.models import need_transformers, parameters_of
-from firsttoken.distill.modules import ModuleDistillation, ModulePlan
 from firsttoken.distill.recipe import UNTRAINED, looks_inside_only
 from firsttoken.distill.student_folder import check_student_destination, files_in
 from firsttoken.distill.students import Stage
-from firsttoken.distill.train_module import train_module
 from firsttoken.distill.training_page import read_recipe_text, training_page
 from firsttoken.distill.work_folder import alone, open_work, remove_work, work_folder
 from firsttoken.errors import FirstTokenError
 
-WEIGHTS, PROGRAM, RECORD, PAGE = "model.safetensors", "model.pt2", "distillation.json", "training.html"
+RECORD, PAGE = "distillation.json", "training.html"
 STUDENTS = ("student from labels", "student distilled")
 # the two-sided 95 % quantile of Student's t by the number of values
 STUDENT_T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
@@ -43,7 +43,7 @@ def distill_classifier(
 ) -> Path:
     """Trains teachers, student from labels and student distilled for ``seeds`` seeds from the recipe's on; returns the folder.
 
-    It holds the distilled student of the first seed as weights (`WEIGHTS`) and as a program (`PROGRAM`, torch.export), and
+    It holds the distilled student of the first seed as weights (`WEIGHTS`) and as a program (torch.export; of several widths one each), and
     the figures of all seeds (`RECORD`, `PAGE`). Within a seed both students begin with the same weights and see the same
     samples. Goes on where it was interrupted. Raises `FirstTokenError`.
     """
@@ -52,10 +52,12 @@ def distill_classifier(
     if not 1 <= seeds <= max(STUDENT_T):
         raise FirstTokenError(f"seeds is {seeds}; expected 1 to {max(STUDENT_T)}")
     chosen = recipe if isinstance(recipe, ClassifierRecipe) else load_classifier(recipe)
-    text = "" if isinstance(recipe, ClassifierRecipe) else read_recipe_text(Path(chosen.folder, f"{chosen.name}.toml"))
+    text = "" if isinstance(recipe, ClassifierRecipe) else read_recipe_text(declaration_path("recipes", recipe))
     output = Path(os.path.abspath(output or Path("out", chosen.name or "student")))
     check_student_destination(output, force)
-    inputs, _ = load_data(chosen, chosen.seed)
+    data = load_data(chosen, chosen.seed)
+    check_models(chosen, data)
+    example = (data[0][:2],) if chosen.tasks is None else (data[0][:2], begun(chosen.tasks, data[1][:2]))
     identity = identity_of(chosen)
     output.parent.mkdir(parents=True, exist_ok=True)
     clean(output.parent)
@@ -70,8 +72,12 @@ def distill_classifier(
             figures, student, history = one_seed(chosen, seed, work / f"seed-{seed}")
             found.append(figures)
             distilled.append((student, history))
+            if "pseudo-labels" in figures:
+                say(f"seed {seed}: {in_words(figures['pseudo-labels'])}")
+            for kind, counts in figures.get("augmented", {}).items():
+                say(f"seed {seed}: augmented, {kind}: " + ", ".join(f"{count:,} {what}" for what, count in counts.items()))
             say(f"seed {seed}: " + ", ".join(f"{row} {100 * figures[row]['accuracy']:.2f} %" for row in rows_of(chosen)))
-        publish(chosen, output, distilled[0], found, identity, inputs[:2], text, force)
+        publish(chosen, output, distilled[0], found, identity, example, text, force)
         say(table_of(found, rows_of(chosen)))
         if not keep_work:
             remove_work(work, say)
@@ -84,7 +90,8 @@ def identity_of(recipe: ClassifierRecipe) -> dict:
     """What decides the result."""
     from importlib.metadata import version
 
-    packages = {package: version(package) for package in ("torch", "transformers", "accelerate")}
+    deciding = ("torch", "transformers", "accelerate", *(("torch-pruning",) if recipe.student.prune else ()))
+    packages = {package: version(package) for package in deciding}
     return {"recipe": recipe.model_dump(mode="json", exclude={"name", "folder", "summary"}), "packages": packages}
 
 
@@ -96,17 +103,40 @@ def rows_of(recipe: ClassifierRecipe) -> tuple[str, ...]:
 
 def one_seed(recipe: ClassifierRecipe, seed: int, folder: Path) -> tuple[dict, nn.Module, list[dict]]:
     """Returns the figures of one seed by row, the distilled student, and the course of its training."""
-    data = load_data(recipe, seed)
-    teachers, figures = fit_teachers(recipe, seed, data, folder)
-    _, of_labels, _ = fit(recipe, recipe.student, recipe.plan(seed, recipe.student), data, folder / "labels")
-    plan = recipe.plan(seed, recipe.student, recipe.losses, recipe.temperature)
-    student, of_student, history = fit(recipe, recipe.student, plan, data, folder / "distilled", teachers, recipe.layers)
-    sizes = {"teacher": sum(parameters_of(teacher) for teacher, _ in teachers), "student": parameters_of(student)}
-    return (
-        dict(zip(rows_of(recipe), (*figures, of_labels, of_student), strict=True)) | {"parameters": sizes, "seed": seed},
-        student,
-        history,
+    inputs, truth = load_data(recipe, seed)
+    train, _ = split(truth, recipe.classifier.train_share, seed)
+    labels = hide_labels(truth, train, recipe.classifier.labelled_share, seed)
+    check_unlabelled(recipe, labels[train])
+    more: dict = {}
+    copies = None
+    if recipe.augment:
+        copies, more["augmented"] = copies_of(recipe, seed, train, labels)
+    teachers, figures = fit_teachers(recipe, seed, (inputs, labels), folder)
+    model, origin = recipe.student, teachers[0][0]  # of a student that is pruned
+    _, of_labels, _ = fit(recipe, model, recipe.plan(seed, model), (inputs, labels), folder / "labels", origin=origin, copies=copies)
+    if recipe.pseudo_labels is not None:
+        labels, more["pseudo-labels"] = pseudo_label(recipe, inputs, labels, truth, train, teachers)
+    plan, data = recipe.plan(seed, model, recipe.losses, recipe.temperature), (inputs, labels)
+    student, of_student, history = fit(
+        recipe, model, plan, data, folder / "distilled", teachers, recipe.layers, origin=origin, copies=copies
     )
+    sizes = {"teacher": sum(parameters_of(teacher) for teacher, _ in teachers), "student": parameters_of(student)}
+    found = dict(zip(rows_of(recipe), (*figures, of_labels, of_student), strict=True))
+    return found | more | {"parameters": sizes, "seed": seed}, student, history
+
+
+def copies_of(recipe: ClassifierRecipe, seed: int, train: Tensor, labels: Tensor) -> tuple[tuple[Tensor, Tensor], dict]:
+    """Tokens and labels of the copies of a recipe's training texts, kept among the user's caches; and how many there are by kind."""
+    from firsttoken.cache_folder import cache_folder
+    from firsttoken.distill.classifiers.augment import augmented
+    from firsttoken.distill.classifiers.encoder import encode
+
+    texts, _ = texts_of(recipe, seed)
+    places = train.tolist()
+    cache = cache_folder()
+    kept = cache / "augmented" if cache else None
+    found, numbers, counts = augmented(recipe, [texts[p] for p in places], labels[train].tolist(), seed, kept)
+    return (encode(found) if found else torch.zeros(0, 1, dtype=torch.int64), torch.tensor(numbers, dtype=torch.int64)), counts
 
 
 def fit_teachers(
@@ -122,71 +152,24 @@ def fit_teachers(
     ]
 
 
-def fit(
-    recipe: ClassifierRecipe,
-    model: Model,
-    plan: ModulePlan,
-    data: tuple[Tensor, Tensor],
-    folder: Path,
-    teachers: Sequence[tuple[nn.Module, float]] = (),
-    layers: tuple[tuple[str, str], ...] = (),
-    start: int = 0,
-) -> tuple[nn.Module, dict, list[dict]]:
-    """Trains one model on the training share and scores it on the rest; a finished training is read back from ``folder``.
-
-    ``teachers`` are ``(module, weight)``; ``start`` tells apart the first weights of models of one seed.
-    """
-    from safetensors.torch import load_model, save_model
-
-    from firsttoken.distill.watch import Watch
-
-    inputs, labels = data
-    train, held_out = split(labels, recipe.classifier.train_share, plan.seed)
-    torch.manual_seed(plan.seed + 1_000_003 * start)  # the first weights: the same for both students
-    made = make_model(recipe, model, inputs, int(labels.max()) + 1)
-    objective = ModuleDistillation(made, teachers or None, plan.losses, inputs[:2], layers if teachers else ())
-    done, weights = folder / "figures.json", folder / WEIGHTS
-    if done.exists():
-        load_model(made, str(weights))
-        found = read_json(done, "")
-        return made, found["figures"], found["history"]
-    history: list[dict] = []
-    watch = Watch(f"{folder.parent.name}, {folder.name}", plan.training.batch, lambda _: None, "samples")
-    figures = train_module(
-        objective, plan, (inputs[train], labels[train]), (inputs[held_out], labels[held_out]), folder / "states", history, (watch,)
-    )
-    watch.close()
-    remove(folder / "states")
-    save_model(made, str(weights))
-    write_text(done, json.dumps({"figures": figures, "history": history}) + "\n")
-    return made, figures, history
-
-
 def publish(
     recipe: ClassifierRecipe,
     output: Path,
     first: tuple[nn.Module, list[dict]],
     found: list[dict],
     identity: dict,
-    example: Tensor,
+    example: tuple[Tensor, ...],
     text: str,
     force: bool,
 ) -> None:
-    """Writes the folder; the exported program is run once and held against the model."""
+    """Writes the folder; each exported program is run once and held against the model."""
     import safetensors.torch
 
     student, history = first
     student.eval()
     with Staging(output) as staging:
         safetensors.torch.save_model(student, str(staging.folder / WEIGHTS))
-        program = torch.export.export(student, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=1 << 16)},))
-        torch.export.save(program, staging.folder / PROGRAM)
-        with torch.no_grad():
-            wanted, got = student(example), torch.export.load(staging.folder / PROGRAM).module()(example)
-        if not torch.allclose(wanted, got, rtol=1e-3, atol=1e-4):
-            raise FirstTokenError(
-                f"the exported program differs from the student by {float((wanted - got).abs().max()):.3g}; it was not written"
-            )
+        programs = write_programs(student, example, staging.folder)
         record = {
             "format": 1,
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -194,12 +177,14 @@ def publish(
             "summary": recipe.summary,
             **identity,
             "seeds": found,
+            "programs": programs,
             "files": sorted([*files_in(staging.folder), RECORD, PAGE]),
         }
         (staging.folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         stage = Stage(f"student distilled, seed {recipe.seed}", recipe.training.steps, history=history)
         facts = [("parameters", f"{found[0]['parameters']['teacher']:,} to {found[0]['parameters']['student']:,}")]
         facts += [(row, accuracy(found, row)) for row in rows_of(recipe)]
+        facts += [(f"student distilled, width {width:g}", value) for width, value in of_widths(found)]
         (staging.folder / PAGE).write_text(training_page(recipe.name, recipe.summary, [stage], facts, text), encoding="utf-8")
         staging.commit(replace=force)
 
@@ -217,9 +202,23 @@ def accuracy(found: list[dict], row: str) -> str:
     return f"{interval([100 * figures[row]['accuracy'] for figures in found])} %"
 
 
+def of_widths(found: list[dict]) -> list[tuple[float, str]]:
+    """Widths of an elastic student with the held-out accuracy of each over all seeds; of another student nothing."""
+    each = [figures[STUDENTS[1]].get("widths", []) for figures in found]
+    return [(row[0]["width"], f"{interval([100 * one['accuracy'] for one in row])} %") for row in zip(*each, strict=True)]
+
+
 def table_of(found: list[dict], rows: tuple[str, ...]) -> str:
     """Teachers, student from labels, student distilled; and the difference of the two within a seed."""
     lines = [f"held-out accuracy, {len(found)} {'seed' if len(found) == 1 else 'seeds, mean and 95 % interval'}:"]
     lines += [f"  {row}: {accuracy(found, row)}" for row in rows]
+    lines += [f"  student distilled, width {width:g}: {value}" for width, value in of_widths(found)]
+    for task in found[0][STUDENTS[1]].get("tasks", {}):
+        for row in rows:
+            each = [figures[row]["tasks"][task] for figures in found]
+            words = [f"{name} {interval([100 * one[name] for one in each])} %" for name in each[0]]
+            lines.append(f"  {row}, task {task}: {', '.join(words)}")
+    if "recall_at_1" in found[0][STUDENTS[1]]:
+        lines += [f"  {row}, recall at 1: {interval([100 * figures[row]['recall_at_1'] for figures in found])} %" for row in STUDENTS]
     gain = [100 * (figures[STUDENTS[1]]["accuracy"] - figures[STUDENTS[0]]["accuracy"]) for figures in found]
     return "\n".join([*lines, f"  distilled minus labels, seed by seed: {interval(gain)}"])

@@ -103,11 +103,17 @@ def skewed_reverse_kl(student_logits: Tensor, teacher_logits: Tensor, temperatur
     return softened(skewed_reverse_kl_of, student_logits, teacher_logits, temperature, skew=skew)
 
 
-def cross_entropy(student_logits: Tensor, labels: Tensor) -> Tensor:
-    """``-log q_label`` at temperature 1 for labels ``[...]``; zero, with a zero gradient, where the label is `IGNORED`."""
+def cross_entropy(student_logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """``-log q_label`` at temperature 1 for labels ``[...]``; zero, with a zero gradient, where the label is `IGNORED`.
+
+    ``label_smoothing`` spreads that share of the target over the whole vocabulary: ``(1 - s) (-log q_label) + s / V sum_v -log q_v``
+    (Szegedy et al. 2016, arXiv:1512.00567, section 7).
+    """
     if student_logits.dtype in (torch.float16, torch.bfloat16):
         student_logits = student_logits.float()
-    flat = functional.cross_entropy(student_logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED, reduction="none")
+    flat = functional.cross_entropy(
+        student_logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED, reduction="none", label_smoothing=label_smoothing
+    )
     return flat.reshape(labels.shape)
 
 

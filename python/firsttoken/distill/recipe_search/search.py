@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from firsttoken.atomic_file import write_text
 from firsttoken.bundle.atomic import clean, remove
+from firsttoken.declarations import YAML, declaration_path
 from firsttoken.distill.distill import no_bar
 from firsttoken.distill.models import need_transformers
 from firsttoken.distill.recipe import Recipe, Search, load_recipe
@@ -62,7 +63,7 @@ def search(
     alone("firsttoken distill search")
     need_transformers()
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    text = "" if isinstance(recipe, Recipe) else read_recipe_text(Path(chosen.folder, f"{chosen.name}.toml"))
+    text = "" if isinstance(recipe, Recipe) else read_recipe_text(toml_of(recipe))
     settings = checked_settings(chosen, changes or {})
     space = space_of(chosen, settings.ranges, settings.fixed)
     folder = Path(os.path.abspath(output))
@@ -136,6 +137,16 @@ def check_caches(run: DistillRun, space: Space) -> None:
                     raise FirstTokenError(
                         f"search: {each.name} goes from {each.low:g} to {each.high:g}; {error}, give a smaller --range {each.name}=LOW:HIGH, or --fix {each.name}"
                     ) from None
+
+
+def toml_of(recipe: str | Path) -> Path:
+    """The recipe's file, of which `BEST` is written. Raises `FirstTokenError` for YAML, whose comments would be lost."""
+    path = declaration_path("recipes", recipe)
+    if path.suffix in YAML:
+        raise FirstTokenError(
+            f"recipe {path}: a search writes its best recipe as TOML with your comments, and this is YAML; write it as .toml"
+        )
+    return path
 
 
 class RecipeSearch:

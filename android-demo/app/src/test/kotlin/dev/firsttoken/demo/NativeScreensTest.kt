@@ -29,20 +29,20 @@ class NativeScreensTest : ArtifactScreensTest() {
     }
 
     @Test fun anAnswersStagesSayThatTheNativeOneRan() {
-        phone(NativeRunner({ null }) { _, _ -> PlayedCpu() })
+        phone(NativeRunner({ null }) { _, _, _ -> PlayedCpu() })
         assertTrue("Native runner: LiteRT’s C API" in stagesOfAnAnswer())
     }
 
     @Test fun orWhyNotTheNativeOne() {
-        phone(NativeRunner({ "no libLiteRt.so" }) { _, _ -> error("it is not asked") })
+        phone(NativeRunner({ "no libLiteRt.so" }) { _, _, _ -> error("it is not asked") })
         assertTrue("Java runner, not the native one: no libLiteRt.so." in stagesOfAnAnswer())
     }
 
     @Test fun measurementsAndResultsSayItToo() {
-        phone(NativeRunner({ null }) { _, _ -> PlayedCpu() })
+        phone(NativeRunner({ null }) { _, _, _ -> PlayedCpu() })
         assertEquals(RunnerInUse(RunnerInUse.NATIVE), measured("4e".repeat(16), "cpu").runner)
         assertTrue("native runner" in shown("4e".repeat(16)))
-        phone(NativeRunner({ "no libLiteRt.so" }) { _, _ -> error("it is not asked") })
+        phone(NativeRunner({ "no libLiteRt.so" }) { _, _, _ -> error("it is not asked") })
         assertEquals(RunnerInUse(RunnerInUse.JAVA, "no libLiteRt.so"), measured("5e".repeat(16), "cpu").runner)
         val said = shown("5e".repeat(16))
         assertTrue(said, "java runner" in said && "was not run by the native runner: no libLiteRt.so." in said)

@@ -11,8 +11,14 @@ internal object NativeFunctions {
     /** Loads LiteRT's [library] and looks its functions up; raises where one is missing. */
     external fun find(library: ByteArray)
 
-    /** Loads [model]; [weightCache] is the file of packed weights, empty for none. */
-    external fun open(library: ByteArray, model: ByteArray, threads: Int, weightCache: ByteArray): Long
+    /** Loads [model]; [weightCache] is the file of packed weights, empty for none. One that [isOnlyRead] has to fit: the runtime ends the process where it would have to write ([takes]). */
+    external fun open(library: ByteArray, model: ByteArray, threads: Int, weightCache: ByteArray, isOnlyRead: Boolean): Long
+
+    /** Whether LiteRT takes the kernels that the packed weights in the file [packed] were made for; it is asked with files in [folder] that have no name. */
+    external fun takes(library: ByteArray, packed: ByteArray, folder: ByteArray): Boolean
+
+    /** The CPU's features as the kernel tells them: AT_HWCAP, or AT_HWCAP2. */
+    external fun capability(second: Boolean): Long
 
     external fun signatures(program: Long): Array<String>
 

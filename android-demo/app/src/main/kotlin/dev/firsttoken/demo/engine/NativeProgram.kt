@@ -7,16 +7,16 @@ import java.nio.ByteOrder
 
 /**
  * Runs signatures by LiteRT's C API: XNNPACK's packed weights are read from and kept in the file [weightCache] (null: in memory), tensors lie in native memory,
- * of any type, and those of the KV cache are read where they lie. [library] is LiteRT's.
+ * of any type, and those of the KV cache are read where they lie. [library] is LiteRT's. A [weightCache] that [isOnlyRead] has to fit (`NativeFunctions.takes`).
  */
-internal class NativeProgram(artifact: File, threads: Int, weightCache: File?, library: String) : TfliteProgram {
+internal class NativeProgram(artifact: File, threads: Int, weightCache: File?, library: String, isOnlyRead: Boolean = false) : TfliteProgram {
     private class Prepared(val number: Int, val inputs: List<String>, val outputs: List<String>) {
         var shapes: Map<String, TensorShape> = emptyMap()
         var memory: Map<String, ByteBuffer> = emptyMap()
         var returned: Map<String, ByteBuffer> = emptyMap()
     }
 
-    private val program = said { NativeFunctions.open(library.toByteArray(), artifact.path.toByteArray(), threads, weightCache?.path.orEmpty().toByteArray()) }
+    private val program = said { NativeFunctions.open(library.toByteArray(), artifact.path.toByteArray(), threads, weightCache?.path.orEmpty().toByteArray(), isOnlyRead) }
     private val signatures: Map<String, Prepared> = said {
         NativeFunctions.signatures(program).withIndex().associate { (number, name) ->
             name to Prepared(number, NativeFunctions.inputs(program, number).asList(), NativeFunctions.outputs(program, number).asList())

@@ -39,7 +39,7 @@ class TfliteRuntime(
             lacks(manifest, cpu.needs) != null -> lacks(manifest, cpu.needs)
             cpu.states.any { it.heldBy != "host" } -> "its cache is held by the artifact; .tflite bundles keep it outside, export it again"
             cpu.states.any { it.advances == "in_place" } -> "it is made for plain interpreters, whose calls write the cache themselves; export it for tflite-xnnpack or tflite-compat"
-            manifest.packed?.only == true -> "its artifact has only packed weights, which ${build.title} has no way to take from an app; export it without --packed-only"
+            packedLack(manifest) != null -> packedLack(manifest)
             hasFloat16(cpu) && !isNative && !hasNatives() -> "its KV cache is float16, which ${build.title} has no way to take from an app; export it with a plan whose attention is not fp16, such as int8"
             else -> null
         }
@@ -70,6 +70,16 @@ class TfliteRuntime(
             isAtLeast(build.number, needs.minRuntime) -> null
             else -> "it needs $wanted, this app carries ${build.title}"
         }
+    }
+
+    /** Why the weights of an artifact that has only packed ones cannot be used; null where they can, or where it has others. */
+    private fun packedLack(manifest: Manifest): String? {
+        if (manifest.packed?.only != true) return null
+        val alone = "its artifact has only packed weights"
+        val lack = if (native == null) "${build?.title} has no way to take them from an app" else native.lack
+        if (lack != null) return "$alone, which the native runner alone takes, and $lack; export it without --packed-only"
+        val shipped = native?.shipped ?: return "$alone; export it without --packed-only"
+        return shipped.fitting(manifest).why?.let { "$alone, and none can be used here: $it; export it without --packed-only, or again with --pack-for ${shipped.cpu.name}" }
     }
 
     /** The first of [candidates] that this phone and build have everything for, or null, and why those before it are not run besides what [refused] says. */
@@ -114,12 +124,29 @@ class TfliteRuntime(
     private fun onCpu(bundle: Bundle, threads: Int, inUse: ArtifactInUse): Engine {
         if (native == null) return engine(bundle, inUse, null) { load(bundle.artifact(), threads, hasNatives()) }
         if (native.lack == null) native.checkArtifact(bundle)
+        val needsNative = bundle.manifest.packed?.only == true || (hasFloat16(bundle.manifest.cpu) && !hasNatives())
         val reason = native.lack ?: try {
-            return engine(bundle, inUse, RunnerInUse(RunnerInUse.NATIVE)) { native.open(bundle, threads) }
+            return natively(native, bundle, threads, inUse)
         } catch (error: Throwable) {
-            failureMessage(error).also { if (hasFloat16(bundle.manifest.cpu) && !hasNatives()) throw error }
+            failureMessage(error).also { if (needsNative) throw error }
         }
         return engine(bundle, inUse, RunnerInUse(RunnerInUse.JAVA, reason)) { load(bundle.artifact(), threads, hasNatives()) }
+    }
+
+    /** With the bundle's packed weights, where it has some that can be used. */
+    private fun natively(native: NativeRunner, bundle: Bundle, threads: Int, inUse: ArtifactInUse): Engine {
+        val (shipped, only) = native.shipped to (bundle.manifest.packed?.only == true)
+        val chosen = shipped?.choose(bundle)
+        val packed = chosen?.file
+        if (only && packed == null) throw FirstTokenException("its artifact has only packed weights, and none can be used here: ${chosen?.why}; copy the bundle again, or export it without --packed-only")
+        val engine = engine(bundle, inUse, RunnerInUse(RunnerInUse.NATIVE, packedFor = packed?.isa, unpacked = chosen?.why)) { native.open(bundle, threads, packed) }
+        try {
+            if (only && packed != null) shipped.checkAnswer(bundle, packed, engine)
+        } catch (error: Throwable) {
+            engine.close()
+            throw error
+        }
+        return engine
     }
 
     private fun engine(bundle: Bundle, inUse: ArtifactInUse, runner: RunnerInUse?, open: () -> TfliteProgram): Engine {

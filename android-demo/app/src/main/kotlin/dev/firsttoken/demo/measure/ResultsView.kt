@@ -30,6 +30,7 @@ class ResultsView(private val list: LinearLayout) {
         if (found.isNotEmpty()) legend()
         for (result in measurement?.results.orEmpty()) result.artifact?.let { fallen(result, it) }
         for (result in measurement?.results.orEmpty()) result.runner?.fallback?.let { line(context.getString(R.string.result_runner_fallback, name(result), it), R.layout.item_failure) }
+        for (result in measurement?.results.orEmpty()) result.runner?.unpacked?.let { line(context.getString(R.string.result_unpacked, name(result), it), R.layout.item_failure) }
         for (result in measurement?.results.orEmpty()) for (failure in result.failures) line(context.getString(R.string.result_failure, name(result), failure.stage, failure.message), R.layout.item_failure)
     }
 

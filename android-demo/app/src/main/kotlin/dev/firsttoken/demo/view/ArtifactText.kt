@@ -11,6 +11,11 @@ fun artifactText(context: Context, artifact: ArtifactInUse?): String? =
         fallback?.let { context.getString(R.string.artifact_instead, processor.name, insteadOf.name, it) } ?: context.getString(R.string.artifact_on, processor.name)
     }
 
-/** Says in a line how the runtime is called, and why not the native way; null where there is but one. */
+/** Says in a line how the runtime is called, why not the native way, and whose packed weights it reads; null where there is but one way. */
 fun runnerText(context: Context, runner: RunnerInUse?): String? =
-    runner?.run { fallback?.let { context.getString(R.string.runner_java, it) } ?: context.getString(R.string.runner_native) }
+    runner?.run {
+        fallback?.let { context.getString(R.string.runner_java, it) }
+            ?: packedFor?.let { context.getString(R.string.runner_packed, it) }
+            ?: unpacked?.let { context.getString(R.string.runner_unpacked, it) }
+            ?: context.getString(R.string.runner_native)
+    }

@@ -27,8 +27,12 @@ fun misuse(job: JsonObject) {
         for (damaged in job["damaged"].asJsonArray) attempt("open ${File(damaged.asString).name}") { NativeProgram(File(damaged.asString), 1, null, library).close() }
         attempt("no library") { NativeFunctions.find("libNoLiteRt.so".toByteArray()) }
         attempt("another library") { NativeFunctions.find("libm.so.6".toByteArray()) }
+        for (damaged in job["damaged"].asJsonArray) attempt("kernels of ${File(damaged.asString).name}") {
+            check(!NativeFunctions.takes(library.toByteArray(), damaged.asString.toByteArray(), model.parent.toByteArray()))
+        }
+        attempt("packed weights that are not there") { NativeProgram(model, 1, File("/nowhere"), library, isOnlyRead = true).close() }
         attempt("a number that is no program") { NativeFunctions.run(12345, 0) }
-        val program = NativeFunctions.open(library.toByteArray(), model.path.toByteArray(), 1, ByteArray(0))
+        val program = NativeFunctions.open(library.toByteArray(), model.path.toByteArray(), 1, ByteArray(0), false)
         attempt("a signature that is none") { NativeFunctions.run(program, 99) }
         attempt("a signature below none") { NativeFunctions.inputs(program, -1) }
         attempt("run before shapes") { NativeFunctions.run(program, 0) }

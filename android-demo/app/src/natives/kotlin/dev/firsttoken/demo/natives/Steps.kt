@@ -15,7 +15,7 @@ import java.nio.ByteOrder
 /**
  * Takes an engine through `steps`: [name, tokens] each, where the name is `prefill`, `decode` (token by token), `keep` (then prefills what is left), `reset`,
  * `reopen` or `close`. Writes the logits of every call, float32 rows, into `logits.bin`, and a line each into `steps.jsonl`: the position after it, what was kept,
- * which runner runs, why not the native one, and the error where there is one.
+ * which runner runs, why not the native one, whose packed weights it has taken out of the bundle and why none, and the error where there is one.
  */
 class Steps(private val engines: Engines, case: JsonObject) {
     private val bundle = Bundle.open(File(case["bundle"].asString))
@@ -50,6 +50,8 @@ class Steps(private val engines: Engines, case: JsonObject) {
             said.addProperty("position", engine.position)
             said.addProperty("runner", engine.runner?.kind)
             said.addProperty("fallback", engine.runner?.fallback)
+            said.addProperty("packed_for", engine.runner?.packedFor)
+            said.addProperty("unpacked", engine.runner?.unpacked)
         } catch (error: Throwable) {
             said.addProperty("error", failureMessage(error))
         }

@@ -66,5 +66,5 @@ private fun opened(job: JsonObject, bundle: Bundle, threads: Int): TfliteProgram
     val runner = NativeRunner.of(TfliteBuild(isLiteRt = true, native["version"].asString), File(native["cache"].asString), native["library"].asString)
     check(runner.lack == null) { runner.lack.orEmpty() }
     runner.checkArtifact(bundle)
-    return runner.open(bundle, threads)
+    return runner.open(bundle, threads, runner.shipped?.choose(bundle)?.file)
 }

@@ -11,6 +11,9 @@ import dev.firsttoken.core.generate.ArtifactInUse
 import dev.firsttoken.core.generate.DemoFiles
 import dev.firsttoken.core.generate.RunnerInUse
 import dev.firsttoken.core.json.JsonText
+import dev.firsttoken.core.weights.CpuKind
+import dev.firsttoken.core.weights.ShippedWeights
+import dev.firsttoken.core.weights.WeightCache
 import java.io.File
 import java.nio.ByteBuffer
 import org.junit.Assert.assertEquals
@@ -64,7 +67,15 @@ class RuntimeTest {
         val text = DemoFiles.manifestText
         assertNull("packed weights beside the artifact's own are left alone", litert.refusal(DemoFiles.manifest(text)))
         val only = JsonText.parseObject(text, "manifest.json").also { it["packed"].asJsonObject.addProperty("only", true) }
-        assertTrue("its artifact has only packed weights, which LiteRT 2.3.0 has no way to take from an app" in litert.refusal(ManifestReader.parse(only))!!)
+        val manifest = ManifestReader.parse(only)
+        fun refusal(runner: NativeRunner?) = TfliteRuntime(TfliteBuild(isLiteRt = true, "2.3.0"), native = runner).refusal(manifest)
+        assertTrue("only packed weights, which the native runner alone takes, and LiteRT 2.3.0 has no way to take them from an app; export" in refusal(null)!!)
+        assertTrue("which the native runner alone takes, and no library; export" in refusal(NativeRunner({ "no library" }) { _, _, _ -> error("it is not asked") })!!)
+        fun shipped(cpu: String, version: String) = ShippedWeights(CpuKind(cpu, cpu), "ai-edge-litert", version, WeightCache(folder.newFolder(), "litert")) { error("it is not asked") }
+        fun with(cpu: String, version: String) = refusal(NativeRunner({ null }, findShipped = { shipped(cpu, version) }) { _, _, _ -> error("it is not asked") })
+        val isa = manifest.packed!!.files.first().isa
+        assertTrue("none can be used here: they are for $isa, and this CPU is riscv; export it without --packed-only, or again with --pack-for riscv" in with("riscv", "2.3.0")!!)
+        assertTrue("was packed by ai-edge-litert ${manifest.packed!!.files.first().version}, and 9.9 is what runs here" in with(isa, "9.9")!!)
     }
 
     @Test fun ringsAndConvolutionsRun() {
@@ -130,10 +141,10 @@ class RuntimeTest {
         val bundle = Bundle.open(File(Parity.folder(), "bundles/tflite-xnnpack"))
         val (java, native) = PlayedCpu() to PlayedCpu()
         fun opened(runner: NativeRunner?) = RuntimeEngines(listOf(TfliteRuntime(TfliteBuild(isLiteRt = true, "2.3.0"), load = { _, _, _ -> java }, native = runner))).open(bundle, 1).use { it.runner }
-        assertEquals(RunnerInUse(RunnerInUse.NATIVE), opened(NativeRunner({ null }) { _, _ -> native }))
-        assertEquals(RunnerInUse(RunnerInUse.JAVA, "no library"), opened(NativeRunner({ "no library" }) { _, _ -> error("it is not asked") }))
-        assertEquals(RunnerInUse(RunnerInUse.JAVA, "status 3"), opened(NativeRunner({ null }) { _, _ -> throw FirstTokenException("status 3") }))
-        assertRefused("damaged") { opened(NativeRunner({ null }, { throw FirstTokenException("it is damaged") }) { _, _ -> native }) }
+        assertEquals(RunnerInUse(RunnerInUse.NATIVE), opened(NativeRunner({ null }) { _, _, _ -> native }))
+        assertEquals(RunnerInUse(RunnerInUse.JAVA, "no library"), opened(NativeRunner({ "no library" }) { _, _, _ -> error("it is not asked") }))
+        assertEquals(RunnerInUse(RunnerInUse.JAVA, "status 3"), opened(NativeRunner({ null }) { _, _, _ -> throw FirstTokenException("status 3") }))
+        assertRefused("damaged") { opened(NativeRunner({ null }, { throw FirstTokenException("it is damaged") }) { _, _, _ -> native }) }
         assertNull(opened(null))
     }
 

@@ -12,6 +12,9 @@ class Bundle private constructor(val folder: File, val manifest: Manifest) {
         return whole(artifact.file)
     }
 
+    /** A file of packed weights that the manifest names. Raises [FirstTokenException] if it is missing or not of the manifest's size. */
+    fun packed(file: PackedFile): File = whole(file.file)
+
     /** Loads the tokenizer, with the begin token and the special tokens that the manifest names. Raises [FirstTokenException]. */
     fun openTokenizer(): Tokenizer {
         val tokenizer = Tokenizer.read(whole("tokenizer.json"), manifest.tokenizer.begin, manifest.tokenizer.special)

@@ -49,7 +49,10 @@ object ManifestReader {
         )
 
     private fun JsonFields.packed() =
-        PackedWeights(boolean("only"), objects("files") { PackedFile(text("file"), text("isa"), text("version"), text("artifact_sha256")) })
+        PackedWeights(boolean("only"), ints("prompt").toList(), objects("files") { packedFile() })
+
+    private fun JsonFields.packedFile() =
+        PackedFile(text("file"), text("isa"), text("package"), text("version"), text("artifact_sha256"), ints("top").toList(), numbers("largest").toList())
 
     private fun JsonFields.chat() =
         Chat(

@@ -70,7 +70,7 @@ object MeasurementReader {
             runs = objectsOrEmpty("runs") { run() },
             failures = objectsOrEmpty("failures") { failure() },
             artifact = objectOrNull("artifact") { artifact() },
-            runner = objectOrNull("runner") { RunnerInUse(choice("kind", RunnerInUse.NATIVE, RunnerInUse.JAVA), textOrNull("fallback")) },
+            runner = objectOrNull("runner") { RunnerInUse(choice("kind", RunnerInUse.NATIVE, RunnerInUse.JAVA), textOrNull("fallback"), textOrNull("packed_for"), textOrNull("unpacked")) },
         )
 
     private fun JsonFields.bundle() =

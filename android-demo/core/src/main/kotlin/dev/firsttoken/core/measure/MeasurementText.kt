@@ -74,6 +74,8 @@ object MeasurementText {
             obj("runner") {
                 name("kind").value(it.kind)
                 name("fallback").value(it.fallback)
+                name("packed_for").value(it.packedFor)
+                name("unpacked").value(it.unpacked)
             }
         }
         name("threads").value(result.threads)

@@ -60,6 +60,22 @@ class WeightCache(private val folder: File, private val runtime: String, private
         }
     }
 
+    /**
+     * Whether [ask] said yes to [file], which has this hash, now or at an earlier time since which it has not changed; [kind] says what was asked, in letters of a file's name. Raises what
+     * [ask] raises.
+     */
+    fun once(file: File, sha256: String, kind: String, ask: () -> Boolean): Boolean {
+        val note = FileNote(File(folder, "$sha256.$kind$CHECKED$NOTE"))
+        if (note.holds(file)) return true
+        if (!ask()) return false
+        try {
+            if (folder.isDirectory || folder.mkdirs()) note.write(file, sha256)
+        } catch (full: IOException) {
+            return true // it is asked again next time
+        }
+        return true
+    }
+
     /** Where an artifact's packed weights lie once they are packed. */
     fun file(artifactSha256: String) = File(folder, "$artifactSha256.$runtime$PACKED")
 

@@ -1,0 +1,1 @@
+"""Teachers behind an OpenAI-compatible server: answers to train on, and log probabilities for a cache."""
