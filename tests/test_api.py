@@ -82,7 +82,9 @@ def test_a_function_is_typed_and_taught(name):
 def test_a_function_takes_what_the_verb_takes(name):
     verb = import_module(f"firsttoken.cli.{name}")
     options = set(inspect.signature(verb.run if name == "distill" else getattr(verb, name)).parameters)
-    options = {{"no_prove": "prove", "no_witness": "witness", "files": "measurements"}.get(option, option) for option in options}
+    thinking = dict.fromkeys(("max_thinking", "min_thinking", "ignore_end", "thinking_end", "wait"), "thinking")  # one value, five options
+    renamed = {"no_prove": "prove", "no_witness": "witness", "files": "measurements", **thinking}
+    options = {renamed.get(option, option) for option in options}
     taken = set(inspect.signature(getattr(firsttoken, name)).parameters) - {"progress", "say", "statistics", "observe"}
     left_out = PRINTED - {"prompts"} if name == "bench" else PRINTED
     # evaluate's -o is the printed table as a file; of one function's result the caller writes what it wants

@@ -16,6 +16,7 @@ from firsttoken.progress import Report, silent
 from firsttoken.prove.places import Place, Proven
 from firsttoken.run.drafting import Draft
 from firsttoken.run.generate import Statistics
+from firsttoken.run.thinking import Thinking
 
 PathLike = str | Path
 
@@ -189,12 +190,13 @@ def generate(
     min_p: float = 0.0,
     system: str | None = None,
     draft: Draft | None = None,
+    thinking: Thinking | None = None,
 ) -> Iterator[str]:
     """Loads a bundle and yields the pieces of its answer's text as they become whole; the model is freed at the end.
 
     Temperature 0 takes the most likely token; above, ``top_k``, ``top_p`` and ``min_p`` leave the most likely ones to draw from, in this order. ``raw`` continues the prompt without the chat template. ``system`` is the system
     message (None: that which the bundle keeps, if any; empty: none). ``draft`` "lookup" guesses tokens that were said before and checks several in one call, in a bundle exported with ``draft_tokens``:
-    the same tokens, sooner. ``statistics``
+    the same tokens, sooner. ``thinking`` (`run.thinking.Thinking`) bounds how long a reasoner thinks. ``statistics``
     (`run.generate.Statistics`) is filled in on the way: tokens, nanoseconds by stage, why it stopped; ``observe`` is
     called after every token with it and the token's nanoseconds (see `measure.monitor.Monitor`). Many prompts on one
     loaded model: `run.open.open_runner` and `run.generate.generate`.
@@ -232,6 +234,7 @@ def generate(
                 min_p=min_p,
                 system=system,
                 draft=draft,
+                thinking=thinking,
             )
         finally:
             runner.close()
@@ -343,6 +346,8 @@ def evaluate(
     max_tokens: int = 512,
     temperature: float = 0.0,
     samples: int = 1,
+    pass_at: Sequence[int] = (),
+    thinking: Thinking | None = None,
     seed: int = 0,
     raw: bool = False,
     seconds: float = 10.0,
@@ -356,7 +361,7 @@ def evaluate(
     A task is "text=FILE" (perplexity; KL divergence in nats a token from ``reference``, default the first model), "maths=FILE",
     "choice=FILE" or "code=FILE" (shares with their 95 % interval, ``low`` to ``high``). ``limit`` takes the first so many
     questions, ``answers`` keeps what models wrote and goes on from it, ``seconds`` and ``memory`` (MiB) bound programs
-    that a model wrote.
+    that a model wrote. ``pass_at`` adds pass@k of ``samples`` answers for each k; ``thinking`` (`run.thinking.Thinking`) bounds how long a reasoner thinks.
 
     Raises `FirstTokenError` for files or folders that cannot be read, and for a missing extra.
 
@@ -367,7 +372,8 @@ def evaluate(
     from firsttoken.evaluate.evaluate import evaluate as run
     from firsttoken.evaluate.sandbox import Limits
 
-    settings = EvaluationSettings(limit, text_tokens, max_tokens, temperature, samples, seed, raw, Limits(seconds, memory << 20))
+    limits = Limits(seconds, memory << 20)
+    settings = EvaluationSettings(limit, text_tokens, max_tokens, temperature, samples, tuple(pass_at), thinking, seed, raw, limits)
     asked = [tasks] if isinstance(tasks, str) else tasks
     several = [models] if isinstance(models, str | Path) else models
     return run(several, asked, settings, reference, None if answers is None else Path(answers), threads, progress)

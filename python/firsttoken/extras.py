@@ -16,6 +16,7 @@ EXTRAS = MappingProxyType({
     "prune": ("pruning channels of convolutional networks", ("torch_pruning",)),
     "search": ("searching a plan", ("scipy", "matplotlib")),
     "maths": ("comparing mathematical answers by algebra", ("math_verify",)),
+    "lm-eval": ("running lm_eval's tasks", ("lm_eval",)),
     "servers": ("asking teachers behind a server", ("httpx2",)),
     "parquet": ("reading training data in parquet files", ("pyarrow",)),
     "lora": ("training students through low-rank adapters", ("peft",)),

@@ -1,7 +1,9 @@
 """Text to tokens and back, through the checkpoint's own ``tokenizer.json``."""
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 from firsttoken import plain_file
 from firsttoken.bundle.manifest import Manifest, TokenizerFacts
@@ -149,11 +151,11 @@ class TextStream:
     """Turns tokens into text one at a time, holding back what is not yet a whole character.
 
     Two decoded spans are compared instead of decoding single tokens, because the text of a token depends on the ones
-    before it (SentencePiece drops the first space; a byte-level character may take four tokens).
+    before it (SentencePiece drops the first space; a byte-level character may take four tokens). Special tokens have no text but that of ``shown``.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: Tokenizer, shown: Mapping[int, str] = MappingProxyType({})) -> None:
+        self.tokenizer, self.shown = tokenizer, shown
         self._silent = frozenset(tokenizer.special.values())
         self._tokens: list[int] = []
         self._shown = 0  # tokens whose text has been given out
@@ -162,7 +164,7 @@ class TextStream:
     def add(self, token: int) -> str:
         """Adds a token and returns the text that is now complete (often the token's own, sometimes nothing)."""
         if token in self._silent:
-            return ""
+            return self._advance(final=True) + self.shown[token] if token in self.shown else ""
         self._tokens.append(token)
         return self._advance(final=False)
 

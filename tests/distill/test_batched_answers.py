@@ -9,9 +9,9 @@ from firsttoken.demo import checkpoint_path, held_out_text
 from firsttoken.distill.batched_answers import Answer, answer_all, check_batch
 from firsttoken.distill.generate import AnswerSettings, Placing, generate
 from firsttoken.distill.models import load_decoder
-from firsttoken.distill.thinking import ThinkingBudget
 from firsttoken.errors import FirstTokenError
 from firsttoken.run.sampling import Sampler
+from firsttoken.run.thinking import ThinkingBudget
 from firsttoken.tokenizer import Tokenizer
 
 LENGTHS = (3, 40, 17, 9, 40)

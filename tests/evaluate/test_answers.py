@@ -16,7 +16,7 @@ def model(monkeypatch):
     """Answers every prompt with itself between two of Unicode's line separators, and counts."""
     asked = []
 
-    def spoken(runner, tokenizer, prompt, *rest, system):
+    def spoken(runner, tokenizer, prompt, *rest, **more):
         asked.append(prompt)
         return ["\u2028", prompt, "\x85"]
 

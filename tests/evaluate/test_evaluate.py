@@ -118,7 +118,7 @@ def test_maths_and_code_go_through_the_models_words_and_are_kept(tmp_path, monke
     said = {"2+2": r"It is \boxed{4}.", "3+3": r"\boxed{7}", "double": "```python\ndef double(x):\n    return 2 * x\n```"}
     asked = []
 
-    def spoken(runner, tokenizer, prompt, *_, system):
+    def spoken(runner, tokenizer, prompt, *_, **__):
         asked.append(prompt)
         yield next(answer for part, answer in said.items() if part in prompt)
 

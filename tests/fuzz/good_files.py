@@ -1,8 +1,11 @@
 """The files that are damaged: small ones, and as many kinds of each as there are."""
 
+import base64
 import json
+import pickle
 import shutil
 import zipfile
+import zlib
 from pathlib import Path
 
 from compressed_folders import compress_folder, scheme_of
@@ -57,6 +60,8 @@ LINES = (
     {"prompt": "def f(x):\n", "test": "def check(f): assert f(1)", "entry_point": "f"},
     {"text": "add", "test_list": ["assert add(1,2)==3"], "test_setup_code": ""},
     {"question": "read", "input_output": json.dumps({"inputs": ["1\n"], "outputs": ["1\n"]})},
+    {"question_content": "read", "public_test_cases": json.dumps([{"input": "1", "output": "1", "testtype": "stdin"}]), "metadata": "{}",
+     "private_test_cases": base64.b64encode(zlib.compress(pickle.dumps("[]"))).decode()},
     {"key": "1:abc", "difficulty": 0.5, "model": "m", "length": 8},
     {"key": "abc", "model": "m", "prompt": "p", "answer": "a"},
 )  # fmt: skip

@@ -208,6 +208,7 @@ def generate(
 
     given = {name: value for name, value in locals().items() if name in teacher_options.OF_SERVERS}
     of_checkpoints = raw or max_thinking is not None or any((thinking_end, min_thinking, ignore_end, wait != "Wait"))
+    of_checkpoints = of_checkpoints or however_long or (batch, dtype, device) != (1, "float32", "auto")
     if teacher_options.ask_servers(teacher, prompts, output, given, max_tokens, temperature, seed, of_checkpoints, Output(as_json)):
         return
     need("distill", "asking a teacher")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from firsttoken.cli.options import Threads, Verbose
+from firsttoken.cli.options import IgnoreEnd, MaxThinking, MinThinking, ThinkingEnd, Threads, Verbose, Wait, thinking_bounds
 from firsttoken.cli.output import Json, Output, refuse_file_after_json
 
 
@@ -38,7 +38,18 @@ def evaluate(
         float, typer.Option("--temperature", min=0, help="0 takes the most likely token; above, tokens are drawn.")
     ] = 0.0,
     samples: Annotated[int, typer.Option("--samples", min=1, help="Answers to each maths and code question, averaged.")] = 1,
+    pass_at: Annotated[
+        str,
+        typer.Option(
+            "--pass-at", metavar="K,…", help="Also pass@k, the chance that one of k answers is right, estimated from --samples answers."
+        ),
+    ] = "",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Start of the random numbers for a temperature above 0.")] = 0,
+    max_thinking: MaxThinking = None,
+    min_thinking: MinThinking = 0,
+    ignore_end: IgnoreEnd = 0,
+    thinking_end: ThinkingEnd = "</think>",
+    wait: Wait = "Wait",
     raw: Annotated[bool, typer.Option("--raw", help="Questions without the chat template.")] = False,
     seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Time limit of a program that a model wrote.")] = 10.0,
     memory: Annotated[int, typer.Option("--memory", min=64, help="Its memory limit, in MiB.")] = 1024,
@@ -55,13 +66,14 @@ def evaluate(
     """Score checkpoints and bundles on text, maths, multiple choice and code.
 
     text: perplexity, and KL divergence from the reference. maths: exact match; lines as in MATH-500, GSM8K or AIME.
-    choice: {"question", "choices", "answer"}. code: pass@1; lines as in HumanEval, MBPP or APPS, each program run
+    choice: {"question", "choices", "answer"}. code: pass@1; lines as in HumanEval, MBPP, APPS or LiveCodeBench, each program run
     without network, without your files, and without the right to write any. Shares have their 95 % interval behind them.
 
     \b
     Examples:
       firsttoken evaluate path/to/checkpoint out/tflite-xnnpack --tasks text=held_out.txt
       firsttoken evaluate teacher out/student out/bundles/tflite-xnnpack -t text=held_out.txt -t maths=gsm8k.jsonl --limit 100 --answers answers.jsonl
+      firsttoken evaluate out/bundles/tflite-xnnpack -t code=livecodebench.jsonl --samples 10 --pass-at 1,5,10 --temperature 0.8
     """
     from firsttoken.atomic_file import check_file_destination, write_text
     from firsttoken.errors import FirstTokenError
@@ -79,7 +91,18 @@ def evaluate(
             check_file_destination(file, option)
     for missing in unguarded() if any(task.startswith("code=") for task in tasks) else ():
         typer.echo(f"note: a program that a model writes is not kept from all here: {missing}", err=True)
-    settings = EvaluationSettings(limit, text_tokens, max_tokens, temperature, samples, seed, raw, Limits(seconds, memory << 20))
+    settings = EvaluationSettings(
+        limit,
+        text_tokens,
+        max_tokens,
+        temperature,
+        samples,
+        whole_numbers(pass_at, "--pass-at"),
+        thinking_bounds(max_thinking, min_thinking, ignore_end, thinking_end, wait),
+        seed,
+        raw,
+        Limits(seconds, memory << 20),
+    )
     with progress_bar() as report:
         scores = work(models, tasks, settings, reference, answers, threads, report)
     if output is not None:
@@ -87,3 +110,13 @@ def evaluate(
     out = Output(as_json)
     out.show(markdown_text(scores) if markdown else terminal_table(scores))
     out.document(scores)
+
+
+def whole_numbers(given: str, option: str) -> tuple[int, ...]:
+    """The numbers of a list with commas, each once. Raises `FirstTokenError`."""
+    from firsttoken.errors import FirstTokenError
+
+    words = [word.strip() for word in given.split(",")] if given.strip() else []
+    if not all(word.isascii() and word.isdigit() and 0 < int(word) < 1_000_000 for word in words):
+        raise FirstTokenError(f"{option} {given!r}: expected whole numbers from 1 with commas between, such as 1,5,10")
+    return tuple(dict.fromkeys(map(int, words)))

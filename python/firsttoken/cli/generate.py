@@ -5,7 +5,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from firsttoken.cli.options import BundleFolder, DraftOption, Threads, Verbose
+from firsttoken.cli.options import (
+    BundleFolder,
+    DraftOption,
+    IgnoreEnd,
+    MaxThinking,
+    MinThinking,
+    ThinkingEnd,
+    Threads,
+    Verbose,
+    Wait,
+    thinking_bounds,
+)
 from firsttoken.cli.output import Json, Output
 
 if TYPE_CHECKING:
@@ -37,6 +48,11 @@ def generate(
         str | None, typer.Option("--system", help="The system message (default: that which the bundle keeps, if any; '' leaves it out).")
     ] = None,
     draft: DraftOption = None,
+    max_thinking: MaxThinking = None,
+    min_thinking: MinThinking = 0,
+    ignore_end: IgnoreEnd = 0,
+    thinking_end: ThinkingEnd = "</think>",
+    wait: Wait = "Wait",
     raw: Annotated[bool, typer.Option("--raw", help="Continue the prompt as it is, without the chat template.")] = False,
     monitor: Annotated[
         Path | None,
@@ -57,6 +73,7 @@ def generate(
       firsttoken generate out/tflite-xnnpack --prompt "Why is the sky blue?"
       firsttoken generate out/executorch-xnnpack --prompt "def read(self, size=-1):" --raw --max-tokens 64
       firsttoken generate out/tflite-xnnpack --prompt "Explain module asyncio" --minutes 0.05 --monitor use.jsonl
+      firsttoken generate out/reasoner --prompt "What is 17 * 23?" --max-tokens 1000 --max-thinking 400
       firsttoken generate out/drafts/tflite-xnnpack --prompt "$(cat mail.txt)" --draft lookup
     """
     import sys
@@ -73,7 +90,10 @@ def generate(
     from firsttoken.tokenizer import open_tokenizer
 
     texts, out, answers = read_prompts(prompt, prompts), Output(as_json), []
-    tokenizer = open_tokenizer(bundle, read_manifest(bundle))
+    thinking = thinking_bounds(max_thinking, min_thinking, ignore_end, thinking_end, wait)
+    tokenizer = open_tokenizer(bundle, manifest := read_manifest(bundle))
+    if thinking is not None:
+        thinking.budget(tokenizer, None if raw else manifest.chat)  # refused before the model is loaded
     with ExitStack() as stack:
         watch = None
         if monitor is not None:
@@ -106,6 +126,7 @@ def generate(
                     min_p=min_p,
                     system=system,
                     draft=draft,
+                    thinking=thinking,
                 ):
                     pieces.append(piece)
                     if not as_json:
@@ -115,7 +136,7 @@ def generate(
                 speed = f"{facts.tokens_per_second:.1f} tokens/s" if facts.tokens_per_second else "one token at most"
                 print(
                     f"[load {loaded:.2f} s; first token {facts.first_token:.3f} s after {facts.prompt_tokens} prompt tokens{f', {facts.kept_tokens} of them kept' if facts.kept_tokens else ''}; "
-                    f"{facts.new_tokens} tokens, {speed}{per_call(facts)}; stopped: {STOPPED[facts.stopped]}]",
+                    f"{facts.new_tokens} tokens, {speed}{per_call(facts)}{thought(facts)}; stopped: {STOPPED[facts.stopped]}]",
                     file=sys.stderr,
                 )
                 if watch and watch.warning and not warned:
@@ -131,6 +152,13 @@ def generate(
 def per_call(facts: "Statistics") -> str:
     """What drafts did, in words; nothing without them."""
     return f", {facts.tokens_per_call:.2f} tokens per call" if facts.drafts() else ""
+
+
+def thought(facts: "Statistics") -> str:
+    """What a thinking budget did, in words; nothing without one."""
+    if facts.thinking_tokens is None:
+        return ""
+    return f", {facts.thinking_tokens} of them thinking{f', {facts.ends_ignored} ends not taken' if facts.ends_ignored else ''}"
 
 
 def read_prompts(prompt: str | None, prompts: Path | None) -> list[str]:

@@ -1,12 +1,15 @@
 """Options that several verbs share."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from firsttoken.cli import completion
 from firsttoken.quiet import set_verbose
+
+if TYPE_CHECKING:
+    from firsttoken.run.thinking import Thinking
 
 
 def _verbose(value: bool) -> bool:
@@ -76,6 +79,13 @@ DraftOption = Annotated[
         show_default=False,
     ),
 ]
+MaxThinking = Annotated[
+    int | None, typer.Option("--max-thinking", min=0, help="A reasoner's thinking is ended after that many tokens.", show_default=False)
+]
+MinThinking = Annotated[int, typer.Option("--min-thinking", min=0, help="It does not end before that many.")]
+IgnoreEnd = Annotated[int, typer.Option("--ignore-end", min=0, help="So many times the end of thinking is replaced by --wait.")]
+ThinkingEnd = Annotated[str, typer.Option("--thinking-end", metavar="TOKEN", help="The token that ends thinking.")]
+Wait = Annotated[str, typer.Option("--wait", help="What goes in the place of an end of thinking that comes too early.")]
 PromptLengths = Annotated[str, typer.Option("--prompts", "-p", metavar="N,N,…", help="Prompt lengths in tokens, template included.")]
 
 
@@ -87,3 +97,10 @@ def parse_lengths(text: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise FirstTokenError(f"prompt lengths {text!r}; expected numbers of tokens with commas between, like 32,128,512") from None
+
+
+def thinking_bounds(most: int | None, least: int, ignore: int, end: str, wait: str) -> "Thinking | None":
+    """What the options of thinking ask for together; None where they bound nothing."""
+    from firsttoken.run.thinking import Thinking
+
+    return None if most is None and not least and not ignore else Thinking(most, least, ignore, end, wait)

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from firsttoken.decoder.families import describe
-from firsttoken.distill.thinking import ThinkingBudget
 from firsttoken.errors import FirstTokenError
 from firsttoken.run.sampling import Sampler
+from firsttoken.run.thinking import ThinkingBudget
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -17,12 +17,12 @@ from firsttoken.distill.batched_answers import Answer, answer_all, check_batch
 from firsttoken.distill.compute_time import refuse_days
 from firsttoken.distill.models import load_decoder, need_transformers, parameters_of
 from firsttoken.distill.placing import named_device, training_device
-from firsttoken.distill.thinking import ThinkingBudget, make_budget
 from firsttoken.distill.work_folder import first_difference, shorten
 from firsttoken.errors import FirstTokenError
 from firsttoken.json_lines import append_line, json_lines
 from firsttoken.progress import Report, silent
 from firsttoken.run.sampling import Sampler
+from firsttoken.run.thinking import ThinkingBudget, make_budget
 from firsttoken.tokenizer import Tokenizer
 
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 from firsttoken import plain_file
@@ -11,6 +12,7 @@ from firsttoken.errors import FirstTokenError
 from firsttoken.evaluate.subject import Subject
 from firsttoken.json_lines import append_line
 from firsttoken.run.generate import generate
+from firsttoken.run.thinking import Thinking
 
 
 class Answers:
@@ -36,13 +38,17 @@ class Answers:
             if content and not content.endswith(b"\n"):  # a kill in the middle of a line
                 os.truncate(file, content.rfind(b"\n") + 1)
 
-    def ask(self, subject: Subject, prompt: str, max_tokens: int, temperature: float, seed: int, chat: bool) -> str:
+    def ask(
+        self, subject: Subject, prompt: str, max_tokens: int, temperature: float, seed: int, chat: bool, thinking: Thinking | None = None
+    ) -> str:
         """Returns the model's answer to a prompt, from the file where it is there."""
-        settings = [subject.fingerprint, prompt, max_tokens, temperature, seed, chat]
+        settings: list = [subject.fingerprint, prompt, max_tokens, temperature, seed, chat]
+        if thinking is not None:  # older files know nothing of it
+            settings.append(asdict(thinking))
         key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
         if key not in self.known:
             # of the model alone, not of what a bundle keeps of a system prompt
-            pieces = generate(subject.runner, subject.tokenizer, prompt, max_tokens, temperature, seed, chat, system="")
+            pieces = generate(subject.runner, subject.tokenizer, prompt, max_tokens, temperature, seed, chat, system="", thinking=thinking)
             self.known[key] = "".join(pieces)
             if self.file is not None:
                 self._write(self.file, {"key": key, "model": subject.name, "prompt": prompt, "answer": self.known[key]})

@@ -1,8 +1,8 @@
-"""pass@1 on code: a program is put together from the prompt and what the model wrote, and run in the sandbox with its tests.
+"""pass@k on code: a program is put together from the prompt and what the model wrote, and run in the sandbox with its tests.
 
 Formats: HumanEval (``prompt``, ``test``, ``entry_point``; Chen et al., arXiv:2107.03374), MBPP (``text`` or ``prompt``,
-``test_list``; Austin et al., arXiv:2108.07732) and APPS (``question``, ``input_output``; Hendrycks et al., arXiv:2105.09938), whose
-programs read standard input.
+``test_list``; Austin et al., arXiv:2108.07732), APPS (``question``, ``input_output``; Hendrycks et al., arXiv:2105.09938), whose
+programs read standard input, and LiveCodeBench (`livecodebench`).
 """
 
 import ast
@@ -10,6 +10,8 @@ import re
 import textwrap
 from dataclasses import dataclass
 
+from firsttoken.evaluate import livecodebench
+from firsttoken.evaluate.livecodebench import Contest
 from firsttoken.evaluate.sandbox import Limits, Outcome, run_program, run_with_input
 from firsttoken.plain_file import parse_json
 
@@ -32,8 +34,10 @@ class Problem:
     inputs: tuple[tuple[str, str], ...] = ()
 
 
-def read_problem(line: dict) -> Problem | None:
-    """Reads a line in the format of HumanEval, MBPP or APPS; None for anything else."""
+def read_problem(line: dict) -> Problem | Contest | None:
+    """Reads a line in the format of HumanEval, MBPP, APPS or LiveCodeBench; None for anything else. Raises `ValueError` for a faulty line of the last."""
+    if livecodebench.is_contest(line):
+        return livecodebench.read_contest(line)
     if isinstance(line.get("entry_point"), str) and isinstance(line.get("prompt"), str) and isinstance(line.get("test"), str):
         entry = line["entry_point"]
         return Problem(line["prompt"], line["prompt"], f"{line['test']}\ncheck({entry})\n", entry)
@@ -67,11 +71,13 @@ def read_inputs(given: object) -> tuple[tuple[str, str], ...]:
     return pairs if all(isinstance(text, str) for pair in pairs for text in pair) else ()
 
 
-def judge(problem: Problem, answer: str, chat: bool, limits: Limits) -> Outcome:
+def judge(problem: Problem | Contest, answer: str, chat: bool, limits: Limits) -> Outcome:
     """Runs what the model wrote against the problem's tests. Raises `FirstTokenError` where this system cannot sandbox."""
+    if isinstance(problem, Contest):
+        return livecodebench.judge(problem, contest_program(problem, answer, chat), limits)
     code = program(problem, answer, chat)
     for number, (text, expected) in enumerate(problem.inputs):
-        printed, why = run_with_input(code, text, limits)
+        printed, why = run_with_input(code, text, limits, 2 * len(expected.encode()))
         if printed is None:
             return Outcome(False, f"input {number}: {why}")
         if printed.split() != expected.split():
@@ -91,8 +97,10 @@ def called_first(tests: str) -> list[str]:
     return [call.func.id for call in firsts if isinstance(call, ast.Call) and isinstance(call.func, ast.Name)]
 
 
-def request(problem: Problem, chat: bool) -> str:
+def request(problem: Problem | Contest, chat: bool) -> str:
     """What the model is given: a task in words for a chat, the code itself to go on with otherwise."""
+    if isinstance(problem, Contest):
+        return livecodebench.request(problem, chat)
     if not chat:
         return problem.start or f'"""\n{problem.asked}"""\n'
     if problem.start:
@@ -107,9 +115,7 @@ def program(problem: Problem, answer: str, chat: bool) -> str:
 
     What is written before ``</think>`` does not count where something follows, nor, without a ``chat``, what follows the code.
     """
-    answer = answer.replace("\r\n", "\n")
-    after = answer.rpartition("</think>")[2]
-    answer = after if after.strip() else answer
+    answer = thought_out(answer)
     blocks = blocks_of(answer, problem.entry) if chat or answer.lstrip().startswith("```") else []
     if blocks:
         code = max(blocks, key=len) if problem.entry is None else next((b for b in blocks if defines(b, problem.entry)), blocks[0])
@@ -124,6 +130,22 @@ def program(problem: Problem, answer: str, chat: bool) -> str:
     elif not blocks and not chat:
         code = cut_block(code)
     return code
+
+
+def contest_program(problem: Contest, answer: str, chat: bool) -> str:
+    """The last code block of an answer, as LiveCodeBench takes it; without one, the answer itself, after the starter code where it goes on from it."""
+    answer = thought_out(answer)
+    blocks = blocks_of(answer, None) if chat or answer.lstrip().startswith("```") else []
+    if blocks:
+        return blocks[-1]
+    return answer if chat else problem.starter + cut_block(answer)
+
+
+def thought_out(answer: str) -> str:
+    """What comes after ``</think>``, or all of it where nothing does."""
+    answer = answer.replace("\r\n", "\n")
+    after = answer.rpartition("</think>")[2]
+    return after if after.strip() else answer
 
 
 def blocks_of(answer: str, entry: str | None) -> list[str]:

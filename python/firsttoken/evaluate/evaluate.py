@@ -8,12 +8,14 @@ from pathlib import Path
 from firsttoken.errors import FirstTokenError
 from firsttoken.evaluate import choice, code, maths
 from firsttoken.evaluate.answers import Answers
+from firsttoken.evaluate.pass_at_k import check_ks, pass_at_k
 from firsttoken.evaluate.sandbox import Limits
 from firsttoken.evaluate.subject import Subject
 from firsttoken.evaluate.tasks import Task, read_task
 from firsttoken.evaluate.text import score_text, windows_of
 from firsttoken.progress import Report, silent
 from firsttoken.run.generate import encode_prompt
+from firsttoken.run.thinking import Thinking
 from firsttoken.tokenizer import check_same_tokenizer
 
 MATHS_REQUEST = "\nPlease reason step by step, and put your final answer within \\boxed{{}}."
@@ -21,13 +23,18 @@ MATHS_REQUEST = "\nPlease reason step by step, and put your final answer within 
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """``limit`` items of each task; ``text_tokens`` of a text. ``raw`` never uses a chat template. Limits are the sandbox's."""
+    """``limit`` items of each task; ``text_tokens`` of a text. ``raw`` never uses a chat template. Limits are the sandbox's.
+
+    ``pass_at`` are the k of pass@k beside the share of right answers, which is pass@1; ``thinking`` bounds how long a reasoner thinks.
+    """
 
     limit: int | None = None
     text_tokens: int = 2048
     max_tokens: int = 512
     temperature: float = 0.0
     samples: int = 1
+    pass_at: tuple[int, ...] = ()
+    thinking: Thinking | None = None
     seed: int = 0
     raw: bool = False
     limits: Limits = field(default_factory=Limits)
@@ -62,9 +69,13 @@ def evaluate(
     """
     if not models or not tasks:
         raise FirstTokenError("nothing to evaluate; give at least one model and one --tasks KIND=FILE")
+    check_ks(settings.pass_at, settings.samples, settings.temperature)
     asked = [read_task(task, settings.limit) for task in tasks]
     subjects = [Subject(model, threads) for model in models]
     names = unique_names(subjects)
+    if settings.thinking is not None:
+        for subject in subjects:
+            settings.thinking.budget(subject.tokenizer, None if settings.raw else subject.manifest.chat)  # refused before a model is loaded
     first = reference_subject(reference, subjects)
     kept = Answers(answers)
     scores: dict[str, list[Score]] = {name: [] for name in names}
@@ -107,21 +118,31 @@ def score(
                 right[way] += chosen == question.right
             report("", number + 1, len(task.items), "questions")
         return [share(task, way, count, len(task.items)) for way, count in zip(("right", "right, per byte"), right, strict=True)]
+    right_answers = answer_scores(subject, task, settings, answers, report)
+    first = "exact match" if task.kind == "maths" else "pass@1"
+    shares = {first: [count / settings.samples for count in right_answers]}
+    for k in settings.pass_at:
+        if k > 1 or task.kind == "maths":
+            shares[f"pass@{k}"] = [pass_at_k(settings.samples, count, k) for count in right_answers]
+    return [share(task, measure, sum(each), len(task.items)) for measure, each in shares.items()]
+
+
+def answer_scores(subject: Subject, task: Task, settings: EvaluationSettings, answers: Answers, report: Report) -> list[int]:
+    """How many of the answers to each maths or code question are right."""
     chat = not settings.raw and subject.manifest.chat is not None
-    good = 0
+    right = [0] * len(task.items)
     for number, item in enumerate(task.items):
         for sample in range(settings.samples):
             prompt = f"{item[0]}{MATHS_REQUEST.format()}" if task.kind == "maths" else code.request(item, chat)
             room = check_room(subject, prompt, chat, settings.max_tokens)
             seed = settings.seed * 1_000_003 + number * settings.samples + sample
-            answer = answers.ask(subject, prompt, room, settings.temperature, seed, chat)
+            answer = answers.ask(subject, prompt, room, settings.temperature, seed, chat, settings.thinking)
             if task.kind == "maths":
-                good += maths.same(maths.extract(answer), item[1])
+                right[number] += maths.same(maths.extract(answer), item[1])
             else:
-                good += code.judge(item, answer, chat, settings.limits).passed
+                right[number] += code.judge(item, answer, chat, settings.limits).passed
         report("", number + 1, len(task.items), "questions")
-    measure = "exact match" if task.kind == "maths" else "pass@1"
-    return [share(task, measure, good / settings.samples, len(task.items))]
+    return right
 
 
 def text_scores(

@@ -6,12 +6,13 @@ from pathlib import Path
 from firsttoken.errors import FirstTokenError, nearest
 from firsttoken.evaluate import choice, code, maths
 from firsttoken.json_lines import json_lines, read_text
+from firsttoken.safe_text import visible
 
 KINDS = ("text", "maths", "choice", "code")
 EXPECTED = {
     "maths": 'a question ("problem" or "question") and an "answer", as in MATH-500, GSM8K or AIME',
     "choice": '"question", "choices" and an "answer" (a place from 0, a letter, or the text)',
-    "code": '"prompt", "test" and "entry_point" as in HumanEval, "text" and "test_list" as in MBPP, or "question" and "input_output" as in APPS',
+    "code": '"prompt", "test" and "entry_point" as in HumanEval, "text" and "test_list" as in MBPP, "question" and "input_output" as in APPS, or "question_content" and "public_test_cases" as in LiveCodeBench',
 }
 READERS = {"maths": maths.question, "choice": choice.read_question, "code": code.read_problem}
 
@@ -37,7 +38,10 @@ def read_task(given: str, limit: int | None = None) -> Task:
         return Task(kind, path.name, read_text(path))
     items = []
     for number, line in json_lines(path):
-        item = READERS[kind](line)
+        try:
+            item = READERS[kind](line)
+        except ValueError as error:
+            raise FirstTokenError(f"{path}, line {number}: {visible(error)}") from None
         if item is None:
             raise FirstTokenError(f"{path}, line {number}: has {', '.join(map(repr, line)) or 'nothing'}; expected {EXPECTED[kind]}")
         items.append(item)

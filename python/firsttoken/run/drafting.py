@@ -44,6 +44,10 @@ class Decoding:
         self.runner, self.sampler = runner, sampler
         self.calls = self.drafted = self.accepted = 0
 
+    def first(self, logits: np.ndarray) -> int:
+        """The first token, from the prompt's logits."""
+        return self.sampler.pick(logits)
+
     def after(self, token: int) -> int:
         """Appends ``token`` to the cache and returns the one that follows it."""
         self.calls += 1

@@ -12,6 +12,7 @@ from firsttoken.errors import FirstTokenError
 from firsttoken.run.drafting import Draft, check_draft, decoding
 from firsttoken.run.lookup import Lookup
 from firsttoken.run.sampling import Sampler
+from firsttoken.run.thinking import BudgetedDecoding, Thinking, ThinkingBudget
 from firsttoken.tokenizer import TextStream, Tokenizer
 
 STOPPED = {"end": "the model ended its answer", "length": "the asked number of tokens is reached", "cache": "the cache is full"}
@@ -36,6 +37,8 @@ class Statistics:
     calls: int = 0  # of the artifact after the first token; with drafts fewer than tokens
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    thinking_tokens: int | None = None  # with a thinking budget
+    ends_ignored: int = 0  # ends of thinking that the budget did not take
     draft: Draft | None = None  # where drafts come from
     stopped: Literal["end", "length", "cache"] = "length"
 
@@ -54,6 +57,7 @@ class Statistics:
             "decode": {"tokens": later, "nanoseconds": self.decode} if later > 0 else None,
             "stopped": self.stopped,
             **({"drafts": drafts} if (drafts := self.drafts()) else {}),
+            **({} if self.thinking_tokens is None else {"thinking_tokens": self.thinking_tokens, "ends_ignored": self.ends_ignored}),
         }
 
     @property
@@ -109,6 +113,7 @@ def generate(
     min_p: float = 0.0,
     system: str | None = None,
     draft: Draft | None = None,
+    thinking: Thinking | None = None,
 ) -> Iterator[str]:
     """Yields pieces of the completion's text as they become whole; ``statistics`` is filled in on the way.
 
@@ -117,6 +122,7 @@ def generate(
     ``statistics.stopped`` tells. ``observe`` is called after every token with the statistics and the nanoseconds that
     token took. ``temperature``, ``seed``, ``top_k``, ``top_p`` and ``min_p`` are those of `sampling.Sampler`; ``system`` is the system message (None: that which
     the bundle keeps, if any; empty: none). ``draft`` "lookup" guesses tokens that were said before and checks several in one call (`run.drafting`), which changes no token.
+    ``thinking`` bounds how long a reasoner thinks (`run.thinking`); drafts are not made then.
     Raises `FirstTokenError` for a prompt that is empty or longer than the cache, chat without a template, or drafts that the bundle cannot check.
     """
     manifest = runner.manifest
@@ -129,6 +135,9 @@ def generate(
     sampler = Sampler(manifest.tokenizer.vocab_size, temperature, seed, top_k, top_p, min_p)
     end = frozenset(manifest.tokenizer.end if stop_at_end else ())
     system = kept_system(runner) if system is None else system
+    if draft and thinking is not None:
+        raise FirstTokenError("drafts and a thinking budget together; leave one of the two out")
+    budget = None if thinking is None else thinking.budget(tokenizer, manifest.chat if chat is not False else None)
     runner.reset()
     yield from complete(
         runner,
@@ -140,6 +149,7 @@ def generate(
         facts,
         observe,
         Lookup() if draft else None,
+        budget,
     )
 
 
@@ -153,10 +163,12 @@ def complete(
     facts: Statistics,
     observe: Callable[[Statistics, int], None] | None = None,
     lookup: Lookup | None = None,
+    budget: ThinkingBudget | None = None,
 ) -> Iterator[str]:
-    """Yields the pieces of what follows the tokens that ``encode`` gives; those that the cache begins with are not computed again. Drafts come out of ``lookup``.
+    """Yields the pieces of what follows the tokens that ``encode`` gives; those that the cache begins with are not computed again. Drafts come out of ``lookup``, and a ``budget`` bounds thinking, whose end is shown also where it is a special token.
     The rest as in `generate`."""
-    stream, clock = TextStream(tokenizer), time.perf_counter_ns
+    stream, clock = TextStream(tokenizer, budget.shown if budget else {}), time.perf_counter_ns
+    steps = decoding(runner, sampler, lookup) if budget is None else BudgetedDecoding(runner, sampler, budget, end)
     begun = clock()
     tokens = encode()
     facts.prompt_tokens = len(tokens)
@@ -164,14 +176,15 @@ def complete(
     facts.kept_tokens = runner.keep_prefix(tokens)
     logits = runner.prefill(tokens[facts.kept_tokens :])
     filled = clock()
-    token = sampler.pick(logits)
+    token = steps.first(logits)
     begun_token = clock()
     facts.tokenize, facts.prefill, facts.sample = encoded - begun, filled - encoded, begun_token - filled
     if lookup is not None:
         facts.draft = "lookup"
         lookup.follow(tokens)
-    steps = decoding(runner, sampler, lookup)
     while True:
+        if budget is not None:
+            facts.thinking_tokens, facts.ends_ignored = budget.thought, budget.ignored
         if token in end:
             facts.stopped = "end"
             break

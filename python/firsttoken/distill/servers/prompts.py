@@ -8,6 +8,7 @@ from firsttoken.distill.records import ANSWERS, KNOWN, ROLES, THOUGHTS
 from firsttoken.distill.servers.reply import Answer
 from firsttoken.errors import FirstTokenError
 from firsttoken.evaluate import code, maths
+from firsttoken.evaluate.livecodebench import Contest
 from firsttoken.json_lines import json_lines
 from firsttoken.safe_text import visible
 
@@ -23,7 +24,7 @@ class Prompt:
     fields: dict[str, Any]
     chat: bool  # the line has turns, not one question
     reference: str | None = None
-    problem: code.Problem | None = None
+    problem: code.Problem | Contest | None = None
 
     def line(self, answer: Answer) -> dict[str, Any]:
         """The answered prompt as a record of training data, with the teacher's thoughts in ``reasoning_content``."""
@@ -47,7 +48,10 @@ def read_teacher_prompts(path: Path, checks: tuple[str, ...], system: str | None
 
 
 def _prompt(number: int, line: dict[str, Any], place: str, checks: tuple[str, ...], system: str | None) -> Prompt:
-    problem = code.read_problem(line) if "tests" in checks else None
+    try:
+        problem = code.read_problem(line) if "tests" in checks else None
+    except ValueError as error:  # faulty tests of LiveCodeBench's form
+        raise FirstTokenError(f"{place}: {visible(error)}") from None
     if "tests" in checks and problem is None:
         raise FirstTokenError(f"{place}: --check tests needs a problem in the format of HumanEval, MBPP or APPS in every line")
     maths_problem = maths.question(line)

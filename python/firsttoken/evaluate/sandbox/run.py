@@ -84,9 +84,10 @@ def run_program(code: str, tests: str, limits: Limits = Limits(), asked: Sequenc
     return Outcome(False, how_it_ended(program, last))
 
 
-def run_with_input(code: str, text: str, limits: Limits = Limits()) -> tuple[str | None, str]:
+def run_with_input(code: str, text: str, limits: Limits = Limits(), most: int = 0) -> tuple[str | None, str]:
     """Runs a program with ``text`` as its standard input; returns what it printed, or None and why it did not end well.
 
+    Of a long output ``most`` bytes are returned, or `MOST_OUTPUT` where that is more.
     Raises `FirstTokenError` where this system cannot sandbox.
     """
     with ExitStack() as stack:
@@ -102,7 +103,7 @@ def run_with_input(code: str, text: str, limits: Limits = Limits()) -> tuple[str
         if program.returncode:
             return None, how_it_ended(program, last_line(said))
         printed.seek(0)
-        return printed.read(MOST_OUTPUT).decode(errors="replace"), ""
+        return printed.read(max(most, MOST_OUTPUT)).decode(errors="replace"), ""
 
 
 def pipe(stack: ExitStack) -> tuple[int, int]:
