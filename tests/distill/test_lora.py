@@ -76,3 +76,12 @@ def test_a_layer_that_became_infinite_is_named():
         model.model.layers[1].self_attn.k_proj.lora_B["default"].weight.fill_(torch.inf)
     with pytest.raises(FirstTokenError, match="model.layers.1.self_attn.k_proj holds NaN or infinite values"):
         merged(model)
+
+
+def test_recomputed_activations_train_the_same_adapters():
+    model = random_model("qwen2", seed=1).requires_grad_(True)
+    model.activation_checkpointing_enable()  # before the adapters, as a run does
+    torch.manual_seed(5)
+    recomputed = train_a_little(add_adapters(model, Lora(rank=3)).train())
+    torch.testing.assert_close(logits(recomputed), logits(train_a_little(adapted(rank=3).train())))
+    assert not torch.allclose(logits(recomputed), logits(random_model("qwen2", seed=1)), atol=1e-3)

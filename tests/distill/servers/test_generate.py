@@ -332,7 +332,7 @@ def test_the_command_line(prompts, tmp_path, capfd):
         assert run(["distill", "generate", server.url, many, "-o", str(tmp_path / "b.jsonl"), "--check", "lenght"]) == 2
         assert "did you mean 'length'" in capfd.readouterr().err
         assert run(["distill", "generate", server.url, many, "-o", str(tmp_path / "b.jsonl"), "--raw"]) == 2
-        assert "--raw and budgets of thinking are for a checkpoint" in capfd.readouterr().err
+        assert "--raw, budgets of thinking, --batch, --dtype, --device and --however-long are for a checkpoint" in capfd.readouterr().err
         assert run(["distill", "generate", "demo", many, "-o", str(tmp_path / "b.jsonl"), "--samples", "2"]) == 2
         assert "--samples is for a server, and the teacher demo is a checkpoint" in capfd.readouterr().err
 
