@@ -1,5 +1,6 @@
 """The command line as a user meets it: fast help, one-line errors, examples that work as pasted, quiet libraries."""
 
+import json
 import os
 import re
 import shlex
@@ -114,9 +115,22 @@ def write_adapter(folder: Path) -> None:
     (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 4, "lora_alpha": 8}')
 
 
+def write_reasoner(folder: Path) -> None:
+    """The demo's checkpoint with a token of its own for the end of thinking, in the place of the last word that its tokenizer learned."""
+    shutil.copytree(checkpoint_path(), folder)
+    said = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    words, merges = said["model"]["vocab"], said["model"]["merges"]
+    last = max(words, key=words.get)
+    number = words.pop(last)
+    merges[:] = [merge for merge in merges if "".join(merge if isinstance(merge, list) else merge.split(" ")) != last]
+    words["</think>"] = number
+    said["added_tokens"].insert(0, {**said["added_tokens"][0], "id": number, "content": "</think>", "special": False})
+    (folder / "tokenizer.json").write_text(json.dumps(said), encoding="utf-8")
+
+
 @pytest.mark.slow
 def test_the_examples_of_the_help_work_as_pasted(tmp_path):
-    """In a folder where path/to/checkpoint and path/to/base are the demo's, their/model.litertlm made from it, and an APK of the app, which carries TensorFlow Lite alone."""
+    """In a folder where path/to/checkpoint and path/to/base are the demo's, their/model.litertlm made from it, out/reasoner one that marks the end of thinking, and an APK of the app, which carries TensorFlow Lite alone."""
     shutil.copy(Path(__file__).parent / "device" / "apks" / "tensorflow-lite.apk", tmp_path / "firsttoken-demo.apk")
     (tmp_path / "path/to/lora").mkdir(parents=True)
     (tmp_path / "path/to/checkpoint").symlink_to(checkpoint_path())
@@ -125,6 +139,9 @@ def test_the_examples_of_the_help_work_as_pasted(tmp_path):
     [theirs] = export(checkpoint_path(), tmp_path / "int8", "int8", ("litertlm-cpu",), prove=False)
     theirs.rename(tmp_path / "their")
     export(checkpoint_path(), tmp_path / "out", targets=("litertlm-cpu",), prove=False)
+    write_reasoner(tmp_path / "reasoner")
+    [reasoner] = export(tmp_path / "reasoner", tmp_path / "thinks", prove=False)
+    (tmp_path / "out/reasoner").symlink_to(reasoner)
     lines = [
         line
         for verb in ("export", "prove", "generate", "bench", "demo")

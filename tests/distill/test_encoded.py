@@ -133,14 +133,16 @@ def replace_data(recipe, **changes):
 
 
 READER = """
-import json, resource, sys
+import json, sys
 from pathlib import Path
 from firsttoken.distill.documents import training_windows
 from firsttoken.distill.recipe import check_recipe
 from firsttoken.demo import checkpoint_path
 from firsttoken.tokenizer import Tokenizer
 recipe = check_recipe(json.loads(sys.argv[1]))
-print(len(training_windows(recipe, Tokenizer(checkpoint_path()), folder=Path(sys.argv[2]))), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+windows = len(training_windows(recipe, Tokenizer(checkpoint_path()), folder=Path(sys.argv[2])))
+facts = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+print(windows, facts["VmHWM"].split()[0])  # kB; what getrusage says counts the process that this one was forked from, too
 """
 
 

@@ -120,7 +120,9 @@ def stranger(value):
 
 
 def few(value):
-    value["choices"][0]["prompt_logprobs"][5] = dict(list(value["choices"][0]["prompt_logprobs"][5].items())[-2:])
+    choice = value["choices"][0]
+    entry, following = choice["prompt_logprobs"][5], str(choice["prompt_token_ids"][5])
+    choice["prompt_logprobs"][5] = {**dict(list(entry.items())[:1]), following: entry[following]}
 
 
 def shorter(value):
