@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -23,6 +24,7 @@ from firsttoken.measure.measurement import Measurement
 from firsttoken.measure.summary import groups, middle_stages, summarize_runs
 from firsttoken.run.generate import Statistics, encode_prompt, generate
 from firsttoken.run.sampling import Sampler
+from firsttoken.run.thinking import Thinking
 from firsttoken.tokenizer import Tokenizer
 
 NAMES = (
@@ -107,6 +109,14 @@ def generation_cases(seed: int = 7) -> list[dict]:
             rng.choice((*manifest.tokenizer.end, 65))
         ]
         options = {"max_tokens": rng.choice((1, 2, 5, 40)), "chat": rng.choice((None, True, False)), "stop_at_end": rng.random() < 0.7}
+        thinking = None
+        if rng.random() < 0.5:  # a token that scripts have stands for the end of thinking
+            end = rng.choice(("\n\n", " ="))
+            script[rng.randrange(len(script) + 1) :] = [tokenizer.encode(end, begin=False)[0], *script[-3:]]
+            thinking = Thinking(rng.choice((None, 0, 1, 3, 8)), 0, rng.choice((0, 0, 1, 3)), end)
+            if thinking.most is None or thinking.most > 2:
+                thinking = replace(thinking, least=rng.choice((0, 1, 2)))
+            options["max_tokens"] = rng.choice((5, 12, 40))
         prompt, cache_length = rng.choice(("hi", "Wie geht's? 日本", "x" * 50)), 256
         if rng.random() < 0.4:
             cache_length = len(encode_prompt(tokenizer, prompt, None if options["chat"] is False else manifest.chat)) + rng.randrange(4)
@@ -117,7 +127,15 @@ def generation_cases(seed: int = 7) -> list[dict]:
         with patch("time.perf_counter_ns", iter(clock).__next__):
             runner = Scripted(manifest, script, cache_length)
             pieces = list(
-                generate(runner, tokenizer, prompt, statistics=facts, observe=lambda now, spent, seen=seen: seen.append(spent), **options)
+                generate(
+                    runner,
+                    tokenizer,
+                    prompt,
+                    statistics=facts,
+                    observe=lambda now, spent, seen=seen: seen.append(spent),
+                    thinking=thinking,
+                    **options,
+                )
             )
         expected = {
             "pieces": pieces,
@@ -130,7 +148,9 @@ def generation_cases(seed: int = 7) -> list[dict]:
             name: getattr(facts, name)
             for name in ("prompt_tokens", "new_tokens", "tokenize", "prefill", "sample", "detokenize", "decode", "stopped")
         }
-        cases.append({"prompt": prompt, "script": script, "cache_length": cache_length, "clock": clock, "expected": expected} | options)
+        bounds = None if thinking is None else asdict(thinking)
+        given = {"prompt": prompt, "script": script, "cache_length": cache_length, "clock": clock, "thinking": bounds}
+        cases.append(given | {"expected": expected} | options)
     return cases
 
 

@@ -134,8 +134,14 @@ class Server(BaseHTTPRequestHandler):
         self.asked.append((self.path, body, self.headers["Authorization"]))
         text = body["messages"][0]["content"].split("\n\n", 1)[1]
         said = "".join(reversed(text)) if body["model"] == "reverser" else None
-        answer = json.dumps({"choices": [{"message": {"content": said}}]} if said else {"error": "no such model"}).encode()
-        self.send_response(200 if said else 404)
+        whole = {"choices": [{"message": {"content": said}, "finish_reason": "stop"}]}
+        answer = json.dumps(whole if said else {"error": "no such model"}).encode()
+        if body["model"] == "elsewhere":
+            self.send_response(302)
+            self.send_header("Location", "http://127.0.0.1:9/v1/chat/completions")
+        else:
+            self.send_response(200 if said else 404)
+        self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer)
 
@@ -144,11 +150,12 @@ class Server(BaseHTTPRequestHandler):
 
 
 def test_a_server_translates_there_and_back(tmp_path, monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", "not-to-be-kept")
+    monkeypatch.setenv("THEIR_KEY", "not-to-be-kept")
+    monkeypatch.setenv("OPENAI_API_KEY", "for-another-server")
     server = HTTPServer(("127.0.0.1", 0), Server)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        by = f'server = "http://127.0.0.1:{server.server_port}/v1"\nmodel = "reverser"\nthrough = "French"'
+        by = f'server = "http://127.0.0.1:{server.server_port}/v1"\nmodel = "reverser"\nkey_variable = "THEIR_KEY"\nthrough = "French"'
         recipe = load_classifier(own(tmp_path, 'make = "mine.py:translate"', by))
         recipe = recipe.model_copy(update={"augment": recipe.augment[1:]})
         found, _, counts = augmented(recipe, ["one two", "three"], [0, 1], 1, tmp_path / "kept")
@@ -156,16 +163,26 @@ def test_a_server_translates_there_and_back(tmp_path, monkeypatch):
         paths, bodies, keys = zip(*Server.asked, strict=True)
         assert set(paths) == {"/v1/chat/completions"} and set(keys) == {"Bearer not-to-be-kept"}
         asked = [body["messages"][0]["content"] for body in bodies]
-        assert "into French" in asked[0] and asked[0].endswith("one two") and "into English" in asked[2] and asked[2].endswith("owt eno")
+        there, back = asked[:2], asked[2:]  # in any order
+        assert all("into French" in text for text in there) and any(text.endswith("one two") for text in there)
+        assert all("into English" in text for text in back) and any(text.endswith("owt eno") for text in back)
         assert all("not-to-be-kept" not in path.read_text() for path in (tmp_path / "kept").iterdir())
-        recipe = recipe.model_copy(update={"augment": (recipe.augment[0].model_copy(update={"model": "other"}),)})
-        with pytest.raises(FirstTokenError, match="gave no translation .HTTPError: HTTP Error 404.*; what was made is kept, run again"):
-            augmented(recipe, ["one two"], [0], 1, tmp_path / "kept")
+        for model, why in (
+            ("other", "status 404 at /v1/chat/completions: no such model"),
+            ("elsewhere", "redirects to http://127.0.0.1:9"),
+        ):
+            changed = recipe.model_copy(update={"augment": (recipe.augment[0].model_copy(update={"model": model}),)})
+            with pytest.raises(FirstTokenError, match=why):
+                augmented(changed, ["one two"], [0], 1, tmp_path / "kept")
+        monkeypatch.delenv("THEIR_KEY")
+        with pytest.raises(FirstTokenError, match="the environment variable THEIR_KEY is not set"):
+            augmented(recipe, ["another"], [0], 1, tmp_path / "kept")
     finally:
         server.shutdown()
         server.server_close()
-    with pytest.raises(FirstTokenError, match="gave no translation .URLError"):
-        augmented(recipe, ["one two"], [0], 1, tmp_path / "kept")
+    monkeypatch.setenv("THEIR_KEY", "not-to-be-kept")
+    with pytest.raises(FirstTokenError, match="cannot be reached.*run the same command again"):
+        augmented(recipe, ["another"], [0], 1, tmp_path / "kept")
 
 
 @pytest.mark.parametrize(
@@ -174,6 +191,7 @@ def test_a_server_translates_there_and_back(tmp_path, monkeypatch):
         (('kind = "synonyms"', 'kind = "synonym"'), "did you mean 'synonyms'"),
         (('make = "mine.py:synonyms"', 'server = "http://127.0.0.1"'), "a server only translates"),
         (('make = "mine.py:translate"', ""), "back_translation needs make or server"),
+        (('make = "mine.py:translate"', 'make = "mine.py:translate"\nkey_variable = "A"'), "key_variable is for a server"),
         (('make = "mine.py:translate"', 'make = "mine.py:short"'), "32 texts were given and 31 answers came back"),
         (("mine.py:texts", "mine.py:broken"), "expected a list of strings and as many whole numbers"),
         (('texts = "mine.py:texts"', 'make = "mine.py:data"'), "augment rewrites texts"),

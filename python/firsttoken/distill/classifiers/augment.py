@@ -5,7 +5,6 @@ A translator is a Python function ``texts -> texts`` or a server of the OpenAI k
 
 import hashlib
 import json
-import os
 import random
 import re
 from collections.abc import Callable, Sequence
@@ -17,7 +16,6 @@ from firsttoken.distill.classifiers.recipe import Augment, ClassifierRecipe, use
 from firsttoken.errors import FirstTokenError
 
 ROUND = 32  # texts between two writes of what is kept: what an interruption costs at most
-SECONDS, MOST_BYTES = 120, 16 << 20  # of one answer of a server
 
 Rewrite = Callable[[Sequence[str]], list[str]]
 
@@ -51,7 +49,7 @@ def augmented(
 
 def identity_of(recipe: ClassifierRecipe, augment: Augment, seed: int) -> str:
     """What a copy depends on besides its text: how it is made, the content of the user's file, and the seed where chance is used."""
-    facts = augment.model_dump(mode="json", exclude={"copies"})
+    facts = augment.model_dump(mode="json", exclude={"copies", "key_variable"})
     if augment.make is not None:
         user_function(recipe, augment.make)
         facts["file"] = hashlib.sha256(Path(recipe.folder, augment.make.rpartition(":")[0]).read_bytes()).hexdigest()
@@ -98,8 +96,9 @@ def rewriter(recipe: ClassifierRecipe, augment: Augment, seed: int) -> Rewrite:
     if augment.make is not None:
         own = user_function(recipe, augment.make)
         return lambda texts: list(own(list(texts)))
-    there, back = (translator(augment, language) for language in (augment.through, augment.language))
-    return lambda texts: back(there(texts))
+    from firsttoken.distill.classifiers.translation import translate
+
+    return lambda texts: translate(augment, augment.language, translate(augment, augment.through, texts))
 
 
 def synonym_rewriter(synonyms: Callable[[str], Sequence[str]], share: float, seed: int) -> Rewrite:
@@ -121,32 +120,3 @@ def synonym_rewriter(synonyms: Callable[[str], Sequence[str]], share: float, see
         return text
 
     return lambda texts: [rewrite(text) for text in texts]
-
-
-def translator(augment: Augment, language: str) -> Rewrite:
-    """Asks a server of the OpenAI kind to translate, one text a request. Raises `FirstTokenError` saying what it answered."""
-    from urllib.request import Request, urlopen
-
-    assert augment.server is not None, "the recipe was checked"
-    url = augment.server.rstrip("/") + "/chat/completions"
-    key = os.environ.get("OPENAI_API_KEY")
-    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
-
-    def ask(text: str) -> str:
-        asked = f"Translate the text below into {language}. Answer with the translation alone.\n\n{text}"
-        body = {
-            "model": augment.model,
-            "messages": [{"role": "user", "content": asked}],
-            "temperature": 0,
-            "max_tokens": augment.max_tokens,
-        }
-        try:
-            with urlopen(Request(url, json.dumps(body).encode(), headers), timeout=SECONDS) as answer:
-                said = json.loads(answer.read(MOST_BYTES))["choices"][0]["message"]["content"]
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            raise FirstTokenError(
-                f"augment: {augment.server} gave no translation ({type(error).__name__}: {str(error)[:120]}); what was made is kept, run again"
-            ) from None
-        return said.strip() if isinstance(said, str) else ""
-
-    return lambda texts: [ask(text) if text.strip() else "" for text in texts]

@@ -59,6 +59,7 @@ class Augment(RecipePart):
     share: float = Field(default=0.15, gt=0, le=1)  # synonyms: of the words that have one
     server: str | None = Field(default=None, pattern=r"^https?://")  # back_translation: the address that ends in /v1
     model: str = "default"  # the server's
+    key_variable: str | None = None  # the environment variable that holds the server's key
     through: str = "German"  # the language between
     language: str = "English"  # of the texts
     max_tokens: int = Field(default=512, ge=1)
@@ -67,6 +68,8 @@ class Augment(RecipePart):
     def _one_source(self) -> Self:
         if self.kind == "synonyms" and (self.make is None or self.server is not None):
             raise ValueError("synonyms are given by make, a function of a word; a server only translates")
+        if self.key_variable is not None and self.server is None:
+            raise ValueError("key_variable is for a server; leave it out, or give server")
         if (self.make is None) == (self.server is None):
             raise ValueError("back_translation needs make or server; give exactly one of the two")
         return self

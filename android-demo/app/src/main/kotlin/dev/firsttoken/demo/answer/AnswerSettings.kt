@@ -3,12 +3,13 @@ package dev.firsttoken.demo.answer
 import android.content.SharedPreferences
 import dev.firsttoken.core.FirstTokenException
 import dev.firsttoken.core.generate.GenerationOptions
+import dev.firsttoken.core.generate.ThinkingBounds
 import dev.firsttoken.demo.phone.defaultThreads
 import dev.firsttoken.demo.view.Typed
 
 /**
  * How an answer is generated. [temperature], [topK] (0: all tokens), [topP] (1: all), [minP] (0: all) and [seed] count only where it [isSampled].
- * [system] is the system prompt, null for none.
+ * [system] is the system prompt, null for none. [mostThinking] and [leastThinking] bound the thinking of a reasoner in tokens, null for no bound.
  */
 data class AnswerSettings(
     val isSampled: Boolean = false,
@@ -21,15 +22,20 @@ data class AnswerSettings(
     val topP: Double = 1.0,
     val minP: Double = 0.0,
     val system: String? = null,
+    val mostThinking: Int? = null,
+    val leastThinking: Int? = null,
 ) {
     val options: GenerationOptions
-        get() = if (isSampled) GenerationOptions(maxTokens, temperature, seed, topK, topP, minP, stopAtEnd = stopAtEnd) else GenerationOptions(maxTokens, stopAtEnd = stopAtEnd)
+        get() = if (isSampled) GenerationOptions(maxTokens, temperature, seed, topK, topP, minP, stopAtEnd = stopAtEnd, thinking = thinking) else GenerationOptions(maxTokens, stopAtEnd = stopAtEnd, thinking = thinking)
+
+    private val thinking get() = if (mostThinking == null && leastThinking == null) null else ThinkingBounds(mostThinking, leastThinking ?: 0)
 
     /** Keeps them for the next answer, also of a later process. */
     fun save(into: SharedPreferences) =
         into.edit().putBoolean("sampled", isSampled).putString("temperature", temperature.toString()).putInt("topK", topK).putLong("seed", seed)
             .putInt("maxTokens", maxTokens).putInt("threads", threads).putBoolean("stopAtEnd", stopAtEnd)
-            .putString("topP", topP.toString()).putString("minP", minP.toString()).putString("system", system).apply()
+            .putString("topP", topP.toString()).putString("minP", minP.toString()).putString("system", system)
+            .putString("mostThinking", mostThinking?.toString()).putString("leastThinking", leastThinking?.toString()).apply()
 
     companion object {
         val TEMPERATURES = 0.01..100.0
@@ -38,6 +44,7 @@ data class AnswerSettings(
         val MIN_P = 0.0..1.0
         const val LONGEST_SYSTEM = 20_000 // characters
         val SEEDS = 0L..Long.MAX_VALUE
+        val THINKING = 0..100_000
         val MAX_TOKENS = 1..100_000 // the cache ends an answer before
         val THREADS = 1..16
 
@@ -52,6 +59,8 @@ data class AnswerSettings(
                 from.getString("topP", null)?.toDoubleOrNull()?.takeIf { it in TOP_P } ?: first.topP,
                 from.getString("minP", null)?.toDoubleOrNull()?.takeIf { it in MIN_P } ?: first.minP,
                 from.getString("system", null),
+                from.getString("mostThinking", null)?.toIntOrNull()?.takeIf { it in THINKING },
+                from.getString("leastThinking", null)?.toIntOrNull()?.takeIf { it in THINKING },
             )
         }
 
@@ -63,6 +72,8 @@ data class AnswerSettings(
                 threads = Typed.whole("the number of threads", typed.threads, THREADS),
                 stopAtEnd = typed.stopAtEnd,
                 system = typed.system.takeUnless { it.isBlank() },
+                mostThinking = bound("the most tokens of thinking", typed.mostThinking),
+                leastThinking = bound("the least tokens of thinking", typed.leastThinking),
             )
             return try {
                 rest.copy(
@@ -77,6 +88,8 @@ data class AnswerSettings(
                 if (typed.isSampled) throw refusal else rest
             }
         }
+
+        private fun bound(what: String, typed: String) = if (typed.isBlank()) null else Typed.whole(what, typed, THINKING)
     }
 }
 
@@ -92,4 +105,6 @@ data class TypedSettings(
     val threads: String,
     val stopAtEnd: Boolean,
     val system: String,
+    val mostThinking: String = "",
+    val leastThinking: String = "",
 )

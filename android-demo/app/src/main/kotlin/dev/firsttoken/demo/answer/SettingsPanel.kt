@@ -51,7 +51,7 @@ class SettingsPanel(private val activity: Activity, saved: Bundle?) {
         AnswerSettings.parse(
             TypedSettings(
                 sampled.isChecked, text(R.id.temperature), text(R.id.top_k), text(R.id.top_p), text(R.id.min_p), text(R.id.seed), text(R.id.max_tokens),
-                text(R.id.threads), ends.isChecked, text(R.id.system),
+                text(R.id.threads), ends.isChecked, text(R.id.system), text(R.id.most_thinking), text(R.id.least_thinking),
             ),
         )
 
@@ -70,6 +70,8 @@ class SettingsPanel(private val activity: Activity, saved: Bundle?) {
         field(R.id.seed).setText(settings.seed.toString())
         field(R.id.max_tokens).setText(settings.maxTokens.toString())
         field(R.id.threads).setText(settings.threads.toString())
+        field(R.id.most_thinking).setText(settings.mostThinking?.toString().orEmpty())
+        field(R.id.least_thinking).setText(settings.leastThinking?.toString().orEmpty())
         ends.isChecked = settings.stopAtEnd
     }
 

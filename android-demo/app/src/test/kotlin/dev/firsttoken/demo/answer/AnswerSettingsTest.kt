@@ -7,12 +7,14 @@ import android.widget.EditText
 import android.widget.RadioButton
 import dev.firsttoken.core.FirstTokenException
 import dev.firsttoken.core.generate.Stop
+import dev.firsttoken.core.generate.ThinkingBounds
 import dev.firsttoken.demo.R
 import dev.firsttoken.demo.ScreenTest
 import dev.firsttoken.demo.TestWorld
 import dev.firsttoken.demo.TestWorld.waitFor
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
+import org.junit.Assert.assertNull
 import org.junit.Assert.assertThrows
 import org.junit.Assert.assertTrue
 import org.junit.Before
@@ -85,6 +87,19 @@ class AnswerSettingsTest : ScreenTest() {
         with(typed.copy(isSampled = false).options) { assertEquals("greedy draws from nothing", listOf<Any>(0.0, 0, 1.0, 0.0), listOf<Any>(temperature, topK, topP, minP)) }
     }
 
+    @Test fun boundsOnThinkingAreThereWhereTheyWereTyped() {
+        val typed = TypedSettings(false, "", "", "", "", "", "8", "2", true, "")
+        assertNull(AnswerSettings.parse(typed).options.thinking)
+        assertEquals(ThinkingBounds(0), AnswerSettings.parse(typed.copy(mostThinking = "0")).options.thinking)
+        assertEquals(ThinkingBounds(null, 5), AnswerSettings.parse(typed.copy(leastThinking = " 5 ")).options.thinking)
+        val screen = opened().get()
+        screen.type(R.id.most_thinking, "3")
+        screen.ask()
+        waitFor("the end") { state.phase == Phase.FAILED }
+        assertTrue(state.error.orEmpty(), "so the end of its thinking cannot be decided" in state.error.orEmpty())
+        assertEquals("kept for the next time", "3", opened().get().text(R.id.most_thinking))
+    }
+
     @Test fun whatCannotBeIsRefusedAndTheSettingsOpen() {
         val good = TypedSettings(true, "1", "0", "1", "0", "0", "1", "1", true, "")
         fun refused(typed: TypedSettings) = assertThrows(FirstTokenException::class.java) { AnswerSettings.parse(typed) }.message
@@ -92,6 +107,8 @@ class AnswerSettingsTest : ScreenTest() {
             refused(good.copy(temperature = temperature, topK = topK, seed = seed, maxTokens = max, threads = threads))
         assertEquals("top-p is '0'; expected 0.01 to 1.0", refused(good.copy(topP = "0")))
         assertEquals("min-p is '1.5'; expected 0.0 to 1.0", refused(good.copy(minP = "1.5")))
+        assertEquals("the most tokens of thinking is '-1'; expected 0 to 100000", refused(good.copy(mostThinking = "-1")))
+        assertEquals("the least tokens of thinking is 'x'; expected 0 to 100000", refused(good.copy(leastThinking = "x", isSampled = false)))
         assertTrue("at most 20000" in refused(good.copy(system = "s".repeat(20_001))).orEmpty())
         assertEquals("the temperature is '0'; expected 0.01 to 100.0", refusal(temperature = "0"))
         assertEquals("the temperature is 'NaN'; expected 0.01 to 100.0", refusal(temperature = "NaN"))

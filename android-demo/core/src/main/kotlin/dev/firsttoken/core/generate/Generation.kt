@@ -17,7 +17,7 @@ interface GenerationListener {
     fun onRest(text: String) = Unit
 }
 
-/** What to generate. [chat] null: one user turn of the chat template where the bundle has one. */
+/** What to generate. [chat] null: one user turn of the chat template where the bundle has one. [thinking] null: as long as the model likes. */
 class GenerationOptions(
     val maxTokens: Int = 128,
     val temperature: Double = 0.0,
@@ -27,6 +27,7 @@ class GenerationOptions(
     val minP: Double = 0.0,
     val chat: Boolean? = null,
     val stopAtEnd: Boolean = true,
+    val thinking: ThinkingBounds? = null,
 )
 
 /** Returns the tokens of a prompt: one user turn of [chat] tokenized as a whole, or the text as it is after the begin token. */
@@ -65,7 +66,8 @@ class Generation(private val engine: Engine, private val tokenizer: Tokenizer, p
         val manifest = engine.manifest
         if (options.maxTokens < 1) throw FirstTokenException("max_tokens is ${options.maxTokens}; expected at least 1")
         val sampler = Sampler(manifest.tokenizer.vocabularySize, options.temperature, options.seed, options.topK, options.topP, options.minP)
-        val stream = TextStream(tokenizer, shownSpecial)
+        val budget = options.thinking?.budget(tokenizer, if (options.chat == false) null else manifest.chat)
+        val stream = TextStream(tokenizer, shownSpecial + listOfNotNull(budget?.end))
         val end = if (options.stopAtEnd) manifest.tokenizer.end.toSet() else emptySet()
         val begun = clock.nanoTime()
         val tokens = encode()
@@ -74,7 +76,7 @@ class Generation(private val engine: Engine, private val tokenizer: Tokenizer, p
         statistics.cachedTokens = engine.keepPrefix(tokens)
         val logits = engine.prefill(tokens.copyOfRange(statistics.cachedTokens, tokens.size))
         val filled = clock.nanoTime()
-        var token = sampler.pick(logits)
+        var token = budget?.next(end) { sampler.pick(logits) } ?: sampler.pick(logits)
         var tokenBegun = clock.nanoTime()
         statistics.tokenize = encoded - begun
         statistics.prefill = filled - encoded
@@ -105,7 +107,8 @@ class Generation(private val engine: Engine, private val tokenizer: Tokenizer, p
                 break
             }
             tokenBegun = clock.nanoTime() // after the listener: what it does with the text is not ours
-            token = sampler.pick(engine.decode(token))
+            val next = engine.decode(token)
+            token = budget?.next(end) { sampler.pick(next) } ?: sampler.pick(next)
         }
         stream.finish().let { if (it.isNotEmpty()) listener.onRest(it) }
         return statistics

@@ -6,6 +6,7 @@ import dev.firsttoken.core.Parity
 import dev.firsttoken.core.assertRefused
 import java.io.File
 import org.junit.Assert.assertEquals
+import org.junit.Assert.assertTrue
 import org.junit.Test
 
 /** The loop and its clock, against what Python's made of the same tokens and the same times. */
@@ -39,6 +40,7 @@ class GenerationTest {
         assertEquals(60, cases.size)
         assertEquals("every way to stop", setOf("end", "length", "cache"), cases.map { it["expected"].asJsonObject["stopped"].asString }.toSet())
         val tokenizer = DemoFiles.tokenizer()
+        assertTrue("many with a budget of thinking", cases.count { !it["thinking"].isJsonNull } > 15)
         for (case in cases) compare(case, tokenizer)
     }
 
@@ -46,7 +48,10 @@ class GenerationTest {
         val expected = case["expected"].asJsonObject
         val engine = ScriptedEngine(DemoFiles.manifest(), case["script"].asJsonArray.map { it.asInt }, case["cache_length"].asInt)
         val heard = Heard()
-        val options = GenerationOptions(maxTokens = case["max_tokens"].asInt, chat = case["chat"].booleanOrNull(), stopAtEnd = case["stop_at_end"].asBoolean)
+        val thinking = case["thinking"]?.takeUnless { it.isJsonNull }?.asJsonObject?.let {
+            ThinkingBounds(it["most"].takeUnless { most -> most.isJsonNull }?.asInt, it["least"].asInt, it["ignore"].asInt, it["end"].asString)
+        }
+        val options = GenerationOptions(maxTokens = case["max_tokens"].asInt, chat = case["chat"].booleanOrNull(), stopAtEnd = case["stop_at_end"].asBoolean, thinking = thinking)
         val clock = RecordedClock(case["clock"].asJsonArray.map { it.asLong }.iterator())
         val found = Generation(engine, tokenizer, clock).run(case["prompt"].asString, options, heard)
         val figures = mapOf(
@@ -103,6 +108,10 @@ class GenerationTest {
         val generation = Generation(ScriptedEngine(DemoFiles.manifest(), listOf(65)), DemoFiles.tokenizer())
         assertRefused("prompt is empty") { generation.run("", GenerationOptions(chat = false), Heard()) }
         assertRefused("do not fit the cache") { generation.run("word ".repeat(5000), GenerationOptions(), Heard()) }
+        fun bounded(bounds: ThinkingBounds) = generation.run("x", GenerationOptions(thinking = bounds), Heard())
+        assertRefused("at least 3 tokens of thinking are more than at most 2") { bounded(ThinkingBounds(2, 3)) }
+        assertRefused("'</think>' is 5 tokens of this model, so the end of its thinking cannot be decided") { bounded(ThinkingBounds(2)) }
+        assertRefused("the chat template writes 'assistant' before the answer") { bounded(ThinkingBounds(2, end = "assistant")) }
         assertRefused("max_tokens is 0") { generation.run("x", GenerationOptions(maxTokens = 0), Heard()) }
     }
 }
