@@ -56,6 +56,8 @@ def parse_yaml(text: str) -> dict[str, Any]:
         values = yaml.load(text, Loader=_loader())  # a subclass of SafeLoader: constructs no objects
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from None
+    except (AttributeError, IndexError, KeyError):  # PyYAML's own, of values that a tag does not fit, such as !!bool maybe
+        raise ValueError("a tag (!!…) does not fit the value behind it; write the value without one") from None
     if not isinstance(values, dict):
         raise ValueError(f"expected fields with values, got {'nothing' if values is None else f'a {type(values).__name__}'}")
     return values

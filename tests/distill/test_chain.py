@@ -1,9 +1,11 @@
 """One command from teacher to first token; what is finished is not done again."""
 
+import json
+
 import pytest
 
 from firsttoken.bundle.manifest import read_manifest
-from firsttoken.distill.chain import chain
+from firsttoken.distill.chain import chain, reusable
 from firsttoken.distill.recipe import Recipe
 from firsttoken.errors import FirstTokenError
 from firsttoken.measure.bench import BenchSettings
@@ -51,3 +53,14 @@ def test_the_package_itself_can_be_called(make_recipe, tmp_path):
     assert firsttoken.distill(make_recipe({"training.steps": 1}), tmp_path / "student", say=lambda _: None) == tmp_path / "student"
     with pytest.raises(AttributeError, match="no attribute 'destill'"):
         firsttoken.destill  # noqa: B018
+
+
+def test_a_student_of_before_a_field_was_there_is_taken(make_recipe, tmp_path):
+    recipe = make_recipe({"training.steps": 1})
+    said = recipe.what_decides()
+    for name in ("on_policy", "sequence_level"):
+        said.pop(name)
+    (tmp_path / "distillation.json").write_text(json.dumps({"recipe": said}))
+    assert reusable(tmp_path, recipe, force=False)
+    with pytest.raises(FirstTokenError, match="was made from another recipe"):
+        reusable(tmp_path, make_recipe({"training.steps": 2}), force=False)

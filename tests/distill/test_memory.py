@@ -62,6 +62,7 @@ def test_it_follows_the_recipe(make_recipe):
     assert take(replace(step, checkpointing=True)).activations < 0.4 * plain.activations
     assert take(replace(step, chunk=1024)).logits > 2.5 * plain.logits
     assert take(replace(step, half=True)).activations < 0.8 * plain.activations
+    assert take(replace(step, apart=True)).working > plain.working, "masks of documents"
     shards = estimate(make_recipe({"teacher.0.sharded": True}), Machine(2, None, shards=True))
     whole = estimate(make_recipe({"teacher.0.sharded": None}), Machine(2))
     assert rows(shards)["student: optimizer"] == rows(whole)["student: optimizer"] / 2

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from firsttoken.distill import running
 from firsttoken.distill.distill import distill
 from firsttoken.distill.models import load_decoder
 from firsttoken.distill.placing import named_device, open_teacher, training_device
@@ -69,6 +70,26 @@ def test_a_student_in_half_precision_trains_and_is_written_as_asked(make_recipe,
     assert figures["student"]["cross_entropy"] < figures["student as cut"]["cross_entropy"] - 0.05
     written = load_file(tmp_path / "half/model.safetensors")
     assert all(tensor.dtype == torch.float32 and torch.equal(tensor, tensor.bfloat16().float()) for tensor in written.values())
+
+
+def test_only_weights_are_halved_and_adapters_are_added_in_full(make_recipe, tiny_model, tmp_path, monkeypatch):
+    """A rounded table of rotations would be another model; and of a small update half precision would keep nothing."""
+    buffers = []
+    of = running.DistillRun.objective
+
+    def watched(self, model, *given):
+        made = of(self, model, *given)
+        buffers.extend((name, each.dtype) for name, each in model.named_buffers())
+        return made
+
+    monkeypatch.setattr(running.DistillRun, "objective", watched)
+    student = {"checkpoint": str(tiny_model), "dtype": "bfloat16", "lora": {"rank": 2}}
+    changes = {"student": student, "training.steps": 4, "training.evaluate_every": 4, "training.learning_rate": 1e-4}
+    distill(make_recipe(changes | {"loss": [{"kind": "cross_entropy"}]}), tmp_path / "half", say=lambda line: None)
+    assert {dtype for name, dtype in buffers if "inv_freq" in name} == {torch.float32}
+    written, before = load_file(tmp_path / "half/model.safetensors"), load_decoder(tiny_model).state_dict()
+    changed = [name for name, tensor in written.items() if not torch.equal(tensor, before[name].bfloat16().float())]
+    assert changed and any(not torch.equal(written[name], written[name].bfloat16().float()) for name in changed)
 
 
 def test_devices_that_are_not_there_are_named(make_recipe, tiny_model):

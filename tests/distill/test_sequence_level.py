@@ -91,3 +91,20 @@ def test_what_cannot_be_is_refused(recipe, make_recipe, tmp_path, monkeypatch):
         make_recipe({"sequence_level": None})
     with pytest.raises(FirstTokenError, match="lets the first .*teacher.* write, which has to be a checkpoint"):
         make_recipe({"sequence_level": {"prompts": "x"}, "teacher": []})
+
+
+def test_restart_asks_again_and_keeps_what_it_has_just_made(recipe, tmp_path):
+    distill(recipe, tmp_path / "student", keep_work=True, say=lambda line: None)
+    (tmp_path / "student.work/answers.jsonl").write_text("")
+    distill(recipe, tmp_path / "student", force=True, restart=True, keep_work=True, say=lambda line: None)
+    assert len((tmp_path / "student.work/answers.jsonl").read_text().splitlines()) == 4
+    assert list((tmp_path / "student.work").glob("encoded-*")), "training data is mapped to the end of the run"
+
+
+def test_what_is_not_a_runs_folder_is_left_alone(recipe, tmp_path):
+    (tmp_path / "student.work").mkdir()
+    for name in ("answers.jsonl", "notes.txt"):
+        (tmp_path / "student.work" / name).write_text("mine")
+    with pytest.raises(FirstTokenError, match="which is not a run's"):
+        distill(recipe, tmp_path / "student", say=lambda line: None)
+    assert (tmp_path / "student.work/answers.jsonl").read_text() == "mine"

@@ -67,8 +67,8 @@ def test_on_policy_answers_of_chats_alone(make_recipe, tmp_path, texts, monkeypa
     seen = []
     rewrite = StudentWriter.rewrite
 
-    def watched(self, student, batch, positions):
-        made = rewrite(self, student, batch, positions)
+    def watched(self, student, batch, positions, *taught):
+        made = rewrite(self, student, batch, positions, *taught)
         seen.extend(zip(batch["labels"].tolist(), made["labels"].tolist(), strict=True))
         return made
 

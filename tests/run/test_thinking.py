@@ -107,7 +107,7 @@ def test_what_is_not_forced_is_what_transformers_chooses(subject, common, bounds
     else:
         assert forced and all(tokens[n] in (*wait, end_token) for n in forced) and tokens[natural : natural + len(wait)] == wait
         assert facts.ends_ignored >= 1 and end_token not in tokens[: max(natural + 1, bounds.get("least", 0))]
-    assert facts.thinking_tokens == (tokens.index(end_token) if end_token in tokens else 24 - 1 + (facts.thinking_tokens - 23))
+    assert facts.thinking_tokens == (tokens.index(end_token) if end_token in tokens else 24)
 
 
 def test_bounds_that_nothing_meets_change_nothing(subject, common):

@@ -83,6 +83,8 @@ def run(
     if is_classifier(recipe):
         from firsttoken.distill.classifiers.run import distill_classifier
 
+        if however_long:
+            raise FirstTokenError("--however-long is for a decoder's recipe; a classifier's training is never refused for its time")
         if tensorboard is not None:
             raise FirstTokenError("--tensorboard is for a decoder's recipe; a classifier's curves are in its training.html")
         student = distill_classifier(recipe, output, seeds, force, restart, keep_work, out.say)
@@ -124,6 +126,7 @@ def cache(
       firsttoken distill cache my-recipe.toml -o out/teacher-answers --top 64
       firsttoken distill cache my-recipe.toml -o out/teacher-answers --top 20 --server http://localhost:8000/v1
     """
+    from firsttoken.errors import FirstTokenError
     from firsttoken.report.progress_bar import progress_bar
 
     need("distill", "asking a teacher")
@@ -135,6 +138,8 @@ def cache(
         if server is None:
             teacher_options.refuse_without_server(given, "the teacher is the recipe's; name a server with --server")
             facts = work(recipe, output, top, teacher, report, however_long)
+        elif teacher or however_long:
+            raise FirstTokenError("--teacher and --however-long are for a checkpoint of the recipe; with --server leave them out")
         else:
             facts = teacher_options.cache_of_servers(recipe, output, server, given, top, report, out)
     positions = facts["windows"] * facts["length"]
@@ -331,6 +336,7 @@ def chain(
     prompts: PromptLengths = "32,128",
     repeat: Annotated[int, typer.Option("--repeat", "-r", min=1, help="Runs of each prompt length on each bundle.")] = 5,
     text_tokens: Annotated[int, typer.Option("--text-tokens", min=16, help="Held-out tokens that every step is scored on.")] = 2048,
+    however_long: HoweverLong = False,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -365,6 +371,7 @@ def chain(
         settings,
         progress_bar,
         out.say,
+        however_long,
     )
     out.show(
         f"\nThe same held-out text through every step (about {text_tokens:,} tokens of it; --text-tokens takes more):",

@@ -16,7 +16,7 @@ def estimate(
         int | None, typer.Option("--gpus", min=1, help="So many GPUs, a process each (default: this machine as it is).")
     ] = None,
     gpu_memory: Annotated[
-        float | None, typer.Option("--gpu-memory", min=0.1, metavar="GB", help="Memory of each of them, 10^9 bytes.")
+        float | None, typer.Option("--gpu-memory", min=0.1, max=1e6, metavar="GB", help="Memory of each of them, 10^9 bytes.")
     ] = None,
     fsdp: Annotated[bool, typer.Option("--fsdp", help="The student in shards, as `accelerate launch --use_fsdp` trains it.")] = False,
     as_json: Json = False,

@@ -12,7 +12,7 @@ from firsttoken.bundle.manifest import MANIFEST_FILE, read_manifest
 from firsttoken.checkpoint import Checkpoint, read_json
 from firsttoken.distill.distill import distill, no_bar
 from firsttoken.distill.recipe import Recipe, load_recipe
-from firsttoken.distill.work_folder import alone
+from firsttoken.distill.work_folder import alone, first_difference
 from firsttoken.errors import FirstTokenError
 from firsttoken.evaluate.evaluate import EvaluationSettings, Score, evaluate
 from firsttoken.measure.bench import BenchSettings, bench
@@ -49,6 +49,7 @@ def chain(
     bench_settings: BenchSettings = BenchSettings(prompts=(32, 128)),
     bar: Callable[[], AbstractContextManager[Report]] = no_bar,
     say: Callable[[str], None] = print,
+    however_long: bool = False,
 ) -> Chain:
     """Makes ``output/student``, ``output/bundles/<target>`` and ``output/host.measurement.json``.
 
@@ -67,7 +68,7 @@ def chain(
     if reusable(student, chosen, force):
         say(f"{student}: already made from this recipe")
     else:
-        distill(recipe, student, force=force, restart=restart, bar=bar, say=say)
+        distill(recipe, student, force=force, restart=restart, bar=bar, say=say, however_long=however_long)
     bundles = [
         bundle_of(student, output / "bundles", plan, target, name, cache_length, bar, say)
         for target, name in zip(targets, names, strict=True)
@@ -97,7 +98,8 @@ def reusable(student: Path, recipe: Recipe, force: bool) -> bool:
     if not student.exists():
         return False
     record = read_json(student / RECORD, "the folder holds something else; choose another with -o")
-    if record.get("recipe") == json.loads(json.dumps(recipe.what_decides())):
+    made = record.get("recipe")  # of before a field was there: it is absent, and differs in nothing
+    if isinstance(made, dict) and first_difference(made, json.loads(json.dumps(recipe.what_decides()))) is None:
         return True
     if not force:
         raise FirstTokenError(f"{student}: was made from another recipe; replace it with --force, or choose another folder with -o")

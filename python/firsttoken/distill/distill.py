@@ -56,14 +56,14 @@ def distill(
     stages = plan_stages(chosen)
     check_sharding(chosen)
     if tensorboard is not None:
-        check_board(tensorboard)
+        check_board(tensorboard, output)
     if chosen.quantize is not None:
         check_quantize(chosen, chosen.quantize, student_decoder(chosen))
     main = int(os.environ.get("RANK", "0")) == 0
     check_memory(chosen, say if main else _mute)
     if not however_long:
         check_time(chosen)
-    asked = answered(chosen, work_folder(output), restart, bar if main else no_bar, say if main else _mute)
+    asked = answered(chosen, work_folder(output), restart, bar if main else no_bar, say if main else _mute, however_long)
     run = DistillRun(asked, output, text, main, bar if main else no_bar, say if main else _mute, tensorboard=tensorboard)
     run.identity = identity = identity_of(chosen, run.train, run.held_out)
     held = None

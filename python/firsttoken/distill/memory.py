@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from firsttoken.checkpoint import read_json
 from firsttoken.decoder.families import describe
+from firsttoken.decoder.walk import parameter_count
 from firsttoken.distill import cut_sizes
 from firsttoken.distill.cache import FACTS
 from firsttoken.distill.memory_step import Cached, Model, Step, Taken, Weights, take
@@ -88,7 +89,7 @@ def estimate(recipe: Recipe, machine: Machine, checkpointing: bool | None = None
         ("student: gradients", student.whole // share if machine.shards else taken.gradients),
         ("student: optimizer (Adam)", OPTIMIZER_STATES * student.whole // share),
     ]
-    if machine.devices > 1 and not machine.shards:
+    if processes_of(recipe, machine) > 1 and not machine.shards:
         rows.append(("student: buckets that gradients are exchanged in", student.whole))
     if machine.shards:
         rows.append(("student: gradients of what is together, before they are spread", GATHERED * student.layer))
@@ -116,8 +117,8 @@ def moments(recipe: Recipe, machine: Machine, taken: Taken, rows: list[tuple[str
         states = (1 + OPTIMIZER_STATES) * taken.trained.whole // machine.devices
         found.append(("scoring the whole student beside its shards", teachers + taken.trained.whole + states + reserve))
     if recipe.student.cut is not None:
-        first = next(weights for weights in taken.frozen if weights)
-        found.append(("cutting the student out of the teacher", teachers + 4 * first.parameters + reserve))
+        parameters = parameter_count(describe(config_of(recipe, recipe.teachers[0].checkpoint or "")))  # no loss may ask this teacher
+        found.append(("cutting the student out of the teacher", teachers + 4 * parameters + reserve))
     return found
 
 
@@ -142,17 +143,23 @@ def placed(teacher: Teacher, weights: Weights, machine: Machine) -> tuple[str, i
         return f" (one of {machine.devices} shards, head, {GATHERED} layers)", sharded(weights, machine.devices)
     if teacher.device == "split":
         return f" (spread over {machine.devices})", weights.whole // machine.devices
-    if teacher.device == "auto" or not machine.gpu or teacher.device.endswith(":0"):
+    if teacher.device == "auto" or not machine.gpu or (teacher.device.partition(":")[2] in ("", "0") and teacher.device != "cpu"):
         return "", weights.whole
     return "", 0  # on a device of its own
+
+
+def processes_of(recipe: Recipe, machine: Machine) -> int:
+    """How many processes train: one a device, but one alone where a teacher is laid over all devices."""
+    return 1 if any(teacher.device == "split" for teacher in recipe.teachers) else machine.devices
 
 
 def step_of(recipe: Recipe, machine: Machine) -> Step:
     """What one process computes at once."""
     training = recipe.training
-    if training.batch % machine.devices:
-        raise FirstTokenError(f"training.batch {training.batch} cannot be shared by {machine.devices} devices; expected a multiple")
-    each = training.batch // machine.devices if not any(teacher.device == "split" for teacher in recipe.teachers) else training.batch
+    sharing = processes_of(recipe, machine)
+    if training.batch % sharing:
+        raise FirstTokenError(f"training.batch {training.batch} cannot be shared by {sharing} devices; expected a multiple")
+    each = training.batch // sharing
     micro = min(training.micro_batch or each, each)
     attention = "eager" if any(loss.kind == "attention" for loss in recipe.losses) else "sdpa"
     eager = attention if any(loss.kind in INSIDE for loss in recipe.losses) else "sdpa"
@@ -232,8 +239,6 @@ def check_memory(recipe: Recipe, say: Callable[[str], None] = print) -> None:
 
 def plainly_fits(recipe: Recipe, machine: Machine) -> bool:
     """Whether a bound that is several times too high is within the memory: then no step needs to be taken to know."""
-    from firsttoken.decoder.walk import parameter_count
-
     step = step_of(recipe, machine)
     models = [step.student, *(teacher for teacher in step.teachers if isinstance(teacher, Model))]
     weights = sum(16 * parameter_count(describe(model.config)) for model in models) * 2

@@ -196,7 +196,7 @@ def _measure(objective: Distillation, step: Step) -> Taken:
         for parameter in objective.parameters():
             parameter.register_post_accumulate_grad_hook(_counts(alive, step))
         with torch.autocast("cpu", torch.bfloat16, enabled=step.half):
-            loss, _ = objective(tokens, tokens, tokens[:, 0], tokens[:, 0], moment, 1.0, place)
+            loss, _ = objective(tokens, tokens, tokens[:, 0], tokens[:, 0], moment, 1.0, positions=place)
         loss.backward()
         alive.note()
     gradients = alive.gradients_at_peak

@@ -18,7 +18,7 @@ from firsttoken.distill.losses.chunked import chunked_head_loss
 from firsttoken.distill.losses.cross_tokenizer import ACROSS
 from firsttoken.distill.losses.divergence import DIVERGENCES, IGNORED, cross_entropy
 from firsttoken.distill.losses.hidden import Projection, hidden_cosine, hidden_l2, layer_pairs
-from firsttoken.distill.models import head_inputs
+from firsttoken.distill.models import head_inputs, head_of
 from firsttoken.distill.on_policy import StudentWriter
 from firsttoken.distill.recipe import INSIDE, Loss
 from firsttoken.distill.schedules import active_pairs
@@ -177,11 +177,13 @@ class Distillation(nn.Module):
         """
         input_ids, labels, positions = batch["input_ids"], batch["labels"], batch.get("positions")
         counted = labels[:, 1:] != IGNORED
-        hidden = self.student.model(input_ids=input_ids, position_ids=positions, use_cache=False).last_hidden_state[:, :-1][counted]
+        last = self.student.model(input_ids=input_ids, position_ids=positions, use_cache=False).last_hidden_state[:, :-1]
+        head = head_of(self.student)[0].device  # of a teacher that is laid over devices, another than its first layers'
+        hidden = last[counted.to(last.device)].to(head)
         live = [teacher for teacher in self.teachers if teacher.live]
         total = sum(teacher.weight for teacher in live)
         seen = [teacher.look(input_ids, counted, input_ids[:, 0], False, False, positions) for teacher in live]
-        chosen = labels[:, 1:][counted]
+        chosen = labels[:, 1:][counted].to(head)
         loss, of = DIVERGENCES["forward_kl"]
 
         def loss_of(logits: Tensor, where: slice) -> tuple[Tensor, Tensor]:

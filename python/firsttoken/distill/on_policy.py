@@ -31,14 +31,16 @@ class StudentWriter:
     filler: int
     seed: int
 
-    def rewrite(self, student: PreTrainedModel, batch: dict[str, Tensor], positions: list[int]) -> dict[str, Tensor]:
+    def rewrite(
+        self, student: PreTrainedModel, batch: dict[str, Tensor], positions: list[int], taught: list[bool] | None = None
+    ) -> dict[str, Tensor]:
         """Returns the batch with the chosen windows continued by the student, and ``written`` ``[batch]``, which they are.
 
-        ``positions`` says where in the order of training each window stands. Labels of a continued window are what the student
+        ``taught`` says whether a teacher judges a window's domain; others stay as they are. ``positions`` says where in the order of training each window stands. Labels of a continued window are what the student
         wrote, its end token with it, and nothing else.
         """
         drawn = [np.random.default_rng([self.seed, position]) for position in positions]
-        chosen = [row for row, numbers in enumerate(drawn) if numbers.random() < self.options.share]
+        chosen = [row for row, numbers in enumerate(drawn) if numbers.random() < self.options.share and (taught is None or taught[row])]
         written = torch.zeros(len(positions), dtype=torch.bool, device=batch["labels"].device)
         if not chosen:
             return {**batch, "written": written}

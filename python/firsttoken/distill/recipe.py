@@ -282,6 +282,8 @@ class Recipe(RecipePart):
             raise ValueError(
                 "on_policy needs the teacher for what the student writes, and a cache holds answers to the training data only; use a checkpoint"
             )
+        if not self.data.answers_only:
+            raise ValueError("on_policy writes where answers begin, which data.answers_only = false hides; leave one of the two out")
         asked = self.on_policy.prompt_tokens
         if asked is not None and asked >= self.data.length:
             raise ValueError(

@@ -157,7 +157,8 @@ class DistillRun:
 
         torch.manual_seed(recipe.seed)  # the first values of projections and adapters
         training, writer = recipe.training, None
-        model.to(DTYPES[recipe.student.dtype])  # type: ignore[arg-type]  # transformers wraps it without its types
+        for weight in model.parameters():  # not the buffers: a rounded inv_freq would be another model
+            weight.data = weight.data.to(DTYPES[recipe.student.dtype])
         if training.gradient_checkpointing:
             if not model.supports_gradient_checkpointing:
                 raise FirstTokenError(f"gradient_checkpointing: transformers' {model.config.model_type} has none; leave it out")
@@ -247,13 +248,13 @@ class DistillRun:
             watch.close()
             objective.take_out()
         model = trainer.whole_student()
+        model.float()  # before the adapters are added: half precision would round most of them away
         if recipe.student.lora is not None:
             from firsttoken.distill.lora import merged
 
             model = merged(model)
         if recipe.training.gradient_checkpointing:
             model.activation_checkpointing_disable()
-        model.float()
         stage.history = [entry for entry in trainer.state.log_history if "train_runtime" not in entry]
         self.figures["student" if whole else f"{stage.name}, after training"] = self.score(model, teachers)
         if trainer.state.global_step < stage.steps:
@@ -305,7 +306,7 @@ def open_live(recipe: Recipe, teacher: Teacher, tokenizer: Tokenizer, across: bo
         shared_vocabulary(theirs, theirs, rows, rows)
         return ForeignTeacher(name, model, TextAlignment(tokenizer, theirs), teacher.weight, teacher.domains)
     shared_vocabulary(tokenizer, theirs, tokenizer.vocab_size, rows)
-    return LiveTeacher(name, model, teacher.weight, teacher.domains, teacher.device == "auto" and not teacher.sharded)
+    return LiveTeacher(name, model, teacher.weight, teacher.domains, teacher.device == "auto" and not (teacher.sharded and processes() > 1))
 
 
 def check_temperature(cache: TeacherCache, temperature: float | None) -> None:

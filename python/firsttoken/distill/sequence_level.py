@@ -10,10 +10,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from firsttoken.bundle.atomic import lock, remove
-from firsttoken.distill.generate import AnswerSettings, generate
+from firsttoken.bundle.atomic import remove
+from firsttoken.distill.generate import AnswerSettings, Placing, generate
 from firsttoken.distill.recipe import Recipe, TextSource
-from firsttoken.distill.work_folder import alone
+from firsttoken.distill.work_folder import alone, held_work
 from firsttoken.errors import FirstTokenError
 from firsttoken.json_lines import json_lines
 from firsttoken.progress import Report
@@ -22,7 +22,12 @@ ANSWERS = "answers.jsonl"  # a name that `held_back` never keeps out of training
 
 
 def answered(
-    recipe: Recipe, work: Path, restart: bool, bar: Callable[[], AbstractContextManager[Report]], say: Callable[[str], None]
+    recipe: Recipe,
+    work: Path,
+    restart: bool,
+    bar: Callable[[], AbstractContextManager[Report]],
+    say: Callable[[str], None],
+    however_long: bool = False,
 ) -> Recipe:
     """Lets the first teacher answer the recipe's prompts, or goes on with it; returns the recipe with the answers as training data.
 
@@ -32,18 +37,22 @@ def answered(
     if asked is None:
         return recipe
     alone("[sequence_level]", "make the answers with `firsttoken distill generate` and name the file in [[data.train]]")
-    work.mkdir(parents=True, exist_ok=True)
-    held = lock(work)
-    if held is None:
-        raise FirstTokenError(f"{work}: another run is at work on it; wait for it, or choose another output with -o")
+    if recipe.teachers[0].device == "split":
+        raise FirstTokenError(
+            'device = "split": what the teacher writes for [sequence_level] is written on one device; make the answers first with `firsttoken distill generate` and name the file in [[data.train]]'
+        )
+    held = held_work(work)
     output = work / ANSWERS
     try:
         if restart:
             for path in (output, output.with_name(f"{ANSWERS}.json")):
                 remove(path)
         settings = AnswerSettings(asked.max_tokens, asked.temperature, recipe.seed)
+        teacher = recipe.teachers[0]
+        device = recipe.training.device if teacher.device == "auto" else teacher.device
+        placing = Placing(dtype=teacher.dtype, device=device, however_long=however_long)
         with bar() as report:
-            count = generate(recipe.teacher_folder(), recipe.path(asked.prompts), output, settings, report)
+            count = generate(recipe.teacher_folder(), recipe.path(asked.prompts), output, settings, report, placing)
     finally:
         os.close(held)
     cut = sum(line.get("stopped") != "end" for _, line in json_lines(output))

@@ -46,7 +46,8 @@ class TextAlignment:
         """Returns the teacher's tokens for a window of the student's, and for each of the student's tokens the number of the teacher's that ends at the
         same place of the text, or -1 where there is none.
         """
-        theirs = [] if self.teacher.begin is None else [self.teacher.begin]
+        begins = bool(tokens) and self.special.get(tokens[0], [])[:1] == [self.teacher.begin]  # it comes with the student's own
+        theirs = [] if self.teacher.begin is None or begins else [self.teacher.begin]
         met: dict[Place, int] = {}
         ours: list[Place] = []
         silent = sorted({-1, len(tokens), *(n for n, token in enumerate(tokens) if token in self.special)})

@@ -154,7 +154,8 @@ class DistillationTrainer(Trainer):
         if isinstance(objective, Distillation) and objective.writer is not None:
             with self.accelerator.autocast():
                 batches = [
-                    objective.writer.rewrite(objective.student, batch, places) for batch, places in zip(batches, positions, strict=True)
+                    objective.writer.rewrite(objective.student, batch, places, (objective.shares[batch["domain"]].sum(1) > 0).tolist())
+                    for batch, places in zip(batches, positions, strict=True)
                 ]
             count = self._get_num_items_in_batch(batches, device)
         return batches, count

@@ -29,6 +29,10 @@ OURS = re.compile(
 )
 
 
+# What a call with `restart` has made by itself before it opens the folder; named by what it was made of, or made anew.
+JUST_MADE = re.compile(r"\.encoding\.lock|encoded-\w+|answers\.jsonl(\.json)?")
+
+
 def work_folder(output: Path) -> Path:
     """Where the run for ``output`` keeps its state."""
     return output.with_name(f"{output.name}.work")
@@ -76,20 +80,11 @@ def open_work(folder: Path, identity: dict, restart: bool) -> int:
 
     A run whose recipe, checkpoints, data or packages differ from those it began with is refused, naming what differs.
     """
-    foreign = foreign_in(folder)
-    if foreign or folder.is_symlink():
-        raise FirstTokenError(
-            f"{folder}: a run keeps its state here, but it holds {visible(foreign[0]) if foreign else 'a link'!r}, which is not a run's; move it away, or choose another output with -o"
-        )
-    if restart and folder.exists():
-        remove(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        held = lock(folder)
-    except OSError as error:
-        raise FirstTokenError(f"{folder}: cannot be written ({error.strerror}); choose another output with -o") from None
-    if held is None:
-        raise FirstTokenError(f"{folder}: another run is at work on it; wait for it, or choose another output with -o")
+    held = held_work(folder)
+    if restart:
+        for each in folder.iterdir():
+            if not JUST_MADE.fullmatch(each.name):
+                remove(each)
     path = folder / IDENTITY
     if path.exists():
         try:
@@ -99,6 +94,23 @@ def open_work(folder: Path, identity: dict, restart: bool) -> int:
             raise
     else:
         write_text(path, json.dumps(identity, indent=1) + "\n")
+    return held
+
+
+def held_work(folder: Path) -> int:
+    """Makes the work folder where there is none and returns its lock, to be kept open. Raises `FirstTokenError` for what is not a run's, or another's."""
+    foreign = foreign_in(folder)
+    if foreign or folder.is_symlink():
+        raise FirstTokenError(
+            f"{folder}: a run keeps its state here, but it holds {visible(foreign[0]) if foreign else 'a link'!r}, which is not a run's; move it away, or choose another output with -o"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = lock(folder)
+    except OSError as error:
+        raise FirstTokenError(f"{folder}: cannot be written ({error.strerror}); choose another output with -o") from None
+    if held is None:
+        raise FirstTokenError(f"{folder}: another run is at work on it; wait for it, or choose another output with -o")
     return held
 
 

@@ -45,6 +45,8 @@ def read_task(given: str, limit: int | None = None) -> Task:
         if item is None:
             raise FirstTokenError(f"{path}, line {number}: has {', '.join(map(repr, line)) or 'nothing'}; expected {EXPECTED[kind]}")
         items.append(item)
+        if len(items) == limit:
+            break
     if not items:
         raise FirstTokenError(f"{path}: holds no questions; expected lines with {EXPECTED[kind]}")
-    return Task(kind, path.name, items=tuple(items[:limit]))
+    return Task(kind, path.name, items=tuple(items))

@@ -88,3 +88,8 @@ def test_one_document_cannot_be_divided(make_recipe, texts):
         FirstTokenError, match=r"the training data is 1 documents, of which none can be set aside.*held_out = .*in \[search\]"
     ):
         read(make_recipe({"data.train": [{"files": [str(texts / "part0.txt")]}]}))
+
+
+def test_documents_are_kept_apart_where_the_recipe_keeps_them_apart(make_recipe):
+    train, scored, *_ = read(make_recipe({"data.attend_across_documents": False}))
+    assert train.positions is not None and scored.positions is not None

@@ -182,6 +182,9 @@ def test_more_tokens_than_the_server_gives_and_another_temperature(model, values
             from_server(values, tmp_path / "c", server.url, top=64)
         with pytest.raises(FirstTokenError, match="temperature is 1 to 5, and a server says its probabilities at 1 alone"):
             from_server(values | {"temperature": {"start": 5, "end": 1}}, tmp_path / "d", server.url)
+        with pytest.raises(FirstTokenError, match="attend_across_documents = false: a server reads a window as one text"):
+            apart = values | {"data": values["data"] | {"attend_across_documents": False}}
+            from_server(apart, tmp_path / "f", server.url)
         with pytest.raises(FirstTokenError, match="made for temperatures 0.999"):
             from_server(values, tmp_path / "e", server.url)
             distill(check_recipe(values | {"teacher": [{"cache": "e"}], "temperature": 2}), tmp_path / "student")

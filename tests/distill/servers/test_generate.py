@@ -147,6 +147,22 @@ def test_no_server_left_is_one_error_and_the_same_command_goes_on(prompts, tmp_p
         assert len(server.bodies) - before == 2 and pairs(output) == [(n, 0) for n in range(1, 6)]
 
 
+def test_a_quota_that_is_used_up_ends_the_run(prompts, tmp_path):
+    with FaultyServer(always=status(429, "You exceeded your current quota")) as server:
+        with pytest.raises(FirstTokenError, match="failed 3 times in a row: status 429: You exceeded your current quota"):
+            ask(server.url, prompts([{"prompt": "a"}]), tmp_path / "a.jsonl", Asking(retries=2), concurrency=1)
+        assert len(server.bodies) == 3
+
+
+def test_a_server_that_is_down_at_the_start_leaves_its_prompts_to_the_others(prompts, tmp_path):
+    said = []
+    with FaultyServer() as server:
+        path = tmp_path / "servers.toml"
+        path.write_text(f'[[server]]\nurl = "http://127.0.0.1:9/v1"\n[[server]]\nurl = "{server.url}"\n')
+        facts = ask(path, prompts(), tmp_path / "a.jsonl", said=said)
+    assert facts["answers"] == 5 and "cannot be reached" in said[0] and "name its model to have it asked again" in said[0]
+
+
 def test_a_prompt_that_is_refused_stops_no_other(prompts, tmp_path):
     def picky(handler, body):
         if "3" in body["messages"][0]["content"]:
@@ -329,6 +345,9 @@ def test_the_command_line(prompts, tmp_path, capfd):
             == 0
         )
         assert f"{output}: 10 answers, 0 rejected" in capfd.readouterr().out
+        short = ["distill", "generate", server.url, many, "-o", str(tmp_path / "s.jsonl"), "--samples", "2", "--least-tokens", "6"]
+        assert run(short) == 0
+        assert "0 answers, 10 rejected" in capfd.readouterr().out, "each of several samples is counted"
         assert run(["distill", "generate", server.url, many, "-o", str(tmp_path / "b.jsonl"), "--check", "lenght"]) == 2
         assert "did you mean 'length'" in capfd.readouterr().err
         assert run(["distill", "generate", server.url, many, "-o", str(tmp_path / "b.jsonl"), "--raw"]) == 2

@@ -41,6 +41,7 @@ def test_a_problem_of_code_is_asked_as_evaluate_asks_it(prompts):
         ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, (), "the last message is not the user's"),
         ({"messages": [{"role": "boss", "content": "a"}]}, (), 'a message is .*expected "role"'),
         ({"messages": ["a"]}, (), "a message is a; expected"),
+        ({"prompt": "half \ud83d"}, (), "holds half a character"),
     ],
 )
 def test_what_is_refused_names_its_line(line, checks, said, prompts):

@@ -53,7 +53,7 @@ def identity_of(recipe: ClassifierRecipe, augment: Augment, seed: int) -> str:
     if augment.make is not None:
         user_function(recipe, augment.make)
         facts["file"] = hashlib.sha256(Path(recipe.folder, augment.make.rpartition(":")[0]).read_bytes()).hexdigest()
-    return json.dumps([facts, seed], sort_keys=True)
+    return json.dumps([facts, None if augment.server else seed], sort_keys=True)  # a server is asked at temperature 0
 
 
 def remembered(rewrite: Rewrite, identity: str, texts: Sequence[str], folder: Path | None, tally: dict[str, int]) -> list[str]:
@@ -80,9 +80,9 @@ def read_kept(path: Path, identity: str) -> dict[str, str]:
     if not path.exists():
         return {}
     try:
-        found = json.loads(plain_file.read_text(path))
+        found = plain_file.parse_json(plain_file.read_text(path, plain_file.TEXT_BYTES))
         texts = found["texts"]
-    except (ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
     whole = found.get("made by") == identity and isinstance(texts, dict) and all(isinstance(value, str) for value in texts.values())
     return texts if whole else {}

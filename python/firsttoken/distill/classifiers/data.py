@@ -5,6 +5,7 @@ from torch import Tensor
 
 from firsttoken.distill.classifiers.recipe import ClassifierRecipe, user_function
 from firsttoken.distill.classifiers.tasks import label_matrix
+from firsttoken.distill.modules import UNLABELLED
 from firsttoken.errors import FirstTokenError
 
 
@@ -18,12 +19,12 @@ def load_data(recipe: ClassifierRecipe, seed: int) -> tuple[Tensor, Tensor]:
             raise FirstTokenError(
                 f"{recipe.classifier.make}: gave {len(inputs)} inputs and {len(labels)} labels of {labels.dtype}; expected equally many, labels int64"
             )
-        return inputs, labels
+        return inputs, labels.clamp_min(UNLABELLED)  # -100, too, is a label that nobody knows
     if recipe.classifier.texts is not None:
         from firsttoken.distill.classifiers.encoder import encode
 
         texts, numbers = texts_of(recipe, seed)
-        return encode(texts), torch.tensor(numbers)
+        return encode(texts), torch.tensor(numbers).clamp_min(UNLABELLED)
     if recipe.classifier.data == "docstring-tasks":
         from firsttoken.distill.classifiers.docstring_tasks import docstring_tasks
 

@@ -177,6 +177,7 @@ def figures_of_widths(made: Elastic, inputs: Tensor, labels: Tensor) -> list[dic
     from firsttoken.distill.classifiers.size import multiply_adds
 
     found = []
+    inputs, labels = inputs[labels >= 0], labels[labels >= 0]
     for width in made.widths:
         network = made.extract(width).eval().cpu()
         with torch.no_grad():
@@ -201,4 +202,4 @@ def recall_at_1(model: nn.Module, layer: str, inputs: Tensor, labels: Tensor) ->
         with outputs_of(model.eval(), [layer]) as seen:
             model(batch.to(place))
         found.append(seen[layer].flatten(1).cpu())
-    return nearest_is_same(torch.cat(found), labels)
+    return nearest_is_same(torch.cat(found)[labels >= 0], labels[labels >= 0])

@@ -72,6 +72,8 @@ class Augment(RecipePart):
             raise ValueError("key_variable is for a server; leave it out, or give server")
         if (self.make is None) == (self.server is None):
             raise ValueError("back_translation needs make or server; give exactly one of the two")
+        if self.server is not None and self.copies > 1:
+            raise ValueError("a server translates a text the same way each time; leave copies out")
         return self
 
 
@@ -174,6 +176,8 @@ class ClassifierRecipe(RecipePart):
             raise ValueError("training.steps is 0; expected at least 1")
         if self.training.dropout is not None:
             raise ValueError("training.dropout is for decoders; a model of your own (make) can have torch.nn.Dropout")
+        if self.training.gradient_checkpointing:
+            raise ValueError("training.gradient_checkpointing is for decoders; leave it out")
         if across := [loss.kind for loss in self.losses if loss.kind in CROSS_TOKENIZER]:
             raise ValueError(f"loss {across[0]} compares two tokenizers; classes have none, use forward_kl")
         inside = [loss.kind for loss in self.losses if loss.kind in INSIDE]
@@ -183,8 +187,8 @@ class ClassifierRecipe(RecipePart):
             raise ValueError("layers pair the student with one teacher; leave them out with several, whose answers alone are averaged")
         if self.mixing is not None and any(loss.kind == "triplet" for loss in self.losses):
             raise ValueError("loss triplet compares samples of one class, and mixed ones have two; leave out mixing")
-        if self.student.widths and (self.layers or inside):
-            raise ValueError("layers and losses inside are for a student of one width; leave them out, or widths")
+        if self.student.widths and (self.layers or inside or any(loss.kind == "triplet" for loss in self.losses)):
+            raise ValueError("layers, losses inside and triplet are for a student of one width; leave them out, or widths")
         return self
 
     @model_validator(mode="after")

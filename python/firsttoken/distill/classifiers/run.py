@@ -92,7 +92,10 @@ def identity_of(recipe: ClassifierRecipe) -> dict:
 
     deciding = ("torch", "transformers", "accelerate", *(("torch-pruning",) if recipe.student.prune else ()))
     packages = {package: version(package) for package in deciding}
-    return {"recipe": recipe.model_dump(mode="json", exclude={"name", "folder", "summary"}), "packages": packages}
+    fields = recipe.model_dump(
+        mode="json", exclude={"name": True, "folder": True, "summary": True, "training": {"device", "gradient_checkpointing"}}
+    )
+    return {"recipe": fields, "packages": packages}
 
 
 def rows_of(recipe: ClassifierRecipe) -> tuple[str, ...]:

@@ -114,7 +114,8 @@ class MultiTask(nn.Module):
             nn.Linear(width, size) if task.length is None else SequenceHead(width, size, task.length)
             for task, size in zip(tasks, sizes, strict=True)
         ]
-        self.heads = nn.ModuleDict(dict(zip([task.name for task in tasks], heads, strict=True)))
+        names = [f"of-{task.name}" for task in tasks]  # some names are a module's own, such as type
+        self.heads = nn.ModuleDict(dict(zip(names, heads, strict=True)))
 
     def forward(self, tokens: Tensor, before: Tensor) -> dict[str, Tensor]:
         seen = (tokens != PADDING).long()
@@ -123,7 +124,7 @@ class MultiTask(nn.Module):
         mean = self.pool((states * weights).sum(1) / weights.sum(1).clamp_min(1))
         found, start = {}, 0
         for task in self.tasks:
-            head = self.heads[task.name]
+            head = self.heads[f"of-{task.name}"]
             if task.length is None:
                 found[task.name] = head(mean)
             else:

@@ -17,7 +17,7 @@ def translate(augment: Augment, language: str, texts: Sequence[str]) -> list[str
 
 
 async def _translated(augment: Augment, language: str, texts: Sequence[str]) -> list[str]:
-    from firsttoken.distill.servers.connection import Connection, open_client
+    from firsttoken.distill.servers.connection import Connection, RefusedError, open_client
     from firsttoken.distill.servers.pool import Job, Pool
     from firsttoken.distill.servers.reply import read_reply
     from firsttoken.distill.servers.settings import load_servers
@@ -35,7 +35,9 @@ async def _translated(augment: Augment, language: str, texts: Sequence[str]) -> 
             "max_tokens": augment.max_tokens,
         }
         reply = read_reply(await connection.post(f"{server.url}/chat/completions", body), 1)
-        answers[job.number] = reply.answers[0].text.strip()
+        if reply.answers[0].stopped != "end":
+            raise RefusedError(f"a translation was not finished, stopped by {reply.answers[0].stopped}; raise max_tokens")
+        answers[job.number] = reply.answers[0].text.rpartition("</think>")[2].strip()
 
     async with open_client(server.concurrency) as client:
         pool = Pool([Connection(server, client)], ask, RETRIES, lambda _: None, needs_all=True)

@@ -28,7 +28,7 @@ class Projection(nn.Module):
             self.map.weight[shared, shared] = 1.0
 
     def forward(self, states: Tensor) -> Tensor:
-        return self.map(states)
+        return self.map(states.to(self.map.weight.dtype))  # a student in half precision has projections in float32
 
 
 def hidden_l2(projected: Tensor, teacher: Tensor, relative: bool = False) -> Tensor:

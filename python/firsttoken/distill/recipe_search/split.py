@@ -58,9 +58,9 @@ class SearchData:
         aside = set_aside(documents, encoded, recipe.data.held_out_windows * recipe.data.length, forbidden)
         kept = [piece for number, pieces in enumerate(encoded) if number not in aside for piece in pieces]
         score = [piece for number in sorted(aside) for piece in encoded[number]]
-        separator = separator_token(tokenizer)
-        train = pack(kept, recipe.data.length, separator)
-        scored = spread(pack(score, recipe.data.length, separator), recipe.data.held_out_windows)
+        separator, apart = separator_token(tokenizer), not recipe.data.attend_across_documents
+        train = pack(kept, recipe.data.length, separator, apart)
+        scored = spread(pack(score, recipe.data.length, separator, apart), recipe.data.held_out_windows)
         self.said = f"trials are scored on {len(scored)} windows of {len(aside)} training documents that are set aside"
         return train, scored
 
@@ -71,7 +71,10 @@ class SearchData:
         encoded = list(chain.from_iterable(encode_documents(clean, recipe.data, tokenizer, report, "encoding what trials are scored on")))
         if sum(len(each.tokens) for each in encoded) < min(FEW, recipe.data.held_out_windows) * recipe.data.length:
             return None
-        windows = spread(pack(encoded, recipe.data.length, separator_token(tokenizer)), recipe.data.held_out_windows)
+        windows = spread(
+            pack(encoded, recipe.data.length, separator_token(tokenizer), not recipe.data.attend_across_documents),
+            recipe.data.held_out_windows,
+        )
         self.said = f"trials are scored on {len(windows)} windows of the {len(clean)} documents that hold_back_percent keeps out of training and that share nothing with the held-out text"
         return windows
 

@@ -57,6 +57,10 @@ def cache_from_servers(
             f"the recipe's temperature is {' to '.join(f'{t:g}' for t in sorted(ends))}, and a server says its probabilities at 1 alone; set temperature = 1, or "
             "make the cache from the checkpoint"
         )
+    if not chosen.data.attend_across_documents:
+        raise FirstTokenError(
+            "attend_across_documents = false: a server reads a window as one text, where tokens see the document before; expected true, or make the cache from the checkpoint"
+        )
     tokenizer = Tokenizer(tokenizer_folder(chosen))
     windows = training_windows(chosen, tokenizer, report)
     asyncio.run(_fill(Path(output), windows, tokenizer, servers, top, retries, report, say))

@@ -35,6 +35,8 @@ class Checker:
             return "empty" if answer.stopped == "end" else f"empty, stopped by {answer.stopped}"
         if "length" in self.checks and answer.stopped != "end":
             return f"not finished, stopped by {answer.stopped}"
+        if self.least_tokens and answer.tokens is None:
+            return "of unknown length: the server counts no tokens, and --least-tokens needs them"
         if answer.tokens is not None and answer.tokens < self.least_tokens:
             return f"too short: {answer.tokens} tokens, fewer than {self.least_tokens}"
         if "maths" in self.checks and not await asyncio.to_thread(_right, prompt, answer):

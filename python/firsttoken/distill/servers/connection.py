@@ -16,8 +16,10 @@ from firsttoken.distill.servers.limits import Pace
 from firsttoken.distill.servers.settings import Server
 from firsttoken.errors import FirstTokenError
 from firsttoken.safe_text import visible
+from firsttoken.special_tokens import LONE_SURROGATE
 
 LONGEST_REPLY = 512 << 20  # bytes
+SECRET = 8  # characters: what is shorter (EMPTY, none) keeps nobody out, and is a word of answers
 LONGEST_SAID = 300  # characters of what a server says about an error
 BUSY = (408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529)
 
@@ -41,12 +43,21 @@ class GoneError(Exception):
     """The server will not answer any request of ours."""
 
 
+class MissingError(GoneError):
+    """The server has nothing at that address."""
+
+
+class SilentError(FirstTokenError):
+    """A server did not answer now, and may later."""
+
+
 class Connection:
     """Requests to one server. ``client`` follows no redirect, so that no key goes to another host."""
 
     def __init__(self, server: Server, client: httpx2.AsyncClient) -> None:
         self.server, self.client, self.pace = server, client, Pace(server)
         self._key = server.key()
+        self._secret = self._key if self._key and len(self._key) >= SECRET else None
 
     async def get(self, url: str) -> dict[str, Any]:
         """Returns the JSON object at an address of this server. Raises as `post` does."""
@@ -118,29 +129,36 @@ class Connection:
         if status in BUSY:
             return AgainError(f"status {status}: {said}", retry_after(response.headers.get("retry-after")), status == 429, worked=False)
         if status in (404, 405, 501):
-            return GoneError(f"status {status} at {response.url.path}: {said}; is the address right, and the model's name?")
+            return MissingError(f"status {status} at {response.url.path}: {said}; is the address right, and the model's name?")
         if status == 402:
             return GoneError(f"wants to be paid first (status 402): {said}")
         return RefusedError(f"status {status}: {said}")
 
     def _object(self, raw: bytes) -> dict[str, Any]:
         text = raw.decode("utf-8", "replace")
-        if self._key:
-            text = text.replace(self._key, "[key]")  # a server that repeats it must not get it into a file
         try:
-            value = plain_file.parse_json(text)
-        except ValueError as error:
-            raise AgainError(f"answered with no JSON ({self.said(error)}): {self.said(text[:80])!r}") from None
+            value = self.clean(plain_file.parse_json(text))
+        except (ValueError, RecursionError) as error:
+            raise AgainError(f"answered with no JSON ({self.said(error)}): {self.said(text)[:80]!r}") from None
         if not isinstance(value, dict):
-            raise AgainError(f"answered with JSON that is no object: {self.said(text[:80])!r}")
+            raise AgainError(f"answered with JSON that is no object: {self.said(text)[:80]!r}")
         if isinstance(value.get("error"), dict | str) and "choices" not in value:
             raise AgainError(f"answered with an error and status 200: {self.said(_message(raw))}")
         return value
 
+    def clean(self, value: Any) -> Any:
+        """Parsed JSON, since there a key may stand in escapes, without the key; and halves of characters, which no file can hold, as what bytes that are no text become."""
+        if isinstance(value, str):
+            text = LONE_SURROGATE.sub("\ufffd", value)
+            return text.replace(self._secret, "[key]") if self._secret else text
+        if isinstance(value, list):
+            return [self.clean(one) for one in value]
+        return {self.clean(name): self.clean(one) for name, one in value.items()} if isinstance(value, dict) else value
+
     def said(self, what: object) -> str:
         """Words of a server, or about it, fit to show, without the key."""
         text = str(what)
-        return visible(text.replace(self._key, "[key]") if self._key else text, LONGEST_SAID)
+        return visible(text.replace(self._secret, "[key]") if self._secret else text, LONGEST_SAID)
 
 
 @asynccontextmanager
@@ -161,9 +179,10 @@ async def served_model(connection: Connection) -> tuple[str, str]:
     try:
         listed = (await connection.get(f"{server.url}/models")).get("data")
     except (AgainError, RefusedError, GoneError) as error:
-        if server.model and isinstance(error, RefusedError):
+        if server.model and isinstance(error, RefusedError | MissingError):  # has no list
             return server.model, ""
-        raise FirstTokenError(f"{server.url}: {error}") from None
+        kind = SilentError if isinstance(error, AgainError) else FirstTokenError
+        raise kind(f"{server.url}: {error}") from None
     models = [one for one in listed if isinstance(one, dict) and isinstance(one.get("id"), str)] if isinstance(listed, list) else []
     names = [one["id"] for one in models]
     if server.model is None and len(names) != 1:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from firsttoken.distill.servers.checks import Checker, check_names
-from firsttoken.distill.servers.connection import AgainError, Connection, RefusedError, open_client, served_model
+from firsttoken.distill.servers.connection import AgainError, Connection, RefusedError, SilentError, open_client, served_model
 from firsttoken.distill.servers.ledger import Ledger
 from firsttoken.distill.servers.limits import Budget
 from firsttoken.distill.servers.pool import Job, Pool, StopError
@@ -48,14 +48,35 @@ def generate_from_servers(
     return asyncio.run(_generate(servers, lines, Path(output), asking, checks, report, say))
 
 
+async def _models(connections: list[Connection], say: Callable[[str], None]) -> dict[str, str]:
+    """The model to ask each server for. One that is silent now is asked later where its model is named, and else left out, which is said.
+
+    Raises `FirstTokenError` where all are silent, or one says that there is no such model.
+    """
+    models: dict[str, str] = {}
+    silent: list[tuple[Connection, SilentError]] = []
+    for connection in connections:
+        try:
+            models[connection.server.url] = (await served_model(connection))[0]
+        except SilentError as error:
+            silent.append((connection, error))
+    if not models:
+        raise silent[0][1]
+    for connection, why in silent:
+        if connection.server.model:
+            models[connection.server.url] = connection.server.model
+        else:
+            say(f"{why}; goes on without it, name its model to have it asked again")
+    return models
+
+
 async def _generate(
     servers: Servers, lines: list[Prompt], output: Path, asking: Asking, checks: tuple[str, ...], report: Report, say: Callable[[str], None]
 ) -> dict[str, Any]:
     async with open_client(sum(server.concurrency for server in servers.servers)) as client:
         connections = [Connection(server, client) for server in servers.servers]
-        models = {}
-        for connection in connections:
-            models[connection.server.url] = (await served_model(connection))[0]
+        models = await _models(connections, say)
+        connections = [connection for connection in connections if connection.server.url in models]
         asked = {
             "prompts": hashlib.sha256(json.dumps([asdict(prompt) for prompt in lines]).encode()).hexdigest(),
             "settings": {**asking.decides(), "checks": list(checks)},
@@ -122,13 +143,15 @@ class _Run:
         return {
             server.url: {"asked_for": self.models[server.url], "price_in": server.price_in, "price_out": server.price_out}
             for server in self.servers.servers
+            if server.url in self.models
         }
 
     async def work(self, connection: Connection, job: Job) -> None:
         """Asks for the missing samples of a prompt until all are there: a server may give fewer at a time than it was asked for."""
         prompt, missing = job.what
         while missing:
-            most = self._at_once.get(connection.server.url, len(missing))
+            # tokens of several samples are counted together, and each has to be long enough
+            most = 1 if self.checker.least_tokens else self._at_once.get(connection.server.url, len(missing))
             try:
                 got = await self._ask(connection, prompt, missing[:most])
             except RefusedError:
@@ -155,8 +178,8 @@ class _Run:
             counted = reply.tokens_in is not None and reply.tokens_out is not None
             cost = server.price(reply.tokens_in or 0, reply.tokens_out or 0) if counted else server.price(*most)
             connection.pace.count((reply.tokens_in or 0) + (reply.tokens_out or 0))
-        except AgainError as error:
-            if error.worked and (cost := server.price(*most)):
+        except (AgainError, asyncio.CancelledError) as error:  # Ctrl-C: what is on its way is paid, too
+            if getattr(error, "worked", True) and (cost := server.price(*most)):
                 self._record(connection, prompt, [], None, cost)
             raise
         finally:
@@ -232,7 +255,8 @@ def sample_seed(seed: int, line: int, sample: int) -> int:
 async def ask_for(connection: Connection, body: dict[str, Any], samples: int) -> Reply:
     """Asks once. Raises `AgainError`, `RefusedError` or `GoneError`."""
     url = f"{connection.server.url}/chat/completions"
-    value = joined(await connection.events(url, body)) if body.get("stream") else await connection.post(url, body)
+    # pieces of a stream may each have a part of the key, or half a character
+    value = connection.clean(joined(await connection.events(url, body))) if body.get("stream") else await connection.post(url, body)
     reply = read_reply(value, samples)
     if not reply.answers:
         raise AgainError("answered without choices")
@@ -242,11 +266,14 @@ async def ask_for(connection: Connection, body: dict[str, Any], samples: int) ->
 def _most_tokens(prompt: Prompt, body: dict[str, Any]) -> tuple[int, int]:
     """The most tokens that a request and its answers can have."""
     asked = sum(len(json.dumps(turn, ensure_ascii=False).encode()) + PER_MESSAGE for turn in prompt.messages)
-    longest = body.get("max_tokens", body.get("max_completion_tokens", 0))
-    return asked, (longest if isinstance(longest, int) else 0) * body.get("n", 1)
+    longest = max(body.get("max_tokens", 0), body.get("max_completion_tokens", 0))  # of both, servers do not take the same
+    return asked, longest * body.get("n", 1)
 
 
 def _check_cost(servers: Servers, asking: Asking) -> None:
+    for name in ("max_tokens", "max_completion_tokens"):
+        if name in servers.request and type(servers.request[name]) is not int:
+            raise FirstTokenError(f"request.{name} is {servers.request[name]!r}; expected a whole number")
     if asking.max_cost is None:
         return
     for server in servers.servers:

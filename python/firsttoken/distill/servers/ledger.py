@@ -55,7 +55,8 @@ class Ledger:
             raise FirstTokenError(f"output {self.output}: folder {self.output.parent} does not exist; make it or choose another with -o")
         if not self.manifest.exists():
             for path in (self.output, self.rejected, self.requests):
-                if path.exists():
+                is_lock = path == self.requests and path.exists() and not path.stat().st_size  # of a run that could not begin
+                if path.exists() and not is_lock:
                     raise FirstTokenError(f"output {path}: exists, and not from this command; choose another with -o")
             return False
         began = read_json(self.manifest, "").get("asked")

@@ -22,6 +22,10 @@ class Pace:
             if self.server.requests_per_minute:
                 self._free = max(self._free, time.monotonic()) + 60 / self.server.requests_per_minute
 
+    def rest(self) -> float:
+        """Seconds until the next request may go."""
+        return max(0.0, self._free - time.monotonic())
+
     def count(self, tokens: int) -> None:
         """Counts the tokens of an answered request."""
         if self.server.tokens_per_minute:

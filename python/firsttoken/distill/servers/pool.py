@@ -5,6 +5,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,6 +61,7 @@ class Pool:
         self.stopped = ""
         self._back: deque[Job] = deque()
         self._flying = 0
+        self._is_dry = False  # no jobs are left but those that come back
         self._changed = asyncio.Event()
 
     async def run(self, jobs: Iterable[Job]) -> None:
@@ -83,17 +85,30 @@ class Pool:
 
     async def _serve(self, lane: Lane) -> None:
         while not lane.gone and not self.stopped:
+            if not self._is_done() and (rest := lane.connection.pace.rest()):
+                self._changed.clear()  # no job is held meanwhile: whoever is free has it
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), rest)
+                continue
             job = self._take()
             if job is not None:
                 await self._try(lane, job)
             elif not self._flying:
+                self._changed.set()
                 return
             else:  # what others have on their way may come back
                 self._changed.clear()
                 await self._changed.wait()
 
     def _take(self) -> Job | None:
-        return self._back.popleft() if self._back else next(self._jobs, None)
+        if self._back:
+            return self._back.popleft()
+        job = next(self._jobs, None)
+        self._is_dry = job is None
+        return job
+
+    def _is_done(self) -> bool:
+        return self._is_dry and not self._back and not self._flying
 
     async def _try(self, lane: Lane, job: Job) -> None:
         self._flying += 1
@@ -148,7 +163,7 @@ class Pool:
             self._fail(job, str(error))
         if (error.after or 0.0) > LONGEST_ASKED:
             self._give_up(lane, f"asks to wait {error.after:,.0f} s")
-        elif lane.rounds > self.retries and (not lane.answered or len(lane.suspects) > 1):
+        elif lane.rounds > self.retries and (error.busy or not lane.answered or len(lane.suspects) > 1):
             self._give_up(lane, f"failed {lane.rounds} times in a row: {error}")
 
     def _give_up(self, lane: Lane, why: str) -> None:

@@ -1,5 +1,6 @@
 """Prompts for a teacher: a question or the turns of a chat in every line, and what goes with it into the training data."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from firsttoken.evaluate import code, maths
 from firsttoken.evaluate.livecodebench import Contest
 from firsttoken.json_lines import json_lines
 from firsttoken.safe_text import visible
+from firsttoken.special_tokens import LONE_SURROGATE
 
 EXPECTED = '"prompt", "messages" that end with the user\'s turn, or a problem of maths or code'
 
@@ -53,7 +55,9 @@ def _prompt(number: int, line: dict[str, Any], place: str, checks: tuple[str, ..
     except ValueError as error:  # faulty tests of LiveCodeBench's form
         raise FirstTokenError(f"{place}: {visible(error)}") from None
     if "tests" in checks and problem is None:
-        raise FirstTokenError(f"{place}: --check tests needs a problem in the format of HumanEval, MBPP or APPS in every line")
+        raise FirstTokenError(
+            f"{place}: --check tests needs a problem in the format of HumanEval, MBPP, APPS or LiveCodeBench in every line"
+        )
     maths_problem = maths.question(line)
     own = line.get("reference")
     reference = own if isinstance(own, str) else (maths_problem[1] if maths_problem else None)
@@ -72,6 +76,8 @@ def _prompt(number: int, line: dict[str, Any], place: str, checks: tuple[str, ..
             raise FirstTokenError(f"{place}: has {', '.join(visible(repr(key), 40) for key in line) or 'nothing'}; expected {EXPECTED}")
         turns = [{"role": "user", "content": asked}]
     _check_turns(turns, place)
+    if LONE_SURROGATE.search(json.dumps([turns, line], ensure_ascii=False)):
+        raise FirstTokenError(f"{place}: holds half a character (a lone surrogate), which cannot be sent or written; correct the line")
     begun = line["system"] if isinstance(line.get("system"), str) and line["system"].strip() else system
     if begun and turns[0]["role"] != "system":
         turns = [{"role": "system", "content": begun}, *turns]

@@ -34,7 +34,7 @@ async def prove_same_tokens(dialect: Dialect, connection: Connection, model: str
 async def _same_texts(dialect: Dialect, connection: Connection, model: str, tokenizer: Tokenizer, tokens: list[int]) -> None:
     ours = tokenizer.decode(tokens, special=True)
     theirs = await _asked(connection, partial(dialect.text, connection, model, tokens))
-    if theirs.strip() == ours.strip():  # some leave a first space out
+    if theirs in (ours, ours.removeprefix(" ")):  # some leave a first space out
         return
     if len(tokens) == 1:
         raise _differ(connection, f"token {tokens[0]} is {ours!r} in the student's tokenizer and {theirs!r} in the server's")
