@@ -345,7 +345,20 @@ def test_the_command_line(prompts, tmp_path, capfd):
             == 0
         )
         assert f"{output}: 10 answers, 0 rejected" in capfd.readouterr().out
-        short = ["distill", "generate", server.url, many, "-o", str(tmp_path / "s.jsonl"), "--samples", "2", "--least-tokens", "6"]
+        short = [
+            "distill",
+            "generate",
+            server.url,
+            many,
+            "-o",
+            str(tmp_path / "s.jsonl"),
+            "--samples",
+            "2",
+            "--temperature",
+            "1",
+            "--least-tokens",
+            "6",
+        ]
         assert run(short) == 0
         assert "0 answers, 10 rejected" in capfd.readouterr().out, "each of several samples is counted"
         assert run(["distill", "generate", server.url, many, "-o", str(tmp_path / "b.jsonl"), "--check", "lenght"]) == 2
