@@ -59,8 +59,8 @@ def test_what_is_in_it(wheel):
     names = ZipFile(wheel).namelist()
     assert "firsttoken/py.typed" in names and "firsttoken/__main__.py" in names and "firsttoken/demo/checkpoint/tokenizer.json" in names
     for kind in ("quant", "export", "recipes"):
-        packed = {Path(name).name for name in names if name.startswith(f"firsttoken/_declarations/{kind}/")}
-        assert packed == {path.name for path in (ROOT / kind).glob("*.toml")} != set()
+        packed = {name.removeprefix("firsttoken/_declarations/") for name in names if name.startswith(f"firsttoken/_declarations/{kind}/")}
+        assert packed == {str(path.relative_to(ROOT)) for path in (ROOT / kind).rglob("*") if path.is_file()} != set()
 
 
 def test_the_demo_is_exported_proven_and_run_from_an_empty_environment(installed, tmp_path):

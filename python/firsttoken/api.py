@@ -304,14 +304,14 @@ def distill(
     keep_work: bool = False,
     seeds: int = 1,
     tensorboard: PathLike | None = None,
+    however_long: bool = False,
     say: Callable[[str], None] = mute,
 ) -> Path:
     """Trains the student that a recipe (a built-in name, the path of a ``.toml`` or a `Recipe` made in Python) describes; returns its folder.
 
-    ``output`` defaults to ``out/<recipe>``. The folder appears complete or not at all: a checkpoint for `export` (of a
-    classifier's recipe a program), ``training.html`` and ``distillation.json``. An interrupted run goes on when called
-    again, ``restart`` starts over, ``force`` replaces a student, ``seeds`` is for classifiers, and ``tensorboard`` is a folder for
-    a decoder's curves (extra ``firsttoken[tensorboard]``). Under ``torchrun`` every process calls this. Needs the extra ``firsttoken[distill]``.
+    ``output`` defaults to ``out/<recipe>``. The folder appears complete or not at all: a checkpoint for `export` (of a classifier's recipe a program), ``training.html`` and
+    ``distillation.json``. An interrupted run goes on when called again, ``restart`` starts over, ``force`` replaces a student, ``seeds`` is for classifiers. For decoders ``tensorboard`` is a folder for curves (extra ``firsttoken[tensorboard]``), and with
+    ``however_long`` a CPU may compute for days. Under ``torchrun`` every process calls this. Needs the extra ``firsttoken[distill]``.
 
     Raises `FirstTokenError` for a bad recipe, missing data or a missing extra.
 
@@ -324,8 +324,8 @@ def distill(
 
     need("distill", "distillation")
     if not isinstance(recipe, Recipe) and is_classifier(recipe):
-        if tensorboard is not None:
-            raise FirstTokenError("tensorboard is for a decoder's recipe; a classifier's curves are in its training.html")
+        if tensorboard is not None or however_long:
+            raise FirstTokenError("tensorboard and however_long are for a decoder's recipe; a classifier's curves are in its training.html")
         from firsttoken.distill.classifiers.run import distill_classifier
 
         return distill_classifier(recipe, output, seeds, force, restart, keep_work, say)
@@ -333,7 +333,7 @@ def distill(
         raise FirstTokenError(f"seeds is {seeds}, which is for a classifier's recipe; a decoder's has its seed in the file")
     from firsttoken.distill.distill import distill as run
 
-    return run(recipe, output, force, restart, keep_work, say=say, tensorboard=Path(tensorboard) if tensorboard is not None else None)
+    return run(recipe, output, force, restart, keep_work, say=say, tensorboard=_path(tensorboard), however_long=however_long)
 
 
 def evaluate(
