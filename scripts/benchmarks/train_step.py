@@ -77,6 +77,7 @@ def ours(teacher, student, windows, options, folder, work):
     from types import SimpleNamespace
 
     import numpy as np
+    import torch
     from transformers.trainer_callback import PrinterCallback
 
     from firsttoken.distill.objective import Distillation
@@ -97,7 +98,9 @@ def ours(teacher, student, windows, options, folder, work):
     ticks = clocked()
     trainer = DistillationTrainer(objective, plan, WindowItems(data), WindowItems(data.first(1)), work, options.steps, [ticks])
     trainer.remove_callback(PrinterCallback)
-    trainer.train_dataset = [WindowItems(data)[n] for n in range(len(data))]  # the order of the other runners
+    trainer.train_dataset = [
+        {**WindowItems(data)[n], "position": torch.tensor(n)} for n in range(len(data))
+    ]  # the order of the other runners
     trainer.args.eval_strategy = trainer.args.save_strategy = "no"
     trainer.train()
     return ticks.clock
