@@ -152,7 +152,7 @@ def test_the_manifests_command_on_two_nodes_gives_the_one_process_weights(tiny_m
     (tmp_path / "text.txt").write_text(held_out_text()[:9000], encoding="utf-8")
     (tmp_path / "recipe.toml").write_text(RECIPE.format(teacher=tiny_model, text=tmp_path / "text.txt"))
     trainer, port = manifest()["spec"]["trainer"], str(free_port())
-    command = [word.replace("/work", str(tmp_path)) for word in (*trainer["command"], *trainer["args"])]
+    command = [word.replace("/volume", str(tmp_path)) for word in (*trainer["command"], *trainer["args"])]
     assert command[:3] == ["torchrun", "-m", "firsttoken"]
     nodes = []
     for rank in range(2):

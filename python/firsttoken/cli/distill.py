@@ -13,6 +13,7 @@ from firsttoken.cli.distill_width import width
 from firsttoken.cli.machine_options import Device, Dtype, HoweverLong, checked_dtype
 from firsttoken.cli.options import PromptLengths, RecipeFile, Verbose
 from firsttoken.cli.output import Json, Output
+from firsttoken.errors import FirstTokenError
 from firsttoken.extras import need
 
 
@@ -75,7 +76,6 @@ def run(
     from firsttoken.bundle.lineage import RECORD
     from firsttoken.checkpoint import read_json
     from firsttoken.distill.recipe import is_classifier
-    from firsttoken.errors import FirstTokenError
     from firsttoken.report.progress_bar import progress_bar
 
     need("distill", "distillation")
@@ -118,15 +118,13 @@ def cache(
 ) -> None:
     """Keep a teacher's answers to the recipe's training data on disk.
 
-    Then put cache = "FOLDER" in place of the teacher's checkpoint: training no longer needs it. An interrupted run goes on.
-    With --server the teacher is vLLM's or llama.cpp's server, and the recipe needs no checkpoint of it.
+    Then put cache = "FOLDER" in place of the teacher's checkpoint: training no longer needs it. An interrupted run goes on. With --server the teacher is vLLM's or llama.cpp's server, and the recipe needs no checkpoint of it.
 
     \b
     Example:
       firsttoken distill cache my-recipe.toml -o out/teacher-answers --top 64
       firsttoken distill cache my-recipe.toml -o out/teacher-answers --top 20 --server http://localhost:8000/v1
     """
-    from firsttoken.errors import FirstTokenError
     from firsttoken.report.progress_bar import progress_bar
 
     need("distill", "asking a teacher")
