@@ -12,6 +12,7 @@ import numpy as np
 
 from firsttoken.bundle.integer_facts import Range, StaticLayer
 from firsttoken.precisions import OUTLIER, PRECISIONS, WeightGrid
+from firsttoken.prove.blocks import round_blocks, round_tokens_in_blocks
 from firsttoken.weight_source import Source
 
 UNIT_FP16, UNIT_FP32 = 2.0**-11, 2.0**-24  # unit roundoff: half the distance from 1 to the next number
@@ -59,8 +60,8 @@ class Fp32:
 class Planned(Fp32):
     """A plan's arithmetic. ``names`` gives a linear layer's name by its weight, ``precisions`` a layer's precision by its name.
 
-    ``activations`` says for each precision what a kernel rounds its input to: "fp32", "fp16", or "int8" with a scale and zero point for
-    each token. ``noise`` adds what the kernels' own sums may be off by, from a seeded generator: two runs with and without it are as far
+    ``activations`` says for each precision what a kernel rounds its input to: "fp32", "fp16" (its result too), "fp16-input", "int8" with a scale
+    and zero point for each token, or "int8-blocks" with scales for blocks of it. ``noise`` adds what the kernels' own sums may be off by, from a seeded generator: two runs with and without it are as far
     apart as a well-built artifact may be.
     """
 
@@ -85,6 +86,8 @@ class Planned(Fp32):
 
     def rounded(self, name: str, matrix: np.ndarray, scales: np.ndarray | None = None) -> np.ndarray:
         """Rows ``[rows, columns]`` of the layer of this name as it holds them; ``scales`` as in `weight`."""
+        if self.grid.blocks and PRECISIONS[self.precisions[name]].scales:
+            return round_blocks(matrix, self.precisions[name], self.grid.blocks, round_half, scales)
         return round_weight(matrix, self.precisions[name], self.grid, self.group(name, matrix.shape[1]), scales)
 
     def linear(self, source: Source, states: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
@@ -95,7 +98,10 @@ class Planned(Fp32):
             return self._static(name, states, weight, bias)
         if kind == "int8":
             states = round_apart(states, self.noise) if self.apart(name) else round_tokens(states, self.noise)
-        elif kind == "fp16":
+        elif kind == "int8-blocks":
+            assert self.grid.blocks, "a backend with blocks of activations has blocks of weights"
+            states = round_tokens_in_blocks(states, self.grid.blocks, round_half, lambda scale: self._off(scale, 1, SCALE_ERROR))
+        elif kind in ("fp16", "fp16-input"):
             states = self._half(name, states)
         product = states @ weight.T
         if bias is not None:
