@@ -101,6 +101,8 @@ class Backend(ABC):
     """Whether FP16 layers are computed in FP16, and not only stored."""
     half_floats: ClassVar[bool] = False
     """Whether floats between layers are float16, whatever the graph says."""
+    half_gelu: ClassVar[bool] = False
+    """Whether GELU is looked up in a table, its input and result in float16."""
     outliers_apart: ClassVar[bool] = False
     """Whether it can round the outliers of a layer's input by themselves (`quant.plan.Rule.outliers`)."""
     group_scales: ClassVar[bool] = True

@@ -39,6 +39,10 @@ class Fp32:
         product = states @ weight.T
         return product if bias is None else product + bias
 
+    def activation(self, name: str, exact: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+        """An MLP's activation of this name as it is computed."""
+        return exact
+
     def core(self, name: str) -> Callable[[np.ndarray, int], np.ndarray]:
         """What a core rounds each of its results by; the number is how many products were added up for one."""
         return lambda values, added: values
@@ -78,6 +82,8 @@ class Planned(Fp32):
     """What the activations of layers with calibrated scales cover, by the layer's name; those are of the kind "static"."""
     half_floats: bool = False
     """Whether what is no integer is float16."""
+    half_gelu: bool = False
+    """Whether GELU is looked up in a table, its input and result in float16."""
     overflow: list[str] = field(default_factory=list)
     """Layers in which a float16 ran over, in the order of computation."""
 
@@ -118,6 +124,11 @@ class Planned(Fp32):
         if self.half_floats:
             product = self._half(name, product)
         return product if bias is None else product + bias
+
+    def activation(self, name: str, exact: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+        if name != "gelu_tanh" or not self.half_gelu:
+            return exact
+        return lambda values: round_half(exact(round_half(values)))
 
     def core(self, name: str) -> Callable[[np.ndarray, int], np.ndarray]:
         if self.activations[self.precisions[name]] != "fp16":

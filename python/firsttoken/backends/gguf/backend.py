@@ -47,6 +47,7 @@ class GgufLlamacpp(Backend):
     )  # fmt: skip
     weight_grid = WeightGrid(blocks=BLOCK)
     native_fp16 = False
+    half_gelu = True
     shares_tied = True
     row_scale_bytes = 0
 

@@ -59,9 +59,9 @@ def _one(decoder: Decoder, rope: Rope, scaling: dict, config: Config, written: W
     if kind != "default" and kind not in written.stretches:
         raise _refused(decoder, written, f"rope scaling {kind!r}")
     if kind == "llama3":
-        with np.errstate(divide="ignore"):
-            divisors = (base / np.array(rope.inverse_frequencies)).astype(np.float32)
-        return Rotations(keys, divisors)
+        # in float32 as the model's own were made, so that what is not stretched is divided by exactly 1
+        single = (1.0 / (np.float32(theta) ** (np.arange(0, 2 * count, 2, dtype=np.float32) / np.float32(2 * count)))).astype(np.float32)
+        return Rotations(keys, single / np.array(rope.inverse_frequencies, np.float32))
     if kind == "linear":
         keys |= {"rope.scaling.type": "linear", "rope.scaling.factor": factor}
         base = base / factor
