@@ -22,7 +22,7 @@ def round_blocks(matrix: np.ndarray, precision: str, size: int, half: Half, scal
     if precision == "int8":
         scale = np.abs(blocks).max(2, keepdims=True) / np.float32(127)
         scaled = blocks * reciprocal(scale)
-        integers = np.sign(scaled) * np.floor(np.abs(scaled) + np.float32(0.5))
+        integers: np.ndarray = np.sign(scaled) * np.floor(np.abs(scaled) + np.float32(0.5))
     else:
         place = np.abs(blocks).argmax(2)[:, :, None]
         scale = np.take_along_axis(blocks, place, 2) / np.float32(-8)

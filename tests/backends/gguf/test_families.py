@@ -94,7 +94,10 @@ def test_our_own_reader_gives_the_checkpoint_back(lowered, case, changes):
             exact = not (case.startswith("gemma") and name.endswith("norm.weight"))
             assert np.array_equal(read, weight) if exact else np.abs(read - weight).max() < 2e-7, name
         config = model.config.to_dict() | ({"model_type": "llama"} if case == "mistral" else {})
-        ours, theirs = open_decoder(checkpoint), describe({key: value for key, value in config.items() if key != "sliding_window" or case != "mistral"})
+        ours, theirs = (
+            open_decoder(checkpoint),
+            describe({key: value for key, value in config.items() if key != "sliding_window" or case != "mistral"}),
+        )
         assert ours.layers == theirs.layers and ours.head == theirs.head and ours.norm == theirs.norm
 
 

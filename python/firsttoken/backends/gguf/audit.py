@@ -35,5 +35,13 @@ def audit(path: Path, decoder: Decoder, precisions: Mapping[str, str]) -> list[A
             raise FirstTokenError(f"{path}: has no tensor {name!r} for layer {layer.name!r}; export again")
         precision = PRECISIONS.get(header.tensors[name].dtype, header.tensors[name].dtype)
         group = f"/{BLOCK}" if precision == "int4" else ""
-        rows.append(AuditRow(layer=layer.name, asked=precisions[layer.name], stored=f"{precision}{group}", computed=without_group(precision), delegated=False))
+        rows.append(
+            AuditRow(
+                layer=layer.name,
+                asked=precisions[layer.name],
+                stored=f"{precision}{group}",
+                computed=without_group(precision),
+                delegated=False,
+            )
+        )
     return rows

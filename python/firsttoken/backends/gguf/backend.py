@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from firsttoken.backends.features import SLIDING_WINDOW
 from firsttoken.backends.gguf.families import check_family, written
 from firsttoken.backends.gguf.storage import BLOCK
 from firsttoken.backends.interface import Backend, Estimate, LoweringJob
 from firsttoken.backends.lowering_result import Lowered
 from firsttoken.backends.runner import Runner
 from firsttoken.bundle.manifest import Artifact, AuditRow, Manifest
+from firsttoken.decoder.features import SLIDING_WINDOW
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import plan_layers
 from firsttoken.errors import FirstTokenError

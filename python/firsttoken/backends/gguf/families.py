@@ -76,7 +76,9 @@ def check_family(decoder: Decoder, cache_length: int) -> Written:
     found = written(decoder)
 
     def refuse(part: str, what: str) -> None:
-        raise FirstTokenError(f"llama.cpp's {found.architecture!r} has no place for {what} ({part}), which this {decoder.family} has; nothing is exported")
+        raise FirstTokenError(
+            f"llama.cpp's {found.architecture!r} has no place for {what} ({part}), which this {decoder.family} has; nothing is exported"
+        )
 
     for check in (_sizes, _heads, _biases, _factors, _positions):
         check(decoder, found, refuse)
@@ -97,7 +99,13 @@ def _sizes(decoder: Decoder, found: Written, refuse: Refuse) -> None:
     first = decoder.layers[0]
     for number, block in enumerate(decoder.layers):
         core, other = core_of(block), core_of(first)
-        if (core.heads, core.kv_heads, core.head_dim, core.scale, core.softcap) != (other.heads, other.kv_heads, other.head_dim, other.scale, other.softcap):
+        if (core.heads, core.kv_heads, core.head_dim, core.scale, core.softcap) != (
+            other.heads,
+            other.kv_heads,
+            other.head_dim,
+            other.scale,
+            other.softcap,
+        ):
             refuse(f"layers.{number}.attention.core", "layers whose attention differs in more than its window")
         if block.mlp.up.rows != first.mlp.up.rows:
             refuse(f"layers.{number}.mlp", "MLPs of different sizes")
@@ -106,7 +114,9 @@ def _sizes(decoder: Decoder, found: Written, refuse: Refuse) -> None:
     if len({norm.epsilon for _, norm in norms(decoder)}) > 1:
         refuse("norm", "norms with different epsilons")
     if not found.head_size and core_of(first).query_size != decoder.hidden_size:
-        refuse("layers.0.attention.core", f"heads that together are {core_of(first).query_size} wide in a hidden size of {decoder.hidden_size}")
+        refuse(
+            "layers.0.attention.core", f"heads that together are {core_of(first).query_size} wide in a hidden size of {decoder.hidden_size}"
+        )
 
 
 def _heads(decoder: Decoder, found: Written, refuse: Refuse) -> None:

@@ -41,7 +41,9 @@ def load(path: Path, vocabulary_only: bool = False) -> Any:
     model = llama.llama_model_load_from_file(str(path).encode(), parameters)
     if not model:
         why = visible(" ".join(_said[:2]), 300) or "it says nothing more"
-        raise FirstTokenError(f"{path}: llama.cpp does not load it ({why}); export again, with a llama-cpp-python of the version that the bundle names")
+        raise FirstTokenError(
+            f"{path}: llama.cpp does not load it ({why}); export again, with a llama-cpp-python of the version that the bundle names"
+        )
     return model
 
 

@@ -57,7 +57,13 @@ def describe_artifact(job: LoweringJob, cache: str) -> Artifact:
     )  # fmt: skip
     backend = find_backend(job.target.backend)
     needs = Needs(runtime=job.target.runtime, min_runtime=job.target.min_runtime)
-    return Artifact(file=backend.artifact_file, backend=backend.name, needs=needs, methods=[Method(name="decode", inputs=inputs, outputs=outputs)], states=kept)
+    return Artifact(
+        file=backend.artifact_file,
+        backend=backend.name,
+        needs=needs,
+        methods=[Method(name="decode", inputs=inputs, outputs=outputs)],
+        states=kept,
+    )
 
 
 def general(job: LoweringJob, found: list[Tensor], cache: str) -> dict[str, Any]:
@@ -152,19 +158,27 @@ def check_written(path: Path, found: list[Tensor], divisors: np.ndarray | None) 
     read = {name: (blocks.dtype, blocks.shape) for name, blocks in read_header(path).tensors.items()}
     if read != meant:
         name = min(name for name in meant.keys() | read.keys() if meant.get(name) != read.get(name))
-        raise FirstTokenError(f"{path}: tensor {name!r} was written as {read.get(name)}, meant was {meant.get(name)}; report it with this checkpoint")
+        raise FirstTokenError(
+            f"{path}: tensor {name!r} was written as {read.get(name)}, meant was {meant.get(name)}; report it with this checkpoint"
+        )
 
 
 def notes(job: LoweringJob, path: Path, cache: str) -> list[str]:
     """What a user should know who runs the file. Raises `FirstTokenError` where llama.cpp itself cuts text otherwise than the tokenizer."""
     tokenizer = Tokenizer(job.checkpoint.folder)
-    said = [f"the KV cache's precision is no part of a GGUF file: llama.cpp's programs take --cache-type-k {FLAGS[cache]} --cache-type-v {FLAGS[cache]} for what the plan asks"]
+    said = [
+        f"the KV cache's precision is no part of a GGUF file: llama.cpp's programs take --cache-type-k {FLAGS[cache]} --cache-type-v {FLAGS[cache]} for what the plan asks"
+    ]
     if composes(tokenizer):
-        said.append("llama.cpp does not join accents with their letters (NFC), which this tokenizer does: text with accents of their own is cut otherwise there")
+        said.append(
+            "llama.cpp does not join accents with their letters (NFC), which this tokenizer does: text with accents of their own is cut otherwise there"
+        )
     if len(job.ends) > len(ENDS_HELD):
         said.append(f"a GGUF file names three end tokens at most; {len(job.ends) - len(ENDS_HELD)} of {len(job.ends)} are left out")
     if missing("gguf-run"):
-        said.append("its tokenizer was held against the original as a reader rebuilds it, not in llama.cpp itself, which is not installed: pip install 'firsttoken[gguf-run]'")
+        said.append(
+            "its tokenizer was held against the original as a reader rebuilds it, not in llama.cpp itself, which is not installed: pip install 'firsttoken[gguf-run]'"
+        )
         return said
     from firsttoken.backends.gguf.llamacpp import tokenizing
 

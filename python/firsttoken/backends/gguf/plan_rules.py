@@ -17,7 +17,9 @@ def check_plan(plan: Plan, decoder: Decoder, precisions: Mapping[str, str], targ
     """Raises `FirstTokenError`, naming the layer and the nearest that can be had."""
     start = f"plan {plan.name!r} on target {target.name!r}"
     if plan.smooth:
-        raise FirstTokenError(f"{start}: smooth = true divides the embedding's columns, and a GGUF file has no place to multiply them again; leave it out")
+        raise FirstTokenError(
+            f"{start}: smooth = true divides the embedding's columns, and a GGUF file has no place to multiply them again; leave it out"
+        )
     for layer in plan_layers(decoder):
         if layer.shape is None or PRECISIONS[precisions[layer.name]].scales is None:
             continue

@@ -27,7 +27,9 @@ class Rotations:
 
 def rotations(decoder: Decoder, values: dict, written: Written) -> Rotations:
     """What the file says of the model's rotation, ``values`` being its configuration. Raises `FirstTokenError` for one that llama.cpp has not."""
-    ropes = {block.attention.rotation: block.attention.core.window for block in decoder.layers if block.attention and block.attention.rotation}
+    ropes = {
+        block.attention.rotation: block.attention.core.window for block in decoder.layers if block.attention and block.attention.rotation
+    }
     config = Config(values)
     if written.windowed:
         return _by_kind(decoder, config, written, ropes)
@@ -66,7 +68,9 @@ def _one(decoder: Decoder, rope: Rope, scaling: dict, config: Config, written: W
         keys |= {"rope.scaling.type": "linear", "rope.scaling.factor": factor}
         base = base / factor
     elif kind == "yarn":
-        original = int(config.get("original_max_position_embeddings") or scaling.get("original_max_position_embeddings") or decoder.max_positions)
+        original = int(
+            config.get("original_max_position_embeddings") or scaling.get("original_max_position_embeddings") or decoder.max_positions
+        )
         factor = float(scaling.get("factor") or decoder.max_positions / original)
         keys |= {"rope.scaling.type": "yarn", "rope.scaling.factor": factor, "rope.scaling.original_context_length": original}
         base = yarn(base, theta, factor, original)

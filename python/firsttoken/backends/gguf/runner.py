@@ -30,7 +30,9 @@ class LlamaCppRunner(Runner):
         self.context = self.llama.llama_init_from_model(self.model, parameters)
         if not self.context:
             self.close()
-            raise FirstTokenError(f"{path}: llama.cpp makes no context of {self.cache_length} tokens; free some memory, or export with a shorter --cache-length")
+            raise FirstTokenError(
+                f"{path}: llama.cpp makes no context of {self.cache_length} tokens; free some memory, or export with a shorter --cache-length"
+            )
         self.memory = self.llama.llama_get_memory(self.context)
         found = self.llama.llama_vocab_n_tokens(self.llama.llama_model_get_vocab(self.model))
         if found != self.vocab_size:
@@ -42,7 +44,9 @@ class LlamaCppRunner(Runner):
         pointer = given.ctypes.data_as(ctypes.POINTER(self.llama.llama_token))
         failed = self.llama.llama_decode(self.context, self.llama.llama_batch_get_one(pointer, len(given)))
         if failed:
-            raise FirstTokenError(f"llama.cpp fails on {len(given)} tokens at position {self.position} (code {failed}); free some memory, and try again")
+            raise FirstTokenError(
+                f"llama.cpp fails on {len(given)} tokens at position {self.position} (code {failed}); free some memory, and try again"
+            )
         logits = self.llama.llama_get_logits_ith(self.context, -1)
         return np.ctypeslib.as_array(logits, (self.vocab_size,))
 

@@ -43,9 +43,8 @@ def kept_integers(rows: np.ndarray, precision: str, scales: np.ndarray) -> np.nd
     lowest, highest = (-8, 7) if precision == "int4" else (-128, 127)
     integers = np.clip(np.rint(blocks / own), lowest, highest).astype(np.int8)
     scale = np.ascontiguousarray(own.astype(np.float16)).view(np.uint8)
-    if precision == "int8":
-        packed = integers.view(np.uint8)
-    else:
+    packed: np.ndarray = integers.view(np.uint8)
+    if precision == "int4":
         shifted = (integers + 8).astype(np.uint8)
         packed = shifted[:, :, : BLOCK // 2] | (shifted[:, :, BLOCK // 2 :] << 4)  # a block's first half in the low bits
     return np.concatenate([scale, packed], axis=2).reshape(len(rows), -1)

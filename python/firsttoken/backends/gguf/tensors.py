@@ -131,7 +131,11 @@ def own_rows(checkpoint: Checkpoint, source: Source, start: int, stop: int) -> t
     added = np.float32(source.add / source.scale)
     if isinstance(checkpoint, CheckpointOver):
         factor, scales = np.float32(source.scale), checkpoint.scales(source, start, stop)
-        rows = (checkpoint.rows(source, start, stop) - np.float32(source.add)) / factor if factor != 1 or source.add else checkpoint.rows(source, start, stop)
+        rows = (
+            (checkpoint.rows(source, start, stop) - np.float32(source.add)) / factor
+            if factor != 1 or source.add
+            else checkpoint.rows(source, start, stop)
+        )
         scales = None if scales is None else scales / factor
     else:
         plain = replace(source, add=0.0, scale=1.0)

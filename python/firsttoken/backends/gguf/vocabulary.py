@@ -27,7 +27,6 @@ from firsttoken.tokenizer import TOKENIZER_FILE, Tokenizer
 IDLE = {"trim_offsets", "add_prefix_space"}  # parameters of ByteLevel that change no token where they are false or say offsets alone
 PADDING = "[PAD{}]"
 ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")
-NEVER_MERGED = -1e9  # the score of a piece that no merge makes
 
 
 def vocabulary(folder: Path, rows: int, begin: int | None, ends: Sequence[int], file: Path) -> Vocabulary:
@@ -56,7 +55,7 @@ def vocabulary(folder: Path, rows: int, begin: int | None, ends: Sequence[int], 
             elif token == unknown:
                 kinds[number], settings["unknown_token_id"] = UNKNOWN, number
         found = Vocabulary(file, "llama", "default", tokens, kinds, [], _scores(model, tokens), settings, template)
-    check_rebuilt(folder, found, tokenizer)
+    check_rebuilt(folder, found, tokenizer, len(model["merges"]))
     return found
 
 
@@ -81,6 +80,7 @@ def _settings(tokenizer: Tokenizer, tokens: list[str], begin: int | None, ends: 
     ordered = sorted(ends, key=lambda end: (end != main, end))
     settings: dict[str, Any] = {key: number for key, number in named.items() if number is not None and number < len(tokens)}
     settings |= dict(zip(ENDS, ordered, strict=False))
+    begin = tokenizer.begin if begin is None else begin
     if begin is not None:
         settings["bos_token_id"] = begin
     return {**settings, "add_bos_token": tokenizer.begin is not None, "add_eos_token": False}
@@ -130,18 +130,24 @@ def space_prefix(folder: Path, values: dict) -> bool:
 
 
 def _scores(model: dict, tokens: list[str]) -> np.ndarray:
-    """A score for every token, so that the piece with the highest one is the next that is merged: minus its first merge's place."""
+    """A score for every token, so that the piece with the highest one is the next that is merged: minus its first merge's place. What no merge
+    makes comes behind."""
     places: dict[str, int] = {}
     for pair in model["merges"]:
         left, right = pair.split(" ", 1) if isinstance(pair, str) else pair
         places.setdefault(left + right, len(places))
-    return np.array([-float(places[token]) if token in places else NEVER_MERGED for token in tokens], np.float32)
+    return np.array([-places.get(token, len(places) + number) for number, token in enumerate(tokens)], np.float32)
 
 
-def check_rebuilt(folder: Path, found: Vocabulary, tokenizer: Tokenizer) -> None:
+def check_rebuilt(folder: Path, found: Vocabulary, tokenizer: Tokenizer, merges: int) -> None:
     """Raises `FirstTokenError` unless what a reader of the file rebuilds cuts every probe as the original does."""
     documents = tokenizer_files(found)
     rebuilt = Engine.from_str(json.dumps(documents[TOKENIZER_FILE]))
+    if len(found.scores) and len(documents[TOKENIZER_FILE]["model"]["merges"]) != merges:
+        _refuse(
+            folder,
+            f"merges in {merges} ways, and SentencePiece would in {len(documents[TOKENIZER_FILE]['model']['merges'])}, of the same pieces",
+        )
     other = different(tokenizer, lambda text: rebuilt.encode(text, add_special_tokens=False).ids)
     if other is not None:
         _refuse(folder, f"is not rebuilt out of what a GGUF file holds of it: {other}")
