@@ -19,10 +19,12 @@ def round_blocks(matrix: np.ndarray, precision: str, size: int, half: Half, scal
         scale = scales.repeat(blocks.shape[1] // scales.shape[1], axis=1)[:, :, None].astype(np.float32)
         lowest, highest = (-8, 7) if precision == "int4" else (-128, 127)
         return (np.clip(np.rint(blocks / scale), lowest, highest) * half(scale)).reshape(matrix.shape).astype(np.float32)
+    scale: np.ndarray
+    integers: np.ndarray
     if precision == "int8":
         scale = np.abs(blocks).max(2, keepdims=True) / np.float32(127)
         scaled = blocks * reciprocal(scale)
-        integers: np.ndarray = np.sign(scaled) * np.floor(np.abs(scaled) + np.float32(0.5))
+        integers = np.sign(scaled) * np.floor(np.abs(scaled) + np.float32(0.5))
     else:
         place = np.abs(blocks).argmax(2)[:, :, None]
         scale = np.take_along_axis(blocks, place, 2) / np.float32(-8)
