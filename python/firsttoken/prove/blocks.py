@@ -16,10 +16,9 @@ def round_blocks(matrix: np.ndarray, precision: str, size: int, half: Half, scal
     it is integers times them already."""
     blocks = matrix.reshape(len(matrix), -1, size)
     if scales is not None:
-        scale = scales.repeat(blocks.shape[1] // scales.shape[1], axis=1)[:, :, None].astype(np.float32)
+        scale: np.ndarray = scales.repeat(blocks.shape[1] // scales.shape[1], axis=1)[:, :, None].astype(np.float32)
         lowest, highest = (-8, 7) if precision == "int4" else (-128, 127)
         return (np.clip(np.rint(blocks / scale), lowest, highest) * half(scale)).reshape(matrix.shape).astype(np.float32)
-    scale: np.ndarray
     integers: np.ndarray
     if precision == "int8":
         scale = np.abs(blocks).max(2, keepdims=True) / np.float32(127)
