@@ -80,6 +80,21 @@ def test_it_generates_what_the_tflite_does(proven, tmp_path):
 
 
 @needs_llama_cpp
+def test_llama_cpps_own_interface_says_the_same_without_us(tmp_path):
+    """Tokenizer, begin token, end token and chat template out of the file alone."""
+    from llama_cpp import Llama
+
+    [ours] = export(checkpoint_path(), tmp_path, "fp32", ("gguf",), prove=False, **SHORT)
+    runner, tokenizer = open_runner(ours), open_tokenizer(ours, read_manifest(ours))
+    said = "".join(generate(runner, tokenizer, "def first_token(", 24, chat=False))
+    runner.close()
+    theirs = Llama(str(ours / "model.gguf"), n_ctx=160, n_threads=1, verbose=False, type_k=0, type_v=0, flash_attn=False)
+    assert theirs.create_completion("def first_token(", max_tokens=24, temperature=0.0)["choices"][0]["text"] == said
+    assert [theirs.token_eos()] == tokenizer.end_tokens()[:1] and theirs.metadata["tokenizer.chat_template"]
+    theirs.close()
+
+
+@needs_llama_cpp
 @pytest.mark.slow
 def test_the_verbs_take_it(proven, tmp_path, capsys):
     assert cli.run(["generate", str(proven), "--prompt", "def close(", "--raw", "-n", "8", "--json"]) == 0
