@@ -38,6 +38,8 @@ CASES = {
     "gemma3": {"query_pre_attn_scalar": 24, "layer_types": ["sliding_attention"] * 5 + ["full_attention"] + ["sliding_attention"] * 2},
     "phi3": {"sliding_window": None},
 }
+# Architectures that our reader does not know, and a family that comes back as another.
+UNREAD = {"ernie4_5": {}, "exaone4-small": {}, "granite4": {}}
 OWN_PATTERN = ("gemma3", {"query_pre_attn_scalar": 24, "layer_types": LOCAL * 4})  # not the one in llama.cpp's code: the file says it
 TARGET = {"target": "gguf", "cache_length": 128, "prefill_chunk": 48}
 
@@ -61,11 +63,11 @@ def lowered(tmp_path_factory):
 def test_a_case_of_every_family():
     from families_on_disk import configuration
 
-    assert {configuration(case)["model_type"] for case in CASES} == set(FAMILIES)
+    assert {configuration(case)["model_type"] for case in (*CASES, *UNREAD)} == set(FAMILIES)
 
 
 @needs_llama_cpp
-@pytest.mark.parametrize(("case", "changes"), [*CASES.items(), OWN_PATTERN], ids=[*CASES, "gemma3-own-pattern"])
+@pytest.mark.parametrize(("case", "changes"), [*CASES.items(), *UNREAD.items(), OWN_PATTERN], ids=[*CASES, *UNREAD, "gemma3-own-pattern"])
 def test_llama_cpp_computes_what_transformers_does(lowered, case, changes):
     model, folder, job, manifest, artifact = lowered(case, changes)
     runner = find_backend("gguf-llamacpp").open_runner(folder, manifest, artifact, threads=1)

@@ -53,6 +53,9 @@ FAMILIES = {
     "smollm3": Written("smollm3", interleaved=True, without_positions=4),
     "arcee": Written("arcee", interleaved=True, stretches=LLAMA_STRETCHES),
     "granite": Written("granite", interleaved=True, biases=ATTENTION | MLP, factors=True, stretches=LLAMA_STRETCHES),
+    "granitemoehybrid": Written("granite", interleaved=True, factors=True),  # without experts and state space layers: a Granite
+    "ernie4_5": Written("ernie4_5", interleaved=True, stretches=()),
+    "exaone4": Written("exaone4", stretches=("llama3",)),
     "olmo2": Written("olmo2", tied_head=False, head_size=False),
     "gemma": Written("gemma", own_head=False, scaled_embedding=True),
     "gemma2": Written("gemma2", own_head=False, scaled_embedding=True, windowed=True, every=2, layers_of_27b=46),
