@@ -21,7 +21,8 @@ EXTRAS = MappingProxyType({
     "parquet": ("reading training data in parquet files", ("pyarrow",)),
     "lora": ("training students through low-rank adapters", ("peft",)),
     "tensorboard": ("a training's curves in TensorBoard", ("tensorboard",)),
-    "gguf": ("reading quantized GGUF files", ("gguf",)),
+    "gguf": ("reading quantized GGUF files, and export of .gguf", ("gguf",)),
+    "gguf-run": ("proof and generation of .gguf in llama.cpp", ("llama_cpp",)),
     "hexagon": ("compiling for and proving on Hexagon NPUs", ("onnxruntime", "onnx", "onnxruntime_qnn")),
 })  # fmt: skip
 

@@ -37,7 +37,7 @@ from firsttoken.quiet import quiet_runtime
 from firsttoken.targets.target import Target, load_target
 from firsttoken.tokenizer import Tokenizer
 
-PACKAGES = ("firsttoken", "torch", "torchao", "executorch", "ai-edge-litert", "tokenizers", "numpy")
+PACKAGES = ("firsttoken", "torch", "torchao", "executorch", "ai-edge-litert", "tokenizers", "numpy", "gguf", "llama-cpp-python")
 
 
 @dataclass(frozen=True)

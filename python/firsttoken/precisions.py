@@ -32,12 +32,14 @@ class Precision:
 class WeightGrid:
     """How a backend's format rounds integer weights: a row's (group's) largest value divided by these is its scale.
 
-    ``lowest``: the lowest integer, which has no opposite, is used too, and a weight is multiplied by the scale's reciprocal (torchao).
+    ``lowest``: the lowest integer, which has no opposite, is used too, and a weight is multiplied by the scale's reciprocal (torchao). ``blocks``: so many
+    columns share a scale in float16, in int8 too, and int4's largest weight is its lowest integer (GGUF's Q8_0 and Q4_0).
     """
 
     int8: float = 127.0
     int4: float = 7.0
     lowest: bool = False
+    blocks: int | None = None
 
 
 OUTLIER = 2.0

@@ -101,6 +101,8 @@ class Backend(ABC):
     """Whether FP16 layers are computed in FP16, and not only stored."""
     half_floats: ClassVar[bool] = False
     """Whether floats between layers are float16, whatever the graph says."""
+    half_gelu: ClassVar[bool] = False
+    """Whether GELU is looked up in a table, its input and result in float16."""
     outliers_apart: ClassVar[bool] = False
     """Whether it can round the outliers of a layer's input by themselves (`quant.plan.Rule.outliers`)."""
     group_scales: ClassVar[bool] = True
@@ -144,8 +146,8 @@ class Backend(ABC):
         return PRECISIONS[precision].computed if self.native_fp16 else PRECISIONS[precision].computed | {"fp32"}
 
     def activations(self, precision: str) -> str:
-        """What a layer in ``precision`` rounds its input to as it runs: "fp32", "fp16" (its result too), or "int8" for each token. A layer with
-        calibrated scales: "static", its result too."""
+        """What a layer in ``precision`` rounds its input to as it runs: "fp32", "fp16" (its result too), "fp16-input", "int8" for each token, or
+        "int8-blocks" (`prove.blocks`). A layer with calibrated scales: "static", its result too."""
         if precision in STATIC:
             return "static"
         if precision == "fp16":
@@ -192,6 +194,9 @@ class Backend(ABC):
                 f"target {target.name!r}: cache_length {target.cache_length} is longer than the {decoder.max_positions} positions the model was trained for; "
                 f"use --cache-length {decoder.max_positions} or less"
             )
+
+    def check_plan(self, plan: Plan, decoder: Decoder, precisions: Mapping[str, str], target: Target) -> None:  # noqa: B027  most take any that resolves
+        """Raises `FirstTokenError` for a plan whose layers, each possible by itself, cannot be had together in one artifact; ``precisions`` are the layers'."""
 
     def check_installed(self, purpose: str) -> None:
         """Raises `FirstTokenError`, naming the extra, where a package that this backend needs is absent; ``purpose`` begins the sentence."""

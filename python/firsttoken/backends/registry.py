@@ -29,6 +29,7 @@ BUILT_IN = {
     "litertlm-gpu": "firsttoken.backends.gpu.backend:LitertlmGpu",
     "executorch-xnnpack": "firsttoken.backends.executorch.backend:ExecutorchXnnpack",
     "executorch-hexagon": "firsttoken.backends.executorch_hexagon.backend:ExecutorchHexagon",
+    "gguf-llamacpp": "firsttoken.backends.gguf.backend:GgufLlamacpp",
 }
 
 
@@ -81,7 +82,9 @@ def resolve(plan: Plan, decoder: Decoder, target: Target) -> dict[str, str]:
     cannot give for that layer (naming the nearest it can).
     """
     backend = backend_of(target)
-    return plan.resolve(plan_layers(decoder), target.name, backend.precisions, backend.group_scales, backend.outliers_apart)
+    precisions = plan.resolve(plan_layers(decoder), target.name, backend.precisions, backend.group_scales, backend.outliers_apart)
+    backend.check_plan(plan, decoder, precisions, target)
+    return precisions
 
 
 def resolve_for_cpu(plan: Plan, decoder: Decoder, target: Target) -> dict[str, str]:

@@ -36,7 +36,7 @@ ROPE_SCALING = (
 )
 # What the file says about itself and nothing about the arithmetic.
 INERT = re.compile(
-    r"general\..*|quantize\.imatrix\..*|tokenizer\..*|[^.]+\.(tensor_data_layout|expert_count|expert_used_count|nextn_predict_layers|attention\.causal)"
+    r"general\..*|firsttoken\..*|quantize\.imatrix\..*|tokenizer\..*|[^.]+\.(tensor_data_layout|expert_count|expert_used_count|nextn_predict_layers|attention\.causal)"
 )
 NEEDED = (
     "block_count",

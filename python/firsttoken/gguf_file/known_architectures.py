@@ -62,6 +62,7 @@ ARCHITECTURES = {
     "arcee": Architecture("arcee", always={"hidden_act": "relu2"}, interleaved=True),
     "granite": Architecture("granite", numbers=GRANITE_FACTORS, interleaved=True),
     "olmo2": Architecture("olmo2", block=HEAD_NORMS | NORMS_AFTER),
+    "phi3": Architecture("phi3", block={"attn_qkv": "self_attn.qkv_proj", "ffn_up": "mlp.gate_up_proj"}),
     "gemma": Architecture("gemma", always=GELU, norms_plus_one=True),
     "gemma2": Architecture(
         "gemma2",

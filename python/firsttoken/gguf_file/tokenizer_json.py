@@ -4,6 +4,7 @@ Two kinds can be rebuilt: byte-level BPE, where the file names the rule that cut
 follow from its scores. Whatever leaves a doubt is refused by name.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -134,13 +135,14 @@ def _byte_level_bpe(words: Vocabulary) -> tuple[dict[str, Any], bool]:
 def _sentencepiece_bpe(words: Vocabulary) -> dict[str, Any]:
     if not len(words.scores):
         words.refuse("a SentencePiece vocabulary without scores (tokenizer.ggml.scores)")
-    if unused := words.of_kind(UNUSED):
+    numbers = {words.tokens[n]: n for n in words.of_kind(NORMAL)}
+    # what fills the vocabulary up to the weights' rows is made of no two pieces, and the original tokenizer does not have it
+    if unused := [n for n in words.of_kind(UNUSED) if any(True for _ in cuts(words.tokens[n], numbers))]:
         words.refuse(f"token {unused[0]} of its SentencePiece vocabulary is unused, and may stand between two merges")
     if (unknown := words.token("unknown_token_id")) is None:
         unknown = next(iter(words.of_kind(UNKNOWN)), None)
     if unknown is None:
         words.refuse("its SentencePiece vocabulary names no unknown token")
-    numbers = {words.tokens[n]: n for n in words.of_kind(NORMAL)}
     merges = _merges(words, numbers)
     bytes_ = len(words.of_kind(BYTE))
     if bytes_ not in (0, 256):
@@ -153,7 +155,7 @@ def _sentencepiece_bpe(words: Vocabulary) -> dict[str, Any]:
         "fuse_unk": True,
         "byte_fallback": bytes_ == 256,
         "ignore_merges": False,
-        "vocab": {token: n for n, token in enumerate(words.tokens)},
+        "vocab": {token: n for n, (token, kind) in enumerate(zip(words.tokens, words.kinds, strict=True)) if kind != UNUSED},
         "merges": merges,
     }
     return _document(
@@ -173,9 +175,13 @@ def _merges(words: Vocabulary, numbers: dict[str, int]) -> list[list[str]]:
         words.refuse(
             "its SentencePiece scores are not all different, so they do not say in which order pieces are merged (a unigram vocabulary?)"
         )
-    found = []
+    found: list[list[str]] = []
     for place in np.argsort(-scores, kind="stable"):
-        token = words.tokens[longer[place]]
-        cuts = ((token[:at], token[at:]) for at in range(1, len(token)))
-        found += [[left, right] for left, right in cuts if left in numbers and right in numbers]
+        found += cuts(words.tokens[longer[place]], numbers)
     return found
+
+
+def cuts(token: str, numbers: dict[str, int]) -> Iterator[list[str]]:
+    """The two pieces of the vocabulary ``numbers`` that a token is made of, in every way."""
+    both = ((token[:at], token[at:]) for at in range(1, len(token)))
+    yield from ([left, right] for left, right in both if left in numbers and right in numbers)

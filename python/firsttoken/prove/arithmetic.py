@@ -12,6 +12,7 @@ import numpy as np
 
 from firsttoken.bundle.integer_facts import Range, StaticLayer
 from firsttoken.precisions import OUTLIER, PRECISIONS, WeightGrid
+from firsttoken.prove.blocks import round_blocks, round_tokens_in_blocks
 from firsttoken.weight_source import Source
 
 UNIT_FP16, UNIT_FP32 = 2.0**-11, 2.0**-24  # unit roundoff: half the distance from 1 to the next number
@@ -38,6 +39,10 @@ class Fp32:
         product = states @ weight.T
         return product if bias is None else product + bias
 
+    def activation(self, name: str, exact: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+        """An MLP's activation of this name as it is computed."""
+        return exact
+
     def core(self, name: str) -> Callable[[np.ndarray, int], np.ndarray]:
         """What a core rounds each of its results by; the number is how many products were added up for one."""
         return lambda values, added: values
@@ -59,8 +64,8 @@ class Fp32:
 class Planned(Fp32):
     """A plan's arithmetic. ``names`` gives a linear layer's name by its weight, ``precisions`` a layer's precision by its name.
 
-    ``activations`` says for each precision what a kernel rounds its input to: "fp32", "fp16", or "int8" with a scale and zero point for
-    each token. ``noise`` adds what the kernels' own sums may be off by, from a seeded generator: two runs with and without it are as far
+    ``activations`` says for each precision what a kernel rounds its input to: "fp32", "fp16" (its result too), "fp16-input", "int8" with a scale
+    and zero point for each token, or "int8-blocks" with scales for blocks of it. ``noise`` adds what the kernels' own sums may be off by, from a seeded generator: two runs with and without it are as far
     apart as a well-built artifact may be.
     """
 
@@ -77,6 +82,8 @@ class Planned(Fp32):
     """What the activations of layers with calibrated scales cover, by the layer's name; those are of the kind "static"."""
     half_floats: bool = False
     """Whether what is no integer is float16."""
+    half_gelu: bool = False
+    """Whether GELU is looked up in a table, its input and result in float16."""
     overflow: list[str] = field(default_factory=list)
     """Layers in which a float16 ran over, in the order of computation."""
 
@@ -85,6 +92,8 @@ class Planned(Fp32):
 
     def rounded(self, name: str, matrix: np.ndarray, scales: np.ndarray | None = None) -> np.ndarray:
         """Rows ``[rows, columns]`` of the layer of this name as it holds them; ``scales`` as in `weight`."""
+        if self.grid.blocks and PRECISIONS[self.precisions[name]].scales:
+            return round_blocks(matrix, self.precisions[name], self.grid.blocks, round_half, scales)
         return round_weight(matrix, self.precisions[name], self.grid, self.group(name, matrix.shape[1]), scales)
 
     def linear(self, source: Source, states: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
@@ -95,7 +104,10 @@ class Planned(Fp32):
             return self._static(name, states, weight, bias)
         if kind == "int8":
             states = round_apart(states, self.noise) if self.apart(name) else round_tokens(states, self.noise)
-        elif kind == "fp16":
+        elif kind == "int8-blocks":
+            assert self.grid.blocks, "a backend with blocks of activations has blocks of weights"
+            states = round_tokens_in_blocks(states, self.grid.blocks, round_half, lambda scale: self._off(scale, 1, SCALE_ERROR))
+        elif kind in ("fp16", "fp16-input"):
             states = self._half(name, states)
         product = states @ weight.T
         if bias is not None:
@@ -112,6 +124,11 @@ class Planned(Fp32):
         if self.half_floats:
             product = self._half(name, product)
         return product if bias is None else product + bias
+
+    def activation(self, name: str, exact: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+        if name != "gelu_tanh" or not self.half_gelu:
+            return exact
+        return lambda values: round_half(exact(round_half(values)))
 
     def core(self, name: str) -> Callable[[np.ndarray, int], np.ndarray]:
         if self.activations[self.precisions[name]] != "fp16":

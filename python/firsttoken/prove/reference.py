@@ -264,7 +264,7 @@ class Layer:
         return normalize(states, part, *(None if source is None else self.weights.vector(source) for source in (part.weight, part.bias)))
 
     def mlp(self, part: Mlp, states: np.ndarray) -> np.ndarray:
-        activation = ACTIVATIONS[part.activation]
+        activation = self.arithmetic.activation(part.activation, ACTIVATIONS[part.activation])
         if part.gate is None:
             return self.linear(part.down, activation(self.linear(part.up, states)))
         if part.router is not None:

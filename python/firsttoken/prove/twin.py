@@ -54,7 +54,16 @@ def planned(
             f"{without[0]}: the manifest has no calibrated ranges of it, which {precisions[without[0]]} needs; export again"
         )
     return Planned(
-        names | {HEAD: "head"}, precisions, activations, backend.weight_grid, plan.group, generator, plan.apart, ranges, backend.half_floats
+        names | {HEAD: "head"},
+        precisions,
+        activations,
+        backend.weight_grid,
+        plan.group,
+        generator,
+        plan.apart,
+        ranges,
+        backend.half_floats,
+        backend.half_gelu,
     )
 
 
