@@ -22,6 +22,7 @@ EXTRAS = MappingProxyType({
     "lora": ("training students through low-rank adapters", ("peft",)),
     "tensorboard": ("a training's curves in TensorBoard", ("tensorboard",)),
     "gguf": ("reading quantized GGUF files", ("gguf",)),
+    "onnx": ("export, proof and generation of .onnx", ("onnxruntime", "onnx")),
     "hexagon": ("compiling for and proving on Hexagon NPUs", ("onnxruntime", "onnx", "onnxruntime_qnn")),
 })  # fmt: skip
 

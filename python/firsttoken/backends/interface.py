@@ -144,7 +144,7 @@ class Backend(ABC):
         return PRECISIONS[precision].computed if self.native_fp16 else PRECISIONS[precision].computed | {"fp32"}
 
     def activations(self, precision: str) -> str:
-        """What a layer in ``precision`` rounds its input to as it runs: "fp32", "fp16" (its result too), or "int8" for each token. A layer with
+        """What a layer in ``precision`` rounds its input to as it runs: "fp32", "fp16" (its result too), or "int8" for each token, "int8-blocks" for each block of one (`WeightGrid.blocks`). A layer with
         calibrated scales: "static", its result too."""
         if precision in STATIC:
             return "static"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from firsttoken.bundle.integer_facts import Range, StaticLayer
-from firsttoken.precisions import OUTLIER, PRECISIONS, WeightGrid
+from firsttoken.precisions import BLOCK, OUTLIER, PRECISIONS, WeightGrid
 from firsttoken.weight_source import Source
 
 UNIT_FP16, UNIT_FP32 = 2.0**-11, 2.0**-24  # unit roundoff: half the distance from 1 to the next number
@@ -22,6 +22,8 @@ SCALE_ERROR = 1.5 * UNIT_FP32  # three roundings, each evenly spread over a unit
 RESCALED = 2.0**-17  # as a part: a sum is multiplied by scales' quotient, of which kernels for int16 keep 15 bits
 SMALLEST = np.float32(1e-9)  # of a row's or group's largest weight; all zeros would have no scale
 SMALLEST_INT4_SCALE = np.float32(6e-8)  # the smallest float16 above zero
+
+BLOCKS = (16, 32, 64, 128, 256)  # columns of a block, where weights are kept in blocks
 
 STEPS = {"int8-static": 255, "int16x8": 65534}  # between the integers at the ends of a calibrated range
 
@@ -59,8 +61,8 @@ class Fp32:
 class Planned(Fp32):
     """A plan's arithmetic. ``names`` gives a linear layer's name by its weight, ``precisions`` a layer's precision by its name.
 
-    ``activations`` says for each precision what a kernel rounds its input to: "fp32", "fp16", or "int8" with a scale and zero point for
-    each token. ``noise`` adds what the kernels' own sums may be off by, from a seeded generator: two runs with and without it are as far
+    ``activations`` says for each precision what a kernel rounds its input to: "fp32", "fp16", "int8" with a scale and zero point for
+    each token, or "int8-blocks" with a scale for each block of one. ``noise`` adds what the kernels' own sums may be off by, from a seeded generator: two runs with and without it are as far
     apart as a well-built artifact may be.
     """
 
@@ -93,7 +95,9 @@ class Planned(Fp32):
         states = self._off(states, 1, UNIT_FP32)
         if kind == "static":
             return self._static(name, states, weight, bias)
-        if kind == "int8":
+        if kind == "int8-blocks":
+            states = round_blocks(states, block_of(self.precisions[name], self.group(name, weight.shape[1]), weight.shape[1]), self.noise)
+        elif kind == "int8":
             states = round_apart(states, self.noise) if self.apart(name) else round_tokens(states, self.noise)
         elif kind == "fp16":
             states = self._half(name, states)
@@ -182,13 +186,36 @@ def round_weight(matrix: np.ndarray, precision: str, grid: WeightGrid, group: in
     most = 127 if precision == "int8" else 7
     given = scales is not None  # integers are there already, which may be the lowest
     least = -most if precision == "int8" and not (grid.lowest or given) else -most - 1
-    whole = precision == "int8" or group == matrix.shape[1]  # such scales are float32 on both runtimes
-    grouped = matrix.reshape(len(matrix), -1, matrix.shape[1] if whole else group)
+    columns = matrix.shape[1]
+    whole = precision == "int8" or group == columns  # such scales are float32 on both runtimes
+    in_blocks = grid.blocks and precision == "int8" and not given
+    size = BLOCK if in_blocks else columns if whole else group
+    grouped = np.pad(matrix, ((0, 0), (0, -columns % size))).reshape(len(matrix), -1, size)
     scale = np.maximum(np.abs(grouped).max(2, keepdims=True), SMALLEST) / np.float32(steps) if scales is None else scales[:, :, None]
-    stored = scale if whole else np.maximum(round_bfloat16(scale), SMALLEST_INT4_SCALE)
+    stored = scale if whole or grid.blocks else np.maximum(round_bfloat16(scale), SMALLEST_INT4_SCALE)
     # torchao finds the integers with the scale itself, before it is stored rounded
     integers = grouped * (np.float32(1) / scale) if grid.lowest else grouped / stored
-    return (np.clip(np.rint(integers), least, most) * stored).reshape(matrix.shape)
+    return (np.clip(np.rint(integers), least, most) * stored).reshape(len(matrix), -1)[:, :columns]
+
+
+def block_of(precision: str, group: int, columns: int) -> int:
+    """How many columns of a row onnxruntime keeps in a block: as many as there are in a group, if that is a power of two up to 256, or the largest such that divides it."""
+    if PRECISIONS[precision].scales != "group" or group == columns:
+        return BLOCK
+    return max(size for size in BLOCKS if group % size == 0)
+
+
+def round_blocks(states: np.ndarray, block: int, noise: np.random.Generator | None = None) -> np.ndarray:
+    """Activations rounded to int8 with a scale for each ``block`` columns of a token, as onnxruntime's MatMulNBits does: the largest value is 127, and 0 is 0."""
+    columns = states.shape[-1]
+    padded = np.pad(states, [(0, 0)] * (states.ndim - 1) + [(0, -columns % block)])
+    grouped = padded.reshape(*states.shape[:-1], -1, block)
+    largest = np.abs(grouped).max(-1, keepdims=True)
+    inverse = np.where(largest == 0, np.float32(0), np.float32(127) / np.where(largest == 0, np.float32(1), largest)).astype(np.float32)
+    if noise is not None:
+        inverse = inverse * (1 + np.float32(SCALE_ERROR) * noise.standard_normal(inverse.shape, np.float32))
+    rounded = np.rint(grouped * inverse) * (largest / np.float32(127))
+    return rounded.reshape(*states.shape[:-1], -1)[..., :columns]
 
 
 def round_apart(states: np.ndarray, noise: np.random.Generator | None = None) -> np.ndarray:

@@ -88,6 +88,7 @@ class Subject:
             grid.int8,
             grid.int4,
             grid.lowest,
+            *(["blocks"] if grid.blocks else []),
             self.text.sha256,
         ]
         if self.smoothing is not None:

@@ -1,0 +1,28 @@
+"""Weights rounded as an .onnx file holds them, for quantization-aware training."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from firsttoken.backends.onnx.quantize import SMALLEST_BOUND, block_of
+from firsttoken.backends.weight_rounding import Rounding
+from firsttoken.precisions import PRECISIONS
+
+
+class BlockRounding(Rounding):
+    """As `backends.onnx.quantize` does."""
+
+    def __init__(self, precision: str, group: int) -> None:
+        super().__init__()
+        self.precision, self.group = precision, group
+
+    def rounded(self, weight: Tensor) -> Tensor:
+        """What the file's integers stand for, float32 ``[rows, columns]``."""
+        columns = weight.shape[1]
+        most = (1 << (PRECISIONS[self.precision].bits - 1)) - 1
+        grouped = PRECISIONS[self.precision].scales == "group"
+        size = self.group if grouped else block_of(self.precision, columns, columns)
+        padded = functional.pad(weight, (0, -columns % size)).unflatten(1, (-1, size))
+        scale = padded.abs().amax(2, keepdim=True).clamp_min(float(SMALLEST_BOUND)) / most
+        least = -most if self.precision == "int8" else -most - 1
+        return (torch.round(padded / scale).clamp(least, most) * scale).flatten(1)[:, :columns]
