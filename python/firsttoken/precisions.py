@@ -33,7 +33,7 @@ class WeightGrid:
     """How a backend's format rounds integer weights: a row's (group's) largest value divided by these is its scale.
 
     ``lowest``: the lowest integer, which has no opposite, is used too, and a weight is multiplied by the scale's reciprocal (torchao).
-    ``blocks``: an int8 row has a scale for every `BLOCK` columns, and those of groups are float32 (onnxruntime).
+    ``blocks``: an int8 row has a scale for every `BLOCK` columns, and those of groups are float32, with the largest weight at the lowest integer (onnxruntime).
     """
 
     int8: float = 127.0

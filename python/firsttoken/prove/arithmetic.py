@@ -192,10 +192,19 @@ def round_weight(matrix: np.ndarray, precision: str, grid: WeightGrid, group: in
     size = BLOCK if in_blocks else columns if whole else group
     grouped = np.pad(matrix, ((0, 0), (0, -columns % size))).reshape(len(matrix), -1, size)
     scale = np.maximum(np.abs(grouped).max(2, keepdims=True), SMALLEST) / np.float32(steps) if scales is None else scales[:, :, None]
+    if grid.blocks and precision == "int4" and not given:
+        scale = at_lowest(grouped)
     stored = scale if whole or grid.blocks else np.maximum(round_bfloat16(scale), SMALLEST_INT4_SCALE)
     # torchao finds the integers with the scale itself, before it is stored rounded
     integers = grouped * (np.float32(1) / scale) if grid.lowest else grouped / stored
     return (np.clip(np.rint(integers), least, most) * stored).reshape(len(matrix), -1)[:, :columns]
+
+
+def at_lowest(grouped: np.ndarray) -> np.ndarray:
+    """Scales ``[rows, groups, 1]`` by which the largest weight of every group, of either sign, is -8."""
+    low, high = grouped.min(2, keepdims=True), grouped.max(2, keepdims=True)
+    largest = np.where(np.abs(grouped).argmax(2)[:, :, None] == grouped.argmin(2)[:, :, None], low, high)
+    return np.where(np.abs(largest) < SMALLEST, SMALLEST, largest) / np.float32(-8)
 
 
 def block_of(precision: str, group: int, columns: int) -> int:

@@ -5,7 +5,7 @@ A layer's node bears its name, and so does its weight. The scales themselves say
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Never
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import Layer, layer_number, owners, plan_layers
 from firsttoken.errors import FirstTokenError
 from firsttoken.precisions import with_group
+from firsttoken.safe_text import visible
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -66,7 +67,10 @@ def floats(graph: LoadedGraph, layer: Layer, user: "NodeProto") -> str:
     wanted = ("Gather",) if layer.kind == "embedding" else ("FusedMatMul",)
     shape = tuple(graph.constants[layer.name].dims)
     if user.op_type not in wanted or user.name != layer.name or shape != layer.shape:
-        refuse(graph, f"{layer.name!r} is {list(shape)} in {user.op_type} {user.name!r}, and should be {list(layer.shape or ())} in {wanted[0]}")
+        refuse(
+            graph,
+            f"{layer.name!r} is {list(shape)} in {user.op_type} {user.name!r}, and should be {list(layer.shape or ())} in {wanted[0]}",
+        )
     return "fp32"
 
 
@@ -75,9 +79,11 @@ def integers(graph: LoadedGraph, layer: Layer, user: "NodeProto", asked: str) ->
     given, (rows, columns) = graph.attributes(user), layer.matrix[1]
     bits, block = int(given.get("bits", 4)), int(given.get("block_size", 0))
     wanted = "GatherBlockQuantized" if layer.kind == "embedding" else "MatMulNBits"
-    scales, place = f"{layer.name}.scales", 2 if layer.kind == "embedding" else 2
+    scales, place = f"{layer.name}.scales", 2  # of both operators' inputs
     if user.op_type != wanted or user.name != layer.name or user.input[place] != scales or block < 1:
-        refuse(graph, f"{layer.name!r} is in {user.op_type} {user.name!r} with scales {user.input[place]!r}; expected {wanted} with {scales!r}")
+        refuse(
+            graph, f"{layer.name!r} is in {user.op_type} {user.name!r} with scales {user.input[place]!r}; expected {wanted} with {scales!r}"
+        )
     if wanted == "MatMulNBits" and (given.get("K"), given.get("N")) != (columns, rows):
         refuse(graph, f"{layer.name!r} is {given.get('N')} by {given.get('K')}; expected {rows} by {columns}")
     stored = {8: "int8", 4: "int4"}.get(bits, "other")
@@ -99,5 +105,5 @@ def grouped(graph: LoadedGraph, scales: str, block: int, columns: int, asked: st
     return with_group("int4", block, columns)
 
 
-def refuse(graph: LoadedGraph, reason: str) -> None:
-    raise FirstTokenError(f"{graph.path}: {reason}; the file is not what the plan says")
+def refuse(graph: LoadedGraph, reason: str) -> Never:
+    raise FirstTokenError(f"{graph.path}: {visible(reason, 300)}; the file is not what the plan says")

@@ -1,6 +1,6 @@
 """Attention as ONNX operators: GroupQueryAttention over the cache, and, for layers that share an earlier one's keys and values, products and a softmax."""
 
-from firsttoken.backends.onnx.graph import MICROSOFT, more
+from firsttoken.backends.onnx.graph import MICROSOFT
 from firsttoken.backends.onnx.values import Value, ValueGraph
 from firsttoken.backends.runner import MASKED
 from firsttoken.decoder.parts import Core
@@ -78,7 +78,9 @@ class CoresGraph(ValueGraph):
         q = self.node("Transpose", [self.reshaped(query.name, heads)], perm=[0, 2, 3, 1, 4])  # [1, kv heads, group, rows, head_dim]
         scores = self.node("FusedMatMul", [q, keys], domain=MICROSOFT, transB=1)
         if part.softcap is not None:
-            scores = self.node("Mul", [self.node("Tanh", [self.node("Mul", [scores, self.constant(1 / part.softcap)])]), self.constant(part.softcap)])
+            scores = self.node(
+                "Mul", [self.node("Tanh", [self.node("Mul", [scores, self.constant(1 / part.softcap)])]), self.constant(part.softcap)]
+            )
         weights = self.node("Softmax", [self.node("Add", [scores, self._mask(part.window, query.last)])], axis=-1)
         mixed = self.node("Transpose", [self.node("MatMul", [weights, values])], perm=[0, 3, 1, 2, 4])
         return Value(self.reshaped(mixed, [part.query_size]), (part.query_size,), query.last)

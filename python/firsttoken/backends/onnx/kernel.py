@@ -27,7 +27,9 @@ def computed_in(bits: int, block: int, accuracy_level: int) -> str:
     )
     [found] = session.run(None, {"x": states})
     matrix = dequantize_blocks(stored, scales, bits, COLUMNS)
-    distances = {name: float(np.abs(found - given @ matrix.T).max()) for name, given in (("fp32", states), ("int8", rounded(states, block)))}
+    distances = {
+        name: float(np.abs(found - given @ matrix.T).max()) for name, given in (("fp32", states), ("int8", rounded(states, block)))
+    }
     apart = float(np.abs((states - rounded(states, block)) @ matrix.T).max())
     nearest = min(distances, key=lambda name: distances[name])
     return nearest if distances[nearest] < apart / 20 else "other"

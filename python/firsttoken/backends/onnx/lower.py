@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 
 from firsttoken.backends.interface import LoweringJob
 from firsttoken.backends.lowering_result import Lowered, key_value_states
+from firsttoken.backends.onnx.cores import CACHED
 from firsttoken.backends.onnx.genai import CONFIG_FILE, genai_config, why_no_genai
 from firsttoken.backends.onnx.graph import IR_VERSION, MICROSOFT, OPSET
-from firsttoken.backends.onnx.ops import CACHED, OnnxOps
+from firsttoken.backends.onnx.ops import OnnxOps
 from firsttoken.backends.onnx.weights import plan_weights, write_weights
-from firsttoken.bundle.manifest import Artifact, Method, Needs, State, Tensor
+from firsttoken.bundle.manifest import WEIGHTS_BESIDE, Artifact, Method, Needs, State, Tensor
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import convolution_states, recurrent_states
 from firsttoken.progress import Report, silent
@@ -17,7 +18,6 @@ from firsttoken.progress import Report, silent
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
 
-DATA = ".data"  # behind the graph's file name
 DATA_SHA256 = "firsttoken.weights_sha256"
 METHOD = "forward"
 DTYPE_NAMES = {1: "float32", 6: "int32", 7: "int64", 10: "float16"}
@@ -25,7 +25,7 @@ DTYPE_NAMES = {1: "float32", 6: "int32", 7: "int64", 10: "float16"}
 
 def data_file(artifact: Path) -> Path:
     """Where the weights of a graph lie."""
-    return artifact.with_name(artifact.name + DATA)
+    return artifact.with_name(artifact.name + WEIGHTS_BESIDE)
 
 
 def lower_decoder(job: LoweringJob, path: Path, report: Report = silent) -> Lowered:
@@ -62,7 +62,10 @@ def model_of(graph: OnnxOps, job: LoweringJob, sha256: str) -> "ModelProto":
 
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
     model = helper.make_model(
-        graph.finish(f"firsttoken {job.plan.name} {job.target.name}"), opset_imports=opsets, ir_version=IR_VERSION, producer_name="firsttoken"
+        graph.finish(f"firsttoken {job.plan.name} {job.target.name}"),
+        opset_imports=opsets,
+        ir_version=IR_VERSION,
+        producer_name="firsttoken",
     )
     helper.set_model_props(model, {DATA_SHA256: sha256})
     return model
@@ -74,7 +77,7 @@ def described(values: "list[ValueInfoProto]") -> list[Tensor]:
     for value in values:
         held = value.type.tensor_type
         shape: list[int | str] = [dim.dim_param or int(dim.dim_value) for dim in held.shape.dim]
-        found.append(Tensor(name=value.name, shape=shape, dtype=DTYPE_NAMES[held.elem_type]))  # type: ignore[arg-type]
+        found.append(Tensor(name=value.name, shape=shape, dtype=DTYPE_NAMES[held.elem_type]))
     return found
 
 

@@ -20,7 +20,7 @@ NUMPY = {number: np.dtype(name) for name, number in DTYPES.items()}
 
 def read_model(path: Path) -> "ModelProto":
     """The model of a file, its weights left where they are. Raises `FirstTokenError` for one that is none."""
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from onnx import ModelProto
 
     try:

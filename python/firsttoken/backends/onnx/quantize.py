@@ -1,7 +1,8 @@
 """Weights in blocks of a row's neighbours, as onnxruntime's MatMulNBits and GatherBlockQuantized take them.
 
-Symmetric, ties to even, float32 scales: an int8 block holds -127 to 127, an int4 block -8 to 7 with its largest weight at 7. Stored are
-unsigned numbers, 128 or 8 above; that zero point is the operators' own where none is given.
+Around zero, ties to even, float32 scales: an int8 block holds -127 to 127; of an int4 group the largest weight is at -8, whatever its sign, so that
+all 16 numbers are used (its scale may be negative; llama.cpp's Q4_0 does the same). Stored are unsigned numbers, 128 or 8 above; that zero point is the
+operators' own where none is given.
 """
 
 import numpy as np
@@ -27,7 +28,9 @@ def blocks(columns: int, block: int) -> int:
     return -(-columns // block)
 
 
-def quantize_blocks(rows: np.ndarray, precision: str, block: int, group: int, given: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def quantize_blocks(
+    rows: np.ndarray, precision: str, block: int, group: int, given: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Quantizes float32 ``[rows, columns]`` to uint8 ``[rows, blocks, bytes of a block]`` and float32 scales ``[rows, blocks]``.
 
     One scale for ``group`` columns of an int4 layer, one a block of an int8 layer; or those ``given``, ``[rows, groups]``, whose integers may be the lowest. Two int4
@@ -48,11 +51,14 @@ def quantize_blocks(rows: np.ndarray, precision: str, block: int, group: int, gi
 
 def scales_of(grouped: np.ndarray, precision: str, block: int, group: int, columns: int, most: int) -> np.ndarray:
     """The scale of every block of ``[rows, blocks, block]``: the largest weight's, over the group that it belongs to."""
-    bound = np.abs(grouped).max(2)
-    if PRECISIONS[precision].scales == "group" and group != block:
-        each = bound.shape[1] if group == columns else group // block
-        bound = np.repeat(bound.reshape(len(bound), -1, each).max(2), each, axis=1)
-    return (np.maximum(bound, SMALLEST_BOUND) / np.float32(most)).astype(np.float32)
+    if PRECISIONS[precision].scales != "group":
+        return np.maximum(np.abs(grouped).max(2), SMALLEST_BOUND) / np.float32(most)
+    rows, count = grouped.shape[:2]
+    each = count if group == columns else group // block
+    together = grouped.reshape(rows, -1, each * block)
+    largest = np.take_along_axis(together, np.abs(together).argmax(2)[:, :, None], axis=2)[:, :, 0]
+    largest = np.where(np.abs(largest) < SMALLEST_BOUND, SMALLEST_BOUND, largest)
+    return np.repeat(largest / np.float32(-most - 1), each, axis=1)
 
 
 def spread(given: np.ndarray, columns: int, block: int) -> np.ndarray:

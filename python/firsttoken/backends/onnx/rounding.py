@@ -23,6 +23,10 @@ class BlockRounding(Rounding):
         grouped = PRECISIONS[self.precision].scales == "group"
         size = self.group if grouped else block_of(self.precision, columns, columns)
         padded = functional.pad(weight, (0, -columns % size)).unflatten(1, (-1, size))
-        scale = padded.abs().amax(2, keepdim=True).clamp_min(float(SMALLEST_BOUND)) / most
+        if grouped:
+            largest = padded.gather(2, padded.abs().argmax(2, keepdim=True))
+            scale = torch.where(largest.abs() < float(SMALLEST_BOUND), float(SMALLEST_BOUND), largest) / (-most - 1)
+        else:
+            scale = padded.abs().amax(2, keepdim=True).clamp_min(float(SMALLEST_BOUND)) / most
         least = -most if self.precision == "int8" else -most - 1
         return (torch.round(padded / scale).clamp(least, most) * scale).flatten(1)[:, :columns]

@@ -72,7 +72,9 @@ class OnnxRunner(Runner):
 
     def _held_parts(self, count: int) -> dict[str, np.ndarray]:
         """The parts of the cache that ``count`` tokens fill."""
-        return {name: array[:, :, :count] for name, array in self.cache.items()} | {name: taken for name, (taken, _) in self.replaced.items()}
+        return {name: array[:, :, :count] for name, array in self.cache.items()} | {
+            name: taken for name, (taken, _) in self.replaced.items()
+        }
 
     def hold_again(self, tokens: np.ndarray, arrays: Mapping[str, np.ndarray]) -> None:
         self.reset()

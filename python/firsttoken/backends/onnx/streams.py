@@ -65,7 +65,9 @@ class StreamsGraph(ValueGraph):
     def weigh_experts(self, router: Named[Router], x: Value, inner: Value) -> Value:
         part, outer = router.part, self.scope
         self.enter(router.name)
-        weights = self._expert_weights(part, self.product(x, self.weights.vectors[router.name]), self.weights.vectors.get(f"{router.name}.bias"))
+        weights = self._expert_weights(
+            part, self.product(x, self.weights.vectors[router.name]), self.weights.vectors.get(f"{router.name}.bias")
+        )
         size = inner.size // part.experts
         weighed = self.node("Mul", [self.reshaped(inner.name, [part.experts, size]), self.reshaped(weights, [part.experts, 1])])
         self.enter(outer)

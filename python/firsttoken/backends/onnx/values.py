@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ class ValueGraph(Graph):
     def enter(self, name: str) -> None:
         self.scope = name
 
-    def like(self, x: Value, kind: str, *others: str, domain: str = "", **attributes: object) -> Value:
+    def like(self, x: Value, kind: str, *others: str, domain: str = "", **attributes: Any) -> Value:
         """The result, shaped as ``x``, of an operator on it and ``others``."""
         return replace(x, name=self.node(kind, [x.name, *others], domain=domain, **attributes))
 

@@ -67,7 +67,9 @@ def plan_weights(job: LoweringJob) -> DecoderWeights:
             continue
         weight = _placed(found, layer, job.precisions[layer.name], job.group(layer))
         if (same := shared.get(weight.form())) is not None:
-            weight = Weight(layer, weight.precision, weight.group, weight.block, _at(weight.values, same.values), _at(weight.scales, same.scales))
+            weight = Weight(
+                layer, weight.precision, weight.group, weight.block, _at(weight.values, same.values), _at(weight.scales, same.scales)
+            )
         else:
             shared[weight.form()] = weight
             last = weight.scales or weight.values
@@ -100,7 +102,7 @@ def _aligned(offset: int) -> int:
 
 
 def _at(own: Stored | None, other: Stored | None) -> Stored:
-    assert own is not None and other is not None or own is other
+    assert (own is not None and other is not None) or own is other
     return own if own is None or other is None else Stored(own.name, own.dtype, own.shape, other.offset, other.length)  # type: ignore[return-value]
 
 
@@ -129,7 +131,7 @@ def write_weights(path: Path, weights: DecoderWeights, checkpoint: Checkpoint, r
     with path.open("wb") as file:
 
         def put(offset: int, array: np.ndarray) -> int:
-            data = memoryview(np.ascontiguousarray(array)).cast("B")
+            data = np.ascontiguousarray(array).tobytes()
             for piece in (bytes(offset - place), data):
                 file.write(piece)
                 digest.update(piece)
@@ -165,5 +167,7 @@ def to_half(values: np.ndarray, name: str) -> np.ndarray:
     """Casts to float16. Raises `FirstTokenError` where a value would become infinite."""
     largest = float(np.abs(values).max(initial=0))
     if largest > LARGEST_HALF:
-        raise FirstTokenError(f"{name}: weight {largest:g} does not fit FP16 (largest {LARGEST_HALF}); give this layer int8 or fp32 in the plan")
+        raise FirstTokenError(
+            f"{name}: weight {largest:g} does not fit FP16 (largest {LARGEST_HALF}); give this layer int8 or fp32 in the plan"
+        )
     return values.astype(np.float16)
