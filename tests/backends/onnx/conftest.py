@@ -2,6 +2,7 @@
 
 import pytest
 from lowering_jobs import lowered_artifact
+from tflite_fixtures import tied_checkpoint, untied_checkpoint  # noqa: F401
 
 from firsttoken.backends.registry import find_backend
 

@@ -47,6 +47,9 @@ class OnnxCpu(Backend):
     row_scale_bytes = 0
     group_scale_bytes = 4
 
+    def computed(self, precision: str) -> frozenset[str]:
+        return frozenset({"fp32"}) if precision in ("fp32", "fp16") else frozenset({"int8"})
+
     def activations(self, precision: str) -> str:
         kind = super().activations(precision)
         return "int8-blocks" if kind == "int8" else kind
