@@ -273,3 +273,7 @@ class Backend(ABC):
     def weight_rounding(self, precision: str, kind: str, group: int) -> "nn.Module | None":
         """What rounds a weight ``[rows, columns]`` in quantization-aware training as the artifact will; None where torchao's does."""
         return None
+
+    def activation_rounding(self, precision: str, group: int, columns: int) -> "nn.Module | None":
+        """What rounds a linear layer's input ``[..., columns]`` in it; None where torchao's does, to int8 with a scale and zero point a token."""
+        return None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from firsttoken.backends.features import ALL, CHOOSING, RECURRENT, STREAMED
 from firsttoken.backends.interface import Backend, Estimate, LoweringJob
 from firsttoken.backends.lowering_result import Lowered
+from firsttoken.backends.onnx.quantize import block_of
 from firsttoken.backends.runner import Runner
 from firsttoken.backends.stored import stored_bytes
 from firsttoken.bundle.manifest import Artifact, AuditRow, Manifest
@@ -100,3 +101,8 @@ class OnnxCpu(Backend):
         from firsttoken.backends.onnx.rounding import BlockRounding
 
         return BlockRounding(precision, group)
+
+    def activation_rounding(self, precision: str, group: int, columns: int) -> "nn.Module":
+        from firsttoken.backends.onnx.rounding import StatesRounding
+
+        return StatesRounding(block_of(precision, group, columns))

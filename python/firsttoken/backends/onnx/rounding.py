@@ -1,4 +1,4 @@
-"""Weights rounded as an .onnx file holds them, for quantization-aware training."""
+"""Weights rounded as an .onnx file holds them, and inputs as its kernels round them, for quantization-aware training."""
 
 import torch
 from torch import Tensor
@@ -30,3 +30,18 @@ class BlockRounding(Rounding):
             scale = padded.abs().amax(2, keepdim=True).clamp_min(float(SMALLEST_BOUND)) / most
         least = -most if self.precision == "int8" else -most - 1
         return (torch.round(padded / scale).clamp(least, most) * scale).flatten(1)[:, :columns]
+
+
+class StatesRounding(Rounding):
+    """Inputs rounded to int8 with one scale for every ``block`` columns of a token, as MatMulNBits does."""
+
+    def __init__(self, block: int) -> None:
+        super().__init__()
+        self.block = block
+
+    def rounded(self, weight: Tensor) -> Tensor:
+        """What a layer multiplies by, float32 ``[..., columns]``."""
+        columns = weight.shape[-1]
+        grouped = functional.pad(weight, (0, -columns % self.block)).unflatten(-1, (-1, self.block))
+        scale = (grouped.abs().amax(-1, keepdim=True) / 127).clamp_min(torch.finfo(torch.float32).tiny)
+        return (torch.round(grouped / scale) * scale).flatten(-2)[..., :columns]
