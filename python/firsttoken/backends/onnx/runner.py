@@ -27,18 +27,18 @@ class OnnxRunner(Runner):
             self.session = Session(path, threads or default_threads())
         self.cache: dict[str, np.ndarray] = {}
         self.replaced: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # what a call takes, and what it gives for the next
-        self._results: dict[str, str] = {}
+        self._places: dict[str, tuple[str, str]] = {}  # their input and output
         for state in artifact.states:
             shape = [state.length if isinstance(n, str) else n for n in state.shape]
             if state.kind == "key_value":
-                for taken, given in zip(past_names(state.layer), present_names(state.layer), strict=True):
-                    array = self.cache[taken] = np.zeros(shape, state.dtype)
+                for which, taken, given in zip(("key", "value"), past_names(state.layer), present_names(state.layer), strict=True):
+                    array = self.cache[f"{which}.{state.layer}"] = np.zeros(shape, state.dtype)
                     self.session.input(taken, array)
                     self.session.output(given, array)
             else:
-                taken = past_name(state.kind, state.layer)
-                self.replaced[taken] = np.zeros(shape, state.dtype), np.zeros(shape, state.dtype)
-                self._results[taken] = present_name(state.kind, state.layer)
+                name = f"{state.kind}.{state.layer}"
+                self.replaced[name] = np.zeros(shape, state.dtype), np.zeros(shape, state.dtype)
+                self._places[name] = past_name(state.kind, state.layer), present_name(state.kind, state.layer)
         self.all_can_be_taken_back = not self.replaced
         self._ones = np.ones((1, self.cache_length), np.int64)
         self.logits = np.zeros((1, 1, self.vocab_size), np.float32)
@@ -54,8 +54,8 @@ class OnnxRunner(Runner):
         for name, (taken, given) in self.replaced.items():
             if not self.position:
                 taken[...] = 0
-            inputs[name] = taken
-            self.session.output(self._results[name], given)
+            inputs[self._places[name][0]] = taken
+            self.session.output(self._places[name][1], given)
         self.session.run(inputs)
         self.replaced = {name: (given, taken) for name, (taken, given) in self.replaced.items()}
         return self.logits.reshape(-1)
