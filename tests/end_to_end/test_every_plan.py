@@ -31,7 +31,7 @@ FEW = {
     "litertlm-cpu-fixed": ("fp16-attention",),
     "tflite-interpreter": ("fp16-attention", "int8", "int4"),
     "litertlm-gpu": ("fp16-attention", "int4-npu"),  # on the CPU; on the GPU: tests/prove/test_on_gpu.py
-    "onnx-cpu": ("fp32", "fp16-attention", "int8", "int8-apart", "int4"),  # the others have no operators that these lack
+    "onnx-cpu": ("fp16-attention", "int8-apart", "int4"),  # the others have no operators that these lack
     "tflite-gpu": ("int4-npu",),  # on both, where the software GPU is set up; its CPU artifact is tflite-xnnpack's
 }
 TABLES = {"litertlm-gpu": 800_000}  # bytes of cos and sin for 1472 rows
