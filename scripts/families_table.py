@@ -25,6 +25,7 @@ BEGIN, END = "<!-- families: scripts/families_table.py -->", "<!-- end of famili
 COLUMNS = (
     ("`.tflite`", ("tflite-xnnpack", "tflite-none"), tuple(CASES)),
     ("`.pte`", ("executorch-xnnpack",), tuple(ONE_OF_EACH)),
+    ("`.onnx`", ("onnx-cpu",), tuple(CASES)),
     ("`.litertlm`", ("litertlm-cpu",), tuple(ON_LITERTLM)),
     ("GPU", ("litertlm-gpu",), tuple(ON_GPU)),
     ("Hexagon", ("tflite-hexagon",), tuple(ON_HEXAGON)),

@@ -51,6 +51,7 @@ def test_the_extras_are_those_of_the_project():
     ("command", "extra"),
     [
         (["export", str(checkpoint_path()), "-t", "executorch-xnnpack", "-o", "OUT"], "executorch"),
+        (["export", str(checkpoint_path()), "-t", "onnx-cpu", "-o", "OUT"], "onnx"),
         (["demo", "-o", "OUT"], "executorch"),
         (["distill", "demo-cut", "-o", "OUT"], "distill"),
         (["distill", "chain", "demo-cut", "-o", "OUT"], "distill"),

@@ -94,6 +94,7 @@ def test_the_demo_is_exported_proven_and_run_from_an_empty_environment(installed
     ("command", "extra"),
     [
         (["export", "CHECKPOINT", "-t", "executorch-xnnpack"], "executorch"),
+        (["export", "CHECKPOINT", "-t", "onnx-cpu"], "onnx"),
         (["demo"], "executorch"),
         (["distill", "demo-cut"], "distill"),
         (["distill", "chain", "demo-cut"], "distill"),

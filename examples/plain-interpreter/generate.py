@@ -1,7 +1,7 @@
 """Generates text with the plain Interpreter: nothing of firsttoken's but the file of `firsttoken export -t tflite-interpreter`.
 
-    pip install ai-edge-litert tokenizers
-    python generate.py out/tflite-interpreter "def read_lines(path):" 40
+pip install ai-edge-litert tokenizers
+python generate.py out/tflite-interpreter "def read_lines(path):" 40
 """
 
 import sys

@@ -23,6 +23,7 @@ EXTRAS = MappingProxyType({
     "tensorboard": ("a training's curves in TensorBoard", ("tensorboard",)),
     "gguf": ("reading quantized GGUF files, and export of .gguf", ("gguf",)),
     "gguf-run": ("proof and generation of .gguf in llama.cpp", ("llama_cpp",)),
+    "onnx": ("export, proof and generation of .onnx", ("onnxruntime", "onnx")),
     "hexagon": ("compiling for and proving on Hexagon NPUs", ("onnxruntime", "onnx", "onnxruntime_qnn")),
 })  # fmt: skip
 

@@ -95,7 +95,7 @@ def row(shown: Shown) -> tuple[str, ...]:
     proof = shown.manifest.need_proof().all
     return (
         shown.folder.name,
-        readable(shown.manifest.facts(shown.manifest.cpu).bytes),
+        readable(shown.manifest.size(shown.manifest.cpu)),
         f"{proof.mean_kld:.2e}",
         f"{proof.p99_kld:.2e}",
         f"{proof.same_top:.1%}",

@@ -295,7 +295,7 @@ def describe(
     integers: Integers,
 ) -> Manifest:
     """Returns the manifest of what was written to ``folder``, without its proofs."""
-    files = [*(artifact.file for artifact in lowered.artifacts), *words.facts.files]
+    files = [*(artifact.file for artifact in lowered.artifacts), *lowered.beside, *words.facts.files]
     return Manifest(
         checkpoint=CheckpointIdentity(
             name=source.name,

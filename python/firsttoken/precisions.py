@@ -33,14 +33,19 @@ class WeightGrid:
     """How a backend's format rounds integer weights: a row's (group's) largest value divided by these is its scale.
 
     ``lowest``: the lowest integer, which has no opposite, is used too, and a weight is multiplied by the scale's reciprocal (torchao). ``blocks``: so many
-    columns share a scale in float16, in int8 too, and int4's largest weight is its lowest integer (GGUF's Q8_0 and Q4_0).
+    columns share a scale in float16, in int8 too, and int4's largest weight is its lowest integer (GGUF's Q8_0 and Q4_0). ``float_blocks``: an int8 row has
+    a scale for every `BLOCK` columns, and those of groups are float32, with the largest weight at the lowest integer (onnxruntime).
     """
 
     int8: float = 127.0
     int4: float = 7.0
     lowest: bool = False
     blocks: int | None = None
+    float_blocks: bool = False
 
+
+BLOCK = 32
+"""Columns of a block where a plan asks for no groups."""
 
 OUTLIER = 2.0
 """Times the root mean square of a token's input: what lies beyond is an outlier where a plan keeps them apart. Of 1 to 6, the damage of five layers of SmolLM2 that were tried was least between 1.5 and 3."""

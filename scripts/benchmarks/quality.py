@@ -40,7 +40,7 @@ def main():
     parser = arguments(__doc__)
     parser.add_argument("--plans", nargs="+", default=plan_names(), metavar="PLAN", help="plans to try (default: all that are built in)")
     parser.add_argument(
-        "--targets", nargs="+", default=TARGETS, choices=(*TARGETS, "gguf"), help="targets to try (default: both of the phone)"
+        "--targets", nargs="+", default=TARGETS, choices=(*TARGETS, "gguf", "onnx-cpu"), help="targets to try (default: the phones')"
     )
     parser.add_argument(
         "--checkpoints", nargs="+", default=["demo", "smollm2"], metavar="NAME|FOLDER", help="what to export (default: demo smollm2)"

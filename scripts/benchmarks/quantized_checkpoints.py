@@ -94,7 +94,7 @@ def main() -> None:
                 print(f"{case}\t{plan}\t{target}\t{error}", flush=True)
                 continue
             manifest = read_manifest(bundle)
-            figures, size = manifest.need_proof().all, manifest.facts(manifest.cpu).bytes / 2**20
+            figures, size = manifest.need_proof().all, manifest.size(manifest.cpu) / 2**20
             print(f"{case}\t{plan}\t{target}\t{figures.mean_kld:.2e}\t{figures.same_top:.1%}\t{size:.1f} MiB", flush=True)
             print(*(f"    {line}" for line in said if line.startswith(target)), sep="\n", flush=True)
 

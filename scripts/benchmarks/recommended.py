@@ -88,7 +88,7 @@ def main():
         for plan, bundle in bundles.items():
             manifest = read_manifest(bundle)
             figures = manifest.cpu.proof.all
-            cells = [plan, f"{figures.mean_kld:.2g}", f"{figures.same_top:.1%}", f"{manifest.facts(manifest.cpu).bytes / MIB:.1f}"]
+            cells = [plan, f"{figures.mean_kld:.2g}", f"{figures.same_top:.1%}", f"{manifest.size(manifest.cpu) / MIB:.1f}"]
             if samples:
                 for step, scale, digits in (("first", 1000, 1), ("decode", 1000, 2)):
                     ours, theirs = per_turn(samples[plan], step), per_turn(samples[BASE], step)

@@ -27,6 +27,7 @@ def complete(*words: str, **more) -> list[str]:
         (("demo", "-p", "int8"), ["int8", "int8-apart"]),
         (("distill", "run", "demo-c"), ["demo-cut"]),
         (("distill", "chain", "x", "-t", "executorch-x"), ["executorch-xnnpack"]),
+        (("export", "x", "-t", "onnx"), ["onnx-cpu"]),
         (("ev",), ["evaluate"]),
         (("export", "x", "--plan", "mine.toml"), []),  # bash then offers files
     ],

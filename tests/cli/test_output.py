@@ -42,7 +42,7 @@ def test_lists(told):
     said = {"match": "layers.*.attention.*", "precision": "fp16", "method": "round", "group": None, "outliers": None, "range": None}
     assert attention["rule"][0] == said and noise == []
     targets, _ = told("targets")
-    assert {"tflite-xnnpack", "executorch-xnnpack"} <= {target["name"] for target in targets["targets"]}
+    assert {"tflite-xnnpack", "executorch-xnnpack", "onnx-cpu"} <= {target["name"] for target in targets["targets"]}
     recipes, _ = told("distill", "recipes")
     assert {"demo-cut", "digits-cnn"} <= {recipe["name"] for recipe in recipes["recipes"]}
     checks, _ = told("doctor")

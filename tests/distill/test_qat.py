@@ -37,7 +37,7 @@ def logits_of(model):
         return torch.nn.functional.linear(hidden, weight, bias).numpy()
 
 
-@pytest.mark.parametrize("target", ["tflite-xnnpack", pytest.param("executorch-xnnpack", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("target", ["tflite-xnnpack", "onnx-cpu", pytest.param("executorch-xnnpack", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("plan", ["int8", "int4", "rows"])
 def test_the_rounded_model_computes_what_the_file_computes(tiny_model, tmp_path, plan, target):
     if plan == "rows":  # beside groups

@@ -1,6 +1,6 @@
 """The README's table "Where does this file run?", line by line.
 
-LiteRT-LM: tests/backends/litertlm/test_in_litert_lm.py. ExecuTorch's LLM runner: tests/backends/executorch/test_llm_runner.py.
+LiteRT-LM: tests/backends/litertlm/test_in_litert_lm.py. onnxruntime and onnxruntime-genai: tests/backends/onnx/test_runner.py. ExecuTorch's LLM runner: tests/backends/executorch/test_llm_runner.py.
 """
 
 import os

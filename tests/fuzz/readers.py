@@ -324,6 +324,11 @@ def run_bundle(path: Path) -> None:
     runner.close()
 
 
+def run_bundle_of_weights(path: Path) -> None:
+    """The same with a damaged file of weights beside the artifact; of other numbers only the proof could tell."""
+    run_bundle(path.with_suffix(""))
+
+
 def run_pte(path: Path) -> None:
     from firsttoken.backends.executorch.program_file import embedding_table, read_steps
 
@@ -392,5 +397,9 @@ READERS = (
     Reader("jsonl", good_files.lines, "*.jsonl", mutate.mutate_lines, read_lines, imports=LEARNING),
     Reader("tflite", good_files.bundle("tflite-xnnpack"), "*.tflite", mutate.mutate_bytes, run_bundle, native=True, imports=RUNNING),
     Reader("file", good_files.file_of_a_stranger, "*.litertlm", mutate.mutate_bytes, read_file, native=True, imports=FOREIGN),
+    Reader("onnx", good_files.bundle("onnx-cpu"), "*.onnx", mutate.mutate_bytes, run_bundle, native=True, imports=RUNNING),
+    Reader(
+        "onnx-weights", good_files.bundle("onnx-cpu"), "*.data", mutate.mutate_bytes, run_bundle_of_weights, native=True, imports=RUNNING
+    ),
     Reader("pte", good_files.bundle("executorch-xnnpack"), "*.pte", mutate.mutate_bytes, run_pte, native=True, imports=RUNNING),
 )

@@ -11,7 +11,7 @@ from firsttoken.run.generate import Statistics, encode_prompt, generate
 from firsttoken.run.open import open_runner
 from firsttoken.tokenizer import Tokenizer, open_tokenizer
 
-BOTH = ["tflite-xnnpack", pytest.param("executorch-xnnpack", marks=pytest.mark.slow)]
+BOTH = ["tflite-xnnpack", "onnx-cpu", pytest.param("executorch-xnnpack", marks=pytest.mark.slow)]
 
 
 class Scripted(Runner):

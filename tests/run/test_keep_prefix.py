@@ -8,7 +8,7 @@ from firsttoken.demo import checkpoint_path
 from firsttoken.run.open import open_runner
 from firsttoken.tokenizer import Tokenizer
 
-BOTH = ["tflite-xnnpack", pytest.param("executorch-xnnpack", marks=pytest.mark.slow)]
+BOTH = ["tflite-xnnpack", "onnx-cpu", pytest.param("executorch-xnnpack", marks=pytest.mark.slow)]
 
 
 @pytest.fixture(params=BOTH)

@@ -50,7 +50,8 @@ def answered(bundle, question="What does close do?", **more):
 
 
 @pytest.mark.parametrize(
-    "target", ["tflite-xnnpack", *(pytest.param(name, marks=pytest.mark.slow) for name in ("litertlm-cpu", "executorch-xnnpack"))]
+    "target",
+    ["tflite-xnnpack", *(pytest.param(name, marks=pytest.mark.slow) for name in ("litertlm-cpu", "onnx-cpu", "executorch-xnnpack"))],
 )
 def test_the_first_question_costs_its_own_tokens(made, target, tmp_path):
     bundle = made(target=target)

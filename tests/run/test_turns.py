@@ -15,7 +15,7 @@ from firsttoken.run.sampling import Sampler
 from firsttoken.run.turns import Chat
 from firsttoken.tokenizer import Tokenizer
 
-BOTH = ["tflite-xnnpack", pytest.param("executorch-xnnpack", marks=pytest.mark.slow)]
+BOTH = ["tflite-xnnpack", "onnx-cpu", pytest.param("executorch-xnnpack", marks=pytest.mark.slow)]
 QUESTIONS = ("What does close do?", "And open?", "Write a test for it.")
 
 

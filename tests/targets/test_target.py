@@ -21,7 +21,7 @@ def config():
 def test_built_in_targets(name, config):
     target = load_target(name)
     assert target.name == name and target.summary and target.prefill_chunk < target.cache_length
-    assert backend_of(target).artifact_file in ("model.tflite", "model.pte", "model.litertlm", "model.gguf")
+    assert backend_of(target).artifact_file in ("model.tflite", "model.pte", "model.litertlm", "model.gguf", "model.onnx")
     backend_of(target).check_model(config, target)
 
 

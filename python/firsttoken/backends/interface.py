@@ -146,8 +146,8 @@ class Backend(ABC):
         return PRECISIONS[precision].computed if self.native_fp16 else PRECISIONS[precision].computed | {"fp32"}
 
     def activations(self, precision: str) -> str:
-        """What a layer in ``precision`` rounds its input to as it runs: "fp32", "fp16" (its result too), "fp16-input", "int8" for each token, or
-        "int8-blocks" (`prove.blocks`). A layer with calibrated scales: "static", its result too."""
+        """What a layer in ``precision`` rounds its input to as it runs: "fp32", "fp16" (its result too), "fp16-input", "int8" for each token,
+        "int8-blocks" (`prove.blocks`) or "int8-float-blocks" (`WeightGrid.float_blocks`). A layer with calibrated scales: "static", its result too."""
         if precision in STATIC:
             return "static"
         if precision == "fp16":
@@ -277,4 +277,8 @@ class Backend(ABC):
 
     def weight_rounding(self, precision: str, kind: str, group: int) -> "nn.Module | None":
         """What rounds a weight ``[rows, columns]`` in quantization-aware training as the artifact will; None where torchao's does."""
+        return None
+
+    def activation_rounding(self, precision: str, group: int, columns: int) -> "nn.Module | None":
+        """What rounds a linear layer's input ``[..., columns]`` in it; None where torchao's does, to int8 with a scale and zero point a token."""
         return None

@@ -11,10 +11,12 @@ from firsttoken.decoder.walk import CacheState, convolution_states, recurrent_st
 
 @dataclass
 class Lowered:
-    """``artifacts`` as the manifest describes them, the CPU's first; ``notes`` are lines a user should read."""
+    """``artifacts`` as the manifest describes them, the CPU's first; ``notes`` are lines a user should read; ``beside`` the names of other files
+    that were written with them."""
 
     artifacts: list[Artifact]
     notes: list[str] = field(default_factory=list)
+    beside: list[str] = field(default_factory=list)
 
 
 def key_value_states(

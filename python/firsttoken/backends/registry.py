@@ -27,6 +27,7 @@ BUILT_IN = {
     "tflite-hexagon-gpu": "firsttoken.backends.gpu.with_npu:TfliteHexagonGpu",
     "litertlm-cpu": "firsttoken.backends.litertlm.backend:LitertlmCpu",
     "litertlm-gpu": "firsttoken.backends.gpu.backend:LitertlmGpu",
+    "onnx-cpu": "firsttoken.backends.onnx.backend:OnnxCpu",
     "executorch-xnnpack": "firsttoken.backends.executorch.backend:ExecutorchXnnpack",
     "executorch-hexagon": "firsttoken.backends.executorch_hexagon.backend:ExecutorchHexagon",
     "gguf-llamacpp": "firsttoken.backends.gguf.backend:GgufLlamacpp",

@@ -29,6 +29,7 @@ from firsttoken.targets.target import Target
 
 SCHEMA_VERSION: Final = 2
 MANIFEST_FILE = "manifest.json"
+WEIGHTS_BESIDE = ".data"  # behind an artifact's name: the file of its weights, where they are not in it
 SCHEMA_FILE = Path(__file__).with_name("manifest.schema.json")
 
 
@@ -48,7 +49,7 @@ class Tensor(Part):
 
 
 class Method(Part):
-    """A named entry of the artifact: ``first``, ``extend``, ``decode``, ``check`` (.tflite; `backends.tflite.draft_graph`), ``prefill_N``, ``decode`` (fixed lengths) or ``forward`` (.pte)."""
+    """A named entry of the artifact: ``first``, ``extend``, ``decode``, ``check`` (.tflite; `backends.tflite.draft_graph`), ``prefill_N``, ``decode`` (fixed lengths) or ``forward`` (.pte, .onnx)."""
 
     name: str
     inputs: list[Tensor]
@@ -61,7 +62,7 @@ class State(Part):
 
     ``held_by`` "host": the host passes them and appends the rows that come back along ``axis``. ``held_by`` "artifact":
     mutable buffers inside, nothing is passed. ``advances`` "in_place": the tensors are LiteRT-LM's ``kv_cache_k_LAYER`` and ``kv_cache_v_LAYER``,
-    and the call writes its rows into them. "ring": as "append", but of a layer that sees only the last ``window`` tokens: the row of
+    or onnxruntime-genai's ``past_key_values.LAYER.key`` and ``.value`` (``present.LAYER.key`` and ``.value`` bound to the same memory), and the call writes its rows into them. "ring": as "append", but of a layer that sees only the last ``window`` tokens: the row of
     position p is p modulo ``length``, and a mask says which rows a token sees. "replace": what the call returns under the tensor's name is what the
     next call takes, zeros at position 0 (a convolution's last inputs, or a delta rule's state ``[heads, key dim, value dim]``, so nothing can be taken back from it but everything). A dimension with a name is the number of rows passed."""
 
@@ -311,6 +312,11 @@ class Manifest(Part):
 
     def facts(self, artifact: Artifact) -> FileFacts:
         return self.files[artifact.file]
+
+    def size(self, artifact: Artifact) -> int:
+        """Bytes of an artifact, with those of the weights that lie beside it in a file named after it (`WEIGHTS_BESIDE`)."""
+        beside = self.files.get(artifact.file + WEIGHTS_BESIDE)
+        return self.facts(artifact).bytes + (0 if beside is None else beside.bytes)
 
     def need_proof(self) -> Proof:
         """Returns the CPU artifact's proof. Raises `FirstTokenError` for a bundle that was never proven."""

@@ -172,7 +172,7 @@ def export(
     out.document({"bundles": [{"folder": folder, "manifest": manifest} for folder, manifest in manifests.items()]})
     for folder, manifest in manifests.items():
         cpu, npu, gpu = manifest.cpu, manifest.npu_artifact, manifest.gpu_artifact
-        out.show(f"{folder}: {cpu.file}, {readable(manifest.facts(cpu).bytes)}, plan {manifest.plan.name}")
+        out.show(f"{folder}: {cpu.file}, {readable(manifest.size(cpu))}, plan {manifest.plan.name}")
         if npu is not None:
             made_for = f"for {npu.needs.soc} (Hexagon {npu.needs.hexagon})" if npu.needs.soc else "to be compiled by the phone"
             out.show(f"  {npu.file}, {readable(manifest.facts(npu).bytes)}, {made_for}")

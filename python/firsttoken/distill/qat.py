@@ -59,6 +59,9 @@ def prepare(model: nn.Module, layers: Sequence[Layer], precisions: Mapping[str, 
         rounding = backend.weight_rounding(precision.name, layer.kind, group)
         if rounding is not None:
             model.get_submodule(path).weight_fake_quantizer = rounding
+        states = None if layer.kind == "embedding" else backend.activation_rounding(precision.name, group, columns)
+        if states is not None:
+            model.get_submodule(path).activation_fake_quantizer = states
         rounded.append(layer.name)
     return rounded
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from firsttoken.bundle.integer_facts import Range, StaticLayer
-from firsttoken.precisions import OUTLIER, PRECISIONS, WeightGrid
+from firsttoken.precisions import BLOCK, OUTLIER, PRECISIONS, WeightGrid
 from firsttoken.prove.blocks import round_blocks, round_tokens_in_blocks
 from firsttoken.weight_source import Source
 
@@ -23,6 +23,8 @@ SCALE_ERROR = 1.5 * UNIT_FP32  # three roundings, each evenly spread over a unit
 RESCALED = 2.0**-17  # as a part: a sum is multiplied by scales' quotient, of which kernels for int16 keep 15 bits
 SMALLEST = np.float32(1e-9)  # of a row's or group's largest weight; all zeros would have no scale
 SMALLEST_INT4_SCALE = np.float32(6e-8)  # the smallest float16 above zero
+
+BLOCKS = (16, 32, 64, 128, 256)  # columns of a block, where weights are kept in blocks
 
 STEPS = {"int8-static": 255, "int16x8": 65534}  # between the integers at the ends of a calibrated range
 
@@ -65,7 +67,7 @@ class Planned(Fp32):
     """A plan's arithmetic. ``names`` gives a linear layer's name by its weight, ``precisions`` a layer's precision by its name.
 
     ``activations`` says for each precision what a kernel rounds its input to: "fp32", "fp16" (its result too), "fp16-input", "int8" with a scale
-    and zero point for each token, or "int8-blocks" with scales for blocks of it. ``noise`` adds what the kernels' own sums may be off by, from a seeded generator: two runs with and without it are as far
+    and zero point for each token, "int8-blocks" or "int8-float-blocks" with scales for blocks of it. ``noise`` adds what the kernels' own sums may be off by, from a seeded generator: two runs with and without it are as far
     apart as a well-built artifact may be.
     """
 
@@ -102,7 +104,9 @@ class Planned(Fp32):
         states = self._off(states, 1, UNIT_FP32)
         if kind == "static":
             return self._static(name, states, weight, bias)
-        if kind == "int8":
+        if kind == "int8-float-blocks":
+            states = round_float_blocks(states, block_of(self.precisions[name], self.group(name, weight.shape[1]), weight.shape[1]), self.noise)
+        elif kind == "int8":
             states = round_apart(states, self.noise) if self.apart(name) else round_tokens(states, self.noise)
         elif kind == "int8-blocks":
             assert self.grid.blocks, "a backend with blocks of activations has blocks of weights"
@@ -199,13 +203,45 @@ def round_weight(matrix: np.ndarray, precision: str, grid: WeightGrid, group: in
     most = 127 if precision == "int8" else 7
     given = scales is not None  # integers are there already, which may be the lowest
     least = -most if precision == "int8" and not (grid.lowest or given) else -most - 1
-    whole = precision == "int8" or group == matrix.shape[1]  # such scales are float32 on both runtimes
-    grouped = matrix.reshape(len(matrix), -1, matrix.shape[1] if whole else group)
+    columns = matrix.shape[1]
+    whole = precision == "int8" or group == columns  # such scales are float32 on both runtimes
+    in_blocks = grid.float_blocks and precision == "int8" and not given
+    size = BLOCK if in_blocks else columns if whole else group
+    grouped = np.pad(matrix, ((0, 0), (0, -columns % size))).reshape(len(matrix), -1, size)
     scale = np.maximum(np.abs(grouped).max(2, keepdims=True), SMALLEST) / np.float32(steps) if scales is None else scales[:, :, None]
-    stored = scale if whole else np.maximum(round_bfloat16(scale), SMALLEST_INT4_SCALE)
+    if grid.float_blocks and precision == "int4" and not given:
+        scale = at_lowest(grouped)
+    stored = scale if whole or grid.float_blocks else np.maximum(round_bfloat16(scale), SMALLEST_INT4_SCALE)
     # torchao finds the integers with the scale itself, before it is stored rounded
     integers = grouped * (np.float32(1) / scale) if grid.lowest else grouped / stored
-    return (np.clip(np.rint(integers), least, most) * stored).reshape(matrix.shape)
+    return (np.clip(np.rint(integers), least, most) * stored).reshape(len(matrix), -1)[:, :columns]
+
+
+def at_lowest(grouped: np.ndarray) -> np.ndarray:
+    """Scales ``[rows, groups, 1]`` by which the largest weight of every group, of either sign, is -8."""
+    low, high = grouped.min(2, keepdims=True), grouped.max(2, keepdims=True)
+    largest = np.where(np.abs(grouped).argmax(2)[:, :, None] == grouped.argmin(2)[:, :, None], low, high)
+    return np.where(np.abs(largest) < SMALLEST, SMALLEST, largest) / np.float32(-8)
+
+
+def block_of(precision: str, group: int, columns: int) -> int:
+    """How many columns of a row onnxruntime keeps in a block: as many as there are in a group, if that is a power of two up to 256, or the largest such that divides it."""
+    if PRECISIONS[precision].scales != "group" or group == columns:
+        return BLOCK
+    return max(size for size in BLOCKS if group % size == 0)
+
+
+def round_float_blocks(states: np.ndarray, block: int, noise: np.random.Generator | None = None) -> np.ndarray:
+    """Activations rounded to int8 with a scale for each ``block`` columns of a token, as onnxruntime's MatMulNBits does: the largest value is 127, and 0 is 0."""
+    columns = states.shape[-1]
+    padded = np.pad(states, [(0, 0)] * (states.ndim - 1) + [(0, -columns % block)])
+    grouped = padded.reshape(*states.shape[:-1], -1, block)
+    largest = np.abs(grouped).max(-1, keepdims=True)
+    inverse = np.where(largest == 0, np.float32(0), np.float32(127) / np.where(largest == 0, np.float32(1), largest)).astype(np.float32)
+    if noise is not None:
+        inverse = inverse * (1 + np.float32(SCALE_ERROR) * noise.standard_normal(inverse.shape, np.float32))
+    rounded = np.rint(grouped * inverse) * (largest / np.float32(127))
+    return rounded.reshape(*states.shape[:-1], -1)[..., :columns]
 
 
 def round_apart(states: np.ndarray, noise: np.random.Generator | None = None) -> np.ndarray:

@@ -111,7 +111,7 @@ def export_choice(
 def real_costs(bundle: Path, prompt: int | None, beside: Path | None, report: Report) -> list[Real]:
     """What ``bundle`` has, and the bundle ``beside`` it, run in turns; times only with a ``prompt`` of so many tokens. Raises `FirstTokenError`."""
     bundles = [bundle, *([] if beside is None else [beside])]
-    sizes = [(manifest := read_manifest(folder)).facts(manifest.cpu).bytes for folder in bundles]
+    sizes = [(manifest := read_manifest(folder)).size(manifest.cpu) for folder in bundles]
     if prompt is None:
         return [Real(size) for size in sizes]
     measured = Bench(bundles, BenchSettings((prompt,), REPEAT, decode_tokens=DECODED), report).run()

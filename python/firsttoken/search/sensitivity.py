@@ -88,6 +88,8 @@ class Subject:
             grid.int8,
             grid.int4,
             grid.lowest,
+            *([f"blocks of {grid.blocks}"] if grid.blocks else []),
+            *(["float blocks"] if grid.float_blocks else []),
             self.text.sha256,
         ]
         if self.smoothing is not None:
