@@ -184,7 +184,7 @@ def router(options, seed):
     return row
 
 
-def augmentation(options, seed):
+def augmentation(options, seed, augment=Augment(kind="synonyms", make="frozen_minilm.py:neighbours", copies=4)):
     """Few training texts (--labelled-share of them): student from labels and distilled, without and with copies by synonyms."""
     recipe = recipe_of(options)
     recipe = recipe.model_copy(
@@ -193,7 +193,7 @@ def augmentation(options, seed):
     work, row = options.work / f"augment-{options.steps}-{options.labelled_share}" / f"seed-{seed}", {}
     data = load_data(recipe, seed)
     train, _ = split(data[1], recipe.classifier.train_share, seed)
-    chosen = recipe.model_copy(update={"augment": (Augment(kind="synonyms", make="frozen_minilm.py:neighbours", copies=4),)})
+    chosen = recipe.model_copy(update={"augment": (augment,)})
     copies, counts = copies_of(chosen, seed, train, data[1])
     print(f"seed {seed}: {counts}", file=sys.stderr, flush=True)
     # the teacher answers about copies too, which it has not seen: MiniLM itself has to run
@@ -202,13 +202,19 @@ def augmentation(options, seed):
     for name, by in (("labels", ()), ("distilled", teachers)):
         for more in (None, copies):
             who = f"{name} and copies" if more is not None else name
+            place = work / (f"{who} {augment.kind}" if more is not None else who)
             plan = recipe.plan(seed, recipe.student, recipe.losses if by else (HARD,), recipe.temperature)
-            _, figures, _ = fit(recipe, recipe.student, plan, data, work / who, by, recipe.layers if by else (), copies=more)
+            _, figures, _ = fit(recipe, recipe.student, plan, data, place, by, recipe.layers if by else (), copies=more)
             tell(seed, who, figures)
             row[who] = 100 * figures["accuracy"]
         row[f"{name}: copies minus none"] = row[f"{name} and copies"] - row[name]
     [tally] = counts.values()
     return row | {"training texts": len(train), "copies": tally["copies"]}
+
+
+def back_translation(options, seed):
+    """The same with one copy of each text by the hook of translators, whose callable is SmolLM2 here: it writes the text in other words."""
+    return augmentation(options, seed, Augment(kind="back_translation", make="rewriting.py:rewritten"))
 
 
 def bert_size(options, seed):
@@ -236,6 +242,7 @@ PARTS = {
     "multi-task": multi_task,
     "router": router,
     "augmentation": augmentation,
+    "back-translation": back_translation,
 }
 
 
