@@ -15,13 +15,14 @@ import sys
 from pathlib import Path
 
 import torch
+from seed_table import print_table
 
 from firsttoken.distill.classifiers.data import load_data, split
 from firsttoken.distill.classifiers.fit import fit
 from firsttoken.distill.classifiers.pseudo_labels import hide_labels, in_words, pseudo_label
 from firsttoken.distill.classifiers.recipe import Augment, ClassifierTeacher, PseudoLabels, load_classifier
 from firsttoken.distill.classifiers.router import budgets, choose_threshold, flops_of, probabilities, route
-from firsttoken.distill.classifiers.run import copies_of, fit_teachers, interval
+from firsttoken.distill.classifiers.run import copies_of, fit_teachers
 from firsttoken.distill.models import need_transformers
 from firsttoken.distill.modules import outputs_of
 from firsttoken.distill.recipe import Loss
@@ -265,9 +266,7 @@ def main():
     need_transformers()
     torch.set_num_threads(1)
     rows = [PARTS[options.part](options, seed) for seed in range(1, options.seeds + 1)]
-    print(f"{options.part}, {options.seeds} seeds.\n\n| | |\n|---|---|")
-    for name in rows[0]:
-        print(f"| {name} | {interval([row[name] for row in rows])} |")
+    print_table(options.part, rows)
 
 
 if __name__ == "__main__":
