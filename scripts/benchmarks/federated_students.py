@@ -13,12 +13,13 @@ import sys
 from pathlib import Path
 
 import torch
+from seed_table import print_table
 
 from firsttoken.distill.classifiers.data import load_data, split
 from firsttoken.distill.classifiers.federated import accuracy_of, federate, need_flower, shards, train_locally
 from firsttoken.distill.classifiers.models import make_model
 from firsttoken.distill.classifiers.recipe import load_classifier
-from firsttoken.distill.classifiers.run import fit_teachers, interval
+from firsttoken.distill.classifiers.run import fit_teachers
 from firsttoken.distill.models import need_transformers
 from firsttoken.distill.recipe import Loss
 from firsttoken.errors import FirstTokenError
@@ -71,11 +72,7 @@ def main():
     need_flower()
     torch.set_num_threads(1)
     rows = [run(options, seed) for seed in range(1, options.seeds + 1)]
-    print(
-        f"digits-cnn, {options.clients} clients, {options.rounds} rounds of {options.steps} steps, {options.seeds} seeds.\n\n| | |\n|---|---|"
-    )
-    for name in rows[0]:
-        print(f"| {name} | {interval([row[name] for row in rows])} |")
+    print_table(f"digits-cnn, {options.clients} clients, {options.rounds} rounds of {options.steps} steps", rows)
 
 
 if __name__ == "__main__":

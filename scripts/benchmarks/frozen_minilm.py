@@ -1,6 +1,6 @@
-"""Teachers of scripts/benchmarks/text_students.py: MiniLM as it comes, not trained on, with heads that are.
+"""Teachers of scripts/benchmarks/text_students.py: MiniLM (or MPNet) as it comes, not trained on, with heads that are.
 
-Its states of every docstring are computed once and kept, so that a step costs a look-up.
+Its states of every docstring are computed once and kept, so that a step costs a look-up; MPNet's, which take minutes, in firsttoken's cache.
 """
 
 from functools import cache
@@ -25,6 +25,27 @@ def states_of(which):
     with torch.no_grad():
         parts = [bert(input_ids=part, attention_mask=(part != PADDING).long()).last_hidden_state for part in tokens.split(64)]
     return torch.cat(parts), {row.numpy().tobytes(): place for place, row in enumerate(tokens)}
+
+
+@cache
+def large_states():
+    """MPNet's last states of all docstrings, as `states_of`'s; what is kept is taken only where the texts are the same."""
+    from hashlib import sha256
+
+    from safetensors.torch import load_file, save_file
+
+    from firsttoken.cache_folder import cache_folder
+    from firsttoken.distill.classifiers.mpnet import mpnet
+
+    tokens = docstring_tokens()[0]
+    kept = cache_folder() / f"mpnet-docstrings-{sha256(tokens.numpy().tobytes()).hexdigest()[:16]}.safetensors"
+    if not kept.exists():
+        body = mpnet(1).bert.eval()
+        with torch.no_grad():
+            parts = [body(input_ids=part, attention_mask=(part != PADDING).long()).last_hidden_state for part in tokens.split(64)]
+        save_file({"states": torch.cat(parts)}, kept.with_suffix(".part"))
+        kept.with_suffix(".part").replace(kept)
+    return load_file(kept)["states"], {row.numpy().tobytes(): place for place, row in enumerate(tokens)}
 
 
 @cache
@@ -59,7 +80,7 @@ class Remembered(nn.Module):
 
     def __init__(self, which):
         super().__init__()
-        self.states, self.places = states_of(which)
+        self.states, self.places = large_states() if which == "mpnet" else states_of(which)
         self.config = SimpleNamespace(hidden_size=self.states.shape[-1])
 
     def forward(self, input_ids, attention_mask):
@@ -72,6 +93,11 @@ class Remembered(nn.Module):
 def one_head():
     """A head for the eight libraries."""
     return Encoder(Remembered("docstrings"), 8)
+
+
+def large():
+    """MPNet with a head for the eight libraries."""
+    return Encoder(Remembered("mpnet"), 8)
 
 
 def three_heads():

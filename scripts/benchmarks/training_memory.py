@@ -4,7 +4,7 @@
     scripts/benchmarks/training_memory.py [--checkpoints demo smollm2] [--cases plain checkpointing …]
 
 A process for each case: resident memory after everything is imported, then the highest it gets in three steps of the run's own
-trainer (VmHWM, reset before them; freed memory goes back to the system at once). The student is the teacher with half its layers.
+trainer (VmHWM, reset before them; freed memory goes back to the system at once, or, with --kept, stays as in every run). The student is the teacher with half its layers.
 """
 
 import argparse
@@ -101,6 +101,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoints", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--kept", action="store_true", help="freed memory stays with the process, as in every run")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -115,7 +116,7 @@ def main():
                 folder = Path(name)
                 (folder / "text.txt").write_text(held_out_text()[:60_000], encoding="utf-8")
                 command = [sys.executable, __file__, "--child", json.dumps(recipe_of(checkpoint, case, folder)), name]
-                done = subprocess.run(command, env={**os.environ, **FREE}, capture_output=True, text=True)
+                done = subprocess.run(command, env={**os.environ, **({} if options.kept else FREE)}, capture_output=True, text=True)
             if done.returncode:
                 sys.exit(done.stderr)
             found = json.loads(done.stdout.splitlines()[-1])

@@ -89,6 +89,17 @@ def test_files_are_found_sorted_and_a_pattern_without_files_is_an_error(make_rec
         find_files(recipe, (str(texts / "*.rst"),))
 
 
+def test_signs_of_patterns_in_names_of_files_and_folders_are_letters(make_recipe, tmp_path):
+    folder = tmp_path / "run [1] *"
+    (folder / "texts/deep").mkdir(parents=True)
+    for name in ("texts/a [x].txt", "texts/deep/b.txt", "[one].txt"):
+        (folder / name).write_text("text")
+    recipe = make_recipe().model_copy(update={"folder": str(folder)})
+    assert [name for _, name in find_files(recipe, ("texts/**/*.txt",))] == ["a [x].txt", "deep/b.txt"]
+    assert [name for _, name in find_files(recipe, ("[one].txt", str(folder / "texts/a [x].txt")))] == ["[one].txt", "a [x].txt"]
+    assert [path.name for path, _ in find_files(recipe, ("texts/[a-b] *.txt",))] == ["a [x].txt"]  # of the pattern they are signs
+
+
 def test_holding_back_follows_the_demo_checkpoints_split(make_recipe):
     """The files named in held_out.txt are those that the rule holds back."""
     from firsttoken.demo import held_out_text

@@ -42,6 +42,14 @@ def test_greedy_answers_are_those_of_transformers(tiny_model, prompts, tmp_path)
     assert [d.messages[0]["content"] for d in documents] == [line["prompt"] for line in answers(tmp_path / "a.jsonl")]
 
 
+def test_private_tests_are_not_written_into_training_data(tiny_model, tmp_path):
+    line = {"prompt": "Double it.", "question_id": "7", "private_test_cases": "eJxrYJyqxwMABRABpQ=="}
+    (tmp_path / "code.jsonl").write_text(json.dumps(line) + "\n")
+    generate(tiny_model, tmp_path / "code.jsonl", tmp_path / "a.jsonl", AnswerSettings(max_tokens=2))
+    [written] = answers(tmp_path / "a.jsonl")
+    assert "private_test_cases" not in written and written["question_id"] == "7" and "answer" in written
+
+
 def test_an_interrupted_run_ends_like_an_uninterrupted_one(tiny_model, prompts, tmp_path):
     settings = AnswerSettings(max_tokens=10, temperature=0.8, seed=5)
     generate(tiny_model, prompts, tmp_path / "whole.jsonl", settings)

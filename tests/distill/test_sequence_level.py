@@ -63,6 +63,11 @@ def test_labels_are_the_teachers_greedy_answers_over_an_interruption(recipe, tmp
     assert record["recipe"]["sequence_level"]["prompts"].endswith("prompts.jsonl")
 
 
+def test_an_output_whose_name_has_signs_of_patterns_is_trained(recipe, tmp_path):
+    distill(recipe, tmp_path / "student [1]*", say=lambda line: None)
+    assert (tmp_path / "student [1]*/model.safetensors").exists() and [path.name for path in tmp_path.glob("student*")] == ["student [1]*"]
+
+
 def test_other_prompts_are_not_gone_on_with(recipe, make_recipe, tmp_path):
     output, say, lines = tmp_path / "student.work", lambda line: None, []
     asked = sequence_level.answered(recipe, output, False, sequence_level_bar, say)

@@ -3,6 +3,7 @@
 import glob
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -33,15 +34,26 @@ def find_files(recipe: Recipe, patterns: tuple[str, ...]) -> list[tuple[Path, st
     found: dict[Path, str] = {}
     for pattern in patterns:
         full = str(recipe.path(pattern))
-        fixed = Path(full.split("*")[0]) if "*" in full else Path(full)
-        base = fixed if full.split("*")[0].endswith("/") else fixed.parent
-        files = [Path(p) for p in sorted(glob.glob(full, recursive=True, include_hidden=False)) if Path(p).is_file()]
+        files, base = matching(full, recipe.folder)
         if not files:
             raise FirstTokenError(
                 f"data {pattern!r}: no such file (looked for {full}); paths are relative to the recipe, ** crosses folders"
             )
         found.update({path: path.relative_to(base).as_posix() for path in files})
     return sorted(found.items(), key=lambda item: str(item[0]))
+
+
+def matching(full: str, folder: str) -> tuple[list[Path], Path]:
+    """The files of a path or pattern, sorted, and the folder before its first ``*``. Signs of patterns in ``folder``, the recipe's, are letters of its name."""
+    if Path(full).is_file():  # also one whose name has such signs
+        return [Path(full)], Path(full).parent
+    own = os.path.join(Path(folder), "") if folder else ""
+    known = own if full.startswith(own) else ""
+    rest = full[len(known) :]
+    fixed = known + rest.split("*")[0]
+    base = Path(fixed) if fixed.endswith("/") else Path(fixed).parent
+    found = sorted(glob.glob(glob.escape(known) + rest, recursive=True, include_hidden=False))
+    return [Path(path) for path in found if Path(path).is_file()], base
 
 
 def held_back(relative: str, percent: int) -> bool:

@@ -19,6 +19,7 @@ from firsttoken.distill.models import load_decoder, need_transformers, parameter
 from firsttoken.distill.placing import named_device, training_device
 from firsttoken.distill.work_folder import first_difference, shorten
 from firsttoken.errors import FirstTokenError
+from firsttoken.evaluate.livecodebench import PRIVATE
 from firsttoken.json_lines import append_line, json_lines
 from firsttoken.progress import Report, silent
 from firsttoken.run.sampling import Sampler
@@ -65,7 +66,7 @@ def generate(
     """Writes ``{"prompt", "answer", "stopped", "tokens", …}`` for every line of ``prompts`` (JSONL with ``prompt``).
 
     Goes on after the last whole line of an interrupted run with the same teacher, prompts and settings, which
-    ``OUTPUT.json`` keeps. Other fields of a prompt (``domain``, a reference answer …) are carried over. Returns how many
+    ``OUTPUT.json`` keeps. Other fields of a prompt (``domain``, a reference answer …) are carried over, but LiveCodeBench's private tests. Returns how many
     lines there are. Raises `FirstTokenError`.
     """
     need_transformers()
@@ -101,7 +102,8 @@ def generate(
             answers.append(Answer(tokenizer.encode(text, begin=template is None), sampler, budget_of(tokenizer, settings)))
         answer_all(model, answers, stops, settings.max_tokens)
         for number, answer in zip(numbers, answers, strict=True):
-            write_line(output, number, {**lines[number], **line_of(answer, tokenizer)})
+            asked = {name: value for name, value in lines[number].items() if name != PRIVATE}
+            write_line(output, number, {**asked, **line_of(answer, tokenizer)})
             report("answering", number + 1, len(lines), "prompts")
     return len(lines)
 

@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
 from firsttoken.bundle.atomic import sync_tree
+from firsttoken.distill.kept_memory import kept_memory
 from firsttoken.distill.losses.divergence import IGNORED
 from firsttoken.distill.models import make_decoder
 from firsttoken.distill.modules import ModuleDistillation
@@ -140,6 +141,10 @@ class DistillationTrainer(Trainer):
         self._parts, self._batches = None, 0
         self._sources: list[int] = []
         self._scores_shards = False
+
+    def train(self, *arguments: Any, **options: Any) -> Any:
+        with kept_memory():
+            return super().train(*arguments, **options)
 
     def moment(self) -> Moment:
         """Temperature and loss weights of the step that is being computed."""

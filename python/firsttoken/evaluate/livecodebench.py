@@ -23,6 +23,7 @@ STARRED = ("string", "re", "datetime", "collections", "heapq", "bisect", "copy",
 PRELUDE = "".join(f"from {name} import *\n" for name in STARRED) + f"import {', '.join(STARRED[:-2])}\nsys.setrecursionlimit(50000)\n"
 # A pickle of one string has these and no others; none of them imports or calls anything.
 HARMLESS = {"PROTO", "FRAME", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE", "MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT", "STOP"}
+PRIVATE = "private_test_cases"
 MOST_TESTS = 512 << 20  # bytes of one problem's private tests, unpacked
 START_SECONDS = 2.0  # for both of the sandbox's processes to start, beside the tests' own time
 
@@ -43,9 +44,9 @@ def is_contest(line: dict) -> bool:
 
 def read_contest(line: dict) -> Contest:
     """Reads a line of LiveCodeBench's files. Raises `ValueError` saying what of it is wrong."""
-    cases = [*test_cases(line, "public_test_cases"), *test_cases(line, "private_test_cases")]
+    cases = [*test_cases(line, "public_test_cases"), *test_cases(line, PRIVATE)]
     if not cases:
-        raise ValueError("has no tests; expected some in public_test_cases or private_test_cases")
+        raise ValueError(f"has no tests; expected some in public_test_cases or {PRIVATE}")
     kinds = {case["testtype"] for case in cases}
     if len(kinds) > 1 or not kinds <= {"stdin", "functional"}:
         raise ValueError(f"has tests of type {', '.join(sorted(map(repr, kinds)))}; expected all stdin, or all functional")

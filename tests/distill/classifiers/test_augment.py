@@ -192,6 +192,12 @@ def test_a_server_translates_there_and_back(tmp_path, monkeypatch):
         (('make = "mine.py:synonyms"', 'server = "http://127.0.0.1"'), "a server only translates"),
         (('make = "mine.py:translate"', ""), "back_translation needs make or server"),
         (('make = "mine.py:translate"', 'make = "mine.py:translate"\nkey_variable = "A"'), "key_variable is for a server"),
+        (('make = "mine.py:synonyms"', 'make = "mine.py:synonyms"\nthrough = "French"'), "through is for a server"),
+        (('make = "mine.py:translate"', 'make = "mine.py:translate"\nmax_tokens = 512'), "max_tokens is for a server"),
+        (
+            ('make = "mine.py:translate"', 'make = "mine.py:translate"\nshare = 0.5'),
+            "share is for synonyms; leave it out of back_translation",
+        ),
         (('make = "mine.py:translate"', 'make = "mine.py:short"'), "32 texts were given and 31 answers came back"),
         (("mine.py:texts", "mine.py:broken"), "expected a list of strings and as many whole numbers"),
         (('texts = "mine.py:texts"', 'make = "mine.py:data"'), "augment rewrites texts"),

@@ -64,3 +64,7 @@ def test_what_cannot_be_chosen_is_one_line(student, tmp_path, capfd):
     for wrong in ((student / "model-width-0.5.pt2").read_bytes(), b"PK no program"):
         (one / "model.pt2").write_bytes(wrong)
         assert "is not the program that distillation.json names" in refused(one)
+    for name, value in (("width", "wide"), ("parameters", None), ("multiply_adds", True), ("bytes", -1)):
+        programs = {file: size | {name: value} for file, size in record["programs"].items()}
+        (one / "distillation.json").write_text(json.dumps(record | {"programs": programs}))
+        assert f"the {name} {value!r}; expected a number above 0" in refused(one)

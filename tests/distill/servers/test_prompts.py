@@ -1,5 +1,7 @@
 """Prompts of every form, and what goes along into the training data."""
 
+import json
+
 import pytest
 
 from firsttoken.distill.servers.prompts import read_teacher_prompts
@@ -29,6 +31,19 @@ def test_a_problem_of_code_is_asked_as_evaluate_asks_it(prompts):
     )
     line = prompt.line(ANSWER)
     assert "text" not in line and line["task_id"] == 1  # else the record would be read as plain text
+
+
+def test_private_tests_do_not_go_along_into_training_data(prompts):
+    from firsttoken.evaluate.code import read_problem
+
+    tests = json.dumps([{"input": "2", "output": "hidden 4", "testtype": "stdin"}])
+    shown = json.dumps([{"input": "1", "output": "2", "testtype": "stdin"}])
+    line = {"question_content": "Double it.", "question_id": "7", "public_test_cases": shown, "private_test_cases": tests}
+    for checks in ((), ("tests",)):
+        [prompt] = read_teacher_prompts(prompts([line | {"prompt": "Double it."}]), checks, None)
+        written = prompt.line(ANSWER)
+        assert "hidden" not in json.dumps(written) and written["question_id"] == "7"
+    assert prompt.problem == read_problem(line) and len(prompt.problem.tests) == 2  # they are checked with
 
 
 @pytest.mark.parametrize(

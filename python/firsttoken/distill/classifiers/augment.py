@@ -12,7 +12,7 @@ from pathlib import Path
 
 from firsttoken import plain_file
 from firsttoken.atomic_file import write_text
-from firsttoken.distill.classifiers.recipe import Augment, ClassifierRecipe, user_function
+from firsttoken.distill.classifiers.recipe import Augment, ClassifierRecipe, user_file, user_function
 from firsttoken.errors import FirstTokenError
 
 ROUND = 32  # texts between two writes of what is kept: what an interruption costs at most
@@ -52,7 +52,7 @@ def identity_of(recipe: ClassifierRecipe, augment: Augment, seed: int) -> str:
     facts = augment.model_dump(mode="json", exclude={"copies", "key_variable"})
     if augment.make is not None:
         user_function(recipe, augment.make)
-        facts["file"] = hashlib.sha256(Path(recipe.folder, augment.make.rpartition(":")[0]).read_bytes()).hexdigest()
+        facts["file"] = hashlib.sha256(user_file(recipe, augment.make).read_bytes()).hexdigest()
     return json.dumps([facts, None if augment.server else seed], sort_keys=True)  # a server is asked at temperature 0
 
 

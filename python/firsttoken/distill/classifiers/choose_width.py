@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import statistics
 import time
@@ -18,6 +19,7 @@ from firsttoken.distill.classifiers.fit import WEIGHTS
 from firsttoken.distill.classifiers.programs import PROGRAM, sha256_of
 from firsttoken.distill.student_folder import check_student_destination, files_in
 from firsttoken.errors import FirstTokenError
+from firsttoken.safe_text import visible
 
 RUNS = 50
 SIZES = ("parameters", "multiply_adds", "bytes")
@@ -68,6 +70,13 @@ def widths_of(student: Path, record: dict) -> dict[str, dict]:
         raise FirstTokenError(
             f"student {student}: has one width; expected one of a recipe with student.widths, such as `firsttoken distill digits-elastic`"
         )
+    for file, each in programs.items():
+        for name in ("width", *SIZES):
+            value = each[name]
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+                raise FirstTokenError(
+                    f"student {student}: {RECORD} gives {file} the {name} {visible(repr(value), 40)}; expected a number above 0, distil the student again"
+                )
     return programs
 
 

@@ -27,6 +27,10 @@ def make_model(recipe: ClassifierRecipe, model: Model, inputs: Tensor, classes: 
         return Recurrent(model.layers, model.width, inputs.shape[-1], classes)
     if model.kind == "row-transformer":
         return RowTransformer(model.width, model.layers, (inputs.shape[-2], inputs.shape[-1]), classes)
+    if model.kind == "mpnet":
+        from firsttoken.distill.classifiers.mpnet import mpnet
+
+        return mpnet(classes)
     from firsttoken.distill.classifiers.encoder import make_encoder, minilm
 
     return minilm(classes) if model.kind == "minilm" else make_encoder(model.width, model.layers, classes)

@@ -1,6 +1,7 @@
 """The recipe of a classifier: told from a decoder's by its ``[classifier]`` table."""
 
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -16,7 +17,7 @@ from firsttoken.errors import FirstTokenError
 if TYPE_CHECKING:
     from firsttoken.distill.modules import ModulePlan
 
-ModelKind = Literal["cnn", "mlp", "lstm", "row-transformer", "encoder", "minilm"]
+ModelKind = Literal["cnn", "mlp", "lstm", "row-transformer", "encoder", "minilm", "mpnet"]
 DataKind = Literal["digits", "breast-cancer", "movement", "docstrings", "docstring-tasks"]
 
 
@@ -47,6 +48,11 @@ class Prune(RecipePart):
     steps_between: int = Field(default=50, ge=1)  # training steps after each step but the last, which training.steps follow
 
 
+# fields of `Augment` that only one way of making copies uses
+ONLY_SYNONYMS = ("share",)
+ONLY_SERVER = ("model", "key_variable", "through", "language", "max_tokens")
+
+
 class Augment(RecipePart):
     """Copies of the training texts in other words, for the students; ``make = "file.py:function"`` or an OpenAI-compatible server.
 
@@ -68,8 +74,10 @@ class Augment(RecipePart):
     def _one_source(self) -> Self:
         if self.kind == "synonyms" and (self.make is None or self.server is not None):
             raise ValueError("synonyms are given by make, a function of a word; a server only translates")
-        if self.key_variable is not None and self.server is None:
-            raise ValueError("key_variable is for a server; leave it out, or give server")
+        if unused := [name for name in ONLY_SERVER if name in self.model_fields_set and self.server is None]:
+            raise ValueError(f"{unused[0]} is for a server; leave it out, or give server")
+        if unused := [name for name in ONLY_SYNONYMS if name in self.model_fields_set and self.kind != "synonyms"]:
+            raise ValueError(f"{unused[0]} is for synonyms; leave it out of {self.kind}, which rewrites whole texts")
         if (self.make is None) == (self.server is None):
             raise ValueError("back_translation needs make or server; give exactly one of the two")
         if self.server is not None and self.copies > 1:
@@ -243,6 +251,22 @@ def classifier_names() -> list[str]:
     return [name for name in declaration_names("recipes") if is_classifier(name)]
 
 
+def user_file(recipe: ClassifierRecipe, given: str) -> Path:
+    """The file of what ``file.py:function`` names, relative to the recipe. Raises `FirstTokenError` for one that is not there."""
+    file, mark, _ = given.rpartition(":")
+    path = Path(recipe.folder, file)
+    if not mark or path.suffix != ".py" or not path.is_file():
+        raise FirstTokenError(f'make = {given!r}: no such file (looked for {path}); expected "file.py:function", relative to the recipe')
+    return path
+
+
+def user_files(recipe: ClassifierRecipe) -> dict[str, str]:
+    """SHA-256 of every file whose functions a recipe names, by the file's name in it. What these import is not among them. Raises `FirstTokenError`."""
+    parts = (recipe.classifier, *recipe.teachers, recipe.student, *(recipe.augment or ()))
+    given = [name for part in parts for field in ("make", "texts") if (name := getattr(part, field, None)) is not None]
+    return {name.rpartition(":")[0]: sha256(user_file(recipe, name).read_bytes()).hexdigest() for name in given}
+
+
 def user_function(recipe: ClassifierRecipe, given: str) -> Callable[..., Any]:
     """Returns the function that ``file.py:function`` names, relative to the recipe. Runs the file: it is the user's own.
 
@@ -250,10 +274,7 @@ def user_function(recipe: ClassifierRecipe, given: str) -> Callable[..., Any]:
     """
     from importlib.util import module_from_spec, spec_from_file_location
 
-    file, mark, function = given.rpartition(":")
-    path = Path(recipe.folder, file)
-    if not mark or path.suffix != ".py" or not path.is_file():
-        raise FirstTokenError(f'make = {given!r}: no such file (looked for {path}); expected "file.py:function", relative to the recipe')
+    path, function = user_file(recipe, given), given.rpartition(":")[2]
     spec = spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None, "a .py file has a loader"
     module = module_from_spec(spec)

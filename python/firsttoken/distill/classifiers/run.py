@@ -16,7 +16,7 @@ from firsttoken.distill.classifiers.data import load_data, split, texts_of
 from firsttoken.distill.classifiers.fit import WEIGHTS, check_models, fit
 from firsttoken.distill.classifiers.programs import write_programs
 from firsttoken.distill.classifiers.pseudo_labels import check_unlabelled, hide_labels, in_words, pseudo_label
-from firsttoken.distill.classifiers.recipe import ClassifierRecipe, load_classifier
+from firsttoken.distill.classifiers.recipe import ClassifierRecipe, load_classifier, user_files
 from firsttoken.distill.classifiers.tasks import begun
 from firsttoken.distill.models import need_transformers, parameters_of
 from firsttoken.distill.recipe import UNTRAINED, looks_inside_only
@@ -95,7 +95,8 @@ def identity_of(recipe: ClassifierRecipe) -> dict:
     fields = recipe.model_dump(
         mode="json", exclude={"name": True, "folder": True, "summary": True, "training": {"device", "gradient_checkpointing"}}
     )
-    return {"recipe": fields, "packages": packages}
+    written = user_files(recipe)  # a run of before knew no files: it is refused, as nobody can say whether they are the same
+    return {"recipe": fields, "packages": packages, **({"functions' files": written} if written else {})}
 
 
 def rows_of(recipe: ClassifierRecipe) -> tuple[str, ...]:

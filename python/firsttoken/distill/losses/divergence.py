@@ -23,7 +23,7 @@ def log_probabilities(logits: Tensor, temperature: float = 1.0) -> Tensor:
     """Returns ``log softmax(logits / temperature)``, ``[..., vocab]``; half precision is computed in float32."""
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
-    return torch.log_softmax(logits / temperature, dim=-1)
+    return torch.log_softmax(logits if temperature == 1 else logits / temperature, dim=-1)  # every pass over a vocabulary counts
 
 
 def forward_kl_of(log_p: Tensor, log_q: Tensor) -> Tensor:

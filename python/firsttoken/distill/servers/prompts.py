@@ -9,7 +9,7 @@ from firsttoken.distill.records import ANSWERS, KNOWN, ROLES, THOUGHTS
 from firsttoken.distill.servers.reply import Answer
 from firsttoken.errors import FirstTokenError
 from firsttoken.evaluate import code, maths
-from firsttoken.evaluate.livecodebench import Contest
+from firsttoken.evaluate.livecodebench import PRIVATE, Contest
 from firsttoken.json_lines import json_lines
 from firsttoken.safe_text import visible
 from firsttoken.special_tokens import LONE_SURROGATE
@@ -81,8 +81,8 @@ def _prompt(number: int, line: dict[str, Any], place: str, checks: tuple[str, ..
     begun = line["system"] if isinstance(line.get("system"), str) and line["system"].strip() else system
     if begun and turns[0]["role"] != "system":
         turns = [{"role": "system", "content": begun}, *turns]
-    # what would be read as another form of record, or as the answer, does not go along
-    fields = {name: value for name, value in line.items() if name not in (*KNOWN, *ANSWERS, *THOUGHTS, "system", "input")}
+    # what would be read as another form of record, or as the answer, does not go along; nor do private tests, megabytes a line that a student must not see
+    fields = {name: value for name, value in line.items() if name not in (*KNOWN, *ANSWERS, *THOUGHTS, "system", "input", PRIVATE)}
     if "maths" in checks:
         fields["reference"] = reference
     return Prompt(number, turns, fields, chat, reference, problem)
