@@ -1,5 +1,6 @@
 """``firsttoken bench``"""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,24 @@ def bench(
         ),
     ],
     prompts: PromptLengths = "32,128,512",
-    repeat: Annotated[int, typer.Option("--repeat", "-r", min=1, help="Runs of each prompt length on each bundle.")] = 5,
+    repeat: Annotated[int, typer.Option("--repeat", "-r", min=1, help="Runs of each prompt length in each process.")] = 3,
+    processes: Annotated[
+        int,
+        typer.Option(
+            "--processes",
+            min=1,
+            help="Processes of each bundle, one after the other: a comparison counts each as one observation, and needs 3.",
+        ),
+    ] = 5,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            "--until",
+            metavar="PERCENT",
+            help="Go on with further processes until each time to first token is known to so many per cent, as in 3%.",
+            show_default=False,
+        ),
+    ] = None,
     threads: Threads = None,
     cold: Annotated[
         bool,
@@ -74,6 +92,7 @@ def bench(
       firsttoken bench out/tflite-xnnpack
       firsttoken bench out/tflite-xnnpack out/executorch-xnnpack --prompts 64,256 --repeat 3
       firsttoken bench out/tflite-xnnpack --prompts 128 --cold -o host.measurement.json
+      firsttoken bench out/tflite-xnnpack --prompts 128 --until 3% -o host.measurement.json
       firsttoken bench out/tflite-xnnpack --prompts 64 --turns 5
       firsttoken bench out/drafts/tflite-xnnpack --prompts 512 --decode-tokens 128 --draft lookup
       firsttoken bench out/litertlm-cpu their/model.litertlm --checkpoint path/to/checkpoint
@@ -97,7 +116,9 @@ def bench(
     limits = load_budget(budget) if budget else None
     chat = False if raw else None
     lengths = tuple(parse_lengths(prompts))
-    settings = BenchSettings(lengths, repeat, threads, cold, decode_tokens, chat, checkpoint, cache_length, turns, draft)
+    settings = BenchSettings(
+        lengths, repeat, threads, cold, decode_tokens, chat, checkpoint, cache_length, turns, draft, processes, share_of(until)
+    )
     with progress_bar() as report:
         measuring = Bench(bundles, settings, report)
         if limits:
@@ -123,6 +144,8 @@ def bench(
         print(f"every run: {output}; see it with: firsttoken report {output} -o report.html", file=sys.stderr)
     for name, isa in measuring.packed.items():
         print(harmless(f"note: {name} was loaded with the packed weights of its bundle, for {isa}"), file=sys.stderr)
+    for line in measuring.unreached:
+        print(harmless(f"note: {line}"), file=sys.stderr)
     failures = [(result.bundle.name, failure) for result in measurement.results for failure in result.failures]
     for name, failure in failures:
         print(
@@ -138,3 +161,18 @@ def bench(
             raise GateError(f"{len(missed)} of {len(verdicts)} limits of {budget} missed")
     if failures:
         raise GateError(f"{len(failures)} runs failed; the others are complete")
+
+
+def share_of(percent: str | None) -> float | None:
+    """Returns what "3%" or "3" says as a share. Raises `FirstTokenError`."""
+    from firsttoken.errors import FirstTokenError
+
+    if percent is None:
+        return None
+    try:
+        found = float(percent.removesuffix("%")) / 100
+    except ValueError:
+        found = math.nan
+    if not 0 < found < 1:
+        raise FirstTokenError(f"--until {percent}: expected per cent of the time to first token, more than 0 and less than 100, as in 3%")
+    return found
