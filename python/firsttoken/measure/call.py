@@ -23,6 +23,8 @@ def bench(
     raw: bool = False,
     output: PathLike | None = None,
     budget: PathLike | None = None,
+    baseline: PathLike | None = None,
+    retries: int = 1,
     checkpoint: PathLike | None = None,
     cache_length: int | None = None,
     turns: int = 1,
@@ -36,40 +38,30 @@ def bench(
     words and, where they do not say it, their ``cache_length`` (tokens). ``output`` is a ``*.measurement.json`` to write. A run that failed is listed in its
     result's ``failures``.
 
-    Raises `FirstTokenError` for bad input, and `GateError` where a limit of ``budget`` (a ``.toml`` file) is missed.
+    Raises `FirstTokenError` for bad input, and `GateError` where a limit of ``budget`` (a ``.toml`` file) is missed, relative ones against the measurement file ``baseline``; where that
+    was beside other work, the bench is done again, ``retries`` times at most.
 
         measured = firsttoken.bench(["out/tflite-xnnpack"], prompts=[32, 128], output="host.measurement.json")
         print([run.stages.first_token / 1e6 for run in measured.results[0].runs])
     """
     from firsttoken.atomic_file import check_file_destination
     from firsttoken.errors import GateError
-    from firsttoken.measure.bench import Bench, BenchSettings
-    from firsttoken.measure.budget import check_budget, load_budget
+    from firsttoken.measure.bench import BenchSettings
+    from firsttoken.measure.budget import load_budget
+    from firsttoken.measure.held import measure_held
 
     if output is not None:
         check_file_destination(output, "output")
     limits = load_budget(Path(budget)) if budget is not None else None
+    folder = None if checkpoint is None else Path(checkpoint)
     settings = BenchSettings(
-        tuple(prompts),
-        repeat,
-        threads,
-        cold,
-        decode_tokens,
-        False if raw else None,
-        None if checkpoint is None else Path(checkpoint),
-        cache_length,
-        turns,
-        draft,
-        processes,
-        until,
+        tuple(prompts), repeat, threads, cold, decode_tokens, False if raw else None, folder, cache_length, turns, draft, processes, until
     )
-    measuring = Bench([bundles] if isinstance(bundles, str | Path) else bundles, settings, progress)
-    if limits:
-        limits.check_answerable([result.bundle for result in measuring.results], settings)
-    measurement = measuring.run()
+    paths = [bundles] if isinstance(bundles, str | Path) else bundles
+    held = measure_held(paths, settings, limits, None if baseline is None else Path(baseline), retries, progress)
     if output is not None:
-        measurement.write(Path(output))
-    missed = [verdict.line for verdict in check_budget(limits, measurement) if not verdict.kept] if limits else []
+        held.measurement.write(Path(output))
+    missed = [verdict.line for verdict in held.verdicts if not verdict.kept]
     if missed:
         raise GateError(f"{len(missed)} limits of {budget} missed: {'; '.join(missed)}")
-    return measurement
+    return held.measurement
