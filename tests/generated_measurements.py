@@ -94,13 +94,13 @@ def measured_runs(
 ) -> list[Run]:  # fmt: skip
     """Runs of one bundle from milliseconds per prompt token and per prompt, load, decode step; log-normal noise, now and then a hiccup.
 
-    ``slow_down(seconds)`` multiplies every time, ``heat(seconds)`` gives temperature and thermal status.
+    Every repeat is another process. ``slow_down(seconds)`` multiplies every time, ``heat(seconds)`` gives temperature and thermal status.
     """
     draw = random.Random(seed)
     runs: list[Run] = []
     at = start
 
-    def run(tokens: int, state: str):
+    def run(tokens: int, state: str, process: int):
         nonlocal at
         slow = slow_down(at)
 
@@ -123,16 +123,16 @@ def measured_runs(
         runs.append(
             make_run(
                 tokens, state, decode=steps, memory=int(memory + tokens * 9000 + draw.randrange(1 << 20)), at_seconds=round(at, 3), temperature=temperature,
-                thermal_status=status, other_load=round(abs(draw.gauss(0.03, 0.02)), 3), **stages, **more,
+                thermal_status=status, other_load=round(abs(draw.gauss(0.03, 0.02)), 3), process=process, **stages, **more,
             )
         )  # fmt: skip
 
     if "warm" in states:
-        run(prompts[0], "warm-up")
-    for _ in range(repeat):
+        run(prompts[0], "warm-up", 1)
+    for number in range(repeat):
         for tokens in prompts:
             for state in states:
-                run(tokens, state)
+                run(tokens, state, number + 1)
     return runs
 
 

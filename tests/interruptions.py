@@ -65,7 +65,7 @@ JOBS = {
         lambda w: ["evaluate", f"{w}/bundle", "-t", f"maths={w}/maths.jsonl", "--raw", "-n", "40", "--answers", f"{w}/kept.jsonl", "-o", f"{w}/scores.json"],
         "scores.json", False, "", "kept.jsonl",
     ),
-    "bench": Job(lambda w: ["bench", f"{w}/bundle", "--prompts", "16,64", "--repeat", "4", "-o", f"{w}/host.json"], "host.json"),
+    "bench": Job(lambda w: ["bench", f"{w}/bundle", "--prompts", "16,64", "--repeat", "4", "--processes", "1", "-o", f"{w}/host.json"], "host.json"),
 }  # fmt: skip
 
 

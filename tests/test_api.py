@@ -136,15 +136,15 @@ def test_the_verbs_as_functions(tmp_path):
         firsttoken.generate(tmp_path / "absent", "x")  # before the first piece is asked for
 
     file = tmp_path / "host.measurement.json"
-    measured = firsttoken.bench(bundle, prompts=[16], repeat=2, output=file)
+    measured = firsttoken.bench(bundle, prompts=[16], processes=1, repeat=2, output=file)
     assert len(measured.results[0].runs) == 3 and file.is_file()
     (tmp_path / "budget.toml").write_text("[[budget]]\nartifact_mib = 1\n")
     with pytest.raises(firsttoken.GateError, match="1 limits of .*artifact_mib"):
-        firsttoken.bench([bundle], prompts=[16], repeat=1, budget=tmp_path / "budget.toml")
+        firsttoken.bench([bundle], prompts=[16], processes=1, repeat=1, budget=tmp_path / "budget.toml")
 
     assert firsttoken.report(measured, tmp_path / "one.html") == []
     assert "tflite-xnnpack" in (tmp_path / "one.html").read_text()
-    again = firsttoken.bench([bundle], prompts=[16], repeat=2)
+    again = firsttoken.bench([bundle], prompts=[16], processes=1, repeat=2)
     assert firsttoken.report([again], tmp_path / "two.html", baseline=measured) == []
     assert "baseline" in (tmp_path / "two.html").read_text()
     [note] = firsttoken.report([measured, measured], tmp_path / "three.html")

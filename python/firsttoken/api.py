@@ -11,6 +11,7 @@ from pathlib import Path
 from firsttoken.bundle.prefix_facts import Stored
 from firsttoken.distill.recipe import Recipe
 from firsttoken.evaluate.evaluate import Score
+from firsttoken.measure.call import bench as bench
 from firsttoken.measure.measurement import Measurement
 from firsttoken.progress import Report, silent
 from firsttoken.prove.places import Place, Proven
@@ -240,59 +241,6 @@ def generate(
             runner.close()
 
     return pieces()
-
-
-def bench(
-    bundles: PathLike | Sequence[PathLike],
-    *,
-    prompts: Sequence[int] = (32, 128, 512),
-    repeat: int = 5,
-    threads: int | None = None,
-    cold: bool = False,
-    decode_tokens: int = 32,
-    raw: bool = False,
-    output: PathLike | None = None,
-    budget: PathLike | None = None,
-    checkpoint: PathLike | None = None,
-    cache_length: int | None = None,
-    turns: int = 1,
-    draft: Draft | None = None,
-    progress: Report = silent,
-) -> Measurement:
-    """Measures time to first token and decoding speed of bundles on this machine; returns every single run.
-
-    ``prompts`` are lengths in tokens, ``repeat`` the runs of each on each bundle, ``decode_tokens`` those decoded after the
-    first, ``turns`` how often a conversation asks each, every turn a run of its own; ``draft`` is `generate`'s; ``cold`` adds starts of fresh processes, ``raw`` leaves the chat template out. Times are nanoseconds; medians
-    come from `measure.summary`. Among the bundles may be .tflite, .litertlm and .pte files that other exporters wrote, with the ``checkpoint`` of their
-    words and, where they do not say it, their ``cache_length`` (tokens). ``output`` is a ``*.measurement.json`` to write. A run that failed is listed in its
-    result's ``failures``.
-
-    Raises `FirstTokenError` for bad input, and `GateError` where a limit of ``budget`` (a ``.toml`` file) is missed.
-
-        measured = firsttoken.bench(["out/tflite-xnnpack"], prompts=[32, 128], output="host.measurement.json")
-        print([run.stages.first_token / 1e6 for run in measured.results[0].runs])
-    """
-    from firsttoken.atomic_file import check_file_destination
-    from firsttoken.errors import GateError
-    from firsttoken.measure.bench import Bench, BenchSettings
-    from firsttoken.measure.budget import check_budget, load_budget
-
-    if output is not None:
-        check_file_destination(output, "output")
-    limits = load_budget(Path(budget)) if budget is not None else None
-    settings = BenchSettings(
-        tuple(prompts), repeat, threads, cold, decode_tokens, False if raw else None, _path(checkpoint), cache_length, turns, draft
-    )
-    measuring = Bench([bundles] if isinstance(bundles, str | Path) else bundles, settings, progress)
-    if limits:
-        limits.check_answerable([result.bundle for result in measuring.results], settings)
-    measurement = measuring.run()
-    if output is not None:
-        measurement.write(Path(output))
-    missed = [verdict.line for verdict in check_budget(limits, measurement) if not verdict.kept] if limits else []
-    if missed:
-        raise GateError(f"{len(missed)} limits of {budget} missed: {'; '.join(missed)}")
-    return measurement
 
 
 def distill(

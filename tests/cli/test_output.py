@@ -32,7 +32,10 @@ def measured(demo_bundle, tmp_path_factory):
     """Two measurement files of one bundle."""
     files = [tmp_path_factory.mktemp("measured") / f"{name}.measurement.json" for name in "ab"]
     for file in files:
-        assert cli.run(["bench", str(demo_bundle("tflite-xnnpack")), "--prompts", "16", "--repeat", "2", "-o", str(file)]) == 0
+        assert (
+            cli.run(["bench", str(demo_bundle("tflite-xnnpack")), "--prompts", "16", "--repeat", "2", "--processes", "1", "-o", str(file)])
+            == 0
+        )
     return files
 
 
@@ -126,14 +129,14 @@ def test_drafts(told, demo_bundle):
 
 def test_bench(told, demo_bundle, tmp_path):
     file = tmp_path / "m.measurement.json"
-    document, noise = told("bench", demo_bundle("tflite-xnnpack"), "--prompts", "16", "--repeat", 2, "-o", file)
+    document, noise = told("bench", demo_bundle("tflite-xnnpack"), "--prompts", "16", "--repeat", 2, "--processes", 1, "-o", file)
     assert len(Measurement.model_validate(document).results[0].runs) == 3
     assert document == json.loads(file.read_text()) and noise[0].startswith("every run: ")
 
 
 def test_a_missed_budget_is_told_and_fails(told, demo_bundle, tmp_path):
     (tmp_path / "budget.toml").write_text("[[budget]]\nartifact_mib = 1\n")
-    options = ("--prompts", "16", "--repeat", 1, "--budget", tmp_path / "budget.toml")
+    options = ("--prompts", "16", "--repeat", 1, "--processes", 1, "--budget", tmp_path / "budget.toml")
     document, noise = told("bench", demo_bundle("tflite-xnnpack"), *options, code=3)
     assert document["results"] and "1 of 1 limits" in noise[-1]
 

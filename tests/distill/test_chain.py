@@ -11,7 +11,7 @@ from firsttoken.errors import FirstTokenError
 from firsttoken.measure.bench import BenchSettings
 from firsttoken.measure.measurement import read_measurement
 
-QUICK = BenchSettings(prompts=(16,), repeat=1, decode_tokens=2)
+QUICK = BenchSettings(prompts=(16,), repeat=1, decode_tokens=2, processes=1)
 
 
 def run(recipe: Recipe, output, lines, **options):

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 
@@ -12,17 +13,19 @@ from firsttoken.demo import checkpoint_path
 from firsttoken.errors import FirstTokenError
 from firsttoken.measure import bench as module
 from firsttoken.measure.bench import Bench, BenchSettings, _names, _turned, bench, other_load
+from firsttoken.measure.compare import compare_results
 from firsttoken.measure.measurement import read_measurement
 from firsttoken.measure.process import Process
 
-SHORT = BenchSettings(prompts=(16, 40), repeat=2, threads=1, decode_tokens=4)
+SHORT = BenchSettings(prompts=(16, 40), repeat=2, threads=1, decode_tokens=4, processes=1)
 
 
 @pytest.fixture(scope="module")
 def measured(demo_bundle):
     """Both runtimes, warm and cold, once for the tests of this file."""
     return bench(
-        [demo_bundle("tflite-xnnpack"), demo_bundle("executorch-xnnpack")], BenchSettings((16, 40), 2, 1, cold=True, decode_tokens=4)
+        [demo_bundle("tflite-xnnpack"), demo_bundle("executorch-xnnpack")],
+        BenchSettings((16, 40), 2, 1, cold=True, decode_tokens=4, processes=1),
     )
 
 
@@ -48,8 +51,32 @@ def test_the_bundles_take_turns(measured):
     assert [number for _, number in order] == [0, 1, 0, 1, 1, 0, 1, 0], "round by round, each prompt on each bundle, the first one changing"
 
 
+def test_processes_follow_each_other_and_every_run_says_its_own(demo_bundle):
+    settings = BenchSettings(prompts=(16,), repeat=2, threads=1, decode_tokens=2, processes=3, cold=True)
+    [result] = Bench([demo_bundle("tflite-xnnpack")], settings).run().results
+    assert [(run.state, run.process) for run in result.runs if run.state != "cold"] == [
+        (state, process) for process in (1, 2, 3) for state in ("warm-up", "warm", "warm")
+    ]
+    assert [run.process for run in result.runs if run.state == "cold"] == [4, 5, 6, 7, 8, 9]
+    [warm] = [c for c in compare_results(result, result) if c.state == "warm" and c.figure == "first token"]
+    assert (warm.count_a, warm.processes_a) == (6, 3) and warm.ratio.interval is not None
+
+
+def test_it_goes_on_until_the_time_is_known_or_says_that_it_is_not(demo_bundle, monkeypatch):
+    short = BenchSettings(prompts=(16,), repeat=1, threads=1, decode_tokens=0, processes=1)
+    measuring = Bench([demo_bundle("tflite-xnnpack")], replace(short, until=0.9))
+    [result] = measuring.run().results
+    assert len({run.process for run in result.runs}) >= 3 and module.reach_of(result) <= 0.9 and measuring.done == measuring.total
+    monkeypatch.setattr(module, "MOST_PROCESSES", 4)
+    assert measuring.unreached == []
+    measuring = Bench([demo_bundle("tflite-xnnpack")], replace(short, until=1e-6))
+    [result] = measuring.run().results
+    assert "after 4 processes, and 0.0% were asked" in measuring.unreached[0]
+    assert {run.process for run in result.runs} == {1, 2, 3, 4} and module.reach_of(result) > 1e-6
+
+
 def test_turns_of_a_conversation_are_runs_of_their_own(demo_bundle):
-    settings = BenchSettings(prompts=(24,), repeat=2, threads=1, decode_tokens=6, turns=3)
+    settings = BenchSettings(prompts=(24,), repeat=2, threads=1, decode_tokens=6, turns=3, processes=1)
     [result] = Bench([demo_bundle("tflite-xnnpack")], settings).run().results
     warm_up, *warm = result.runs
     assert warm_up.turn is None and warm_up.cached_tokens is None and not result.failures
@@ -60,7 +87,7 @@ def test_turns_of_a_conversation_are_runs_of_their_own(demo_bundle):
 
 
 def test_drafts_are_counted_and_refused_where_nothing_checks_them(demo_bundle):
-    settings = BenchSettings(prompts=(48,), repeat=1, threads=1, decode_tokens=20, draft="lookup")
+    settings = BenchSettings(prompts=(48,), repeat=1, threads=1, decode_tokens=20, draft="lookup", processes=1)
     [result] = Bench([demo_bundle("tflite-xnnpack", 7)], settings).run().results
     assert result.draft == "lookup" and not result.failures
     for run in result.runs:
@@ -94,6 +121,8 @@ def test_names_are_as_long_as_it_takes(tmp_path):
         (BenchSettings(prompts=(8, 8)), "hold one twice"),
         (BenchSettings(prompts=(0,)), "prompts is 0"),
         (BenchSettings(repeat=0), "repeat is 0"),
+        (BenchSettings(processes=0), "processes is 0"),
+        (BenchSettings(until=3), "until is 3; expected a share"),
         (BenchSettings(decode_tokens=-1), "decode_tokens is -1"),
         (BenchSettings(prompts=(1270,)), "do not fit its cache of 1280"),
         (BenchSettings(prompts=(3,)), "take .*; ask for more or use --raw"),
@@ -150,7 +179,7 @@ def test_the_command_writes_table_file_and_verdict(demo_bundle, tmp_path, capsys
     bundle, out = demo_bundle("tflite-xnnpack"), tmp_path / "m.measurement.json"
     budget = tmp_path / "budget.toml"
     budget.write_text("[[budget]]\nprompt_tokens = 16\nfirst_token_ms = 100000\nartifact_mib = 1\n")
-    asked = ["bench", str(bundle), "--prompts", "16", "--repeat", "2", "--threads", "1", "--decode-tokens", "2"]
+    asked = ["bench", str(bundle), "--prompts", "16", "--repeat", "2", "--processes", "1", "--threads", "1", "--decode-tokens", "2"]
     assert cli.run([*asked, "-o", str(out), "--budget", str(budget)]) == 3
     captured = capsys.readouterr()
     assert "TTFT ms" in captured.out and "no proof" in captured.out and "2 runs" in captured.out
@@ -168,6 +197,8 @@ def test_the_command_writes_table_file_and_verdict(demo_bundle, tmp_path, capsys
     ("more", "said"),
     [
         (["--csv", "--md"], "choose one form"),
+        (["--until", "much"], "--until much: expected per cent"),
+        (["--until", "0%"], "expected per cent of the time to first token, more than 0"),
         (["--prompts", "16;32"], "with commas between"),
         (["-o", "absent/m.json"], "does not exist"),
         (["--json", "host.measurement.json"], "a file is asked for with -o host.measurement.json"),
@@ -214,7 +245,9 @@ def test_an_interrupted_bench_keeps_what_is_finished(demo_bundle, tmp_path):
 @pytest.mark.slow
 def test_a_file_stands_beside_the_bundle_it_was_taken_out_of(demo_bundle, own_litertlm):
     bundle = demo_bundle("litertlm-cpu")
-    measured = bench([bundle, own_litertlm], BenchSettings((16,), 2, 1, cold=True, decode_tokens=2, checkpoint=checkpoint_path()))
+    measured = bench(
+        [bundle, own_litertlm], BenchSettings((16,), 2, 1, cold=True, decode_tokens=2, checkpoint=checkpoint_path(), processes=1)
+    )
     ours, theirs = measured.results
     assert theirs.bundle.name == own_litertlm.name and theirs.bundle.plan == "stores fp16/int8" and theirs.proof is None
     assert theirs.ran_sha256 == ours.ran_sha256 and theirs.bundle.fingerprint == ours.bundle.fingerprint

@@ -1,6 +1,8 @@
 """The monitor on made-up durations: averages, what counts as slower, and what does not."""
 
 import json
+import math
+import random
 
 import pytest
 
@@ -53,6 +55,46 @@ def test_a_device_that_slows_down_is_warned_of_and_recovers():
     early, slow, late = ([r for r in device.records if low < r["seconds"] < high] for low, high in ((0, 20), (40, 60), (90, 100)))
     assert not any("warning" in r for r in early + late)
     assert all("decoding takes 1.6" in r["warning"] and "the first token takes 1.6" in r["warning"] for r in slow)
+
+
+class Noisy(Device):
+    """A device as they are: cold at first, noisy tokens, now and then a hiccup, and a level that wanders by some per cent."""
+
+    def __init__(self, factor, seed):
+        super().__init__(factor)
+        self.random, self.level, self.steady = random.Random(seed), 0.0, factor
+        self.factor = self.noisy
+
+    def noisy(self, now):
+        self.level = 0.98 * self.level + self.random.gauss(0, 0.006)  # wanders by 3 %
+        cold = 1 + 0.8 * math.exp(-now / 1.5)
+        hiccup = 1.5 if self.random.random() < 0.02 else 1.0
+        return 4 * self.steady(now) * cold * hiccup * math.exp(self.level + self.random.gauss(0, 0.08))
+
+
+def warned(seed, slower, begins=60.0, until=95.0):
+    """When the first warning came after ``begins`` of a device that is ``slower`` times as slow from then on; None where none came. And whether one came before."""
+    device = Noisy(lambda now: slower if now > begins else 1.0, seed)
+    while device.now < until:
+        device.answer(device.random.randint(20, 90), device.random.randint(30, 120))
+    times = [record["seconds"] for record in device.records if "warning" in record]
+    return next((time for time in times if time > begins), None), any(time <= begins for time in times)
+
+
+def test_a_quarter_slower_is_warned_of_within_half_a_minute_and_steady_devices_are_left_alone():
+    found = [warned(seed, 1.25) for seed in range(100)]
+    assert sum(time is not None and time <= 90 for time, _ in found) >= 95
+    assert sum(early for _, early in found) <= 5
+    steady = [warned(seed, 1.0) for seed in range(1000, 1100)]
+    assert sum(time is not None or early for time, early in steady) <= 5
+
+
+def test_a_slow_start_is_no_start():
+    """A process that takes twice as long for its first answers would hide every slow-down after them."""
+    device = Device(lambda now: 2.0 if now < 2 else 1.3 if now > 30 else 1.0)
+    while device.now < 60:
+        device.answer(50, 60)
+    assert "decoding takes 1.3" in device.records[-1]["warning"] and not any("warning" in r for r in device.records if r["seconds"] < 30)
 
 
 def test_a_record_a_second_and_one_at_the_end():

@@ -143,3 +143,18 @@ def test_the_same_artifact_of_two_is_paired_and_another_is_said_to_be():
     assert all(pair.differences == [] and pair.changes == [] for pair in found.pairs)
     [pair] = match(on("cpu"), on("npu")).pairs
     assert pair.differences == ["ran on: CPU against NPU"] and "size: 8 bytes against 7 bytes" in pair.changes
+
+
+def test_load_heat_and_memory_that_differ_are_named():
+    runs = [make_run(32, other_load=0.1, temperature=40)] * 3
+    hot = [make_run(32, other_load=1.1, temperature=61)] * 3
+    quiet = make_measurement([make_result(runs=runs, before=make_conditions(available_memory_bytes=8 << 30))])
+    busy = make_measurement([make_result(runs=hot, before=make_conditions(available_memory_bytes=2 << 30))])
+    [pair] = match(quiet, busy).pairs
+    assert pair.differences == [
+        "other work beside the runs: 0.1 cores against 1.1 cores",
+        "temperature of the runs: 40 °C against 61 °C",
+        "free memory before: 8.0 GiB against 2.0 GiB",
+    ]
+    near = make_measurement([make_result(runs=[make_run(32, other_load=0.3, temperature=44)] * 3)])
+    assert match(quiet, near).pairs[0].differences == []

@@ -1,5 +1,6 @@
 """``firsttoken bench``"""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,24 @@ def bench(
         ),
     ],
     prompts: PromptLengths = "32,128,512",
-    repeat: Annotated[int, typer.Option("--repeat", "-r", min=1, help="Runs of each prompt length on each bundle.")] = 5,
+    repeat: Annotated[int, typer.Option("--repeat", "-r", min=1, help="Runs of each prompt length in each process.")] = 3,
+    processes: Annotated[
+        int,
+        typer.Option(
+            "--processes",
+            min=1,
+            help="Processes of each bundle, one after the other: a comparison counts each as one observation, and needs 3.",
+        ),
+    ] = 5,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            "--until",
+            metavar="PERCENT",
+            help="Go on with further processes until each time to first token is known to so many per cent, as in 3%.",
+            show_default=False,
+        ),
+    ] = None,
     threads: Threads = None,
     cold: Annotated[
         bool,
@@ -49,6 +67,23 @@ def bench(
             "--budget", metavar="FILE", help="Limits in a .toml file; the exit status is 3 when one is missed (see docs/measuring.md)."
         ),
     ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            "--baseline",
+            "-b",
+            metavar="FILE",
+            help="An earlier measurement file, for a budget's limits relative to it.",
+            show_default=False,
+        ),
+    ] = None,
+    junit: Annotated[
+        Path | None,
+        typer.Option("--junit", metavar="FILE", help="Also write the budget's verdicts as JUnit's XML.", show_default=False),
+    ] = None,
+    retries: Annotated[
+        int, typer.Option("--retries", min=0, help="How often to measure again where other work ran beside what missed a limit.")
+    ] = 1,
     checkpoint: Annotated[
         Path | None,
         typer.Option(
@@ -74,7 +109,9 @@ def bench(
       firsttoken bench out/tflite-xnnpack
       firsttoken bench out/tflite-xnnpack out/executorch-xnnpack --prompts 64,256 --repeat 3
       firsttoken bench out/tflite-xnnpack --prompts 128 --cold -o host.measurement.json
+      firsttoken bench out/tflite-xnnpack --prompts 128 --until 3% -o host.measurement.json
       firsttoken bench out/tflite-xnnpack --prompts 64 --turns 5
+      firsttoken bench out/tflite-xnnpack --budget budget.toml --baseline host.measurement.json --junit verdicts.xml
       firsttoken bench out/drafts/tflite-xnnpack --prompts 512 --decode-tokens 128 --draft lookup
       firsttoken bench out/litertlm-cpu their/model.litertlm --checkpoint path/to/checkpoint
     """
@@ -84,7 +121,9 @@ def bench(
     from firsttoken.cli.options import parse_lengths
     from firsttoken.errors import FirstTokenError, GateError
     from firsttoken.measure.bench import Bench, BenchSettings
-    from firsttoken.measure.budget import check_budget, load_budget
+    from firsttoken.measure.budget import load_budget
+    from firsttoken.measure.budget_verdict import tell, write_junit
+    from firsttoken.measure.held import measure_held
     from firsttoken.report.bench_table import csv_text, markdown_text, notes, terminal_table
     from firsttoken.report.progress_bar import progress_bar
 
@@ -94,21 +133,30 @@ def bench(
         raise FirstTokenError(f"{' and '.join(forms)} together; choose one form")
     if output is not None:
         check_file_destination(output, "--output")
+    if budget is None and (baseline or junit):
+        raise FirstTokenError(f"{'--baseline' if baseline else '--junit'} is for the limits of a budget; add --budget FILE")
+    if junit is not None:
+        check_file_destination(junit, "--junit")
     limits = load_budget(budget) if budget else None
     chat = False if raw else None
     lengths = tuple(parse_lengths(prompts))
-    settings = BenchSettings(lengths, repeat, threads, cold, decode_tokens, chat, checkpoint, cache_length, turns, draft)
+    settings = BenchSettings(
+        lengths, repeat, threads, cold, decode_tokens, chat, checkpoint, cache_length, turns, draft, processes, share_of(until)
+    )
+    at_work: list[Bench] = []
+
+    def say(line: str) -> None:
+        print(harmless(f"note: {line}"), file=sys.stderr)
+
     with progress_bar() as report:
-        measuring = Bench(bundles, settings, report)
-        if limits:
-            limits.check_answerable([result.bundle for result in measuring.results], settings)
         try:
-            measurement = measuring.run()
+            held = measure_held(bundles, settings, limits, baseline, retries, report, say, at_work.append)
         except KeyboardInterrupt:
-            if output is not None and any(result.runs for result in measuring.results):
-                measuring.measurement.write(output)
+            if output is not None and at_work and any(result.runs for result in at_work[-1].results):
+                at_work[-1].measurement.write(output)
                 print(f"interrupted; the finished runs are in {output}", file=sys.stderr)
             raise
+    measuring, measurement = held.bench, held.measurement
     if output is not None:
         measurement.write(output)
     if csv:
@@ -123,6 +171,8 @@ def bench(
         print(f"every run: {output}; see it with: firsttoken report {output} -o report.html", file=sys.stderr)
     for name, isa in measuring.packed.items():
         print(harmless(f"note: {name} was loaded with the packed weights of its bundle, for {isa}"), file=sys.stderr)
+    for line in measuring.unreached:
+        print(harmless(f"note: {line}"), file=sys.stderr)
     failures = [(result.bundle.name, failure) for result in measurement.results for failure in result.failures]
     for name, failure in failures:
         print(
@@ -130,11 +180,29 @@ def bench(
             file=sys.stderr,
         )
     if limits:
-        verdicts = check_budget(limits, measurement)
-        for verdict in verdicts:
+        for verdict in held.verdicts:
             print(harmless(verdict.line), file=sys.stderr)
-        missed = [verdict for verdict in verdicts if not verdict.kept]
+        if (unclear := tell(held.verdicts)) is not None:
+            say(unclear)
+        if junit is not None:
+            write_junit(junit, held.verdicts)
+        missed = [verdict for verdict in held.verdicts if not verdict.kept]
         if missed:
-            raise GateError(f"{len(missed)} of {len(verdicts)} limits of {budget} missed")
+            raise GateError(f"{len(missed)} of {len(held.verdicts)} limits of {budget} missed")
     if failures:
         raise GateError(f"{len(failures)} runs failed; the others are complete")
+
+
+def share_of(percent: str | None) -> float | None:
+    """Returns what "3%" or "3" says as a share. Raises `FirstTokenError`."""
+    from firsttoken.errors import FirstTokenError
+
+    if percent is None:
+        return None
+    try:
+        found = float(percent.removesuffix("%")) / 100
+    except ValueError:
+        found = math.nan
+    if not 0 < found < 1:
+        raise FirstTokenError(f"--until {percent}: expected per cent of the time to first token, more than 0 and less than 100, as in 3%")
+    return found

@@ -27,6 +27,19 @@ def report(
             "--diff", metavar="A B", help="Instead of a page: is B faster than A beyond the noise? With -o, also the page of B against A."
         ),
     ] = None,
+    budget: Annotated[
+        Path | None,
+        typer.Option(
+            "--budget",
+            metavar="FILE",
+            help="Hold the files against limits, a phone's too; the exit status is 3 when one is missed. Limits relative to a baseline are to --baseline.",
+            show_default=False,
+        ),
+    ] = None,
+    junit: Annotated[
+        Path | None,
+        typer.Option("--junit", metavar="FILE", help="Also write the budget's verdicts as JUnit's XML.", show_default=False),
+    ] = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -40,13 +53,18 @@ def report(
       firsttoken report host.measurement.json -o report.html
       firsttoken report new.measurement.json --baseline old.measurement.json -o report.html
       firsttoken report --diff old.measurement.json new.measurement.json
+      firsttoken report phone.measurement.json --budget budget.toml --junit verdicts.xml
     """
     import sys
 
-    from firsttoken.errors import FirstTokenError
+    from firsttoken.errors import FirstTokenError, GateError
     from firsttoken.report import report as verb
     from firsttoken.safe_text import harmless
 
+    if junit and not budget:
+        raise FirstTokenError("--junit is for the limits of a budget; add --budget FILE")
+    if diff and budget:
+        raise FirstTokenError("--diff and --budget together; hold one file against the other with --budget FILE --baseline FILE")
     if diff and (files or baseline):
         raise FirstTokenError(
             "--diff takes its two files itself, without other files and --baseline; for a page of B against A: --diff A B -o report.html"
@@ -71,4 +89,35 @@ def report(
             print(f"note: {harmless(note)}", file=sys.stderr)
         found["page"] = {"file": output, "bytes": output.stat().st_size, "notes": notes}
         out.show(f"{output}: written, {output.stat().st_size / 1000:.0f} kB; open it in a browser")
+    missed = hold(budget, files or [], baseline, junit, found) if budget else None
     out.document(found)
+    if missed:
+        raise GateError(missed)
+
+
+def hold(budget: Path, files: list[Path], baseline: Path | None, junit: Path | None, found: dict) -> str | None:
+    """Says how every file keeps the budget; returns what is missed, in words, or None."""
+    import sys
+    from dataclasses import asdict
+
+    from firsttoken.errors import FirstTokenError
+    from firsttoken.measure.budget import load_budget
+    from firsttoken.measure.budget_verdict import check_budget, tell, write_junit
+    from firsttoken.measure.measurement import read_measurement
+    from firsttoken.safe_text import harmless
+
+    limits = load_budget(budget)
+    before = None if baseline is None else read_measurement(baseline)
+    verdicts = [verdict for file in files for verdict in check_budget(limits, read_measurement(file), before)]
+    if not verdicts:
+        names = ", ".join(repr(each.bundle) for each in limits.budgets)
+        raise FirstTokenError(f"budget {budget}: no bundle of the files is called {names}; nothing was held against it")
+    for verdict in verdicts:
+        print(harmless(verdict.line), file=sys.stderr)
+    if (unclear := tell(verdicts)) is not None:
+        print(f"note: {unclear}", file=sys.stderr)
+    if junit is not None:
+        write_junit(junit, verdicts)
+    found["budget"] = [asdict(verdict) for verdict in verdicts]
+    missed = sum(not verdict.kept for verdict in verdicts)
+    return f"{missed} of {len(verdicts)} limits of {budget} missed" if missed else None

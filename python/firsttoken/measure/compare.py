@@ -1,34 +1,47 @@
-"""Is B faster than A beyond the noise? A bootstrap interval of the ratio of their medians, from the single runs."""
+"""Is B faster than A beyond the noise? An interval of the ratio of their times, from what whole processes gave.
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+Runs of one process share what that process got: addresses, pages, cores. So a process counts as one observation, its runs' median, and the interval is
+Welch's over the logarithms of those (Kalibera and Jones, Rigorous benchmarking in reasonable time, ISMM 2013, section 6: only the means of the top level
+matter). A bootstrap that resamples processes and runs calls 11 % of equal sides different at 5 processes with a level each, and finds a tenth's difference beside
+hiccups in 54 % of the cases where this finds it in 83 % (`scripts/benchmarks/comparison_coverage.py`).
+"""
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy
-
 from firsttoken.measure.measurement import Result, Run
+from firsttoken.measure.student_t import LARGEST, quantile, within
 from firsttoken.measure.summary import decode_speed, first_token, groups
 
 CONFIDENCE = 0.95
-RESAMPLES = 10_000
-# With 5 runs each, equal bundles are called different in 3 to 4 % of the cases, with 4 in 7 %: more than the 5 % that the interval
-# promises (scripts/benchmarks/comparison_coverage.py).
-FEWEST_RUNS = 5
+POWER = 0.8  # of the smallest difference that is called visible
+# With 3 processes on each side equal ones are called different in 2 to 4 % of the cases, a level for each process included.
+FEWEST_PROCESSES = 3
 Figure = Literal["first token", "decode"]
 Verdict = Literal["faster", "slower", "cannot tell"]
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as fast B is as A: above 1 B is the faster one. ``interval`` bounds it, low and high; absent with too few runs."""
+    """How many times as fast B is as A: above 1 B is the faster one. ``interval`` bounds it, low and high; absent with too few processes.
+
+    ``chance`` is the probability that equal sides look as different as these or more, among ``among`` comparisons together (`corrected`). ``visible`` is the smallest
+    difference, as a ratio above 1, that would have been found in 80 of 100 such measurements.
+    """
 
     value: float
     interval: tuple[float, float] | None
+    chance: float | None = None
+    visible: float | None = None
+    among: int = 1
 
     @property
     def verdict(self) -> Verdict:
-        """Whether B is faster or slower beyond the noise; "cannot tell" where the interval includes 1 or there is none."""
-        if self.interval is None or self.interval[0] <= 1 <= self.interval[1]:
+        """Whether B is faster or slower beyond the noise; "cannot tell" where the interval includes 1, or where chance alone gives as much among so many comparisons."""
+        if self.interval is None or self.interval[0] <= 1 <= self.interval[1] or (self.chance is not None and self.chance > 1 - CONFIDENCE):
             return "cannot tell"
         return "faster" if self.interval[0] > 1 else "slower"
 
@@ -40,13 +53,16 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One figure of two bundles at one prompt length and state. Medians are nanoseconds (first token) or tokens per second (decode)."""
+    """One figure of two bundles at one prompt length and state. Medians of all runs are nanoseconds (first token) or tokens per second (decode);
+    ``processes`` is how many of each side, ``count`` how many runs."""
 
     prompt_tokens: int
     state: str
     figure: Figure
     count_a: int
     count_b: int
+    processes_a: int
+    processes_b: int
     median_a: float
     median_b: float
     ratio: Ratio
@@ -54,10 +70,20 @@ class Comparison:
     @property
     def reason(self) -> str:
         """The verdict in words, with what it rests on."""
-        ratio, fewest = self.ratio, min(self.count_a, self.count_b)
-        if ratio.interval is None:
-            return f"cannot tell: {fewest} {'run' if fewest == 1 else 'runs'} on one side, at least {FEWEST_RUNS} needed"
-        return f"{ratio.verdict}: {ratio.span}× as fast"
+        ratio, fewest = self.ratio, min(self.processes_a, self.processes_b)
+        if ratio.interval is None or ratio.visible is None:
+            return f"cannot tell: {self.too_few}"
+        if ratio.verdict != "cannot tell":
+            return f"{ratio.verdict}: {ratio.span}× as fast"
+        by_chance = "" if ratio.interval[0] <= 1 <= ratio.interval[1] else f", which one of {ratio.among} comparisons may give by chance"
+        seen = f"with {fewest} processes a difference of {ratio.visible - 1:.1%} was visible"
+        return f"cannot tell: {ratio.span}× as fast{by_chance}; {seen}"
+
+    @property
+    def too_few(self) -> str:
+        """What there is too little of for an interval."""
+        fewest = min(self.processes_a, self.processes_b)
+        return f"{fewest} {'process' if fewest == 1 else 'processes'} on one side, at least {FEWEST_PROCESSES} needed"
 
 
 def times(ratio: float) -> str:
@@ -65,53 +91,67 @@ def times(ratio: float) -> str:
     return f"{ratio:.3f}" if 0.95 < ratio < 1.05 else f"{ratio:.2f}"
 
 
-def bootstrap_medians(values: Sequence[float], random: numpy.random.Generator, resamples: int = RESAMPLES) -> numpy.ndarray:
-    """Returns the medians, ``[resamples]``, of random resamples with replacement of ``values``, each as long as ``values``.
+def compare_values(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]], *, larger_is_faster: bool) -> Ratio:
+    """Returns how many times as fast B is as A; ``a`` and ``b`` hold the values of each process's runs, all above 0.
 
-    A resample's k-th smallest value is ``sorted(values)[floor(n U)]``, U being the k-th smallest of n uniform numbers,
-    which is Beta(k, n - k + 1) distributed (David and Nagaraja, Order Statistics, 3rd ed., 2003, section 2.1 and 2.3). Drawing U
-    directly gives the same distribution as drawing n values each time, at a cost that does not grow with n.
+    A side is the geometric mean of its processes' medians. The interval is Welch's at 95 % on their logarithms, with the degrees of freedom rounded down;
+    with fewer than `FEWEST_PROCESSES` on a side there is none. What moves both sides at once while they take turns (heat, other work) only widens it.
     """
-    ordered = numpy.sort(numpy.asarray(values, dtype=float))
-    count = len(ordered)
-    lower = (count + 1) // 2  # rank of the median, or of the smaller of the two in the middle
-    first = random.beta(lower, count - lower + 1, resamples)
+    if not a or not b or not all(a) or not all(b) or min(value for side in (a, b) for process in side for value in process) <= 0:
+        raise ValueError("both sides need at least one process with at least one value, all of them above 0")
+    top, bottom = ([math.log(statistics.median(process)) for process in side] for side in ((b, a) if larger_is_faster else (a, b)))
+    difference = statistics.fmean(top) - statistics.fmean(bottom)
+    if min(len(a), len(b)) < FEWEST_PROCESSES:
+        return Ratio(math.exp(difference), None)
+    parts = [statistics.variance(side) / len(side) for side in (top, bottom)]
+    error = math.sqrt(sum(parts))
+    if not error:  # every process gave the same
+        return Ratio(math.exp(difference), (math.exp(difference), math.exp(difference)), float(difference == 0), 1.0)
+    freedom = sum(parts) ** 2 / sum(part**2 / (len(side) - 1) for part, side in zip(parts, (top, bottom), strict=True))
+    whole = min(LARGEST, max(1, math.floor(freedom + 1e-9)))
+    reach = quantile((1 + CONFIDENCE) / 2, whole) * error
+    seen = reach + quantile(POWER, whole) * error
+    return Ratio(
+        math.exp(difference),
+        (math.exp(difference - reach), math.exp(difference + reach)),
+        1 - within(difference / error, whole),
+        math.exp(seen),
+    )
 
-    def at(uniform: numpy.ndarray) -> numpy.ndarray:
-        return ordered[numpy.minimum((uniform * count).astype(int), count - 1)]
 
-    if count % 2:
-        return at(first)
-    # given the k-th, the next one is the smallest of the n - k uniform numbers above it
-    second = first + (1 - first) * random.beta(1, count - lower, resamples)
-    return (at(first) + at(second)) / 2
+def reach_of_level(processes: Sequence[Sequence[float]]) -> float | None:
+    """How far, as a share of it, the level that these processes came from may lie from theirs, at 95 %; None with fewer than `FEWEST_PROCESSES`."""
+    if len(processes) < FEWEST_PROCESSES or min(value for process in processes for value in process) <= 0:
+        return None
+    levels = [math.log(statistics.median(process)) for process in processes]
+    return math.exp(quantile((1 + CONFIDENCE) / 2, len(levels) - 1) * statistics.stdev(levels) / math.sqrt(len(levels))) - 1
 
 
-def compare_values(
-    a: Sequence[float], b: Sequence[float], *, larger_is_faster: bool, seed: int = 0, resamples: int = RESAMPLES, fewest: int = FEWEST_RUNS
-) -> Ratio:
-    """Returns how many times as fast B is as A, with the percentile bootstrap interval of the ratio of the medians.
+def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Returns the comparisons with ``chance`` as it is where all of them are looked at together (Holm, A simple sequentially rejective multiple test procedure,
+    Scandinavian Journal of Statistics 6, 1979): that any of equal sides is called different stays below 5 %."""
+    tested = sorted((c.ratio.chance, place) for place, c in enumerate(comparisons) if c.ratio.chance is not None)
+    made, least = list(comparisons), 0.0
+    for rank, (chance, place) in enumerate(tested):
+        least = max(least, min(1.0, chance * (len(tested) - rank)))
+        made[place] = replace(made[place], ratio=replace(made[place].ratio, chance=least, among=len(tested)))
+    return made
 
-    Both sides are resampled independently; the interval runs from the 2.5th to the 97.5th percentile of the resampled
-    ratios; with fewer than ``fewest`` values on a side there is none (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 13 and 16). Percentile and not BCa,
-    whose acceleration comes from the jackknife, which is inconsistent for a median (the same, section 11.6). The same values
-    and seed always give the same interval. It takes the runs of a side as independent draws; what moves both
-    sides at once while they take turns (heat, other work) only widens it.
-    """
-    if not len(a) or not len(b) or min(*a, *b) <= 0:
-        raise ValueError("both sides need at least one value, all of them above 0")
-    top, bottom = (b, a) if larger_is_faster else (a, b)
-    value = float(numpy.median(top) / numpy.median(bottom))
-    if min(len(a), len(b)) < fewest:
-        return Ratio(value, None)
-    # streams go by the values, not by the side, so that swapping the sides inverts the interval exactly
-    streams = (0, 1) if sorted(top) <= sorted(bottom) else (1, 0)
-    logs = [
-        numpy.log(bootstrap_medians(side, numpy.random.default_rng([seed, stream]), resamples))
-        for side, stream in zip((top, bottom), streams, strict=True)
-    ]
-    low, high = numpy.exp(numpy.quantile(logs[0] - logs[1], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]))
-    return Ratio(value, (float(low), float(high)))
+
+def corrected_together(sides: Sequence[Sequence[Comparison]]) -> list[list[Comparison]]:
+    """`corrected` over all of several lists together."""
+    left = iter(corrected([comparison for one in sides for comparison in one]))
+    return [[next(left) for _ in one] for one in sides]
+
+
+def by_process(runs: Iterable[Run], measure: Callable[[Run], float | None]) -> list[list[float]]:
+    """The values of each process's runs. A cold run is a process of its own; warm runs that do not say theirs are of one."""
+    found: dict[object, list[float]] = {}
+    for place, run in enumerate(runs):
+        value = measure(run)
+        if value is not None:
+            found.setdefault((place,) if run.state == "cold" else run.process, []).append(value)
+    return list(found.values())
 
 
 def compare_runs(prompt_tokens: int, state: str, a: list[Run], b: list[Run]) -> list[Comparison]:
@@ -119,13 +159,18 @@ def compare_runs(prompt_tokens: int, state: str, a: list[Run], b: list[Run]) -> 
     made = []
     measures: dict[Figure, Callable[[Run], float | None]] = {"first token": first_token, "decode": decode_speed}
     for figure, measure in measures.items():
-        of_a, of_b = ([value for run in runs if (value := measure(run)) is not None] for runs in (a, b))
+        sides = [by_process(runs, measure) for runs in (a, b)]
+        flat = [[value for process in side for value in process] for side in sides]
         # a TTFT of 0 ns is no measurement; a ratio to it says nothing
-        if not of_a or not of_b or min(*of_a, *of_b) <= 0:
+        if not all(flat) or min(map(min, flat)) <= 0:
             continue
-        ratio = compare_values(of_a, of_b, larger_is_faster=figure == "decode")
-        medians = float(numpy.median(of_a)), float(numpy.median(of_b))
-        made.append(Comparison(prompt_tokens, state, figure, len(of_a), len(of_b), *medians, ratio))
+        ratio = compare_values(*sides, larger_is_faster=figure == "decode")
+        made.append(
+            Comparison(
+                prompt_tokens, state, figure, len(flat[0]), len(flat[1]), len(sides[0]), len(sides[1]),
+                statistics.median(flat[0]), statistics.median(flat[1]), ratio,
+            )
+        )  # fmt: skip
     return made
 
 

@@ -118,7 +118,8 @@ class Run(MeasurementPart):
 
     ``turn`` counts the questions of a conversation, from 1; it is absent for a prompt by itself. ``prompt_tokens`` is then the whole
     conversation so far, of which ``cached_tokens`` were in the KV cache already, so that prefill was of the others. ``first_answer`` is the
-    nanoseconds from "send" to the first token of the answer itself, where the model wrote its thoughts before it.
+    nanoseconds from "send" to the first token of the answer itself, where the model wrote its thoughts before it. ``process`` counts the bundle's
+    processes from 1; runs of one share what it got, so that comparisons count it as one observation. Absent: all warm runs are of one.
     """
 
     prompt_tokens: int = Field(ge=1)
@@ -135,6 +136,7 @@ class Run(MeasurementPart):
     turn: int | None = Field(None, ge=1)
     cached_tokens: int | None = Field(None, ge=0)
     first_answer: Nanoseconds | None = Field(None, ge=0)
+    process: int | None = Field(None, ge=1)
 
 
 class Failure(MeasurementPart):

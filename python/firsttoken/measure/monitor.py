@@ -1,10 +1,12 @@
 """Watching a bundle in long use: moving averages of TTFT, tokens/s and memory, and a warning when the device slows down.
 
 A token late in a long answer costs more than an early one, and a long prompt more than a short one. So each is compared
-with the first ones of its own kind (the same stretch of the cache, the same prompt length), never with the overall start.
+with the first ones of its own kind (the same stretch of the cache, nearly the same prompt length), never with the overall start. What a process does before it
+is warm belongs to no start: the first answers, and the first tokens of all.
 """
 
 import json
+import math
 import statistics
 import time
 from collections import deque
@@ -14,9 +16,15 @@ from typing import TextIO
 
 from firsttoken.run.generate import Statistics
 
-STRETCH = 64  # positions or prompt tokens that count as the same kind
-START = {"first_token": 2, "decode": 16}  # the first ones of a kind, whose median is its start
-SLOWER = 1.25  # times the start from which a warning is given
+STRETCH = 64  # positions that count as the same kind
+LONGER = 1.15  # times as long a prompt is of another kind
+WARM_UP_ANSWERS, WARM_UP_SECONDS = 2, 5.0  # both are over before anything counts as a start
+START = {"first_token": 4, "decode": 24}  # the first ones of a kind after that, whose median is its start
+SLOWER = 1.1  # times the start from which a warning is given, beyond what noise explains: one of a quarter is told, noise is not (tests/measure/test_monitor.py)
+LOOK_BACK = 15.0  # seconds of durations that are held against the start
+FEWEST = {"first_token": 4, "decode": 48}  # of them
+FEW, FEW_SCATTER = 12, 0.1  # of fewer than so many the scatter may look smaller than it is; so much is taken at least
+NOISE = 3.0  # standard errors of the times the start that count as noise
 
 
 class Average:
@@ -24,35 +32,50 @@ class Average:
 
     def __init__(self, sort: str, window: int) -> None:
         self.sort, self.window = sort, window
-        self.last: deque[tuple[int, int, float | None]] = deque(maxlen=window)  # tokens, nanoseconds, times its start
+        self.last: deque[tuple[int, int]] = deque(maxlen=window)  # tokens, nanoseconds
+        self.recent: deque[tuple[float, int, float]] = deque()  # when, kind, times its start, of the last `LOOK_BACK`
         self.starts: dict[int, list[int]] = {}
 
-    def add(self, place: int, tokens: int, nanoseconds: int) -> None:
-        """Adds a duration at ``place`` (a position in the cache, or a prompt's length)."""
-        start = self.starts.setdefault(place // STRETCH, [])
-        if len(start) < START[self.sort]:
+    def add(self, place: int, tokens: int, nanoseconds: int, now: float, is_warm: bool) -> None:
+        """Adds a duration at ``place`` (a position in the cache, or a prompt's length) that ended ``now``, in seconds of any clock."""
+        self.last.append((tokens, nanoseconds))
+        kind = place // STRETCH if self.sort == "decode" else int(math.log(max(place, 1), LONGER))
+        start = self.starts.setdefault(kind, [])
+        if is_warm and len(start) < START[self.sort]:
             start.append(nanoseconds)
-            times = None  # still part of the start
-        else:
-            times = nanoseconds / statistics.median(start)
-        self.last.append((tokens, nanoseconds, times))
+        elif is_warm:
+            self.recent.append((now, kind, nanoseconds / statistics.median(start)))
+        while self.recent and self.recent[0][0] < now - LOOK_BACK:
+            self.recent.popleft()
 
     @property
     def seconds(self) -> float | None:
         """The mean duration in the window."""
-        return statistics.fmean(nanoseconds for _, nanoseconds, _ in self.last) / 1e9 if self.last else None
+        return statistics.fmean(nanoseconds for _, nanoseconds in self.last) / 1e9 if self.last else None
 
     @property
     def tokens_per_second(self) -> float | None:
         """Tokens in the window over their time."""
-        spent = sum(nanoseconds for _, nanoseconds, _ in self.last)
-        return sum(tokens for tokens, _, _ in self.last) / spent * 1e9 if spent else None
+        spent = sum(nanoseconds for _, nanoseconds in self.last)
+        return sum(tokens for tokens, _ in self.last) / spent * 1e9 if spent else None
 
     @property
     def times_the_start(self) -> float | None:
-        """How many times as long as at the start: the median over the window, once half of it can be compared."""
-        known = [times for _, _, times in self.last if times is not None]
-        return statistics.median(known) if 2 * len(known) >= self.window else None
+        """How many times as long as at the start: the median of the last `LOOK_BACK` seconds, once there are enough."""
+        return statistics.median(times for *_, times in self.recent) if len(self.recent) >= FEWEST[self.sort] else None
+
+    @property
+    def is_slower(self) -> bool:
+        """Whether that is past `SLOWER` by more than noise: the scatter of what was looked at, in a median of so many, against starts of so many
+        (1.2533 is a median's standard error over a mean's; 1.4826 times the median deviation estimates a normal distribution's)."""
+        if self.times_the_start is None:
+            return False
+        logs = [math.log(times) for *_, times in self.recent if times > 0]
+        middle = statistics.median(logs)
+        scatter = max(1.4826 * statistics.median(abs(value - middle) for value in logs), FEW_SCATTER if len(logs) < FEW else 0.0)
+        of_starts = sum(len(self.starts[kind]) for kind in {kind for _, kind, _ in self.recent})
+        error = 1.2533 * scatter * math.sqrt(1 / len(logs) + 1 / of_starts)
+        return middle - NOISE * error > math.log(SLOWER)
 
 
 class Monitor:
@@ -61,7 +84,7 @@ class Monitor:
     A record is a dict: ``time``, ``seconds`` since the monitor began, ``answers``, ``tokens``, moving averages
     ``first_token_ms`` and ``prompt_tokens`` (last ``answers_window`` answers), ``tokens_per_second`` (last
     ``tokens_window`` decoded tokens), ``memory_mib`` (resident, averaged over the records in the window), the ratios
-    ``first_token_times_the_start`` and ``decode_times_the_start``, and ``warning`` while one of them is past 1.25.
+    ``first_token_times_the_start`` and ``decode_times_the_start``, and ``warning`` while one of them is past `SLOWER` by more than noise.
     """
 
     def __init__(
@@ -83,12 +106,14 @@ class Monitor:
     def observe(self, facts: Statistics, nanoseconds: int) -> None:
         """Takes one token: the statistics so far and the nanoseconds it took."""
         self.tokens += 1
+        now = self.clock()
+        is_warm = self.answers >= WARM_UP_ANSWERS and now - self.begun >= WARM_UP_SECONDS
         if facts.new_tokens == 1:
             self.answers += 1
-            self.first_token.add(facts.prompt_tokens, facts.prompt_tokens, nanoseconds)
+            self.first_token.add(facts.prompt_tokens, facts.prompt_tokens, nanoseconds, now, is_warm)
         else:
-            self.decode.add(facts.prompt_tokens + facts.new_tokens, 1, nanoseconds)
-        if self.clock() - self.written >= self.interval:
+            self.decode.add(facts.prompt_tokens + facts.new_tokens, 1, nanoseconds, now, is_warm)
+        if now - self.written >= self.interval:
             self.flush()
 
     def flush(self) -> None:
@@ -102,9 +127,7 @@ class Monitor:
             "answers": self.answers,
             "tokens": self.tokens,
             "first_token_ms": _rounded(self.first_token.seconds, 1000),
-            "prompt_tokens": _rounded(
-                statistics.fmean(tokens for tokens, _, _ in self.first_token.last) if self.first_token.last else None
-            ),
+            "prompt_tokens": _rounded(statistics.fmean(tokens for tokens, _ in self.first_token.last) if self.first_token.last else None),
             "tokens_per_second": _rounded(self.decode.tokens_per_second),
             "memory_mib": _rounded(statistics.fmean(self.memories) / (1 << 20)),
             "first_token_times_the_start": _rounded(self.first_token.times_the_start),
@@ -119,8 +142,8 @@ class Monitor:
         """What has become slow against its own start, in words, or None."""
         parts = [
             f"{name} takes {times:.2f} times as long as at the start"
-            for name, times in (("the first token", self.first_token.times_the_start), ("decoding", self.decode.times_the_start))
-            if times is not None and times > SLOWER
+            for name, average in (("the first token", self.first_token), ("decoding", self.decode))
+            if (times := average.times_the_start) is not None and average.is_slower
         ]
         return " and ".join(parts) + "; the device is probably throttling, or something else runs beside" if parts else None
 

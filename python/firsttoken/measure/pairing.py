@@ -1,12 +1,17 @@
 """Which bundle of one measurement belongs to which of another, and whether comparing the two is like for like."""
 
+import statistics
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 
 from firsttoken.errors import FirstTokenError
-from firsttoken.measure.compare import Comparison, compare_results
+from firsttoken.measure.compare import Comparison, compare_results, corrected_together
 from firsttoken.measure.measurement import Measurement, Result
 from firsttoken.measure.summary import groups
+
+OTHER_LOAD = 0.25  # cores
+WARMER = 5.0  # degrees Celsius
+FREE_MEMORY = 1.0  # GiB
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,11 @@ def match(a: Measurement, b: Measurement) -> Matched:
         found, left, right = [(left[0], right[0])], [], []
     # in the order of A
     found.sort(key=lambda pair: next(number for number, result in enumerate(a.results) if result is pair[0]))
-    pairs = [Pair(one, other, _differences(a, b, one, other), _changes(one, other), compare_results(one, other)) for one, other in found]
+    compared = corrected_together([compare_results(one, other) for one, other in found])
+    pairs = [
+        Pair(one, other, _differences(a, b, one, other), _changes(one, other), comparisons)
+        for (one, other), comparisons in zip(found, compared, strict=True)
+    ]
     return Matched(pairs, left, right)
 
 
@@ -135,7 +144,27 @@ def _differences(a: Measurement, b: Measurement, one: Result, other: Result) -> 
         ("measured by", lambda m, r: m.writer.name),
     )
     # what one side could not read is not known to differ
-    return _listed_changes((what, read(*sides[0]), read(*sides[1])) for what, read in readings)
+    return _listed_changes((what, read(*sides[0]), read(*sides[1])) for what, read in readings) + _surroundings(one, other)
+
+
+def _surroundings(one: Result, other: Result) -> list[str]:
+    """Other work, heat and free memory, where the two sides' differ by more than what moves times."""
+    readings: tuple[tuple[str, Callable[[Result], float | None], float, str], ...] = (
+        ("other work beside the runs", lambda r: _middle(run.other_load for run in r.runs), OTHER_LOAD, "{:.1f} cores"),
+        ("temperature of the runs", lambda r: _middle(run.temperature for run in r.runs), WARMER, "{:.0f} °C"),
+        ("free memory before", lambda r: (r.before.available_memory_bytes or 0) / (1 << 30) or None, FREE_MEMORY, "{:.1f} GiB"),
+    )
+    found = []
+    for what, read, apart, form in readings:
+        a, b = read(one), read(other)
+        if a is not None and b is not None and abs(a - b) > apart:
+            found.append(f"{what}: {form.format(a)} against {form.format(b)}")
+    return found
+
+
+def _middle(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
 
 
 def _changes(one: Result, other: Result) -> list[str]:

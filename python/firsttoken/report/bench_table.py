@@ -19,7 +19,7 @@ STAGES = ("load", "tokenize", "prefill", "sample", "detokenize", "render")
 CSV_COLUMNS = (
     "bundle", "plan", "target", "artifact", "artifact_sha256", "mean_kld", "same_top", "runtime", "threads", "prompt_tokens", "state", "page_cache", "at_seconds",
     "first_token_ns", *(f"{stage}_ns" for stage in STAGES), "decode_tokens", "decode_ns", "tokens_per_second", "peak_memory_bytes", "other_load", "turn", "cached_tokens",
-    "draft", "calls", "drafted_tokens", "accepted_tokens",
+    "draft", "calls", "drafted_tokens", "accepted_tokens", "process",
 )  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def csv_text(measurement: Measurement) -> str:
                 run.stages.first_token, *(getattr(run.stages, stage) for stage in STAGES),
                 run.decode and run.decode.tokens, run.decode and run.decode.nanoseconds, speed and f"{speed:.2f}",
                 run.peak_memory_bytes, None if run.other_load is None else f"{run.other_load:.2f}", run.turn, run.cached_tokens,
-                result.draft, *(run.drafts and getattr(run.drafts, name) for name in ("calls", "drafted_tokens", "accepted_tokens")),
+                result.draft, *(run.drafts and getattr(run.drafts, name) for name in ("calls", "drafted_tokens", "accepted_tokens")), run.process,
             ))  # fmt: skip
     return out.getvalue()
 
@@ -121,7 +121,7 @@ def notes(measurement: Measurement) -> list[str]:
     threads = ", ".join(sorted({str(result.threads) for result in measurement.results}))
     lines = [
         f"{device.cpu.model}, {device.cpu.cores} cores{flags}; {threads} threads; {versions}.",
-        f"TTFT: from the prompt's text to the first token's text; median, best and 90th percentile of {' or '.join(map(str, counts)) or 'no'} runs.",
+        f"TTFT: from the prompt's text to the first token's text; median, best and 90th percentile of {' or '.join(map(str, counts)) or 'no'} runs{_of_processes(measurement)}.",
         "Stages: of the run in the middle, in ms, adding up to its TTFT; no rendering on this machine. tokens/s: decoding after the first token.",
     ]
     cold = [run for run in runs if run.state == "cold"]
@@ -169,6 +169,16 @@ def reading_notes(measurement: Measurement) -> list[str]:
         for result in measurement.results
         if result.artifact and result.artifact.fallback
     ]
+
+
+def _of_processes(measurement: Measurement) -> str:
+    """How many processes the warm runs are of, where they say it."""
+    counts = {len({run.process for run in result.runs if run.state == "warm" and run.process}) for result in measurement.results} - {0}
+    return (
+        f", the warm ones in {' or '.join(map(str, sorted(counts)))} {'process' if counts == {1} else 'processes'} of each bundle"
+        if counts
+        else ""
+    )
 
 
 def _page_cache(cold: list[Run]) -> str:

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 from rich.console import Console
 
-from firsttoken.measure.compare import CONFIDENCE, Comparison, times
+from firsttoken.measure.compare import CONFIDENCE, FEWEST_PROCESSES, Comparison, times
 from firsttoken.measure.measurement import Result
 from firsttoken.measure.pairing import Matched, Pair, describe
 from firsttoken.report.page.scale import three_digits, time_text
@@ -12,7 +12,7 @@ from firsttoken.report.page.subjects import proof_of
 from firsttoken.report.tables import table
 from firsttoken.safe_text import harmless, visible
 
-COLUMNS = ("", "prompt", "state", "A median", "B median", "B is", f"{CONFIDENCE:.0%} interval", "runs", "verdict")
+COLUMNS = ("", "prompt", "state", "A median", "B median", "B is", f"{CONFIDENCE:.0%} interval", "runs (processes)", "visible", "verdict")
 
 
 def print_diff(out: Console, matched: Matched, name_a: str, name_b: str) -> None:
@@ -58,18 +58,25 @@ def diff_document(matched: Matched, name_a: str, name_b: str) -> dict:
 
 def notes(matched: Matched) -> list[str]:
     """Returns what a reader must know of the verdicts: chance, and what the intervals cannot see."""
-    intervals = sum(comparison.ratio.interval is not None for pair in matched.pairs for comparison in pair.comparisons)
+    made = [comparison for pair in matched.pairs for comparison in pair.comparisons]
+    tested = sum(comparison.ratio.interval is not None for comparison in made)
     said = []
-    if intervals:
+    if tested:
         said.append(
-            f"{intervals} intervals of {CONFIDENCE:.0%}: about {max(1, round(intervals * (1 - CONFIDENCE)))} of them may call equal bundles different by chance."
+            f"The verdicts hold together: of {tested} {'comparison' if tested == 1 else 'comparisons'} of equal bundles any would be called different in at most {1 - CONFIDENCE:.0%} "
+            "of the cases. A difference as large as the column 'visible' is found in 80 % of the cases, smaller ones less often."
+        )
+    if any(comparison.ratio.interval is None for comparison in made):
+        said.append(
+            f"Where there is no interval, {min(min(c.processes_a, c.processes_b) for c in made)} of the processes ran on a side, and {FEWEST_PROCESSES} are needed: runs of one process share what it got. "
+            "Measure with `firsttoken bench --processes 5`."
         )
     if any(pair.differences for pair in matched.pairs):
         said.append(
             "NOT LIKE FOR LIKE: see above what differs besides the bundle; the verdicts hold for the two setups, not for the bundles alone."
         )
     said.append(
-        "The intervals know the noise from run to run only. A and B ran at different times; to rule out heat and other work, measure both in one `firsttoken bench`."
+        "The intervals know the noise from process to process only. A and B ran at different times; to rule out heat and other work, measure both in one `firsttoken bench`."
     )
     return said
 
@@ -103,8 +110,9 @@ def _row(comparison: Comparison) -> tuple[str, ...]:
         text(comparison.median_a),
         text(comparison.median_b),
         f"{times(ratio.value)}×",
-        f"{ratio.span}×" if ratio.interval else "too few runs",
-        f"{comparison.count_a}, {comparison.count_b}",
+        f"{ratio.span}×" if ratio.interval else "too few processes",
+        f"{comparison.count_a} ({comparison.processes_a}), {comparison.count_b} ({comparison.processes_b})",
+        "" if ratio.visible is None else f"{ratio.visible - 1:.1%}",
         ratio.verdict,
     )
 

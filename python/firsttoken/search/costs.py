@@ -114,7 +114,7 @@ def real_costs(bundle: Path, prompt: int | None, beside: Path | None, report: Re
     sizes = [(manifest := read_manifest(folder)).size(manifest.cpu) for folder in bundles]
     if prompt is None:
         return [Real(size) for size in sizes]
-    measured = Bench(bundles, BenchSettings((prompt,), REPEAT, decode_tokens=DECODED), report).run()
+    measured = Bench(bundles, BenchSettings((prompt,), REPEAT, decode_tokens=DECODED, processes=1), report).run()
     times = [warm_times(result) for result in measured.results]
     middles = [middle(rounds) for rounds in times] if beside is None or len(times[0]) != len(times[1]) else side_by_side(*times)
     found = [Real(size, *one) for size, one in zip(sizes, middles, strict=True)]

@@ -13,7 +13,9 @@ def said(result) -> str:
 
 
 def steady(count=9, **more):
-    return [make_run(32, "warm", prefill=10 * MILLISECOND + number, at_seconds=number, **more) for number in range(count)]
+    return [
+        make_run(32, "warm", prefill=10 * MILLISECOND + number, at_seconds=number, process=number + 1, **more) for number in range(count)
+    ]
 
 
 def test_a_clean_measurement_has_none():
@@ -27,12 +29,14 @@ def test_a_clean_measurement_has_none():
         (make_result(make_bundle(proof=ProofFigures(mean_kld=1, p99_kld=2, same_top=0.1, passed=False)), steady()), "The proof failed"),
         (make_result(runs=steady(), after=None), "cut off"),
         (make_result(runs=steady(), failures=[Failure(stage="load", message="x")] * 2), "2 runs failed"),
-        (make_result(runs=steady(4)), "Fewer than 5 runs"),
+        (make_result(runs=steady(2)), "Fewer than 3 processes"),
         (make_result(), "No runs"),
         (make_result(runs=steady(thermal_status=3)), "thermal status 3 (severe)"),
         (make_result(runs=[*steady(temperature=30), make_run(32, temperature=40, prefill=10 * MILLISECOND, at_seconds=20)]), "warmer"),
         (
-            make_result(runs=[make_run(32, prefill=(10 + number // 3) * MILLISECOND, at_seconds=number) for number in range(9)]),
+            make_result(
+                runs=[make_run(32, prefill=(10 + number // 3) * MILLISECOND, at_seconds=number, process=number + 1) for number in range(9)]
+            ),
             "slowed down",
         ),
         (make_result(runs=steady(other_load=1.5)), "Other processes"),

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
-from firsttoken.measure.compare import Comparison, compare_results, times
+from firsttoken.measure.compare import Comparison, compare_results, corrected_together, times
 from firsttoken.measure.pairing import Matched, match
 from firsttoken.report.page.scale import Axis, ratio_axis, three_digits, time_text
 from firsttoken.report.page.sources import Source
@@ -130,11 +130,12 @@ def _arena(pairs: list[tuple[str, str, ShownProof, ShownProof, list[Comparison],
         return None
     values = [v for *_, comparisons, _ in pairs for c in _main(comparisons) for v in (c.ratio.value, *(c.ratio.interval or ()))]
     axis = ratio_axis(values)
+    shown = corrected_together([_main(comparisons) for *_, comparisons, _ in pairs])
     return Arena(
         axis,
         [
-            Duel(a, b, proof_a, proof_b, [_whisker(c, axis) for c in _main(comparisons)], notes)
-            for a, b, proof_a, proof_b, comparisons, notes in pairs
+            Duel(a, b, proof_a, proof_b, [_whisker(c, axis) for c in comparisons], notes)
+            for (a, b, proof_a, proof_b, _, notes), comparisons in zip(pairs, shown, strict=True)
         ],
     )
 
@@ -153,7 +154,7 @@ def _whisker(comparison: Comparison, axis: Axis) -> Whisker:
         value=f"{times(ratio.value)}×" if ratio.verdict == "cannot tell" else f"{times(ratio.value)}×, {ratio.verdict}",
         words=_words(comparison),
         medians=f"{text(comparison.median_a)} → {text(comparison.median_b)}",
-        runs=f"{comparison.count_a} and {comparison.count_b} runs",
+        runs=f"{comparison.count_a} and {comparison.count_b} runs of {comparison.processes_a} and {comparison.processes_b} processes",
         reason=comparison.reason,
     )
 
@@ -161,7 +162,7 @@ def _whisker(comparison: Comparison, axis: Axis) -> Whisker:
 def _words(comparison: Comparison) -> str:
     ratio = comparison.ratio
     if ratio.interval is None:
-        return "cannot tell, too few runs"
+        return "cannot tell, too few processes"
     return f"cannot tell, {ratio.span}" if ratio.verdict == "cannot tell" else ratio.span
 
 

@@ -2,7 +2,7 @@
 
 import statistics
 
-from firsttoken.measure.compare import FEWEST_RUNS
+from firsttoken.measure.compare import FEWEST_PROCESSES, by_process
 from firsttoken.measure.measurement import Conditions, Result
 from firsttoken.measure.summary import first_token
 from firsttoken.report.page.scale import bytes_text, plain
@@ -68,8 +68,12 @@ def _failed(subject: Subject) -> str | None:
 def _few(subject: Subject) -> str | None:
     if not subject.groups:
         return "No runs."
-    fewest = min(map(len, subject.groups.values()))
-    return f"Fewer than {FEWEST_RUNS} runs of a prompt length: too few to tell a difference from noise." if fewest < FEWEST_RUNS else None
+    fewest = min(len(by_process(runs, first_token)) for runs in subject.groups.values())
+    return (
+        f"Fewer than {FEWEST_PROCESSES} processes ran a prompt length: too few to tell a difference from noise."
+        if fewest < FEWEST_PROCESSES
+        else None
+    )
 
 
 def _hot(subject: Subject) -> str | None:
