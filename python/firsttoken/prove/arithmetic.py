@@ -105,7 +105,9 @@ class Planned(Fp32):
         if kind == "static":
             return self._static(name, states, weight, bias)
         if kind == "int8-float-blocks":
-            states = round_float_blocks(states, block_of(self.precisions[name], self.group(name, weight.shape[1]), weight.shape[1]), self.noise)
+            states = round_float_blocks(
+                states, block_of(self.precisions[name], self.group(name, weight.shape[1]), weight.shape[1]), self.noise
+            )
         elif kind == "int8":
             states = round_apart(states, self.noise) if self.apart(name) else round_tokens(states, self.noise)
         elif kind == "int8-blocks":
