@@ -30,7 +30,22 @@ PAYLOAD = {WEIGHTS: ("data/weights/", re.compile(r"weight_\d{1,6}")), CONSTANTS:
 SMALL = ("archive_format", "archive_version", ".data/version", "byteorder", ".data/serialization_id")
 # what the printed form of a size's formula is made of; anything else could be evaluated as Python
 FORMULA_NAMES = {
-    *("Symbol", "positive", "integer", "nonnegative", "True", "False", "Integer", "Rational", "Add", "Mul", "Max", "Min", "Mod", "PythonMod"),
+    *(
+        "Symbol",
+        "positive",
+        "integer",
+        "nonnegative",
+        "True",
+        "False",
+        "Integer",
+        "Rational",
+        "Add",
+        "Mul",
+        "Max",
+        "Min",
+        "Mod",
+        "PythonMod",
+    ),
     *("FloorDiv", "CleanDiv", "CeilDiv", "Eq", "Equality", "Ne", "Unequality", "Lt", "Le", "Gt", "Ge", "LessThan", "GreaterThan"),
     *("StrictLessThan", "StrictGreaterThan", "And", "Or", "Not"),
 }
@@ -64,7 +79,9 @@ def open_program(path: str | Path) -> ExportedProgram:
         raise FirstTokenError(f"{path}: cannot be read as a .pt2 ({visible(plain_file.why(error), 200)}); {EXPORT_AGAIN}") from None
     except Exception as error:  # whatever torch's reader raises over a damaged graph
         said = (str(error).splitlines() or [""])[0]
-        raise FirstTokenError(f"{path}: is no program that torch reads ({type(error).__name__}: {visible(said, 200)}); {EXPORT_AGAIN}") from None
+        raise FirstTokenError(
+            f"{path}: is no program that torch reads ({type(error).__name__}: {visible(said, 200)}); {EXPORT_AGAIN}"
+        ) from None
 
 
 def load(plain: Path) -> ExportedProgram:
@@ -154,13 +171,17 @@ def plain_inputs(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], 
         inputs = torch.load(io.BytesIO(data), weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, TypeError, KeyError, AttributeError) as error:
         said = visible((str(error).splitlines() or [""])[0], 120)
-        raise UnsafeArchiveError(f"{path}: its example inputs are no plain tensors ({said}); torch would run what they are pickled as; {EXPORT_AGAIN}") from None
+        raise UnsafeArchiveError(
+            f"{path}: its example inputs are no plain tensors ({said}); torch would run what they are pickled as; {EXPORT_AGAIN}"
+        ) from None
     again = io.BytesIO()
     torch.save(inputs, again)
     return again.getvalue()
 
 
-def payloads(config: dict[str, Any], members: dict[str, zipfile.ZipInfo], folder: str, pattern: re.Pattern[str], path: Path) -> Iterator[str]:
+def payloads(
+    config: dict[str, Any], members: dict[str, zipfile.ZipInfo], folder: str, pattern: re.Pattern[str], path: Path
+) -> Iterator[str]:
     """The members that hold the tensors of ``config``, each once. Raises `FirstTokenError` for a pickled one, or one larger than its bytes."""
     seen = set()
     entries = config.get("config")
@@ -174,11 +195,15 @@ def payloads(config: dict[str, Any], members: dict[str, zipfile.ZipInfo], folder
             )
         place = folder + file
         sizes = meta.get("sizes") if isinstance(meta, dict) else None
-        whole = isinstance(sizes, list) and all(isinstance(size, dict) and type(size.get("as_int")) is int and size["as_int"] >= 0 for size in sizes)
+        whole = isinstance(sizes, list) and all(
+            isinstance(size, dict) and type(size.get("as_int")) is int and size["as_int"] >= 0 for size in sizes
+        )
         if place not in members or not isinstance(sizes, list) or not whole:
             raise FirstTokenError(f"{path}: {visible(name)!r} has no bytes, or no shape in numbers; {EXPORT_AGAIN}")
         if math.prod(size["as_int"] for size in sizes) > members[place].file_size:
-            raise FirstTokenError(f"{path}: {visible(name)!r} says more values than its {members[place].file_size:,} bytes hold; {EXPORT_AGAIN}")
+            raise FirstTokenError(
+                f"{path}: {visible(name)!r} says more values than its {members[place].file_size:,} bytes hold; {EXPORT_AGAIN}"
+            )
         if place not in seen:
             seen.add(place)
             yield place
@@ -216,14 +241,18 @@ def check_values(value: dict[str, Any], path: Path) -> None:
         if key in value:
             check_containers(value[key], path)
     if isinstance(value.get("type"), str) and "index" in value and value["type"] != "cpu":
-        raise FirstTokenError(f"{path}: its graph is for the device {visible(value['type'])!r}; move the module to the CPU and {EXPORT_AGAIN}")
+        raise FirstTokenError(
+            f"{path}: its graph is for the device {visible(value['type'])!r}; move the module to the CPU and {EXPORT_AGAIN}"
+        )
 
 
 def check_operator(target: object, path: Path) -> None:
     if isinstance(target, str) and ON_SIZES.fullmatch(target):
         return
     if isinstance(target, str) and (match := OPERATOR.fullmatch(target)):
-        schema = torch._C._get_schema(f"aten::{match[1]}", "" if match[2] == "default" else match[2]) if has_overload(*match.groups()) else None
+        schema = (
+            torch._C._get_schema(f"aten::{match[1]}", "" if match[2] == "default" else match[2]) if has_overload(*match.groups()) else None
+        )
         tensors = [] if schema is None else [one for one in (*schema.arguments, *schema.returns) if "Tensor" in str(one.type)]
         if schema is not None and tensors and all("filename" not in one.name for one in schema.arguments):
             return
