@@ -104,10 +104,11 @@ class OutputFigures(Part):
 
 
 class ModuleProof(Part):
-    """The written file, run in its runtime, against the float module over ``samples``. Accuracies only with labels."""
+    """The written file, run in its runtime, against the float module over ``samples``. Accuracies only with labels; ``outputs`` lacks those that could not
+    be compared, which ``misses`` names."""
 
     samples: SampleFacts
-    outputs: list[OutputFigures] = Field(min_length=1)
+    outputs: list[OutputFigures]
     labelled: int | None = None
     accuracy: float | None = None
     reference_accuracy: float | None = None

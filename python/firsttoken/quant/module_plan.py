@@ -64,7 +64,7 @@ class ModuleRule(BaseModel):
     @field_validator("kind", mode="before")
     @classmethod
     def _one_or_several(cls, kind: object) -> object:
-        return (kind,) if isinstance(kind, str) else kind
+        return (kind,) if isinstance(kind, str) else tuple(kind) if isinstance(kind, list) else kind
 
     @model_validator(mode="after")
     def _range_of_what_is_calibrated(self) -> Self:
