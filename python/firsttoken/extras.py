@@ -22,6 +22,7 @@ EXTRAS = MappingProxyType({
     "lora": ("training students through low-rank adapters", ("peft",)),
     "tensorboard": ("a training's curves in TensorBoard", ("tensorboard",)),
     "gguf": ("reading quantized GGUF files", ("gguf",)),
+    "modules": ("export of modules (classifiers, encoders, series) to .tflite", ("litert_torch", "litert_quantizer")),
     "hexagon": ("compiling for and proving on Hexagon NPUs", ("onnxruntime", "onnx", "onnxruntime_qnn")),
 })  # fmt: skip
 
