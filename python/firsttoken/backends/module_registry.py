@@ -10,7 +10,9 @@ from firsttoken.targets.target import Target, target_names
 
 GROUP = "firsttoken.module_backends"
 # Imported only when one is asked for.
-BUILT_IN: dict[str, str] = {}
+BUILT_IN = {
+    "tflite-xnnpack": "firsttoken.backends.tflite.modules.backend:TfliteModules",
+}
 
 
 def module_backend_names() -> list[str]:
