@@ -7,7 +7,7 @@ before any work is done. Nothing is silently skipped.
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -99,6 +99,16 @@ class Plan(BaseModel):
     )  # outliers of activations moved into weights on a calibration text, where that brings the model nearer
     rules: tuple[Rule, ...] = Field(alias="rule", min_length=1)
     gate: Gate
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_decoder(cls, values: Any) -> Any:
+        """Raises `ValueError` for a plan of modules, which has other rules and bounds (`quant.module_plan`)."""
+        if isinstance(values, dict) and "for" in values:
+            raise ValueError(
+                'says for = "module": it is for classifiers, encoders and series, and this is a decoder; give a plan from `firsttoken plans`'
+            )
+        return values
 
     @field_validator("group_size")
     @classmethod
@@ -291,6 +301,10 @@ def _takes(name: str, layers: list[Layer], target: str, possible: Mapping[str, t
 
 def load_plan(name_or_path: str | Path) -> Plan:
     """Reads a built-in plan by name or a user's ``.toml`` by path. Raises `FirstTokenError`."""
+    if str(name_or_path) in declaration_names("quant/modules"):
+        raise FirstTokenError(
+            f"plan {str(name_or_path)!r} is for modules (classifiers, encoders, series), and this is a decoder; give one of {', '.join(plan_names())}, or your own .toml"
+        )
     name, plan = read_declaration("quant", "plan", name_or_path, Plan)
     return plan.model_copy(update={"name": name})
 

@@ -51,7 +51,8 @@ class Written:
         """SHA-256 of the weights, the scales and the bias, 16 digits each."""
         parts = {"weights": self.values, "scales": self.steps, "bias": self.bias}
         return {
-            name: hashlib.sha256(np.ascontiguousarray(part).data).hexdigest()[:16] if part is not None else "" for name, part in parts.items()
+            name: hashlib.sha256(np.ascontiguousarray(part).data).hexdigest()[:16] if part is not None else ""
+            for name, part in parts.items()
         }
 
 
