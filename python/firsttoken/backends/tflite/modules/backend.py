@@ -39,7 +39,7 @@ BY_PRECISION = {
 }
 BY_KIND = {
     "core": "products of activations stay FP32: INT8 between them ruined ViT and BERT (0.68 and 0.77 of the answers the same) and was slower",
-    "other": "this operation has no quantized form in XNNPACK; ask fp32",
+    "other": "this operation has no form with INT8 activations in XNNPACK; ask int8-weight",
 }
 
 
@@ -55,7 +55,7 @@ class TfliteModules(ModuleBackend):
         "depthwise": (*FLOATS, "int8-weight", "int8-static"),
         "embedding": (*FLOATS, "int8", "int8-weight"),
         "lstm": (*FLOATS, "int8", "int8-weight"),
-        "other": ("fp32",),
+        "other": (*FLOATS, "int8-weight"),
         "core": ("fp32",),
     }
 
@@ -64,12 +64,18 @@ class TfliteModules(ModuleBackend):
         return REASONS.get((layer.kind, precision)) or BY_PRECISION.get(precision) or BY_KIND.get(layer.kind, "")
 
     def lower(self, job: ModuleJob, path: Path, report: Report = silent) -> LoweredModule:
-        """See `ModuleBackend.lower`. The file is written beside ``path`` and moved there when it is whole."""
+        """See `ModuleBackend.lower`. Nothing is written before all of it is known to be right."""
         for layer in job.layers:
             self._check_precision(layer, job.precisions[layer.name])
         file, sizes = convert(job.module, report)
         with tempfile.TemporaryDirectory() as folder:
             check_float(file, sizes, job.module, Path(folder))
+        return self.lower_converted(job, file, sizes, path, report)
+
+    def lower_converted(
+        self, job: ModuleJob, file: GraphFile, sizes: Mapping[str, Mapping[str, int]], path: Path, report: Report = silent
+    ) -> LoweredModule:
+        """The same of a float file that is there, with the sizes of its signatures."""
         program = job.module.program
         state = {**program.state_dict, **{name: value for name, value in program.constants.items() if hasattr(value, "dim")}}
         found = match(file, job.layers, state, job.precisions)
@@ -109,11 +115,6 @@ class TfliteModules(ModuleBackend):
         if steps > MANY_STEPS:
             notes.append(
                 f"a recurrent layer is unrolled to {steps} steps; a module of one step, called in a loop, makes a file that loads sooner"
-            )
-        slow = [layer.name for layer in job.layers if layer.kind == "lstm" and job.precisions[layer.name] in ("fp16", "int8-weight")]
-        if slow:
-            notes.append(
-                f"{slow[0]}: FP16 and weight-only INT8 were 3.4 and 1.6 times as slow as FP32 in an LSTM of 48 steps; int8 is faster than FP32"
             )
         return tuple(notes)
 

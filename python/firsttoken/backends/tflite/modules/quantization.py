@@ -13,7 +13,8 @@ from firsttoken.extras import need
 from firsttoken.progress import Report, silent
 from firsttoken.quiet import quiet_output
 
-Ranges = Mapping[str, tuple[float, float]]
+Ranges = Mapping[str, tuple[np.ndarray, np.ndarray]]
+"""The least and the largest value of tensors by name, of as many dimensions as the tensor: of size 1, or, where a weight's rows have scales, of theirs."""
 ROUNDING = 0.5 + 1e-3  # of a scale
 HALF = 2.0**-11 * 1.001  # of a value in FP16
 TINY = 6.2e-5  # below which FP16 has fewer digits
@@ -37,7 +38,7 @@ def name_operators(file: GraphFile, found: Sequence[Match]) -> list[str]:
 def quantize(
     file: GraphFile, found: Sequence[Match], precisions: Mapping[str, str], ranges: Ranges, glue: Sequence[dict], report: Report = silent
 ) -> GraphFile:
-    """Returns the file with every matched operator in its layer's precision; ``ranges`` are those of activations by the names of tensors, ``glue`` rules for operators
+    """Returns the file with every matched operator in its layer's precision; ``ranges`` are those that static layers need, ``glue`` rules for operators
     without a weight between static ones. Raises `FirstTokenError` for what the quantizer refuses."""
     rules = [*filter(None, (rule(file, one, precisions.get(one.layer, "fp32")) for one in found)), *glue]
     if not rules:
@@ -101,6 +102,6 @@ def beyond_rounding(plain: Written, held: Written) -> str:
         return "a bias that was dropped" if held.bias is None else "a bias that was not there"
     if plain.bias is not None and held.bias is not None:
         margin = held.bias_steps if held.bias_steps is not None else np.zeros(1)
-        if np.any(np.abs(plain.bias - held.bias) > margin * ROUNDING + 1e-12):
+        if np.any(np.abs(plain.bias - held.bias) > margin * ROUNDING + 1e-6 * np.abs(plain.bias) + 1e-12):
             return "a bias with other values"
     return ""

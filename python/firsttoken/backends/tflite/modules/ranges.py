@@ -10,7 +10,7 @@ from firsttoken.backends.module_backend import ModuleJob
 from firsttoken.backends.tflite.modules.glue import glue_operators
 from firsttoken.backends.tflite.modules.graph_file import GraphFile
 from firsttoken.backends.tflite.modules.matching import Match
-from firsttoken.backends.tflite.modules.written import activation_input
+from firsttoken.backends.tflite.modules.written import activation_input, bias_of
 from firsttoken.calibration.histogram import Histogram
 from firsttoken.errors import FirstTokenError
 from firsttoken.precisions import STATIC
@@ -19,13 +19,14 @@ from firsttoken.quant.plan import DEFAULT_RANGE, RangeMethod
 from firsttoken.quiet import quiet_runtime
 
 AT_ONCE = 128 << 20  # bytes of activations that one run of a sample keeps
+BIAS_STEPS = 2.0**30
 Watched = dict[int, RangeMethod]  # by the number of a tensor
 
 
 def calibrated(
     file: GraphFile, sizes: Mapping[str, Mapping[str, int]], job: ModuleJob, found: Sequence[Match], report: Report = silent
-) -> tuple[dict[str, tuple[float, float]], list[dict[str, Any]]]:
-    """The ranges of what static layers take and give, by the names of tensors in every signature, and the rules for operators between them.
+) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], list[dict[str, Any]]]:
+    """The ranges of what static layers take and give, and of their weights, by the names of tensors in every signature, and the rules for operators between them.
 
     Raises `FirstTokenError` for a plan with static layers without samples, and for samples that no signature takes or that give no numbers.
     """
@@ -33,7 +34,8 @@ def calibrated(
     if not static:
         return {}, []
     graphs = {key: one.subgraphIndex for key, one in file.signatures().items()}
-    rules, ranges = [], {}
+    rules: list[dict[str, Any]] = []
+    ranges: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     key, samples = chosen_signature(sizes, job)
     glued = {name: glue_operators(file, graph, static) for name, graph in graphs.items()}
     watched = watched_tensors(file, graphs[key], static, job, glued[key])
@@ -45,9 +47,34 @@ def calibrated(
             raise FirstTokenError(
                 f"{job.module.name}: signatures {key!r} and {name!r} differ in the layers that the converter made of them; export one length at a time"
             )
-        ranges.update({file.name(graph, there): spans[here] for here, there in zip(watched, others, strict=True)})
+        for here, there in zip(watched, others, strict=True):
+            ranges[file.name(graph, there)] = as_arrays(*spans[here], len(file.shape(graph, there)))
+        for one in static:
+            if one.weighted.operator.graph == graph:
+                ranges[file.name(graph, one.weighted.weight)] = weight_range(file, one, ranges)
         rules += [one.rule for one in glued[name]]
     return ranges, rules
+
+
+def as_arrays(low: float, high: float, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.full((1,) * rank, low, np.float32), np.full((1,) * rank, high, np.float32)
+
+
+def weight_range(file: GraphFile, match: Match, ranges: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """The ranges of a weight's rows, wide enough for the bias: that is integers of 32 bits in steps of the input's scale times the row's, and one that is too
+    large for them would be cut off (a channel that training switched off has weights near 0 and a bias)."""
+    operator, graph = match.weighted.operator, match.weighted.operator.graph
+    value = file.constant(graph, match.weighted.weight)
+    assert value is not None
+    channel = value.ndim - 1 if operator.kind == "DEPTHWISE_CONV_2D" else 0
+    largest = np.abs(value).max(tuple(axis for axis in range(value.ndim) if axis != channel), keepdims=True).astype(np.float64)
+    bias, _ = bias_of(file, operator)
+    if bias is not None:
+        low, high = (float(end.reshape(-1)[0]) for end in ranges[file.name(graph, activation_input(file, operator))])
+        step = (max(high, 0.0) - min(low, 0.0)) / 255 or 1.0
+        largest = np.maximum(largest, np.abs(bias).reshape(largest.shape) * 127 / (BIAS_STEPS * step))
+    bound = largest.astype(np.float32)
+    return -bound, bound
 
 
 def chosen_signature(sizes: Mapping[str, Mapping[str, int]], job: ModuleJob) -> tuple[str, list[dict[str, np.ndarray]]]:
