@@ -13,6 +13,7 @@ from firsttoken.backends.tflite.modules.graph_file import GraphFile
 from firsttoken.modules.layers import ModuleLayer, module_layers
 from firsttoken.modules.module import Module
 
+
 @dataclass
 class Converted:
     """A module, its layers, and the bytes of its float file."""

@@ -70,20 +70,41 @@ def with_statistics(network: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def conv_net() -> Module:
-    return traced("conv-net", with_statistics(ConvNet()), (torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(1)),), ["image"], {"output": 5}, {})
+    return traced(
+        "conv-net",
+        with_statistics(ConvNet()),
+        (torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(1)),),
+        ["image"],
+        {"output": 5},
+        {},
+    )
 
 
 def encoder(lengths: tuple[int, ...] = (6, 10)) -> Module:
     tokens = torch.randint(1, 50, (2, 10), generator=torch.Generator().manual_seed(1))
-    return traced("encoder", with_statistics(Encoder()), (tokens,), ["tokens"], {"topic": 4, "tone": 3}, {"batch": (1, 3), "length": lengths})
+    return traced(
+        "encoder", with_statistics(Encoder()), (tokens,), ["tokens"], {"topic": 4, "tone": 3}, {"batch": (1, 3), "length": lengths}
+    )
 
 
 def series() -> Module:
-    return traced("series", with_statistics(Series()), (torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(1)),), ["series"], {"output": 4}, {})
+    return traced(
+        "series",
+        with_statistics(Series()),
+        (torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(1)),),
+        ["series"],
+        {"output": 4},
+        {},
+    )
 
 
 def traced(
-    name: str, network: nn.Module, example: tuple[Tensor, ...], inputs: list[str], outputs: Mapping[str, int], lengths: Mapping[str, tuple[int, ...]]
+    name: str,
+    network: nn.Module,
+    example: tuple[Tensor, ...],
+    inputs: list[str],
+    outputs: Mapping[str, int],
+    lengths: Mapping[str, tuple[int, ...]],
 ) -> Module:
     """A module with a batch of any size, and, where ``lengths`` has it, a length."""
     batch, length = Dim("batch", min=1, max=64), Dim("length", min=2, max=16)

@@ -21,7 +21,9 @@ PLANS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "kinds", "most"), PLANS, ids=lambda value: "-".join(value.values()) if isinstance(value, dict) else str(value))
+@pytest.mark.parametrize(
+    ("name", "kinds", "most"), PLANS, ids=lambda value: "-".join(value.values()) if isinstance(value, dict) else str(value)
+)
 def test_every_layer_is_what_was_asked(name, kinds, most, request, tmp_path):
     found = request.getfixturevalue(name)
     precisions, path = found.plan(**kinds), tmp_path / "model.tflite"

@@ -23,13 +23,19 @@ def test_sizes_and_examples():
     assert size_combinations(found) == [{"batch": batch, "length": length} for batch in (1, 3) for length in (6, 10)]
     (tokens,) = example_of(found, {"batch": 3, "length": 6})
     assert tokens.shape == (3, 6) and torch.equal(tokens[2], tokens[0]) and torch.equal(tokens, found.example[0][[0, 1, 0], :6])
-    with pytest.raises(FirstTokenError, match=r"encoder: dimension 'length' has no sizes, and a .tflite has fixed ones; give some, as in lengths = {length: \[16"):
+    with pytest.raises(
+        FirstTokenError,
+        match=r"encoder: dimension 'length' has no sizes, and a .tflite has fixed ones; give some, as in lengths = {length: \[16",
+    ):
         size_combinations(replace(found, lengths={}))
 
 
 def test_a_batch_that_was_traced_as_a_constant():
     found = module(with_statistics(ConvNet()), torch.randn(1, 3, 12, 12), ("batch", 3, 12, 12), {"batch": (4,)})
-    with pytest.raises(FirstTokenError, match=r"mine: the program was traced for other sizes than those asked \(batch 4\).*export it again with a batch of 2"):
+    with pytest.raises(
+        FirstTokenError,
+        match=r"mine: the program was traced for other sizes than those asked \(batch 4\).*export it again with a batch of 2",
+    ):
         convert(found)
 
 
