@@ -81,17 +81,24 @@ def convert(module: Module, report: Report = silent) -> tuple[GraphFile, dict[st
         file = GraphFile.read(path)
     named = {signature_name(sizes): sizes for sizes in combinations}
     for key, signature in file.signatures().items():
-        rename(signature.inputs, "args_", [given.name for given in module.inputs], module, key)
-        rename(signature.outputs, "output_", [given.name for given in module.outputs], module, key)
+        rename(signature.inputs, [f"args_{n}" for n in range(len(module.inputs))], [given.name for given in module.inputs], module, key)
+        rename(signature.outputs, converted_outputs(module), [given.name for given in module.outputs], module, key)
     store_once(file)
     report("converting", 1, 1, "")
     return file, named
 
 
-def rename(entries: list, prefix: str, names: list[str], module: Module, key: str) -> None:
+def converted_outputs(module: Module) -> list[str]:
+    """What litert-torch calls the outputs, in their order: the keys of a dictionary, else by number."""
+    spec = module.program.call_spec.out_spec
+    if spec is not None and spec.type is dict:
+        return [str(key) for key in spec.context]
+    return [f"output_{n}" for n in range(len(module.outputs))]
+
+
+def rename(entries: list, wanted: list[str], names: list[str], module: Module, key: str) -> None:
     """Gives a signature's inputs or outputs the module's names. Raises `FirstTokenError` for others than expected."""
     found = {entry.name.decode(): entry for entry in entries}
-    wanted = [f"{prefix}{n}" for n in range(len(names))]
     if sorted(found) != sorted(wanted):
         raise FirstTokenError(
             f"{module.name}: the converted {key!r} has {sorted(found)}, where {len(names)} were expected for {', '.join(names)}; "

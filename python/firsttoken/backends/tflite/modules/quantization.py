@@ -50,9 +50,7 @@ def quantize(
 
         try:
             tool = quantizer.Quantizer(file.packed(), rules)
-            values = {
-                name: {"min": np.array([[low]], np.float32), "max": np.array([[high]], np.float32)} for name, (low, high) in ranges.items()
-            }
+            values = {name: {"min": low, "max": high} for name, (low, high) in ranges.items()}
             raw = tool.quantize(values or None, enable_progress_bar=False, enable_progress_report=False).quantized_model
         except Exception as error:  # ValueError, RuntimeError and KeyError for what it does not take
             raise FirstTokenError(
