@@ -37,7 +37,7 @@ class Lstm(nn.Module):
         self.directions, self.batch_first = 2 if bidirectional else 1, batch_first
         step = 4 if biases else 2
         self.cells = nn.ModuleList(
-            Cell(*weights[n : n + 2], weights[n + 2] + weights[n + 3] if biases else None, linear)
+            Cell(weights[n], weights[n + 1], weights[n + 2] + weights[n + 3] if biases else None, linear)
             for n in range(0, step * layers * self.directions, step)
         )
 

@@ -156,12 +156,12 @@ class HardSigmoid(nn.Module):
     """``clamp(x / 6 + 1 / 2, 0, 1)``: aten's is decomposed over constants that are cast at every call, outside XNNPACK."""
 
     slope: Tensor
-    half: Tensor
+    middle: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("slope", torch.full((1,), 1 / 6), persistent=False)
-        self.register_buffer("half", torch.full((1,), 0.5), persistent=False)
+        self.register_buffer("middle", torch.full((1,), 0.5), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.clamp(x * self.slope + self.half, 0.0, 1.0)
+        return torch.clamp(x * self.slope + self.middle, 0.0, 1.0)

@@ -40,9 +40,10 @@ def linear(graph: GraphModule, node: Node, layer: ModuleLayer, precision: str) -
 def make_linear(weight: Tensor, bias: Tensor | None, name: str, precision: str) -> nn.Module:
     """A linear layer ``[out, in]``. Raises `FirstTokenError` for a weight that the precision cannot hold."""
     if precision == "fp32":
-        made = nn.Linear(*weight.shape[::-1], bias=bias is not None, device="meta")
+        made = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
         made.weight = nn.Parameter(weight, requires_grad=False)
-        made.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        if bias is not None:
+            made.bias = nn.Parameter(bias, requires_grad=False)
         return made
     if precision == "fp16":
         check_half(weight, bias, name)
@@ -69,16 +70,20 @@ def convolution(graph: GraphModule, node: Node, layer: ModuleLayer, precision: s
         raise FirstTokenError(f"layer {layer.name!r}: XNNPACK has no convolution over volumes; give it fp32 in the plan")
     spatial = weight.dim() - 2
     made = QuantizedConvolution(
-        weight, bias, spread(stride, spatial), spread(padding, spatial), spread(dilation, spatial), groups, precision == "int8-static"
+        weight,
+        bias,
+        spread(stride, spatial),
+        padding if isinstance(padding, str) else spread(padding, spatial),
+        spread(dilation, spatial),
+        groups,
+        precision == "int8-static",
     )
     put(graph, node, made, node.args[:1], node.name)
     return [sha256(stored_bytes(made.rows)).hexdigest()]
 
 
-def spread(given: int | list[int] | str, dimensions: int) -> list[int] | str:
+def spread(given: int | list[int], dimensions: int) -> list[int]:
     """A stride and the like for every dimension, of which torch takes one number for all."""
-    if isinstance(given, str):
-        return given
     listed = [given] if isinstance(given, int) else list(given)
     return listed * dimensions if len(listed) == 1 else listed
 

@@ -33,9 +33,11 @@ class Values:
     low: float = 0.0
     high: float = 0.0
     counts: np.ndarray | None = None
+    finite: bool = True
 
     def widen(self, values: Tensor) -> None:
         self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
+        self.finite = self.finite and bool(torch.isfinite(values).all())
 
     def count(self, values: Tensor) -> None:
         found = torch.histc(values.float(), BINS, self.low, self.high).numpy()
@@ -45,14 +47,15 @@ class Values:
         """By "min-max", "percentile" or "mse". Zero, which pads, is always one of the numbers."""
         if method == "min-max" or self.high == self.low:
             return rounded(self.low, self.high)
-        assert self.counts is not None, "the values were counted for this method"
+        counts = self.counts
+        assert counts is not None, "the values were counted for this method"
         centers = self.low + (np.arange(BINS) + 0.5) * (self.high - self.low) / BINS
         if method == "percentile":
-            below = np.cumsum(self.counts) / self.counts.sum()
+            below = np.cumsum(counts) / counts.sum()
             low, high = (centers[min(int(np.searchsorted(below, share)), BINS - 1)] for share in (1 - INSIDE, INSIDE))
             return rounded(min(float(low), 0.0), max(float(high), 0.0))
         tried = [rounded(self.low * share, self.high * share) for share in SHRINKS]
-        return min(tried, key=lambda one: float((self.counts * (nearest(centers, one) - centers) ** 2).sum()))
+        return min(tried, key=lambda one: float((counts * (nearest(centers, one) - centers) ** 2).sum()))
 
 
 def rounded(low: float, high: float) -> Rounding:
@@ -94,9 +97,9 @@ def values_of(graph: GraphModule, nodes: Sequence[Node], samples: Sequence[np.nd
             watch = Watch(graph, seen, counting)
             for inputs in batches(samples, batch):
                 watch.run(*inputs)
-    wrong = next((node for node, values in seen.items() if not np.isfinite([values.low, values.high]).all()), None)
-    if wrong is not None:
-        raise FirstTokenError(f"the samples make {wrong.name!r} infinite or no number; expected what the module is used on")
+            wrong = next((node for node, values in seen.items() if not values.finite), None)
+            if wrong is not None:
+                raise FirstTokenError(f"the samples make {wrong.name!r} infinite or no number; expected what the module is used on")
     return seen
 
 

@@ -1,6 +1,7 @@
 """The rewrite of a module's graph by which a transformer becomes one XNNPACK partition or two. Numbers stay those of the module."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,9 +38,8 @@ def fold(graph: GraphModule, node: Node) -> None:
     factors = [constant(graph, node.args[place]) for place in BATCH_NORMS[operator(node)][:4]]
     if weight is None or factors[2] is None or factors[3] is None:
         return
-    new_weight, new_bias = fuse_conv_bn_weights(
-        weight, bias, factors[2], factors[3], node.args[BATCH_NORMS[operator(node)][4]], factors[0], factors[1]
-    )
+    epsilon: Any = node.args[BATCH_NORMS[operator(node)][4]]
+    new_weight, new_bias = fuse_conv_bn_weights(weight, bias, factors[2], factors[3], epsilon, factors[0], factors[1])
     set_constant(graph, before, 1, new_weight.detach())
     set_constant(graph, before, 2, new_bias.detach())
     node.replace_all_uses_with(before)
@@ -95,8 +95,8 @@ def mean(graph: GraphModule, node: Node) -> None:
 
 
 def literal_view(graph: GraphModule, node: Node) -> None:
-    wanted = sizes(*shape_of(node))
-    if all(isinstance(size, int) for size in wanted):
+    wanted = [size for size in sizes(*shape_of(node)) if isinstance(size, int)]
+    if len(wanted) == len(shape_of(node)):
         put(graph, node, View(wanted), node.args[:1], node.name)
 
 
