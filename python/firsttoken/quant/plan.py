@@ -7,11 +7,11 @@ before any work is done. Nothing is silently skipped.
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from firsttoken.declarations import declaration_names, read_declaration
+from firsttoken.declarations import declaration_names, declaration_path, parse_declaration, read_declaration
 from firsttoken.decoder.walk import Layer, is_table
 from firsttoken.errors import FirstTokenError, nearest
 from firsttoken.precisions import PRECISIONS, STATIC, PrecisionName, closest, with_group
@@ -99,16 +99,6 @@ class Plan(BaseModel):
     )  # outliers of activations moved into weights on a calibration text, where that brings the model nearer
     rules: tuple[Rule, ...] = Field(alias="rule", min_length=1)
     gate: Gate
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_a_decoder(cls, values: Any) -> Any:
-        """Raises `ValueError` for a plan of modules, which has other rules and bounds (`quant.module_plan`)."""
-        if isinstance(values, dict) and "for" in values:
-            raise ValueError(
-                'says for = "module": it is for classifiers, encoders and series, and this is a decoder; give a plan from `firsttoken plans`'
-            )
-        return values
 
     @field_validator("group_size")
     @classmethod
@@ -305,8 +295,21 @@ def load_plan(name_or_path: str | Path) -> Plan:
         raise FirstTokenError(
             f"plan {str(name_or_path)!r} is for modules (classifiers, encoders, series), and this is a decoder; give one of {', '.join(plan_names())}, or your own .toml"
         )
+    refuse_of_modules(declaration_path("quant", name_or_path))
     name, plan = read_declaration("quant", "plan", name_or_path, Plan)
     return plan.model_copy(update={"name": name})
+
+
+def refuse_of_modules(path: Path) -> None:
+    """Raises `FirstTokenError` for a file that says it is for modules (`quant.module_plan`); what cannot be read is said elsewhere."""
+    try:
+        says = "for" in parse_declaration(path)
+    except (OSError, ValueError, RecursionError):
+        return
+    if says:
+        raise FirstTokenError(
+            f'plan file {path}: says for = "module": it is for classifiers, encoders and series, and this is a decoder; give one of {", ".join(plan_names())}'
+        )
 
 
 def plan_names() -> list[str]:
