@@ -12,6 +12,7 @@ GROUP = "firsttoken.module_backends"
 # Imported only when one is asked for.
 BUILT_IN = {
     "tflite-xnnpack": "firsttoken.backends.tflite.modules.backend:TfliteModules",
+    "executorch-xnnpack": "firsttoken.backends.executorch.module_backend:ExecutorchModules",
 }
 
 

@@ -139,3 +139,38 @@ def prove_module_bundle(
     if proof.misses:
         raise GateError(f"{bundle}: the proof failed: {'; '.join(proof.misses)}")
     out.show("proven: every bound of the plan is kept and every layer is as asked")
+
+
+def bench_module_bundles(bundles: list[Path], repeat: int | None, threads: int | None, cold: bool, markdown: bool, out: Output) -> None:
+    """``firsttoken bench`` of modules' bundles."""
+    from dataclasses import asdict
+
+    from firsttoken.bundle.module_manifest import is_module_bundle
+    from firsttoken.errors import FirstTokenError
+    from firsttoken.module_bundles.bench import bench_modules
+    from firsttoken.report.progress_bar import progress_bar
+    from firsttoken.report.tables import table
+    from firsttoken.units import readable
+
+    if others := [bundle for bundle in bundles if not is_module_bundle(bundle)]:
+        raise FirstTokenError(
+            f"{others[0]} is no module's bundle, and {next(b for b in bundles if b not in others)} is one; measure them apart"
+        )
+    with progress_bar() as report:
+        rows = bench_modules(bundles, repeat or 50, threads or 1, cold, report)
+    columns = ("bundle", "plan", "sizes", "file", "load", "first", "warm", "warm min", "warm p90", *(("cold",) if cold else ()))
+    cells = []
+    for row in rows:
+        times = row.summary
+        shown = [times[name] for name in ("load", "first", "warm", "warm_min", "warm_p90", *(("cold",) if cold else ()))]
+        sizes = ", ".join(f"{name} {size}" for name, size in row.sizes.items()) or "–"
+        cells.append((str(row.bundle), row.plan, sizes, readable(row.artifact_bytes), *(f"{value:.3f}" for value in shown)))
+    if markdown:
+        out.show("\n".join("| " + " | ".join(line) + " |" for line in (columns, ("---",) * len(columns), *cells)))
+    else:
+        out.show(table(None, columns, cells, left=3))
+    out.show(
+        f"milliseconds, medians, {threads or 1} {'thread' if (threads or 1) == 1 else 'threads'}; warm: runs behind the first of 3 processes each, files in the page cache"
+        + (f"; cold: load and first run, file {rows[0].pages}" if cold else "")
+    )
+    out.document({"modules": [{**asdict(row), "milliseconds": row.summary} for row in rows]})

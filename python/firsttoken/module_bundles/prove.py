@@ -78,7 +78,11 @@ def prove_module(
     report("proof", 2, 3, "steps")
     rows = backend.audit(path, lowered, layers, manifest.precisions)
     figures, wrong = figures_of(module, wanted, got)
-    misses = [*wrong, *missed_structure(rows, module, layers, manifest.precisions), *missed_bounds(manifest.plan.gate, figures)]
+    misses = [
+        *wrong,
+        *missed_structure(rows, module, layers, manifest.precisions),
+        *missed_bounds(manifest.plan.gate, figures, samples.random),
+    ]
     proof = ModuleProof(samples=facts_of(samples), outputs=figures, passed=True)
     name = module.outputs[0].name
     if samples.labels is not None and (samples.labels >= 0).any() and not wrong:
