@@ -3,6 +3,7 @@
 Images are scikit-learn's digits at 64×64, texts the docstrings of Python's standard library, series the steps of `firsttoken.distill`'s movements, sounds are made.
 """
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class ResNet18(nn.Module):
         self.layers = nn.Sequential(
             *(
                 block
-                for n, (given, gives) in enumerate(zip(widths, widths[1:], strict=False))
+                for n, (given, gives) in enumerate(itertools.pairwise(widths))
                 for block in (Residual(given, gives, 1 + (n > 0)), Residual(gives, gives, 1))
             )
         )

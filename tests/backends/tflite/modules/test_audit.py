@@ -10,7 +10,7 @@ from firsttoken.backends.tflite.modules.backend import TfliteModules
 from firsttoken.backends.tflite.modules.graph_file import GraphFile
 from firsttoken.backends.tflite.modules.matching import match
 from firsttoken.backends.tflite.modules.quantization import check_quantized, name_operators, quantize
-from firsttoken.backends.tflite.modules.written import written_operator
+from firsttoken.backends.tflite.modules.written import WrittenOperators
 from firsttoken.errors import FirstTokenError
 
 KINDS = {"linear": "int8", "conv": "int8", "depthwise": "int8-weight"}
@@ -29,7 +29,7 @@ def change(path: Path, what: Callable[[GraphFile], None]) -> None:
 
 
 def weight_of(file: GraphFile, layer: str):
-    operator = written_operator(file, 0, f"run_batch1/{layer}/0").operator
+    operator = WrittenOperators(file).read(0, f"run_batch1/{layer}/0").operator
     return file.tensor(0, operator.inputs[1]), operator
 
 

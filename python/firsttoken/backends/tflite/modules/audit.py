@@ -8,7 +8,7 @@ from typing import Any
 from firsttoken.backends.tflite.audit import executed_outside_delegate, read_header
 from firsttoken.backends.tflite.modules.graph_file import GraphFile
 from firsttoken.backends.tflite.modules.matching import Match
-from firsttoken.backends.tflite.modules.written import FLOATS, Written, written_operator
+from firsttoken.backends.tflite.modules.written import FLOATS, Written, WrittenOperators
 from firsttoken.bundle.manifest import AuditRow
 from firsttoken.errors import FirstTokenError
 from firsttoken.modules.layers import ModuleLayer
@@ -21,9 +21,10 @@ def layer_facts(file: GraphFile, layers: Sequence[ModuleLayer], found: Sequence[
     constants, because it is looked up at fixed places, has none."""
     graphs = {one.subgraphIndex: key for key, one in file.signatures().items()}
     facts: dict[str, Any] = {layer.name: {"kind": layer.kind, "operators": []} for layer in layers}
+    written = WrittenOperators(file)
     for one, name in zip(found, names, strict=True):
         if one.layer:
-            held = written_operator(file, one.weighted.operator.graph, name)
+            held = written.read(one.weighted.operator.graph, name)
             facts[one.layer]["operators"].append({"graph": graphs[one.weighted.operator.graph], "output": name, **held.digest()})
     return facts
 
@@ -36,12 +37,14 @@ def audit_module(path: Path, facts: Mapping[str, Any], layers: Sequence[ModuleLa
         signature.signatureKey.decode(): executed_outside_delegate(path, header_bytes, model, signature)
         for signature in model.signatureDefs
     }
-    return [_row(file, path, facts, layer, precisions[layer.name], outside) for layer in layers]
+    written = WrittenOperators(file)
+    return [_row(written, path, facts, layer, precisions[layer.name], outside) for layer in layers]
 
 
 def _row(
-    file: GraphFile, path: Path, facts: Mapping[str, Any], layer: ModuleLayer, asked: str, outside: Mapping[str, set[int]]
+    operators_of: WrittenOperators, path: Path, facts: Mapping[str, Any], layer: ModuleLayer, asked: str, outside: Mapping[str, set[int]]
 ) -> AuditRow:
+    file = operators_of.file
     if layer.name not in facts:
         raise FirstTokenError(f"{path}: what was written of {layer.name} is not known; export it again")
     if layer.kind == "core":
@@ -56,7 +59,7 @@ def _row(
     for one in operators:
         if one["graph"] not in graphs:
             raise FirstTokenError(f"{path}: has no signature {one['graph']!r}; export it again")
-        written = written_operator(file, graphs[one["graph"]], one["output"])
+        written = operators_of.read(graphs[one["graph"]], one["output"])
         _check_digest(path, layer.name, written, one)
         held.append((written, one["graph"]))
     return AuditRow(

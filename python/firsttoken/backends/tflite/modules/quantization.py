@@ -7,7 +7,7 @@ import numpy as np
 from firsttoken.backends.tflite.modules.graph_file import GraphFile
 from firsttoken.backends.tflite.modules.matching import Match
 from firsttoken.backends.tflite.modules.recipe import rule
-from firsttoken.backends.tflite.modules.written import Written, written_operator
+from firsttoken.backends.tflite.modules.written import Written, WrittenOperators
 from firsttoken.errors import FirstTokenError
 from firsttoken.extras import need
 from firsttoken.progress import Report, silent
@@ -65,14 +65,15 @@ def check_quantized(
     before: GraphFile, after: GraphFile, found: Sequence[Match], names: Sequence[str], precisions: Mapping[str, str]
 ) -> None:
     """Raises `FirstTokenError` for an operator of the quantized file that is not in the precision asked, or whose weights or bias are not the float file's, rounded."""
+    floats, integers = WrittenOperators(before), WrittenOperators(after)
     for one, name in zip(found, names, strict=True):
         asked = precisions.get(one.layer, "fp32")
-        held = written_operator(after, one.weighted.operator.graph, name)
+        held = integers.read(one.weighted.operator.graph, name)
         if held.precision(asked) != asked:
             raise FirstTokenError(
                 f"{one.layer or one.parameter}: {asked} was asked, but {name} is stored as {held.precision(asked)}; the quantizer left it out"
             )
-        plain = written_operator(before, one.weighted.operator.graph, name)
+        plain = floats.read(one.weighted.operator.graph, name)
         difference = beyond_rounding(plain, held)
         if difference:
             raise FirstTokenError(

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from firsttoken.backends.module_backend import ArtifactTensor, ModuleMethod, ModuleRunner
+from firsttoken.backends.runner import default_threads
 from firsttoken.backends.tflite.litert import CompiledModel, aligned_zeros
 from firsttoken.backends.tflite.section import Section
 from firsttoken.errors import FirstTokenError
@@ -20,7 +21,7 @@ class SignatureRunner(ModuleRunner):
     def __init__(self, path: Path | Section, methods: Sequence[ModuleMethod], threads: int | None = None) -> None:
         self.methods = {method.name: method for method in methods}
         self._inputs = next(iter(self.methods.values())).inputs
-        self._model = CompiledModel(path, threads or 1, None)
+        self._model = CompiledModel(path, threads or default_threads(), None)
         self._bound: dict[str, tuple] = {}
         for name, method in self.methods.items():
             if name not in self._model.signatures:

@@ -56,28 +56,41 @@ class Written:
         }
 
 
-def written_operator(file: GraphFile, graph: int, name: str) -> Written:
-    """The weighted operator whose output has this name. Raises `FirstTokenError` where the file has none, or one that cannot be read."""
-    for operator in file.operators(graph):
-        if operator.kind in (*TABLES, *PRODUCTS) and file.name(graph, operator.outputs[0]) == name:
-            return read_operator(file, operator, name)
-    raise FirstTokenError(f"the file has no operator {name!r} with a weight; it is not what the plan says")
+class WrittenOperators:
+    """The weighted operators of a file by subgraph and by the name of their output; read once, so the file is not to change meanwhile."""
 
+    def __init__(self, file: GraphFile) -> None:
+        self.file = file
+        self._found: dict[tuple[int, str], Operator] = {}
+        self._makers: dict[tuple[int, int], Operator] = {}
+        for graph in range(len(file.model.subgraphs)):
+            for operator in file.operators(graph):
+                if operator.kind in (*TABLES, *PRODUCTS):
+                    self._found[graph, file.name(graph, operator.outputs[0])] = operator
+                elif operator.kind == "DEQUANTIZE":
+                    self._makers[graph, operator.outputs[0]] = operator
 
-def read_operator(file: GraphFile, operator: Operator, name: str) -> Written:
-    makers = {output: one for one in file.operators(operator.graph) if one.kind == "DEQUANTIZE" for output in one.outputs}
-    for position in weight_positions(operator):
-        tensor, before = operator.inputs[position], []
-        if (maker := makers.get(tensor)) is not None and file.raw(operator.graph, maker.inputs[0]) is not None:
-            tensor, before = maker.inputs[0], [maker.index]
-        if file.raw(operator.graph, tensor) is None:
-            continue
-        values, steps, stored = floats_of(file, operator, tensor)
-        ends = activation_scales(file, operator)
-        computed = "fp32" if before or operator.kind in TABLES or stored in FLOATS.values() else stored.partition("/")[0]
-        bias, bias_steps = bias_of(file, operator)
+    def read(self, graph: int, name: str) -> Written:
+        """What the operator with this output holds. Raises `FirstTokenError` where the file has none, or one that cannot be read."""
+        operator = self._found.get((graph, name))
+        if operator is None:
+            raise FirstTokenError(f"the file has no operator {name!r} with a weight; it is not what the plan says")
+        for position in weight_positions(operator):
+            tensor, before = operator.inputs[position], []
+            maker = self._makers.get((graph, tensor))
+            if maker is not None and self.file.raw(graph, maker.inputs[0]) is not None:
+                tensor, before = maker.inputs[0], [maker.index]
+            if self.file.raw(graph, tensor) is not None:
+                return self._written(operator, tensor, before)
+        raise FirstTokenError(f"operator {name!r} has no constant weight; the file is not what the plan says")
+
+    def _written(self, operator: Operator, tensor: int, before: list[int]) -> Written:
+        values, steps, stored = floats_of(self.file, operator, tensor)
+        floats = bool(before) or operator.kind in TABLES or stored in FLOATS.values()
+        bias, bias_steps = bias_of(self.file, operator)
+        ends = activation_scales(self.file, operator)
+        computed = "fp32" if floats else stored.partition("/")[0]
         return Written(operator, stored, computed, bool(before), values, steps, bias, bias_steps, (operator.index, *before), ends)
-    raise FirstTokenError(f"operator {name!r} has no constant weight; the file is not what the plan says")
 
 
 def floats_of(file: GraphFile, operator: Operator, tensor: int) -> tuple[np.ndarray, np.ndarray | None, str]:
