@@ -15,7 +15,7 @@ PLANS = [
     ("text", {}, 1e-5),
     ("text", {"linear": "int8", "embedding": "int8-weight"}, 0.1),
     ("text", {"linear": "int8-weight", "embedding": "fp16"}, 0.1),
-    ("text", {"linear": "int4", "embedding": "int8-weight"}, 0.6),
+    ("text", {"linear": "int4", "embedding": "int8-weight"}, 0.9),
     ("lstm", {"linear": "int8", "lstm": "int8"}, 0.1),
     ("lstm", {"linear": "fp16", "lstm": "int8-weight"}, 0.1),
 ]

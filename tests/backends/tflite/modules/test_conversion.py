@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tflite_tiny_modules import ConvNet, Series, encoder, with_statistics
+from tflite_tiny_modules import ConvNet, encoder, with_statistics
 from torch import nn
 
+from firsttoken.backends.tflite.modules import conversion_errors
 from firsttoken.backends.tflite.modules.conversion import convert, example_of, size_combinations
 from firsttoken.backends.tflite.modules.conversion_errors import recurrent_steps, translated
 from firsttoken.errors import FirstTokenError
@@ -65,9 +66,9 @@ def test_open_dimensions(said):
     assert "a .tflite has fixed ones; name it in the module's inputs and give its sizes" in str(found)
 
 
-def test_steps_that_are_unrolled():
-    long = module(Series(), torch.randn(2, 500, 3), ("batch", 500, 3), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=64)},))
-    assert recurrent_steps(long, {"batch": 1}) == 500
-    with pytest.raises(FirstTokenError, match=r"mine: a recurrent layer over 500 steps would be unrolled .* export a module of one step"):
-        convert(long)
-    assert recurrent_steps(encoder(), {"batch": 1, "length": 6}) == 0
+def test_steps_that_are_unrolled(lstm, text, monkeypatch):
+    assert recurrent_steps(lstm.module, {"batch": 1}) == 4
+    assert recurrent_steps(text.module, {"batch": 1, "length": 6}) == 0
+    monkeypatch.setattr(conversion_errors, "MOST_STEPS", 3)
+    with pytest.raises(FirstTokenError, match=r"series: a recurrent layer over 4 steps would be unrolled .* export a module of one step"):
+        convert(lstm.module)

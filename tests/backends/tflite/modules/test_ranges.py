@@ -9,6 +9,7 @@ from firsttoken.backends.tflite.modules.backend import TfliteModules
 from firsttoken.backends.tflite.modules.matching import match
 from firsttoken.backends.tflite.modules.quantization import name_operators
 from firsttoken.backends.tflite.modules.ranges import calibrated
+from firsttoken.calibration.histogram import Histogram
 from firsttoken.errors import FirstTokenError
 
 STATIC = {"linear": "int8-static", "conv": "int8-static", "depthwise": "int8-static"}
@@ -36,11 +37,25 @@ def test_pieces_give_the_same(conv, monkeypatch):
     assert measured(conv, conv.plan(**STATIC))[0] == whole
 
 
-def test_mse_covers_less_than_all(conv):
-    all_of_it, chosen = (measured(conv, conv.plan(**STATIC), method)[0] for method in ("min-max", "mse"))
-    outputs = [name for name in all_of_it if name.startswith("run_batch1/")]
-    assert all(chosen[name][1] <= all_of_it[name][1] and chosen[name][0] >= all_of_it[name][0] for name in outputs)
-    assert any(chosen[name] != all_of_it[name] for name in outputs)
+def test_each_layer_has_its_method(conv, monkeypatch):
+    asked, range_of = {}, Histogram.range
+
+    def recorded(self, method, kind):
+        asked[self.low, self.high] = (method, kind)
+        return range_of(self, method, kind)
+
+    monkeypatch.setattr(Histogram, "range", recorded)
+    precisions = conv.plan(**STATIC)
+    job = conv.job(precisions, "min-max")
+    job.range_methods["head"] = "percentile"
+    file = conv.file()
+    found = match(file, conv.layers, dict(conv.module.program.state_dict), precisions)
+    names = dict(zip((one.layer for one in found), name_operators(file, found), strict=True))
+    spans, _ = calibrated(file, conv.sizes, job, found)
+    ends = {layer: tuple(float(end.reshape(-1)[0]) for end in spans[name]) for layer, name in names.items()}
+    methods = {layer: next(method for seen, (method, _) in asked.items() if np.allclose(seen, span)) for layer, span in ends.items()}
+    assert methods == dict.fromkeys(names, "min-max") | {"head": "percentile"}
+    assert {kind for _, kind in asked.values()} == {"int8"}
 
 
 @pytest.mark.parametrize("method", ["min-max", "percentile", "mse"])
