@@ -40,7 +40,7 @@ class Rule(BaseModel):
     outliers: Outliers | None = None
     """"apart": what of a layer's input lies beyond `precisions.OUTLIER` times its root mean square is rounded to int8 by itself, with a scale of its own."""
     range: RangeMethod | None = None
-    """How the ranges of a static precision's input and output follow from what they were on the calibration text (`calibration.histogram`); None: `DEFAULT_RANGE`."""
+    """How the ranges of a static precision's input and output follow from what they were on the calibration text (`range_histogram`); None: `DEFAULT_RANGE`."""
 
     @model_validator(mode="after")
     def _group_of_what_has_one(self) -> Self:

@@ -11,12 +11,12 @@ from firsttoken.backends.tflite.modules.glue import glue_operators
 from firsttoken.backends.tflite.modules.graph_file import GraphFile
 from firsttoken.backends.tflite.modules.matching import Match
 from firsttoken.backends.tflite.modules.written import activation_input, bias_of
-from firsttoken.calibration.histogram import Histogram
 from firsttoken.errors import FirstTokenError
 from firsttoken.precisions import STATIC
 from firsttoken.progress import Report, silent
 from firsttoken.quant.plan import DEFAULT_RANGE, RangeMethod
 from firsttoken.quiet import quiet_runtime
+from firsttoken.range_histogram import Histogram
 
 AT_ONCE = 128 << 20  # bytes of activations that one run of a sample keeps
 BIAS_STEPS = 2.0**30
