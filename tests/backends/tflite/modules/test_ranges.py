@@ -9,8 +9,8 @@ from firsttoken.backends.tflite.modules.backend import TfliteModules
 from firsttoken.backends.tflite.modules.matching import match
 from firsttoken.backends.tflite.modules.quantization import name_operators
 from firsttoken.backends.tflite.modules.ranges import calibrated
-from firsttoken.calibration.histogram import Histogram
 from firsttoken.errors import FirstTokenError
+from firsttoken.range_histogram import Histogram
 
 STATIC = {"linear": "int8-static", "conv": "int8-static", "depthwise": "int8-static"}
 
