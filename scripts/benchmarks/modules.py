@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Classifiers, encoders and series in every built-in plan on every runtime: size, error, agreement and latency against the float module.
 
-  scripts/benchmarks/modules.py                              all of docs/module-files.md's table (an hour on two cores)
+  scripts/benchmarks/modules.py                              seven modules, four plans, both runtimes
   scripts/benchmarks/modules.py resnet18 --plans module-fp32 module-int8 --targets tflite-xnnpack
 
 Networks and data are in module_subjects.py; a network is trained for --seconds of CPU time (default 60) and kept in --work. Each goes through the door that
