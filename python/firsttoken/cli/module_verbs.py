@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from firsttoken.cli.output import Output
+from firsttoken.extras import need
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,6 +29,7 @@ def export_module_source(
     out: Output,
 ) -> None:
     """``firsttoken export`` of a student's folder, a .pt2 or my_model.py:build."""
+    need("executorch", "reading a module, which is PyTorch's,")
     from firsttoken.bundle.module_manifest import read_module_manifest
     from firsttoken.module_bundles.export import DEFAULT_PLAN, DEFAULT_TARGET, export_source
     from firsttoken.modules.samples import read_samples
@@ -112,12 +114,14 @@ def prove_module_bundle(
     bundle: Path, given: Path, held_out: Path | None, width: float | None, threads: int | None, audit: bool, out: Output
 ) -> None:
     """``firsttoken prove`` of a module's bundle against the module that it was made from."""
+    need("executorch", "reading a module, which is PyTorch's,")
     from firsttoken.bundle.module_manifest import read_module_manifest
     from firsttoken.errors import FirstTokenError, GateError
     from firsttoken.module_bundles.export import RANDOM_NOTE
     from firsttoken.module_bundles.prove import prove_bundle
+    from firsttoken.modules.given import is_module_source
     from firsttoken.modules.samples import given_samples, read_samples
-    from firsttoken.modules.sources import is_module_source, open_source
+    from firsttoken.modules.sources import open_source
     from firsttoken.report.progress_bar import progress_bar
 
     if not is_module_source(given):
