@@ -76,7 +76,6 @@ def bench(
     \b
     Examples:
       firsttoken bench out/tflite-xnnpack
-      firsttoken bench out/digits/tflite-xnnpack out/digits/executorch-xnnpack --cold
       firsttoken bench out/tflite-xnnpack out/executorch-xnnpack --prompts 64,256 --repeat 3
       firsttoken bench out/tflite-xnnpack --prompts 128 --cold -o host.measurement.json
       firsttoken bench out/tflite-xnnpack --prompts 64 --turns 5

@@ -150,7 +150,6 @@ def export(
       firsttoken export smollm2 -o out --pack-for dotprod --pack-for i8mm --packed-only
       firsttoken export path/to/checkpoint --plan int8 -t tflite-xnnpack --draft-tokens 7 -o out/drafts
       firsttoken export path/to/checkpoint -t tflite-hexagon-sm8550 -t tflite-hexagon-sm8750 -o out
-      firsttoken export out/digits-cnn --plan module-int8 -t tflite-xnnpack -t executorch-xnnpack -o out/digits
     """
     from firsttoken.modules.given import is_module_source
 

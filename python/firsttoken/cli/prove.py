@@ -104,7 +104,6 @@ def prove(
     \b
     Examples:
       firsttoken prove out/tflite-xnnpack --checkpoint path/to/checkpoint --audit
-      firsttoken prove out/digits/tflite-xnnpack --checkpoint out/digits-cnn
       firsttoken prove out/tflite-xnnpack --checkpoint path/to/checkpoint --on arm --cpu cortex-a53
       firsttoken prove out/tflite-gpu --checkpoint path/to/checkpoint --on gpu
       firsttoken prove out/tflite-hexagon-sm8550 --checkpoint path/to/checkpoint --on npu --windows 3
