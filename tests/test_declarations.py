@@ -34,7 +34,7 @@ magnitude = 0.05
         ("mean_kld", "mean_kdl", "gate.mean_kdl is not a known field (did you mean 'mean_kld'?)"),
         ("group = 64", "groupe = 64", "rule.1.groupe is not a known field (did you mean 'group'?) (where match is 'head')"),
         ('summary = "mine"', 'summary = "mine"\nsmoth = true', "smoth is not a known field (did you mean 'smooth'?)"),
-        ('"int8"', '"INT8"', "rule.2.precision is 'INT8'; input should be one of fp32, fp16, int8, int4, int8-static, int16x8 (did you mean 'int8'"),
+        ('"int8"', '"INT8"', "rule.2.precision is 'INT8'; input should be one of fp32, fp16, int8, int8-weight, int4, int8-static, int16x8 (did you mean 'int8'"),
         ("group = 64", 'group = "64"', "rule.1.group is '64'; input should be 'row', 32, 64, 128 or 256 (write 64 without quotation marks)"),
         ("group = 64", 'group = "rows"', "(did you mean 'row'?)"),
         ("[[rule]]", "[[rules]]", "rules is not a known field (did you mean 'rule'?)"),

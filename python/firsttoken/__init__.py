@@ -5,7 +5,7 @@
     for piece in firsttoken.generate(bundle, "Why is the sky blue?"):
         print(piece, end="", flush=True)
 
-The functions are the command line's verbs: `get`, `export`, `prove`, `generate`, `bench`, `distill`, `evaluate` and `report`.
+The functions are the command line's verbs: `get`, `export` (and `export_module`), `prove`, `generate`, `bench`, `distill`, `evaluate` and `report`.
 """
 
 from typing import TYPE_CHECKING
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from firsttoken.api import bench, distill, evaluate, export, generate, get, prove, report
     from firsttoken.errors import FirstTokenError, GateError
+    from firsttoken.module_bundles.api import export_module
 
-__all__ = ["get", "export", "prove", "generate", "bench", "distill", "evaluate", "report", "FirstTokenError", "GateError"]
+__all__ = ["get", "export", "export_module", "prove", "generate", "bench", "distill", "evaluate", "report", "FirstTokenError", "GateError"]
 
 _PACKAGES = ("distill", "evaluate", "prove", "report")  # they can be called (`firsttoken.callable_package`)
 
@@ -26,7 +27,12 @@ def __getattr__(name: str) -> object:
     if name in _PACKAGES:
         return import_module(f"firsttoken.{name}")
     if name in __all__:
-        return getattr(import_module("firsttoken.errors" if name.endswith("Error") else "firsttoken.api"), name)
+        places = {
+            "export_module": "firsttoken.module_bundles.api",
+            "FirstTokenError": "firsttoken.errors",
+            "GateError": "firsttoken.errors",
+        }
+        return getattr(import_module(places.get(name, "firsttoken.api")), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -24,6 +24,7 @@ EXTRAS = MappingProxyType({
     "gguf": ("reading quantized GGUF files, and export of .gguf", ("gguf",)),
     "gguf-run": ("proof and generation of .gguf in llama.cpp", ("llama_cpp",)),
     "onnx": ("export, proof and generation of .onnx", ("onnxruntime", "onnx")),
+    "modules": ("export of modules (classifiers, encoders, series) to .tflite", ("litert_torch", "litert_quantizer")),
     "hexagon": ("compiling for and proving on Hexagon NPUs", ("onnxruntime", "onnx", "onnxruntime_qnn")),
 })  # fmt: skip
 

@@ -56,6 +56,7 @@ PRECISIONS = {
         Precision("fp32", 32, frozenset({"fp32"})),
         Precision("fp16", 16, frozenset({"fp16"})),
         Precision("int8", 8, frozenset({"int8"}), "row"),
+        Precision("int8-weight", 8, frozenset({"fp32"}), "row"),  # of modules: activations stay floats
         Precision("int4", 4, frozenset({"int4", "int8"}), "group"),  # meets activations in int8
         Precision("int8-static", 8, frozenset({"int8"}), "row", static="int8"),
         Precision("int16x8", 8, frozenset({"int16"}), "row", static="int16"),

@@ -4,14 +4,17 @@ import base64
 import json
 import pickle
 import shutil
+import tomllib
 import zipfile
 import zlib
 from pathlib import Path
 
+import numpy as np
 from compressed_folders import compress_folder, scheme_of
 from exact_checkpoints import CASES, SIZES, write_case
 from generated_measurements import host_measurement, phone_measurement
 from manifest_variants import demo_manifest, gpu_manifest, npu_manifest
+from module_subjects import picture_program
 from safetensors.numpy import load_file, save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -111,6 +114,47 @@ def sharded(folder: Path) -> None:
         (folder / name).write_bytes(len(text).to_bytes(8, "little") + text + data)
     whole.unlink()
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {"total_size": len(raw)}, "weight_map": shards}, indent=1))
+
+
+def program(folder: Path) -> None:
+    """A small program of torch.export, and its graph by itself."""
+    path = picture_program(folder / "good.pt2")
+    with zipfile.ZipFile(path) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith("models/model.json")]
+        (folder / "graph.json").write_bytes(archive.read(name))
+
+
+def samples(folder: Path) -> None:
+    np.savez(folder / "samples.npz", picture=np.zeros((2, 2, 6, 6), np.float32), labels=np.array([0, 1]))
+
+
+def module_manifests(folder: Path) -> None:
+    """A manifest with every part of it."""
+    plan = tomllib.loads((declaration_folder("quant/modules") / "module-int8.toml").read_text())
+    facts = {"source": "s", "sha256": "0" * 64, "count": 3, "random": False}
+    tensor = {"name": "x", "file_name": "x", "dtype": "int8", "shape": ["batch", 3], "scale": 0.5, "zero_point": -1}
+    output = {"name": "x", "max_error": 0.1, "mean_error": 0.1, "cosine": 1.0, "worst_cosine": 1.0, "magnitude_ratio": 1.0}
+    manifest = {
+        "schema_version": 2,
+        "kind": "module",
+        "module": {"name": "m", "fingerprint": "0" * 64, "parameters": 3, "lengths": {"batch": [1]}},
+        "lineage": {"recipe": "r", "recipe_sha256": "0", "teachers": {"teacher": 0.5}},
+        "plan": plan,
+        "layers": [{"name": "a", "kind": "linear", "precision": "int8", "shape": [3, 3]}],
+        "calibration": facts,
+        "target": {"name": "t", "runtime": "r", "delegate": "d"},
+        "artifact": {
+            "file": "model.x",
+            "backend": "b",
+            "needs": {"runtime": "r", "min_runtime": "1"},
+            "methods": [{"name": "run", "inputs": [tensor], "outputs": [tensor], "sizes": {"batch": 1}}],
+        },
+        "labels": ["a"],
+        "proof": {"samples": facts, "outputs": [output], "passed": True},
+        "packages": {},
+        "files": {"model.x": {"sha256": "0" * 64, "bytes": 1}},
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 def configurations(folder: Path) -> None:

@@ -229,6 +229,49 @@ def measured(seed: int = 0):
     return host_measurement(seed, repeat=3)
 
 
+def read_program(path: Path) -> None:
+    """A .pt2, and a graph's JSON put into one."""
+    from firsttoken.modules.archive import MODEL, open_program
+    from firsttoken.modules.describe import describe_program
+    from firsttoken.plain_file import read_bytes
+
+    if path.suffix == ".pt2":
+        describe_program(open_program(path), "m")
+        return
+    try:
+        graph = read_bytes(path)
+    except OSError:
+        return  # a graph is no file of its own
+    packed = path.with_name("packed.pt2")
+    with zipfile.ZipFile(path.with_name("good.pt2")) as good, zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
+        for name in good.namelist():
+            archive.writestr(name, graph if name.endswith(MODEL) else good.read(name))
+    describe_program(open_program(packed), "m")
+
+
+def read_arrays(path: Path) -> None:
+    from firsttoken.modules.samples import read_samples
+
+    read_samples(path)
+
+
+def read_module_bundle(path: Path) -> None:
+    from firsttoken.bundle.module_manifest import read_module_manifest
+
+    place = path.with_name("bundle")
+    place.mkdir(exist_ok=True)
+    (place / "manifest.json").unlink(missing_ok=True)
+    (place / "manifest.json").symlink_to(path)
+    read_module_manifest(place)
+
+
+def read_module_plan(path: Path) -> None:
+    from firsttoken.modules.layers import ModuleLayer
+    from firsttoken.quant.module_plan import POSSIBLE, load_module_plan
+
+    load_module_plan(path).resolve([ModuleLayer(kind, kind, (kind,), (kind,)) for kind in POSSIBLE], "t", POSSIBLE)
+
+
 def read_manifest(path: Path) -> None:
     from firsttoken.bundle.files import check_files, check_ours
     from firsttoken.bundle.manifest import read_manifest
@@ -363,6 +406,7 @@ LEARNING = (
     "firsttoken.distill.difficulty",
     "firsttoken.distill.select",
 )
+PROGRAMS = ("firsttoken.modules.archive", "firsttoken.modules.describe", "torch._export.serde.serialize")
 RUNNING = ("firsttoken.backends.tflite.runner", "firsttoken.run.open")
 FOREIGN = (
     "firsttoken.foreign.open",
@@ -384,6 +428,11 @@ READERS = (
     Reader("tokenizer-settings", good_files.tokenizers, "*_*.json", mutate.mutate_json, read_words),
     Reader("template", good_files.templates, "?.jinja", mutate.mutate_text, read_template),
     Reader("plan", good_files.declarations("quant"), "*.toml", mutate.mutate_text, read_plan),
+    Reader("module-plan", good_files.declarations("quant/modules"), "*.toml", mutate.mutate_text, read_module_plan),
+    Reader("module-manifest", good_files.module_manifests, "*.json", mutate.mutate_json, read_module_bundle),
+    Reader("program", good_files.program, "*.pt2", mutate.mutate_bytes, read_program, imports=PROGRAMS),
+    Reader("graph", good_files.program, "graph.json", mutate.mutate_json, read_program, imports=PROGRAMS),
+    Reader("samples", good_files.samples, "*.npz", mutate.mutate_bytes, read_arrays),
     Reader("target", good_files.declarations("export"), "*.toml", mutate.mutate_text, read_target),
     Reader("recipe", good_files.declarations("recipes"), "*.toml", mutate.mutate_text, read_recipe, imports=LEARNING),
     Reader("servers", good_files.servers, "*.toml", mutate.mutate_text, read_servers),

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from firsttoken.bundle.manifest import MANIFEST_FILE, FileFacts, Manifest
+from firsttoken.bundle.module_manifest import ModuleManifest
 from firsttoken.errors import FirstTokenError
 from firsttoken.file_hash import hash_file, remember_hash, remembered_hash
 from firsttoken.plain_file import parse_json, read_bytes
@@ -78,7 +79,7 @@ def file_facts(path: Path, report: Report = silent) -> FileFacts:
     return FileFacts(sha256=sha256, bytes=path.stat().st_size)
 
 
-def check_files(folder: Path, manifest: Manifest, report: Report = silent) -> None:
+def check_files(folder: Path, manifest: Manifest | ModuleManifest, report: Report = silent) -> None:
     """Checks size and SHA-256 of every file of the bundle against the manifest. Raises `FirstTokenError` for the first that differs.
 
     A file found right is remembered, so that the next start does not read all of it again. Files of packed weights are left to whoever uses one.

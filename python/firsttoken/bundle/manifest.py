@@ -349,6 +349,10 @@ def read_manifest(folder: str | Path) -> Manifest:
     )
     if (found := values.get("schema_version")) != SCHEMA_VERSION:
         raise FirstTokenError(f"{path}: schema_version {found!r}, this firsttoken reads {SCHEMA_VERSION}; export the checkpoint again")
+    if values.get("kind") == "module":  # `bundle.module_manifest` reads it
+        raise FirstTokenError(
+            f"bundle {folder}: is a module's (a classifier, an encoder, a series), which has no tokens; `firsttoken prove` and `bench` take it"
+        )
     try:
         manifest = parse_manifest(json.dumps(values))
     except ValidationError as error:

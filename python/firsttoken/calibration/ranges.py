@@ -10,7 +10,6 @@ from typing import get_args
 import numpy as np
 
 from firsttoken.bundle.integer_facts import CalibrationFacts, Range, StaticLayer
-from firsttoken.calibration.histogram import BINS, FRACTION, Histogram, Seen
 from firsttoken.calibration.integers import chosen_layers, kept_under
 from firsttoken.calibration.largest import read_arrays
 from firsttoken.calibration.text import TOKENS, WINDOW, CalibrationText, check_words, tokens_key, windows_of
@@ -23,6 +22,7 @@ from firsttoken.extras import need
 from firsttoken.precisions import PRECISIONS, STATIC
 from firsttoken.progress import Report, silent
 from firsttoken.quant.plan import Plan, RangeMethod
+from firsttoken.range_histogram import BINS, FRACTION, Histogram, Seen
 from firsttoken.tokenizer import Tokenizer
 
 WORSE_THAN_CHANCE = 0.5  # nats; ranges are wrong at once where tokens are others

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from firsttoken.calibration.blocks import check_finite
-from firsttoken.calibration.histogram import Seen
 from firsttoken.errors import FirstTokenError
+from firsttoken.range_histogram import Seen
 
 
 class Watched:

@@ -12,6 +12,7 @@ from firsttoken.safe_text import harmless
 
 
 def bench(
+    context: typer.Context,
     bundles: Annotated[
         list[Path],
         typer.Argument(
@@ -104,6 +105,9 @@ def bench(
     Files that other exporters wrote (litert-torch's export_hf, ExecuTorch's export_llm) stand in the same table, run by the same runtimes' libraries
     from this process: what their own hosts (LiteRT-LM, ExecuTorch's runner) cost is not in it. The column "plan" says what they store.
 
+    A module's bundle (a classifier, an encoder, a series) is measured by milliseconds per input: the load, the first run, warm ones, and with --cold a start
+    from the disk.
+
     \b
     Examples:
       firsttoken bench out/tflite-xnnpack
@@ -117,6 +121,16 @@ def bench(
     """
     import sys
 
+    from firsttoken.bundle.module_manifest import is_module_bundle
+
+    if any(is_module_bundle(bundle) for bundle in bundles):
+        from firsttoken.cli.module_options import given_options, refuse_of_decoders
+        from firsttoken.cli.module_verbs import bench_module_bundles
+
+        refuse_of_decoders(context, ("repeat", "threads", "cold", "markdown"), f"bundle {bundles[0]}")
+        asked = repeat if "repeat" in given_options(context) else None
+        bench_module_bundles(bundles, asked, threads, cold, markdown, Output(as_json))
+        return
     from firsttoken.atomic_file import check_file_destination
     from firsttoken.cli.options import parse_lengths
     from firsttoken.errors import FirstTokenError, GateError

@@ -5,7 +5,7 @@ from firsttoken.declarations import declaration_names
 
 def plans(incomplete: str) -> list[str]:
     """Built-in plans that begin with ``incomplete``."""
-    return [name for name in declaration_names("quant") if name.startswith(incomplete)]
+    return [name for name in (*declaration_names("quant"), *declaration_names("quant/modules")) if name.startswith(incomplete)]
 
 
 def targets(incomplete: str) -> list[str]:

@@ -7,11 +7,22 @@ import typer
 
 from firsttoken.cli import completion
 from firsttoken.cli.interrupts import goes_on
+from firsttoken.cli.module_options import (
+    Labels,
+    Lengths,
+    Samples,
+    Width,
+    parse_module_lengths,
+    read_labels,
+    refuse_of_decoders,
+    refuse_of_modules,
+)
 from firsttoken.cli.options import Adapter, Audit, CheckpointArgument, HeldOut, NoWitness, Verbose
 from firsttoken.cli.output import Json, Output
 
 
 def export(
+    context: typer.Context,
     checkpoint: CheckpointArgument,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the bundles go: OUTPUT/<target>/.")] = Path("out"),
     plan: Annotated[
@@ -110,6 +121,10 @@ def export(
             show_default=False,
         ),
     ] = None,
+    samples: Samples = None,
+    lengths: Lengths = None,
+    width: Width = None,
+    labels: Labels = None,
     audit: Audit = False,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -118,6 +133,9 @@ def export(
 
     A checkpoint is a Hugging Face folder, a .gguf file, a hub id Owner/Name[@revision], or smollm2, a real model of 135 M weights (93 MB to
     download). docs/checkpoints.md says what each brings and what is refused.
+
+    A classifier, an encoder or a series model goes the same way: a student's folder of `firsttoken distill`, a .pt2 of torch.export.save, or
+    my_model.py:build, with --samples, --lengths, --width and --labels. docs/modules.md says how.
 
     \b
     Examples:
@@ -133,6 +151,14 @@ def export(
       firsttoken export path/to/checkpoint --plan int8 -t tflite-xnnpack --draft-tokens 7 -o out/drafts
       firsttoken export path/to/checkpoint -t tflite-hexagon-sm8550 -t tflite-hexagon-sm8750 -o out
     """
+    from firsttoken.modules.given import is_module_source
+
+    if is_module_source(checkpoint):
+        export_of_module(
+            context, checkpoint, output, plan, target or [], not no_prove, force, samples, held_out, lengths, labels, width, audit, as_json
+        )
+        return
+    refuse_of_modules(context, str(checkpoint))
     from firsttoken.backends.registry import find_backend
     from firsttoken.bundle.gpu_facts import GpuProof
     from firsttoken.bundle.manifest import read_manifest
@@ -214,6 +240,32 @@ def export(
             figures = [("GPU, prefill", on_gpu.prefill), ("GPU, decode", on_gpu.decode), ("GPU, all", on_gpu.all), ("CPU, all", on_gpu.cpu)]
             lines = (*proof_lines(on_gpu), *audit_summary(gpu.audit))
             out.show(figures_table([*figures, ("GPU against CPU", on_gpu.gpu_against_cpu)]), *(f"  {line}" for line in lines))
+
+
+def export_of_module(
+    context: typer.Context,
+    given: Path,
+    output: Path,
+    plan: str,
+    targets: list[str],
+    prove: bool,
+    force: bool,
+    samples: Path | None,
+    held_out: Path | None,
+    lengths: list[str] | None,
+    labels: Path | None,
+    width: float | None,
+    audit: bool,
+    as_json: bool,
+) -> None:
+    from firsttoken.cli.module_options import given_options
+    from firsttoken.cli.module_verbs import export_module_source
+
+    taken = ("output", "plan", "target", "no_prove", "force", "held_out", "audit", "samples", "lengths", "width", "labels")
+    refuse_of_decoders(context, taken, str(given))
+    chosen = plan if "plan" in given_options(context) else None
+    sizes, names = parse_module_lengths(lengths), read_labels(labels)
+    export_module_source(given, output, chosen, targets, prove, force, samples, held_out, sizes, names, width, audit, Output(as_json))
 
 
 def read_system_prompt(path: Path) -> str:

@@ -17,6 +17,7 @@ def plans(as_json: Json = False, verbose: Verbose = False) -> None:
       firsttoken plans --json
     """
     from firsttoken.declarations import declaration_folder
+    from firsttoken.quant.module_plan import load_module_plan, module_plan_names
     from firsttoken.quant.plan import load_plan, plan_names
     from firsttoken.report.tables import table
 
@@ -26,9 +27,21 @@ def plans(as_json: Json = False, verbose: Verbose = False) -> None:
     out = Output(as_json)
     out.show(
         table(None, ("plan", "summary", "rules (the first match wins)"), rows, left=3),
+    )
+    of_modules = [load_module_plan(name) for name in module_plan_names()]
+    rows = [
+        (
+            plan.name,
+            plan.summary,
+            ", ".join(f"{' and '.join(rule.kind) or rule.match} {' or '.join([rule.precision, *rule.otherwise])}" for rule in plan.rules),
+        )
+        for plan in of_modules
+    ]
+    out.show(
+        table(None, ("plan for modules", "summary", "rules (the first match wins)"), rows, left=3),
         f"\nThe files are short; copy one, change it and give its path to --plan: {folder}",
     )
-    out.document({"folder": folder, "plans": loaded})
+    out.document({"folder": folder, "plans": loaded, "module_plans": of_modules})
 
 
 def targets(as_json: Json = False, verbose: Verbose = False) -> None:

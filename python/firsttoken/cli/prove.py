@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from firsttoken.cli import completion
+from firsttoken.cli.module_options import Width, refuse_of_decoders, refuse_of_modules
 from firsttoken.cli.options import Adapter, Audit, BundleOrFile, CacheLength, Checkpoint, HeldOut, NoWitness, Threads, Verbose
 from firsttoken.cli.output import Json, Output
 
@@ -28,6 +29,7 @@ class Place(StrEnum):
 
 
 def prove(
+    context: typer.Context,
     bundle: BundleOrFile,
     checkpoint: Checkpoint,
     on: Annotated[
@@ -73,6 +75,7 @@ def prove(
         ),
     ] = None,
     no_witness: NoWitness = False,
+    width: Width = None,
     audit: Audit = False,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -96,6 +99,8 @@ def prove(
     model up to 10 M weights every position that the CPU's proof runs, which takes minutes and is said first; export runs
     two minutes' worth. --windows asks for less, or for more of a larger model.
 
+    A module's bundle is proven against the student's folder, .pt2 or my_model.py:build that it was made from, on --held-out FILE.npz or the student's own.
+
     \b
     Examples:
       firsttoken prove out/tflite-xnnpack --checkpoint path/to/checkpoint --audit
@@ -104,7 +109,16 @@ def prove(
       firsttoken prove out/tflite-hexagon-sm8550 --checkpoint path/to/checkpoint --on npu --windows 3
       firsttoken prove their/model.litertlm --checkpoint path/to/checkpoint --plan int8
     """
+    from firsttoken.bundle.module_manifest import is_module_bundle
     from firsttoken.errors import FirstTokenError, GateError
+
+    if is_module_bundle(bundle):
+        from firsttoken.cli.module_verbs import prove_module_bundle
+
+        refuse_of_decoders(context, ("checkpoint", "held_out", "width", "threads", "audit"), f"bundle {bundle}")
+        prove_module_bundle(bundle, checkpoint, held_out, width, threads, audit, Output(as_json))
+        return
+    refuse_of_modules(context, f"bundle {bundle}")
     from firsttoken.prove.places import prove_places
     from firsttoken.report.progress_bar import progress_bar
 

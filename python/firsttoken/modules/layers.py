@@ -75,16 +75,15 @@ def layer_of(program: ExportedProgram, node: Node) -> ModuleLayer | None:
         return None
     name = weight_name(program, node.args[WEIGHT[operation]])
     shape = tuple(program.state_dict[name].shape)
-    return ModuleLayer(layer_name(name), kind_of(operation, node, shape), (name,), (node.name,), shape)
+    return ModuleLayer(layer_name(name), kind_of(operation, shape), (name,), (node.name,), shape)
 
 
-def kind_of(operation: str, node: Node, shape: tuple[int, ...]) -> Kind:
+def kind_of(operation: str, shape: tuple[int, ...]) -> Kind:
     if operation == "aten.linear":
         return "linear"
     if operation == "aten.embedding":
         return "embedding"
-    groups = node.args[6] if len(node.args) > 6 else node.kwargs.get("groups", 1)
-    return "depthwise" if groups != 1 and shape[1] == 1 else "conv"
+    return "depthwise" if shape[1] == 1 else "conv"  # converters make one of a single input channel, too
 
 
 def layer_name(weight: str) -> str:

@@ -11,7 +11,7 @@ from typing import Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from firsttoken.declarations import declaration_names, read_declaration
+from firsttoken.declarations import declaration_names, declaration_path, parse_declaration, read_declaration
 from firsttoken.decoder.walk import Layer, is_table
 from firsttoken.errors import FirstTokenError, nearest
 from firsttoken.precisions import PRECISIONS, STATIC, PrecisionName, closest, with_group
@@ -40,7 +40,7 @@ class Rule(BaseModel):
     outliers: Outliers | None = None
     """"apart": what of a layer's input lies beyond `precisions.OUTLIER` times its root mean square is rounded to int8 by itself, with a scale of its own."""
     range: RangeMethod | None = None
-    """How the ranges of a static precision's input and output follow from what they were on the calibration text (`calibration.histogram`); None: `DEFAULT_RANGE`."""
+    """How the ranges of a static precision's input and output follow from what they were on the calibration text (`range_histogram`); None: `DEFAULT_RANGE`."""
 
     @model_validator(mode="after")
     def _group_of_what_has_one(self) -> Self:
@@ -291,8 +291,25 @@ def _takes(name: str, layers: list[Layer], target: str, possible: Mapping[str, t
 
 def load_plan(name_or_path: str | Path) -> Plan:
     """Reads a built-in plan by name or a user's ``.toml`` by path. Raises `FirstTokenError`."""
+    if str(name_or_path) in declaration_names("quant/modules"):
+        raise FirstTokenError(
+            f"plan {str(name_or_path)!r} is for modules (classifiers, encoders, series), and this is a decoder; give one of {', '.join(plan_names())}, or your own .toml"
+        )
+    refuse_of_modules(declaration_path("quant", name_or_path))
     name, plan = read_declaration("quant", "plan", name_or_path, Plan)
     return plan.model_copy(update={"name": name})
+
+
+def refuse_of_modules(path: Path) -> None:
+    """Raises `FirstTokenError` for a file that says it is for modules (`quant.module_plan`); what cannot be read is said elsewhere."""
+    try:
+        says = "for" in parse_declaration(path)
+    except (OSError, ValueError, RecursionError):
+        return
+    if says:
+        raise FirstTokenError(
+            f'plan file {path}: says for = "module": it is for classifiers, encoders and series, and this is a decoder; give one of {", ".join(plan_names())}'
+        )
 
 
 def plan_names() -> list[str]:

@@ -145,7 +145,12 @@ def read_payload(stream: BinaryIO, base: int, program: Program, delegate: Backen
 
 
 def decompile(payloads: list[bytes]) -> list[list[Product]]:
-    """Returns the products of each XNNPACK graph, in its order. The schema and the decompiler are ExecuTorch's own."""
+    """Returns the products of each XNNPACK graph, in its order."""
+    return [list_products(graph) for graph in decompiled(payloads)]
+
+
+def decompiled(payloads: list[bytes]) -> list[dict]:
+    """Returns each XNNPACK graph by its fields. The schema and the decompiler are ExecuTorch's own."""
     with tempfile.TemporaryDirectory() as folder:
         schema = Path(folder, "schema.fbs")
         schema.write_bytes(_get_schema_bytes())
@@ -153,7 +158,7 @@ def decompile(payloads: list[bytes]) -> list[list[Product]]:
         for file, payload in zip(files, payloads, strict=True):
             file.write_bytes(payload)
         _run_flatc(["--json", "--strict-json", "--defaults-json", "-o", folder, str(schema), "--", *map(str, files)])
-        return [list_products(json.loads(NOT_FINITE.sub(spelled, file.with_suffix(".json").read_text()))) for file in files]
+        return [json.loads(NOT_FINITE.sub(spelled, file.with_suffix(".json").read_text())) for file in files]
 
 
 def list_products(graph: dict) -> list[Product]:

@@ -12,7 +12,7 @@ from firsttoken.distill.classifiers.arch import Arch, check_arch
 from firsttoken.distill.mixing import Mixing
 from firsttoken.distill.recipe import CROSS_TOKENIZER, INSIDE, Loss, RecipePart, Training, is_classifier
 from firsttoken.distill.schedules import Schedule, Scheduled, constant
-from firsttoken.errors import FirstTokenError
+from firsttoken.user_function import find_user_file, load_user_function
 
 if TYPE_CHECKING:
     from firsttoken.distill.modules import ModulePlan
@@ -253,11 +253,7 @@ def classifier_names() -> list[str]:
 
 def user_file(recipe: ClassifierRecipe, given: str) -> Path:
     """The file of what ``file.py:function`` names, relative to the recipe. Raises `FirstTokenError` for one that is not there."""
-    file, mark, _ = given.rpartition(":")
-    path = Path(recipe.folder, file)
-    if not mark or path.suffix != ".py" or not path.is_file():
-        raise FirstTokenError(f'make = {given!r}: no such file (looked for {path}); expected "file.py:function", relative to the recipe')
-    return path
+    return find_user_file(given, recipe.folder, "make = ", "the recipe")
 
 
 def user_files(recipe: ClassifierRecipe) -> dict[str, str]:
@@ -272,13 +268,4 @@ def user_function(recipe: ClassifierRecipe, given: str) -> Callable[..., Any]:
 
     Raises `FirstTokenError` for a file or function that is not there.
     """
-    from importlib.util import module_from_spec, spec_from_file_location
-
-    path, function = user_file(recipe, given), given.rpartition(":")[2]
-    spec = spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None, "a .py file has a loader"
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not callable(getattr(module, function, None)):
-        raise FirstTokenError(f"make = {given!r}: {path} has no function {function!r}")
-    return getattr(module, function)
+    return load_user_function(given, recipe.folder, "make = ", "the recipe")

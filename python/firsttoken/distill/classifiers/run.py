@@ -14,7 +14,8 @@ from firsttoken.bundle.atomic import Staging, clean
 from firsttoken.declarations import declaration_path
 from firsttoken.distill.classifiers.data import load_data, split, texts_of
 from firsttoken.distill.classifiers.fit import WEIGHTS, check_models, fit
-from firsttoken.distill.classifiers.programs import write_programs
+from firsttoken.distill.classifiers.own_samples import class_names, write_samples
+from firsttoken.distill.classifiers.programs import PROGRAM, write_programs
 from firsttoken.distill.classifiers.pseudo_labels import check_unlabelled, hide_labels, in_words, pseudo_label
 from firsttoken.distill.classifiers.recipe import ClassifierRecipe, load_classifier, user_files
 from firsttoken.distill.classifiers.tasks import begun
@@ -174,6 +175,7 @@ def publish(
     with Staging(output) as staging:
         safetensors.torch.save_model(student, str(staging.folder / WEIGHTS))
         programs = write_programs(student, example, staging.folder)
+        write_samples(recipe, staging.folder / PROGRAM, staging.folder)
         record = {
             "format": 1,
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -182,6 +184,7 @@ def publish(
             **identity,
             "seeds": found,
             "programs": programs,
+            **({"classes": names} if (names := class_names(recipe)) else {}),
             "files": sorted([*files_in(staging.folder), RECORD, PAGE]),
         }
         (staging.folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -25,6 +25,7 @@ object ManifestReader {
     /** Raises [FirstTokenException] for another version, what the schema does not take, and file names that cannot be. */
     fun parse(values: JsonObject): Manifest {
         checkVersion(values.get("schema_version"))
+        checkKind(values.get("kind"))
         schema.check(MANIFEST_FILE, values)
         return JsonFields.pick(MANIFEST_FILE, values) { manifest() }.also(::checkNames)
     }
@@ -32,6 +33,11 @@ object ManifestReader {
     private fun checkVersion(version: JsonElement?) {
         if (version?.toString() == "$SCHEMA_VERSION") return
         throw FirstTokenException("$MANIFEST_FILE: got schema version ${JsonText.describe(version)}, this app reads $SCHEMA_VERSION; export the checkpoint again")
+    }
+
+    private fun checkKind(kind: JsonElement?) {
+        if (kind == null) return
+        throw FirstTokenException("$MANIFEST_FILE: is of the kind ${JsonText.describe(kind)} (a classifier, an encoder, a series), which this app does not run; choose a language model's bundle")
     }
 
     private fun JsonFields.manifest() =

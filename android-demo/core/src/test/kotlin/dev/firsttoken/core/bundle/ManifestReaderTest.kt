@@ -90,6 +90,11 @@ class ManifestReaderTest {
         }
     }
 
+    @Test fun aModuleIsRefusedByItsKind() =
+        assertRefused("is of the kind \"module\"", "choose a language model's bundle") {
+            DemoFiles.manifest(DemoFiles.manifestText.replace("\"schema_version\":2", "\"schema_version\":2,\"kind\":\"module\""))
+        }
+
     @Test fun aFolderWithoutOneIsNoBundle() = assertRefused("manifest.json: missing", "not a bundle") { Bundle.open(folder.root) }
 
     @Test fun aFileOfAnotherSizeIsRefused() {

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from firsttoken.calibration.histogram import CLIPS, Histogram, Seen
+from firsttoken.range_histogram import CLIPS, Histogram, Seen
 
 
 def values(outliers: int = 3) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""Modules in bundles: exported, proven, measured."""
