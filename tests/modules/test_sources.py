@@ -8,7 +8,8 @@ from module_subjects import picture_program
 
 from firsttoken.errors import FirstTokenError
 from firsttoken.file_hash import hash_file
-from firsttoken.modules.sources import is_module_source, open_source
+from firsttoken.modules.recognized import is_module_source
+from firsttoken.modules.sources import open_source
 
 BUILD = """
 import torch

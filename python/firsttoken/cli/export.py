@@ -152,7 +152,7 @@ def export(
       firsttoken export path/to/checkpoint -t tflite-hexagon-sm8550 -t tflite-hexagon-sm8750 -o out
       firsttoken export out/digits-cnn --plan module-int8 -t tflite-xnnpack -t executorch-xnnpack -o out/digits
     """
-    from firsttoken.modules.sources import is_module_source
+    from firsttoken.modules.recognized import is_module_source
 
     if is_module_source(checkpoint):
         export_of_module(

@@ -116,8 +116,9 @@ def prove_module_bundle(
     from firsttoken.errors import FirstTokenError, GateError
     from firsttoken.module_bundles.export import RANDOM_NOTE
     from firsttoken.module_bundles.prove import prove_bundle
+    from firsttoken.modules.recognized import is_module_source
     from firsttoken.modules.samples import given_samples, read_samples
-    from firsttoken.modules.sources import is_module_source, open_source
+    from firsttoken.modules.sources import open_source
     from firsttoken.report.progress_bar import progress_bar
 
     if not is_module_source(given):

@@ -13,20 +13,11 @@ from firsttoken.modules.archive import open_program
 from firsttoken.modules.built import build_module
 from firsttoken.modules.describe import Lengths, describe_program
 from firsttoken.modules.module import Module
+from firsttoken.modules.recognized import OTHERS, is_function
 from firsttoken.modules.samples import read_samples
 from firsttoken.modules.student import CALIBRATION, HELD_OUT, is_student, labels_of, lineage_of, program_of, read_record
 
 EXPECTED = "expected a student's folder of `firsttoken distill`, a .pt2 of torch.export.save, or my_model.py:build"
-OTHERS = {  # what people have instead, and the way from there
-    **dict.fromkeys(
-        (".pt", ".pth", ".bin", ".ckpt"),
-        "is a pickle of weights, which says no network; write my_model.py:build, a function that returns (module, example)",
-    ),
-    **dict.fromkeys(
-        (".keras", ".h5", ".tflite", ".onnx"),
-        "is not read; a PyTorch module is: torch.export.save(torch.export.export(module, example), 'model.pt2')",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -38,20 +29,6 @@ class Source:
     held_out: dict[str, np.ndarray] | None = None
     lineage: StudentLineage | None = None
     sources: tuple[str, str] = ("samples", "held-out samples")
-
-
-def is_function(given: str | Path) -> bool:
-    """Whether ``file.py:function`` is meant."""
-    file, mark, function = str(given).rpartition(":")
-    return bool(mark) and file.endswith(".py") and function.isidentifier()
-
-
-def is_module_source(given: str | Path) -> bool:
-    """Whether this is a module and no checkpoint of a decoder: nothing is read but names."""
-    if is_function(given):
-        return True
-    path = Path(given)
-    return path.suffix == ".pt2" or (path.suffix in OTHERS and os.path.isfile(path)) or (os.path.isdir(path) and is_student(path))
 
 
 def open_source(given: str | Path, width: float | None = None, lengths: Lengths | None = None, labels: Sequence[str] = ()) -> Source:
