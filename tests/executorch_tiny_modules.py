@@ -76,7 +76,7 @@ class Series(nn.Module):
 class Recurrent(nn.Module):
     def __init__(self):
         super().__init__()
-        self.lstm, self.head = nn.LSTM(3, 8, 2, batch_first=True, bidirectional=True), nn.Linear(16, 4)
+        self.lstm, self.head = nn.LSTM(3, 8, batch_first=True), nn.Linear(8, 4)
 
     def forward(self, x):
         return self.head(self.lstm(x)[0][:, -1])
@@ -86,7 +86,7 @@ NETWORKS = {
     "images": (Images, lambda count: torch.randn(count, 1, 16, 16)),
     "tokens": (Tokens, lambda count: torch.randint(1, 60, (count, 12)) * (torch.arange(12) < 9)),
     "series": (Series, lambda count: torch.randn(count, 3, 20)),
-    "recurrent": (Recurrent, lambda count: torch.randn(count, 4, 3)),
+    "recurrent": (Recurrent, lambda count: torch.randn(count, 3, 3)),
 }
 
 
@@ -117,7 +117,7 @@ def scores(module: Module, values: np.ndarray) -> np.ndarray:
 
 @dataclass
 class TinyFiles:
-    """.pte files of the tiny networks; ``precisions``: one for each kind of layer, all others FP32."""
+    """.pte files of the tiny networks; ``precisions``: one by the name of a layer or its kind, all others FP32."""
 
     folder: Path
     made: dict = field(default_factory=dict)
@@ -125,7 +125,7 @@ class TinyFiles:
     def job(self, name: str, precisions: dict[str, str]) -> ModuleJob:
         module, values = tiny(name)
         layers = module_layers(module.program)
-        chosen = {layer.name: precisions.get(layer.kind, "fp32") for layer in layers}
+        chosen = {layer.name: precisions.get(layer.name, precisions.get(layer.kind, "fp32")) for layer in layers}
         return ModuleJob(module, layers, chosen, {"x0": values}, {layer.name: "percentile" for layer in layers})
 
     def lower(self, name: str, **precisions: str) -> tuple[Path, LoweredModule, ModuleJob]:

@@ -26,10 +26,9 @@ def test_rows_of_every_kind(tiny_files):
     assert (tokens["core"].stored, tokens["core"].computed, tokens["core"].delegated) == ("fp32", "fp32", True)
     assert tokens["query"].computed == "int8"
     assert rows_of(tiny_files.lower("recurrent", **INT8))["lstm"].computed == "int8"
-    low = rows_of(tiny_files.lower("tokens", linear="int4", embedding="fp16"))
-    assert (low["up"].stored, low["up"].computed, low["table"].stored) == ("int4/32", "int4", "fp16")
-    half = rows_of(tiny_files.lower("tokens", linear="fp16", core="fp16"))
-    assert (half["up"].stored, half["up"].computed, half["core"].computed) == ("fp16",) * 3
+    mixed = rows_of(tiny_files.lower("tokens", linear="int4", up="fp16", embedding="fp16", core="fp16"))
+    assert (mixed["down"].stored, mixed["key"].stored, mixed["down"].computed) == ("int4/32", "int4/row", "int4")
+    assert (mixed["up"].stored, mixed["up"].computed, mixed["core"].computed, mixed["table"].stored) == ("fp16",) * 4
 
 
 def test_calibrated_scales_are_those_of_the_file(tiny_files):
@@ -58,11 +57,10 @@ def test_changed_weights_and_scales_are_noticed(tmp_path, tiny_files):
     content, changed = path.read_bytes(), tmp_path / "changed.pte"
     key = lowered.layers["up"]["keys"][0]
     assert key in {use.key for use in read_uses(path)}
-    place = content.rindex(bytes(job_rows(job, "up")))
-    for where in (place + 100,):
-        changed.write_bytes(content[:where] + bytes([content[where] ^ 1]) + content[where + 1 :])
-        with pytest.raises(FirstTokenError, match="the bytes of its constant .* were changed"):
-            audit_module(changed, lowered, job.layers, job.precisions)
+    place = content.rindex(job_rows(job, "up"))
+    changed.write_bytes(content[: place + 100] + bytes([content[place + 100] ^ 1]) + content[place + 101 :])
+    with pytest.raises(FirstTokenError, match="the bytes of its constant .* were changed"):
+        audit_module(changed, lowered, job.layers, job.precisions)
 
 
 def job_rows(job, name):

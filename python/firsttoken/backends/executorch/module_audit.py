@@ -12,8 +12,6 @@ from firsttoken.modules.layers import ModuleLayer
 from firsttoken.precisions import PRECISIONS, without_group
 
 PATTERN = ["XNNBatchMatrixMultiply", "XNNSoftmax", "XNNBatchMatrixMultiply"]
-PRINTED = 1e-4
-"""What a scale may differ by, relative: flatc prints six decimal places."""
 DYNAMIC, STATIC = "rounded as they come", "rounded to fixed ranges"
 
 
@@ -64,8 +62,7 @@ def scales_of(path: Path, layer: ModuleLayer, lowered: LoweredModule, found: Seq
     wanted = [IntegerScale(**lowered.layers[layer.name][side]) for side in ("input", "output")]
     for use in found:
         same = len(use.scales) == len(wanted) and all(
-            abs(got.scale - want.scale) <= PRINTED * want.scale and got.zero_point == want.zero_point
-            for got, want in zip(use.scales, wanted, strict=True)
+            got.scale == want.scale and got.zero_point == want.zero_point for got, want in zip(use.scales, wanted, strict=True)
         )
         if not same:
             got = ", ".join(f"{one.scale:.6g} and {one.zero_point}" for one in use.scales) or "none"

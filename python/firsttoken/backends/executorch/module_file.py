@@ -1,6 +1,7 @@
 """What a written .pte of a module computes with, read from the file: every operator of XNNPACK's graphs and of ExecuTorch's own kernels that has a constant
 or multiplies activations, and the bytes of the constants."""
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -12,6 +13,8 @@ from executorch.exir._serialize._program import _ExtendedHeader
 from executorch.exir.schema import DelegateCall, KernelCall, Program
 from executorch.exir.schema import Tensor as FileTensor
 
+from firsttoken.backends.executorch.flatbuffer import child, number, root_of, tables
+from firsttoken.backends.executorch.packing import INSIDE, SCALE, SCALES, VALUES
 from firsttoken.backends.executorch.program_file import DAMAGED, SCALARS, STORED, cause, decompiled, forward_plan, read_payload
 from firsttoken.bundle.integer_facts import IntegerScale
 from firsttoken.errors import FirstTokenError
@@ -60,7 +63,8 @@ def read_uses(path: Path) -> list[Use]:
                 for instruction in plan.chains[0].instructions
                 if isinstance(instruction.instr_args, DelegateCall)
             ]
-            graphs = decompiled([read_payload(stream, base, program, plan.delegates[index]) for index in called])
+            payloads = [read_payload(stream, base, program, plan.delegates[index]) for index in called]
+            graphs = [with_exact_scales(graph, payload) for graph, payload in zip(decompiled(payloads), payloads, strict=True)]
             uses = sorted((use for graph in graphs for use in delegated_uses(graph)), key=lambda use: use.order)
             check_named(stream, base, program, {use.key for use in uses if use.key}, path)
             return uses + list(own_uses(stream, base, program))
@@ -103,6 +107,16 @@ def delegated_uses(graph: dict[str, Any]) -> Iterator[Use]:
         elif kind in CORE:
             first = union.get("input1_id", union.get("input_id"))
             yield Use(kind, True, FLOATS.get(type_of(values[first][0]), type_of(values[first][0])), order=node["debug_handle"])
+
+
+def with_exact_scales(graph: dict[str, Any], payload: bytes) -> dict[str, Any]:
+    """The graph with its scales from the bytes: flatc prints six decimal places of them."""
+    for entry, value in zip(graph["xvalues"], tables(root_of(payload), VALUES), strict=True):
+        parameters = entry["xvalue_union"].get("quant_params")
+        if parameters and "scale" in parameters and not isinstance(parameters["scale"], list):
+            bits = number(child(child(value, INSIDE), SCALES), SCALE)
+            parameters["scale"] = struct.unpack("<f", struct.pack("<I", bits))[0]
+    return graph
 
 
 def type_of(tensor: dict[str, Any]) -> str:

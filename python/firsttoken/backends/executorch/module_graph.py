@@ -104,6 +104,9 @@ def inputs_of(program: ExportedProgram) -> list[Node]:
 def again(graph: GraphModule, example: tuple[Tensor, ...], dimensions: tuple[dict[int, Dim], ...]) -> ExportedProgram:
     """The changed graph as a program with these free dimensions. Raises `FirstTokenError` where one cannot be free."""
     graph.recompile()
+    for values in (*graph.parameters(), *graph.buffers()):
+        if values.untyped_storage().nbytes() != values.nbytes:  # XNNPACK writes the whole storage that a constant lies in
+            values.data = values.detach().clone(memory_format=torch.contiguous_format)
     try:
         return torch.export.export(graph, example, dynamic_shapes=dimensions, strict=False)
     except Exception as error:  # torch.export raises whatever its tracers do

@@ -18,9 +18,10 @@ class Cell(nn.Module):
 
     def __init__(self, of_input: Tensor, of_state: Tensor, bias: Tensor | None, linear: Maker) -> None:
         super().__init__()
-        biases = [None] * GATES if bias is None else list(bias.chunk(GATES))
-        self.of_input = nn.ModuleList(linear(part.contiguous(), own) for part, own in zip(of_input.chunk(GATES), biases, strict=True))
-        self.of_state = nn.ModuleList(linear(part.contiguous(), None) for part in of_state.chunk(GATES))
+        # Copies: XNNPACK writes the whole storage that a constant lies in, and so each gate would have the first one's bias.
+        biases = [None] * GATES if bias is None else [part.clone() for part in bias.chunk(GATES)]
+        self.of_input = nn.ModuleList(linear(part.clone(), own) for part, own in zip(of_input.chunk(GATES), biases, strict=True))
+        self.of_state = nn.ModuleList(linear(part.clone(), None) for part in of_state.chunk(GATES))
 
     def forward(self, x: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
         """Takes x ``[batch, in]``, hidden and cell ``[batch, width]``; returns the new ones."""
