@@ -1,6 +1,6 @@
 """Tiny networks as modules, and their .pte files, each lowered once a session: images, tokens with a mask, series, a recurrence."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -115,12 +115,15 @@ def scores(module: Module, values: np.ndarray) -> np.ndarray:
     return module.run(torch.from_numpy(values))["scores"].numpy()
 
 
+MADE: dict = {}  # shared: each test file that takes the fixture has one of its own
+
+
 @dataclass
 class TinyFiles:
     """.pte files of the tiny networks; ``precisions``: one by the name of a layer or its kind, all others FP32."""
 
     folder: Path
-    made: dict = field(default_factory=dict)
+    made: dict
 
     def job(self, name: str, precisions: dict[str, str]) -> ModuleJob:
         module, values = tiny(name)
@@ -146,4 +149,4 @@ class TinyFiles:
 
 @pytest.fixture(scope="session")
 def tiny_files(tmp_path_factory) -> TinyFiles:
-    return TinyFiles(tmp_path_factory.mktemp("modules"))
+    return TinyFiles(tmp_path_factory.mktemp("modules"), MADE)
