@@ -6,12 +6,13 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from firsttoken.cli import completion, teacher_options
+from firsttoken.cli import teacher_options
+from firsttoken.cli.distill_chain import chain
 from firsttoken.cli.distill_estimate import estimate
 from firsttoken.cli.distill_search import search
 from firsttoken.cli.distill_width import width
 from firsttoken.cli.machine_options import Device, Dtype, HoweverLong, checked_dtype
-from firsttoken.cli.options import PromptLengths, RecipeFile, Verbose
+from firsttoken.cli.options import RecipeFile, Verbose
 from firsttoken.cli.output import Json, Output
 from firsttoken.errors import FirstTokenError
 from firsttoken.extras import need
@@ -39,6 +40,7 @@ app = typer.Typer(
 app.command()(search)
 app.command()(width)
 app.command()(estimate)
+app.command()(chain)
 
 
 @app.command()
@@ -298,90 +300,6 @@ def difficulty(
         count = add_difficulty(pool, output, model, length, report)
     out.show(f"{output}: {count} samples with their difficulty, in nats per token")
     out.document({"output": output, "samples": count})
-
-
-@app.command()
-def chain(
-    recipe: RecipeFile,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where student, bundles and figures go.")] = Path(
-        "out/chain"
-    ),
-    plan: Annotated[
-        str | None,
-        typer.Option(
-            "--plan",
-            "-p",
-            metavar="NAME|FILE",
-            help="Precision plan (default: the recipe's, else fp16-attention).",
-            autocompletion=completion.plans,
-        ),
-    ] = None,
-    target: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--target",
-            "-t",
-            metavar="NAME|FILE",
-            help="Runtime to export for, may be repeated (default: .tflite and .pte).",
-            autocompletion=completion.targets,
-        ),
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Replace a student of another recipe.")] = False,
-    restart: Annotated[bool, typer.Option("--restart", help="Begin an interrupted student anew.")] = False,
-    cache_length: Annotated[
-        int | None, typer.Option("--cache-length", min=2, help="Tokens of prompt and answer (default: the targets').")
-    ] = None,
-    prompts: PromptLengths = "32,128",
-    repeat: Annotated[
-        int, typer.Option("--repeat", "-r", min=1, help="Runs of each prompt length in each of five processes of a bundle.")
-    ] = 3,
-    text_tokens: Annotated[int, typer.Option("--text-tokens", min=16, help="Held-out tokens that every step is scored on.")] = 2048,
-    however_long: HoweverLong = False,
-    as_json: Json = False,
-    verbose: Verbose = False,
-) -> None:
-    """From teacher to first token: student, plan, bundles, proof, the loss of every step, and TTFT on this machine.
-
-    What an earlier call finished is not done again. Every bundle's manifest names recipe, teachers and data.
-
-    \b
-    Example:
-      firsttoken distill chain demo-cut -o out/chain
-    """
-    need("distill", "distillation")
-    from firsttoken.cli.options import parse_lengths
-    from firsttoken.distill.chain import MEASUREMENT, TARGETS
-    from firsttoken.distill.chain import chain as work
-    from firsttoken.measure.bench import BenchSettings
-    from firsttoken.report.bench_table import notes, terminal_table
-    from firsttoken.report.evaluation_table import terminal_table as scores_table
-    from firsttoken.report.progress_bar import progress_bar
-
-    out = Output(as_json)
-    settings = BenchSettings(prompts=tuple(parse_lengths(prompts)), repeat=repeat)
-    made = work(
-        recipe,
-        output,
-        plan,
-        tuple(target or TARGETS),
-        force,
-        restart,
-        cache_length,
-        text_tokens,
-        settings,
-        progress_bar,
-        out.say,
-        however_long,
-    )
-    out.show(
-        f"\nThe same held-out text through every step (about {text_tokens:,} tokens of it; --text-tokens takes more):",
-        scores_table(made.scores),
-        "\nTime to first token on this machine:",
-        terminal_table(made.measurement),
-        *notes(made.measurement),
-        f"\nStudent: {made.student}; bundles: {', '.join(map(str, made.bundles))}; every run: {output / MEASUREMENT}",
-    )
-    out.document({**vars(made), "measurement": made.measurement.model_dump(mode="json", exclude_none=True)})
 
 
 @app.command()

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from firsttoken.bundle.manifest import AuditRow
     from firsttoken.bundle.module_manifest import ModuleManifest, ModuleProof
+    from firsttoken.module_bundles.bench import Timed
 
 
 def export_module_source(
@@ -147,14 +148,10 @@ def prove_module_bundle(
 
 def bench_module_bundles(bundles: list[Path], repeat: int | None, threads: int | None, cold: bool, markdown: bool, out: Output) -> None:
     """``firsttoken bench`` of modules' bundles."""
-    from dataclasses import asdict
-
     from firsttoken.bundle.module_manifest import is_module_bundle
     from firsttoken.errors import FirstTokenError
     from firsttoken.module_bundles.bench import bench_modules
     from firsttoken.report.progress_bar import progress_bar
-    from firsttoken.report.tables import table
-    from firsttoken.units import readable
 
     if others := [bundle for bundle in bundles if not is_module_bundle(bundle)]:
         raise FirstTokenError(
@@ -162,19 +159,38 @@ def bench_module_bundles(bundles: list[Path], repeat: int | None, threads: int |
         )
     with progress_bar() as report:
         rows = bench_modules(bundles, repeat or 50, threads or 1, cold, report)
-    columns = ("bundle", "plan", "sizes", "file", "load", "first", "warm", "warm min", "warm p90", *(("cold",) if cold else ()))
-    cells = []
-    for row in rows:
-        times = row.summary
-        shown = [times[name] for name in ("load", "first", "warm", "warm_min", "warm_p90", *(("cold",) if cold else ()))]
-        sizes = ", ".join(f"{name} {size}" for name, size in row.sizes.items()) or "–"
-        cells.append((str(row.bundle), row.plan, sizes, readable(row.artifact_bytes), *(f"{value:.3f}" for value in shown)))
+    columns, cells = bench_rows(rows)
     if markdown:
         out.show("\n".join("| " + " | ".join(line) + " |" for line in (columns, ("---",) * len(columns), *cells)))
     else:
-        out.show(table(None, columns, cells, left=3))
-    out.show(
-        f"milliseconds, medians, {threads or 1} {'thread' if (threads or 1) == 1 else 'threads'}; warm: runs behind the first of 3 processes each, files in the page cache"
-        + (f"; cold: load and first run, file {rows[0].pages}" if cold else "")
-    )
-    out.document({"modules": [{**asdict(row), "milliseconds": row.summary} for row in rows]})
+        out.show(bench_table(rows))
+    out.show(times_said(rows))
+    out.document({"modules": [row.document for row in rows]})
+
+
+def bench_rows(rows: "list[Timed]") -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Columns and cells of what `bench_modules` returned."""
+    from firsttoken.units import readable
+
+    figures = ("load", "first", "warm", "warm_min", "warm_p90", *(("cold",) if any(row.cold for row in rows) else ()))
+    cells = []
+    for row in rows:
+        times = row.summary
+        sizes = ", ".join(f"{name} {size}" for name, size in row.sizes.items()) or "–"
+        cells.append((str(row.bundle), row.plan, sizes, readable(row.artifact_bytes), *(f"{times[name]:.3f}" for name in figures)))
+    return ("bundle", "plan", "sizes", "file", *(name.replace("_", " ") for name in figures)), cells
+
+
+def bench_table(rows: "list[Timed]") -> "Table":
+    """The table for the terminal."""
+    from firsttoken.report.tables import table
+
+    columns, cells = bench_rows(rows)
+    return table(None, columns, cells, left=3)
+
+
+def times_said(rows: "list[Timed]") -> str:
+    """How the times were taken, in words."""
+    threads = rows[0].threads
+    said = f"milliseconds, medians, {threads} {'thread' if threads == 1 else 'threads'}; warm: runs behind the first of 3 processes each, files in the page cache"
+    return said + (f"; cold: load and first run, file {rows[0].pages}" if rows[0].cold else "")

@@ -336,7 +336,7 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     """Reads a built-in recipe by name or a user's ``.toml`` or ``.yaml`` by path. Raises `FirstTokenError`."""
     if is_classifier(name_or_path):
         raise FirstTokenError(
-            f"recipe {str(name_or_path)!r}: is for a classifier, not a decoder; run it with `firsttoken distill {name_or_path}`"
+            f"recipe {str(name_or_path)!r}: is for a classifier, not a decoder; run it with `firsttoken distill {name_or_path}`, or `firsttoken distill chain {name_or_path}`"
         )
     name, recipe = read_declaration("recipes", "recipe", name_or_path, Recipe)
     return recipe.model_copy(update={"name": name, "folder": str(declaration_path("recipes", name_or_path).parent)})

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from firsttoken.backends.module_registry import find_module_backend
@@ -46,6 +46,11 @@ class Timed:
         found = {name: statistics.median(values) / 1e6 for name in ("load", "first", "warm", "cold") if (values := getattr(self, name))}
         ordered = sorted(self.warm)
         return found | {"warm_min": ordered[0] / 1e6, "warm_p90": ordered[int(0.9 * (len(ordered) - 1))] / 1e6}
+
+    @property
+    def document(self) -> dict:
+        """For programs: every time in nanoseconds, and the medians."""
+        return {**asdict(self), "milliseconds": self.summary}
 
 
 def bench_modules(
