@@ -13,7 +13,9 @@ def find_user_file(given: str, folder: str | Path, called: str, relative_to: str
     file, mark, _ = given.rpartition(":")
     path = Path(folder, file)
     if not mark or path.suffix != ".py" or not path.is_file():
-        raise FirstTokenError(f'{called}{given!r}: no such file (looked for {path}); expected "file.py:function", relative to {relative_to}')
+        raise FirstTokenError(
+            f'{called}{given!r}: no such file (looked for {path}); expected "file.py:function", relative to {relative_to}'
+        )
     return path
 
 

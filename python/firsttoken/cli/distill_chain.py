@@ -47,7 +47,9 @@ def chain(
         int | None, typer.Option("--cache-length", min=2, help="Tokens of prompt and answer (default: the targets').")
     ] = None,
     prompts: PromptLengths = "32,128",
-    repeat: Annotated[int, typer.Option("--repeat", "-r", min=1, help="Runs of each prompt length in each of five processes of a bundle.")] = 3,
+    repeat: Annotated[
+        int, typer.Option("--repeat", "-r", min=1, help="Runs of each prompt length in each of five processes of a bundle.")
+    ] = 3,
     text_tokens: Annotated[int, typer.Option("--text-tokens", min=16, help="Held-out tokens that every step is scored on.")] = 2048,
     however_long: HoweverLong = False,
     as_json: Json = False,
