@@ -6,6 +6,7 @@ import signal
 from dataclasses import replace
 
 import pytest
+from generated_measurements import make_run
 
 from firsttoken import cli
 from firsttoken.bundle.manifest import read_manifest
@@ -73,6 +74,16 @@ def test_it_goes_on_until_the_time_is_known_or_says_that_it_is_not(demo_bundle, 
     [result] = measuring.run().results
     assert "after 4 processes, and 0.0% were asked" in measuring.unreached[0]
     assert {run.process for run in result.runs} == {1, 2, 3, 4} and module.reach_of(result) > 1e-6
+
+
+def test_a_bundle_that_died_does_not_keep_the_others_at_it(demo_bundle, monkeypatch):
+    measuring = Bench([demo_bundle("tflite-xnnpack"), demo_bundle("executorch-xnnpack")], replace(SHORT, until=0.5))
+    alive, dead = measuring.results
+    alive.runs = [make_run(t, prefill=10**7 + n, process=n) for t in SHORT.prompts for n in range(1, 5)]
+    dead.runs, measuring.given_up = [make_run(16, state="warm-up", process=1)], {1}
+    assert not measuring._goes_on(4) and "after 0 processes" in measuring.unreached[0]
+    alive.runs = alive.runs[:2]
+    assert measuring._goes_on(2)
 
 
 def test_turns_of_a_conversation_are_runs_of_their_own(demo_bundle):

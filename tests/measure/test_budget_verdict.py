@@ -68,10 +68,34 @@ def test_relative_limits_are_against_the_baseline():
     assert [v.outcome for v in verdicts(before, slower, decode_times=0.9)] == ["kept"]
     with pytest.raises(FirstTokenError, match="give its file with --baseline"):
         verdicts(slower, first_token_times=1.05)
+
+
+def test_a_baseline_of_something_else_is_none():
+    slower, before = measurement(processes=True), measurement(processes=True)
     before.results[0].bundle.plan = "another"
-    before.results.append(before.results[0])
     with pytest.raises(FirstTokenError, match="the baseline has no"):
         verdicts(slower, before, first_token_times=1.05)
+    other_phone = measurement(processes=True)
+    other_phone.results[0].threads = 16
+    [verdict] = verdicts(slower, other_phone, first_token_times=9)
+    assert verdict.kept and "NOT LIKE FOR LIKE: threads: 16 against" in verdict.line
+    lacks = measurement(processes=True)
+    for run in lacks.results[0].runs:
+        run.prompt_tokens = 99
+    with pytest.raises(FirstTokenError, match="the baseline has no run of b at 8 tokens, warm; measure it there too"):
+        verdicts(slower, lacks, first_token_times=9)
+
+
+def test_the_interval_is_of_the_processes_level():
+    """Levels of 10, 10, 10, 10 and 30 ms: the median says nothing of the fifth."""
+    [verdict] = verdicts(measurement(times=(10, 10, 10, 10, 30), processes=True), first_token_ms=12)
+    assert verdict.outcome == "unclear" and "10 (median of 5, 10 to 30; known to lie from 6.7" in verdict.line
+
+
+def test_names_of_bundles_write_no_lines():
+    forged = measurement()
+    forged.results[0].bundle.name = "b\n::error::injected\nkept    b: first_token_ms"
+    assert all(verdict.line.count("\n") == 0 for verdict in verdicts(forged, first_token_ms=50, same_top=0.9))
 
 
 def test_what_was_not_measured_is_missed():
@@ -86,14 +110,14 @@ def test_other_work_is_noticed():
 
 def test_junit_is_what_integrations_read():
     given = [
-        LimitVerdict("kept", "kept    fine", "b", "first_token_ms"),
+        LimitVerdict("kept", "kept    fine", "b", "first_token_ms", what="first_token_ms at 8 tokens, warm"),
         LimitVerdict("missed", 'missed  <"&>', "a\x1b[2J", "load_ms"),
         LimitVerdict("unclear", "unclear", "b", "same_top"),
     ]
     suite = ElementTree.fromstring(junit(given))
     assert suite.attrib == {"name": "firsttoken budget", "tests": "3", "failures": "1", "skipped": "1"}
     assert [(case.get("name"), [child.tag for child in case]) for case in suite] == [
-        ("first_token_ms", []),
+        ("first_token_ms at 8 tokens, warm", []),
         ("load_ms", ["failure"]),
         ("same_top", ["skipped"]),
     ]
@@ -114,3 +138,16 @@ def test_report_holds_files_against_a_budget(tmp_path, monkeypatch, capsys):
     assert cli.run(["report", "new.json", "--junit", "v.xml"]) == 2 and "add --budget" in capsys.readouterr().err
     (tmp_path / "b.toml").write_text("[[budget]]\nbundle = 'x*'\nsame_top = 0.9\n")
     assert cli.run(["report", "new.json", "--budget", "b.toml"]) == 2 and "nothing was held against it" in capsys.readouterr().err
+    (tmp_path / "report.html").unlink()
+    (tmp_path / "b.toml").write_text("[[budget]]\nsame_top = 0.9\n[[budget]]\nbundle = 'c*'\nsame_top = 0.9\n")
+    assert cli.run(["report", "new.json", "--budget", "b.toml"]) == 2 and "no bundle of the files is called 'c*'" in capsys.readouterr().err
+    kept = (tmp_path / "new.json").read_bytes()
+    assert (
+        cli.run(["report", "new.json", "--budget", "b.toml", "--junit", "new.json"]) == 2 and "one of the files" in capsys.readouterr().err
+    )
+    assert not (tmp_path / "report.html").exists() and (tmp_path / "new.json").read_bytes() == kept
+    (tmp_path / "b.toml").write_text("[[budget]]\nsame_top = 0.9\n")
+    assert cli.run(["report", "new.json", "old.json", "--budget", "b.toml", "--junit", "v.xml"]) == 0
+    said = capsys.readouterr().err
+    assert "new.json: kept    b: same_top" in said and "old.json: kept    b: same_top" in said
+    assert [case.get("classname") for case in ElementTree.parse(tmp_path / "v.xml").getroot()] == ["new.json: b", "old.json: b"]

@@ -45,3 +45,10 @@ def test_what_is_kept_is_not(monkeypatch):
 def test_a_baseline_without_a_budget(tmp_path):
     with pytest.raises(FirstTokenError, match="a baseline is for the limits of a budget"):
         held.measure_held([], BenchSettings((8,)), None, tmp_path / "m.json")
+
+
+def test_a_damaged_baseline_is_refused(tmp_path):
+    damaged = measurement(times=(10, 10**101, 10))
+    damaged.write(tmp_path / "m.json")
+    with pytest.raises(FirstTokenError, match="expected a finite number below 1e18"):
+        held.measure_held([], BenchSettings((8,)), LIMITS, tmp_path / "m.json")

@@ -97,6 +97,14 @@ def test_a_slow_start_is_no_start():
     assert "decoding takes 1.3" in device.records[-1]["warning"] and not any("warning" in r for r in device.records if r["seconds"] < 30)
 
 
+def test_slow_devices_are_warned_of_too():
+    """Answers of half a minute at three tokens a second: fifteen seconds hold less than can be compared."""
+    device = Device(lambda now: 90.0 if now > 600 else 30.0)
+    while device.now < 1000:
+        device.answer(50, 60)
+    assert "decoding takes 3.0" in device.records[-1]["warning"] and "the first token takes 3.0" in device.records[-1]["warning"]
+
+
 def test_a_record_a_second_and_one_at_the_end():
     device = Device(lambda now: 1.0)
     device.answer(10, 300)

@@ -139,10 +139,11 @@ def test_nothing_heavy_is_imported_for_help_or_a_page(folder):
 
 
 def test_the_examples_of_the_help_work_as_pasted(folder, capsys):
-    for name in ("host", "old", "new"):
+    (folder / "budget.toml").write_text("[[budget]]\nprompt_tokens = 128\nfirst_token_ms = 1000\n")
+    for name in ("host", "old", "new", "phone"):
         host_measurement(seed=len(name) + ord(name[0]), repeat=2).write(folder / f"{name}.measurement.json")
     assert run(["report", "--help"]) == 0
     examples = [line.strip() for line in capsys.readouterr().out.splitlines() if line.strip().startswith("firsttoken report")]
-    assert len(examples) == 3
+    assert len(examples) == 4
     for example in examples:
         assert run(example.split()[1:]) == 0, example

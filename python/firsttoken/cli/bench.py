@@ -44,7 +44,8 @@ def bench(
     cold: Annotated[
         bool,
         typer.Option(
-            "--cold", help="Also measure cold starts: a fresh process each, files dropped from the page cache where the system allows it."
+            "--cold",
+            help="Also measure cold starts, as many as warm runs: a fresh process each, files dropped from the page cache where the system allows it.",
         ),
     ] = False,
     decode_tokens: Annotated[
@@ -151,6 +152,8 @@ def bench(
         raise FirstTokenError(f"{'--baseline' if baseline else '--junit'} is for the limits of a budget; add --budget FILE")
     if junit is not None:
         check_file_destination(junit, "--junit")
+        if output is not None and junit.resolve() == output.resolve():
+            raise FirstTokenError(f"--junit {junit}: is the file of -o too; choose another name, like verdicts.xml")
     limits = load_budget(budget) if budget else None
     chat = False if raw else None
     lengths = tuple(parse_lengths(prompts))
@@ -166,8 +169,10 @@ def bench(
         try:
             held = measure_held(bundles, settings, limits, baseline, retries, report, say, at_work.append)
         except KeyboardInterrupt:
-            if output is not None and at_work and any(result.runs for result in at_work[-1].results):
-                at_work[-1].measurement.write(output)
+            begun = [each for each in at_work if any(result.runs for result in each.results)]
+            whole = [each for each in begun if all(result.after for result in each.results)]  # a retry was interrupted
+            if output is not None and begun:
+                (whole or begun)[-1].measurement.write(output)
                 print(f"interrupted; the finished runs are in {output}", file=sys.stderr)
             raise
     measuring, measurement = held.bench, held.measurement

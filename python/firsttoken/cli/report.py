@@ -1,12 +1,15 @@
 """``firsttoken report``"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from firsttoken.cli.options import Verbose
 from firsttoken.cli.output import Json, Output
+
+if TYPE_CHECKING:
+    from firsttoken.measure.budget_verdict import LimitVerdict
 
 
 def report(
@@ -73,6 +76,7 @@ def report(
         raise FirstTokenError(
             "no measurement file; make one with `firsttoken bench BUNDLE -o host.measurement.json`, then `firsttoken report host.measurement.json`"
         )
+    held = read_held(budget, files or [], baseline, junit) if budget else None
     out, found = Output(as_json), {}
     if diff:
         from firsttoken.report.diff_table import diff_document, print_diff
@@ -89,29 +93,53 @@ def report(
             print(f"note: {harmless(note)}", file=sys.stderr)
         found["page"] = {"file": output, "bytes": output.stat().st_size, "notes": notes}
         out.show(f"{output}: written, {output.stat().st_size / 1000:.0f} kB; open it in a browser")
-    missed = hold(budget, files or [], baseline, junit, found) if budget else None
+    missed = tell_held(budget, held, junit, found) if budget and held else None
     out.document(found)
     if missed:
         raise GateError(missed)
 
 
-def hold(budget: Path, files: list[Path], baseline: Path | None, junit: Path | None, found: dict) -> str | None:
-    """Says how every file keeps the budget; returns what is missed, in words, or None."""
+def read_held(budget: Path, files: list[Path], baseline: Path | None, junit: Path | None) -> "list[LimitVerdict]":
+    """How every file keeps the budget. Raises `FirstTokenError`, before anything is written."""
+    from dataclasses import replace
+    from fnmatch import fnmatchcase
+
+    from firsttoken.atomic_file import check_file_destination
+    from firsttoken.errors import FirstTokenError
+    from firsttoken.measure.budget import load_budget
+    from firsttoken.measure.budget_verdict import check_budget
+    from firsttoken.report.page.sources import read_source
+    from firsttoken.safe_text import visible
+
+    if junit is not None:
+        check_file_destination(junit, "--junit")
+        if any(path.exists() and junit.exists() and junit.samefile(path) for path in (budget, *files, *([baseline] if baseline else []))):
+            raise FirstTokenError(f"--junit {junit}: is one of the files that are read; choose another name, like verdicts.xml")
+    limits = load_budget(budget)
+    before = None if baseline is None else read_source(baseline).measurement
+    measured = {file: read_source(file).measurement for file in files}
+    names = {result.bundle.name for one in measured.values() for result in one.results}
+    for each in limits.budgets:
+        if not any(fnmatchcase(name, each.bundle) for name in names):
+            raise FirstTokenError(
+                f"budget {budget}: no bundle of the files is called {each.bundle!r}; nothing was held against it, they have {visible(', '.join(sorted(names)))}"
+            )
+    verdicts = [(file, verdict) for file, one in measured.items() for verdict in check_budget(limits, one, before)]
+    if len(measured) == 1:
+        return [verdict for _, verdict in verdicts]
+    return [
+        replace(verdict, line=f"{visible(file)}: {verdict.line}", bundle=f"{visible(file)}: {verdict.bundle}") for file, verdict in verdicts
+    ]
+
+
+def tell_held(budget: Path, verdicts: "list[LimitVerdict]", junit: Path | None, found: dict) -> str | None:
+    """Says how the files keep the budget; returns what is missed, in words, or None."""
     import sys
     from dataclasses import asdict
 
-    from firsttoken.errors import FirstTokenError
-    from firsttoken.measure.budget import load_budget
-    from firsttoken.measure.budget_verdict import check_budget, tell, write_junit
-    from firsttoken.measure.measurement import read_measurement
+    from firsttoken.measure.budget_verdict import tell, write_junit
     from firsttoken.safe_text import harmless
 
-    limits = load_budget(budget)
-    before = None if baseline is None else read_measurement(baseline)
-    verdicts = [verdict for file in files for verdict in check_budget(limits, read_measurement(file), before)]
-    if not verdicts:
-        names = ", ".join(repr(each.bundle) for each in limits.budgets)
-        raise FirstTokenError(f"budget {budget}: no bundle of the files is called {names}; nothing was held against it")
     for verdict in verdicts:
         print(harmless(verdict.line), file=sys.stderr)
     if (unclear := tell(verdicts)) is not None:

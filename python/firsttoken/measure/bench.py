@@ -142,7 +142,8 @@ class Bench:
         until = self.settings.until
         if until is None or done >= MOST_PROCESSES or len(self.given_up) == len(self.results):
             return False
-        if all((reach := reach_of(result)) is not None and reach <= until for result in self.results if result.runs):
+        alive = [result for number, result in enumerate(self.results) if number not in self.given_up]
+        if all((reach := reach_of(result)) is not None and reach <= until for result in alive):
             return False
         self.total += (1 + len(self.settings.prompts) * self.settings.repeat) * (len(self.candidates) - len(self.given_up))
         return True
@@ -152,7 +153,7 @@ class Bench:
         """Of every bundle whose TTFT is less well known than ``until`` asks: how well it is, in words."""
         until, reaches = self.settings.until, [(result, reach_of(result)) for result in self.results if result.runs]
         return [
-            f"{result.bundle.name}: time to first token is known to {'no interval' if reach is None else f'{reach:.1%}'} after {MOST_PROCESSES} processes, and {until:.1%} were asked"
+            f"{result.bundle.name}: time to first token is known to {'no interval' if reach is None else f'{reach:.1%}'} after {processes_of(result)} processes, and {until:.1%} were asked"
             for result, reach in reaches
             if until is not None and (reach is None or reach > until)
         ]
@@ -240,6 +241,11 @@ def reach_of(result: Result) -> float | None:
     reaches = [reach_of_level(by_process(runs, first_token)) for (_, state), runs in groups(result).items() if state == "warm"]
     known = [reach for reach in reaches if reach is not None]
     return max(known) if known and len(known) == len(reaches) else None
+
+
+def processes_of(result: Result) -> int:
+    """How many processes its warm runs are of."""
+    return len({run.process for run in result.runs if run.state == "warm"})
 
 
 def other_load(busy: float, own: float, seconds: float) -> float | None:

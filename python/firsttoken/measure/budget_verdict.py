@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 from firsttoken.atomic_file import write_text
 from firsttoken.errors import FirstTokenError
 from firsttoken.measure.budget import AT_LEAST, PROOF, RELATIVE, SPEED, Budget, Budgets
-from firsttoken.measure.compare import by_process, compare_runs, reach_of_level
+from firsttoken.measure.compare import by_process, compare_runs, level_of, reach_of_level
 from firsttoken.measure.measurement import Measurement, Result, Run
-from firsttoken.measure.pairing import match
+from firsttoken.measure.pairing import Pair, match
 from firsttoken.measure.summary import decode_speed, first_token, groups, summarize
 from firsttoken.safe_text import visible
 
@@ -23,7 +23,7 @@ BUSY = 0.25  # cores that others kept busy
 class LimitVerdict:
     """One limit on one bundle, and a line that says with the figures how it was decided.
 
-    "unclear": the limit lies within the interval, so that this measurement cannot tell. ``busy``: other work ran beside the runs it was decided on.
+    "unclear": the limit lies within the interval, so that this measurement cannot tell. ``busy``: other work ran beside the runs it was decided on; ``what`` tells the limit from others of that name.
     """
 
     outcome: Literal["kept", "missed", "unclear"]
@@ -31,6 +31,7 @@ class LimitVerdict:
     bundle: str = ""
     limit: str = ""
     busy: bool = False
+    what: str = ""
 
     @property
     def kept(self) -> bool:
@@ -54,7 +55,9 @@ def check_budget(budgets: Budgets, measurement: Measurement, baseline: Measureme
     """
     if budgets.is_relative and baseline is None:
         raise FirstTokenError(f"{' and '.join(RELATIVE)} are limits against an earlier measurement; give its file with --baseline")
-    before = {} if baseline is None else {id(pair.b): pair.a for pair in match(baseline, measurement).pairs}
+    before = (
+        {} if baseline is None else {id(pair.b): pair for pair in match(baseline, measurement).pairs if _bundle(pair.a) == _bundle(pair.b)}
+    )
     return [
         _verdict(budget, result, name, limit, before.get(id(result)))
         for budget in budgets.budgets
@@ -64,21 +67,30 @@ def check_budget(budgets: Budgets, measurement: Measurement, baseline: Measureme
     ]
 
 
-def _verdict(budget: Budget, result: Result, name: str, limit: float, before: Result | None) -> LimitVerdict:
-    if name in RELATIVE and before is None:
-        raise FirstTokenError(
-            f"{name}: the baseline has no {result.title} (same checkpoint, plan and target); measure it too, or leave the limit out"
-        )
-    found = _figure(budget, result, name, before)
-    what = f"{result.title}: {name}"
-    if name in SPEED:
-        what += f" at {budget.prompt_tokens} tokens, {budget.state}"
+def _bundle(result: Result) -> tuple[str, str, str]:
+    return result.bundle.checkpoint, result.bundle.plan, result.bundle.target
+
+
+def _verdict(budget: Budget, result: Result, name: str, limit: float, pair: Pair | None) -> LimitVerdict:
+    title, where = visible(result.title), f" at {budget.prompt_tokens} tokens, {budget.state}" if name in SPEED else ""
+    if name in RELATIVE:
+        if pair is None:
+            raise FirstTokenError(
+                f"{name}: the baseline has no {title} (same checkpoint, plan and target); measure it too, or leave the limit out"
+            )
+        if not any(name != "decode_times" or run.decode for run in _runs(budget, pair.a)):
+            raise FirstTokenError(f"{name}: the baseline has no run of {title}{where}; measure it there too, or leave the limit out")
+    found = _figure(budget, result, name, None if pair is None else pair.a)
+    case = f"{name}{where}"
+    what = f"{title}: {case}"
     if found is None:
-        return LimitVerdict("missed", f"missed  {what}: not measured, limit {limit:g}", result.bundle.name, name)
+        return LimitVerdict("missed", f"missed  {what}: not measured, limit {limit:g}", title, name, what=case)
     outcome, known = _decide(found, limit, name in AT_LEAST)
     busy = name in SPEED and max((run.other_load or 0 for run in _runs(budget, result)), default=0) > BUSY
     line = f"{outcome:7} {what}: {found.value:.4g} ({found.how}{known}), {'at least' if name in AT_LEAST else 'at most'} {limit:g}"
-    return LimitVerdict(outcome, line, result.bundle.name, name, busy)
+    if name in RELATIVE and pair is not None and pair.differences:
+        line += f"; NOT LIKE FOR LIKE: {visible('; '.join(pair.differences), 1000)}"
+    return LimitVerdict(outcome, line, title, name, busy, case)
 
 
 def _decide(found: Found, limit: float, at_least: bool) -> tuple[Literal["kept", "missed", "unclear"], str]:
@@ -120,8 +132,11 @@ def _figure(budget: Budget, result: Result, name: str, before: Result | None) ->
     count = f"of {summary.count}, {summary.minimum:.4g} to {summary.maximum:.4g}"
     if name == "first_token_p90_ms":
         return Found(summary.p90, f"90th percentile {count}")
-    reach = reach_of_level(by_process(runs, measure))
-    interval = None if reach is None else (summary.median / (1 + reach), summary.median * (1 + reach))
+    processes = by_process(runs, measure)
+    reach = reach_of_level(processes)
+    # of the processes' level, which the reach is of: the median of all runs may be one mode's
+    level = level_of(processes) if reach else summary.median  # of equal processes exactly theirs
+    interval = None if reach is None else (level / (1 + reach), level * (1 + reach))
     return Found(summary.median, f"median {count}", interval)
 
 
@@ -152,7 +167,7 @@ def junit(verdicts: list[LimitVerdict]) -> str:
     counts = {"tests": len(outcomes), "failures": outcomes.count("missed"), "skipped": outcomes.count("unclear")}
     suite = ElementTree.Element("testsuite", {"name": "firsttoken budget", **{name: str(count) for name, count in counts.items()}})
     for verdict in verdicts:
-        case = ElementTree.SubElement(suite, "testcase", {"classname": visible(verdict.bundle), "name": verdict.limit})
+        case = ElementTree.SubElement(suite, "testcase", {"classname": visible(verdict.bundle), "name": verdict.what or verdict.limit})
         if verdict.outcome != "kept":
             ElementTree.SubElement(case, "failure" if verdict.outcome == "missed" else "skipped", {"message": visible(verdict.line, 1000)})
     ElementTree.indent(suite)

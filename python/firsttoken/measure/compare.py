@@ -127,6 +127,11 @@ def reach_of_level(processes: Sequence[Sequence[float]]) -> float | None:
     return math.exp(quantile((1 + CONFIDENCE) / 2, len(levels) - 1) * statistics.stdev(levels) / math.sqrt(len(levels))) - 1
 
 
+def level_of(processes: Sequence[Sequence[float]]) -> float:
+    """The geometric mean of the processes' medians, all above 0: what `reach_of_level` is the reach of."""
+    return statistics.geometric_mean([statistics.median(process) for process in processes])
+
+
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """Returns the comparisons with ``chance`` as it is where all of them are looked at together (Holm, A simple sequentially rejective multiple test procedure,
     Scandinavian Journal of Statistics 6, 1979): that any of equal sides is called different stays below 5 %."""

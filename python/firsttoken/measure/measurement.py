@@ -5,6 +5,7 @@ Only single runs are stored; medians and the like are derived from them (`firstt
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Literal
 
@@ -19,11 +20,13 @@ from firsttoken.declarations import first_problem
 from firsttoken.errors import FirstTokenError
 from firsttoken.measure.page_cache import PageState
 from firsttoken.plain_file import LARGE_JSON_BYTES
+from firsttoken.safe_text import visible
 
 SCHEMA_VERSION: Final = 1
 ArtifactKind = Literal["cpu", "gpu", "npu"]
 SCHEMA_FILE = Path(__file__).with_name("measurement.schema.json")
 LARGEST_FILE = LARGE_JSON_BYTES  # bytes; a longer one is not a measurement
+LARGEST_NUMBER = 1e18  # nanoseconds: 31 years; bytes: an exabyte
 Nanoseconds = int
 RunState = Literal["cold", "warm", "warm-up"]
 
@@ -339,7 +342,32 @@ def read_measurement(path: str | Path) -> Measurement:
     """
     path = Path(path)
     expected = "expected a file that `firsttoken bench -o` or `firsttoken device profile` wrote"
-    return parse_measurement(read_json(path, expected, LARGEST_FILE), str(path))
+    found = parse_measurement(read_json(path, expected, LARGEST_FILE), str(path))
+    check_numbers(found, path)
+    return found
+
+
+def check_numbers(measurement: Measurement, source: Path) -> None:
+    """Raises `FirstTokenError` for a number that nothing can have measured, which no figure can be computed of."""
+    for place, value in _numbers(measurement):
+        if not abs(value) <= LARGEST_NUMBER:  # also false for nan
+            raise FirstTokenError(
+                f"{visible(source)}: {place} is {value if isinstance(value, float) else 'a number of more than 18 digits'}; expected a finite number below 1e18"
+            )
+
+
+def _numbers(value: object, place: str = "") -> Iterator[tuple[str, float]]:
+    if isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _numbers(getattr(value, name), f"{place}.{name}" if place else name)
+    elif isinstance(value, dict):
+        for name, part in value.items():
+            yield from _numbers(part, f"{place}.{visible(name)}")
+    elif isinstance(value, list):
+        for number, part in enumerate(value):
+            yield from _numbers(part, f"{place}.{number}")
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield place, value
 
 
 def parse_measurement(values: dict, source: str) -> Measurement:

@@ -21,7 +21,7 @@ LONGER = 1.15  # times as long a prompt is of another kind
 WARM_UP_ANSWERS, WARM_UP_SECONDS = 2, 5.0  # both are over before anything counts as a start
 START = {"first_token": 4, "decode": 24}  # the first ones of a kind after that, whose median is its start
 SLOWER = 1.1  # times the start from which a warning is given, beyond what noise explains: one of a quarter is told, noise is not (tests/measure/test_monitor.py)
-LOOK_BACK = 15.0  # seconds of durations that are held against the start
+LOOK_BACK = 15.0  # seconds of durations that are held against the start, and more where a slow device had too few in them
 FEWEST = {"first_token": 4, "decode": 48}  # of them
 FEW, FEW_SCATTER = 12, 0.1  # of fewer than so many the scatter may look smaller than it is; so much is taken at least
 NOISE = 3.0  # standard errors of the times the start that count as noise
@@ -45,7 +45,7 @@ class Average:
             start.append(nanoseconds)
         elif is_warm:
             self.recent.append((now, kind, nanoseconds / statistics.median(start)))
-        while self.recent and self.recent[0][0] < now - LOOK_BACK:
+        while len(self.recent) > FEWEST[self.sort] and self.recent[0][0] < now - LOOK_BACK:
             self.recent.popleft()
 
     @property

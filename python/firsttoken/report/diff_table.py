@@ -69,7 +69,7 @@ def notes(matched: Matched) -> list[str]:
     if any(comparison.ratio.interval is None for comparison in made):
         said.append(
             f"Where there is no interval, {min(min(c.processes_a, c.processes_b) for c in made)} of the processes ran on a side, and {FEWEST_PROCESSES} are needed: runs of one process share what it got. "
-            "Measure with `firsttoken bench --processes 5`."
+            "Measure with `firsttoken bench --processes 5`; of a phone each run of `device profile --cold` is a process."
         )
     if any(pair.differences for pair in matched.pairs):
         said.append(

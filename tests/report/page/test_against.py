@@ -4,6 +4,7 @@ import pytest
 from generated_measurements import host_measurement, make_bundle, make_measurement, make_result, make_run
 from report_fixtures import device_of
 
+from firsttoken.measure.pairing import match
 from firsttoken.report.page.against import against_baseline, plan_against_plan, runtime_against_runtime
 from firsttoken.report.page.sources import Source
 
@@ -81,3 +82,19 @@ def test_baseline_without_anything_in_common():
     )
     arena, notes = against_baseline([other], Source("base", None, host_measurement(repeat=1), "y"))
     assert arena is None and len(notes) == 7
+
+
+def test_the_page_says_what_the_comparison_says():
+    """What `match` has corrected for many comparisons is not corrected again."""
+
+    def side(slower):
+        times = [100.0, 100.6, 101.1, 99.5, 100.2]
+        runs = [make_run(t, prefill=int(slower * ms * 1e6), process=n) for t in (8, 16, 32, 64) for n, ms in enumerate(times, 1)]
+        return make_measurement([make_result(runs=runs)])
+
+    old, new = side(1.0), side(1.0125)
+    [pair] = match(old, new).pairs
+    wanted = [comparison.ratio.verdict for comparison in pair.comparisons]
+    arena, _ = against_baseline([Source("new", None, new, "new")], Source("old", None, old, "old"))
+    assert wanted == ["slower"] * 4 and [whisker.verdict for whisker in arena.duels[0].whiskers] == wanted
+    assert 0.02 < pair.comparisons[0].ratio.chance < 0.05, "so near that correcting twice would hide it"

@@ -29,7 +29,7 @@ def write_samples(recipe: ClassifierRecipe, program: Path, folder: Path) -> None
         arrays = {str(name): tensor.numpy() for name, tensor in zip(names, given, strict=True)}
         if recipe.tasks is None:
             arrays["labels"] = labels[chosen].numpy()
-        np.savez(folder / file, allow_pickle=False, **arrays)
+        np.savez(folder / file, **arrays)  # type: ignore[arg-type]  # numbers alone; to a numpy before 2.1 allow_pickle is another array
 
 
 def class_names(recipe: ClassifierRecipe) -> list[str]:

@@ -1,19 +1,16 @@
 """Reading the measurement files of a report, with what a page or a comparison cannot show refused by name."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel
-
 from firsttoken import plain_file
 from firsttoken.errors import FirstTokenError
-from firsttoken.measure.measurement import LARGEST_FILE, Measurement, read_measurement
+from firsttoken.measure.measurement import LARGEST_FILE, Measurement, check_numbers, read_measurement
 from firsttoken.safe_text import visible
 
 MOST_RESULTS = 150  # bundles, each with its threads: a page of more takes minutes and nobody reads it
-LARGEST_NUMBER = 1e18  # nanoseconds: 31 years; bytes: an exabyte
 
 
 @dataclass(frozen=True, eq=False)  # a file is itself, whatever is in it
@@ -65,26 +62,8 @@ def _checked(measurement: Measurement, path: Path, content: bytes) -> Source:
         raise FirstTokenError(
             f"{visible(path)}: holds {len(measurement.results)} results; expected {MOST_RESULTS} at most, measure fewer bundles at once"
         )
-    for place, value in _numbers(measurement):
-        if not abs(value) <= LARGEST_NUMBER:  # also false for nan
-            raise FirstTokenError(
-                f"{visible(path)}: {place} is {value if isinstance(value, float) else 'a number of more than 18 digits'}; expected a finite number below 1e18"
-            )
+    check_numbers(measurement, path)
     return Source(path.name, path, measurement, hashlib.sha256(content).hexdigest())
-
-
-def _numbers(value: object, place: str = "") -> Iterator[tuple[str, float]]:
-    if isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            yield from _numbers(getattr(value, name), f"{place}.{name}" if place else name)
-    elif isinstance(value, dict):
-        for name, part in value.items():
-            yield from _numbers(part, f"{place}.{visible(name)}")
-    elif isinstance(value, list):
-        for number, part in enumerate(value):
-            yield from _numbers(part, f"{place}.{number}")
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        yield place, value
 
 
 def _named(sources: list[Source]) -> list[Source]:
