@@ -27,6 +27,10 @@ def write_words(folder: Path, **settings) -> Path:
     return folder
 
 
+def end_token() -> int:
+    return words()["engine"].token_to_id("<|end|>")
+
+
 def on_disk(case: str, folder: Path, **changes):
     """A random model of ``case`` (`families_on_disk`), saved with a tokenizer; returns the model and its folder."""
     model = random_model(case, **{"vocab_size": VOCABULARY, **changes})

@@ -1,5 +1,6 @@
 """What is lowered, for tests that call a lowering itself."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,10 +22,12 @@ def lowering_job(checkpoint: Checkpoint, plan: str | Plan, target: str | Target,
     return LoweringJob(checkpoint, decoder, plan, target, resolve(plan, decoder, target))
 
 
-def lowered_artifact(folder: Path, path: Path, plan: str, target: str, **lengths) -> tuple[LoweringJob, Manifest, Artifact]:
+def lowered_artifact(
+    folder: Path, path: Path, plan: str, target: str, ends: Sequence[int] = (), **lengths
+) -> tuple[LoweringJob, Manifest, Artifact]:
     """Lowers a checkpoint folder into ``path``; the manifest holds what a runner asks of it, and no more."""
     with Checkpoint(folder) as source:
-        job = lowering_job(source, plan, target, **lengths)
+        job = replace(lowering_job(source, plan, target, **lengths), ends=ends)
         backend = find_backend(job.target.cpu_backend)
         [artifact] = backend.lower(job, path / backend.artifact_file).artifacts
     identity = CheckpointIdentity.model_construct(vocab_size=job.decoder.vocab_size)

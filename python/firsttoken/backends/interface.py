@@ -97,6 +97,8 @@ class Backend(ABC):
     """What of `decoder.features` it computes."""
     cache_precision: ClassVar[str | None] = None
     """What the KV cache is kept in, whatever the plan asks of a core; None where it is what the plan asks."""
+    one_cache: ClassVar[bool] = False
+    """Whether all layers' caches have one precision, so that a search does not choose it layer by layer."""
     native_fp16: ClassVar[bool] = True
     """Whether FP16 layers are computed in FP16, and not only stored."""
     half_floats: ClassVar[bool] = False
@@ -198,10 +200,17 @@ class Backend(ABC):
     def check_plan(self, plan: Plan, decoder: Decoder, precisions: Mapping[str, str], target: Target) -> None:  # noqa: B027  most take any that resolves
         """Raises `FirstTokenError` for a plan whose layers, each possible by itself, cannot be had together in one artifact; ``precisions`` are the layers'."""
 
+    def check_search(self, decoder: Decoder, target: Target) -> None:  # noqa: B027  most take any choice of precisions
+        """Raises `FirstTokenError` for a model whose layers cannot be chosen one by one (`search`)."""
+
     def check_installed(self, purpose: str) -> None:
         """Raises `FirstTokenError`, naming the extra, where a package that this backend needs is absent; ``purpose`` begins the sentence."""
         if self.extra is not None:
             need(self.extra, purpose)
+
+    def check_runs(self, purpose: str) -> None:
+        """The same for what runs an artifact, where that is more than writing one takes."""
+        self.check_installed(purpose)
 
     def check_tools(self, target: Target, prove: bool) -> None:  # noqa: B027  most backends bring all they need
         """Raises `FirstTokenError`, with what to install, if this machine cannot lower for ``target`` (and ``prove`` it)."""

@@ -62,7 +62,10 @@ class QuantizeOutcome:
 def check_quantize(recipe: Recipe, quantize: Quantize, student: Decoder) -> None:
     """Raises `FirstTokenError` before any work for a plan or target that does not exist or does not fit the student."""
     target = load_target(recipe.declared(quantize.target), quantize.cache_length)
-    backend_of(target).check_model(student, target)
+    backend = backend_of(target)
+    backend.check_model(student, target)
+    backend.check_installed(f"target {target.name!r}")
+    backend.check_tools(target, prove=True)
     resolve(load_plan(recipe.declared(quantize.plan)), student, target)
 
 

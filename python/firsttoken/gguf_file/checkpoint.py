@@ -19,7 +19,7 @@ from firsttoken.gguf_file.tokenizer_json import tokenizer_files
 from firsttoken.gguf_file.vocabulary import read_vocabulary
 from firsttoken.lattice import Lattice
 
-WORDS_VERSION = 1  # of what `rebuilt_words` writes: another number, another folder
+WORDS_VERSION = 2  # of what `rebuilt_words` writes: another number, another folder
 
 
 class GgufCheckpoint(Checkpoint):

@@ -75,7 +75,7 @@ def _settings(words: Vocabulary, begins: bool) -> dict[str, Any]:
 
 
 def _ends(words: Vocabulary) -> dict[str, Any]:
-    ends = [at for key in ("eos_token_id", "eot_token_id") if (at := words.token(key)) is not None]
+    ends = [at for key in ("eos_token_id", "eot_token_id", "eom_token_id") if (at := words.token(key)) is not None]
     found: dict[str, Any] = {"eos_token_id": sorted(set(ends))} if ends else {}
     return found | ({} if (begin := words.token("bos_token_id")) is None else {"bos_token_id": begin})
 

@@ -15,10 +15,10 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 KINDS = (NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE)
 # Keys behind "tokenizer.ggml." that are read here or in `tokenizer_json`, and those that say nothing about encoding and decoding.
 READ = frozenset(
-    ["model", "pre", "tokens", "token_type", "scores", "merges", "add_bos_token", "add_eos_token", "add_space_prefix", "bos_token_id", "eos_token_id", "eot_token_id", "unknown_token_id", "padding_token_id"]
+    ["model", "pre", "tokens", "token_type", "scores", "merges", "add_bos_token", "add_eos_token", "add_space_prefix", "bos_token_id", "eos_token_id", "eot_token_id", "eom_token_id", "unknown_token_id", "padding_token_id"]
 )  # fmt: skip
 INERT = frozenset(
-    ["seperator_token_id", "separator_token_id", "cls_token_id", "mask_token_id", "eom_token_id", "prefix_token_id", "suffix_token_id", "middle_token_id", "fim_pre_token_id", "fim_suf_token_id", "fim_mid_token_id", "fim_pad_token_id", "fim_rep_token_id", "fim_sep_token_id", "escape_whitespaces", "token_type_count", "add_sep_token"]
+    ["seperator_token_id", "separator_token_id", "cls_token_id", "mask_token_id", "prefix_token_id", "suffix_token_id", "middle_token_id", "fim_pre_token_id", "fim_suf_token_id", "fim_mid_token_id", "fim_pad_token_id", "fim_rep_token_id", "fim_sep_token_id", "escape_whitespaces", "token_type_count", "add_sep_token"]
 )  # fmt: skip
 
 

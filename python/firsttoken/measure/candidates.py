@@ -8,7 +8,7 @@ from firsttoken.backends.interface import Backend
 from firsttoken.backends.registry import find_backend
 from firsttoken.backends.runner import RunnerFacts
 from firsttoken.bundle.files import check_files
-from firsttoken.bundle.manifest import Manifest, read_manifest
+from firsttoken.bundle.manifest import WEIGHTS_BESIDE, Manifest, read_manifest
 from firsttoken.checkpoint_sources.open import open_checkpoint
 from firsttoken.errors import FirstTokenError
 from firsttoken.foreign.open import format_of, hash_of, is_file, read_subject
@@ -74,7 +74,7 @@ def bundle_candidate(folder: Path, lengths: Lengths, report: Report) -> Candidat
     """Raises `FirstTokenError` for a folder that is no bundle, or a damaged one."""
     manifest = read_manifest(folder)
     backend = find_backend(manifest.cpu.backend)
-    backend.check_installed(f"measuring {folder}")
+    backend.check_runs(f"measuring {folder}")
     if lengths.draft is not None and manifest.target.draft_tokens is None:
         raise FirstTokenError(f"bundle {folder}: {no_drafts()}")
     check_files(folder, manifest, report)
@@ -82,6 +82,7 @@ def bundle_candidate(folder: Path, lengths: Lengths, report: Report) -> Candidat
     prompts, chat = lengths.texts(folder, manifest, open_tokenizer(folder, manifest), system)
     kept = [] if manifest.prefix is None else [manifest.prefix.file]
     read = [folder / name for name in (manifest.cpu.file, *manifest.tokenizer.files, *kept)]
+    read += [folder / name for name in (manifest.cpu.file + WEIGHTS_BESIDE,) if name in manifest.files]
     read += [place for name in manifest.packed_names if (place := folder / name).is_file()]
     return Candidate(folder, backend, identify_bundle("", manifest), prompts, chat, read, manifest)
 

@@ -292,7 +292,7 @@ def identify_bundle(name: str, manifest: Manifest) -> BundleIdentity:
         runtime=manifest.target.runtime,
         delegate=manifest.target.delegate,
         artifact_sha256=facts.sha256,
-        artifact_bytes=facts.bytes,
+        artifact_bytes=manifest.size(manifest.cpu),
         cache_length=manifest.cache_length,
         proof=proof_figures(manifest.cpu.proof),
     )
@@ -312,7 +312,7 @@ def ran_artifact(
     return RanArtifact(
         kind=kind,
         sha256=facts.sha256,
-        bytes=facts.bytes,
+        bytes=manifest.size(artifact),
         soc=artifact.needs.soc,
         fallback=fallback,
         instead_of=instead_of if fallback else None,

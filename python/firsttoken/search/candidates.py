@@ -76,7 +76,7 @@ def candidates(decoder: Decoder, backend: Backend, asked: Sequence[str] = ()) ->
             raise FirstTokenError(
                 f"layer {layer.name!r} can have none of {', '.join(asked)} here; expected one of {', '.join(one.label for one in possible)} among them"
             )
-        found[layer.name] = kept
+        found[layer.name] = kept[:1] if layer.kind == "core" and backend.one_cache else kept
         if layer.kind == "linear":
             linear[layer.name] = possible
     for label in asked:
@@ -108,6 +108,8 @@ def fits(one: Candidate, layer: Layer, decoder: Decoder, backend: Backend, calib
         return False
     if one.outliers is not None and not (backend.outliers_apart and backend.activations(one.precision) == "int8"):
         return False
+    if one.precision == "int4" and backend.weight_grid.blocks and one.group != backend.weight_grid.blocks:
+        return False  # the format's own blocks are all it has
     tied = decoder.tied_head and layer.name == "head"
     if one.method != "round" and (tied or not calibrated):
         return False

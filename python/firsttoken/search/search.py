@@ -104,6 +104,7 @@ def search(
     Raises `FirstTokenError` for a budget that nothing is within, saying what can be reached.
     """
     need("search", "searching a plan")
+    subject.backend.check_search(subject.decoder, subject.target)
     damages = measured_damages(subject, asked, report)
     with tempfile.TemporaryDirectory(prefix="firsttoken-search-") as folder:
         clock = clock_of(subject, damages, budget, prompt, times, Path(folder), report)

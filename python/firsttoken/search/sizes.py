@@ -4,7 +4,7 @@ import math
 
 from firsttoken.backends.interface import Backend
 from firsttoken.decoder.walk import Layer
-from firsttoken.precisions import PRECISIONS
+from firsttoken.precisions import BLOCK, PRECISIONS
 from firsttoken.search.candidates import Candidate
 
 
@@ -17,6 +17,9 @@ def layer_bytes(layer: Layer, candidate: Candidate, backend: Backend) -> float:
     stored = math.prod(layer.shape) * precision.bits / 8 + (backend.outliers_bytes if candidate.outliers else 0)
     if precision.scales is None:
         return stored
+    grid = backend.weight_grid
+    if not isinstance(candidate.group, int) and (grid.blocks or grid.float_blocks):  # a scale for every block, where no groups are asked
+        return stored + rows * -(-columns // BLOCK) * backend.group_scale_bytes
     if isinstance(candidate.group, int):
         return stored + rows * (columns // candidate.group) * backend.group_scale_bytes
     return stored + rows * backend.row_scale_bytes

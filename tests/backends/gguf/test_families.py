@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from gguf_fixtures import needs_llama_cpp, on_disk
+from gguf_fixtures import end_token, needs_llama_cpp, on_disk
 from lowering_jobs import lowered_artifact
 
 from firsttoken.backends.gguf.families import FAMILIES
@@ -54,7 +54,7 @@ def lowered(tmp_path_factory):
         if key not in made:
             folder = tmp_path_factory.mktemp(case)
             model, checkpoint = on_disk(case, folder / "checkpoint", **changes)
-            made[key] = model, folder, *lowered_artifact(checkpoint, folder, "fp32", **TARGET)
+            made[key] = model, folder, *lowered_artifact(checkpoint, folder, "fp32", ends=[end_token()], **TARGET)
         return made[key]
 
     return lower
@@ -111,6 +111,10 @@ def test_our_own_reader_gives_the_checkpoint_back(lowered, case, changes):
         ("gemma2", {}, r"no place for scores times .* \(layers.0.attention.core\)"),
         ("smollm3", {}, r"no place for a layer without positions \(layers.1.attention\)"),
         ("phi4-mini", {}, r"'phi3' has no place for .*longrope|rotation"),
+        ("gemma2", {"query_pre_attn_scalar": 24, "layer_types": LOCAL * 4, "attn_logit_softcapping": None}, "no place for scores or logits without a cap"),
+        ("gemma2", {"query_pre_attn_scalar": 24, "layer_types": ["full_attention"] * 8}, "no place for layers of which none has a window"),
+        ("gemma3", {"query_pre_attn_scalar": 24, "attn_logit_softcapping": 30.0}, "no place for a cap of 30 on scores"),
+        ("qwen2", {"num_attention_heads": 2, "head_dim": 16}, "heads that together are 32 wide"),
         ("qwen3-bias", {}, r"no place for a bias \(layers.0.attention.q\)"),
         ("qwen2-yarn", {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0, "original_max_position_embeddings": 64, "beta_slow": 0.25}}, "rotation frequencies of its own"),
     ],
@@ -122,3 +126,21 @@ def test_what_llama_cpp_would_compute_otherwise_is_refused_by_name(tmp_path, cas
     with pytest.raises(FirstTokenError, match=said):
         export(folder, tmp_path / "out", "fp32", ("gguf",), prove=False, cache_length=128)
     assert not list((tmp_path / "out").glob("*")) if (tmp_path / "out").exists() else True
+
+
+def test_without_a_token_that_ends_answers_it_is_refused(tmp_path):
+    """llama.cpp would take token 11, often a comma, for one."""
+    from firsttoken.pipeline import export
+
+    _, folder = on_disk("qwen2", tmp_path / "checkpoint")
+    with pytest.raises(FirstTokenError, match="no token ends an answer, and llama.cpp takes token 11 or 2 for one"):
+        export(folder, tmp_path / "out", "fp32", ("gguf",), prove=False, cache_length=128, end_tokens=["none"])
+    assert not list((tmp_path / "out").glob("*"))
+
+
+def test_a_name_by_which_llama_cpp_chooses_other_rules_is_not_written(tmp_path):
+    from gguf import GGUFReader
+
+    _, folder = on_disk("qwen2", tmp_path / "my-Phi-3-student")
+    lowered_artifact(folder, tmp_path, "fp32", ends=[end_token()], **TARGET)
+    assert GGUFReader(tmp_path / "model.gguf").fields["general.name"].contents() == "my-model-student"

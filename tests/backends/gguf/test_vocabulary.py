@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gguf_fixtures import VOCABULARY, needs_llama_cpp, on_disk, words, write_words
+from gguf_fixtures import VOCABULARY, end_token, needs_llama_cpp, on_disk, words, write_words
 from lowering_jobs import lowered_artifact
 
 from firsttoken.backends.gguf import vocabulary as module
@@ -112,7 +112,7 @@ def test_llama_cpp_cuts_sentencepiece_alike(pieces, tmp_path):
     _, folder = on_disk("llama2", tmp_path / "checkpoint", vocab_size=704)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).write_text((pieces / name).read_text())
-    lowered_artifact(folder, tmp_path, "int8", "gguf", cache_length=128, prefill_chunk=48)
+    lowered_artifact(folder, tmp_path, "int8", "gguf", ends=[end_token()], cache_length=128, prefill_chunk=48)
     tokenizer = Tokenizer(pieces)
     with tokenizing(tmp_path / "model.gguf") as encode:
         for text in Path(__file__).read_text().splitlines():
@@ -126,7 +126,7 @@ def test_another_rule_is_found_out_in_llama_cpp(tiny_model, tmp_path, monkeypatc
     monkeypatch.setattr(module, "rule", lambda folder, values: "smollm")
     monkeypatch.setattr(module, "check_rebuilt", lambda *_: None)
     with pytest.raises(FirstTokenError, match="llama.cpp cuts text otherwise than .*no GGUF file is written"):
-        lowered_artifact(tiny_model, tmp_path, "fp32", "gguf", cache_length=128, prefill_chunk=48)
+        lowered_artifact(tiny_model, tmp_path, "fp32", "gguf", ends=[4], cache_length=128, prefill_chunk=48)
 
 
 @pytest.mark.parametrize("other", ["gpt-2", "smollm"])
@@ -168,8 +168,28 @@ def test_the_file_says_it(tmp_path):
     """Begin and end tokens, kinds and the chat template as llama.cpp's keys."""
     _, folder = on_disk("qwen2", tmp_path / "checkpoint")
     write_words(folder, chat_template="{% for message in messages %}{{ message['content'] }}{% endfor %}<|user|>")
-    lowered_artifact(folder, tmp_path, "int8", "gguf", cache_length=128, prefill_chunk=48)
+    lowered_artifact(folder, tmp_path, "int8", "gguf", ends=[end_token()], cache_length=128, prefill_chunk=48)
     metadata = read_header(tmp_path / "model.gguf").metadata
     assert metadata["tokenizer.ggml.model"] == "gpt2" and metadata["tokenizer.ggml.pre"] == "smollm"
     assert metadata["tokenizer.ggml.token_type"].dtype == np.int32 and len(metadata["tokenizer.ggml.tokens"]) == VOCABULARY
     assert metadata["tokenizer.chat_template"].startswith("{% for message") and metadata["tokenizer.ggml.add_bos_token"] is False
+
+
+def test_an_added_token_that_takes_spaces_is_probed(tmp_path):
+    """One that stands alone, or takes the spaces beside it, is not written as such: texts with it would be cut otherwise."""
+
+    def added(values):
+        content = next(word for word in values["model"]["vocab"] if word.isalpha() and len(word) > 2)
+        values["added_tokens"].append({"id": values["model"]["vocab"][content], "content": content, "single_word": True, "lstrip": True, "rstrip": True, "normalized": False, "special": False})  # fmt: skip
+
+    with pytest.raises(FirstTokenError, match="is not rebuilt out of what a GGUF file holds of it"):
+        vocabulary(changed(tmp_path, added), VOCABULARY, None, [0], FILE)
+
+
+def test_three_tokens_that_end_answers_come_back(tmp_path):
+    from firsttoken.bundle.manifest import read_manifest
+    from firsttoken.pipeline import export
+
+    [first] = export(checkpoint_path(), tmp_path / "a", "int8", ("gguf",), prove=False, end_tokens=[4093, 4094, 4095])
+    [again] = export(first / "model.gguf", tmp_path / "b", "int8", ("tflite-xnnpack",), prove=False, cache_length=64)
+    assert read_manifest(first).tokenizer.end == read_manifest(again).tokenizer.end == [4093, 4094, 4095]

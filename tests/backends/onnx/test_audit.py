@@ -5,7 +5,7 @@ import onnx
 import pytest
 from lowering_jobs import lowered_artifact
 
-from firsttoken.backends.onnx.lower import data_file
+from firsttoken.backends.onnx.lower import DATA_SHA256, data_file
 from firsttoken.backends.onnx.model_file import place_of
 from firsttoken.backends.registry import find_backend
 from firsttoken.bundle.files import file_facts
@@ -89,6 +89,9 @@ def scale_an_eighth(bundle, layer, factor):
     scales.flush()
     manifest = read_manifest(bundle)
     manifest.files[file.name] = file_facts(file)
+    onnx.helper.set_model_props(model, {DATA_SHA256: manifest.files[file.name].sha256})  # it names its weights
+    (bundle / "model.onnx").write_bytes(model.SerializeToString())
+    manifest.files["model.onnx"] = file_facts(bundle / "model.onnx")
     manifest.write(bundle)
 
 

@@ -138,3 +138,17 @@ def test_heads_that_the_kernel_does_not_take_are_refused(tmp_path):
     folder = save(random_model("llama2", hidden_size=48, num_attention_heads=4, num_key_value_heads=4), tmp_path / "narrow")
     with Checkpoint(folder) as checkpoint, pytest.raises(FirstTokenError, match="multiple of 8 values, and layers.0.attention.core has 12"):
         find_backend("onnx-cpu").check_model(open_decoder(checkpoint), load_target("onnx-cpu", 64))
+
+
+def test_what_is_measured_is_both_files(tmp_path):
+    """Sizes, budgets and cold starts count the weights that lie beside the graph."""
+    from firsttoken.demo import checkpoint_path
+    from firsttoken.measure.candidates import Lengths, bundle_candidate
+    from firsttoken.pipeline import export
+    from firsttoken.progress import silent
+
+    [bundle] = export(checkpoint_path(), tmp_path, "int8", ("onnx-cpu",), prove=False, cache_length=64)
+    candidate = bundle_candidate(bundle, Lengths((16,), 2, None, 1, None), silent)
+    files = [bundle / "model.onnx", bundle / "model.onnx.data"]
+    assert candidate.identity.artifact_bytes == sum(file.stat().st_size for file in files) > 4_000_000
+    assert set(files) <= set(candidate.files())

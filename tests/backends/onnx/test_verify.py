@@ -82,3 +82,14 @@ def test_what_onnxruntime_says_is_one_line(tmp_path):
     with pytest.raises(FirstTokenError, match=r"onnxruntime .* does not load it \(.*\); export it again") as caught:
         Session(tmp_path / "model.onnx", 1)
     assert "\n" not in str(caught.value)
+
+
+def test_other_weights_than_it_was_written_with(lowered):
+    """The graph's own hash is that of both files: a manifest that leaves the weights out, or names others, says nothing."""
+    path, artifact = lowered
+    beside = path.with_name("model.onnx.data")
+    data = bytearray(beside.read_bytes())
+    data[4096:8192] = bytes(4096)
+    beside.write_bytes(data)
+    with pytest.raises(FirstTokenError, match="model.onnx.data is not the file of weights that it was written with"):
+        verify(path, artifact.methods)

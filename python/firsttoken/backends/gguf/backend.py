@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from firsttoken.backends.gguf.families import check_family, written
 from firsttoken.backends.gguf.storage import BLOCK
@@ -19,6 +19,9 @@ from firsttoken.precisions import PRECISIONS, WeightGrid
 from firsttoken.progress import Report, silent
 from firsttoken.quant.plan import Plan
 from firsttoken.targets.target import Target
+
+if TYPE_CHECKING:
+    from torch import nn
 
 MIB = 1 << 20
 WORDS = 64  # bytes of the file for a token, its merge and its kind; measured 40 to 50
@@ -47,6 +50,7 @@ class GgufLlamacpp(Backend):
     )  # fmt: skip
     weight_grid = WeightGrid(blocks=BLOCK)
     native_fp16 = False
+    one_cache = True
     half_gelu = True
     shares_tied = True
     row_scale_bytes = 0
@@ -66,6 +70,15 @@ class GgufLlamacpp(Backend):
         from firsttoken.backends.gguf.plan_rules import check_plan
 
         check_plan(plan, decoder, precisions, target)
+
+    def check_search(self, decoder: Decoder, target: Target) -> None:
+        if written(decoder).fused or not written(decoder).own_head:
+            raise FirstTokenError(
+                f"target {target.name!r}: several layers of {decoder.family} are one tensor there, and a search chooses layer by layer; search for onnx-cpu, or write a plan"
+            )
+
+    def check_runs(self, purpose: str) -> None:
+        need("gguf-run", purpose)
 
     def check_tools(self, target: Target, prove: bool) -> None:
         if prove:
@@ -96,6 +109,16 @@ class GgufLlamacpp(Backend):
         from firsttoken.backends.gguf.runner import LlamaCppRunner
 
         return LlamaCppRunner(folder / artifact.file, manifest, artifact.states[0].dtype, threads)
+
+    def weight_rounding(self, precision: str, kind: str, group: int) -> "nn.Module":
+        from firsttoken.backends.gguf.rounding import BlockRounding
+
+        return BlockRounding(precision)
+
+    def activation_rounding(self, precision: str, group: int, columns: int) -> "nn.Module":
+        from firsttoken.backends.gguf.rounding import BlockRounding
+
+        return BlockRounding("states")
 
     def preload(self) -> None:
         from firsttoken.backends.gguf.llamacpp import library

@@ -38,6 +38,10 @@ class Written:
     fused: bool = False
     without_positions: int = 0
     layers_of_27b: int = 0
+    caps: str = ""
+    """"both": it caps scores and logits, by values of its own where the file says none; "logits": a cap on scores it does not know."""
+    own_window: bool = False
+    """Whether it has a window of its own where the file says none."""
     head_size: bool = True
     """Whether a head may be of another size than the hidden size over the number of heads."""
     stretches: tuple[str, ...] = ("linear", "yarn")
@@ -48,18 +52,20 @@ LLAMA_STRETCHES = ("linear", "yarn", "llama3")
 FAMILIES = {
     "llama": Written("llama", interleaved=True, biases=ATTENTION | MLP, stretches=LLAMA_STRETCHES),
     "mistral": Written("llama", interleaved=True, stretches=LLAMA_STRETCHES),
-    "qwen2": Written("qwen2", biases=QKV),
+    "qwen2": Written("qwen2", biases=QKV, head_size=False),
     "qwen3": Written("qwen3"),
     "smollm3": Written("smollm3", interleaved=True, without_positions=4),
     "arcee": Written("arcee", interleaved=True, stretches=LLAMA_STRETCHES),
     "granite": Written("granite", interleaved=True, biases=ATTENTION | MLP, factors=True, stretches=LLAMA_STRETCHES),
     "granitemoehybrid": Written("granite", interleaved=True, factors=True),  # without experts and state space layers: a Granite
     "ernie4_5": Written("ernie4_5", interleaved=True, stretches=()),
-    "exaone4": Written("exaone4", stretches=("llama3",)),
+    "exaone4": Written("exaone4", stretches=("llama3",), head_size=False),
     "olmo2": Written("olmo2", tied_head=False, head_size=False),
     "gemma": Written("gemma", own_head=False, scaled_embedding=True),
-    "gemma2": Written("gemma2", own_head=False, scaled_embedding=True, windowed=True, every=2, layers_of_27b=46),
-    "gemma3_text": Written("gemma3", scaled_embedding=True, windowed=True, every=6, layers_of_27b=62),
+    "gemma2": Written(
+        "gemma2", own_head=False, scaled_embedding=True, windowed=True, every=2, layers_of_27b=46, caps="both", own_window=True
+    ),
+    "gemma3_text": Written("gemma3", scaled_embedding=True, windowed=True, every=6, layers_of_27b=62, caps="logits"),
     "phi3": Written("phi3", fused=True, head_size=False, stretches=()),
 }
 
@@ -116,6 +122,13 @@ def _sizes(decoder: Decoder, found: Written, refuse: Refuse) -> None:
             refuse(f"layers.{number}", "attention and MLP side by side, or a factor on what a layer gives")
     if len({norm.epsilon for _, norm in norms(decoder)}) > 1:
         refuse("norm", "norms with different epsilons")
+    core = core_of(first)
+    if found.caps == "both" and (core.softcap is None or decoder.softcap is None):
+        refuse("layers.0.attention.core", "scores or logits without a cap")
+    if found.caps == "logits" and core.softcap is not None:
+        refuse("layers.0.attention.core", f"a cap of {core.softcap:g} on scores")
+    if (found.own_window or (found.architecture, len(decoder.layers)) == ("exaone4", 64)) and not any(windows(decoder)):
+        refuse("layers.0.attention.core", "layers of which none has a window")
     if not found.head_size and core_of(first).query_size != decoder.hidden_size:
         refuse(
             "layers.0.attention.core", f"heads that together are {core_of(first).query_size} wide in a hidden size of {decoder.hidden_size}"

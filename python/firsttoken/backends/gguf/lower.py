@@ -1,5 +1,6 @@
 """Writing a decoder checkpoint as one GGUF file, tensor by tensor, and holding what was written against what was meant."""
 
+import re
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -31,11 +32,17 @@ FLAGS = {"fp32": "f32", "fp16": "f16"}  # of llama.cpp's --cache-type-k and --ca
 FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 7}  # llama_ftype, by the type that most values have
 WORD_KEYS = ("bos_token_id", "eos_token_id", "eot_token_id", "eom_token_id", "unknown_token_id", "padding_token_id", "add_bos_token", "add_eos_token", "add_space_prefix")  # fmt: skip
 CACHE_KEY = "firsttoken.cache_type"
+RENAMED = "(?i)phi-?3|modern-bert"
+"""A model so named llama.cpp cuts text for by other rules, and needs tokens such as </s> (llama-vocab.cpp)."""
 
 
 def lower_decoder(job: LoweringJob, path: Path, report: Report = silent) -> Lowered:
     """Writes ``path`` and returns what the manifest says of it. Raises `FirstTokenError` for what llama.cpp has no place for, before anything is
     written, and for damaged weights; ``path`` is then incomplete and the caller's to remove."""
+    if not job.ends:
+        raise FirstTokenError(
+            f"target {job.target.name!r}: no token ends an answer, and llama.cpp takes token 11 or 2 for one where a GGUF file names none; give --end-token, or another target"
+        )
     whole = open_decoder(job.checkpoint)  # with the windows that the target's cache never leaves; others may use the file with a longer one
     written = check_family(whole, job.target.cache_length)
     keys, turned = describe(whole, job.checkpoint.config, written)
@@ -72,7 +79,7 @@ def general(job: LoweringJob, found: list[Tensor], cache: str) -> dict[str, Any]
     for tensor in found:
         sizes[tensor.kind] = sizes.get(tensor.kind, 0) + int(np.prod(tensor.shape))
     return {
-        "general.name": job.checkpoint.name,
+        "general.name": re.sub(RENAMED, "model", job.checkpoint.name),
         "general.file_type": FILE_TYPES[max(sizes, key=lambda kind: sizes[kind])],
         "general.quantization_version": 2,
         "firsttoken.version": version("firsttoken"),

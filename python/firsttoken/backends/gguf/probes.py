@@ -22,13 +22,16 @@ TEXTS = (
     "a", " ", "\n", "\t", "0", "\u00e9",
 )  # fmt: skip
 COMPOSED_ONLY = "e\u0301 o\u0308 n\u0303"  # accents of their own, which NFC joins with their letter
-MOST_SPECIAL = 64  # of a tokenizer's special tokens that are tried inside a text
+MOST_ADDED = 512  # of a tokenizer's added tokens, special or not, that are tried inside a text
 
 
 def texts(tokenizer: Tokenizer) -> Iterator[str]:
-    """The texts, and some with the tokenizer's own special tokens in them."""
+    """The texts, and some with the tokenizer's own added tokens in them, those first that take spaces or stand alone."""
     yield from TEXTS
-    for token in list(tokenizer.special)[:MOST_SPECIAL]:
+    added = tokenizer.engine.get_added_tokens_decoder().values()
+    plain = [token for token in added if not (token.lstrip or token.rstrip or token.single_word or token.normalized)]
+    odd = [token.content for token in added if token not in plain]
+    for token in [*odd, *(token.content for token in plain[:MOST_ADDED])]:
         yield f"before{token}after {token} between\n{token}\n"
 
 

@@ -45,8 +45,9 @@ def _by_kind(decoder: Decoder, config: Config, written: Written, ropes: dict[Rop
     scaling = parameters(config, "full_attention")
     found = _one(decoder, whole, scaling, config, written)
     local = next((rope for rope, window in ropes.items() if window is not None), whole)
-    if local == whole:
-        return found
+    if local == whole:  # llama.cpp's Gemma 3 turns layers in a window by 10000 unless the file says otherwise
+        own = decoder.family == "gemma3_text" and any(window is not None for window in ropes.values())
+        return Rotations({**found.keys, "rope.freq_base_swa": found.keys["rope.freq_base"]}, found.divisors) if own else found
     theta = parameters(config, "sliding_attention").get("rope_theta") or config.get("rope_local_base_freq", 10_000.0)
     _check(decoder, written, local, plain(float(theta), len(local.inverse_frequencies)))
     return Rotations({**found.keys, "rope.freq_base_swa": float(theta)}, found.divisors)

@@ -12,6 +12,7 @@ from firsttoken.backends.onnx.cores import past_names, present_names
 from firsttoken.backends.onnx.recurrent import past_name, present_name
 from firsttoken.backends.onnx.session import Session
 from firsttoken.backends.runner import Runner, default_threads
+from firsttoken.errors import FirstTokenError
 from firsttoken.quiet import quiet_runtime
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ class OnnxRunner(Runner):
         self.replaced: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # what a call takes, and what it gives for the next
         self._places: dict[str, tuple[str, str]] = {}  # their input and output
         for state in artifact.states:
+            if state.kind == "key_value" and state.length != self.cache_length:
+                raise FirstTokenError(
+                    f"{path}: the manifest's cache of layer {state.layer} has {state.length} rows, its target {self.cache_length}; it is damaged, export again"
+                )
             shape = [state.length if isinstance(n, str) else n for n in state.shape]
             if state.kind == "key_value":
                 for which, taken, given in zip(("key", "value"), past_names(state.layer), present_names(state.layer), strict=True):

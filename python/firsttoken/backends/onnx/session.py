@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +43,16 @@ class Session:
 
     def input(self, name: str, array: np.ndarray) -> None:
         """Binds an array, which has to stay where it is until it is bound again."""
-        self._binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        self._bind(self._binding.bind_input, name, array)
 
     def output(self, name: str, array: np.ndarray) -> None:
-        self._binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        self._bind(self._binding.bind_output, name, array)
+
+    def _bind(self, bind: Callable[..., None], name: str, array: np.ndarray) -> None:
+        try:
+            bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        except Exception as error:  # a state of the manifest's that the graph does not have
+            raise FirstTokenError(f"{self.path}: onnxruntime does not take {name!r} ({first_line(error)}); export it again") from None
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> None:
         """Runs over what is bound, and ``inputs`` anew. Raises `FirstTokenError` where the graph cannot be computed."""

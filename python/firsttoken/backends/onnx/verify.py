@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Never
 
 from firsttoken.backends.onnx.graph import DTYPES, MICROSOFT
-from firsttoken.backends.onnx.lower import data_file, described
+from firsttoken.backends.onnx.lower import DATA_SHA256, data_file, described
 from firsttoken.backends.onnx.model_file import NUMPY, LoadedGraph, place_of, read_model, size_of
 from firsttoken.backends.onnx.quantize import LARGEST_BLOCK, SMALLEST_BLOCK, blocks
 from firsttoken.bundle.manifest import Method
 from firsttoken.errors import FirstTokenError
-from firsttoken.file_hash import remember_hash, remembered_hash
+from firsttoken.file_hash import hash_file, remember_hash, remembered_hash
 from firsttoken.safe_text import visible
 
 if TYPE_CHECKING:
     from onnx import NodeProto, TensorProto
 
-VERIFIED = "-verified"
+VERIFIED = "-verified-2"  # counts up with what is checked
 OPERATORS = {
     "": {
         "Add", "And", "Cast", "Concat", "Cos", "Div", "Expand", "Gather", "GatherElements", "Gelu", "GreaterOrEqual", "Identity", "LayerNormalization",
@@ -61,6 +61,7 @@ def check_graph(graph: LoadedGraph, methods: Sequence[Method]) -> None:
     if graph.model.functions or held.sparse_initializer or held.quantization_annotation or graph.model.training_info:
         refuse(graph, "it has functions, sparse constants or training parts, which no decoder of ours has")
     check_ends(graph, methods)
+    check_weights(graph)
     size = size_of(data_file(graph.path))
     if size < 0:
         refuse(graph, f"the file of its weights, {data_file(graph.path).name}, is missing")
@@ -69,6 +70,14 @@ def check_graph(graph: LoadedGraph, methods: Sequence[Method]) -> None:
     for tensor in held.initializer:
         check_constant(graph, tensor, size)
     check_nodes(graph)
+
+
+def check_weights(graph: LoadedGraph) -> None:
+    """The file of weights is the one that the graph was written with: a manifest may leave it out, or name another."""
+    beside = data_file(graph.path)
+    wanted = {entry.key: entry.value for entry in graph.model.metadata_props}.get(DATA_SHA256)
+    if size_of(beside) >= 0 and (remembered_hash(beside) or hash_file(beside)) != wanted:
+        refuse(graph, f"{beside.name} is not the file of weights that it was written with")
 
 
 def check_ends(graph: LoadedGraph, methods: Sequence[Method]) -> None:
