@@ -142,3 +142,20 @@ def test_a_damaged_manifest(bundle):
     (bundle / "manifest.json").write_text(json.dumps(values))
     with pytest.raises(FirstTokenError, match="is not a plain, printable name"):
         read_module_manifest(bundle)
+
+
+def test_a_decomposed_program_has_no_layer_that_a_plan_can_name(tmp_path):
+    """Its products are of bare parameters: what was asked as INT8 would be written as FP32, and proven."""
+    from firsttoken.modules.describe import describe_program
+
+    program = torch.export.export(Pictures().eval(), (torch.randn(2, 2, 6, 6),)).run_decompositions()
+    source = type(open_source(_saved(tmp_path)))(describe_program(program, "bare"))
+    with pytest.raises(FirstTokenError, match=r"none of its \d+ weights .* is in a layer that a plan can name, so all would stay FP32"):
+        export_source(source, tmp_path / "out", targets=["executorch-xnnpack"])
+    assert not (tmp_path / "out").exists()
+
+
+def _saved(folder):
+    from module_subjects import picture_program
+
+    return picture_program(folder / "pictures.pt2")

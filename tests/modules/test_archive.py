@@ -88,6 +88,35 @@ def container(values):
     )
 
 
+def renamed(name):
+    """Calls the input so, everywhere."""
+
+    def walk(value):
+        if isinstance(value, dict):
+            return {(name if key == "picture" else key): walk(one) for key, one in value.items()}
+        return [walk(one) for one in value] if isinstance(value, list) else name if value == "picture" else value
+
+    return lambda values: values.update(walk(values))
+
+
+def escaped(values):
+    context = '{"__en\\u0075m__": true, "fqn": "antigravity:x", "name": "x"}'
+    values["graph_module"]["module_call_graph"][0]["signature"]["out_spec"] = json.dumps(
+        [1, {"type": "builtins.dict", "context": context, "children_spec": []}]
+    )
+
+
+def compressed():
+    made = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(saved(((torch.zeros(1 << 20),), {})))) as source,
+        zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as to,
+    ):
+        for name in source.namelist():
+            to.writestr(name, source.read(name))
+    return made.getvalue()
+
+
 WEIGHTS = "data/weights/model_weights_config.json"
 
 
@@ -129,6 +158,10 @@ def test_torch_runs_it_and_we_do_not(good, tmp_path, way):
         ({MODEL: operator("torch.ops.aten.save.default")}, "calls 'torch.ops.aten.save.default'"),
         ({MODEL: operator("torch.ops.aten.no_such.default")}, "calls 'torch.ops.aten.no_such.default'"),
         ({MODEL: container}, "its inputs or outputs lie in 'collections.defaultdict"),
+        ({MODEL: escaped}, "its inputs or outputs lie in 'builtins.dict"),
+        ({MODEL: renamed("picture=print()")}, "a name is 'picture=print()'"),
+        ({MODEL: formula("a" * 500 + "!")}, "a size is"),
+        ({"data/sample_inputs/model.pt": compressed()}, "its example inputs are compressed or overlap"),
         ({MODEL: formula("().__class__")}, "a size is '().__class__'"),
         ({MODEL: formula("Symbol('s0').func")}, "a size is"),
         ({MODEL: formula("9**9**9**9")}, "a size is '9**9**9**9'"),

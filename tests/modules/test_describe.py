@@ -77,3 +77,44 @@ def test_what_cannot_be_traced(module, shapes, said):
     with pytest.raises(FirstTokenError) as refused:
         describe_program(trace(module, [torch.zeros(1, 4, 3)], shapes)[0], "m")
     assert said in str(refused.value)
+
+
+class Odd(nn.Module):
+    """What gives other numbers in every call, or forms that a bundle has none of."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.line = how, nn.Linear(4, 3)
+        self.register_buffer("seen", torch.zeros(1))
+
+    def forward(self, x):
+        y = self.line(x)
+        if self.how == "state":
+            self.seen.add_(1)
+            return y + self.seen
+        if self.how == "dropout":
+            return nn.functional.dropout(y, 0.5, training=True)
+        return (y, None) if self.how == "none" else y.sum()
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("state", r"keeps a state between calls \(seen\)"),
+        ("dropout", "was exported for training .*call .eval\\(\\)"),
+        ("none", "gives None or a number beside tensors"),
+        ("scalar", "has no dimensions; expected \\[batch, …\\]"),
+    ],
+)
+def test_what_no_bundle_can_be_held_against(how, said):
+    program = torch.export.export(Odd(how).eval(), (torch.randn(2, 4),), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=64)},))
+    with pytest.raises(FirstTokenError, match=said):
+        describe_program(program, "odd")
+
+
+def test_tracing_leaves_the_users_module_as_it_was():
+    module = Pictures().train()
+    trace(module, (torch.randn(2, 2, 6, 6),))
+    assert module.training and module.head.training
+    with pytest.raises(FirstTokenError, match="shapes says 99 for an input of"):
+        trace(module, (torch.randn(2, 2, 6, 6),), [["batch", 99, None, None]])

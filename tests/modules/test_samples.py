@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from module_subjects import Pictures
+import torch
+from module_subjects import Pictures, words_program
 
 from firsttoken.errors import FirstTokenError
 from firsttoken.modules.built import module_of
@@ -11,8 +12,6 @@ from firsttoken.modules.samples import checked, given_samples, random_samples, r
 
 @pytest.fixture(scope="module")
 def pictures():
-    import torch
-
     return module_of(Pictures(), torch.randn(2, 2, 6, 6), "pictures")
 
 
@@ -65,3 +64,30 @@ def test_what_proves_never_calibrates(pictures):
         given_samples(pictures, {"picture": drawn(8)}, {"picture": drawn(8)[:4]}, ("s", "h"))
     calibration, proof = given_samples(pictures, None, None, ("s", "h"))
     assert calibration is None and proof.random and proof.sha256 == random_samples(pictures).sha256
+
+
+def test_random_inputs_have_the_lengths_that_the_file_has():
+    from firsttoken.modules.describe import describe_program
+
+    program, _ = words_program()
+    module = describe_program(program, "words", {"length": [16, 32]})
+    drawn = random_samples(module)
+    assert {name: array.shape for name, array in drawn.inputs.items()} == {"ids": (32, 32), "mask": (32, 32)}
+
+
+def test_labels_are_of_one_class_a_sample():
+    """Of logits for every place of a text they would be compared by broadcasting."""
+    from firsttoken.modules.describe import describe_program
+
+    class Places(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = torch.nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.head(x)
+
+    batch = {0: torch.export.Dim("batch", min=1, max=64)}
+    module = describe_program(torch.export.export(Places().eval(), (torch.randn(2, 3, 4),), dynamic_shapes=(batch,)), "places")
+    with pytest.raises(FirstTokenError, match=r"no single output \[batch, classes\]"):
+        checked(module, {"x": np.zeros((3, 3, 4), np.float32), "labels": np.array([0, 1, 2])}, "given")

@@ -7,7 +7,7 @@ import typer
 
 from firsttoken.cli import completion
 from firsttoken.cli.machine_options import HoweverLong
-from firsttoken.cli.options import PromptLengths, RecipeFile, Verbose
+from firsttoken.cli.options import RecipeFile, Verbose
 from firsttoken.cli.output import Json, Output
 from firsttoken.errors import FirstTokenError
 from firsttoken.extras import need
@@ -46,7 +46,9 @@ def chain(
     cache_length: Annotated[
         int | None, typer.Option("--cache-length", min=2, help="Tokens of prompt and answer (default: the targets').")
     ] = None,
-    prompts: PromptLengths = "32,128",
+    prompts: Annotated[
+        str, typer.Option("--prompts", metavar="N,N,…", help="Prompt lengths in tokens, template included.")
+    ] = "32,128",  # -p is the plan
     repeat: Annotated[
         int, typer.Option("--repeat", "-r", min=1, help="Runs of each prompt length in each of five processes of a bundle.")
     ] = 3,

@@ -55,6 +55,8 @@ def export_module(
         if given:
             raise FirstTokenError(f"{given[0]} goes with a module made in Python; {module} says it itself, leave it out")
         source = open_source(module, width, lengths, labels)
+    elif width is not None:
+        raise FirstTokenError("width is for a student's folder with several widths; leave it out")
     elif example is None:
         raise FirstTokenError("example is missing; give the module's inputs, one tensor after the other")
     else:

@@ -17,6 +17,7 @@ from firsttoken.last_words import doing
 from firsttoken.module_bundles.prove import entry_of, facts_of, prove_module
 from firsttoken.module_bundles.resolve import resolve_module
 from firsttoken.modules.layers import ModuleLayer, module_layers
+from firsttoken.modules.module import Module
 from firsttoken.modules.samples import Arrays, Samples, given_samples
 from firsttoken.modules.sources import Source
 from firsttoken.pipeline import no_room, package_versions, staged
@@ -63,13 +64,36 @@ def export_source(
     """
     module, chosen = source.module, load_module_plan(plan)
     layers = module_layers(module.program)
+    unnamed = unnamed_weights(module, layers)
+    check_named(chosen, module, layers, unnamed)
     jobs = plan_jobs(source, layers, chosen, targets, Path(output), force)
     calibration, proof = chosen_samples(source, samples, held_out)
     for job in jobs:
         check_calibrated(chosen, job, calibration)
     if prove and proof.random:
         say(RANDOM_NOTE)
+    if unnamed:
+        few = f"{', '.join(unnamed[:3])}{f' and {len(unnamed) - 3} more' if len(unnamed) > 3 else ''}"
+        say(f"NOTE: {few}: used by operators that no plan names (a product with a bare parameter), so they stay FP32")
     return [make_bundle(source, layers, chosen, job, calibration, proof if prove else None, force, report, say) for job in jobs]
+
+
+def unnamed_weights(module: Module, layers: Sequence[ModuleLayer]) -> list[str]:
+    """Parameters of at least a matrix's shape that belong to no layer."""
+    named = {weight for layer in layers for weight in layer.weights}
+    program = module.program
+    return [
+        name for name in program.graph_signature.inputs_to_parameters.values() if name not in named and program.state_dict[name].dim() >= 2
+    ]
+
+
+def check_named(plan: ModulePlan, module: Module, layers: Sequence[ModuleLayer], unnamed: Sequence[str]) -> None:
+    """Raises `FirstTokenError` where a plan would find nothing to act on: all would stay FP32, and the proof would pass."""
+    if unnamed and not any(layer.weights for layer in layers) and any(rule.precision != "fp32" for rule in plan.rules):
+        raise FirstTokenError(
+            f"{module.name}: none of its {len(unnamed)} weights ({unnamed[0]} …) is in a layer that a plan can name, so all would stay FP32; "
+            "was it decomposed? Save what torch.export.export returns, without run_decompositions(), or give module-fp32"
+        )
 
 
 def plan_jobs(

@@ -16,6 +16,7 @@ from firsttoken.modules.samples import Samples
 from firsttoken.modules.sources import Source
 from firsttoken.progress import Report, silent
 from firsttoken.quiet import quiet_runtime
+from firsttoken.safe_text import visible
 
 
 def lowered_of(manifest: ModuleManifest) -> LoweredModule:
@@ -69,18 +70,30 @@ def prove_module(
     report("proof", 0, 3, "steps")
     wanted = run_float(module, samples.inputs)
     report("proof", 1, 3, "steps")
-    with quiet_runtime():
-        runner = backend.open(path, lowered.methods, threads)
-        try:
-            got = runner.run(samples.inputs)
-        finally:
-            runner.close()
-    report("proof", 2, 3, "steps")
-    rows = backend.audit(path, lowered, layers, manifest.precisions)
+    try:
+        with quiet_runtime():
+            runner = backend.open(path, lowered.methods, threads)
+            try:
+                got = runner.run(samples.inputs)
+            finally:
+                runner.close()
+        report("proof", 2, 3, "steps")
+        rows = backend.audit(path, lowered, layers, manifest.precisions)
+        structure = missed_structure(rows, module, layers, manifest.precisions)
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        IndexError,
+    ) as error:  # what a backend's facts are is the backend's, and a manifest may be anyone's
+        raise FirstTokenError(
+            f"bundle {folder}: its manifest does not fit {path.name} and the module ({type(error).__name__}: {visible(error, 80)}); export again"
+        ) from error
     figures, wrong = figures_of(module, wanted, got)
     misses = [
         *wrong,
-        *missed_structure(rows, module, layers, manifest.precisions),
+        *structure,
         *missed_bounds(manifest.plan.gate, figures, samples.random),
     ]
     proof = ModuleProof(samples=facts_of(samples), outputs=figures, passed=True)

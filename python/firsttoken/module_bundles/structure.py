@@ -22,6 +22,9 @@ def missed_structure(rows: Sequence[AuditRow], module: Module, layers: Sequence[
         if (count := found.count(name)) != 1:
             wrong.setdefault("not in the artifact's audit" if not count else "twice in the artifact's audit", []).append(name)
     for row in rows:
+        if row.layer in known and row.layer not in precisions:
+            wrong.setdefault("not among the layers of the manifest", []).append(row.layer)
+            continue
         if row.layer not in known:
             wrong.setdefault("in the artifact, but not in the module", []).append(row.layer)
             continue

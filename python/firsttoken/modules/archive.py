@@ -49,13 +49,18 @@ FORMULA_NAMES = {
     *("FloorDiv", "CleanDiv", "CeilDiv", "Eq", "Equality", "Ne", "Unequality", "Lt", "Le", "Gt", "Ge", "LessThan", "GreaterThan"),
     *("StrictLessThan", "StrictGreaterThan", "And", "Or", "Not"),
 }
-FORMULA = re.compile(r"(?:'[su]\d{1,6}'|[su]\d{1,6}\b|[A-Za-z]+|\d{1,18}|[-+*/(),=<> ])*")
+FORMULA = re.compile(r"(?:'[su]\d{1,6}'|[su]\d{1,6}\b|[A-Za-z]+|\d{1,18}|[-+*/(),=<> ])*+")  # possessive: it does not try again
+FORMULA_LENGTH = 1000
 OPERATOR = re.compile(r"torch\.ops\.aten\.([A-Za-z_]\w*)\.(\w+)")
 ON_SIZES = re.compile(
     r"(_operator\.(getitem|add|sub|mul|floordiv|truediv|mod|neg|eq|ne|ge|gt|le|lt|and_|or_|not_)|torch\.sym_(max|min|not|int|float|ite))"
 )
 CONTAINERS = {None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict"}
 REFUSED = {"as_custom_obj": "an object of a class", "as_operator": "an operator as an argument", "as_graph": "a graph inside the graph"}
+# names become Python's source in torch.fx (parameters, inputs, nodes): letters, digits, "_", ".", "-", "+" alone can call nothing
+NAME = re.compile(r"[\w.+-]*")
+FREE = {"as_string", "as_strings", "nn_module_stack"}  # values that are only quoted
+CHECKED = {"target", "expr_str", "in_spec", "out_spec", "range_constraints"}  # strings that are looked at by themselves
 EXPORT_AGAIN = "export it again with torch.export.export and torch.export.save"
 
 
@@ -117,6 +122,8 @@ def members_of(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInf
     infos = archive.infolist()
     if len(infos) > MOST_MEMBERS:
         raise FirstTokenError(f"{path}: an archive of {len(infos):,} files; expected {MOST_MEMBERS:,} at most")
+    if sum(info.file_size for info in infos) > path.stat().st_size:  # they are not compressed
+        raise FirstTokenError(f"{path}: its files overlap; {EXPORT_AGAIN}")
     found: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
         name = info.filename.partition("/")[2]
@@ -167,6 +174,7 @@ def plain_inputs(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], 
     if INPUTS not in members:
         raise FirstTokenError(f"{path}: has no example inputs; {EXPORT_AGAIN}")
     data = read_small(archive, members[INPUTS], path, PROGRAM_BYTES)
+    check_stored(data, path)
     try:
         inputs = torch.load(io.BytesIO(data), weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, TypeError, KeyError, AttributeError) as error:
@@ -174,9 +182,36 @@ def plain_inputs(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], 
         raise UnsafeArchiveError(
             f"{path}: its example inputs are no plain tensors ({said}); torch would run what they are pickled as; {EXPORT_AGAIN}"
         ) from None
+    for tensor in tensors_of(inputs):
+        if tensor.numel() * tensor.element_size() > PROGRAM_BYTES:  # a few bytes, repeated by a stride of 0
+            raise FirstTokenError(
+                f"{path}: an example input has {tensor.numel():,} numbers; expected {readable(PROGRAM_BYTES)} at most; {EXPORT_AGAIN}"
+            )
     again = io.BytesIO()
     torch.save(inputs, again)
     return again.getvalue()
+
+
+def check_stored(data: bytes, path: Path) -> None:
+    """Raises `FirstTokenError` for an archive of tensors that is compressed or overlaps: torch unpacks it to whatever size it says."""
+    import io
+
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        infos = archive.infolist()
+    if any(info.compress_type != zipfile.ZIP_STORED for info in infos) or sum(info.file_size for info in infos) > len(data):
+        raise FirstTokenError(f"{path}: its example inputs are compressed or overlap, which torch.save does not do; {EXPORT_AGAIN}")
+
+
+def tensors_of(value: object) -> Iterator[torch.Tensor]:
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, torch.Tensor):
+            yield one
+        elif isinstance(one, dict):
+            waiting += one.values()
+        elif isinstance(one, tuple | list):
+            waiting += one
 
 
 def payloads(
@@ -188,6 +223,7 @@ def payloads(
     if not isinstance(entries, dict):
         raise FirstTokenError(f"{path}: {folder} has no list of tensors; {EXPORT_AGAIN}")
     for name, said in entries.items():
+        check_name(name, path)
         file, meta = (said.get("path_name"), said.get("tensor_meta")) if isinstance(said, dict) else (None, None)
         if not isinstance(said, dict) or said.get("use_pickle") is not False or not isinstance(file, str) or not pattern.fullmatch(file):
             raise UnsafeArchiveError(
@@ -212,21 +248,31 @@ def payloads(
 def check_program(program: dict[str, Any], path: Path) -> None:
     """Raises `UnsafeArchiveError` for an operator beyond ATen, a formula that is none, or a container that would be imported. Of the nodes' notes all
     but the modules' names are dropped."""
-    waiting: list[Any] = [program]
+    waiting: list[tuple[str, Any]] = [("", program)]
     while waiting:
-        value = waiting.pop()
+        key, value = waiting.pop()
+        if isinstance(value, str) and key not in FREE | CHECKED:
+            check_name(value, path)
         if isinstance(value, list):
-            waiting += value
+            waiting += [(key, one) for one in value]
         if not isinstance(value, dict):
             continue
-        waiting += value.values()
         check_values(value, path)
         if isinstance(value.get("metadata"), dict):
             kept = value["metadata"].get("nn_module_stack")
             value["metadata"] = {"nn_module_stack": kept} if isinstance(kept, str) else {}
+        for name in value if key != "range_constraints" else ():
+            check_name(name, path)
+        waiting += value.items()
     ranges = program.get("range_constraints")
     for name in ranges if isinstance(ranges, dict) else ():
         check_formula(name, path)
+
+
+def check_name(name: str, path: Path) -> None:
+    """Raises `UnsafeArchiveError` for a name that would be more than a name in the source that torch.fx makes of a graph and executes."""
+    if not NAME.fullmatch(name):
+        raise UnsafeArchiveError(f"{path}: a name is {visible(name, 80)!r}; expected letters, digits, '_', '.' and '-'; {EXPORT_AGAIN}")
 
 
 def check_values(value: dict[str, Any], path: Path) -> None:
@@ -239,7 +285,7 @@ def check_values(value: dict[str, Any], path: Path) -> None:
         check_formula(value["expr_str"], path)
     for key in ("in_spec", "out_spec"):
         if key in value:
-            check_containers(value[key], path)
+            check_containers(value[key], path, into=key == "in_spec")
     if isinstance(value.get("type"), str) and "index" in value and value["type"] != "cpu":
         raise FirstTokenError(
             f"{path}: its graph is for the device {visible(value['type'])!r}; move the module to the CPU and {EXPORT_AGAIN}"
@@ -257,7 +303,7 @@ def check_operator(target: object, path: Path) -> None:
         if schema is not None and tensors and all("filename" not in one.name for one in schema.arguments):
             return
     raise UnsafeArchiveError(
-        f"{path}: its graph calls {visible(target, 120)!r}; expected operators of ATen on tensors; call run_decompositions() on the program and {EXPORT_AGAIN}"
+        f"{path}: its graph calls {visible(target, 120)!r}; expected operators of ATen on tensors; write the module with those and {EXPORT_AGAIN}"
     )
 
 
@@ -268,14 +314,14 @@ def has_overload(name: str, overload: str) -> bool:
 
 def check_formula(formula: object, path: Path) -> None:
     """Raises `UnsafeArchiveError` for a formula of sizes that is more than sums, products and comparisons of symbols and whole numbers."""
-    if isinstance(formula, str) and FORMULA.fullmatch(formula) and "**" not in formula:
+    if isinstance(formula, str) and len(formula) <= FORMULA_LENGTH and FORMULA.fullmatch(formula) and "**" not in formula:
         words = re.findall(r"[A-Za-z]\w*", formula)
         if all(word in FORMULA_NAMES or re.fullmatch(r"[su]\d+", word) for word in words):
             return
     raise UnsafeArchiveError(f"{path}: a size is {visible(formula, 80)!r}; expected a formula of numbers and symbols; {EXPORT_AGAIN}")
 
 
-def check_containers(spec: object, path: Path) -> None:
+def check_containers(spec: object, path: Path, into: bool) -> None:
     """Raises `UnsafeArchiveError` for inputs or outputs in anything but tuples, lists and dictionaries."""
     try:
         waiting = [plain_file.parse_json(spec) if isinstance(spec, str) else spec]
@@ -285,10 +331,22 @@ def check_containers(spec: object, path: Path) -> None:
                 waiting += value
             elif isinstance(value, dict):
                 context = value.get("context")
-                if value.get("type") not in CONTAINERS or (isinstance(context, str) and "__enum__" in context):
+                if value.get("type") not in CONTAINERS or not plain_context(context, into):
                     raise ValueError(f"{value.get('type')} {context}")
                 waiting += value.get("children_spec") or []
     except (ValueError, TypeError) as error:
         raise UnsafeArchiveError(
             f"{path}: its inputs or outputs lie in {visible(error, 120)!r}; expected tuples, lists and dictionaries; give the module a forward with those"
         ) from None
+
+
+def plain_context(context: object, into: bool) -> bool:
+    """Whether a container's context is nothing or its keys, of inputs (``into``) names. torch parses the text again and imports what ``__enum__`` names,
+    however it is escaped."""
+    if context is None:
+        return True
+    keys = plain_file.parse_json(context) if isinstance(context, str) else False
+    return keys is None or (
+        isinstance(keys, list)
+        and all(type(key) is int or (isinstance(key, str) and (not into or NAME.fullmatch(key) is not None)) for key in keys)
+    )

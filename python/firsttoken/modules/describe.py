@@ -29,6 +29,7 @@ def describe_program(
     floats and integers, for weights of another type than float32, or lengths of dimensions that it does not have.
     """
     check_weights(program)
+    check_pure(program, name)
     places = [node for node in program.graph.nodes if node.op == "placeholder" and node.name in program.graph_signature.user_inputs]
     positional, by_name = program.example_inputs or ((), {})
     if by_name or len(positional) != len(places) or not all(isinstance(one, Tensor) for one in positional):
@@ -36,11 +37,20 @@ def describe_program(
             f"{name}: takes inputs by keyword, or within lists; expected tensors, one after the other: torch.export.export(module, (first, second))"
         )
     symbols = dict(names or {})
+    if bare := next((place.name for place in (*places, *user_outputs(program)) if not getattr(place.meta["val"], "shape", None)), None):
+        raise FirstTokenError(f"{name}: {bare!r} has no dimensions; expected [batch, …] of every input and output")
     inputs = [ModuleInput(place.name, type_of(place, name), shape_of(place, symbols, name, known=False)) for place in places]
     if not inputs:
         raise FirstTokenError(f"{name}: takes no input; expected at least one tensor")
+    if odd := next((one for one in inputs if one.shape[0] != inputs[0].shape[0] or BATCH in one.shape[1:]), None):
+        raise FirstTokenError(
+            f"{name}: input {odd.name!r} is {list(odd.shape)}, and {inputs[0].name!r} {list(inputs[0].shape)}; expected the batch first in all of them: "
+            "transpose within the module"
+        )
     given = program.graph.output_node().args[0]
     nodes = [node for node in given if isinstance(node, Node)]
+    if len(nodes) != len(given):
+        raise FirstTokenError(f"{name}: gives None or a number beside tensors; leave it out of what the module returns")
     called = output_names(program, len(nodes)) if outputs is None else list(outputs)
     if len(called) != len(nodes) or len(set(called)) != len(called):
         raise FirstTokenError(
@@ -72,6 +82,30 @@ def check_weights(program: ExportedProgram) -> None:
             raise FirstTokenError(
                 f"{name}: is {str(tensor.dtype).removeprefix('torch.')}; expected float32, call .float() on the module before torch.export"
             )
+
+
+def user_outputs(program: ExportedProgram) -> list[Node]:
+    return [node for node in program.graph.output_node().args[0] if isinstance(node, Node)]
+
+
+TRAINING = {"aten.dropout": 2, "aten.alpha_dropout": 2, "aten.feature_dropout": 2, "aten.batch_norm": 5}  # where they say so
+
+
+def check_pure(program: ExportedProgram, name: str) -> None:
+    """Raises `FirstTokenError` for a program that gives other numbers when it is called again: of training, or with a state of its own."""
+    buffers = program.graph_signature.inputs_to_buffers
+    kept = list(program.graph_signature.buffers_to_mutate.values())
+    for node in program.graph.nodes:
+        operation = str(node.target).rpartition(".")[0] if node.op == "call_function" else ""
+        if operation in TRAINING and len(node.args) > TRAINING[operation] and node.args[TRAINING[operation]] is True:
+            raise FirstTokenError(f"{name}: was exported for training ({node.name}); call .eval() on the module before torch.export")
+        schema = getattr(node.target, "_schema", None)
+        if schema is not None and schema.is_mutable and isinstance(node.args[0], Node) and node.args[0].name in buffers:
+            kept.append(buffers[node.args[0].name])
+    if kept:
+        raise FirstTokenError(
+            f"{name}: keeps a state between calls ({kept[0]}), which no bundle has; call .eval() before torch.export, or make it an input and an output"
+        )
 
 
 def type_of(place: Node, name: str) -> InputType:

@@ -145,10 +145,8 @@ def checked_labels(module: Module, labels: np.ndarray, count: int, source: str) 
     if labels.shape != (count,) or labels.dtype.kind not in "iu":
         raise FirstTokenError(f"{source}: labels are {labels.dtype} {list(labels.shape)}; expected whole numbers [{count}], a class each")
     classes = module.outputs[0].shape[-1] if module.outputs[0].shape else None
-    if len(module.outputs) != 1 or not isinstance(classes, int):
-        raise FirstTokenError(
-            f"{source}: has labels, but {module.name} has no single output with a column for each class; leave labels out"
-        )
+    if len(module.outputs) != 1 or len(module.outputs[0].shape) != 2 or not isinstance(classes, int):
+        raise FirstTokenError(f"{source}: has labels, but {module.name} has no single output [batch, classes]; leave labels out")
     made = labels.astype(np.int64)
     if made.max() >= classes or (made < -1).any():
         raise FirstTokenError(f"{source}: labels go from {made.min()} to {made.max()}; expected 0 to {classes - 1}, or -1 where unknown")
@@ -158,9 +156,12 @@ def checked_labels(module: Module, labels: np.ndarray, count: int, source: str) 
 def random_samples(module: Module, count: int = RANDOM, seed: int = 0) -> Samples:
     """Inputs like the example in type, shape, mean and spread; integers lie between its least and its greatest."""
     random = np.random.default_rng(seed)
+    fixed = module.inputs[0].shape[0]
+    count = count if isinstance(fixed, str) else -(-count // fixed) * fixed  # whole batches
     inputs = {}
     for one, example in zip(module.inputs, module.example, strict=True):
-        values, shape = example.detach().numpy(), (count, *example.shape[1:])
+        values = example.detach().numpy()
+        shape = (count, *(max(module.lengths[size]) if isinstance(size, str) else size for size in one.shape[1:]))
         if values.dtype.kind == "f":
             inputs[one.name] = (values.mean() + max(float(values.std()), 1e-3) * random.standard_normal(shape)).astype(values.dtype)
         else:

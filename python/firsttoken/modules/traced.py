@@ -32,6 +32,10 @@ def trace(module: nn.Module, example: Sequence[Tensor], shapes: Shapes | None = 
         raise FirstTokenError(
             f"shapes {said} for inputs of {[list(one.shape) for one in example]}; expected a name, a number or None for each dimension of each input"
         )
+    for shape, one in zip(said, example, strict=True):
+        if wrong := next((size for size, got in zip(shape, one.shape, strict=True) if isinstance(size, int) and size != got), None):
+            raise FirstTokenError(f"shapes says {wrong} for an input of {list(one.shape)}; expected the example's size, a name or None")
+    was_training = {part for part in module.modules() if part.training}
     inputs = tuple(doubled(one, shape) for one, shape in zip(example, said, strict=True))
     dims = {name: torch.export.Dim(name, min=1, max=LARGEST) for shape in said for name in shape if isinstance(name, str)}
     dynamic: Any = tuple({at: dims[name] for at, name in enumerate(shape) if isinstance(name, str)} for shape in said)
@@ -40,6 +44,9 @@ def trace(module: nn.Module, example: Sequence[Tensor], shapes: Shapes | None = 
             program = torch.export.export(module.eval(), inputs, dynamic_shapes=dynamic)
     except Exception as error:  # torch.export has dozens of kinds
         raise FirstTokenError(why_not_exported(error, dims)) from error
+    finally:
+        for part in was_training:  # the module is the user's, who may go on training it
+            part.training = True
     return program, symbols_of(program, said)
 
 

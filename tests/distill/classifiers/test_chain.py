@@ -44,9 +44,9 @@ def test_from_teacher_to_bundles(tmp_path):
     ("arguments", "said"),
     [
         (["digits-cnn", "--prompts", "8"], "--prompts is for decoders, and 'digits-cnn' is a classifier's recipe; leave it out"),
-        (["digits-cnn", "-p", "module-int9"], "did you mean module-int8"),
-        (["digits-cnn", "-t", "tflite-hexagon-sm8650"], "tflite-hexagon-sm8650"),
-        (["docstrings-multi-task"], "has several tasks"),
+        (["digits-cnn", "-p", "module-int9"], "did you mean 'module-int8'"),
+        (["digits-cnn", "-t", "tflite-hexagon-sm8650"], "'tflite-hexagon-sm8650': takes decoders alone"),
+        (["docstring-tasks"], "has several tasks"),
     ],
 )
 def test_what_is_refused_before_the_work(tmp_path, capsys, arguments, said):

@@ -23,7 +23,7 @@ from firsttoken.backends.executorch.module_static import round_activations
 from firsttoken.backends.executorch.partition import DecoderPartitioner
 from firsttoken.backends.module_backend import ArtifactTensor, LoweredModule, ModuleJob, ModuleMethod
 from firsttoken.errors import FirstTokenError
-from firsttoken.modules.module import Module
+from firsttoken.modules.module import Module, ModuleInput, ModuleOutput
 from firsttoken.progress import Report, silent
 
 METHOD = "forward"
@@ -155,11 +155,16 @@ def described(module: Module, most: Mapping[int, Mapping[int, int]]) -> ModuleMe
     """The one method as the manifest has it. ExecuTorch has no names: inputs and outputs go by their order."""
     values = {node.name: node.meta["val"] for node in module.program.graph.nodes if "val" in node.meta}
     outputs = [values[name] for name in module.program.graph_signature.user_outputs]
-    inputs = tuple(ArtifactTensor(own.name, own.name, own.dtype, own.shape) for own in module.inputs)
+    ones = {given.shape[place] for number, given in enumerate(module.inputs) for place, size in most[number].items() if size == 1}
+
+    def shape(own: ModuleInput | ModuleOutput) -> tuple[int | str, ...]:
+        return tuple(1 if size in ones else size for size in own.shape)  # `free_dimensions` fixed these
+
+    inputs = tuple(ArtifactTensor(own.name, own.name, own.dtype, shape(own)) for own in module.inputs)
     return ModuleMethod(
         METHOD,
         inputs,
         tuple(
-            ArtifactTensor(own.name, own.name, DTYPES[value.dtype], own.shape) for own, value in zip(module.outputs, outputs, strict=True)
+            ArtifactTensor(own.name, own.name, DTYPES[value.dtype], shape(own)) for own, value in zip(module.outputs, outputs, strict=True)
         ),
     )

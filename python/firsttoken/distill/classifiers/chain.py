@@ -6,11 +6,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from firsttoken.backends.module_registry import module_backend_of
 from firsttoken.bundle.lineage import RECORD
 from firsttoken.bundle.manifest import MANIFEST_FILE
 from firsttoken.bundle.module_manifest import read_module_manifest
 from firsttoken.checkpoint import read_json
 from firsttoken.distill.classifiers.data import load_data, split
+from firsttoken.distill.classifiers.own_samples import HELD_OUT
 from firsttoken.distill.classifiers.recipe import ClassifierRecipe, load_classifier
 from firsttoken.distill.classifiers.run import distill_classifier, identity_of, rows_of
 from firsttoken.distill.distill import no_bar
@@ -68,7 +70,12 @@ def chain_classifier(
             f"recipe {chosen.name!r}: has several tasks, whose accuracies are in its training.html; distil it with `firsttoken distill`, and export the student"
         )
     load_module_plan(plan)
-    names = [load_target(target).name for target in targets]
+    loaded = [load_target(target) for target in targets]
+    for target in loaded:
+        module_backend_of(target)  # refuses one that takes decoders alone, before any training
+    names = [target.name for target in loaded]
+    if len(set(names)) < len(names):
+        raise FirstTokenError(f"target {max(names, key=names.count)!r} is given twice; each bundle folder is named after its target")
     output = Path(output)
     student = output / "student"
     if reusable(student, chosen, force):
@@ -89,7 +96,12 @@ def reusable(student: Path, recipe: ClassifierRecipe, force: bool) -> bool:
     wanted = json.loads(json.dumps(identity_of(recipe)))
     made = {name: record.get(name) for name in wanted}
     if all(isinstance(value, dict) for value in made.values()) and first_difference(made, wanted) is None:
-        return True
+        if (student / HELD_OUT).is_file():
+            return True
+        if not force:
+            raise FirstTokenError(
+                f"{student}: is of an earlier firsttoken, without the inputs that its bundles are proven on; make it again with --force"
+            )
     if not force:
         raise FirstTokenError(f"{student}: was made from another recipe; replace it with --force, or choose another folder with -o")
     return False

@@ -29,6 +29,10 @@ def artifact_tensor(file: GraphFile, graph: int, index: int, of: ModuleInput | M
     if tensor.type not in DTYPES:
         kind = next((name for name, code in vars(schema.TensorType).items() if code == tensor.type), str(tensor.type))
         raise FirstTokenError(f"{name!r} is {kind} in the converted file; expected float32, int32 or bool: cast it inside the module")
+    if formula := next((size for size in of.shape if isinstance(size, str) and size not in sizes), None):
+        raise FirstTokenError(
+            f"{name!r} has a dimension of {formula}; a .tflite's manifest names those of the inputs alone: return it unflattened, or export one size"
+        )
     wanted = tuple(sizes[size] if isinstance(size, str) else size for size in of.shape)
     if wanted != file.shape(graph, index):
         raise FirstTokenError(
