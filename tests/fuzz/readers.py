@@ -218,7 +218,8 @@ def read_server_reply(path: Path) -> None:
 
 
 def read_budget(path: Path) -> None:
-    from firsttoken.measure.budget import check_budget, load_budget
+    from firsttoken.measure.budget import load_budget
+    from firsttoken.measure.budget_verdict import check_budget
 
     check_budget(load_budget(path), measured())
 
