@@ -142,6 +142,7 @@ def test_the_examples_of_the_help_work_as_pasted(tmp_path):
     write_reasoner(tmp_path / "reasoner")
     [reasoner] = export(tmp_path / "reasoner", tmp_path / "thinks", prove=False)
     (tmp_path / "out/reasoner").symlink_to(reasoner)
+    (tmp_path / "budget.toml").write_text("[[budget]]\nprompt_tokens = 128\nfirst_token_ms = 100000\n")
     lines = [
         line
         for verb in ("export", "prove", "generate", "bench", "demo")

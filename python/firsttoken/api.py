@@ -332,17 +332,38 @@ def report(
     output: PathLike = "report.html",
     *,
     baseline: Measurement | PathLike | None = None,
+    budget: PathLike | None = None,
+    junit: PathLike | None = None,
 ) -> list[str]:
     """Writes one HTML page, without scripts, of what `bench` returned or of measurement files; returns notes for its reader.
 
-    ``baseline`` is an earlier measurement: the page then says what became faster or slower beyond the noise.
+    ``baseline`` is an earlier measurement: the page then says what became faster or slower beyond the noise. With ``budget``, a ``.toml`` file of limits, the
+    measurements are held against them, relative ones against the baseline; ``junit`` is an XML file to write of the verdicts.
 
     Raises `FirstTokenError` for a file that is no measurement, for no run at all, or where the page cannot be written
-    (an older page then stays).
+    (an older page then stays), and `GateError` where a limit is missed.
 
         firsttoken.report(firsttoken.bench(["out/tflite-xnnpack"]), "report.html")
     """
+    from firsttoken.errors import GateError
+    from firsttoken.measure.budget_verdict import write_junit
+    from firsttoken.measure.measurement import read_measurement
+    from firsttoken.report.hold import hold
     from firsttoken.report.report import report as run
 
+    def measured(given: Measurement | PathLike) -> Measurement:
+        return given if isinstance(given, Measurement) else read_measurement(given)
+
     several = [measurements] if isinstance(measurements, Measurement | str | Path) else measurements
-    return run(several, output, baseline)
+    verdicts = []
+    if budget is not None:
+        names = {
+            f"measurement {place}" if isinstance(one, Measurement) else str(one): measured(one) for place, one in enumerate(several, 1)
+        }
+        verdicts = hold(Path(budget), names, None if baseline is None else measured(baseline))
+    notes = run(several, output, baseline)
+    if junit is not None:
+        write_junit(Path(junit), verdicts)
+    if missed := [verdict.line for verdict in verdicts if not verdict.kept]:
+        raise GateError(f"{len(missed)} limits of {budget} missed: {'; '.join(missed)}")
+    return notes

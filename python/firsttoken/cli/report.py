@@ -101,35 +101,17 @@ def report(
 
 def read_held(budget: Path, files: list[Path], baseline: Path | None, junit: Path | None) -> "list[LimitVerdict]":
     """How every file keeps the budget. Raises `FirstTokenError`, before anything is written."""
-    from dataclasses import replace
-    from fnmatch import fnmatchcase
-
     from firsttoken.atomic_file import check_file_destination
     from firsttoken.errors import FirstTokenError
-    from firsttoken.measure.budget import load_budget
-    from firsttoken.measure.budget_verdict import check_budget
+    from firsttoken.report.hold import hold
     from firsttoken.report.page.sources import read_source
-    from firsttoken.safe_text import visible
 
     if junit is not None:
         check_file_destination(junit, "--junit")
         if any(path.exists() and junit.exists() and junit.samefile(path) for path in (budget, *files, *([baseline] if baseline else []))):
             raise FirstTokenError(f"--junit {junit}: is one of the files that are read; choose another name, like verdicts.xml")
-    limits = load_budget(budget)
     before = None if baseline is None else read_source(baseline).measurement
-    measured = {file: read_source(file).measurement for file in files}
-    names = {result.bundle.name for one in measured.values() for result in one.results}
-    for each in limits.budgets:
-        if not any(fnmatchcase(name, each.bundle) for name in names):
-            raise FirstTokenError(
-                f"budget {budget}: no bundle of the files is called {each.bundle!r}; nothing was held against it, they have {visible(', '.join(sorted(names)))}"
-            )
-    verdicts = [(file, verdict) for file, one in measured.items() for verdict in check_budget(limits, one, before)]
-    if len(measured) == 1:
-        return [verdict for _, verdict in verdicts]
-    return [
-        replace(verdict, line=f"{visible(file)}: {verdict.line}", bundle=f"{visible(file)}: {verdict.bundle}") for file, verdict in verdicts
-    ]
+    return hold(budget, {str(file): read_source(file).measurement for file in files}, before)
 
 
 def tell_held(budget: Path, verdicts: "list[LimitVerdict]", junit: Path | None, found: dict) -> str | None:

@@ -24,6 +24,7 @@ def bench(
     output: PathLike | None = None,
     budget: PathLike | None = None,
     baseline: PathLike | None = None,
+    junit: PathLike | None = None,
     retries: int = 1,
     checkpoint: PathLike | None = None,
     cache_length: int | None = None,
@@ -38,7 +39,7 @@ def bench(
     words and, where they do not say it, their ``cache_length`` (tokens). ``output`` is a ``*.measurement.json`` to write. A run that failed is listed in its
     result's ``failures``.
 
-    Raises `FirstTokenError` for bad input, and `GateError` where a limit of ``budget`` (a ``.toml`` file) is missed, relative ones against the measurement file ``baseline``; where that
+    Raises `FirstTokenError` for bad input, and `GateError` where a limit of ``budget`` (a ``.toml`` file) is missed, relative ones against the measurement file ``baseline`` (``junit`` is an XML file to write of the verdicts); where that
     was beside other work, the bench is done again, ``retries`` times at most.
 
         measured = firsttoken.bench(["out/tflite-xnnpack"], prompts=[32, 128], output="host.measurement.json")
@@ -48,6 +49,7 @@ def bench(
     from firsttoken.errors import GateError
     from firsttoken.measure.bench import BenchSettings
     from firsttoken.measure.budget import load_budget
+    from firsttoken.measure.budget_verdict import write_junit
     from firsttoken.measure.held import measure_held
 
     if output is not None:
@@ -61,6 +63,8 @@ def bench(
     held = measure_held(paths, settings, limits, None if baseline is None else Path(baseline), retries, progress)
     if output is not None:
         held.measurement.write(Path(output))
+    if junit is not None:
+        write_junit(Path(junit), held.verdicts)
     missed = [verdict.line for verdict in held.verdicts if not verdict.kept]
     if missed:
         raise GateError(f"{len(missed)} limits of {budget} missed: {'; '.join(missed)}")
