@@ -9,6 +9,8 @@ from firsttoken.backends.executorch.runner import ExecutorchRunner
 from firsttoken.backends.registry import find_backend
 from firsttoken.prove.drafts import prove_drafts
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):

@@ -9,6 +9,8 @@ from firsttoken.backends.executorch.module_audit import audit_module, missed
 from firsttoken.backends.executorch.module_file import read_uses
 from firsttoken.errors import FirstTokenError
 
+pytestmark = pytest.mark.slow
+
 INT8 = {"linear": "int8", "conv": "int8", "embedding": "int8-weight", "lstm": "int8"}
 STATIC = {"linear": "int8-static", "conv": "int8-static", "depthwise": "int8-static"}
 

@@ -13,6 +13,8 @@ from firsttoken.backends.executorch import module_quantize
 from firsttoken.backends.executorch.module_backend import ExecutorchModules
 from firsttoken.errors import FirstTokenError
 
+pytestmark = pytest.mark.slow
+
 INT8 = {"linear": "int8", "conv": "int8", "embedding": "int8-weight", "lstm": "int8"}
 STATIC = {"linear": "int8-static", "conv": "int8-static", "depthwise": "int8-static"}
 MIXED = {"linear": "int4", "up": "fp16", "embedding": "fp16", "core": "fp16"}

@@ -8,6 +8,8 @@ from executorch_tiny_modules import tiny_files as tiny_files
 from firsttoken.backends.executorch.module_backend import ExecutorchModules
 from firsttoken.errors import FirstTokenError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def runner(tiny_files):

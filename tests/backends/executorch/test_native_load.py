@@ -20,6 +20,8 @@ from firsttoken.backends.tflite.weight_cache import note_of, packed_file
 from firsttoken.bundle.manifest import FileFacts
 from firsttoken.file_hash import hash_file
 
+pytestmark = pytest.mark.slow
+
 TOKENS = [5, 9, 3, 77, 12, 8]
 
 

@@ -15,6 +15,8 @@ from firsttoken.distill.classifiers.recipe import classifier_names, is_classifie
 from firsttoken.distill.classifiers.run import distill_classifier, interval
 from firsttoken.errors import FirstTokenError
 
+pytestmark = pytest.mark.slow
+
 NEEDS = {"minilm-docstrings": INSTALL}
 
 

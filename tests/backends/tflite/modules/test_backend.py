@@ -7,6 +7,8 @@ from firsttoken.backends.tflite.modules.backend import TfliteModules
 from firsttoken.backends.tflite.modules.conversion import check_float
 from firsttoken.errors import FirstTokenError
 
+pytestmark = pytest.mark.slow
+
 PLANS = [
     ("conv", {}, 1e-5),
     ("conv", {"linear": "int8", "conv": "int8", "depthwise": "int8-weight"}, 0.1),

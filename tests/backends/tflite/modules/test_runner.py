@@ -7,6 +7,8 @@ import torch
 from firsttoken.backends.tflite.modules.backend import TfliteModules
 from firsttoken.errors import FirstTokenError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def runner(text, tmp_path):
