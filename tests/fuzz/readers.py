@@ -9,6 +9,8 @@ from importlib import import_module
 from pathlib import Path
 
 from fuzz import good_files, mutate
+from fuzz.artifact_readers import read_file, run_bundle, run_bundle_of_weights, run_pte
+from fuzz.module_readers import PROGRAMS, read_arrays, read_module_bundle, read_module_plan, read_program
 
 from firsttoken.errors import FirstTokenError
 
@@ -230,49 +232,6 @@ def measured(seed: int = 0):
     return host_measurement(seed, repeat=3)
 
 
-def read_program(path: Path) -> None:
-    """A .pt2, and a graph's JSON put into one."""
-    from firsttoken.modules.archive import MODEL, open_program
-    from firsttoken.modules.describe import describe_program
-    from firsttoken.plain_file import read_bytes
-
-    if path.suffix == ".pt2":
-        describe_program(open_program(path), "m")
-        return
-    try:
-        graph = read_bytes(path)
-    except OSError:
-        return  # a graph is no file of its own
-    packed = path.with_name("packed.pt2")
-    with zipfile.ZipFile(path.with_name("good.pt2")) as good, zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
-        for name in good.namelist():
-            archive.writestr(name, graph if name.endswith(MODEL) else good.read(name))
-    describe_program(open_program(packed), "m")
-
-
-def read_arrays(path: Path) -> None:
-    from firsttoken.modules.samples import read_samples
-
-    read_samples(path)
-
-
-def read_module_bundle(path: Path) -> None:
-    from firsttoken.bundle.module_manifest import read_module_manifest
-
-    place = path.with_name("bundle")
-    place.mkdir(exist_ok=True)
-    (place / "manifest.json").unlink(missing_ok=True)
-    (place / "manifest.json").symlink_to(path)
-    read_module_manifest(place)
-
-
-def read_module_plan(path: Path) -> None:
-    from firsttoken.modules.layers import ModuleLayer
-    from firsttoken.quant.module_plan import POSSIBLE, load_module_plan
-
-    load_module_plan(path).resolve([ModuleLayer(kind, kind, (kind,), (kind,)) for kind in POSSIBLE], "t", POSSIBLE)
-
-
 def read_manifest(path: Path) -> None:
     from firsttoken.bundle.files import check_files, check_ours
     from firsttoken.bundle.manifest import read_manifest
@@ -357,57 +316,12 @@ def read_apk(path: Path) -> None:
     read_carried(packed, "apk")
 
 
-def run_bundle(path: Path) -> None:
-    """Loads the artifact whatever its hash, takes four tokens and two more."""
-    from firsttoken.run.open import open_runner
-
-    runner = open_runner(path.parent, 1, check=False, kept=False)
-    runner.prefill([1, 2, 3, 4])
-    runner.decode(5)
-    runner.decode(6)
-    runner.close()
-
-
-def run_bundle_of_weights(path: Path) -> None:
-    """The same with a damaged file of weights beside the artifact; of other numbers only the proof could tell."""
-    run_bundle(path.with_suffix(""))
-
-
-def run_pte(path: Path) -> None:
-    from firsttoken.backends.executorch.program_file import embedding_table, read_steps
-
-    refused = None
-    for way in (read_steps, embedding_table):
-        try:
-            way(path)
-        except FirstTokenError as error:
-            refused = error
-    run_bundle(path)
-    if refused:
-        raise refused
-
-
-def read_file(path: Path) -> None:
-    """Reads, looks into and runs a file as one that a stranger made, with a small checkpoint's words."""
-    from firsttoken.checkpoint import Checkpoint
-    from firsttoken.foreign.open import format_of, open_file, read_subject
-
-    with Checkpoint(path.parent) as checkpoint:
-        subject = read_subject(path, checkpoint)
-        format_of(path).reader.structure(path)
-        runner = open_file(subject, 1, kept=False)
-        runner.prefill([1, 2, 3, 4])
-        runner.decode(5)
-        runner.close()
-
-
 LEARNING = (
     "firsttoken.distill.classifiers.recipe",
     "firsttoken.distill.generate",
     "firsttoken.distill.difficulty",
     "firsttoken.distill.select",
 )
-PROGRAMS = ("firsttoken.modules.archive", "firsttoken.modules.describe", "torch._export.serde.serialize")
 RUNNING = ("firsttoken.backends.tflite.runner", "firsttoken.run.open")
 FOREIGN = (
     "firsttoken.foreign.open",

@@ -1,10 +1,9 @@
 """Backends for modules by name: the built-in ones, and those of other packages' entry points (group ``firsttoken.module_backends``)."""
 
 from functools import cache
-from importlib import import_module
-from importlib.metadata import entry_points
 
 from firsttoken.backends.module_backend import ModuleBackend
+from firsttoken.backends.named import load_named, names_of
 from firsttoken.errors import FirstTokenError
 from firsttoken.targets.target import Target, target_names
 
@@ -18,27 +17,19 @@ BUILT_IN = {
 
 def module_backend_names() -> list[str]:
     """Every backend for modules that can be named."""
-    return sorted({*BUILT_IN, *(point.name for point in entry_points(group=GROUP))})
+    return names_of(GROUP, BUILT_IN)
 
 
 @cache
 def find_module_backend(name: str) -> ModuleBackend:
     """Returns the backend of a name. Raises `FirstTokenError` for one that is unknown, or is no `ModuleBackend`."""
-    if name in BUILT_IN:
-        module, _, attribute = BUILT_IN[name].partition(":")
-        return getattr(import_module(module), attribute)()
-    point = next((point for point in entry_points(group=GROUP) if point.name == name), None)
-    if point is None:
-        raise FirstTokenError(f"backend {name!r} takes no modules; those that do: {', '.join(module_backend_names())}")
-    try:
-        found = point.load()
-    except Exception as error:  # whatever another package's import raises
-        raise FirstTokenError(
-            f"backend {name!r} of {point.value} cannot be loaded ({type(error).__name__}: {error}); install its package again"
-        ) from None
-    if not (isinstance(found, type) and issubclass(found, ModuleBackend)):
-        raise FirstTokenError(f"backend {name!r}: {point.value} is no subclass of firsttoken.backends.module_backend.ModuleBackend")
-    return found()
+    return load_named(
+        name,
+        GROUP,
+        BUILT_IN,
+        ModuleBackend,  # type: ignore[type-abstract]
+        lambda: f"backend {name!r} takes no modules; those that do: {', '.join(module_backend_names())}",
+    )
 
 
 def module_backend_of(target: Target) -> ModuleBackend:

@@ -5,11 +5,10 @@ Another package adds one by an entry point of the group ``firsttoken.backends``:
 """
 
 from functools import cache
-from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from firsttoken.backends.interface import Backend
+from firsttoken.backends.named import load_named, names_of
 from firsttoken.decoder.parts import Decoder
 from firsttoken.decoder.walk import plan_layers
 from firsttoken.errors import FirstTokenError, nearest
@@ -36,27 +35,19 @@ BUILT_IN = {
 
 def backend_names() -> list[str]:
     """Every backend that can be named."""
-    return sorted({*BUILT_IN, *(point.name for point in entry_points(group=GROUP))})
+    return names_of(GROUP, BUILT_IN)
 
 
 @cache
 def find_backend(name: str) -> Backend:
     """Returns the backend of a name. Raises `FirstTokenError` for one that is unknown, or is no `Backend`."""
-    if name in BUILT_IN:
-        module, _, attribute = BUILT_IN[name].partition(":")
-        return getattr(import_module(module), attribute)()
-    point = next((point for point in entry_points(group=GROUP) if point.name == name), None)
-    if point is None:
-        raise FirstTokenError(f"no backend {name!r}{nearest(name, backend_names())}; expected one of {', '.join(backend_names())}")
-    try:
-        found = point.load()
-    except Exception as error:  # whatever another package's import raises
-        raise FirstTokenError(
-            f"backend {name!r} of {point.value} cannot be loaded ({type(error).__name__}: {error}); install its package again"
-        ) from None
-    if not (isinstance(found, type) and issubclass(found, Backend)):
-        raise FirstTokenError(f"backend {name!r}: {point.value} is no subclass of firsttoken.backends.interface.Backend")
-    return found()
+    return load_named(
+        name,
+        GROUP,
+        BUILT_IN,
+        Backend,  # type: ignore[type-abstract]
+        lambda: f"no backend {name!r}{nearest(name, backend_names())}; expected one of {', '.join(backend_names())}",
+    )
 
 
 def backend_of(target: Target) -> Backend:
